@@ -1,0 +1,51 @@
+#include "engine/base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Replaces what a terminal or a log should not get: control characters and bytes that are no valid UTF-8. */
+static void clean_utf8(char *text)
+{
+    unsigned char *p = (unsigned char *) text;
+    while (*p) {
+        int extra = *p < 0x80 ? 0 : (*p & 0xE0) == 0xC0 && *p >= 0xC2 ? 1 : (*p & 0xF0) == 0xE0 ? 2 : (*p & 0xF8) == 0xF0 && *p <= 0xF4 ? 3 : -1;
+        int good = extra >= 0 && *p >= 0x20 && *p != 0x7F;
+        for (int i = 1; good && i <= extra; i++)
+            good = (p[i] & 0xC0) == 0x80;
+        if (good && extra == 2)
+            good = !(p[0] == 0xE0 && p[1] < 0xA0) && !(p[0] == 0xED && p[1] > 0x9F);
+        if (good && extra == 3)
+            good = !(p[0] == 0xF0 && p[1] < 0x90) && !(p[0] == 0xF4 && p[1] > 0x8F);
+        if (!good)
+            *p++ = '?';
+        else
+            p += 1 + extra;
+    }
+}
+
+slm_status slm_fail(slm_error *err, slm_status status, const char *format, ...)
+{
+    if (err != NULL) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(err->message, sizeof err->message, format, args);
+        va_end(args);
+        clean_utf8(err->message);
+        err->hint[0] = '\0';
+        err->status = status;
+    }
+    return status;
+}
+
+slm_status slm_hint(slm_error *err, const char *format, ...)
+{
+    if (err == NULL)
+        return SLM_INTERNAL;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->hint, sizeof err->hint, format, args);
+    va_end(args);
+    clean_utf8(err->hint);
+    return err->status;
+}

@@ -1,0 +1,47 @@
+/*
+ * Status codes and error messages of the engine.
+ *
+ * Every call that can fail returns an slm_status and takes an slm_error as its last argument.  Outputs
+ * are set only on SLM_OK.  The values are pinned: they appear in logs and in the table that maps them to
+ * SQLSTATE (src/pg/errors.c).  Nothing in the engine aborts, exits or prints.
+ */
+#ifndef SLM_BASE_STATUS_H
+#define SLM_BASE_STATUS_H
+
+typedef enum slm_status {
+    SLM_OK = 0,
+    SLM_NOMEM = 1,       /* an allocation failed */
+    SLM_IO = 2,          /* open, read, write, map failed; the message holds the system's reason */
+    SLM_FORMAT = 3,      /* a file breaks its own format: truncated, out of range, inconsistent */
+    SLM_UNSUPPORTED = 4, /* a well-formed file asks for what this build cannot do */
+    SLM_INVALID = 5,     /* an argument is wrong */
+    SLM_LIMIT = 6,       /* a bound was reached: context, memory budget, number of labels */
+    SLM_CANCELLED = 7,   /* the stop flag was seen; the call may be repeated */
+    SLM_INTERNAL = 8     /* a broken invariant: a bug */
+} slm_status;
+
+/* What went wrong, for people.  hint may be empty.  Both are valid UTF-8 and NUL-terminated. */
+typedef struct slm_error {
+    slm_status status;
+    char message[400];
+    char hint[300];
+} slm_error;
+
+/* Sets *err (when not NULL) from printf arguments and returns status, so that a caller can write
+ * `return slm_fail(err, SLM_FORMAT, "...")`.  Bytes of a file that go into a message are cleaned to
+ * printable UTF-8.  Clears the hint. */
+slm_status slm_fail(slm_error *err, slm_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Adds a hint to an error that slm_fail has just set; returns err->status (SLM_INTERNAL if err is NULL). */
+slm_status slm_hint(slm_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Forwards any status but SLM_OK. */
+#define SLM_TRY(call)                                                                                       \
+    do {                                                                                                    \
+        slm_status try_status_ = (call);                                                                    \
+        if (try_status_ != SLM_OK)                                                                          \
+            return try_status_;                                                                             \
+    } while (0)
+
+#endif

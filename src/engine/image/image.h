@@ -1,0 +1,72 @@
+/*
+ * The packed model image: one file, mapped read-only and shared by every backend of the cluster (DESIGN D2).
+ *
+ *   | header | hparams | info | tokenizer blob | tensor directory | ...4 KiB... | tensors, each 64-byte aligned |
+ *
+ * The header holds magic, SLM_IMAGE_LAYOUT, byte order mark, offsets and sizes of the sections, an XXH3 checksum of everything before
+ * the weights and one of the weights.  Opening validates it as if it were hostile: the file lies in a directory that only the server
+ * writes, but disks rot and versions change.
+ */
+#ifndef SLM_IMAGE_IMAGE_H
+#define SLM_IMAGE_IMAGE_H
+
+#include "engine/kernels/types.h"
+#include "engine/model/hparams.h"
+#include "engine/slm.h"
+
+#define SLM_IMAGE_LAYOUT 1
+
+typedef enum slm_tensor_role {
+#define ROLE(name, gguf, hf, rows, cols, per_layer) SLM_TENSOR_##name,
+#include "engine/model/roles.def"
+#undef ROLE
+    SLM_TENSOR_ROLES
+} slm_tensor_role;
+
+typedef struct slm_image slm_image;
+
+/* Maps and checks. */
+slm_status slm_image_open(const char *path, slm_image **out, slm_error *err);
+void slm_image_close(slm_image *image);
+const slm_hparams *slm_image_hparams(const slm_image *image);
+const slm_model_info *slm_image_info(const slm_image *image);
+/* The tokenizer's blob (text/tokenizer.h); size 0 when the model has no vocabulary. */
+const void *slm_image_tokenizer(const slm_image *image, size_t *size);
+/* The matrix of a role (layer 0 for roles that are not per layer); false when the model has none. Fused sources (QKV, GATE_UP)
+ * are split by rows at import: the image holds only the split roles. */
+bool slm_image_matrix(const slm_image *image, slm_tensor_role role, uint32_t layer, slm_weight *out);
+/* A vector (norms, biases) as F32 [n]; NULL when the model has none. */
+const float *slm_image_vector(const slm_image *image, slm_tensor_role role, uint32_t layer, uint32_t n);
+/* Whole file into memory with the weights' checksum verified; for slm_model_prewarm. */
+slm_status slm_image_prewarm(const slm_image *image, slm_progress_fn progress, void *arg, const volatile int *stop, slm_error *err);
+uint64_t slm_image_resident_bytes(const slm_image *image);
+
+/* ---- building ---- */
+
+/* A source of weights: a validated GGUF file or Hugging Face directory, behind one face. */
+typedef struct slm_source slm_source;
+typedef struct slm_source_tensor {
+    slm_tensor_role role;
+    uint32_t layer, rows, cols; /* cols 0: a vector of `rows` floats */
+    slm_type type;              /* of the source */
+    uint64_t offset;            /* for read_rows: where it begins in its file */
+    uint32_t file;              /* which file (shards) */
+} slm_source_tensor;
+
+struct slm_source {
+    slm_hparams hparams;
+    slm_model_info info;          /* family, name, licence, tokenizer, chat format...; counts are filled by the builder */
+    void *tokenizer;              /* blob, malloc'ed by text/tokenizer_build */
+    size_t tokenizer_bytes;
+    slm_source_tensor *tensors;   /* [n_tensors], unique by (role, layer) */
+    size_t n_tensors;
+    void (*read_rows)(slm_source *source, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, void *out,
+                      slm_status *status, slm_error *err); /* pread of whole rows: no mapping, so a truncated file is an error, not SIGBUS */
+    void (*close)(slm_source *source);
+};
+
+/* Writes the image of a source; options->quantization converts matrices of float types. */
+slm_status slm_image_write(slm_source *source, const char *path, const slm_import_options *options, slm_progress_fn progress, void *arg,
+                           const volatile int *stop, slm_error *err);
+
+#endif

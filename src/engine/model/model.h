@@ -1,0 +1,69 @@
+/*
+ * A model ready to compute: hyper-parameters and weights of a mapped image, and the forward pass over a batch of positions.
+ *
+ * The batch is a flat list of positions of many sequences; nothing is padded.  Within one call all positions of a sequence
+ * must be in ascending order and its earlier positions must already be in its KV blocks.  Results of a position depend on its own sequence
+ * alone, to the last bit (DESIGN D4).
+ */
+#ifndef SLM_MODEL_MODEL_H
+#define SLM_MODEL_MODEL_H
+
+#include "engine/image/image.h"
+#include "engine/kernels/kernels.h"
+#include "engine/slm.h"
+#include "engine/text/tokenizer.h"
+
+typedef struct slm_layer {
+    slm_weight q, k, v, o, gate, up, down; /* data NULL = absent */
+    const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm; /* [n_embd] or NULL */
+    const float *attn_norm_bias, *ffn_norm_bias;                        /* layer norm (encoders) */
+    const float *q_norm, *k_norm;                                       /* [head_dim], or whole rows for OLMo 2 */
+    const float *q_bias, *k_bias, *v_bias, *o_bias, *up_bias, *down_bias;
+} slm_layer;
+
+/* The opaque slm_model of slm.h. */
+struct slm_model {
+    slm_image *image;
+    slm_hparams hp;
+    slm_tokenizer *tokenizer; /* NULL without vocabulary */
+    slm_weight token_embd, head, position_embd, type_embd;
+    const float *output_norm, *embd_norm, *embd_norm_bias;
+    slm_weight cls_dense, cls_out;
+    const float *cls_dense_bias, *cls_out_bias;
+    slm_layer *layers; /* [n_layers] */
+    int references;
+};
+
+/* Bytes of one KV block (16 positions, all layers and KV heads, F16), and where a layer's head lies in it (F16 elements). */
+size_t slm_kv_block_bytes(const slm_hparams *hp);
+void slm_kv_offsets(const slm_hparams *hp, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset);
+
+/* A batch of positions. Arrays are [n]. */
+typedef struct slm_batch {
+    uint32_t n;
+    const int32_t *tokens;
+    const int32_t *positions;                 /* in the sequence, from 0 */
+    const uint16_t *const *const *blocks;     /* per position: its sequence's table of KV blocks, reaching to this position (written) */
+    const int32_t *lengths;                   /* encoders: the sequence's length (all see all); decoders: the sequence's final length where known, for
+                                                 longrope's choice of factors; may be NULL */
+    uint32_t n_out;                           /* positions whose hidden state is wanted */
+    const uint32_t *out;                      /* [n_out] indices into the batch, ascending */
+} slm_batch;
+
+typedef struct slm_workspace slm_workspace; /* activations of one batch, grown as needed; one per session */
+slm_workspace *slm_workspace_new(void);
+void slm_workspace_free(slm_workspace *ws);
+
+/* Runs all layers. *hidden: [n_out, n_embd] after the final norm, owned by ws, valid until the next call.  CANCELLED when *stop became set: KV of the batch's
+ * positions is then undefined and must be computed again. */
+slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batch *batch, int n_threads, const volatile int *stop,
+                       float **hidden, slm_error *err);
+
+/* Logits of hidden rows: logits[n, ld], ld >= n_vocab rounded up to 16; softcap and scale applied. */
+slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const float *hidden, uint32_t n, int n_threads,
+                           const volatile int *stop, float *logits, size_t ld, slm_error *err);
+/* Logits of some tokens only: out[i] for ids[i] of one hidden row; the panels that hold them are computed and no others. The same bits as slm_head_logits. */
+slm_status slm_head_some(const slm_model *model, slm_workspace *ws, const float *hidden, const int32_t *ids, uint32_t n_ids, float *out,
+                         slm_error *err);
+
+#endif

@@ -1,0 +1,231 @@
+/*
+ * slm.h: the one public door of the engine (libslm.a).
+ *
+ * The engine is plain C11 that knows nothing of PostgreSQL.  src/pg includes this header and no other of the engine.
+ *
+ *   file ──slm_import──► packed image ──slm_model_open──► slm_model ──slm_session_new──► slm_session
+ *                                                                     slm_submit ► slm_step ... ► slm_poll
+ *
+ * Threads: one session is used by one thread at a time; the engine runs its own worker threads inside slm_step,
+ * slm_import and slm_model_prewarm, and none is running between calls.  Calls never longjmp, print, abort or exit.
+ *
+ * Interrupts: wherever a `const volatile int *stop` is taken, the engine polls it at least every few
+ * milliseconds; when it is not zero the call returns SLM_CANCELLED, leaving the object as it was before the call
+ * (partial work is dropped or kept, never half-visible), so that the same call may be made again.
+ */
+#ifndef SLM_H
+#define SLM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+/* ------------------------------------------------------------------ library */
+
+/* Version of the engine, such as "0.1.0". Static. */
+const char *slm_engine_version(void);
+
+/* Chooses the instruction set of the kernels for the whole process: "auto", "ref", "avx2", "avx512", "neon".
+ * SLM_UNSUPPORTED when this CPU or this build lacks it.  The environment variable SLM_FORCE_ISA overrides "auto".
+ * May be called at any time between steps; results are bit-identical whatever is chosen. */
+slm_status slm_set_isa(const char *name, slm_error *err);
+/* Name of the instruction set in use. Static. */
+const char *slm_isa(void);
+/* The i-th instruction set that this machine can run, from "ref" upward; NULL after the last. */
+const char *slm_isa_available(int i);
+/* Number of CPUs this process may run on. */
+int slm_cpu_count(void);
+/* The i-th (name, version) pair of the libraries that the engine was built with; false after the last. */
+bool slm_library_info(int i, const char **name, const char **version);
+/* Frees the process's worker threads (they are made again when needed). */
+void slm_threads_release(void);
+
+/* ------------------------------------------------------------------ models */
+
+typedef struct slm_model slm_model;
+
+/* What a model is, as read from its source and kept in its image. Strings are NUL-terminated UTF-8, maybe empty. */
+typedef struct slm_model_info {
+    char family[32];        /* llama, phi3, gemma3, qwen2, bert, ... */
+    char name[128];         /* the name that the source gives itself */
+    char quantization[32];  /* the most common weight type, such as Q4_1 */
+    char chat_format[32];   /* chatml, llama3, ..., raw; empty for an encoder */
+    char tokenizer[32];     /* smollm, gpt-2, llama-bpe, qwen2, spm, wordpiece, ... ; empty without vocabulary */
+    char licence[128];
+    uint64_t n_parameters;  /* weights, embeddings included */
+    uint64_t image_bytes;
+    uint32_t n_context;     /* positions that it was trained for */
+    uint32_t n_vocab, n_embd, n_layers, n_heads, n_kv_heads, n_ff;
+    uint32_t kv_bytes_per_token; /* F16 keys and values of all layers */
+    bool can_generate;      /* a decoder with an output head */
+    bool can_embed;         /* an encoder with pooling */
+    bool can_rerank;        /* an encoder with a classification head (cross-encoder) */
+} slm_model_info;
+
+typedef struct slm_import_options {
+    const char *quantization; /* for float sources: "Q8_0", "Q4_K", "F16", ...; NULL keeps the source's types
+                                 (GGUF) or means Q8_0 (Hugging Face directory) */
+    const char *chat_format;  /* forces a chat format by name; NULL recognizes it from the template */
+} slm_import_options;
+
+/* Called now and then from the importing thread; done and total in bytes.  It must return and may not longjmp. */
+typedef void (*slm_progress_fn)(void *arg, uint64_t done, uint64_t total);
+
+/* Validates the source (a GGUF file or a Hugging Face directory) and writes its packed image to image_path, which must not exist.
+ * On any failure image_path is removed.  The file is written and flushed by fsync; the caller renames it into place.
+ * Memory: bounded, at most a few hundred MiB beyond the page cache for any size of model.
+ * Status: IO, FORMAT, UNSUPPORTED, INVALID (options), NOMEM, CANCELLED. */
+slm_status slm_import(const char *source_path, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
+                      void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err);
+
+/* Maps an image read-only and shared.  Checks header, layout version, sizes and the checksum of everything but the
+ * weights; the weights' checksum is checked by slm_model_prewarm.  Milliseconds for any size. */
+slm_status slm_model_open(const char *image_path, slm_model **out, slm_error *err);
+/* Drops a reference; sessions hold their own.  NULL is fine. */
+void slm_model_close(slm_model *model);
+const slm_model_info *slm_model_get_info(const slm_model *model);
+/* Reads the whole image into memory and verifies the checksum of the weights. */
+slm_status slm_model_prewarm(slm_model *model, slm_progress_fn progress, void *progress_arg, const volatile int *stop, slm_error *err);
+/* Bytes of the image that are in memory now (mincore). */
+uint64_t slm_model_resident_bytes(const slm_model *model);
+
+/* ------------------------------------------------------------------ tokens */
+
+typedef struct slm_tokens {
+    int32_t *ids; /* [n] */
+    size_t n;
+} slm_tokens;
+
+/* Token ids of text (valid UTF-8, length in bytes, NUL bytes refused).  special: control tokens written in the text are parsed as
+ * such (never for text that comes from a row).  No BOS or EOS is added.  Free with slm_tokens_free. */
+slm_status slm_tokenize(const slm_model *model, const char *text, size_t length, bool special, slm_tokens *out, slm_error *err);
+void slm_tokens_free(slm_tokens *tokens);
+/* Text of token ids, valid UTF-8: bytes that form no character become U+FFFD.  Control tokens are left out unless special.
+ * *out is malloc'ed, *length its bytes; free with free(). */
+slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, bool special, char **out, size_t *length,
+                          slm_error *err);
+/* Cuts text at token boundaries into pieces of at most max_tokens tokens that overlap by `overlap` tokens, each cut moved
+ * back to a sentence, line or word boundary where there is one, and never inside a character.
+ * *offsets is malloc'ed: [2 * *n_chunks] begin and end byte of each; free with free(). */
+slm_status slm_chunk(const slm_model *model, const char *text, size_t length, size_t max_tokens, size_t overlap, size_t **offsets,
+                     size_t *n_chunks, slm_error *err);
+
+/* ------------------------------------------------------------------ sessions */
+
+typedef struct slm_session slm_session;
+
+typedef struct slm_limits {
+    size_t kv_cache_bytes;     /* keys and values of running requests and cached prefixes; at least one request must fit */
+    uint32_t max_batch_tokens; /* positions per forward pass; 0 = 512 */
+    uint32_t max_sequences;    /* requests decoded together; 0 = 64 */
+    int n_threads;             /* 0 = all CPUs */
+    const volatile int *stop;  /* polled inside slm_step; may be NULL */
+} slm_limits;
+
+/* A session keeps a reference to the model.  One per (backend, model). */
+slm_status slm_session_new(slm_model *model, const slm_limits *limits, slm_session **out, slm_error *err);
+void slm_session_free(slm_session *session);
+/* Changes the budget between steps; cached prefixes that no longer fit are dropped. */
+slm_status slm_session_set_limits(slm_session *session, const slm_limits *limits, slm_error *err);
+
+typedef enum slm_role { SLM_ROLE_SYSTEM = 0, SLM_ROLE_USER = 1, SLM_ROLE_ASSISTANT = 2 } slm_role;
+
+enum {
+    SLM_SEG_PREFIX = 1,  /* this segment and all before it are shared by many requests: their KV is kept and reused */
+    SLM_SEG_JOIN = 2,    /* goes on in the same turn as the segment before it (tokenized on its own) */
+    SLM_SEG_SPECIAL = 4, /* parse control tokens written in the text: for evaluation only, never for row text */
+    SLM_SEG_SCORED = 8   /* SLM_MODE_LOGPROBS: report the log probability of each token of this segment */
+};
+
+/* A piece of a prompt. Plain data; copied by slm_submit. */
+typedef struct slm_segment {
+    slm_role role;
+    unsigned flags;
+    const char *text; /* valid UTF-8 */
+    size_t length;
+} slm_segment;
+
+typedef enum slm_mode {
+    SLM_MODE_GENERATE = 0, /* text that follows the prompt */
+    SLM_MODE_LABELS = 1,   /* which of the labels is the answer: log probability of each whole label */
+    SLM_MODE_LOGPROBS = 2, /* log probability of each token of the scored segments */
+    SLM_MODE_EMBED = 3     /* pooled, normalized vector (encoders) ; of two joined segments: the pair's relevance (cross-encoders) */
+} slm_mode;
+
+/* Sampling: temperature 0 is greedy and ignores top_k, top_p, min_p and seed. */
+typedef struct slm_sampling {
+    float temperature;    /* [0, 10] */
+    int32_t top_k;        /* 0 = off */
+    float top_p;          /* (0, 1], 1 = off */
+    float min_p;          /* [0, 1), 0 = off */
+    float repeat_penalty; /* (0, 10], 1 = off: divides (or multiplies, below zero) logits of the last 64 tokens */
+    uint64_t seed;
+} slm_sampling;
+
+typedef struct slm_request {
+    slm_mode mode;
+    bool chat;                    /* wrap segments in the model's chat format and open the assistant's turn; else raw text after BOS */
+    bool truncate;                /* cut the last user segment's tail to fit instead of SLM_LIMIT */
+    const slm_segment *segments;  /* [n_segments] */
+    size_t n_segments;
+    slm_sampling sampling;        /* GENERATE */
+    uint32_t max_tokens;          /* GENERATE: at most so many tokens of answer */
+    const char *const *stops;     /* GENERATE: [n_stops] the answer ends before the first of these */
+    size_t n_stops;
+    const char *const *labels;    /* LABELS: [n_labels] 1..10,000, distinct, not empty */
+    size_t n_labels;
+    const char *prior_text;       /* LABELS: when set, each label's log probability after the same prompt with this text in
+                                     place of the row (the last segment) is subtracted: prior correction; computed once per prefix */
+    bool stream;                  /* GENERATE: slm_next_piece will be called */
+} slm_request;
+
+typedef enum slm_finish { SLM_FINISH_STOP = 0, SLM_FINISH_LENGTH = 1, SLM_FINISH_CONTEXT = 2 } slm_finish;
+
+/* The answer to a request. Owned by the session until slm_release. */
+typedef struct slm_result {
+    uint64_t id;
+    slm_status status;      /* of this request alone; then error holds the words */
+    slm_error error;
+    slm_finish finish;
+    char *text;             /* GENERATE: [text_length] + NUL, valid UTF-8 */
+    size_t text_length;
+    float *scores;          /* LABELS: [n_scores] log probabilities, sum of exp = 1 ; LOGPROBS: per scored token, NaN
+                               where nothing precedes it; EMBED: the vector (or one relevance score) */
+    size_t n_scores;
+    int32_t *tokens;        /* GENERATE: ids of the answer; LOGPROBS: ids of the scored tokens, [n_scores] */
+    size_t n_tokens;
+    uint32_t prompt_tokens; /* whole prompt */
+    uint32_t reused_tokens; /* of it, taken from the prefix cache */
+    uint32_t output_tokens;
+    double prefill_ms, decode_ms;
+} slm_result;
+
+/* Queues a request; its texts are tokenized now.  Errors of the request (too long, bad labels) are returned here
+ * and the session is as before. */
+slm_status slm_submit(slm_session *session, const slm_request *request, uint64_t *id, slm_error *err);
+/* One forward pass: admits queued requests while the budget lasts, advances every running one.  SLM_CANCELLED: nothing was
+ * advanced, call again to go on.  *active (may be NULL) is the number of requests not yet finished. */
+slm_status slm_step(slm_session *session, size_t *active, slm_error *err);
+/* The oldest finished request not yet taken, or NULL. Release it with slm_release. */
+const slm_result *slm_poll(slm_session *session);
+/* For a request with stream set: the bytes of text that are final and not yet taken (whole characters; a possible beginning of
+ * a stop string is held back).  false when there is nothing new.  *text is valid until the next call on the session. */
+bool slm_next_piece(slm_session *session, uint64_t id, const char **text, size_t *length);
+/* Frees a result, or aborts a request that still runs. Unknown ids are ignored. */
+void slm_release(slm_session *session, uint64_t id);
+/* Aborts every request and frees every result; cached prefixes stay. For clean-up after an error of the caller. */
+void slm_session_reset(slm_session *session);
+
+/* Number of tokens of the request's prompt, template included, without running it. */
+slm_status slm_prompt_tokens(slm_session *session, const slm_request *request, size_t *n, slm_error *err);
+
+typedef struct slm_session_stats {
+    uint64_t steps, prompt_tokens, reused_tokens, output_tokens, positions; /* since the session began */
+    double prefill_seconds, decode_seconds;
+    size_t kv_bytes_used, kv_bytes_limit, cached_prefixes;
+} slm_session_stats;
+void slm_session_get_stats(const slm_session *session, slm_session_stats *out);
+
+#endif

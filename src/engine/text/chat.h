@@ -1,0 +1,32 @@
+/*
+ * Chat formats: compiled in, recognized from the file's template, never interpreted (DESIGN D7).
+ *
+ * A format turns messages into token ids: its control tokens come from here, texts between them are tokenized with control-token
+ * parsing off.
+ */
+#ifndef SLM_TEXT_CHAT_H
+#define SLM_TEXT_CHAT_H
+
+#include "engine/slm.h"
+#include "engine/text/tokenizer.h"
+
+/* The format of a template: "chatml", "llama3", "phi3", "gemma", ... ; NULL when it is none that we know. */
+const char *slm_chat_recognize(const char *template_text);
+/* The i-th format's name, NULL after the last. */
+const char *slm_chat_format_name(int i);
+
+/* A prompt as token ids. */
+typedef struct slm_prompt {
+    slm_ids ids;
+    size_t n_prefix;          /* the first n_prefix ids come from SLM_SEG_PREFIX segments (with their template) */
+    size_t scored_begin, scored_end; /* ids of the SLM_SEG_SCORED segments (contiguous) */
+} slm_prompt;
+
+/* chat: segments in their turns, then the opening of the assistant's turn unless the last segment's role is assistant (its text then
+ * continues the answer).  Formats add their default system message when the segments have none and the format has one.
+ * Not chat: BOS where the model has one, then the texts one after the other. Encoders: CLS text SEP (and a pair's second text SEP). */
+slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *segments, size_t n_segments, const volatile int *stop,
+                            slm_prompt *out, slm_error *err);
+void slm_prompt_free(slm_prompt *prompt);
+
+#endif

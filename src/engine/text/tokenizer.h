@@ -1,0 +1,84 @@
+/*
+ * Text to token ids and back: byte-level BPE (gpt2), SentencePiece BPE (llama), WordPiece (bert).
+ *
+ * A tokenizer is a blob of tables built once at import and used in place from the mapped image: no parsing at open, only
+ * checks.  Control tokens are never made from text unless `special` is set (DESIGN D7).  Thread rule: a tokenizer may be used by one
+ * thread at a time (it owns scratch).
+ */
+#ifndef SLM_TEXT_TOKENIZER_H
+#define SLM_TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+typedef enum slm_tok_kind { SLM_TOK_BPE = 0, SLM_TOK_SPM = 1, SLM_TOK_WORDPIECE = 2 } slm_tok_kind;
+
+/* Token types as in GGUF. */
+typedef enum slm_token_type {
+    SLM_TOKEN_NORMAL = 1,
+    SLM_TOKEN_UNKNOWN = 2,
+    SLM_TOKEN_CONTROL = 3,
+    SLM_TOKEN_USER_DEFINED = 4,
+    SLM_TOKEN_UNUSED = 5,
+    SLM_TOKEN_BYTE = 6
+} slm_token_type;
+
+typedef struct slm_bytes {
+    const char *data;
+    size_t length;
+} slm_bytes;
+
+/* A vocabulary as a source gives it, already bounded by the source's validator; checked again by slm_tokenizer_build. */
+typedef struct slm_vocab {
+    slm_tok_kind kind;
+    char pre[32];            /* pre-tokenizer: smollm, gpt-2, llama-bpe, qwen2, default, ... (BPE) */
+    const slm_bytes *tokens; /* [n_tokens] */
+    const float *scores;     /* [n_tokens] (SPM), or NULL */
+    const int32_t *types;    /* [n_tokens], or NULL: all normal */
+    size_t n_tokens;
+    const slm_bytes *merges; /* [n_merges] "left right" in order of rank (BPE) */
+    size_t n_merges;
+    int32_t bos, eos, eot, unk, sep, pad, cls, mask; /* ids, -1 = none */
+    bool add_bos, add_eos, add_space_prefix;
+    bool lowercase, strip_accents; /* WordPiece */
+    const char *chat_template; /* or NULL */
+} slm_vocab;
+
+/* Builds the blob (malloc'ed). UNSUPPORTED names an unknown pre-tokenizer; FORMAT a broken vocabulary. */
+slm_status slm_tokenizer_build(const slm_vocab *vocab, const char *chat_format /* NULL: recognize */, void **blob, size_t *bytes,
+                               slm_error *err);
+
+typedef struct slm_tokenizer slm_tokenizer;
+/* The blob must outlive the tokenizer. Everything in it is checked before use. */
+slm_status slm_tokenizer_open(const void *blob, size_t bytes, slm_tokenizer **out, slm_error *err);
+void slm_tokenizer_free(slm_tokenizer *tok);
+
+size_t slm_tokenizer_size(const slm_tokenizer *tok);          /* number of tokens */
+const char *slm_tokenizer_name(const slm_tokenizer *tok);     /* pre-tokenizer or kind, for people */
+const char *slm_tokenizer_chat_format(const slm_tokenizer *tok); /* "chatml", "llama3", ..., "raw" */
+int32_t slm_tokenizer_bos(const slm_tokenizer *tok);          /* id to put first, -1 when the model wants none */
+int32_t slm_tokenizer_eos(const slm_tokenizer *tok);          /* -1 = none */
+/* Does this token end an answer (EOS, EOT and their like)? */
+bool slm_tokenizer_is_end(const slm_tokenizer *tok, int32_t id);
+slm_token_type slm_tokenizer_type(const slm_tokenizer *tok, int32_t id);
+/* The id of a token by its exact text, -1 = none (control tokens included). */
+int32_t slm_tokenizer_find(const slm_tokenizer *tok, const char *text, size_t length);
+
+/* Appends ids to a growing array (ids realloc'ed, *n and *capacity kept). text must be valid UTF-8 without NUL, else INVALID. begin: the text
+ * begins a prompt or a turn (SentencePiece's space prefix applies there). stop may be NULL; polled. */
+typedef struct slm_ids {
+    int32_t *ids;
+    size_t n, capacity;
+} slm_ids;
+slm_status slm_tokenizer_encode(slm_tokenizer *tok, const char *text, size_t length, bool special, bool begin, const volatile int *stop,
+                                slm_ids *out, slm_error *err);
+slm_status slm_ids_push(slm_ids *ids, int32_t id, slm_error *err);
+
+/* The raw bytes of one token (may be part of a character); control tokens give 0 bytes unless special. Points into the tokenizer's scratch or blob, valid
+ * until the next call. */
+slm_bytes slm_tokenizer_piece(slm_tokenizer *tok, int32_t id, bool special);
+
+#endif
