@@ -54,6 +54,8 @@ typedef struct slm_model_info {
     char chat_format[32];   /* chatml, llama3, ..., raw; empty for an encoder */
     char tokenizer[32];     /* smollm, gpt-2, llama-bpe, qwen2, spm, wordpiece, ... ; empty without vocabulary */
     char licence[128];
+    char query_prompt[256];    /* embedding models: text to put before a query, from the source's configuration; maybe empty */
+    char document_prompt[256]; /* the same for a document */
     uint64_t n_parameters;  /* weights, embeddings included */
     uint64_t image_bytes;
     uint32_t n_context;     /* positions that it was trained for */
@@ -227,5 +229,91 @@ typedef struct slm_session_stats {
     size_t kv_bytes_used, kv_bytes_limit, cached_prefixes;
 } slm_session_stats;
 void slm_session_get_stats(const slm_session *session, slm_session_stats *out);
+
+/* ------------------------------------------------------------------ training */
+
+/*
+ * Classifiers on top of embeddings: multinomial logistic regression, with hashed n-grams of the text beside the embedding when wanted.
+ * A classifier is a flat blob (for a bytea column) that carries its label names; it belongs to the model that made the embeddings.
+ * Training is deterministic: the same rows in the same order give the same blob for any number of threads on one machine.
+ */
+
+/* The rows to learn from. Borrowed for the duration of the call. */
+typedef struct slm_train_set {
+    size_t n_rows;
+    uint32_t n_dims;             /* of an embedding */
+    const float *embeddings;     /* [n_rows, n_dims], finite */
+    const char *const *texts;    /* [n_rows] valid UTF-8; NULL without n-grams */
+    const size_t *text_lengths;  /* [n_rows] bytes */
+    const int32_t *labels;       /* [n_rows] in 0..n_labels-1; slm_train_by_names ignores it */
+    uint32_t n_labels;           /* 2..10,000 */
+    const char *const *label_names; /* [n_labels] valid UTF-8, distinct, not empty */
+} slm_train_set;
+
+typedef enum slm_balance { SLM_BALANCE_AUTO = 0, SLM_BALANCE_OFF = 1, SLM_BALANCE_ON = 2 } slm_balance;
+
+/* What training is doing: stage is a static string such as "cross-validation"; fraction of the whole in 0..1, never falling. */
+typedef void (*slm_train_progress_fn)(void *arg, const char *stage, double fraction);
+
+/* All zero is a good default. */
+typedef struct slm_train_options {
+    float l2;               /* > 0 fixes the regularization strength; 0 chooses it by cross-validation */
+    uint32_t n_folds;       /* 2..20; 0 = 3; fewer where a label has fewer rows */
+    slm_balance balance;    /* weight rows by the rarity of their label; AUTO: when the commonest label has over 5 times the rows of the rarest */
+    bool ngrams;            /* word and character n-grams beside the embedding: needs texts here and in slm_classifier_predict */
+    uint32_t ngram_bits;    /* 2^bits hash buckets, 10..22; 0 = 18 */
+    uint64_t seed;          /* of the assignment to folds */
+    int n_threads;          /* 0 = all CPUs */
+    const volatile int *stop; /* may be NULL */
+    slm_train_progress_fn progress; /* may be NULL; called from the calling thread */
+    void *progress_arg;
+} slm_train_options;
+
+/* What came out. The averages are over the held-out rows of the cross-validation (for slm_train_by_names: agreement with the
+ * assigned labels, which says little); confusion [n_labels, n_labels] counts true label (row) by predicted label (column). */
+typedef struct slm_train_report {
+    void *blob;             /* malloc'ed; slm_train_report_free */
+    size_t blob_bytes;
+    size_t n_rows;          /* rows learned from */
+    uint32_t n_labels, n_folds;
+    uint32_t n_ngrams;      /* n-gram buckets in use */
+    float l2;               /* chosen or given */
+    float temperature;      /* divides the logits: calibration */
+    double accuracy, macro_f1, log_loss;
+    double ece;             /* expected calibration error after the temperature, 15 bins */
+    uint32_t *confusion;    /* malloc'ed; NULL when n_labels > 1,000 */
+    double seconds;
+} slm_train_report;
+
+/* Trains. Status: INVALID (shapes, labels out of range, NaN; a label without rows; fewer than 2 rows a label for cross-validation
+ * are trained with a default strength instead), LIMIT (too large), NOMEM, CANCELLED (nothing was made). */
+slm_status slm_train_classifier(const slm_train_set *set, const slm_train_options *options, slm_train_report *out, slm_error *err);
+
+/* Trains from label names and unlabelled rows: names as prototypes, refined by soft assignment on centred embeddings, then three
+ * rounds in which the classifier learns from the most confident rows of each label.
+ * label_embeddings: [n_labels, n_dims] embeddings of the names (or descriptions). */
+slm_status slm_train_by_names(const slm_train_set *set, const float *label_embeddings, const slm_train_options *options,
+                              slm_train_report *out, slm_error *err);
+void slm_train_report_free(slm_train_report *report);
+
+/* Accuracy, macro F1, log loss and ECE of probabilities [n, n_labels] against labels [n], into the fields of that name;
+ * confusion too (malloc'ed).  The other fields are zeroed. */
+slm_status slm_train_evaluate(const float *probabilities, const int32_t *labels, size_t n, uint32_t n_labels, slm_train_report *out,
+                              slm_error *err);
+
+typedef struct slm_classifier slm_classifier;
+/* Checks the blob (hostile: it came out of a table) and copies it. */
+slm_status slm_classifier_open(const void *blob, size_t bytes, slm_classifier **out, slm_error *err);
+void slm_classifier_free(slm_classifier *classifier);
+uint32_t slm_classifier_n_labels(const slm_classifier *classifier);
+/* Name of label i, NUL-terminated UTF-8, owned by the classifier. */
+const char *slm_classifier_label(const slm_classifier *classifier, uint32_t i);
+/* Length of the embeddings that it takes, and whether it wants the text too. */
+uint32_t slm_classifier_n_dims(const slm_classifier *classifier);
+bool slm_classifier_needs_text(const slm_classifier *classifier);
+/* Calibrated probabilities [n, n_labels] of n rows.  texts, text_lengths: [n], NULL unless slm_classifier_needs_text.  The same bits for
+ * a row in any batch.  May be called from several threads at once.  INVALID: an embedding is not finite, a text is missing. */
+slm_status slm_classifier_predict(const slm_classifier *classifier, const float *embeddings, const char *const *texts,
+                                  const size_t *text_lengths, size_t n, float *probabilities, slm_error *err);
 
 #endif

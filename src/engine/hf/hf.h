@@ -1,0 +1,15 @@
+/*
+ * A Hugging Face directory as a source of weights: config.json, safetensors, tokenizer, sentence-transformers configuration.
+ *
+ * Everything in the directory is hostile (DESIGN D12): sizes are bounded before anything is allocated, every file is read with
+ * pread so that one cut short under us is an error and never a SIGBUS.
+ */
+#ifndef SLM_HF_HF_H
+#define SLM_HF_HF_H
+
+#include "engine/image/image.h"
+
+/* Opens and validates dir.  The source is freed by its own close.  Status: IO, FORMAT, UNSUPPORTED, NOMEM; messages name the file. */
+slm_status slm_hf_open(const char *dir, slm_source **out, slm_error *err);
+
+#endif
