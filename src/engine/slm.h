@@ -44,6 +44,9 @@ void slm_threads_release(void);
 
 /* ------------------------------------------------------------------ models */
 
+/* Layout version of the images that this build writes and reads; part of their file names. */
+#define SLM_IMAGE_LAYOUT 1
+
 typedef struct slm_model slm_model;
 
 /* What a model is, as read from its source and kept in its image. Strings are NUL-terminated UTF-8, maybe empty. */
@@ -102,7 +105,8 @@ typedef struct slm_tokens {
 
 /* Token ids of text (valid UTF-8, length in bytes, NUL bytes refused).  special: control tokens written in the text are parsed as
  * such (never for text that comes from a row).  No BOS or EOS is added.  Free with slm_tokens_free. */
-slm_status slm_tokenize(const slm_model *model, const char *text, size_t length, bool special, slm_tokens *out, slm_error *err);
+slm_status slm_tokenize(const slm_model *model, const char *text, size_t length, bool special, const volatile int *stop, slm_tokens *out,
+                        slm_error *err);
 void slm_tokens_free(slm_tokens *tokens);
 /* Text of token ids, valid UTF-8: bytes that form no character become U+FFFD.  Control tokens are left out unless special.
  * *out is malloc'ed, *length its bytes; free with free(). */
@@ -111,8 +115,8 @@ slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, 
 /* Cuts text at token boundaries into pieces of at most max_tokens tokens that overlap by `overlap` tokens, each cut moved
  * back to a sentence, line or word boundary where there is one, and never inside a character.
  * *offsets is malloc'ed: [2 * *n_chunks] begin and end byte of each; free with free(). */
-slm_status slm_chunk(const slm_model *model, const char *text, size_t length, size_t max_tokens, size_t overlap, size_t **offsets,
-                     size_t *n_chunks, slm_error *err);
+slm_status slm_chunk(const slm_model *model, const char *text, size_t length, size_t max_tokens, size_t overlap, const volatile int *stop,
+                     size_t **offsets, size_t *n_chunks, slm_error *err);
 
 /* ------------------------------------------------------------------ sessions */
 

@@ -14,8 +14,6 @@
 #include "engine/model/hparams.h"
 #include "engine/slm.h"
 
-#define SLM_IMAGE_LAYOUT 1
-
 typedef enum slm_tensor_role {
 #define ROLE(name, gguf, hf, rows, cols, per_layer) SLM_TENSOR_##name,
 #include "engine/model/roles.def"
