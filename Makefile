@@ -1,52 +1,144 @@
 # slm_pg: small language models inside PostgreSQL.  `make help` lists the targets.
+#
+# Two worlds are built here.  src/engine is a plain C11 library (build/engine/*.o -> libslm.a) that knows nothing of PostgreSQL;
+# src/pg is an ordinary PGXS module that links it.  PG_CONFIG chooses the server.  Without any server the targets deps, test,
+# demo and bench still work: they install what is missing and start make anew.
 
 EXTENSION  = slm_pg
 MODULE_big = slm_pg
-OBJS       = $(patsubst %.c,%.o,$(wildcard src/pg/*.c src/pg/*/*.c))
+PG_OBJS    = $(patsubst %.c,%.o,$(wildcard src/pg/*.c src/pg/*/*.c))
+OBJS       = $(PG_OBJS)
 DATA       = $(wildcard sql/slm_pg--*.sql)
 REGRESS    = $(patsubst sql/%.sql,%,$(filter-out sql/slm_pg--%.sql,$(wildcard sql/*.sql)))
-PG_CPPFLAGS = -Isrc
+ISOLATION  = $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec))
+ISOLATION_OPTS = --inputdir=test/isolation
+WERROR    ?= -Werror
+PG_CPPFLAGS = -Isrc -MMD -MP
+PG_CFLAGS   = -Wextra -Wno-unused-parameter -Wno-declaration-after-statement $(WERROR)
 SHLIB_LINK  = libslm.a -Wl,--version-script=src/pg/slm_pg.map $(ENGINE_LIBS)
 
+# Where the models live (see models/README.md); the regression tests read it with \getenv.
+SLM_MODEL_CACHE ?= $(HOME)/.cache/slm_pg
+export SLM_MODEL_CACHE
+
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+export PG_CONFIG
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+.DEFAULT_GOAL := all
 
 # ---- the engine: a plain C11 library, one folder per instruction set with its own flags
 ENGINE_SRC  = $(wildcard src/engine/*.c src/engine/*/*.c src/engine/kernels/ref/*.c)
 ENGINE_LIBS = -lpcre2-8 -lutf8proc -ljansson -lxxhash -lpthread -lm
-WARNINGS    = -Wall -Wextra -Werror -Wno-unused-parameter -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
-ENGINE_CFLAGS = -std=c11 -D_GNU_SOURCE -O3 -g -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Isrc $(WARNINGS)
+WARNINGS    = -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
+ENGINE_BASE = -std=c11 -D_GNU_SOURCE -g -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Isrc $(WARNINGS)
+ENGINE_CFLAGS = $(ENGINE_BASE) -O3 $(COPT)
 MACHINE := $(shell uname -m)
 ifeq ($(MACHINE),x86_64)
 ENGINE_SRC += $(wildcard src/engine/kernels/avx2/*.c src/engine/kernels/avx512/*.c)
 endif
+ifeq ($(MACHINE),aarch64)
+ENGINE_SRC += $(wildcard src/engine/kernels/neon/*.c)
+endif
+ISA_AVX2   = -mavx2 -mfma -mf16c
+ISA_AVX512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_AVX2)
+isa_flags  = $(if $(findstring kernels/avx2/,$1),$(ISA_AVX2))$(if $(findstring kernels/avx512/,$1),$(ISA_AVX512))
 ENGINE_OBJS = $(patsubst src/engine/%.c,build/engine/%.o,$(ENGINE_SRC))
-EXTRA_CLEAN = libslm.a build
 
-build/engine/kernels/avx2/%.o:   ISA_FLAGS = -mavx2 -mfma -mf16c
-build/engine/kernels/avx512/%.o: ISA_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
-
+# ---- the module
+# No bitcode: the JIT would inline entry points that call engine symbols which the library deliberately does not export.
+ifneq ($(wildcard $(PGXS)),)
+override with_llvm = no
 include $(PGXS)
-
+$(shlib): libslm.a
 all: libslm.a
+-include $(PG_OBJS:.o=.d)
+else
+.PHONY: all install installcheck clean
+all install installcheck:
+	@echo "No PGXS found by PG_CONFIG=$(PG_CONFIG): install the server headers ('make deps') or set PG_CONFIG." >&2; exit 1
+clean: clean-engine
+endif
 
 build/engine/%.o: src/engine/%.c
 	@mkdir -p $(dir $@)
-	$(CC) $(ENGINE_CFLAGS) $(ISA_FLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(ENGINE_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
 -include $(ENGINE_OBJS:.o=.d)
 
 libslm.a: $(ENGINE_OBJS)
-	rm -f $@
+	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(shlib): libslm.a
+# ---- programs on the engine: tests (own main, print "name: N passed, N failed"), benchmarks, tools
+TEST_PROGRAMS  = $(patsubst test/%.c,build/test/%,$(wildcard test/unit/test_*.c test/golden/test_*.c))
+BENCH_PROGRAMS = $(patsubst test/bench/%.c,build/bench/%,$(wildcard test/bench/*.c))
+TOOL_PROGRAMS  = $(patsubst test/tools/%.c,build/tools/%,$(wildcard test/tools/*.c))
+PROGRAM_LIBS   = libslm.a $(ENGINE_LIBS)
+program = @mkdir -p $(dir $@); echo "cc $@"; $(CC) $(ENGINE_CFLAGS) -Itest -MMD -MP -MF $@.d -o $@ $<
 
-# ---- tests of the engine: test/unit/test_x.c and test/golden/test_x.c, one program each
-TEST_PROGRAMS = $(patsubst test/%.c,build/test/%,$(wildcard test/unit/test_*.c test/golden/test_*.c))
 build/test/%: test/%.c libslm.a
-	@mkdir -p $(dir $@)
-	$(CC) $(ENGINE_CFLAGS) -Itest -o $@ $< libslm.a $(ENGINE_LIBS)
+	$(program) $(PROGRAM_LIBS)
+build/bench/%: test/bench/%.c libslm.a
+	$(program) $(PROGRAM_LIBS)
+build/tools/%: test/tools/%.c libslm.a
+	$(program) $(PROGRAM_LIBS)
+-include $(TEST_PROGRAMS:=.d) $(BENCH_PROGRAMS:=.d) $(TOOL_PROGRAMS:=.d)
 
-.PHONY: unit
-unit: $(TEST_PROGRAMS)
-	@for t in $^; do $$t || exit 1; done
+.PHONY: tools programs benchmarks unit
+tools: $(TOOL_PROGRAMS)          ## build test/tools/*.c (quantizer, fixture makers) into build/tools
+programs: $(TEST_PROGRAMS)
+benchmarks: $(BENCH_PROGRAMS)
+unit: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) ## build and run the engine's unit and golden tests
+	@scripts/run_programs.sh $(TEST_PROGRAMS)
+
+# ---- the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, and the fuzz corpora
+SAN_FLAGS   = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SAN_CFLAGS  = $(ENGINE_BASE) -O1 $(SAN_FLAGS) -DSLM_SANITIZE
+SAN_OBJS    = $(patsubst src/engine/%.c,build/asan/engine/%.o,$(ENGINE_SRC))
+SAN_TESTS   = $(patsubst test/%.c,build/asan/test/%,$(wildcard test/unit/test_*.c))
+SAN_ENV     = ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+
+build/asan/engine/%.o: src/engine/%.c
+	@mkdir -p $(dir $@)
+	$(CC) $(SAN_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
+build/asan/libslm.a: $(SAN_OBJS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+build/asan/test/%: test/%.c build/asan/libslm.a
+	@mkdir -p $(dir $@); echo "cc $@"
+	@$(CC) $(SAN_CFLAGS) -Itest -MMD -MP -MF $@.d -o $@ $< build/asan/libslm.a $(ENGINE_LIBS)
+-include $(SAN_OBJS:.o=.d) $(SAN_TESTS:=.d)
+
+.PHONY: sanitize sanitize-programs fuzz-replay
+sanitize-programs: $(SAN_TESTS)
+sanitize: $(SAN_TESTS)           ## the unit tests under AddressSanitizer and UBSan, and every fuzz corpus replayed
+	@$(SAN_ENV) scripts/run_programs.sh $(SAN_TESTS)
+	@$(SAN_ENV) $(MAKE) --no-print-directory fuzz-replay
+-include test/fuzz/fuzz.mk
+
+# ---- everything in one command each
+.PHONY: deps models lint test test-long demo bench compare-pg help clean-engine
+deps:                            ## install the Debian packages that are missing (root or sudo)
+	@sh scripts/deps.sh $(PG_CONFIG)
+models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
+	@models/fetch --default
+lint:                            ## layers, symbols, sizes, headers alone, comments of SQL functions
+	@$(MAKE) --no-print-directory -j2 libslm.a $(if $(wildcard $(PGXS)),all)
+	@sh test/lint/run.sh
+test: deps                       ## everything: lint, unit, sanitizers, fuzz corpora, private cluster: regress, isolation, TAP
+	@bash test/run.sh
+test-long: deps                  ## the same with the long variants (SLM_TEST_LONG=1)
+	@SLM_TEST_LONG=1 bash test/run.sh
+demo: deps                       ## load SmolLM2 into a private cluster and answer, summarize and label 36 tickets by SQL
+	@bash demo/run.sh
+bench: deps                      ## kernels, forward pass and SQL timings -> build/bench/*.csv, table, docs/SPEED.md
+	@bash test/bench/run_bench.sh
+help:                            ## this list
+	@echo "make                 build the extension for the server of PG_CONFIG (default: pg_config)"
+	@echo "make install         install it, as any PGXS extension (DESTDIR honoured)"
+	@echo "make installcheck    regression and isolation tests against a running server"
+	@awk -F ' *## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-15s %s\n", $$1, $$2 }' Makefile
+	@echo "make clean           remove everything that was built"
+
+clean: clean-engine
+clean-engine:
+	rm -rf build libslm.a $(PG_OBJS:.o=.d) results output_iso tmp_check tmp_check_iso log regression.diffs regression.out

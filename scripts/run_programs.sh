@@ -1,0 +1,33 @@
+#!/bin/sh
+# Runs test programs one after the other and ends with their sum, "N passed, N failed" (exit 1 when anything failed).
+#
+# Each prints "name: N passed, N failed" as its last line.  A program that dies, hangs (SLM_TEST_TIMEOUT seconds, 300) or
+# prints no such line counts as one failure, so that no test can vanish unnoticed.
+set -u
+limit=${SLM_TEST_TIMEOUT:-300}
+passed=0
+failed=0
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+[ $# -gt 0 ] || echo "no test programs"
+for program in "$@"; do
+    timeout -k 5 "$limit" "$program" >"$out" 2>&1
+    rc=$?
+    line=$(grep -aE '^[^ ]+: [0-9]+ passed, [0-9]+ failed' "$out" | tail -n 1)
+    p=$(printf '%s\n' "$line" | sed -n 's/.*: \([0-9]*\) passed.*/\1/p')
+    f=$(printf '%s\n' "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
+    if [ -z "$line" ] || { [ "$rc" -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then
+        tail -n 60 "$out"
+        echo "$program: ended with status $rc$([ "$rc" -eq 124 ] && echo " (timeout after $limit s)")"
+        f=$((${f:-0} + 1))
+    elif [ "$f" -ne 0 ]; then
+        tail -n 60 "$out"
+    else
+        grep -aiE '^skip' "$out"
+        printf '%s\n' "$line"
+    fi
+    passed=$((passed + ${p:-0}))
+    failed=$((failed + ${f:-0}))
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
