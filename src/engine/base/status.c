@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Replaces what a terminal or a log should not get: control characters and bytes that are no valid UTF-8. */
-static void clean_utf8(char *text)
+void slm_clean_text(char *text)
 {
     unsigned char *p = (unsigned char *) text;
     while (*p) {
@@ -31,7 +31,7 @@ slm_status slm_fail(slm_error *err, slm_status status, const char *format, ...)
         va_start(args, format);
         vsnprintf(err->message, sizeof err->message, format, args);
         va_end(args);
-        clean_utf8(err->message);
+        slm_clean_text(err->message);
         err->hint[0] = '\0';
         err->status = status;
     }
@@ -46,6 +46,6 @@ slm_status slm_hint(slm_error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->hint, sizeof err->hint, format, args);
     va_end(args);
-    clean_utf8(err->hint);
+    slm_clean_text(err->hint);
     return err->status;
 }

@@ -36,6 +36,9 @@ slm_status slm_fail(slm_error *err, slm_status status, const char *format, ...)
 /* Adds a hint to an error that slm_fail has just set; returns err->status (SLM_INTERNAL if err is NULL). */
 slm_status slm_hint(slm_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Cleans a NUL-terminated text in place: control characters and bytes that are no valid UTF-8 become '?'. */
+void slm_clean_text(char *text);
+
 /* Forwards any status but SLM_OK. */
 #define SLM_TRY(call)                                                                                       \
     do {                                                                                                    \

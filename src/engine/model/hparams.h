@@ -29,6 +29,7 @@ typedef struct slm_hparams {
     uint32_t n_token_types;      /* encoders */
     uint32_t tied_head;          /* the output head is the token embedding */
     uint32_t post_norm_only;     /* OLMo 2: norms after attention and FFN instead of before; BERT likewise with residual */
+    uint32_t qk_norm_whole;      /* query and key norms run over the whole projection (OLMo 2); else over each head */
     uint32_t embed_normalize;    /* encoders: L2 normalization */
     float norm_eps;
     float rope_base, rope_base_local; /* local: sliding layers of Gemma 3 */

@@ -1,0 +1,113 @@
+/*
+ * Families: what differs between llama, phi3, gemma, qwen, granite, olmo2, bert, and what does not.
+ *
+ *   metadata of a source ──slm_family_read──► slm_hparams ──slm_family_bind──► slm_source_tensor[] (role, layer, shape checked)
+ *
+ * Metadata is asked by the names of the GGUF specification without the architecture's prefix ("attention.head_count"), whatever the
+ * source: a GGUF file answers from its keys, a Hugging Face directory translates its config.json.  One file per family
+ * (family_*.c) lists its tensors and reads what is its own; everything that is common is read and bounded in family.c.
+ *
+ * Invariant: an slm_hparams that passed slm_hparams_check has sane ranges (no product of its fields that the engine forms
+ * overflows) and finite floats; a tensor list that slm_family_bind made has every needed role of every layer, each once, in the
+ * demanded shape.
+ */
+#ifndef SLM_MODEL_FAMILY_H
+#define SLM_MODEL_FAMILY_H
+
+#include "engine/image/image.h"
+
+/* Metadata of a source behind one face. */
+typedef struct slm_meta {
+    const char *architecture; /* "llama", "phi3", ...: picks the family */
+    bool gguf;                /* query and key rows are in GGUF's order (llama family: interleaved RoPE); else as transformers saves them */
+    uint32_t n_vocab;         /* rows of the token embedding */
+    bool has_output;          /* there is an output head of its own */
+    /* Divisors of each rotated pair's frequency, or NULL: rope_freqs.weight (Llama 3) or the short factors in `factors`; long ones apart. */
+    const float *factors, *factors_long;
+    uint32_t n_factors, n_factors_long;
+    /* A number (integers and booleans too) by key; element `index` where the value is an array, a scalar for every index. false: absent. */
+    bool (*number)(void *arg, const char *key, uint32_t index, double *out);
+    /* A string by key, cut to size, NUL-terminated. false: absent. */
+    bool (*string)(void *arg, const char *key, char *out, size_t size);
+    void *arg;
+} slm_meta;
+
+/* What rows and cols in roles.def stand for. */
+typedef enum slm_dim {
+    D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_ONE
+} slm_dim;
+
+typedef struct slm_role_info {
+    const char *name;        /* "ATTN_Q" */
+    const char *gguf, *hf;   /* names with %u for the layer */
+    slm_dim rows, cols;      /* cols D_NONE: a vector */
+    bool per_layer;
+} slm_role_info;
+
+const slm_role_info *slm_role_get(slm_tensor_role role);
+/* Rows (or length) and cols (0 for a vector) of a role in this model. */
+void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t *rows, uint32_t *cols);
+
+typedef struct slm_role_name {
+    slm_tensor_role role;
+    const char *name;
+} slm_role_name;
+
+typedef struct slm_family {
+    const char *name;                 /* general.architecture in GGUF */
+    bool permuted;                    /* GGUF stores query and key rows for interleaved RoPE */
+    bool hf_norm_plus_one;            /* Hugging Face keeps RMS norm weights minus one (GGUF does not) */
+    const slm_tensor_role *required;  /* ends with SLM_TENSOR_ROLES; OUTPUT is implied: optional for decoders */
+    const slm_tensor_role *optional;  /* ends with SLM_TENSOR_ROLES; all layers or none */
+    const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
+    slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
+} slm_family;
+
+/* The families, NULL after the last. */
+const slm_family *slm_family_at(int i);
+const slm_family *slm_family_by_name(const char *name);
+
+/* Reads and checks the hyper-parameters. UNSUPPORTED names an unknown family; FORMAT or UNSUPPORTED name the key that is out of range. */
+slm_status slm_family_read(const slm_meta *meta, slm_hparams *hp, slm_error *err);
+/* Ranges of everything in hp; for the image as well. */
+slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err);
+
+/* A tensor as its file describes it. */
+typedef struct slm_found {
+    uint64_t rows, cols; /* a vector: its length and 0 */
+    slm_type type;
+    uint64_t offset;
+    uint32_t file;
+} slm_found;
+/* Looks a tensor up by its full name; false: none. */
+typedef bool (*slm_find_fn)(void *arg, const char *name, slm_found *out);
+
+/* Asks for every tensor of the model by name and checks shapes and types. *tensors is malloc'ed: [*n_tensors] in the order of the layers.
+ * FORMAT names a tensor that is missing or of the wrong shape. hf: names are those of Hugging Face. */
+slm_status slm_family_bind(const slm_hparams *hp, bool hf, slm_find_fn find, void *arg, slm_source_tensor **tensors, size_t *n_tensors,
+                           slm_error *err);
+
+/* Is this role in the model: required of every layer, optional, or never there? After import fused roles are split (image = true). */
+typedef enum slm_need { SLM_NEED_NEVER = 0, SLM_NEED_OPTIONAL = 1, SLM_NEED_ALWAYS = 2 } slm_need;
+slm_need slm_family_need(const slm_family *family, slm_tensor_role role, bool image);
+
+/* The name of a role's tensor in a family ("model.layers.3.mlp.up_proj.weight"). */
+void slm_family_tensor_name(const slm_family *family, slm_tensor_role role, bool hf, uint32_t layer, char *out, size_t size);
+
+/* Llama 3's RoPE scaling as divisors [n_rot / 2], as rope_freqs.weight holds them (Hugging Face gives only the parameters). */
+void slm_family_llama3_factors(double rope_base, uint32_t n_rot, double factor, double low_freq_factor, double high_freq_factor,
+                               double original_context, float *out);
+
+/* For family_*.c: a number of the metadata with its range; def is taken when the key is absent (NAN: required). */
+slm_status slm_meta_u32(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, double def, uint32_t *out, slm_error *err);
+slm_status slm_meta_float(const slm_meta *meta, const char *key, double min, double max, double def, float *out, slm_error *err);
+/* The same value for every layer is demanded of keys that may be arrays; UNSUPPORTED otherwise. */
+slm_status slm_meta_u32_layers(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, uint32_t n_layers, double def, uint32_t *out,
+                               slm_error *err);
+/* Period n of a window pattern, from a number or an array of flags per layer ("slides"). */
+slm_status slm_meta_pattern(const slm_meta *meta, const char *key, uint32_t n_layers, uint32_t def, uint32_t *out, slm_error *err);
+
+extern const slm_family slm_family_llama, slm_family_smollm3, slm_family_phi3, slm_family_gemma, slm_family_gemma2, slm_family_gemma3,
+    slm_family_qwen2, slm_family_qwen3, slm_family_granite, slm_family_olmo2, slm_family_bert;
+
+#endif
