@@ -122,7 +122,7 @@ deps:                            ## install the Debian packages that are missing
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
 	@models/fetch --default
 lint:                            ## layers, symbols, sizes, headers alone, comments of SQL functions
-	@$(MAKE) --no-print-directory -j2 libslm.a $(if $(wildcard $(PGXS)),all)
+	-@$(MAKE) --no-print-directory -k -j2 libslm.a $(if $(wildcard $(PGXS)),all)
 	@sh test/lint/run.sh
 test: deps                       ## everything: lint, unit, sanitizers, fuzz corpora, private cluster: regress, isolation, TAP
 	@bash test/run.sh

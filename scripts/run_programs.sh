@@ -17,15 +17,12 @@ for program in "$@"; do
     p=$(printf '%s\n' "$line" | sed -n 's/.*: \([0-9]*\) passed.*/\1/p')
     f=$(printf '%s\n' "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
     if [ -z "$line" ] || { [ "$rc" -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then
-        tail -n 60 "$out"
-        echo "$program: ended with status $rc$([ "$rc" -eq 124 ] && echo " (timeout after $limit s)")"
         f=$((${f:-0} + 1))
-    elif [ "$f" -ne 0 ]; then
-        tail -n 60 "$out"
-    else
-        grep -aiE '^skip' "$out"
-        printf '%s\n' "$line"
+        echo "$program ended with status $rc$([ "$rc" -eq 124 ] && echo " (timeout after $limit s)")"
     fi
+    [ "${f:-0}" -eq 0 ] || tail -n 60 "$out" | sed 's/^/  | /'
+    grep -aiE '^skip' "$out"
+    echo "$(basename "$program"): ${p:-0} passed, ${f:-0} failed"
     passed=$((passed + ${p:-0}))
     failed=$((failed + ${f:-0}))
 done

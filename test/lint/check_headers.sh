@@ -1,0 +1,22 @@
+#!/bin/sh
+# Every header compiles alone, with each compiler that is here; those of src/pg after postgres.h, as the server's own do.
+set -eu
+cd "$(dirname "$0")/../.."
+flags="-std=c11 -D_GNU_SOURCE -Isrc -Itest -fsyntax-only -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function"
+server=$("${PG_CONFIG:-pg_config}" --includedir-server)
+bad=0
+for cc in gcc clang; do
+    command -v $cc >/dev/null 2>&1 || continue
+    for h in $(find src test -name '*.h' | sort); do
+        extra=
+        case $h in
+        src/engine/kernels/avx2/*) extra="-mavx2 -mfma -mf16c" ;;
+        src/engine/kernels/avx512/*) extra="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni" ;;
+        src/engine/kernels/neon/*) [ "$(uname -m)" = aarch64 ] || continue ;;
+        src/pg/*) extra="-isystem $server -include postgres.h" ;;
+        esac
+        # shellcheck disable=SC2086
+        printf '#include "%s"\n' "${h#*/}" | $cc $flags $extra -x c - 2>&1 || { echo "$h does not compile alone ($cc)"; bad=1; }
+    done
+done
+exit $bad

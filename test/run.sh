@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Everything that is tested, from a checkout to the last line "N passed, N failed" (exit 1 when anything failed or did not run).
+#
+#   lint        the rules of the source (test/lint/run.sh)
+#   unit        test/unit and test/golden: C programs on the engine
+#   sanitize    test/unit again under AddressSanitizer and UBSan, and the fuzz corpora replayed
+#   regress     pg_regress (sql/, expected/) on a private cluster, as an unprivileged user
+#   isolation   test/isolation on the same cluster
+#   preloaded   pg_regress again with shared_preload_libraries = slm_pg, another instruction set and one thread: same answers (D4)
+#   tap         test/tap: several sessions, kill -9, restart, cancel, memory
+#
+# usage: test/run.sh [suite ...]         logs: build/log/SUITE.log        SLM_TEST_LONG=1 asks for the long variants
+set -u
+cd "$(dirname "$0")/.." || exit 1
+# shellcheck source=../scripts/cluster.sh
+. scripts/cluster.sh
+
+all_suites="lint unit sanitize regress isolation preloaded tap"
+suites=${*:-$all_suites}
+passed=0
+failed=0
+mkdir -p build/log
+
+wanted() { case " $suites " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+
+# add SUITE PASSED FAILED STATUS SECONDS: one line of the summary; a suite that fails without a failed test, or runs none, is a failure.
+add() {
+    local suite=$1 ok=$2 bad=$3 rc=$4 seconds=$5
+    if [ "$rc" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        bad=1
+        echo "$suite: ended with status $rc"
+    elif [ $((ok + bad)) -eq 0 ]; then
+        bad=1
+        echo "$suite: ran no tests"
+    fi
+    [ "$bad" -eq 0 ] || tail -n "${SLM_TEST_TAIL:-80}" "build/log/$suite.log"
+    printf '== %-10s %6d passed, %d failed  (%d s)\n' "$suite" "$ok" "$bad" "$seconds"
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+}
+
+# Suites whose log ends with "N passed, N failed" lines; make's own sums are the lines without a name.
+run_counted() {
+    local suite=$1 begin=$SECONDS rc ok bad
+    shift
+    "$@" >"build/log/$suite.log" 2>&1
+    rc=$?
+    ok=$(awk '/^[^ ]+: [0-9]+ passed, [0-9]+ failed/ { n += $2 } END { print n + 0 }' "build/log/$suite.log")
+    bad=$(awk '/^[^ ]+: [0-9]+ passed, [0-9]+ failed/ { n += $4 } END { print n + 0 }' "build/log/$suite.log")
+    grep -aiE '^skip' "build/log/$suite.log"
+    add "$suite" "$ok" "$bad" "$rc" $((SECONDS - begin))
+}
+
+# pg_regress says "test x ... ok" up to 15 and speaks TAP from 16 on.
+run_regress() {
+    local suite=$1 begin=$SECONDS rc ok bad
+    shift
+    as_server "$@" >"build/log/$suite.log" 2>&1
+    rc=$?
+    ok=$(grep -cE '^(test .* \.\.\. ok|     .* \.\.\. ok|ok [0-9]+)' "build/log/$suite.log")
+    bad=$(grep -cE '^(test .* \.\.\. .*FAILED|     .* \.\.\. .*FAILED|not ok [0-9]+)' "build/log/$suite.log")
+    [ "$rc" -eq 0 ] || as_server find . -name regression.diffs -exec cat {} + >>"build/log/$suite.log" 2>/dev/null
+    add "$suite" "$ok" "$bad" "$rc" $((SECONDS - begin))
+}
+
+run_tap() {
+    local begin=$SECONDS rc ok bad pgxs
+    pgxs=$(dirname "$("$slm_bin/pg_config" --pgxs)")/../..
+    as_server env TESTDIR="$slm_root/work" TESTLOGDIR="$slm_root/work/tap_log" TESTDATADIR="$slm_root/work/tap_data" \
+        PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+        sh -c 'ls test/tap/*.pl test/tap/*.t 2>/dev/null | xargs -r prove -v --timer' >build/log/tap.log 2>&1
+    rc=$?
+    ok=$(grep -cE '^ok [0-9]+' build/log/tap.log)
+    bad=$(grep -E '^not ok [0-9]+' build/log/tap.log | grep -vc '# TODO')
+    [ "$rc" -eq 0 ] || as_server sh -c 'tail -n 30 tap_log/*.log tmp_check/log/*.log' >>build/log/tap.log 2>/dev/null
+    add tap "$ok" "$bad" "$rc" $((SECONDS - begin))
+}
+
+# The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into its own directory.
+prepare_work() {
+    local path
+    for path in Makefile slm_pg.control sql expected test/isolation test/tap test/data test/golden; do
+        [ -e "$path" ] || continue
+        mkdir -p "$slm_root/work/$(dirname "$path")"
+        cp -R "$path" "$slm_root/work/$(dirname "$path")/"
+    done
+    # pg_regress puts results beside the tests, isolationtester into output_iso
+    [ "$(id -u)" -ne 0 ] || chown -R nobody:nogroup "$slm_root/work"
+    export SLM_TEST_DATA=$slm_root/work/test/data SLM_GOLDEN=${SLM_GOLDEN:-$slm_root/work/test/golden}
+}
+
+fetched=0
+models/fetch --default >build/log/fetch.log 2>&1 || fetched=$?
+[ "$fetched" -eq 0 ] || { tail -n 20 build/log/fetch.log; failed=$((failed + 1)); }
+
+if wanted lint; then run_counted lint make --no-print-directory lint; fi
+if wanted unit; then run_counted unit make --no-print-directory -j2 unit; fi
+if wanted sanitize; then run_counted sanitize make --no-print-directory -j2 sanitize; fi
+
+if wanted regress || wanted isolation || wanted preloaded || wanted tap; then
+    if slm_install_private >build/log/install.log 2>&1 && prepare_work; then
+        check=(make --no-print-directory installcheck "PG_CONFIG=$slm_bin/pg_config" "SLM_MODEL_CACHE=$SLM_MODEL_CACHE")
+        if wanted regress || wanted isolation; then
+            slm_start plain
+            if wanted regress; then run_regress regress "${check[@]}" ISOLATION=; fi
+            if wanted isolation; then run_regress isolation "${check[@]}" REGRESS=; fi
+            slm_stop plain
+        fi
+        if wanted preloaded; then
+            slm_start preloaded "shared_preload_libraries = 'slm_pg'" "slm.isa = '${SLM_TEST_ISA:-avx2}'" "slm.threads = 1"
+            run_regress preloaded "${check[@]}" ISOLATION=
+            slm_stop preloaded
+        fi
+        if wanted tap; then run_tap; fi
+    else
+        tail -n 60 build/log/install.log
+        echo "the extension could not be built or installed: the suites that need a server did not run"
+        failed=$((failed + 1))
+    fi
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
