@@ -1,0 +1,80 @@
+/*
+ * Files at offsets. EINTR is retried; nothing else is.
+ */
+#include "engine/base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+slm_status slm_file_open(const char *path, int *fd, uint64_t *size, slm_error *err)
+{
+    struct stat st;
+    int handle = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: a FIFO must not hold the server */
+    if (handle < 0)
+        return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", path, strerror(errno));
+    if (fstat(handle, &st) != 0) {
+        slm_status status = slm_fail(err, SLM_IO, "cannot examine \"%s\": %s", path, strerror(errno));
+        close(handle);
+        return status;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(handle);
+        return slm_fail(err, SLM_INVALID, "\"%s\" is not a regular file", path);
+    }
+    *fd = handle;
+    *size = (uint64_t) st.st_size;
+    return SLM_OK;
+}
+
+slm_status slm_file_create(const char *path, int *fd, slm_error *err)
+{
+    int handle = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (handle < 0)
+        return slm_fail(err, SLM_IO, "cannot create \"%s\": %s", path, strerror(errno));
+    *fd = handle;
+    return SLM_OK;
+}
+
+slm_status slm_file_read(int fd, void *buffer, size_t bytes, uint64_t offset, const char *what, slm_error *err)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t n = pread(fd, (char *) buffer + done, bytes - done, (off_t) (offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return slm_fail(err, SLM_IO, "cannot read %s: %s", what, strerror(errno));
+        if (n == 0)
+            return slm_fail(err, SLM_FORMAT, "the file is truncated: it ends inside %s", what);
+        done += (size_t) n;
+    }
+    return SLM_OK;
+}
+
+slm_status slm_file_write(int fd, const void *buffer, size_t bytes, uint64_t offset, slm_error *err)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t n = pwrite(fd, (const char *) buffer + done, bytes - done, (off_t) (offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return slm_fail(err, SLM_IO, "cannot write the model image: %s", n < 0 ? strerror(errno) : "nothing was written");
+        done += (size_t) n;
+    }
+    return SLM_OK;
+}
+
+slm_status slm_file_sync(int fd, slm_error *err)
+{
+    return fsync(fd) == 0 ? SLM_OK : slm_fail(err, SLM_IO, "cannot flush the model image to disk: %s", strerror(errno));
+}
+
+void slm_file_close(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}

@@ -1,0 +1,217 @@
+/*
+ * The vocabulary of a GGUF file, bounded and handed to text/tokenizer.h.
+ *
+ * Arrays are read by one pread each into a buffer and cut in place; the walk of slm_gguf_open has already checked their lengths, and it is
+ * checked again here, since the file may have changed in between.  Types of arrays are demanded, not assumed; every id lies inside
+ * the vocabulary or is absent (4294967295, which some converters write for "none", counts as absent).
+ * The chat template is only compared with known ones, never run.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/gguf/gguf.h"
+#include "engine/text/tokenizer.h"
+
+typedef struct vocab_buffers {
+    unsigned char *tokens_raw, *merges_raw;
+    slm_bytes *tokens, *merges;
+    float *scores;
+    int32_t *types;
+    char *chat_template;
+} vocab_buffers;
+
+static void free_buffers(vocab_buffers *b)
+{
+    free(b->tokens_raw);
+    free(b->merges_raw);
+    free(b->tokens);
+    free(b->merges);
+    free(b->scores);
+    free(b->types);
+    free(b->chat_template);
+}
+
+static slm_status demand_array(const slm_gguf_value *v, slm_gguf_type type, slm_error *err)
+{
+    if (!v->is_array || v->type != type)
+        return slm_fail(err, SLM_FORMAT, "%s has the wrong type", v->key);
+    return SLM_OK;
+}
+
+/* An array of strings: its bytes in *raw, cut into (*strings)[v->n]. */
+static slm_status read_strings(const slm_gguf *g, const slm_gguf_value *v, unsigned char **raw, slm_bytes **strings, slm_error *err)
+{
+    SLM_TRY(demand_array(v, SLM_GGUF_STRING, err));
+    *raw = malloc((size_t) v->bytes + 1);
+    *strings = calloc((size_t) v->n + 1, sizeof **strings);
+    if (*raw == NULL || *strings == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    SLM_TRY(slm_gguf_read_value(g, v, *raw, err));
+    uint64_t at = 0, length;
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (v->bytes - at < 8)
+            return slm_fail(err, SLM_FORMAT, "%s has changed while it was read", v->key);
+        memcpy(&length, *raw + at, 8);
+        at += 8;
+        if (length > v->bytes - at)
+            return slm_fail(err, SLM_FORMAT, "%s has changed while it was read", v->key);
+        (*strings)[i] = (slm_bytes){(const char *) *raw + at, (size_t) length};
+        at += length;
+    }
+    return SLM_OK;
+}
+
+/* An array of 4-byte entries, [n]. */
+static slm_status read_words(const slm_gguf *g, const slm_gguf_value *v, slm_gguf_type type, size_t n, void **out, slm_error *err)
+{
+    SLM_TRY(demand_array(v, type, err));
+    if (v->n != n)
+        return slm_fail(err, SLM_FORMAT, "%s has %u entries for %zu tokens", v->key, v->n, n);
+    *out = malloc(4 * n + 1);
+    if (*out == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    return slm_gguf_read_value(g, v, *out, err);
+}
+
+static slm_status read_id(const slm_gguf *g, const char *key, size_t n_tokens, int32_t *out, slm_error *err)
+{
+    const slm_gguf_value *v = slm_gguf_find(g, key);
+    double number;
+    *out = -1;
+    if (v == NULL)
+        return SLM_OK;
+    if (v->is_array || !slm_gguf_number(g, v, 0, &number))
+        return slm_fail(err, SLM_FORMAT, "%s is no number", key);
+    if (number == (double) UINT32_MAX || number == -1)
+        return SLM_OK;
+    if (!(number >= 0 && number < (double) n_tokens) || number != floor(number))
+        return slm_fail(err, SLM_FORMAT, "%s is %g, but there are %zu tokens", key, number, n_tokens);
+    *out = (int32_t) number;
+    return SLM_OK;
+}
+
+static slm_status read_flag(const slm_gguf *g, const char *key, bool def, bool *out, slm_error *err)
+{
+    const slm_gguf_value *v = slm_gguf_find(g, key);
+    double number;
+    *out = def;
+    if (v == NULL)
+        return SLM_OK;
+    if (v->is_array || v->type != SLM_GGUF_BOOL || !slm_gguf_number(g, v, 0, &number))
+        return slm_fail(err, SLM_FORMAT, "%s is no boolean", key);
+    *out = number != 0;
+    return SLM_OK;
+}
+
+static slm_status read_ids(const slm_gguf *g, slm_vocab *vocab, slm_error *err)
+{
+    size_t n = vocab->n_tokens;
+    SLM_TRY(read_id(g, "tokenizer.ggml.bos_token_id", n, &vocab->bos, err));
+    SLM_TRY(read_id(g, "tokenizer.ggml.eos_token_id", n, &vocab->eos, err));
+    SLM_TRY(read_id(g, "tokenizer.ggml.eot_token_id", n, &vocab->eot, err));
+    SLM_TRY(read_id(g, "tokenizer.ggml.unknown_token_id", n, &vocab->unk, err));
+    SLM_TRY(read_id(g, "tokenizer.ggml.seperator_token_id", n, &vocab->sep, err)); /* misspelt in the specification */
+    SLM_TRY(read_id(g, "tokenizer.ggml.padding_token_id", n, &vocab->pad, err));
+    SLM_TRY(read_id(g, "tokenizer.ggml.cls_token_id", n, &vocab->cls, err));
+    SLM_TRY(read_id(g, "tokenizer.ggml.mask_token_id", n, &vocab->mask, err));
+    bool spm = vocab->kind == SLM_TOK_SPM, bert = vocab->kind == SLM_TOK_WORDPIECE;
+    bool llama3 = strcmp(vocab->pre, "llama-bpe") == 0 || strcmp(vocab->pre, "llama3") == 0;
+    SLM_TRY(read_flag(g, "tokenizer.ggml.add_bos_token", spm || bert || llama3, &vocab->add_bos, err));
+    SLM_TRY(read_flag(g, "tokenizer.ggml.add_eos_token", bert, &vocab->add_eos, err));
+    SLM_TRY(read_flag(g, "tokenizer.ggml.add_space_prefix", spm, &vocab->add_space_prefix, err));
+    SLM_TRY(read_flag(g, "tokenizer.ggml.lowercase", bert, &vocab->lowercase, err));
+    vocab->strip_accents = vocab->lowercase;
+    return SLM_OK;
+}
+
+/* *absent: the file says that it has no vocabulary. */
+static slm_status read_kind(const slm_gguf *g, slm_vocab *vocab, bool *absent, slm_error *err)
+{
+    const slm_gguf_value *v = slm_gguf_find(g, "tokenizer.ggml.model");
+    char *model = NULL, *pre = NULL;
+    slm_status status = SLM_OK;
+    *absent = v == NULL;
+    if (v == NULL)
+        return SLM_OK;
+    SLM_TRY(slm_gguf_string(g, v, &model, err));
+    if (strcmp(model, "none") == 0 || strcmp(model, "no_vocab") == 0)
+        *absent = true;
+    else if (strcmp(model, "gpt2") == 0)
+        vocab->kind = SLM_TOK_BPE;
+    else if (strcmp(model, "llama") == 0)
+        vocab->kind = SLM_TOK_SPM;
+    else if (strcmp(model, "bert") == 0)
+        vocab->kind = SLM_TOK_WORDPIECE;
+    else
+        status = slm_fail(err, SLM_UNSUPPORTED, "tokenizers of the kind \"%.40s\" are not supported", model);
+    free(model);
+    v = slm_gguf_find(g, "tokenizer.ggml.pre");
+    if (status == SLM_OK && !*absent && v != NULL) {
+        SLM_TRY(slm_gguf_string(g, v, &pre, err));
+        if (strlen(pre) >= sizeof vocab->pre)
+            status = slm_fail(err, SLM_UNSUPPORTED, "the pre-tokenizer \"%.60s\" is not supported", pre);
+        else
+            memcpy(vocab->pre, pre, strlen(pre) + 1);
+        free(pre);
+    } else {
+        memcpy(vocab->pre, "default", 8);
+    }
+    return status;
+}
+
+static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *vocab, vocab_buffers *b, slm_error *err)
+{
+    const slm_gguf_value *v = slm_gguf_find(g, "tokenizer.ggml.tokens");
+    if (v == NULL)
+        return slm_fail(err, SLM_FORMAT, "the file names a tokenizer but has no tokenizer.ggml.tokens");
+    if (v->n == 0 || (n_vocab != 0 && v->n != n_vocab))
+        return slm_fail(err, SLM_FORMAT, "the vocabulary has %u tokens, the model %u", v->n, n_vocab);
+    vocab->n_tokens = v->n;
+    SLM_TRY(read_ids(g, vocab, err)); /* small things first: a refusal should cost little */
+    SLM_TRY(read_strings(g, v, &b->tokens_raw, &b->tokens, err));
+    vocab->tokens = b->tokens;
+    if ((v = slm_gguf_find(g, "tokenizer.ggml.scores")) != NULL) {
+        SLM_TRY(read_words(g, v, SLM_GGUF_F32, vocab->n_tokens, (void **) &b->scores, err));
+        for (size_t i = 0; i < vocab->n_tokens; i++)
+            if (!isfinite(b->scores[i]))
+                return slm_fail(err, SLM_FORMAT, "the score of token %zu is not finite", i);
+        vocab->scores = b->scores;
+    }
+    if ((v = slm_gguf_find(g, "tokenizer.ggml.token_type")) != NULL) {
+        SLM_TRY(read_words(g, v, SLM_GGUF_I32, vocab->n_tokens, (void **) &b->types, err));
+        for (size_t i = 0; i < vocab->n_tokens; i++)
+            if (b->types[i] < SLM_TOKEN_NORMAL || b->types[i] > SLM_TOKEN_BYTE)
+                return slm_fail(err, SLM_FORMAT, "the type of token %zu is %d", i, b->types[i]);
+        vocab->types = b->types;
+    }
+    if ((v = slm_gguf_find(g, "tokenizer.ggml.merges")) != NULL && vocab->kind == SLM_TOK_BPE) {
+        SLM_TRY(read_strings(g, v, &b->merges_raw, &b->merges, err));
+        vocab->merges = b->merges;
+        vocab->n_merges = v->n;
+    }
+    if ((v = slm_gguf_find(g, "tokenizer.chat_template")) != NULL)
+        SLM_TRY(slm_gguf_string(g, v, &b->chat_template, err));
+    vocab->chat_template = b->chat_template;
+    return SLM_OK;
+}
+
+slm_status slm_gguf_tokenizer(const slm_gguf *g, const char *chat_format, uint32_t n_vocab, void **blob, size_t *bytes, slm_error *err)
+{
+    slm_vocab vocab;
+    vocab_buffers buffers;
+    bool absent;
+    memset(&vocab, 0, sizeof vocab);
+    memset(&buffers, 0, sizeof buffers);
+    SLM_TRY(read_kind(g, &vocab, &absent, err));
+    if (absent) {
+        *blob = NULL;
+        *bytes = 0;
+        return SLM_OK;
+    }
+    slm_status status = read_vocab(g, n_vocab, &vocab, &buffers, err);
+    if (status == SLM_OK)
+        status = slm_tokenizer_build(&vocab, chat_format, blob, bytes, err);
+    free_buffers(&buffers);
+    return status;
+}

@@ -1,0 +1,343 @@
+/*
+ * What all families share: the table of roles, reading and bounding hyper-parameters, finding every tensor of a model.
+ *
+ * Every number of a source passes through slm_meta_u32 or slm_meta_float with its range, and the whole struct through
+ * slm_hparams_check, which the image calls too.  The bounds are chosen so that no product of hyper-parameters that the engine forms
+ * (bytes of a KV block, widths of projections) can overflow 64 bits, nor 32 where the engine keeps 32.
+ */
+#include "engine/model/family.h"
+
+#include "engine/base/math.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const slm_role_info role_table[SLM_TENSOR_ROLES] = {
+#define ROLE(name, gguf, hf, rows, cols, per_layer) {#name, gguf, hf, (slm_dim) (rows), (slm_dim) (cols), per_layer},
+#include "engine/model/roles.def"
+#undef ROLE
+};
+
+static const slm_family *const families[] = {
+    &slm_family_llama, &slm_family_smollm3, &slm_family_phi3,    &slm_family_gemma, &slm_family_gemma2, &slm_family_gemma3,
+    &slm_family_qwen2, &slm_family_qwen3,   &slm_family_granite, &slm_family_olmo2, &slm_family_bert,
+};
+
+const slm_family *slm_family_at(int i)
+{
+    return i >= 0 && (size_t) i < sizeof families / sizeof families[0] ? families[i] : NULL;
+}
+
+const slm_family *slm_family_by_name(const char *name)
+{
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+        if (strcmp(families[i]->name, name) == 0)
+            return families[i];
+    return NULL;
+}
+
+const slm_role_info *slm_role_get(slm_tensor_role role)
+{
+    return (unsigned) role < SLM_TENSOR_ROLES ? &role_table[role] : NULL;
+}
+
+static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
+{
+    uint32_t q = hp->n_heads * hp->head_dim, kv = hp->n_kv_heads * hp->head_dim;
+    switch (dim) {
+    case D_NONE: return 0;
+    case D_VOCAB: return hp->n_vocab;
+    case D_EMBD: return hp->n_embd;
+    case D_Q: return q;
+    case D_KV: return kv;
+    case D_QKV: return q + 2 * kv;
+    case D_QNORM: return hp->qk_norm_whole ? q : hp->head_dim;
+    case D_KNORM: return hp->qk_norm_whole ? kv : hp->head_dim;
+    case D_FF: return hp->n_ff;
+    case D_FF2: return 2 * hp->n_ff;
+    case D_CONTEXT: return hp->n_context;
+    case D_TYPES: return hp->n_token_types;
+    case D_ONE: return 1;
+    }
+    return 0;
+}
+
+void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t *rows, uint32_t *cols)
+{
+    *rows = dim_of(hp, role_table[role].rows);
+    *cols = dim_of(hp, role_table[role].cols);
+}
+
+static bool role_in(const slm_tensor_role *list, slm_tensor_role role)
+{
+    for (; list != NULL && *list != SLM_TENSOR_ROLES; list++)
+        if (*list == role)
+            return true;
+    return false;
+}
+
+slm_need slm_family_need(const slm_family *family, slm_tensor_role role, bool image)
+{
+    if (image && (role == SLM_TENSOR_ATTN_QKV || role == SLM_TENSOR_FFN_GATE_UP))
+        return SLM_NEED_NEVER;
+    if (role_in(family->required, role))
+        return SLM_NEED_ALWAYS;
+    if (image && (role == SLM_TENSOR_ATTN_Q || role == SLM_TENSOR_ATTN_K || role == SLM_TENSOR_ATTN_V) &&
+        role_in(family->required, SLM_TENSOR_ATTN_QKV))
+        return SLM_NEED_ALWAYS;
+    if (image && (role == SLM_TENSOR_FFN_GATE || role == SLM_TENSOR_FFN_UP) && role_in(family->required, SLM_TENSOR_FFN_GATE_UP))
+        return SLM_NEED_ALWAYS;
+    return role_in(family->optional, role) ? SLM_NEED_OPTIONAL : SLM_NEED_NEVER;
+}
+
+/* ------------------------------------------------------------------ numbers of the metadata */
+
+static slm_status check_number(const slm_meta *meta, const char *key, double value, double min, double max, bool integer, slm_error *err)
+{
+    if (!isfinite(value) || value < min || value > max || (integer && value != floor(value)))
+        return slm_fail(err, SLM_FORMAT, "%s.%s is %g, out of the range %g to %g", meta->architecture, key, value, min, max);
+    return SLM_OK;
+}
+
+static slm_status read_number(const slm_meta *meta, const char *key, double min, double max, double def, bool integer, double *out,
+                              slm_error *err)
+{
+    double value;
+    if (!meta->number(meta->arg, key, 0, &value)) {
+        if (isnan(def))
+            return slm_fail(err, SLM_FORMAT, "the model file has no %s.%s", meta->architecture, key);
+        *out = def;
+        return SLM_OK;
+    }
+    SLM_TRY(check_number(meta, key, value, min, max, integer, err));
+    *out = value;
+    return SLM_OK;
+}
+
+slm_status slm_meta_u32(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, double def, uint32_t *out, slm_error *err)
+{
+    double value = 0;
+    SLM_TRY(read_number(meta, key, min, max, def, true, &value, err));
+    *out = (uint32_t) value;
+    return SLM_OK;
+}
+
+slm_status slm_meta_float(const slm_meta *meta, const char *key, double min, double max, double def, float *out, slm_error *err)
+{
+    double value = 0;
+    SLM_TRY(read_number(meta, key, min, max, def, false, &value, err));
+    *out = (float) value;
+    return SLM_OK;
+}
+
+slm_status slm_meta_u32_layers(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, uint32_t n_layers, double def, uint32_t *out,
+                               slm_error *err)
+{
+    double first = 0, value;
+    SLM_TRY(read_number(meta, key, min, max, def, true, &first, err));
+    for (uint32_t i = 1; i < n_layers; i++) {
+        if (!meta->number(meta->arg, key, i, &value))
+            break;
+        if (value != first)
+            return slm_fail(err, SLM_UNSUPPORTED, "%s.%s differs from layer to layer, which is not supported", meta->architecture, key);
+    }
+    *out = (uint32_t) first;
+    return SLM_OK;
+}
+
+slm_status slm_meta_pattern(const slm_meta *meta, const char *key, uint32_t n_layers, uint32_t def, uint32_t *out, slm_error *err)
+{
+    double value;
+    uint32_t period = 0;
+    *out = def;
+    if (!meta->number(meta->arg, key, 0, &value))
+        return SLM_OK;
+    SLM_TRY(check_number(meta, key, value, 0, n_layers > 64 ? n_layers : 64, true, err));
+    if (value > 1) {
+        *out = (uint32_t) value;
+        return SLM_OK;
+    }
+    /* flags per layer: the first that does not slide gives the period, the others must agree */
+    for (uint32_t i = 0; i < n_layers; i++) {
+        if (!meta->number(meta->arg, key, i, &value))
+            return slm_fail(err, SLM_FORMAT, "%s.%s has fewer entries than the model has layers", meta->architecture, key);
+        if (value == 0 && period == 0)
+            period = i + 1;
+        bool full = period != 0 && (i + 1) % period == 0;
+        if ((value == 0) != full)
+            return slm_fail(err, SLM_UNSUPPORTED, "%s.%s is not periodic, which is not supported", meta->architecture, key);
+    }
+    if (period == 1)
+        return slm_fail(err, SLM_UNSUPPORTED, "%s.%s says that no layer slides", meta->architecture, key);
+    *out = period;
+    return SLM_OK;
+}
+
+/* ------------------------------------------------------------------ the common part of all families */
+
+static slm_status read_sizes(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    SLM_TRY(slm_meta_u32(meta, "block_count", 1, SLM_MAX_LAYERS, NAN, &hp->n_layers, err));
+    SLM_TRY(slm_meta_u32(meta, "context_length", 1, 1u << 24, NAN, &hp->n_context, err));
+    SLM_TRY(slm_meta_u32(meta, "embedding_length", 1, 65536, NAN, &hp->n_embd, err));
+    SLM_TRY(slm_meta_u32_layers(meta, "feed_forward_length", 1, 1u << 20, hp->n_layers, NAN, &hp->n_ff, err));
+    SLM_TRY(slm_meta_u32_layers(meta, "attention.head_count", 1, 1024, hp->n_layers, NAN, &hp->n_heads, err));
+    SLM_TRY(slm_meta_u32_layers(meta, "attention.head_count_kv", 1, 1024, hp->n_layers, hp->n_heads, &hp->n_kv_heads, err));
+    uint32_t per_head = hp->n_embd / hp->n_heads, value_dim;
+    SLM_TRY(slm_meta_u32(meta, "attention.key_length", 1, 1024, per_head, &hp->head_dim, err));
+    SLM_TRY(slm_meta_u32(meta, "attention.value_length", 1, 1024, hp->head_dim, &value_dim, err));
+    if (value_dim != hp->head_dim)
+        return slm_fail(err, SLM_UNSUPPORTED, "key and value heads differ in width (%u, %u), which is not supported", hp->head_dim, value_dim);
+    return slm_meta_u32(meta, "rope.dimension_count", 0, SLM_MAX_ROT, hp->head_dim, &hp->n_rot, err);
+}
+
+static slm_status read_rope(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    char scaling[32] = "none";
+    float factor;
+    SLM_TRY(slm_meta_float(meta, "rope.freq_base", 1, 1e9, 10000, &hp->rope_base, err));
+    hp->rope_base_local = hp->rope_base;
+    SLM_TRY(slm_meta_u32(meta, "rope.scaling.original_context_length", 1, 1u << 24, hp->n_context, &hp->n_ctx_original, err));
+    SLM_TRY(slm_meta_float(meta, "rope.scaling.attn_factor", 0.01, 100, 1, &hp->rope_attn_factor, err));
+    SLM_TRY(slm_meta_float(meta, "rope.scaling.factor", 0.01, 1e6, 1, &factor, err));
+    (void) meta->string(meta->arg, "rope.scaling.type", scaling, sizeof scaling);
+    if (strcmp(scaling, "linear") == 0)
+        hp->rope_scale = factor;
+    else if (strcmp(scaling, "none") != 0 && strcmp(scaling, "longrope") != 0 && scaling[0] != '\0')
+        return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%s\" is not supported", scaling);
+    return SLM_OK;
+}
+
+static slm_status copy_factors(const float *from, uint32_t n, uint32_t n_rot, float *to, slm_error *err)
+{
+    if (n != n_rot / 2)
+        return slm_fail(err, SLM_FORMAT, "%u RoPE factors, but %u rotated pairs", n, n_rot / 2);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!(from[i] >= 1e-3f && from[i] <= 1e6f))
+            return slm_fail(err, SLM_FORMAT, "RoPE factor %u is %g", i, (double) from[i]);
+        to[i] = from[i];
+    }
+    return SLM_OK;
+}
+
+static slm_status read_factors(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    if (meta->factors == NULL && meta->factors_long == NULL)
+        return SLM_OK;
+    if (meta->factors == NULL)
+        return slm_fail(err, SLM_FORMAT, "long RoPE factors without short ones");
+    SLM_TRY(copy_factors(meta->factors, meta->n_factors, hp->n_rot, hp->rope_factors_short, err));
+    hp->has_rope_factors = 1;
+    if (meta->factors_long != NULL) {
+        SLM_TRY(copy_factors(meta->factors_long, meta->n_factors_long, hp->n_rot, hp->rope_factors_long, err));
+        hp->has_rope_factors = 2;
+    }
+    return SLM_OK;
+}
+
+slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *err)
+{
+    const slm_family *family = slm_family_by_name(meta->architecture);
+    slm_hparams hp;
+    memset(&hp, 0, sizeof hp);
+    if (family == NULL) {
+        slm_fail(err, SLM_UNSUPPORTED, "models of the architecture \"%.40s\" are not supported", meta->architecture);
+        return slm_hint(err, "Supported: llama, smollm3, phi3, gemma, gemma2, gemma3, qwen2, qwen3, granite, olmo2, bert.");
+    }
+    snprintf(hp.family, sizeof hp.family, "%s", family->name);
+    hp.n_vocab = meta->n_vocab;
+    hp.norm = SLM_NORM_RMS;
+    hp.activation = SLM_ACT_SWIGLU;
+    hp.causal = 1;
+    hp.rope_scale = hp.embed_scale = hp.residual_scale = hp.logit_scale = 1;
+    hp.rope_interleaved = meta->gguf && family->permuted;
+    hp.tied_head = !meta->has_output;
+    SLM_TRY(read_sizes(meta, &hp, err));
+    SLM_TRY(read_rope(meta, &hp, err));
+    if (family != &slm_family_bert)
+        SLM_TRY(slm_meta_float(meta, "attention.layer_norm_rms_epsilon", 1e-12, 1e-2, NAN, &hp.norm_eps, err));
+    SLM_TRY(slm_meta_float(meta, "attention.scale", 1e-4, 10, 1 / sqrt(hp.head_dim), &hp.attn_scale, err));
+    if (family->read != NULL)
+        SLM_TRY(family->read(meta, &hp, err));
+    SLM_TRY(read_factors(meta, &hp, err));
+    if (hp.window >= hp.n_context)
+        hp.window = 0;
+    SLM_TRY(slm_hparams_check(&hp, err));
+    *out = hp;
+    return SLM_OK;
+}
+
+/* ------------------------------------------------------------------ the check */
+
+static bool in_range(float x, double min, double max)
+{
+    return isfinite(x) && x >= min && x <= max;
+}
+
+static slm_status check_sizes(const slm_hparams *hp, slm_error *err)
+{
+    uint64_t q = (uint64_t) hp->n_heads * hp->head_dim, kv = (uint64_t) hp->n_kv_heads * hp->head_dim;
+    if (memchr(hp->family, 0, sizeof hp->family) == NULL || slm_family_by_name(hp->family) == NULL)
+        return slm_fail(err, SLM_FORMAT, "unknown model family");
+    if (hp->n_vocab < 1 || hp->n_vocab > 1u << 21)
+        return slm_fail(err, SLM_FORMAT, "a vocabulary of %u tokens is out of range", hp->n_vocab);
+    if (hp->n_context < 1 || hp->n_context > 1u << 24 || hp->n_layers < 1 || hp->n_layers > SLM_MAX_LAYERS)
+        return slm_fail(err, SLM_FORMAT, "context length %u or number of layers %u is out of range", hp->n_context, hp->n_layers);
+    if (hp->n_embd < 1 || hp->n_embd > 65536 || hp->n_ff < 1 || hp->n_ff > 1u << 20)
+        return slm_fail(err, SLM_FORMAT, "embedding width %u or feed-forward width %u is out of range", hp->n_embd, hp->n_ff);
+    if (hp->n_heads < 1 || hp->n_heads > 1024 || hp->n_kv_heads < 1 || hp->n_kv_heads > hp->n_heads || hp->n_heads % hp->n_kv_heads != 0)
+        return slm_fail(err, SLM_FORMAT, "%u attention heads over %u key-value heads", hp->n_heads, hp->n_kv_heads);
+    if (hp->head_dim < 8 || hp->head_dim > 1024 || hp->head_dim % 8 != 0 || q > 65536 || kv > 65536)
+        return slm_fail(err, SLM_UNSUPPORTED, "attention heads of width %u are not supported", hp->head_dim);
+    if (hp->n_embd % 32 != 0 || hp->n_ff % 32 != 0 || q % 32 != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "widths that are no multiple of 32 are not supported");
+    if (hp->n_rot > hp->head_dim || hp->n_rot > SLM_MAX_ROT || hp->n_rot % 2 != 0)
+        return slm_fail(err, SLM_FORMAT, "%u rotated dimensions in heads of width %u", hp->n_rot, hp->head_dim);
+    return SLM_OK;
+}
+
+static slm_status check_flags(const slm_hparams *hp, slm_error *err)
+{
+    bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GELU_ERF &&
+                hp->pooling <= SLM_POOL_RANK && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 && hp->qk_norm_whole <= 1 &&
+                hp->embed_normalize <= 1 && hp->has_rope_factors <= 2;
+    if (!good || hp->window > 1u << 24 || hp->window_pattern > 1024 || hp->nope_pattern > 1024 || hp->n_token_types > 1024 ||
+        hp->n_ctx_original < 1 || hp->n_ctx_original > 1u << 24)
+        return slm_fail(err, SLM_FORMAT, "a hyper-parameter is out of range");
+    return SLM_OK;
+}
+
+slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
+{
+    SLM_TRY(check_sizes(hp, err));
+    SLM_TRY(check_flags(hp, err));
+    bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) && in_range(hp->rope_base_local, 1, 1e9) &&
+                in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_attn_factor, 1e-2, 100) && in_range(hp->attn_scale, 1e-4, 10) &&
+                in_range(hp->attn_softcap, 0, 1e6) && in_range(hp->final_softcap, 0, 1e6) && in_range(hp->embed_scale, 1e-6, 1e6) &&
+                in_range(hp->residual_scale, 1e-6, 1e6) && in_range(hp->logit_scale, 1e-6, 1e6);
+    for (uint32_t i = 0; good && hp->has_rope_factors >= 1 && i < hp->n_rot / 2; i++)
+        good = in_range(hp->rope_factors_short[i], 1e-3, 1e6);
+    for (uint32_t i = 0; good && hp->has_rope_factors >= 2 && i < hp->n_rot / 2; i++)
+        good = in_range(hp->rope_factors_long[i], 1e-3, 1e6);
+    return good ? SLM_OK : slm_fail(err, SLM_FORMAT, "a hyper-parameter is not a number in its range");
+}
+
+/* The wavelength of each pair is compared with the original context: short waves stay, long ones are slowed by factor, with a smooth
+ * passage between (Llama 3.1 model card; transformers' rope type "llama3"). */
+void slm_family_llama3_factors(double rope_base, uint32_t n_rot, double factor, double low_freq_factor, double high_freq_factor,
+                               double original_context, float *out)
+{
+    for (uint32_t i = 0; i < n_rot / 2; i++) {
+        double wavelength = 2 * 3.14159265358979323846 * slm_pow(rope_base, 2.0 * i / n_rot);
+        if (wavelength < original_context / high_freq_factor) {
+            out[i] = 1;
+        } else if (wavelength > original_context / low_freq_factor) {
+            out[i] = (float) factor;
+        } else {
+            double smooth = (original_context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+            out[i] = (float) (1 / ((1 - smooth) / factor + smooth));
+        }
+    }
+}

@@ -1,0 +1,30 @@
+/*
+ * olmo2: Ai2's OLMo 2.
+ *
+ * No norm before a block: the outputs of attention and feed-forward are normed before they join the residual.  Queries and keys are
+ * normed over their whole width (all heads together) before RoPE on split halves.  The head is not tied.
+ * OLMo 3 comes under the same architecture name with a sliding window; it is refused, for its RoPE differs by layer.
+ * Source: transformers' Olmo2Config and Olmo2DecoderLayer.
+ */
+#include "engine/model/family.h"
+
+#include <math.h>
+
+static const slm_tensor_role required[] = {
+    SLM_TENSOR_TOKEN_EMBD, SLM_TENSOR_OUTPUT_NORM, SLM_TENSOR_ATTN_Q,   SLM_TENSOR_ATTN_K,         SLM_TENSOR_ATTN_V,
+    SLM_TENSOR_ATTN_Q_NORM, SLM_TENSOR_ATTN_K_NORM, SLM_TENSOR_ATTN_OUT, SLM_TENSOR_ATTN_POST_NORM, SLM_TENSOR_FFN_GATE,
+    SLM_TENSOR_FFN_UP,     SLM_TENSOR_FFN_DOWN,    SLM_TENSOR_FFN_POST_NORM, SLM_TENSOR_ROLES};
+static const slm_tensor_role optional[] = {SLM_TENSOR_ROLES};
+
+static slm_status read_olmo2(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    uint32_t window;
+    SLM_TRY(slm_meta_u32(meta, "attention.sliding_window", 0, 1u << 24, 0, &window, err));
+    if (window > 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "olmo2 with a sliding window (OLMo 3) is not supported");
+    hp->post_norm_only = 1;
+    hp->qk_norm_whole = 1;
+    return SLM_OK;
+}
+
+const slm_family slm_family_olmo2 = {.name = "olmo2", .required = required, .optional = optional, .read = read_olmo2};
