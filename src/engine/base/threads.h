@@ -17,8 +17,12 @@ typedef struct slm_team slm_team; /* the threads of one running region */
 
 typedef void (*slm_region_fn)(void *arg, slm_team *team, int thread, int n_threads);
 
-/* Runs fn(arg, team, thread, n_threads) on up to n_threads threads (fewer when they cannot be created) and returns when all are done. */
+/* Runs fn(arg, team, thread, n_threads) on up to n_threads threads (fewer when they cannot be created; one when another region
+ * runs already: nested or concurrent calls) and returns when all are done. */
 void slm_parallel(int n_threads, slm_region_fn fn, void *arg);
+
+/* Ends the workers; they are made again when needed. Also declared in slm.h. */
+void slm_threads_release(void);
 
 /* All threads of the team wait for each other; also resets the counter of slm_take. */
 void slm_barrier(slm_team *team);
