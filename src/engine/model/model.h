@@ -16,7 +16,7 @@
 typedef struct slm_layer {
     slm_weight q, k, v, o, gate, up, down; /* data NULL = absent */
     const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm; /* [n_embd] or NULL */
-    const float *attn_norm_bias, *ffn_norm_bias;                        /* layer norm (encoders) */
+    const float *attn_norm_bias, *ffn_norm_bias;                        /* encoders: biases of the two post norms */
     const float *q_norm, *k_norm;                                       /* [head_dim], or whole rows for OLMo 2 */
     const float *q_bias, *k_bias, *v_bias, *o_bias, *up_bias, *down_bias;
 } slm_layer;
@@ -31,6 +31,9 @@ struct slm_model {
     slm_weight cls_dense, cls_out;
     const float *cls_dense_bias, *cls_out_bias;
     slm_layer *layers; /* [n_layers] */
+    bool quantized, floats; /* which forms of activations the layers' matrices take */
+    bool qk_norm_rows;  /* q_norm and k_norm span all heads (OLMo 2) instead of one */
+    double *rope_freq;  /* [3, n_rot / 2] radians per position: short factors, long factors, local base; NULL without RoPE */
     int references;
 };
 

@@ -1,0 +1,185 @@
+/*
+ * Self-attention of a batch: what happens between the q, k, v products and the output product.
+ *
+ *   keys stage     unit = some batch rows: norm and rotation of k, then k and v into lane `position % 16` of their KV block
+ *   attend stage   unit = (KV head, tile of rows): norm and rotation of the group's queries, attention, quantization of the result
+ *
+ * All query heads that share a KV head go into one kernel call, so that each key is converted once for the whole group.  Rows of a tile may
+ * belong to different sequences.  When no row of the batch can see another row's new key (own_kv: a decode step of many sequences), the
+ * attend unit of a row stores its own key first and the two stages are one.
+ *
+ * Units are handed out from the end of the batch: the last rows of a prompt see the most keys and take longest.
+ *
+ * KV block (16 positions), in F16 elements: for layer l and KV head h, at ((l * n_kv_heads + h) * 2) * 16 * head_dim: K as
+ * [head_dim][16], then V as [16][head_dim].
+ */
+#include <string.h>
+
+#include "engine/model/run.h"
+
+#define KEY_ROWS 16 /* rows of one unit of the keys stage */
+
+size_t slm_kv_block_bytes(const slm_hparams *hp)
+{
+    return (size_t) hp->n_layers * hp->n_kv_heads * 2 * SLM_KV_BLOCK * hp->head_dim * sizeof(uint16_t);
+}
+
+void slm_kv_offsets(const slm_hparams *hp, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset)
+{
+    size_t plane = (size_t) SLM_KV_BLOCK * hp->head_dim;
+    *k_offset = ((size_t) layer * hp->n_kv_heads + kv_head) * 2 * plane;
+    *v_offset = *k_offset + plane;
+}
+
+bool slm_layer_slides(const slm_hparams *hp, uint32_t layer)
+{
+    if (hp->window == 0)
+        return false;
+    return hp->window_pattern < 2 || (layer + 1) % hp->window_pattern != 0;
+}
+
+slm_act slm_attention_act(const slm_run *run)
+{
+    return (slm_act) {.q = run->ws->attq.p, .x = run->ws->att.p, .ldq = (size_t) run->hp->n_heads * run->hp->head_dim / 32, .ldx = run->ld.q};
+}
+
+/* Norm (per head) and rotation of n_heads heads at x. */
+static void turn_heads(const slm_run *run, const float *norm, uint32_t layer, uint32_t row, uint32_t n_heads, float *x)
+{
+    const slm_hparams *hp = run->hp;
+    const float *cosine = slm_rope_row(run, layer, row);
+    for (uint32_t h = 0; h < n_heads; h++, x += hp->head_dim) {
+        if (norm != NULL && !run->model->qk_norm_rows)
+            run->kn->rms_norm(x, norm, x, hp->head_dim, hp->norm_eps);
+        if (cosine != NULL)
+            run->kn->rope(x, cosine, cosine + hp->n_rot / 2, hp->n_rot, (int) hp->rope_interleaved);
+    }
+}
+
+/* The key and value of one KV head of one batch row, into the row's KV block. */
+static void store_key(const slm_run *run, uint32_t layer, uint32_t row, uint32_t kv_head)
+{
+    const slm_hparams *hp = run->hp;
+    const slm_batch *batch = run->batch;
+    int32_t position = batch->positions[row];
+    float *k = (float *) run->ws->k.p + row * run->ld.kv + (size_t) kv_head * hp->head_dim;
+    const float *v = (const float *) run->ws->v.p + row * run->ld.kv + (size_t) kv_head * hp->head_dim;
+    /* the table is read-only for the batch's owner, its blocks are what we write */
+    uint16_t *block = (uint16_t *) (uintptr_t) batch->blocks[row][position / SLM_KV_BLOCK];
+    size_t k_offset, v_offset;
+
+    turn_heads(run, run->model->layers[layer].k_norm, layer, row, 1, k);
+    slm_kv_offsets(hp, layer, kv_head, &k_offset, &v_offset);
+    run->kn->kv_store(block, k_offset, v_offset, (uint32_t) position % SLM_KV_BLOCK, k, v, hp->head_dim);
+}
+
+void slm_stage_keys(slm_run *run, slm_team *team, uint32_t layer)
+{
+    const slm_hparams *hp = run->hp;
+    const slm_layer *l = &run->model->layers[layer];
+    uint32_t b, e;
+    while (slm_run_next(run, team, run->n, KEY_ROWS, &b, &e)) {
+        for (uint32_t i = b; i < e; i++) {
+            float *k = (float *) run->ws->k.p + i * run->ld.kv;
+            if (run->model->qk_norm_rows)
+                run->kn->rms_norm(k, l->k_norm, k, hp->n_kv_heads * hp->head_dim, hp->norm_eps);
+            for (uint32_t h = 0; h < hp->n_kv_heads; h++)
+                store_key(run, layer, i, h);
+        }
+    }
+}
+
+typedef struct attend_job {
+    uint32_t layer, kv_head, begin, end; /* rows of ws->q */
+    const uint32_t *rows;
+    bool with_keys, split; /* split: quantize here */
+} attend_job;
+
+static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
+{
+    const slm_hparams *hp = run->hp;
+    const slm_batch *batch = run->batch;
+    const slm_layer *l = &run->model->layers[job->layer];
+    uint32_t group = hp->n_heads / hp->n_kv_heads, n = 0;
+    uint32_t capacity = group > SLM_QUERIES ? group : SLM_QUERIES;
+    bool slides = slm_layer_slides(hp, job->layer);
+    float *q = run->ws->q.p;
+    /* four arrays in one buffer of capacity * 4 * sizeof(size_t) */
+    size_t *offset = s->queries.p;
+    const uint16_t *const **blocks = (const uint16_t *const **) (offset + capacity);
+    int32_t *first = (int32_t *) (blocks + capacity), *last = first + capacity;
+
+    for (uint32_t i = job->begin; i < job->end; i++) {
+        uint32_t row = job->rows == NULL ? i : job->rows[i];
+        int32_t position = batch->positions[row];
+        size_t at = i * run->ld.q + (size_t) job->kv_head * group * hp->head_dim;
+        if (job->with_keys)
+            store_key(run, job->layer, row, job->kv_head);
+        turn_heads(run, l->q_norm, job->layer, row, group, q + at);
+        for (uint32_t h = 0; h < group; h++, n++) {
+            offset[n] = at + (size_t) h * hp->head_dim;
+            blocks[n] = batch->blocks[row];
+            first[n] = slides && (int64_t) position >= (int64_t) hp->window ? position - (int32_t) hp->window + 1 : 0;
+            last[n] = position;
+        }
+    }
+    slm_attend a = {.q = q, .q_offset = offset, .out = run->ws->att.p, .blocks = blocks, .first = first, .last = last, .n_q = n,
+                    .head_dim = hp->head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap, .scratch = s->attend.p};
+    slm_kv_offsets(hp, job->layer, job->kv_head, &a.k_offset, &a.v_offset);
+    run->kn->attend(&a);
+
+    if (!job->split)
+        return;
+    uint32_t cols = group * hp->head_dim;
+    slm_act out = slm_attention_act(run);
+    for (uint32_t i = job->begin; i < job->end; i++)
+        run->kn->quantize(out.x + i * out.ldx + (size_t) job->kv_head * cols, out.ldx, 1, cols,
+                          (slm_qblock *) run->ws->attq.p + i * out.ldq + job->kv_head * (cols / 32));
+}
+
+/* OLMo 2: the query norm spans all heads, so it precedes the cut into heads. */
+static void norm_query_rows(slm_run *run, slm_team *team, uint32_t layer, uint32_t m)
+{
+    const slm_hparams *hp = run->hp;
+    uint32_t b, e;
+    while (slm_run_next(run, team, m, 4, &b, &e)) {
+        for (uint32_t i = b; i < e; i++) {
+            float *q = (float *) run->ws->q.p + i * run->ld.q;
+            run->kn->rms_norm(q, run->model->layers[layer].q_norm, q, hp->n_heads * hp->head_dim, hp->norm_eps);
+        }
+    }
+    slm_barrier(team);
+}
+
+/* Heads that are no multiple of 32 wide: rows are quantized whole, after all of their heads. */
+static void quantize_rows(slm_run *run, slm_team *team, uint32_t m)
+{
+    slm_act out = slm_attention_act(run);
+    uint32_t b, e;
+    slm_barrier(team);
+    while (slm_run_next(run, team, m, 4, &b, &e))
+        run->kn->quantize(out.x + b * out.ldx, out.ldx, e - b, run->hp->n_heads * run->hp->head_dim,
+                          (slm_qblock *) run->ws->attq.p + b * out.ldq);
+}
+
+void slm_stage_attend(slm_run *run, slm_team *team, slm_scratch *s, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys)
+{
+    const slm_hparams *hp = run->hp;
+    uint32_t group = hp->n_heads / hp->n_kv_heads;
+    uint32_t tile = with_keys || group >= SLM_QUERIES ? 1 : SLM_QUERIES / group;
+    uint32_t tiles = (m + tile - 1) / tile, b, e;
+    bool quantize = !slm_type_get(run->model->layers[layer].o.type)->is_float;
+    bool split = group * hp->head_dim % 32 == 0;
+
+    if (run->model->qk_norm_rows)
+        norm_query_rows(run, team, layer, m);
+    while (slm_run_next(run, team, tiles * hp->n_kv_heads, 1, &b, &e)) {
+        attend_job job = {.layer = layer, .rows = rows, .with_keys = with_keys, .split = quantize && split};
+        job.kv_head = b % hp->n_kv_heads;
+        job.begin = (tiles - 1 - b / hp->n_kv_heads) * tile;
+        job.end = job.begin + tile < m ? job.begin + tile : m;
+        attend_unit(run, s, &job);
+    }
+    if (quantize && !split)
+        quantize_rows(run, team, m);
+}

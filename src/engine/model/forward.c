@@ -1,0 +1,242 @@
+/*
+ * The forward pass of a decoder over a batch of positions: one parallel region, every thread runs the same code.
+ *
+ *   embed ─┬─ per layer ──────────────────────────────────────────────────────────────────────────────┬─ final norm ─► hidden
+ *          │ norm ─ q,k,v ─ rotate, store ─ attend ─ o ─(+)─ norm ─ gate,up,act ─ down ─(+)─           │
+ *          │ (post norms where the family has them, before each (+))                                   │
+ *
+ * "─" between stages is a barrier, except where each thread repeats a small norm for itself (batches of SLM_SOLO_ROWS), and where
+ * attention stores its own keys (slm_run.own_kv).  A decode step of the llama family has five barriers per layer.
+ *
+ * After the last layer's keys are stored, only rows whose hidden state is wanted go on; a batch that wants none ends there.
+ *
+ * Families differ in data alone (hparams.h): which norms exist, scales, soft caps, windows, tables of angles.
+ */
+#include <string.h>
+
+#include "engine/model/run.h"
+
+/* The residual stream and its rows at some point of the pass. */
+typedef struct stream {
+    float *x;             /* [n, ld.embd] */
+    uint32_t n;
+    const uint32_t *rows; /* [n] batch row of each, NULL: the same */
+} stream;
+
+typedef struct lane {
+    slm_run *run;
+    slm_team *team;
+    slm_scratch *s;
+    int n_threads;
+} lane;
+
+static void embed_stage(const lane *t)
+{
+    const slm_run *run = t->run;
+    const slm_hparams *hp = run->hp;
+    uint32_t b, e;
+    while (slm_run_next(t->run, t->team, run->n, 4, &b, &e)) {
+        for (uint32_t i = b; i < e; i++) {
+            float *x = (float *) run->ws->x.p + i * run->ld.embd;
+            run->kn->unpack_row(&run->model->token_embd, (uint32_t) run->batch->tokens[i], x);
+            if (hp->embed_scale != 1.0f)
+                for (uint32_t c = 0; c < hp->n_embd; c++)
+                    x[c] *= hp->embed_scale;
+        }
+        slm_rope_fill(t->run, b, e);
+    }
+    slm_barrier(t->team);
+}
+
+/* Rows [b, e) of x: norm (w NULL: none) to `norm`, blocks to `normq`. Both are indexed from b - base. */
+static void norm_range(const slm_run *run, const float *x, const float *w, uint32_t b, uint32_t e, float *norm, slm_qblock *normq)
+{
+    const slm_hparams *hp = run->hp;
+    size_t ld = run->ld.embd;
+    for (uint32_t i = b; i < e; i++) {
+        const float *y = x + i * ld;
+        if (w != NULL) {
+            run->kn->rms_norm(y, w, norm + i * ld, hp->n_embd, hp->norm_eps);
+            y = norm + i * ld;
+        }
+        if (run->model->quantized)
+            run->kn->quantize(y, ld, 1, hp->n_embd, normq + i * (hp->n_embd / 32));
+    }
+}
+
+/* The normalized stream as activations. Small batches: by every thread for itself; else shared, then a barrier. */
+static slm_act norm_stage(const lane *t, const stream *st, const float *w)
+{
+    slm_run *run = t->run;
+    bool solo = st->n <= SLM_SOLO_ROWS;
+    float *norm = solo ? t->s->norm.p : run->ws->norm.p;
+    slm_qblock *normq = solo ? t->s->normq.p : run->ws->normq.p;
+    uint32_t b, e;
+    if (solo) {
+        norm_range(run, st->x, w, 0, st->n, norm, normq);
+    } else {
+        while (slm_run_next(run, t->team, st->n, 4, &b, &e))
+            norm_range(run, st->x, w, b, e, norm, normq);
+        slm_barrier(t->team);
+    }
+    return (slm_act) {.q = normq, .x = w != NULL ? norm : st->x, .ldq = run->hp->n_embd / 32, .ldx = run->ld.embd};
+}
+
+/* x += scale * (a . w'), with a norm of the product before the sum where post is set. Ends with a barrier. */
+static void join_stage(const lane *t, const stream *st, const slm_weight *w, const float *bias, const float *post, const slm_act *a)
+{
+    slm_run *run = t->run;
+    const slm_hparams *hp = run->hp;
+    size_t ld = run->ld.embd;
+    uint32_t b, e;
+    if (post == NULL) {
+        slm_product product = {w, bias, st->x, ld};
+        slm_stage_residual(run, t->team, t->s, t->n_threads, &product, a, hp->residual_scale, st->n);
+        slm_barrier(t->team);
+        return;
+    }
+    slm_product product = {w, bias, run->ws->out.p, ld};
+    slm_stage_project(run, t->team, t->s, t->n_threads, &product, 1, a, st->n);
+    slm_barrier(t->team);
+    while (slm_run_next(run, t->team, st->n, 2, &b, &e)) {
+        for (uint32_t i = b; i < e; i++) {
+            float *restrict x = st->x + i * ld, *restrict y = (float *) run->ws->out.p + i * ld;
+            run->kn->rms_norm(y, post, y, hp->n_embd, hp->norm_eps);
+            for (uint32_t c = 0; c < hp->n_embd; c++)
+                x[c] += hp->residual_scale == 1.0f ? y[c] : y[c] * hp->residual_scale;
+        }
+    }
+    slm_barrier(t->team);
+}
+
+/* Copies the wanted rows to ws->compact: what follows the last layer's keys works on them alone. */
+static void compact_stage(const lane *t, stream *st)
+{
+    slm_run *run = t->run;
+    const slm_batch *batch = run->batch;
+    float *compact = run->ws->compact.p;
+    uint32_t b, e;
+    while (slm_run_next(run, t->team, batch->n_out, 16, &b, &e))
+        for (uint32_t i = b; i < e; i++)
+            memcpy(compact + i * run->ld.embd, st->x + batch->out[i] * run->ld.embd, run->ld.embd * sizeof(float));
+    slm_barrier(t->team);
+    *st = (stream) {.x = compact, .n = batch->n_out, .rows = batch->out};
+}
+
+/* Attention of one layer up to its barrier before `o`; on the last layer the stream shrinks to the wanted rows. false: no row is left. */
+static bool attention_block(const lane *t, stream *st, uint32_t layer)
+{
+    slm_run *run = t->run;
+    slm_workspace *ws = run->ws;
+    const slm_layer *l = &run->model->layers[layer];
+    bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
+    bool with_keys = run->own_kv && !shrink && !run->model->qk_norm_rows;
+    slm_product qkv[3] = {{&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
+
+    slm_act a = norm_stage(t, st, l->attn_norm);
+    slm_stage_project(run, t->team, t->s, t->n_threads, shrink ? qkv + 1 : qkv, shrink ? 2 : 3, &a, st->n);
+    slm_barrier(t->team);
+    if (!with_keys) {
+        slm_stage_keys(run, t->team, layer);
+        slm_barrier(t->team);
+    }
+    if (shrink) {
+        if (run->batch->n_out == 0)
+            return false;
+        compact_stage(t, st);
+        a = norm_stage(t, st, l->attn_norm);
+        slm_stage_project(run, t->team, t->s, t->n_threads, qkv, 1, &a, st->n);
+        slm_barrier(t->team);
+    }
+    slm_stage_attend(run, t->team, t->s, layer, st->rows, st->n, with_keys);
+    slm_barrier(t->team);
+    return true;
+}
+
+static void output_stage(const lane *t, const stream *st)
+{
+    slm_run *run = t->run;
+    const slm_hparams *hp = run->hp;
+    uint32_t b, e;
+    while (slm_run_next(run, t->team, st->n, 4, &b, &e))
+        for (uint32_t i = b; i < e; i++)
+            run->kn->rms_norm(st->x + i * run->ld.embd, run->model->output_norm, (float *) run->ws->hidden.p + i * (size_t) hp->n_embd,
+                              hp->n_embd, hp->norm_eps);
+}
+
+static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
+{
+    slm_run *run = arg;
+    lane t = {run, team, &run->ws->scratch[thread], n_threads};
+    stream st = {.x = run->ws->x.p, .n = run->n};
+
+    embed_stage(&t);
+    for (uint32_t layer = 0; layer < run->hp->n_layers; layer++) {
+        const slm_layer *l = &run->model->layers[layer];
+        if (!attention_block(&t, &st, layer))
+            return;
+        slm_act a = slm_attention_act(run);
+        join_stage(&t, &st, &l->o, l->o_bias, l->attn_post_norm, &a);
+
+        a = norm_stage(&t, &st, l->ffn_norm);
+        slm_stage_feed(run, team, t.s, n_threads, l, &a, st.n);
+        slm_barrier(team);
+        a = slm_feed_act(run);
+        join_stage(&t, &st, &l->down, l->down_bias, l->ffn_post_norm, &a);
+    }
+    output_stage(&t, &st);
+}
+
+static slm_status batch_check(const slm_model *model, const slm_batch *batch, int32_t *longest, slm_error *err)
+{
+    *longest = 0;
+    if (!model->hp.causal)
+        return slm_fail(err, SLM_INVALID, "this model is an encoder");
+    for (uint32_t i = 0; i < batch->n; i++) {
+        if (batch->tokens[i] < 0 || (uint32_t) batch->tokens[i] >= model->hp.n_vocab)
+            return slm_fail(err, SLM_INVALID, "token id %d is outside the vocabulary of %u", batch->tokens[i], model->hp.n_vocab);
+        if (batch->positions[i] < 0)
+            return slm_fail(err, SLM_INVALID, "position %d is negative", batch->positions[i]);
+        if (batch->positions[i] > *longest)
+            *longest = batch->positions[i];
+    }
+    for (uint32_t i = 0; i < batch->n_out; i++)
+        if (batch->out[i] >= batch->n || (i > 0 && batch->out[i] <= batch->out[i - 1]))
+            return slm_fail(err, SLM_INVALID, "wanted rows of a batch must ascend and exist");
+    return SLM_OK;
+}
+
+/* Does no row see a key that another row of this batch writes?  Block b of a table always holds positions 16 b to 16 b + 15, so two rows
+ * share keys only through equal block pointers at the same index. */
+static bool rows_are_apart(const slm_batch *batch)
+{
+    if (batch->n > 64)
+        return false;
+    for (uint32_t i = 0; i < batch->n; i++) {
+        int32_t block = batch->positions[i] / SLM_KV_BLOCK;
+        for (uint32_t j = 0; j < batch->n; j++)
+            if (j != i && batch->positions[j] / SLM_KV_BLOCK >= block && batch->blocks[j][block] == batch->blocks[i][block])
+                return false;
+    }
+    return true;
+}
+
+slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batch *batch, int n_threads, const volatile int *stop,
+                       float **hidden, slm_error *err)
+{
+    slm_run run;
+    int32_t longest;
+    if (batch->n == 0 || batch->n_out > batch->n)
+        return slm_fail(err, SLM_INVALID, "a batch of %u positions with %u wanted", batch->n, batch->n_out);
+    if (n_threads < 1)
+        n_threads = 1;
+    SLM_TRY(batch_check(model, batch, &longest, err));
+    SLM_TRY(slm_run_init(&run, model, ws, batch->n, batch->n_out, (uint32_t) longest + 1, n_threads, stop, err));
+    run.batch = batch;
+    run.own_kv = rows_are_apart(batch);
+    slm_parallel(n_threads, forward_region, &run);
+    if (slm_run_stopped(&run))
+        return slm_fail(err, SLM_CANCELLED, "cancelled");
+    *hidden = ws->hidden.p;
+    return SLM_OK;
+}

@@ -1,0 +1,220 @@
+/*
+ * Products of activations and packed weights, as stages of a parallel region.
+ *
+ * A stage is cut into units: a tile of rows times a group of panels (16 output columns each).  Units of one row tile follow each other, so
+ * that its activations stay in the L2 cache while the panels pass.  What follows a product element by element (bias, residual sum,
+ * activation function, quantization for the next product) is done on the unit's tile while it is in the L1 cache.
+ *
+ * Small batches are bound by memory: there a unit is some 50 KB of weights.  Large ones are bound by arithmetic: a unit is
+ * SLM_TILE_ROWS rows by a few panels, some 10 us, which also is how often *stop is polled.
+ *
+ * Every output element is computed by one gemm call from one row and one panel: its bits do not depend on the cut (DESIGN D4).
+ */
+#include <string.h>
+
+#include "engine/model/run.h"
+
+#define UNIT_BYTES 49152
+#define TILE_FLOATS (SLM_TILE_ROWS * SLM_TILE_COLS)
+
+typedef struct grid {
+    uint32_t n, row_tile, row_tiles; /* rows */
+    uint32_t panels, group, groups;  /* panels */
+    uint32_t units;
+} grid;
+
+typedef struct unit {
+    uint32_t row, rows, panel, panels;
+} unit;
+
+/* group is a multiple of `align` panels, and a unit's tile has at most TILE_FLOATS floats. */
+static grid grid_make(uint32_t n, uint32_t panels, size_t panel_bytes, uint32_t align, int n_threads)
+{
+    grid g = {.n = n, .panels = panels};
+    g.row_tiles = (n + SLM_TILE_ROWS - 1) / SLM_TILE_ROWS;
+    g.row_tile = (n + g.row_tiles - 1) / g.row_tiles;
+    if (g.row_tiles > 1)
+        g.row_tile = (uint32_t) slm_round_up(g.row_tile, 8);
+    g.row_tiles = (n + g.row_tile - 1) / g.row_tile;
+
+    uint32_t most = TILE_FLOATS / 16 / g.row_tile;
+    if (n >= 32) {
+        g.group = 2;
+    } else {
+        g.group = (uint32_t) (UNIT_BYTES / panel_bytes);
+        uint32_t share = panels / (4 * (uint32_t) n_threads);
+        if (n_threads > 1 && g.group > share)
+            g.group = share;
+    }
+    if (g.group > most)
+        g.group = most;
+    g.group = g.group < align ? align : g.group / align * align;
+    g.groups = (panels + g.group - 1) / g.group;
+    g.units = g.groups * g.row_tiles;
+    return g;
+}
+
+static unit grid_unit(const grid *g, uint32_t index)
+{
+    unit u;
+    uint32_t tile = index / g->groups, group = index % g->groups;
+    u.row = tile * g->row_tile;
+    u.rows = g->n - u.row < g->row_tile ? g->n - u.row : g->row_tile;
+    u.panel = group * g->group;
+    u.panels = g->panels - u.panel < g->group ? g->panels - u.panel : g->group;
+    return u;
+}
+
+/* Panels [panel, panel + panels) of w for rows [row, row + rows) of a: y[r, 0..16 * panels). */
+static void multiply(const slm_run *run, slm_scratch *s, const slm_weight *w, uint32_t panel, uint32_t panels, const slm_act *a,
+                     uint32_t row, uint32_t rows, float *y, size_t ldy)
+{
+    slm_weight part = *w;
+    uint32_t left = w->rows - 16 * panel;
+    part.data = (const char *) w->data + panel * w->panel_bytes;
+    part.rows = left < 16 * panels ? left : 16 * panels;
+    part.n_panels = panels;
+    run->kn->gemm(&part, 0, panels, a->q == NULL ? NULL : a->q + row * a->ldq, a->x == NULL ? NULL : a->x + row * a->ldx, a->ldx, rows, y,
+                  ldy, s->gemm.p);
+}
+
+/* y[rows, cols] += bias[cols] */
+static void add_bias(float *y, size_t ldy, const float *bias, uint32_t rows, uint32_t cols)
+{
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t c = 0; c < cols; c++)
+            y[r * ldy + c] += bias[c];
+}
+
+/* Columns of a unit that exist: the last panel may be padded. */
+static uint32_t unit_cols(const unit *u, uint32_t rows_of_weight)
+{
+    uint32_t left = rows_of_weight - 16 * u->panel;
+    return left < 16 * u->panels ? left : 16 * u->panels;
+}
+
+void slm_stage_project(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_product *products, int n_products,
+                       const slm_act *a, uint32_t n)
+{
+    uint32_t panels = 0, b, e;
+    for (int i = 0; i < n_products; i++)
+        panels += products[i].w->n_panels;
+    grid g = grid_make(n, panels, products[0].w->panel_bytes, 1, n_threads);
+    while (slm_run_next(run, team, g.units, 1, &b, &e)) {
+        unit all = grid_unit(&g, b);
+        uint32_t base = 0;
+        for (int i = 0; i < n_products; base += products[i].w->n_panels, i++) {
+            const slm_product *p = &products[i];
+            uint32_t first = all.panel > base ? all.panel - base : 0;
+            uint32_t last = all.panel + all.panels > base ? all.panel + all.panels - base : 0;
+            if (last > p->w->n_panels)
+                last = p->w->n_panels;
+            if (first >= last)
+                continue;
+            unit u = {.row = all.row, .rows = all.rows, .panel = first, .panels = last - first};
+            float *y = p->y + u.row * p->ldy + 16 * (size_t) first;
+            multiply(run, s, p->w, first, u.panels, a, u.row, u.rows, y, p->ldy);
+            if (p->bias != NULL)
+                add_bias(y, p->ldy, p->bias + 16 * (size_t) first, u.rows, unit_cols(&u, p->w->rows));
+        }
+    }
+}
+
+void slm_stage_residual(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_product *product, const slm_act *a,
+                        float scale, uint32_t n)
+{
+    const slm_weight *w = product->w;
+    float *tile = s->tile.p;
+    uint32_t b, e;
+    grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, n_threads);
+    while (slm_run_next(run, team, g.units, 1, &b, &e)) {
+        unit u = grid_unit(&g, b);
+        size_t ld = 16 * (size_t) u.panels;
+        uint32_t cols = unit_cols(&u, w->rows);
+        multiply(run, s, w, u.panel, u.panels, a, u.row, u.rows, tile, ld);
+        if (product->bias != NULL)
+            add_bias(tile, ld, product->bias + 16 * (size_t) u.panel, u.rows, cols);
+        for (uint32_t r = 0; r < u.rows; r++) {
+            float *restrict x = product->y + (u.row + r) * product->ldy + 16 * (size_t) u.panel;
+            const float *restrict t = tile + r * ld;
+            if (scale == 1.0f)
+                for (uint32_t c = 0; c < cols; c++)
+                    x[c] += t[c];
+            else
+                for (uint32_t c = 0; c < cols; c++)
+                    x[c] += t[c] * scale;
+        }
+    }
+}
+
+/* A tile of the feed-forward's inner row: to the blocks of ws->ffq, or to ws->ff. */
+static void feed_store(slm_run *run, slm_scratch *s, const slm_weight *down, const unit *u, const float *tile)
+{
+    size_t ld = 16 * (size_t) u->panels;
+    if (slm_type_get(down->type)->is_float) {
+        for (uint32_t r = 0; r < u->rows; r++)
+            memcpy((float *) run->ws->ff.p + (u->row + r) * run->ld.ff + 16 * (size_t) u->panel, tile + r * ld, ld * sizeof(float));
+        return;
+    }
+    size_t ldq = run->hp->n_ff / 32, first = u->panel / 2, count = u->panels / 2;
+    slm_qblock *out = (slm_qblock *) run->ws->ffq.p + u->row * ldq + first, *blocks = s->blocks.p;
+    if (u->rows == 1) {
+        run->kn->quantize(tile, ld, 1, (uint32_t) ld, out);
+        return;
+    }
+    run->kn->quantize(tile, ld, u->rows, (uint32_t) ld, blocks);
+    for (uint32_t r = 0; r < u->rows; r++)
+        memcpy(out + r * ldq, blocks + r * count, count * sizeof *out);
+}
+
+void slm_stage_feed(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_layer *layer, const slm_act *a, uint32_t n)
+{
+    const slm_weight *up = &layer->up, *gate = layer->gate.data != NULL ? &layer->gate : NULL;
+    float *tile = s->tile.p, *tile_gate = tile + TILE_FLOATS;
+    uint32_t b, e;
+    grid g = grid_make(n, up->n_panels, up->panel_bytes + (gate != NULL ? gate->panel_bytes : 0), 2, n_threads);
+    while (slm_run_next(run, team, g.units, 1, &b, &e)) {
+        unit u = grid_unit(&g, b);
+        size_t ld = 16 * (size_t) u.panels;
+        uint32_t count = (uint32_t) (u.rows * ld);
+        multiply(run, s, up, u.panel, u.panels, a, u.row, u.rows, tile, ld);
+        if (layer->up_bias != NULL)
+            add_bias(tile, ld, layer->up_bias + 16 * (size_t) u.panel, u.rows, unit_cols(&u, up->rows));
+        if (gate != NULL) {
+            multiply(run, s, gate, u.panel, u.panels, a, u.row, u.rows, tile_gate, ld);
+            if (run->hp->activation == SLM_ACT_GEGLU)
+                run->kn->geglu(tile_gate, tile, tile, count);
+            else
+                run->kn->swiglu(tile_gate, tile, tile, count);
+        } else {
+            run->kn->gelu_erf(tile, tile, count);
+        }
+        feed_store(run, s, &layer->down, &u, tile);
+    }
+}
+
+slm_act slm_feed_act(const slm_run *run)
+{
+    return (slm_act) {.q = run->ws->ffq.p, .x = run->ws->ff.p, .ldq = run->hp->n_ff / 32, .ldx = run->ld.ff};
+}
+
+void slm_stage_logits(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_weight *w, const slm_act *a, uint32_t n,
+                      float *logits, size_t ld)
+{
+    const slm_hparams *hp = run->hp;
+    uint32_t b, e;
+    grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, n_threads);
+    while (slm_run_next(run, team, g.units, 1, &b, &e)) {
+        unit u = grid_unit(&g, b);
+        float *y = logits + u.row * ld + 16 * (size_t) u.panel;
+        multiply(run, s, w, u.panel, u.panels, a, u.row, u.rows, y, ld);
+        for (uint32_t r = 0; r < u.rows; r++) {
+            float *row = y + r * ld;
+            if (hp->logit_scale != 1.0f)
+                for (uint32_t c = 0; c < 16 * u.panels; c++)
+                    row[c] *= hp->logit_scale;
+            if (hp->final_softcap > 0)
+                run->kn->softcap(row, row, hp->final_softcap, 16 * u.panels);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+/*
+ * Rotary position embedding: the cosine and sine of each batch row's position, computed once per forward pass.
+ *
+ * A table row holds cos [n_rot / 2] then sin [n_rot / 2], multiplied by the model's attention factor (longrope, yarn).  There are up to
+ * two tables: the model's own, and that of layers with a local base (Gemma 3's sliding layers).  Frequencies
+ * base^(-2i / n_rot), divided by the linear scale and by the model's factors (Llama 3.x scaling, longrope), are made at open.
+ *
+ * longrope: a sequence longer than the original context takes the long factors for all its positions, any other the short ones, as the
+ * reference implementation does.  The length is that of batch->lengths where given, else what is known: the position itself.
+ *
+ * Sources: Su et al. 2021 (RoPE, arXiv 2104.09864), Ding et al. 2024 (LongRoPE, arXiv 2402.13753).
+ */
+#include <stdlib.h>
+
+#include "engine/base/math.h"
+#include "engine/model/run.h"
+
+enum { TABLE_SHORT = 0, TABLE_LONG = 1, TABLE_LOCAL = 2 };
+
+double *slm_rope_frequencies(const slm_hparams *hp)
+{
+    uint32_t half = hp->n_rot / 2;
+    double *f = calloc(3 * (size_t) half + 1, sizeof *f);
+    if (f == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < half; i++) {
+        double exponent = -2.0 * (double) i / (double) hp->n_rot;
+        double global = slm_pow((double) hp->rope_base, exponent) / (double) hp->rope_scale;
+        f[TABLE_SHORT * half + i] = hp->has_rope_factors >= 1 ? global / (double) hp->rope_factors_short[i] : global;
+        f[TABLE_LONG * half + i] = hp->has_rope_factors >= 2 ? global / (double) hp->rope_factors_long[i] : f[TABLE_SHORT * half + i];
+        if (hp->rope_base_local > 0)
+            f[TABLE_LOCAL * half + i] = slm_pow((double) hp->rope_base_local, exponent);
+    }
+    return f;
+}
+
+static void fill_row(float *row, const double *freq, uint32_t half, int32_t position, float factor)
+{
+    for (uint32_t i = 0; i < half; i++) {
+        double sine, cosine;
+        slm_sincos((double) position * freq[i], &sine, &cosine);
+        row[i] = (float) cosine * factor;
+        row[half + i] = (float) sine * factor;
+    }
+}
+
+static float *table_row(const slm_run *run, uint32_t table, uint32_t i)
+{
+    return (float *) run->ws->angles.p + ((size_t) table * run->n + i) * 2 * (run->hp->n_rot / 2);
+}
+
+void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end)
+{
+    const slm_hparams *hp = run->hp;
+    uint32_t half = hp->n_rot / 2;
+    if (half == 0)
+        return;
+    for (uint32_t i = begin; i < end; i++) {
+        int32_t position = run->batch->positions[i];
+        int64_t length = run->batch->lengths != NULL ? run->batch->lengths[i] : (int64_t) position + 1;
+        bool is_long = hp->has_rope_factors >= 2 && length > (int64_t) hp->n_ctx_original;
+        fill_row(table_row(run, 0, i), run->model->rope_freq + (is_long ? TABLE_LONG : TABLE_SHORT) * half, half, position,
+                 hp->rope_attn_factor);
+        if (hp->rope_base_local > 0)
+            fill_row(table_row(run, 1, i), run->model->rope_freq + TABLE_LOCAL * half, half, position, 1.0f);
+    }
+}
+
+const float *slm_rope_row(const slm_run *run, uint32_t layer, uint32_t i)
+{
+    const slm_hparams *hp = run->hp;
+    if (hp->n_rot < 2 || (hp->nope_pattern > 0 && (layer + 1) % hp->nope_pattern == 0))
+        return NULL;
+    return table_row(run, hp->rope_base_local > 0 && slm_layer_slides(hp, layer) ? 1 : 0, i);
+}

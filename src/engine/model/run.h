@@ -1,0 +1,156 @@
+/*
+ * One run of a model over a batch: the state that all stages share, inside src/engine/model only.
+ *
+ *   forward.c / encoder.c / head.c   allocate (workspace.c), then one slm_parallel region: every thread runs the same code
+ *     stage ── slm_barrier ── stage ── slm_barrier ── ...      a stage hands out units of work by slm_run_next
+ *   linear.c     products by panels: plain, added to the residual stream, gated feed-forward
+ *   attention.c  rotation, KV store, attention by (KV head, tile of tokens)
+ *   rope.c       the cosines and sines of each position
+ *
+ * Cancellation: whoever sees *stop sets `cancelled`; from then on slm_run_next hands out nothing, so that every thread walks through
+ * the remaining barriers without work and all leave together.
+ *
+ * Where the batch is small (n <= SOLO_ROWS) each thread repeats the norm and quantization of the few rows in its own scratch, which is
+ * cheaper than a barrier.  The same functions on the same rows: bits do not depend on it.
+ */
+#ifndef SLM_MODEL_RUN_H
+#define SLM_MODEL_RUN_H
+
+#include <stdatomic.h>
+
+#include "engine/base/threads.h"
+#include "engine/model/model.h"
+
+#define SLM_SOLO_ROWS 2   /* batches up to this size: norms are repeated by every thread */
+#define SLM_TILE_ROWS 128 /* rows of one unit of a product, at most */
+#define SLM_TILE_COLS 64  /* columns of one tile of the fused stages */
+#define SLM_QUERIES 64    /* queries of one attention unit, at least one token's group */
+
+/* Grows on demand, 64-byte aligned, contents are not kept. */
+typedef struct slm_buffer {
+    void *p;
+    size_t bytes;
+} slm_buffer;
+
+/* What one thread needs for itself. */
+typedef struct slm_scratch {
+    slm_buffer gemm;             /* of the gemm kernels */
+    slm_buffer attend;           /* of the attend kernel */
+    slm_buffer tile;             /* [2, SLM_TILE_ROWS, SLM_TILE_COLS] floats */
+    slm_buffer blocks;           /* quantized tile */
+    slm_buffer norm, normq;      /* [SLM_SOLO_ROWS, n_embd] floats, blocks */
+    slm_buffer queries;          /* arrays of one slm_attend call */
+} slm_scratch;
+
+struct slm_workspace {
+    slm_buffer x;          /* [n, ld_embd] residual stream */
+    slm_buffer norm, normq;/* [n, ld_embd] normalized rows, and quantized */
+    slm_buffer q, k, v;    /* [n, ld_q], [n, ld_kv] */
+    slm_buffer att, attq;  /* [n, ld_q] attention output, and quantized */
+    slm_buffer ff, ffq;    /* [n, ld_ff] gated feed-forward, and quantized */
+    slm_buffer out;        /* [n, ld_embd] output of a block, where a norm follows */
+    slm_buffer compact;    /* [n_out, ld_embd] residual rows that go on after the last attention */
+    slm_buffer angles;     /* [tables, 2, n, n_rot / 2] cos and sin */
+    slm_buffer hidden;     /* [n_out, n_embd] */
+    slm_buffer logits;     /* slm_head_some */
+    slm_buffer rows;       /* index lists */
+    slm_buffer kv;         /* encoders: temporary KV blocks */
+    slm_buffer tables;     /* encoders: block tables */
+    slm_scratch *scratch;  /* [n_scratch] */
+    int n_scratch;
+};
+
+/* Row strides in floats, multiples of 16. */
+typedef struct slm_strides {
+    size_t embd, q, kv, ff;
+} slm_strides;
+
+/* Rows of activations as the products take them: q for quantized weights, x for float ones; either may be NULL when nobody wants it. */
+typedef struct slm_act {
+    const slm_qblock *q; /* [n, ldq] blocks */
+    const float *x;      /* [n, ldx] */
+    size_t ldq, ldx;
+} slm_act;
+
+typedef struct slm_run {
+    const slm_model *model;
+    const slm_hparams *hp;
+    const slm_kernels *kn;
+    slm_workspace *ws;
+    const slm_batch *batch;
+    const volatile int *stop;
+    atomic_int cancelled;
+    slm_strides ld;
+    uint32_t n;            /* rows of the batch */
+    bool solo;             /* small batch: repeat the norms */
+    bool own_kv;           /* no position of the batch sees another one's new keys: attention needs no barrier after the KV store */
+} slm_run;
+
+static inline size_t slm_round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* ---- workspace.c ---- */
+slm_status slm_buffer_need(slm_buffer *b, size_t count, size_t size, slm_error *err);
+/* Fills the run, and sizes all buffers for n rows of the model. n_positions: the longest row of keys that a query sees. */
+slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, uint32_t n, uint32_t n_out, uint32_t n_positions,
+                        int n_threads, const volatile int *stop, slm_error *err);
+
+/* Should this run end? Polls. */
+static inline bool slm_run_stopped(slm_run *run)
+{
+    if (run->stop != NULL && *run->stop != 0)
+        atomic_store_explicit(&run->cancelled, 1, memory_order_relaxed);
+    return atomic_load_explicit(&run->cancelled, memory_order_relaxed) != 0;
+}
+
+/* The next units of a stage, none once the run is cancelled. */
+static inline bool slm_run_next(slm_run *run, slm_team *team, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end)
+{
+    return !slm_run_stopped(run) && slm_take(team, n, grain, begin, end);
+}
+
+/* ---- linear.c: each is one stage, to be followed by a barrier ---- */
+
+typedef struct slm_product {
+    const slm_weight *w;
+    const float *bias; /* [rows] or NULL */
+    float *y;          /* [n, ldy], ldy >= 16 * n_panels */
+    size_t ldy;
+} slm_product;
+
+/* y = a . w' + bias of up to three products of the same activations. */
+void slm_stage_project(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_product *products, int n_products,
+                       const slm_act *a, uint32_t n);
+/* x += scale * (a . w' + bias). */
+void slm_stage_residual(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_product *product, const slm_act *a,
+                        float scale, uint32_t n);
+/* ff = act(a . gate') * (a . up' + bias), or act(a . up' + bias) without gate; to ws->ff and ws->ffq. */
+void slm_stage_feed(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_layer *layer, const slm_act *a, uint32_t n);
+/* The feed-forward activations for `down`. */
+slm_act slm_feed_act(const slm_run *run);
+/* logits = softcap(scale * (a . w')). */
+void slm_stage_logits(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_weight *w, const slm_act *a, uint32_t n,
+                      float *logits, size_t ld);
+
+/* ---- rope.c ---- */
+/* Frequencies of all tables of a model; NULL on lack of memory. */
+double *slm_rope_frequencies(const slm_hparams *hp);
+/* Fills the tables of batch rows [begin, end). */
+void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end);
+/* cos of batch row i for this layer, sin = cos + n_rot / 2; NULL where the layer does not rotate. */
+const float *slm_rope_row(const slm_run *run, uint32_t layer, uint32_t i);
+
+/* ---- attention.c ---- */
+/* Is this one of the layers that see a window only? */
+bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
+/* Keys and values of all batch rows (ws->k, ws->v) into their KV blocks: norm, rotation, store. One stage. */
+void slm_stage_keys(slm_run *run, slm_team *team, uint32_t layer);
+/* Attention of the m rows of ws->q, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq. with_keys: also does what slm_stage_keys
+ * does (run->own_kv only). One stage, or two with the barrier between them. */
+void slm_stage_attend(slm_run *run, slm_team *team, slm_scratch *s, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys);
+/* The attention output for `o`. */
+slm_act slm_attention_act(const slm_run *run);
+
+#endif

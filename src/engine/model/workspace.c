@@ -1,0 +1,137 @@
+/*
+ * The memory of one run: buffers that grow to the largest batch seen and stay.
+ *
+ * Everything is allocated before the parallel region begins, so that no thread can fail inside it.  Buffers are 64-byte aligned and their
+ * contents do not survive growth.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/model/run.h"
+
+slm_status slm_buffer_need(slm_buffer *b, size_t count, size_t size, slm_error *err)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 2)
+        return slm_fail(err, SLM_LIMIT, "a batch of this size does not fit in memory");
+    if (bytes <= b->bytes)
+        return SLM_OK;
+    bytes = slm_round_up(bytes + bytes / 8, 64);
+    void *p = aligned_alloc(64, bytes);
+    if (p == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory: %zu bytes for the activations of a batch", bytes);
+    memset(p, 0, bytes);
+    free(b->p);
+    b->p = p;
+    b->bytes = bytes;
+    return SLM_OK;
+}
+
+static void buffer_free(slm_buffer *b)
+{
+    free(b->p);
+    b->p = NULL;
+    b->bytes = 0;
+}
+
+slm_workspace *slm_workspace_new(void)
+{
+    return calloc(1, sizeof(slm_workspace));
+}
+
+static void scratch_free(slm_scratch *s)
+{
+    buffer_free(&s->gemm);
+    buffer_free(&s->attend);
+    buffer_free(&s->tile);
+    buffer_free(&s->blocks);
+    buffer_free(&s->norm);
+    buffer_free(&s->normq);
+    buffer_free(&s->queries);
+}
+
+void slm_workspace_free(slm_workspace *ws)
+{
+    if (ws == NULL)
+        return;
+    slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
+                         &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows, &ws->kv,   &ws->tables};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        buffer_free(all[i]);
+    for (int i = 0; i < ws->n_scratch; i++)
+        scratch_free(&ws->scratch[i]);
+    free(ws->scratch);
+    free(ws);
+}
+
+static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_positions, slm_error *err)
+{
+    const slm_hparams *hp = run->hp;
+    uint32_t group = hp->n_heads / hp->n_kv_heads;
+    uint32_t queries = group > SLM_QUERIES ? group : SLM_QUERIES;
+    uint32_t widest = hp->n_ff > hp->n_embd ? hp->n_ff : hp->n_embd;
+    if (hp->n_heads * hp->head_dim > widest)
+        widest = hp->n_heads * hp->head_dim;
+    SLM_TRY(slm_buffer_need(&s->gemm, slm_gemm_scratch_bytes(widest), 1, err));
+    SLM_TRY(slm_buffer_need(&s->attend, slm_attend_scratch(n_positions), sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&s->tile, 2 * SLM_TILE_ROWS * SLM_TILE_COLS, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&s->blocks, SLM_TILE_ROWS * SLM_TILE_COLS / 32, sizeof(slm_qblock), err));
+    SLM_TRY(slm_buffer_need(&s->norm, SLM_SOLO_ROWS * run->ld.embd, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&s->normq, SLM_SOLO_ROWS * (run->ld.embd / 32 + 1), sizeof(slm_qblock), err));
+    return slm_buffer_need(&s->queries, queries, 4 * sizeof(size_t), err);
+}
+
+static slm_status threads_need(slm_workspace *ws, int n_threads, slm_error *err)
+{
+    if (n_threads <= ws->n_scratch)
+        return SLM_OK;
+    slm_scratch *p = realloc(ws->scratch, (size_t) n_threads * sizeof *p);
+    if (p == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory: scratch of %d threads", n_threads);
+    memset(p + ws->n_scratch, 0, (size_t) (n_threads - ws->n_scratch) * sizeof *p);
+    ws->scratch = p;
+    ws->n_scratch = n_threads;
+    return SLM_OK;
+}
+
+slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, uint32_t n, uint32_t n_out, uint32_t n_positions,
+                        int n_threads, const volatile int *stop, slm_error *err)
+{
+    const slm_hparams *hp = &model->hp;
+    memset(run, 0, sizeof *run);
+    run->model = model;
+    run->hp = hp;
+    run->kn = slm_kernels_get();
+    run->ws = ws;
+    run->stop = stop;
+    run->n = n;
+    run->solo = n <= SLM_SOLO_ROWS;
+    run->ld.embd = slm_round_up(hp->n_embd, 16);
+    run->ld.q = slm_round_up((size_t) hp->n_heads * hp->head_dim, 16);
+    run->ld.kv = slm_round_up((size_t) hp->n_kv_heads * hp->head_dim, 16);
+    run->ld.ff = slm_round_up(hp->n_ff, 16);
+
+    SLM_TRY(slm_buffer_need(&ws->x, n * run->ld.embd, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&ws->norm, n * run->ld.embd, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&ws->normq, n * (run->ld.embd / 32 + 1), sizeof(slm_qblock), err));
+    SLM_TRY(slm_buffer_need(&ws->q, n * run->ld.q, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&ws->k, n * run->ld.kv, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&ws->v, n * run->ld.kv, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&ws->att, n * run->ld.q, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&ws->attq, n * (run->ld.q / 32 + 1), sizeof(slm_qblock), err));
+    if (model->quantized)
+        SLM_TRY(slm_buffer_need(&ws->ffq, n * (run->ld.ff / 32 + 1), sizeof(slm_qblock), err));
+    if (model->floats)
+        SLM_TRY(slm_buffer_need(&ws->ff, n * run->ld.ff, sizeof(float), err));
+    if (hp->post_norm_only || model->layers[0].attn_post_norm != NULL)
+        SLM_TRY(slm_buffer_need(&ws->out, n * run->ld.embd, sizeof(float), err));
+    if (n_out > 0) {
+        SLM_TRY(slm_buffer_need(&ws->compact, n_out * run->ld.embd, sizeof(float), err));
+        SLM_TRY(slm_buffer_need(&ws->hidden, n_out * (size_t) hp->n_embd, sizeof(float), err));
+    }
+    SLM_TRY(slm_buffer_need(&ws->angles, 2 * (size_t) n, 2 * (hp->n_rot / 2) * sizeof(float), err));
+    SLM_TRY(threads_need(ws, n_threads, err));
+    for (int i = 0; i < n_threads; i++)
+        SLM_TRY(scratch_need(&ws->scratch[i], run, n_positions, err));
+    return SLM_OK;
+}
