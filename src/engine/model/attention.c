@@ -152,7 +152,7 @@ static void norm_query_rows(slm_run *run, slm_team *team, uint32_t layer, uint32
 }
 
 /* Heads that are no multiple of 32 wide: rows are quantized whole, after all of their heads. */
-static void quantize_rows(slm_run *run, slm_team *team, uint32_t m)
+void slm_stage_quantize_attention(slm_run *run, slm_team *team, uint32_t m)
 {
     slm_act out = slm_attention_act(run);
     uint32_t b, e;
@@ -181,5 +181,5 @@ void slm_stage_attend(slm_run *run, slm_team *team, slm_scratch *s, uint32_t lay
         attend_unit(run, s, &job);
     }
     if (quantize && !split)
-        quantize_rows(run, team, m);
+        slm_stage_quantize_attention(run, team, m);
 }

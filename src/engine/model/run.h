@@ -40,6 +40,7 @@ typedef struct slm_scratch {
     slm_buffer blocks;           /* quantized tile */
     slm_buffer norm, normq;      /* [SLM_SOLO_ROWS, n_embd] floats, blocks */
     slm_buffer queries;          /* arrays of one slm_attend call */
+    slm_buffer kv, table;        /* encoders: keys and values of one head of one sequence, and its block table */
 } slm_scratch;
 
 struct slm_workspace {
@@ -54,8 +55,6 @@ struct slm_workspace {
     slm_buffer hidden;     /* [n_out, n_embd] */
     slm_buffer logits;     /* slm_head_some */
     slm_buffer rows;       /* index lists */
-    slm_buffer kv;         /* encoders: temporary KV blocks */
-    slm_buffer tables;     /* encoders: block tables */
     slm_scratch *scratch;  /* [n_scratch] */
     int n_scratch;
 };
@@ -150,6 +149,8 @@ void slm_stage_keys(slm_run *run, slm_team *team, uint32_t layer);
 /* Attention of the m rows of ws->q, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq. with_keys: also does what slm_stage_keys
  * does (run->own_kv only). One stage, or two with the barrier between them. */
 void slm_stage_attend(slm_run *run, slm_team *team, slm_scratch *s, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys);
+/* Quantizes m rows of ws->att whole, for heads that are no multiple of 32 wide. Begins with a barrier; one stage. */
+void slm_stage_quantize_attention(slm_run *run, slm_team *team, uint32_t m);
 /* The attention output for `o`. */
 slm_act slm_attention_act(const slm_run *run);
 

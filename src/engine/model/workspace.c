@@ -48,6 +48,8 @@ static void scratch_free(slm_scratch *s)
     buffer_free(&s->norm);
     buffer_free(&s->normq);
     buffer_free(&s->queries);
+    buffer_free(&s->kv);
+    buffer_free(&s->table);
 }
 
 void slm_workspace_free(slm_workspace *ws)
@@ -55,7 +57,7 @@ void slm_workspace_free(slm_workspace *ws)
     if (ws == NULL)
         return;
     slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
-                         &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows, &ws->kv,   &ws->tables};
+                         &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buffer_free(all[i]);
     for (int i = 0; i < ws->n_scratch; i++)
@@ -78,6 +80,11 @@ static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_po
     SLM_TRY(slm_buffer_need(&s->blocks, SLM_TILE_ROWS * SLM_TILE_COLS / 32, sizeof(slm_qblock), err));
     SLM_TRY(slm_buffer_need(&s->norm, SLM_SOLO_ROWS * run->ld.embd, sizeof(float), err));
     SLM_TRY(slm_buffer_need(&s->normq, SLM_SOLO_ROWS * (run->ld.embd / 32 + 1), sizeof(slm_qblock), err));
+    if (!hp->causal) {
+        size_t blocks = (n_positions + SLM_KV_BLOCK - 1) / SLM_KV_BLOCK;
+        SLM_TRY(slm_buffer_need(&s->kv, blocks, 2 * SLM_KV_BLOCK * hp->head_dim * sizeof(uint16_t), err));
+        SLM_TRY(slm_buffer_need(&s->table, blocks, sizeof(uint16_t *), err));
+    }
     return slm_buffer_need(&s->queries, queries, 4 * sizeof(size_t), err);
 }
 

@@ -1,0 +1,231 @@
+/*
+ * Opening a packed image as a model: the weights of each role where the forward pass looks for them.
+ *
+ * The image has been validated by slm_image_open (sections, sizes, checksum of everything but the weights).  Here every weight that the
+ * family needs must be there, and each one that is there must have the shape that the hyper-parameters demand: the forward pass relies on it
+ * and checks nothing.  The order of a pass is in forward.c and encoder.c.
+ *
+ * References are counted without atomics: a model belongs to one thread at a time, like its sessions.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/model/family.h"
+#include "engine/model/run.h"
+
+typedef struct loader {
+    slm_model *model;
+    const slm_family *family;
+    slm_error *err;
+} loader;
+
+static slm_status missing(const loader *in, slm_tensor_role role, uint32_t layer)
+{
+    return slm_fail(in->err, SLM_FORMAT, "the model image has no usable tensor %s of layer %u", slm_role_get(role)->name, layer);
+}
+
+/* A matrix of the demanded shape; absent is fine unless the family needs it. */
+static slm_status take_matrix(const loader *in, slm_tensor_role role, uint32_t layer, slm_weight *out)
+{
+    uint32_t rows, cols;
+    slm_model *m = in->model;
+    memset(out, 0, sizeof *out);
+    if (!slm_image_matrix(m->image, role, layer, out)) {
+        memset(out, 0, sizeof *out);
+        return slm_family_need(in->family, role, true) == SLM_NEED_ALWAYS ? missing(in, role, layer) : SLM_OK;
+    }
+    slm_role_shape(&m->hp, role, &rows, &cols);
+    if (out->data == NULL || out->rows != rows || out->cols != cols || slm_type_get(out->type) == NULL)
+        return missing(in, role, layer);
+    return SLM_OK;
+}
+
+static slm_status take_vector(const loader *in, slm_tensor_role role, uint32_t layer, const float **out)
+{
+    uint32_t rows, cols;
+    slm_role_shape(&in->model->hp, role, &rows, &cols);
+    *out = slm_image_vector(in->model->image, role, layer, rows);
+    if (*out == NULL && slm_family_need(in->family, role, true) == SLM_NEED_ALWAYS)
+        return missing(in, role, layer);
+    return SLM_OK;
+}
+
+static slm_status take_layer(const loader *in, uint32_t i)
+{
+    slm_layer *l = &in->model->layers[i];
+    const struct { slm_tensor_role role; slm_weight *out; } matrices[] = {
+        {SLM_TENSOR_ATTN_Q, &l->q},        {SLM_TENSOR_ATTN_K, &l->k},      {SLM_TENSOR_ATTN_V, &l->v},       {SLM_TENSOR_ATTN_OUT, &l->o},
+        {SLM_TENSOR_FFN_GATE, &l->gate},   {SLM_TENSOR_FFN_UP, &l->up},     {SLM_TENSOR_FFN_DOWN, &l->down},
+    };
+    const struct { slm_tensor_role role; const float **out; } vectors[] = {
+        {SLM_TENSOR_ATTN_NORM, &l->attn_norm},           {SLM_TENSOR_FFN_NORM, &l->ffn_norm},
+        {SLM_TENSOR_ATTN_Q_BIAS, &l->q_bias},            {SLM_TENSOR_ATTN_K_BIAS, &l->k_bias},
+        {SLM_TENSOR_ATTN_V_BIAS, &l->v_bias},            {SLM_TENSOR_ATTN_OUT_BIAS, &l->o_bias},
+        {SLM_TENSOR_ATTN_Q_NORM, &l->q_norm},            {SLM_TENSOR_ATTN_K_NORM, &l->k_norm},
+        {SLM_TENSOR_FFN_UP_BIAS, &l->up_bias},           {SLM_TENSOR_FFN_DOWN_BIAS, &l->down_bias},
+        {in->model->hp.causal ? SLM_TENSOR_ATTN_POST_NORM : SLM_TENSOR_ATTN_OUT_NORM, &l->attn_post_norm},
+        {in->model->hp.causal ? SLM_TENSOR_FFN_POST_NORM : SLM_TENSOR_LAYER_OUT_NORM, &l->ffn_post_norm},
+        {SLM_TENSOR_ATTN_OUT_NORM_BIAS, &l->attn_norm_bias}, {SLM_TENSOR_LAYER_OUT_NORM_BIAS, &l->ffn_norm_bias},
+    };
+    for (size_t k = 0; k < sizeof matrices / sizeof *matrices; k++)
+        SLM_TRY(take_matrix(in, matrices[k].role, i, matrices[k].out));
+    for (size_t k = 0; k < sizeof vectors / sizeof *vectors; k++)
+        SLM_TRY(take_vector(in, vectors[k].role, i, vectors[k].out));
+
+    const slm_weight *needed[] = {&l->q, &l->k, &l->v, &l->o, &l->up, &l->down};
+    for (size_t k = 0; k < sizeof needed / sizeof *needed; k++)
+        if (needed[k]->data == NULL)
+            return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a matrix", i);
+    if (in->model->hp.activation != SLM_ACT_GELU_ERF && l->gate.data == NULL)
+        return missing(in, SLM_TENSOR_FFN_GATE, i);
+    return SLM_OK;
+}
+
+/* What the forward pass of this kind of model reads without asking. */
+static slm_status check_layer(const loader *in, uint32_t i)
+{
+    const slm_layer *l = &in->model->layers[i], *first = in->model->layers;
+    const slm_hparams *hp = &in->model->hp;
+    bool ok = (l->attn_post_norm != NULL) == (first->attn_post_norm != NULL);
+    if (!hp->causal)
+        ok = ok && l->attn_post_norm != NULL && l->ffn_post_norm != NULL && l->attn_norm_bias != NULL && l->ffn_norm_bias != NULL;
+    else if (hp->post_norm_only)
+        ok = ok && l->attn_post_norm != NULL && l->ffn_post_norm != NULL && l->attn_norm == NULL && l->ffn_norm == NULL;
+    else
+        ok = ok && l->attn_norm != NULL && l->ffn_norm != NULL && (l->attn_post_norm != NULL) == (l->ffn_post_norm != NULL);
+    ok = ok && (l->q_norm != NULL) == (l->k_norm != NULL) && (l->q_norm != NULL) == (first->q_norm != NULL);
+    if (!ok)
+        return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a norm, or has one too many", i);
+    return SLM_OK;
+}
+
+/* Quantized products need whole blocks of 32 activations. */
+static slm_status note_types(const loader *in, uint32_t i)
+{
+    slm_model *m = in->model;
+    const slm_layer *l = &m->layers[i];
+    const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        if (all[k]->data == NULL)
+            continue;
+        bool is_float = slm_type_get(all[k]->type)->is_float;
+        m->floats |= is_float;
+        m->quantized |= !is_float;
+        if (!is_float && all[k]->cols % 32 != 0)
+            return slm_fail(in->err, SLM_FORMAT, "a quantized matrix of layer %u has %u columns, no multiple of 32", i, all[k]->cols);
+    }
+    return SLM_OK;
+}
+
+static slm_status take_layers(const loader *in)
+{
+    slm_model *m = in->model;
+    for (uint32_t i = 0; i < m->hp.n_layers; i++) {
+        SLM_TRY(take_layer(in, i));
+        SLM_TRY(check_layer(in, i));
+        SLM_TRY(note_types(in, i));
+    }
+    if (m->quantized && m->hp.n_embd % 32 != 0)
+        return slm_fail(in->err, SLM_FORMAT, "a quantized model of width %u, no multiple of 32", m->hp.n_embd);
+    m->qk_norm_rows = m->layers[0].q_norm != NULL && m->hp.qk_norm_whole != 0;
+    return SLM_OK;
+}
+
+static slm_status take_globals(const loader *in)
+{
+    slm_model *m = in->model;
+    SLM_TRY(take_matrix(in, SLM_TENSOR_TOKEN_EMBD, 0, &m->token_embd));
+    SLM_TRY(take_matrix(in, SLM_TENSOR_OUTPUT, 0, &m->head));
+    SLM_TRY(take_matrix(in, SLM_TENSOR_POSITION_EMBD, 0, &m->position_embd));
+    SLM_TRY(take_matrix(in, SLM_TENSOR_TYPE_EMBD, 0, &m->type_embd));
+    SLM_TRY(take_matrix(in, SLM_TENSOR_CLS_DENSE, 0, &m->cls_dense));
+    SLM_TRY(take_matrix(in, SLM_TENSOR_CLS_OUT, 0, &m->cls_out));
+    SLM_TRY(take_vector(in, SLM_TENSOR_OUTPUT_NORM, 0, &m->output_norm));
+    SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_NORM, 0, &m->embd_norm));
+    SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_NORM_BIAS, 0, &m->embd_norm_bias));
+    SLM_TRY(take_vector(in, SLM_TENSOR_CLS_DENSE_BIAS, 0, &m->cls_dense_bias));
+    SLM_TRY(take_vector(in, SLM_TENSOR_CLS_OUT_BIAS, 0, &m->cls_out_bias));
+
+    if (m->token_embd.data == NULL)
+        return missing(in, SLM_TENSOR_TOKEN_EMBD, 0);
+    if (m->hp.causal) {
+        if (m->output_norm == NULL)
+            return missing(in, SLM_TENSOR_OUTPUT_NORM, 0);
+        if (m->head.data == NULL)
+            m->head = m->token_embd;
+        if (!slm_type_get(m->head.type)->is_float && m->hp.n_embd % 32 != 0)
+            return slm_fail(in->err, SLM_FORMAT, "a quantized output head of width %u, no multiple of 32", m->hp.n_embd);
+        return SLM_OK;
+    }
+    if (m->embd_norm == NULL || m->embd_norm_bias == NULL || m->position_embd.data == NULL)
+        return missing(in, SLM_TENSOR_EMBD_NORM, 0);
+    if (m->hp.pooling == SLM_POOL_RANK && m->cls_out.data == NULL)
+        return missing(in, SLM_TENSOR_CLS_OUT, 0);
+    return SLM_OK;
+}
+
+static slm_status open_parts(slm_model *m, slm_error *err)
+{
+    loader in = {.model = m, .family = slm_family_by_name(m->hp.family), .err = err};
+    size_t bytes;
+    if (in.family == NULL)
+        return slm_fail(err, SLM_UNSUPPORTED, "the model image is of an unknown family \"%s\"", m->hp.family);
+    SLM_TRY(slm_hparams_check(&m->hp, err));
+    m->layers = calloc(m->hp.n_layers, sizeof *m->layers);
+    m->rope_freq = slm_rope_frequencies(&m->hp);
+    if (m->layers == NULL || m->rope_freq == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    SLM_TRY(take_globals(&in));
+    SLM_TRY(take_layers(&in));
+    const void *blob = slm_image_tokenizer(m->image, &bytes);
+    if (bytes > 0)
+        SLM_TRY(slm_tokenizer_open(blob, bytes, &m->tokenizer, err));
+    if (m->tokenizer != NULL && slm_tokenizer_size(m->tokenizer) > m->hp.n_vocab)
+        return slm_fail(err, SLM_FORMAT, "the tokenizer has %zu tokens, the model %u", slm_tokenizer_size(m->tokenizer), m->hp.n_vocab);
+    return SLM_OK;
+}
+
+slm_status slm_model_open(const char *image_path, slm_model **out, slm_error *err)
+{
+    slm_model *m = calloc(1, sizeof *m);
+    if (m == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    m->references = 1;
+    slm_status status = slm_image_open(image_path, &m->image, err);
+    if (status == SLM_OK) {
+        m->hp = *slm_image_hparams(m->image);
+        status = open_parts(m, err);
+    }
+    if (status != SLM_OK) {
+        slm_model_close(m);
+        return status;
+    }
+    *out = m;
+    return SLM_OK;
+}
+
+void slm_model_close(slm_model *model)
+{
+    if (model == NULL || --model->references > 0)
+        return;
+    slm_tokenizer_free(model->tokenizer);
+    slm_image_close(model->image);
+    free(model->layers);
+    free(model->rope_freq);
+    free(model);
+}
+
+const slm_model_info *slm_model_get_info(const slm_model *model)
+{
+    return slm_image_info(model->image);
+}
+
+slm_status slm_model_prewarm(slm_model *model, slm_progress_fn progress, void *progress_arg, const volatile int *stop, slm_error *err)
+{
+    return slm_image_prewarm(model->image, progress, progress_arg, stop, err);
+}
+
+uint64_t slm_model_resident_bytes(const slm_model *model)
+{
+    return slm_image_resident_bytes(model->image);
+}
