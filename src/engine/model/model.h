@@ -69,4 +69,18 @@ slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const floa
 slm_status slm_head_some(const slm_model *model, slm_workspace *ws, const float *hidden, const int32_t *ids, uint32_t n_ids, float *out,
                          slm_error *err);
 
+/* Packed sequences of an encoder, one after the other without padding. */
+typedef struct slm_encode_batch {
+    uint32_t n_sequences;
+    const uint32_t *lengths; /* [n_sequences] 1..n_context */
+    const int32_t *tokens;   /* [sum of lengths] */
+    const int32_t *types;    /* [sum of lengths] token types, or NULL: all 0 */
+} slm_encode_batch;
+
+/* Runs an encoder over whole sequences.  *vectors: [n_sequences, n_embd] pooled (and normalized where the model says so), or
+ * [n_sequences] scores of a cross-encoder (hp.pooling RANK; logits, not squashed); owned by ws, valid until the next call.
+ * Status: INVALID (no encoder, a length or id out of range), NOMEM, LIMIT, CANCELLED. */
+slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encode_batch *batch, int n_threads, const volatile int *stop,
+                      float **vectors, slm_error *err);
+
 #endif
