@@ -260,7 +260,7 @@ slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encod
                       float **vectors, slm_error *err)
 {
     encode_job job = {.batch = batch};
-    uint32_t n, longest;
+    uint32_t n = 0, longest = 0;
     if (n_threads < 1)
         n_threads = 1;
     SLM_TRY(batch_check(model, batch, &n, &longest, err));
