@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Prints the CSV files of a benchmark run as tables and writes them into docs/SPEED.md.
+
+usage: report.py FOLDER SPEED.md COMMAND
+
+The text between the two "latest run" marks of SPEED.md is replaced; everything else there is written by people.
+"""
+import csv
+import datetime
+import glob
+import os
+import re
+import sys
+
+BEGIN, END = "<!-- latest run: begin -->", "<!-- latest run: end -->"
+
+
+def cpu():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            text = f.read()
+    except OSError:
+        return "unknown CPU"
+    name = re.search(r"model name\s*:\s*(.*)", text)
+    family = re.search(r"cpu family\s*:\s*(\d+)", text)
+    flags = set((re.search(r"flags\s*:\s*(.*)", text) or [None, ""])[1].split())
+    isa = "AVX-512 VNNI" if "avx512_vnni" in flags else "AVX2" if "avx2" in flags else "baseline"
+    return f"{name[1] if name else 'unknown CPU'} (family {family[1] if family else '?'}), {os.cpu_count()} CPUs, {isa}"
+
+
+def table(rows):
+    """Lines of a Markdown table with columns of equal width; numbers to the right."""
+    rows = [[c.strip() for c in r] for r in rows if any(c.strip() for c in r)]
+    n = max(map(len, rows))
+    rows = [r + [""] * (n - len(r)) for r in rows]
+    widths = [max(len(r[i]) for r in rows) for i in range(n)]
+    numeric = [all(re.fullmatch(r"-?[\d.]*", r[i]) for r in rows[1:]) for i in range(n)]
+    fit = lambda r: "| " + " | ".join(c.rjust(w) if d else c.ljust(w) for c, w, d in zip(r, widths, numeric)) + " |"
+    rule = "|" + "|".join("-" * (w + 1) + (":" if d else "-") for w, d in zip(widths, numeric)) + "|"
+    return [fit(rows[0]), rule] + [fit(r) for r in rows[1:]]
+
+
+def main(folder, page, command):
+    lines = [f"{datetime.date.today()}, {cpu()}, `{command}`", ""]
+    for name in sorted(glob.glob(os.path.join(folder, "*.csv"))):
+        with open(name, newline="", encoding="utf-8") as f:
+            rows = list(csv.reader(f))
+        if len(rows) > 1:
+            lines += [f"**{os.path.basename(name)[:-4].replace('_', ' ')}**", "", *table(rows), ""]
+    if len(lines) == 2:
+        print("no results in " + folder, file=sys.stderr)
+        return 1
+    print("\n".join(lines))
+    with open(page, encoding="utf-8") as f:
+        text = f.read()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    with open(page + ".new", "w", encoding="utf-8") as f:
+        f.write(before + BEGIN + "\n" + "\n".join(lines).rstrip() + "\n" + END + after)
+    os.replace(page + ".new", page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:4]))

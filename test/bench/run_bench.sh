@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Measures everything in one run on this machine: the machine's own peaks, kernels, forward pass (C programs, test/bench/bench_*.c)
+# and SQL (a private cluster).  Writes build/bench/*.csv, prints the tables and puts them into docs/SPEED.md.
+#
+# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql; default: all
+# Every CSV has a header line; the SQL one is metric,type,threads,value,unit.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=../../scripts/cluster.sh
+. scripts/cluster.sh
+unset OPENBLAS_CORETYPE
+out=build/bench
+mkdir -p "$out"
+models/fetch --default || exit 1
+export SLM_MODEL_CACHE=${SLM_MODEL_CACHE:-$HOME/.cache/slm_pg}
+make --no-print-directory -j2 libslm.a benchmarks tools || exit 1
+wanted() { [ -z "$names" ] || case " $names " in *" $1 "*) ;; *) return 1 ;; esac; }
+names=$*
+status=0
+
+for source in test/bench/bench_*.c; do
+    [ -e "$source" ] || continue
+    name=$(basename "$source" .c)
+    wanted "${name#bench_}" || continue
+    echo "-- $name"
+    "$out/$name" >"$out/$name.csv.new" && mv "$out/$name.csv.new" "$out/$name.csv" || { echo "$name failed"; status=1; }
+done
+
+# The first call of a new session, as a client sees it: connection open, library not loaded, model not mapped by this backend.
+first_calls() {
+    local i
+    for i in $(seq 1 21); do
+        psql -X -q -A -t <<'SQL' | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p'
+\timing on
+SELECT slm_generate('Please tell me in one word what the capital city of the country France is called.', model => 'bench', max_tokens => 1) \g /dev/null
+SQL
+    done | sort -n | sed -n '11p'
+}
+
+if wanted sql; then
+    echo "-- sql"
+    slm_install_private >"$out/install.log" 2>&1 && slm_start bench || { tail -n 40 "$out/install.log"; exit 1; }
+    psql -X -q -v ON_ERROR_STOP=1 -f demo/tickets.sql -c 'CREATE EXTENSION slm_pg' || exit 1
+    echo "metric,type,threads,value,unit" >"$out/sql.csv"
+    for model in "$SLM_MODEL_CACHE/SmolLM2-135M-Instruct.Q4_1.gguf" "$out"/models/*.gguf; do
+        [ -e "$model" ] || continue
+        type=$(basename "$model" .gguf)
+        type=${type##*.}
+        slm_share "$slm_root/models" "$model"
+        begin=$(date +%s%N)
+        psql -X -q -v ON_ERROR_STOP=1 -c "SELECT name FROM slm_load_model('bench', '$slm_root/models/$(basename "$model")')" -o /dev/null || exit 1
+        echo "slm_load_model,$type,1,$((($(date +%s%N) - begin) / 1000000)),ms" >>"$out/sql.csv"
+        echo "\"first call in a new session, 20-token prompt, 1 token (median of 21)\",$type,auto,$(first_calls),ms" >>"$out/sql.csv"
+        for threads in 1 2; do
+            psql -X -q -v ON_ERROR_STOP=1 -v type="$type" -v threads="$threads" -f test/bench/sql.sql |
+                sed 's/^\(.*\),\([^,]*\),\([0-9]*\),\([0-9.]*\),\([^,]*\)$/"\1",\2,\3,\4,\5/' >>"$out/sql.csv" || status=1
+        done
+        psql -X -q -c "SELECT slm_drop_model('bench')" -o /dev/null
+    done
+fi
+
+python3 test/bench/report.py "$out" docs/SPEED.md "make bench${names:+ (only: $names)}" || status=1
+exit $status
