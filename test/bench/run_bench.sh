@@ -30,10 +30,8 @@ done
 first_calls() {
     local i
     for i in $(seq 1 21); do
-        psql -X -q -A -t <<'SQL' | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p'
-\timing on
-SELECT slm_generate('Please tell me in one word what the capital city of the country France is called.', model => 'bench', max_tokens => 1) \g /dev/null
-SQL
+        printf '%s\n' '\timing on' "SELECT slm_generate('Please tell me in one word what the capital city of the country France is called.'," \
+            "model => 'bench', max_tokens => 1) \\g /dev/null" | psql -X -q -A -t | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p'
     done | sort -n | sed -n '11p'
 }
 
@@ -48,7 +46,8 @@ if wanted sql; then
         type=${type##*.}
         slm_share "$slm_root/models" "$model"
         begin=$(date +%s%N)
-        psql -X -q -v ON_ERROR_STOP=1 -c "SELECT name FROM slm_load_model('bench', '$slm_root/models/$(basename "$model")')" -o /dev/null || exit 1
+        psql -X -q -v ON_ERROR_STOP=1 -v path="$slm_root/models/$(basename "$model")" -o /dev/null \
+            <<<"SELECT name FROM slm_load_model('bench', :'path')" || exit 1
         echo "slm_load_model,$type,1,$((($(date +%s%N) - begin) / 1000000)),ms" >>"$out/sql.csv"
         echo "\"first call in a new session, 20-token prompt, 1 token (median of 21)\",$type,auto,$(first_calls),ms" >>"$out/sql.csv"
         for threads in 1 2; do

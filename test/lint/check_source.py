@@ -4,6 +4,7 @@
 Prints one line per broken rule and place, then "source: N passed, N failed", where each rule counts once.
 """
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,9 +12,10 @@ MAX_LINES, MAX_WIDTH = 1000, 140
 
 
 def tracked(*patterns):
-    """Files of the working tree, new ones included, that git does not ignore."""
-    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z", "--", *patterns], capture_output=True, check=False)
-    if out.returncode == 0:
+    """Files of the working tree that git does not ignore, new ones included; without git all but what was built."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z", "--", *patterns]
+    out = subprocess.run(command, capture_output=True, check=False) if shutil.which("git") else None
+    if out and out.returncode == 0:
         return sorted(set(out.stdout.decode().split("\0")) - {""})
     find = ["find", ".", "-path", "./build", "-prune", "-o", "-type", "f", "-print"]
     names = [n[2:] for n in subprocess.run(find, capture_output=True, check=True, text=True).stdout.split("\n") if n]
