@@ -263,7 +263,7 @@ typedef void (*slm_train_progress_fn)(void *arg, const char *stage, double fract
 typedef struct slm_train_options {
     float l2;               /* > 0 fixes the regularization strength; 0 chooses it by cross-validation */
     uint32_t n_folds;       /* 2..20; 0 = 3; fewer where a label has fewer rows */
-    slm_balance balance;    /* weight rows by the rarity of their label; AUTO: when the commonest label has over 5 times the rows of the rarest */
+    slm_balance balance;    /* weight rows by the rarity of their label; AUTO: when the commonest has over 5 times the rows of the rarest */
     bool ngrams;            /* word and character n-grams beside the embedding: needs texts here and in slm_classifier_predict */
     uint32_t ngram_bits;    /* 2^bits hash buckets, 10..22; 0 = 18 */
     uint64_t seed;          /* of the assignment to folds */
