@@ -1,9 +1,9 @@
 /*
- * config.json of the transformers library to hyper-parameters.
+ * config.json of the transformers library as metadata of a model family.
  *
- * Families: bert, and the causal ones llama, mistral, phi3, gemma, gemma2, gemma3_text, qwen2, qwen3, granite, olmo2, smollm3.  Defaults of
- * missing keys are those of the library's configuration classes.  What changes a result and is not understood (another activation, an
- * unknown RoPE scaling, quantized checkpoints) is SLM_UNSUPPORTED, never ignored.
+ * The keys of configuration classes (hidden_size, num_attention_heads, ...) are translated to those that model/family.h asks for; ranges
+ * are checked there.  Defaults of missing keys are those of the library's classes.  What changes a result and is not understood
+ * (another activation, an unknown RoPE scaling, a quantized checkpoint) is SLM_UNSUPPORTED, never ignored.
  */
 #ifndef SLM_HF_CONFIG_H
 #define SLM_HF_CONFIG_H
@@ -11,26 +11,31 @@
 #include <stdbool.h>
 
 #include "engine/hf/json.h"
-#include "engine/model/hparams.h"
+#include "engine/model/family.h"
 
-typedef enum slm_hf_layout {
-    SLM_HF_LLAMA = 0, /* input norm, q k v o, post-attention norm, gate up down */
-    SLM_HF_PHI3,      /* the same with qkv and gate_up fused */
-    SLM_HF_GEMMA,     /* llama's names, norms stored minus one */
-    SLM_HF_GEMMA2,    /* four norms a layer, stored minus one */
-    SLM_HF_OLMO2,     /* norms after attention and feed-forward */
-    SLM_HF_BERT
-} slm_hf_layout;
+#define SLM_HF_MAX_NUMBERS 40
 
 typedef struct slm_hf_config {
-    slm_hparams hp;
-    slm_hf_layout layout;
-    bool tied_known;      /* config.json says whether the head is tied; else the weights do */
-    bool qkv_bias, o_bias, qk_norm;
-    bool norm_plus_one;   /* Gemma stores RMS norm weights minus one */
-    bool cross_encoder;   /* BertForSequenceClassification */
+    slm_hf_json json;
+    slm_meta meta;         /* arg is this struct: it must not move while meta is used */
+    struct {
+        const char *key;   /* of family.h */
+        double value;
+    } numbers[SLM_HF_MAX_NUMBERS];
+    uint32_t n_numbers, n_layers;
+    char scaling[16];      /* rope.scaling.type */
+    bool layered_window;   /* slides says which layers slide */
+    uint8_t slides[SLM_MAX_LAYERS];
+    float factors[SLM_MAX_ROT / 2], factors_long[SLM_MAX_ROT / 2];
+    bool tied_known, tied; /* what the configuration says about the output head */
+    bool cross_encoder;    /* BertForSequenceClassification */
 } slm_hf_config;
 
-slm_status slm_hf_config_read(slm_hf_json config, slm_hf_config *out, slm_error *err);
+/* json must live as long as the configuration. meta.has_output is left to the caller, who knows the tensors. */
+slm_status slm_hf_config_read(slm_hf_json json, slm_hf_config *out, slm_error *err);
+/* Sets a number that config.json does not hold (pooling) or that another file overrides (the length). */
+slm_status slm_hf_config_put(slm_hf_config *config, const char *key, double value, slm_error *err);
+/* A number as set; def when absent. */
+double slm_hf_config_number(const slm_hf_config *config, const char *key, double def);
 
 #endif

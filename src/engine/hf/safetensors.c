@@ -89,7 +89,7 @@ static slm_status check_tiling(slm_st_tensor *t, size_t n, uint64_t data_bytes, 
     qsort(t, n, sizeof *t, by_offset);
     for (size_t i = 0; i < n; i++) {
         if (t[i].begin != at)
-            return slm_fail(err, SLM_FORMAT, "tensor \"%s\" in \"%s\" begins at byte %llu where %llu is due: a gap or an overlap", t[i].name,
+            return slm_fail(err, SLM_FORMAT, "tensor \"%s\" in \"%s\" begins at byte %llu, not %llu: a gap or an overlap", t[i].name,
                             file, (unsigned long long) t[i].begin, (unsigned long long) at);
         at = t[i].end;
     }

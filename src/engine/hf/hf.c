@@ -1,0 +1,249 @@
+/*
+ * The source behind a Hugging Face directory: configuration, tensors by role, tokenizer, and rows read on demand.
+ *
+ * Invariant: the tensors that slm_family_bind took were found in a validated safetensors header, so a row's byte range lies inside its file
+ * as it was at open; a file cut short since then is an error of read_rows.  Vectors are handed out as F32 whatever their type,
+ * with one added where the family stores norms minus one.  Weights that are not finite are refused as they are read.
+ */
+#include "engine/hf/hf.h"
+
+#include <fcntl.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/math.h"
+#include "engine/hf/config.h"
+#include "engine/hf/safetensors.h"
+#include "engine/hf/sentence.h"
+#include "engine/hf/vocab.h"
+#include "engine/model/family.h"
+
+typedef struct hf_source {
+    slm_source base; /* first: slm_source * is hf_source * */
+    slm_safetensors st;
+    slm_hf_config config;
+    json_t *config_json;
+    bool *used;        /* [st.n_tensors] bound to a role */
+    bool plus_one;
+    const char *prefix; /* before BERT's names: "" or "bert." */
+} hf_source;
+
+static void close_source(slm_source *base)
+{
+    hf_source *s = (hf_source *) base;
+    if (s == NULL)
+        return;
+    slm_safetensors_close(&s->st);
+    json_decref(s->config_json);
+    free(s->used);
+    free(base->tokenizer);
+    free(base->tensors);
+    free(s);
+}
+
+/* ---- tensors by name ---- */
+
+static bool find_tensor(void *arg, const char *name, slm_found *out)
+{
+    static const slm_type type_of[] = {SLM_TYPE_COUNT, SLM_TYPE_F32, SLM_TYPE_F16, SLM_TYPE_BF16};
+    hf_source *s = arg;
+    char full[192];
+    bool head = strncmp(name, "bert.pooler.", 12) == 0 || strncmp(name, "classifier.", 11) == 0;
+    if (head && !s->config.cross_encoder)
+        return false;
+    snprintf(full, sizeof full, "%s%s", head ? "" : s->prefix, name);
+    const slm_st_tensor *t = slm_safetensors_find(&s->st, full);
+    if (t == NULL)
+        return false;
+    s->used[t - s->st.tensors] = true;
+    *out = (slm_found){.rows = t->n_dims > 0 ? t->dims[0] : 0, .cols = t->n_dims == 2 ? t->dims[1] : 0, .type = type_of[t->type],
+                       .offset = t->begin, .file = t->file};
+    if (t->n_dims > 2 || (t->n_dims == 2 && t->dims[1] == 0))
+        out->rows = 0; /* no role has such a shape */
+    if (strcmp(name, "embeddings.position_embeddings.weight") == 0) {
+        double limit = slm_hf_config_number(&s->config, "context_length", 0); /* sentence-transformers may allow fewer positions */
+        if ((double) out->rows > limit)
+            out->rows = (uint64_t) limit;
+    }
+    return true;
+}
+
+/* A weight of a layer that no role took (a bias that the configuration does not announce, an adapter) would change the answers. */
+static slm_status check_unused(const hf_source *s, slm_error *err)
+{
+    for (size_t i = 0; i < s->st.n_tensors; i++) {
+        const slm_st_tensor *t = &s->st.tensors[i];
+        bool in_layer = strstr(t->name, "layers.") != NULL || strstr(t->name, "encoder.layer.") != NULL;
+        if (!s->used[i] && in_layer && t->type != SLM_ST_OTHER && strstr(t->name, "rotary_emb.inv_freq") == NULL) {
+            slm_fail(err, SLM_UNSUPPORTED, "tensor \"%s\" in \"%s\" is not known in models of the family %s", t->name,
+                     s->st.file_names[t->file], s->config.meta.architecture);
+            return slm_hint(err, "Adapters must be merged into the model before it is saved (merge_and_unload).");
+        }
+    }
+    return SLM_OK;
+}
+
+static slm_status bind_tensors(hf_source *s, slm_error *err)
+{
+    bool head = slm_safetensors_find(&s->st, "lm_head.weight") != NULL;
+    const slm_family *family = slm_family_by_name(s->config.meta.architecture);
+    s->used = calloc(s->st.n_tensors + 1, sizeof *s->used);
+    if (s->used == NULL || family == NULL)
+        return slm_fail(err, family == NULL ? SLM_UNSUPPORTED : SLM_NOMEM, "out of memory");
+    s->prefix = slm_safetensors_find(&s->st, "bert.embeddings.word_embeddings.weight") != NULL ? "bert." : "";
+    s->plus_one = family->hf_norm_plus_one;
+    s->config.meta.has_output = !s->config.tied && (s->config.tied_known || head);
+    SLM_TRY(slm_family_read(&s->config.meta, &s->base.hparams, err));
+    SLM_TRY(slm_family_bind(&s->base.hparams, true, find_tensor, s, &s->base.tensors, &s->base.n_tensors, err));
+    for (size_t i = 0; i < s->base.n_tensors; i++) /* vectors are converted here */
+        if (s->base.tensors[i].cols == 0)
+            s->base.tensors[i].type = SLM_TYPE_F32;
+    return check_unused(s, err);
+}
+
+/* ---- rows ---- */
+
+static uint32_t type_bytes(slm_st_type type)
+{
+    return type == SLM_ST_F32 ? 4 : 2;
+}
+
+/* Exponent of all ones: infinity or NaN. */
+static bool all_finite(const void *data, size_t n, slm_st_type type)
+{
+    const uint32_t *w = data;
+    const uint16_t *h = data;
+    const uint16_t mask = type == SLM_ST_F16 ? 0x7C00 : 0x7F80;
+    unsigned bad = 0;
+    for (size_t i = 0; i < n && type == SLM_ST_F32; i++)
+        bad |= (w[i] & 0x7F800000u) == 0x7F800000u;
+    for (size_t i = 0; i < n && type != SLM_ST_F32; i++)
+        bad |= (h[i] & mask) == mask;
+    return bad == 0;
+}
+
+static slm_st_type source_type(const hf_source *s, const slm_source_tensor *tensor)
+{
+    for (size_t i = 0; i < s->st.n_tensors; i++)
+        if (s->st.tensors[i].begin == tensor->offset && s->st.tensors[i].file == tensor->file && s->used[i])
+            return s->st.tensors[i].type;
+    return tensor->type == SLM_TYPE_F16 ? SLM_ST_F16 : tensor->type == SLM_TYPE_BF16 ? SLM_ST_BF16 : SLM_ST_F32;
+}
+
+static slm_status read_vector(hf_source *s, const slm_source_tensor *tensor, uint32_t first, uint32_t n, float *out, slm_error *err)
+{
+    slm_st_type type = source_type(s, tensor);
+    const char *file = s->st.file_names[tensor->file];
+    uint32_t size = type_bytes(type);
+    uint16_t half[256];
+    for (uint32_t at = 0; at < n;) {
+        uint32_t piece = n - at < 256 ? n - at : 256;
+        void *to = type == SLM_ST_F32 ? (void *) (out + at) : (void *) half;
+        uint64_t offset = tensor->offset + (uint64_t) (first + at) * size;
+        SLM_TRY(slm_hf_pread(s->st.fds[tensor->file], file, offset, to, (size_t) piece * size, err));
+        if (!all_finite(to, piece, type))
+            return slm_fail(err, SLM_FORMAT, "file \"%s\" holds a weight that is not a finite number", file);
+        for (uint32_t i = 0; i < piece && type != SLM_ST_F32; i++)
+            out[at + i] = type == SLM_ST_F16 ? slm_f16_to_f32(half[i]) : slm_bf16_to_f32(half[i]);
+        at += piece;
+    }
+    for (uint32_t i = 0; i < n && s->plus_one; i++)
+        out[i] += 1.0f;
+    return SLM_OK;
+}
+
+static slm_status read_matrix(hf_source *s, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, void *out, slm_error *err)
+{
+    slm_st_type type = tensor->type == SLM_TYPE_F16 ? SLM_ST_F16 : tensor->type == SLM_TYPE_BF16 ? SLM_ST_BF16 : SLM_ST_F32;
+    const char *file = s->st.file_names[tensor->file];
+    uint64_t row_bytes = (uint64_t) tensor->cols * type_bytes(type);
+    SLM_TRY(slm_hf_pread(s->st.fds[tensor->file], file, tensor->offset + row * row_bytes, out, (size_t) (n_rows * row_bytes), err));
+    if (!all_finite(out, (size_t) n_rows * tensor->cols, type))
+        return slm_fail(err, SLM_FORMAT, "file \"%s\" holds a weight that is not a finite number", file);
+    return SLM_OK;
+}
+
+static void read_rows(slm_source *base, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, void *out, slm_status *status,
+                      slm_error *err)
+{
+    hf_source *s = (hf_source *) base;
+    if (row > tensor->rows || n_rows > tensor->rows - row)
+        *status = slm_fail(err, SLM_INTERNAL, "rows %u..%u of a tensor of %u", row, row + n_rows, tensor->rows);
+    else if (tensor->cols == 0)
+        *status = read_vector(s, tensor, row, n_rows, out, err);
+    else
+        *status = read_matrix(s, tensor, row, n_rows, out, err);
+}
+
+/* ---- name and licence ---- */
+
+static void take_name(hf_source *s, const char *dir)
+{
+    const char *name = slm_hf_string(s->config.json, "_name_or_path");
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", dir);
+    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
+        path[n - 1] = '\0';
+    if (name == NULL || name[0] == '\0' || name[strlen(name) - 1] == '/')
+        name = path;
+    const char *slash = strrchr(name, '/');
+    snprintf(s->base.info.name, sizeof s->base.info.name, "%s", slash != NULL && slash[1] != '\0' ? slash + 1 : name);
+}
+
+/* "license: apache-2.0" in the front matter of README.md; a missing or odd file only leaves the licence unknown. */
+static void take_licence(hf_source *s, int dir)
+{
+    char *text = NULL;
+    size_t length;
+    slm_error ignored;
+    if (slm_hf_read_text(dir, "README.md", 4u << 20, true, &text, &length, &ignored) != SLM_OK || text == NULL)
+        return;
+    char *line = strncmp(text, "---", 3) == 0 ? strstr(text, "\nlicense:") : NULL, *end = strstr(text + (length > 3 ? 3 : 0), "\n---");
+    if (line != NULL && (end == NULL || line < end)) {
+        line += 9;
+        line += strspn(line, " \t\"'");
+        snprintf(s->base.info.licence, sizeof s->base.info.licence, "%.*s", (int) strcspn(line, " \t\r\n\"'"), line);
+    }
+    free(text);
+}
+
+static slm_status open_source(hf_source *s, int dir, const char *path, slm_error *err)
+{
+    SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, false, &s->config_json, err));
+    SLM_TRY(slm_hf_config_read((slm_hf_json){s->config_json, "config.json"}, &s->config, err));
+    SLM_TRY(slm_hf_sentence_read(dir, &s->config, &s->base.info, err));
+    SLM_TRY(slm_safetensors_open(dir, &s->st, err));
+    SLM_TRY(bind_tensors(s, err));
+    SLM_TRY(slm_hf_vocab_build(dir, s->base.hparams.n_vocab, &s->base.tokenizer, &s->base.tokenizer_bytes, err));
+    slm_model_info *info = &s->base.info;
+    snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);
+    info->can_generate = s->base.hparams.causal;
+    info->can_rerank = s->base.hparams.pooling == SLM_POOL_RANK;
+    info->can_embed = s->base.hparams.pooling == SLM_POOL_MEAN || s->base.hparams.pooling == SLM_POOL_CLS;
+    take_name(s, path);
+    take_licence(s, dir);
+    s->base.read_rows = read_rows;
+    s->base.close = close_source;
+    return SLM_OK;
+}
+
+slm_status slm_hf_open(const char *path, slm_source **out, slm_error *err)
+{
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return slm_fail(err, SLM_IO, "could not open directory \"%s\": %s", path, strerror(errno));
+    hf_source *s = calloc(1, sizeof *s);
+    slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_source(s, dir, path, err);
+    close(dir);
+    if (status != SLM_OK) {
+        close_source(s != NULL ? &s->base : NULL);
+        return status;
+    }
+    *out = &s->base;
+    return SLM_OK;
+}

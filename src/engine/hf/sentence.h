@@ -1,0 +1,14 @@
+/*
+ * What sentence-transformers keeps beside a model: how tokens are pooled, how long a text may be, what goes before queries and documents.
+ */
+#ifndef SLM_HF_SENTENCE_H
+#define SLM_HF_SENTENCE_H
+
+#include "engine/hf/config.h"
+#include "engine/slm.h"
+
+/* Reads modules.json, the pooling module's config.json, sentence_bert_config.json and config_sentence_transformers.json where they
+ * are; puts pooling and length into config, prompts into info.  UNSUPPORTED for modules that would change the vector (Dense, max pooling). */
+slm_status slm_hf_sentence_read(int dir, slm_hf_config *config, slm_model_info *info, slm_error *err);
+
+#endif

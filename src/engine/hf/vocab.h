@@ -1,0 +1,18 @@
+/*
+ * The tokenizer of a Hugging Face directory: tokenizer.json, or vocab.txt (WordPiece), to the blob of text/tokenizer.h.
+ *
+ * Kinds: WordPiece with the BertNormalizer; byte-level BPE, its pre-tokenizer known by its regular expression; BPE with byte fallback
+ * as converted from SentencePiece (merge ranks become scores).  What is not recognized is SLM_UNSUPPORTED.
+ */
+#ifndef SLM_HF_VOCAB_H
+#define SLM_HF_VOCAB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+/* Builds the blob (malloc'ed) for a model with n_vocab embedding rows: ids that the tokenizer does not name become unused tokens. */
+slm_status slm_hf_vocab_build(int dir, uint32_t n_vocab, void **blob, size_t *bytes, slm_error *err);
+
+#endif
