@@ -2,7 +2,8 @@
  * tokenizer.json to slm_vocab.
  *
  * WordPiece pieces are handed on as GGUF files hold them: a piece that begins a word gets U+2581 in front, "##" is taken off the
- * others, control tokens stay as they are.  Formats: the tokenizers library's serialization; special tokens' roles from tokenizer_config.json.
+ * others, control tokens stay as they are.  Formats: the tokenizers library's serialization; special tokens' roles from
+ * tokenizer_config.json.
  * Invariant: every id is below n_vocab and given once; strings are borrowed from the JSON documents or from `owned`, which live until
  * the blob is built.
  */
@@ -237,7 +238,8 @@ static json_t *find_type(json_t *node, const char *type, int depth)
 /* Split patterns by the pre-tokenizer's name in GGUF. */
 static const char *const split_patterns[][2] = {
     {"llama-bpe",
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
+     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
     {"qwen2",
      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
     {"gpt-4o",
