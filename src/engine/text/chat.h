@@ -18,8 +18,10 @@ const char *slm_chat_format_name(int i);
 /* A prompt as token ids. */
 typedef struct slm_prompt {
     slm_ids ids;
-    size_t n_prefix;          /* the first n_prefix ids come from SLM_SEG_PREFIX segments (with their template) */
+    size_t n_prefix;          /* the first n_prefix ids come from the template and SLM_SEG_PREFIX segments alone */
     size_t scored_begin, scored_end; /* ids of the SLM_SEG_SCORED segments (contiguous) */
+    size_t user_begin, user_end; /* ids of the last user segment's text: what may be cut to fit (a cut may fall inside a character) */
+    size_t pair_begin;           /* encoders: first id of the second text of a pair, 0 = there is none */
 } slm_prompt;
 
 /* chat: segments in their turns, then the opening of the assistant's turn unless the last segment's role is assistant (its text then

@@ -1,0 +1,254 @@
+/*
+ * Prompts: segments in their turns, as token ids.
+ *
+ * Each literal of the format and each segment is encoded on its own, so that a segment's ids do not depend on what follows it: the KV of a
+ * prefix can be kept.  `fresh` says whether the next text follows a control token or begins the prompt, where SentencePiece puts its space.
+ */
+#include "engine/text/chat.h"
+
+#include <stdlib.h>
+
+#include "engine/text/chat_formats.h"
+
+typedef struct builder {
+    slm_tokenizer *tok;
+    const slm_chat_format *format;
+    const slm_segment *segments;
+    size_t n_segments;
+    const volatile int *stop;
+    slm_prompt *out;
+    char *buffer;
+    size_t buffer_capacity;
+    bool fresh;
+    bool only_prefix; /* all segments so far were prefixes */
+    slm_error *err;
+} builder;
+
+static slm_status push_control(builder *b, int32_t id)
+{
+    if (id < 0)
+        return SLM_OK;
+    b->fresh = true;
+    return slm_ids_push(&b->out->ids, id, b->err);
+}
+
+static slm_status put_literal(builder *b, const char *text)
+{
+    if (text == NULL || text[0] == '\0')
+        return SLM_OK;
+    slm_ids *ids = &b->out->ids;
+    size_t before = ids->n;
+    SLM_TRY(slm_tokenizer_encode(b->tok, text, strlen(text), true, b->fresh, b->stop, ids, b->err));
+    if (ids->n > before)
+        b->fresh = slm_tokenizer_type(b->tok, ids->ids[ids->n - 1]) == SLM_TOKEN_CONTROL;
+    return SLM_OK;
+}
+
+static bool is_white(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* before + text + after, encoded as one text without control tokens (unless the segment allows them). */
+static slm_status put_text(builder *b, const char *before, const char *text, size_t n, const char *after, bool special)
+{
+    size_t head = before != NULL ? strlen(before) : 0, tail = after != NULL ? strlen(after) : 0;
+    if (n == 0 && head + tail == 0)
+        return SLM_OK;
+    if (head + tail > 0) {
+        SLM_TRY(slm_utf8_check(text, n, b->err)); /* offsets in messages are those of the caller's text */
+        SLM_TRY(slm_tok_reserve((void **) &b->buffer, &b->buffer_capacity, head + n + tail, 1, b->err));
+        if (head > 0)
+            memcpy(b->buffer, before, head);
+        if (n > 0)
+            memcpy(b->buffer + head, text, n);
+        if (tail > 0)
+            memcpy(b->buffer + head + n, after, tail);
+        text = b->buffer;
+    }
+    bool begin = b->fresh && (head == 0 || before[0] != ' ');
+    SLM_TRY(slm_tokenizer_encode(b->tok, text, head + n + tail, special, begin, b->stop, &b->out->ids, b->err));
+    b->fresh = false;
+    return SLM_OK;
+}
+
+/* The segments [from, to) of one turn; role is that of the first. */
+static slm_status put_segments(builder *b, size_t from, size_t to)
+{
+    const slm_chat_turn *turn = &b->format->turn[b->segments[from].role];
+    slm_prompt *out = b->out;
+    for (size_t i = from; i < to; i++) {
+        const slm_segment *s = &b->segments[i];
+        const char *text = s->text;
+        size_t n = s->length;
+        unsigned trim = b->format->flags & (SLM_CHAT_TRIM | SLM_CHAT_TRIM_LEFT);
+        while (i == from && trim != 0 && n > 0 && is_white(*text)) {
+            text++;
+            n--;
+        }
+        while (i + 1 == to && (trim & SLM_CHAT_TRIM) != 0 && n > 0 && is_white(text[n - 1]))
+            n--;
+        size_t begin = out->ids.n;
+        SLM_TRY(put_text(b, i == from ? turn->before : NULL, text, n, i + 1 == to ? turn->after : NULL, (s->flags & SLM_SEG_SPECIAL) != 0));
+        if ((s->flags & SLM_SEG_SCORED) != 0) {
+            if (out->scored_end == 0)
+                out->scored_begin = begin;
+            out->scored_end = out->ids.n;
+        }
+        if (s->role == SLM_ROLE_USER) {
+            out->user_begin = begin;
+            out->user_end = out->ids.n;
+        }
+        b->only_prefix = b->only_prefix && (s->flags & SLM_SEG_PREFIX) != 0;
+        if (b->only_prefix)
+            out->n_prefix = out->ids.n;
+    }
+    return SLM_OK;
+}
+
+static size_t turn_end(const builder *b, size_t from)
+{
+    size_t to = from + 1;
+    while (to < b->n_segments && (b->segments[to].flags & SLM_SEG_JOIN) != 0)
+        to++;
+    return to;
+}
+
+/* All system turns, inside a user turn. */
+static slm_status put_system_inline(builder *b)
+{
+    for (size_t from = 0; from < b->n_segments; from = turn_end(b, from))
+        if (b->segments[from].role == SLM_ROLE_SYSTEM)
+            SLM_TRY(put_segments(b, from, turn_end(b, from)));
+    return SLM_OK;
+}
+
+/* A system message when the caller gave none and the format has one of its own. */
+static slm_status put_default_system(builder *b)
+{
+    const slm_chat_format *format = b->format;
+    const char *text = b->tok->h->system;
+    for (size_t i = 0; i < b->n_segments; i++)
+        if (b->segments[i].role == SLM_ROLE_SYSTEM)
+            return SLM_OK;
+    if ((text[0] == '\0' && !format->default_system) || (format->flags & (SLM_CHAT_SYSTEM_IN_FIRST | SLM_CHAT_SYSTEM_IN_LAST)) != 0)
+        return SLM_OK;
+    SLM_TRY(put_literal(b, format->turn[SLM_ROLE_SYSTEM].head));
+    SLM_TRY(put_text(b, format->turn[SLM_ROLE_SYSTEM].before, text, strlen(text), format->turn[SLM_ROLE_SYSTEM].after, false));
+    return put_literal(b, format->turn[SLM_ROLE_SYSTEM].tail);
+}
+
+/* The template up to here belongs to the prefix as long as no other text has come. */
+static void mark_prefix(builder *b)
+{
+    if (b->only_prefix)
+        b->out->n_prefix = b->out->ids.n;
+}
+
+static slm_status build_chat(builder *b)
+{
+    const slm_chat_format *format = b->format;
+    bool system_inline = (format->flags & (SLM_CHAT_SYSTEM_IN_FIRST | SLM_CHAT_SYSTEM_IN_LAST)) != 0;
+    size_t first_user = b->n_segments, last_user = b->n_segments, last = 0;
+    for (size_t from = 0; from < b->n_segments; from = turn_end(b, from)) {
+        if (b->segments[from].role == SLM_ROLE_USER) {
+            first_user = first_user == b->n_segments ? from : first_user;
+            last_user = from;
+        }
+        last = from;
+    }
+    if (system_inline && first_user == b->n_segments)
+        return slm_fail(b->err, SLM_INVALID, "chat format %s needs a message of the user", format->name);
+    SLM_TRY(put_default_system(b));
+    for (size_t from = 0; from < b->n_segments; from = turn_end(b, from)) {
+        const slm_chat_turn *turn = &format->turn[b->segments[from].role];
+        size_t to = turn_end(b, from);
+        if (system_inline && b->segments[from].role == SLM_ROLE_SYSTEM)
+            continue;
+        if ((format->flags & SLM_CHAT_BOS_EACH) != 0 && b->segments[from].role == SLM_ROLE_USER && from != first_user)
+            SLM_TRY(push_control(b, b->tok->h->bos));
+        SLM_TRY(put_literal(b, turn->head));
+        if (system_inline && from == ((format->flags & SLM_CHAT_SYSTEM_IN_FIRST) != 0 ? first_user : last_user))
+            SLM_TRY(put_system_inline(b));
+        mark_prefix(b);
+        SLM_TRY(put_segments(b, from, to));
+        if (from == last && b->segments[from].role == SLM_ROLE_ASSISTANT)
+            return SLM_OK;
+        SLM_TRY(put_literal(b, turn->tail));
+        mark_prefix(b);
+    }
+    SLM_TRY(put_literal(b, format->answer));
+    mark_prefix(b);
+    return SLM_OK;
+}
+
+/* Raw text: one after the other. */
+static slm_status build_plain(builder *b)
+{
+    static const slm_chat_format plain = {.name = "plain"};
+    b->format = &plain;
+    for (size_t i = 0; i < b->n_segments; i++)
+        SLM_TRY(put_segments(b, i, i + 1));
+    return SLM_OK;
+}
+
+static slm_status build_encoder(builder *b)
+{
+    static const slm_chat_format plain = {.name = "plain"};
+    const slm_tok_header *h = b->tok->h;
+    if (b->n_segments > 2)
+        return slm_fail(b->err, SLM_INVALID, "an encoder takes one text or a pair, not %zu", b->n_segments);
+    b->format = &plain;
+    SLM_TRY(push_control(b, h->cls >= 0 ? h->cls : h->bos));
+    for (size_t i = 0; i < b->n_segments; i++) {
+        if (i == 1)
+            b->out->pair_begin = b->out->ids.n;
+        SLM_TRY(put_segments(b, i, i + 1));
+        SLM_TRY(push_control(b, h->sep >= 0 ? h->sep : h->eos));
+    }
+    return SLM_OK;
+}
+
+static slm_status build(builder *b, bool chat)
+{
+    slm_tokenizer *tok = b->tok;
+    for (size_t i = 0; i < b->n_segments; i++)
+        if ((unsigned) b->segments[i].role > SLM_ROLE_ASSISTANT)
+            return slm_fail(b->err, SLM_INVALID, "segment %zu has unknown role %d", i, (int) b->segments[i].role);
+    if (tok->h->kind == SLM_TOK_WORDPIECE)
+        return build_encoder(b);
+    bool bos = (tok->h->flags & SLM_TOKF_ADD_BOS) != 0;
+    if (chat && b->format == NULL) {
+        slm_fail(b->err, SLM_UNSUPPORTED, "the model's chat template is of a format that is not known");
+        slm_hint(b->err, "Load the model with the option chat_format (chatml, llama3, phi3, gemma, mistral-v3, raw, ...), or switch the chat format off.");
+        return SLM_UNSUPPORTED;
+    }
+    if (bos || (chat && (b->format->flags & SLM_CHAT_BOS) != 0))
+        SLM_TRY(push_control(b, tok->h->bos));
+    mark_prefix(b);
+    return chat ? build_chat(b) : build_plain(b);
+}
+
+slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *segments, size_t n_segments, const volatile int *stop,
+                            slm_prompt *out, slm_error *err)
+{
+    slm_prompt prompt = {0};
+    builder b = {.tok = tok, .format = tok->chat, .segments = segments, .n_segments = n_segments, .stop = stop, .out = &prompt,
+        .fresh = true, .only_prefix = true, .err = err};
+    slm_status status = build(&b, chat);
+    free(b.buffer);
+    if (status != SLM_OK) {
+        slm_prompt_free(&prompt);
+        return status;
+    }
+    *out = prompt;
+    return SLM_OK;
+}
+
+void slm_prompt_free(slm_prompt *prompt)
+{
+    if (prompt == NULL)
+        return;
+    free(prompt->ids.ids);
+    *prompt = (slm_prompt){0};
+}

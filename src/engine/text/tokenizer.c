@@ -1,0 +1,325 @@
+/*
+ * Opening a tokenizer's blob, looking things up in it, and the way of a text: checked, cut at control and user-defined tokens,
+ * the rest given to the encoder of its kind.
+ *
+ * Without `special` only user-defined tokens are recognized in text, never control tokens: what a row says cannot become structure.
+ * (User-defined tokens that look like control tokens were made control tokens by slm_tokenizer_build.)
+ */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <stdlib.h>
+
+#include "engine/text/internal.h"
+
+slm_status slm_tok_reserve(void **data, size_t *capacity, size_t n, size_t size, slm_error *err)
+{
+    if (n <= *capacity)
+        return SLM_OK;
+    size_t wanted = *capacity < 64 ? 64 : *capacity, bytes;
+    while (wanted < n)
+        if (__builtin_add_overflow(wanted, wanted / 2, &wanted))
+            return slm_fail(err, SLM_NOMEM, "out of memory for %zu elements", n);
+    void *grown = NULL;
+    if (!__builtin_mul_overflow(wanted, size, &bytes))
+        grown = realloc(*data, bytes);
+    if (grown == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for %zu elements of %zu bytes", wanted, size);
+    *data = grown;
+    *capacity = wanted;
+    return SLM_OK;
+}
+
+slm_status slm_ids_push(slm_ids *ids, int32_t id, slm_error *err)
+{
+    SLM_TRY(slm_tok_reserve((void **) &ids->ids, &ids->capacity, ids->n + 1, sizeof *ids->ids, err));
+    ids->ids[ids->n++] = id;
+    return SLM_OK;
+}
+
+slm_status slm_tok_emit_slow(slm_tokenizer *tok, int32_t id, size_t end, slm_error *err)
+{
+    if (tok->want_ends) {
+        SLM_TRY(slm_tok_reserve((void **) &tok->ends, &tok->ends_capacity, tok->ends_n + 1, sizeof *tok->ends, err));
+        tok->ends[tok->ends_n++] = end;
+    }
+    return slm_ids_push(tok->out, id, err);
+}
+
+int32_t slm_tok_lookup(const slm_tokenizer *tok, const char *bytes, size_t n, uint8_t mask, uint8_t want)
+{
+    const slm_tok_header *h = tok->h;
+    if (n == 0 || n > h->max_token_bytes)
+        return -1;
+    uint64_t hash = XXH3_64bits(bytes, n);
+    uint32_t slots = (1u << h->hash_bits) - 1, i = (uint32_t) hash & slots, tag = (uint32_t) (hash >> 32);
+    for (uint32_t probe = 0; probe <= h->max_probe; probe++, i = (i + 1) & slots) {
+        uint32_t id = (uint32_t) tok->hash[i];
+        if (id == SLM_TOK_NONE)
+            return -1;
+        if ((uint32_t) (tok->hash[i] >> 32) != tag || id >= h->n_tokens || (tok->types[id] & mask) != want)
+            continue;
+        if (tok->offsets[id + 1] - tok->offsets[id] == n && memcmp(tok->bytes + tok->offsets[id], bytes, n) == 0)
+            return (int32_t) id;
+    }
+    return -1;
+}
+
+/* ------------------------------------------------------------------ opening */
+
+/* Is [at, at + n * size) inside the blob, behind the header and aligned? */
+static bool section_ok(const slm_tok_header *h, uint64_t at, uint64_t n, uint64_t size)
+{
+    uint64_t bytes;
+    return at >= sizeof *h && at % 8 == 0 && !__builtin_mul_overflow(n, size, &bytes) && at <= h->bytes && bytes <= h->bytes - at;
+}
+
+static bool id_ok(const slm_tok_header *h, int32_t id)
+{
+    return id >= -1 && (id < 0 || (uint32_t) id < h->n_tokens);
+}
+
+static bool header_ok(const slm_tok_header *h, size_t bytes)
+{
+    if (memcmp(h->magic, SLM_TOK_MAGIC, sizeof h->magic) != 0 || h->byte_order != SLM_TOK_BYTE_ORDER || h->bytes != bytes)
+        return false;
+    if (h->kind > SLM_TOK_WORDPIECE || h->n_tokens == 0 || h->n_tokens > SLM_TOK_MAX_TOKENS || h->hash_bits > 26 || h->merge_bits > 26)
+        return false;
+    if (h->hash_bits == 0 || h->n_specials > h->n_tokens || h->n_ends > SLM_TOK_MAX_ENDS || h->max_token_bytes > SLM_TOK_MAX_BYTES)
+        return false;
+    if (memchr(h->pre, 0, sizeof h->pre) == NULL || memchr(h->chat, 0, sizeof h->chat) == NULL ||
+        memchr(h->system, 0, sizeof h->system) == NULL)
+        return false;
+    if (!section_ok(h, h->at_offsets, (uint64_t) h->n_tokens + 1, 4) || !section_ok(h, h->at_types, h->n_tokens, 1) ||
+        !section_ok(h, h->at_hash, UINT64_C(1) << h->hash_bits, 8) || !section_ok(h, h->at_specials, h->n_specials, 4) ||
+        !section_ok(h, h->at_bytes, 0, 1))
+        return false;
+    if (h->at_scores != 0 && !section_ok(h, h->at_scores, h->n_tokens, 4))
+        return false;
+    if (h->at_merges != 0 && (h->merge_bits == 0 || !section_ok(h, h->at_merges, UINT64_C(1) << h->merge_bits, sizeof(slm_tok_merge))))
+        return false;
+    const int32_t special[] = {h->bos, h->eos, h->eot, h->unk, h->sep, h->pad, h->cls, h->mask};
+    for (size_t i = 0; i < sizeof special / sizeof special[0]; i++)
+        if (!id_ok(h, special[i]))
+            return false;
+    for (size_t i = 0; i < 256; i++)
+        if (!id_ok(h, h->byte_id[i]))
+            return false;
+    for (size_t i = 0; i < h->n_ends; i++)
+        if (h->ends[i] < 0 || !id_ok(h, h->ends[i]))
+            return false;
+    return h->kind != SLM_TOK_SPM || h->at_scores != 0;
+}
+
+/* Offsets ascend and stay inside the blob, no token is longer than promised, specials are ids. */
+static bool tables_ok(const slm_tokenizer *tok)
+{
+    const slm_tok_header *h = tok->h;
+    const uint32_t *offsets = tok->offsets;
+    uint32_t bad = 0;
+    for (uint32_t i = 0; i < h->n_tokens; i++)
+        bad |= (uint32_t) (offsets[i + 1] < offsets[i]) | (uint32_t) (offsets[i + 1] - offsets[i] > h->max_token_bytes);
+    if (bad || offsets[0] != 0 || offsets[h->n_tokens] > h->bytes - h->at_bytes)
+        return false;
+    for (uint32_t i = 0; i < h->n_specials; i++)
+        if (tok->specials[i] >= h->n_tokens)
+            return false;
+    return true;
+}
+
+slm_status slm_tokenizer_open(const void *blob, size_t bytes, slm_tokenizer **out, slm_error *err)
+{
+    const slm_tok_header *h = blob;
+    if (blob == NULL || bytes < sizeof *h || (uintptr_t) blob % 8 != 0 || !header_ok(h, bytes)) {
+        slm_fail(err, SLM_FORMAT, "the tokenizer's tables are damaged or of another version");
+        slm_hint(err, "Load the model again.");
+        return SLM_FORMAT;
+    }
+    slm_tokenizer *tok = calloc(1, sizeof *tok);
+    if (tok == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a tokenizer");
+    const char *base = blob;
+    tok->h = h;
+    tok->offsets = (const uint32_t *) (base + h->at_offsets);
+    tok->bytes = base + h->at_bytes;
+    tok->types = (const uint8_t *) (base + h->at_types);
+    tok->scores = h->at_scores != 0 ? (const float *) (base + h->at_scores) : NULL;
+    tok->hash = (const uint64_t *) (base + h->at_hash);
+    tok->merges = h->at_merges != 0 ? (const slm_tok_merge *) (base + h->at_merges) : NULL;
+    tok->specials = (const uint32_t *) (base + h->at_specials);
+    tok->chat = slm_chat_find(h->chat);
+    tok->rule = h->kind == SLM_TOK_BPE ? slm_pre_find(h->pre) : NULL;
+    if (!tables_ok(tok) || (h->kind == SLM_TOK_BPE && tok->rule == NULL)) {
+        slm_tokenizer_free(tok);
+        return slm_fail(err, SLM_FORMAT, "the tokenizer's tables are inconsistent");
+    }
+    *out = tok;
+    return SLM_OK;
+}
+
+void slm_tokenizer_free(slm_tokenizer *tok)
+{
+    if (tok == NULL)
+        return;
+    slm_pre_free(tok);
+    free(tok->symbols);
+    free(tok->heap);
+    free(tok->buffer);
+    free(tok->ends);
+    free(tok);
+}
+
+/* ------------------------------------------------------------------ what it knows */
+
+size_t slm_tokenizer_size(const slm_tokenizer *tok)
+{
+    return tok->h->n_tokens;
+}
+
+const char *slm_tokenizer_name(const slm_tokenizer *tok)
+{
+    return tok->h->kind == SLM_TOK_BPE ? tok->h->pre : tok->h->kind == SLM_TOK_SPM ? "spm" : "wordpiece";
+}
+
+const char *slm_tokenizer_chat_format(const slm_tokenizer *tok)
+{
+    return tok->h->chat;
+}
+
+int32_t slm_tokenizer_bos(const slm_tokenizer *tok)
+{
+    return (tok->h->flags & SLM_TOKF_ADD_BOS) != 0 ? tok->h->bos : -1;
+}
+
+int32_t slm_tokenizer_eos(const slm_tokenizer *tok)
+{
+    return tok->h->eos;
+}
+
+bool slm_tokenizer_is_end(const slm_tokenizer *tok, int32_t id)
+{
+    for (uint32_t i = 0; i < tok->h->n_ends; i++)
+        if (tok->h->ends[i] == id)
+            return true;
+    return false;
+}
+
+slm_token_type slm_tokenizer_type(const slm_tokenizer *tok, int32_t id)
+{
+    if (id < 0 || (uint32_t) id >= tok->h->n_tokens)
+        return SLM_TOKEN_UNUSED;
+    uint8_t type = tok->types[id] & SLM_TOK_TYPE;
+    return type >= SLM_TOKEN_NORMAL && type <= SLM_TOKEN_BYTE ? (slm_token_type) type : SLM_TOKEN_UNUSED;
+}
+
+int32_t slm_tokenizer_find(const slm_tokenizer *tok, const char *text, size_t length)
+{
+    int32_t id = slm_tok_lookup(tok, text, length, SLM_TOK_TYPE, SLM_TOKEN_CONTROL);
+    return id >= 0 ? id : slm_tok_lookup(tok, text, length, 0, 0);
+}
+
+/* ------------------------------------------------------------------ encoding */
+
+/* The longest control (when special) or user-defined token that text[n] begins with; -1 = none. The range [lo, hi) of sorted
+ * specials that agree with the text so far narrows byte by byte. */
+static int32_t match_special(const slm_tokenizer *tok, const char *text, size_t n, bool special, size_t *length)
+{
+    uint32_t lo = 0, hi = tok->h->n_specials;
+    int32_t found = -1;
+    for (size_t depth = 0; depth < n && depth < SLM_TOK_MAX_SPECIAL && lo < hi; depth++) {
+        unsigned char c = (unsigned char) text[depth];
+        for (int side = 0; side < 2; side++) { /* first not below c, then first above c */
+            uint32_t a = lo, b = hi;
+            while (a < b) {
+                uint32_t middle = a + (b - a) / 2;
+                size_t m;
+                const char *bytes = slm_tok_bytes(tok, tok->specials[middle], &m);
+                bool below = m <= depth || (side == 0 ? (unsigned char) bytes[depth] < c : (unsigned char) bytes[depth] <= c);
+                if (below)
+                    a = middle + 1;
+                else
+                    b = middle;
+            }
+            if (side == 0)
+                lo = a;
+            else
+                hi = a;
+        }
+        if (lo >= hi)
+            break;
+        size_t m;
+        slm_tok_bytes(tok, tok->specials[lo], &m);
+        if (m != depth + 1)
+            continue;
+        for (uint32_t i = lo; i < hi && tok->offsets[tok->specials[i] + 1] - tok->offsets[tok->specials[i]] == m; i++) {
+            if (special || (tok->types[tok->specials[i]] & SLM_TOK_TYPE) == SLM_TOKEN_USER_DEFINED) {
+                found = (int32_t) tok->specials[i];
+                *length = m;
+                break;
+            }
+        }
+    }
+    return found;
+}
+
+static slm_status encode_plain(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool begin, slm_error *err)
+{
+    if (n == 0)
+        return SLM_OK;
+    switch (tok->h->kind) {
+    case SLM_TOK_BPE: return slm_bpe_encode(tok, text, n, base, err);
+    default: return slm_fail(err, SLM_UNSUPPORTED, "only byte-level BPE vocabularies are supported");
+    }
+}
+
+static slm_status encode_parts(slm_tokenizer *tok, const char *text, size_t n, bool special, bool begin, slm_error *err)
+{
+    bool first[256] = {false}, any = false;
+    for (uint32_t i = 0; i < tok->h->n_specials; i++) {
+        size_t m;
+        const char *bytes = slm_tok_bytes(tok, tok->specials[i], &m);
+        if (m > 0 && (special || (tok->types[tok->specials[i]] & SLM_TOK_TYPE) == SLM_TOKEN_USER_DEFINED))
+            first[(unsigned char) bytes[0]] = any = true;
+    }
+    size_t done = 0;
+    for (size_t at = 0; any && at < n;) {
+        size_t length;
+        int32_t id;
+        if (!first[(unsigned char) text[at]] || (id = match_special(tok, text + at, n - at, special, &length)) < 0) {
+            at++;
+        } else {
+            SLM_TRY(encode_plain(tok, text + done, at - done, done, begin, err));
+            at += length;
+            done = at;
+            begin = true;
+            SLM_TRY(slm_tok_emit(tok, id, at, err));
+        }
+        if (slm_tok_stopped(tok))
+            return slm_tok_cancelled(err);
+    }
+    return encode_plain(tok, text + done, n - done, done, begin, err);
+}
+
+slm_status slm_tok_encode_valid(slm_tokenizer *tok, const char *text, size_t n, bool special, bool begin, const volatile int *stop,
+                                slm_ids *out, slm_error *err)
+{
+    size_t before = out->n;
+    tok->out = out;
+    tok->stop = stop;
+    tok->ends_n = 0;
+    slm_status status = encode_parts(tok, text, n, special, begin, err);
+    if (status != SLM_OK)
+        out->n = before;
+    tok->out = NULL;
+    tok->stop = NULL;
+    return status;
+}
+
+slm_status slm_tokenizer_encode(slm_tokenizer *tok, const char *text, size_t length, bool special, bool begin, const volatile int *stop,
+                                slm_ids *out, slm_error *err)
+{
+    if (length > SLM_TOK_MAX_TEXT)
+        return slm_fail(err, SLM_LIMIT, "text of %zu bytes is longer than %zu", length, SLM_TOK_MAX_TEXT);
+    SLM_TRY(slm_utf8_check(text, length, err));
+    return slm_tok_encode_valid(tok, text, length, special, begin, stop, out, err);
+}

@@ -1,0 +1,94 @@
+/*
+ * Token ids of 300 texts (299 for smollm2) for each reference vocabulary: equal on every line, with control tokens written in the texts left
+ * as text; and every encoded text decodes to itself where the tokenizer is lossless.
+ */
+#include <jansson.h>
+
+#include "slm_test.h"
+#include "vocab_gguf.h"
+
+typedef struct golden {
+    const char *name;
+    int lossless;
+} golden;
+
+static const golden files[] = {{"smollm2", 0}, {"gpt-2", 1}, {"llama-bpe", 1}, {"qwen2", 1}};
+
+static void find_vocab(const char *name, char *path, size_t size)
+{
+    const char *root = getenv("SLM_GOLDEN"), *cache = getenv("SLM_MODEL_CACHE"), *home = getenv("HOME");
+    snprintf(path, size, "%s/tokenizers/%s.gguf", root != NULL ? root : "../shared/golden", name);
+    FILE *file = fopen(path, "rb");
+    if (file != NULL)
+        fclose(file);
+    else if (strcmp(name, "smollm2") == 0 && cache != NULL)
+        snprintf(path, size, "%s/SmolLM2-135M-Instruct.Q4_1.gguf", cache);
+    else if (strcmp(name, "smollm2") == 0)
+        snprintf(path, size, "%s/.cache/slm_pg/SmolLM2-135M-Instruct.Q4_1.gguf", home != NULL ? home : "");
+}
+
+static void check_line(slm_tokenizer *tok, const golden *g, int line, const char *text, size_t n, json_t *want)
+{
+    slm_ids ids = {0};
+    slm_error err = {0};
+    slm_status status = slm_tokenizer_encode(tok, text, n, false, true, NULL, &ids, &err);
+    CHECK(status == SLM_OK, "%s line %d: %s", g->name, line, err.message);
+    size_t bad = 0;
+    while (bad < ids.n && bad < json_array_size(want) && ids.ids[bad] == json_integer_value(json_array_get(want, bad)))
+        bad++;
+    CHECK(ids.n == json_array_size(want) && bad == ids.n, "%s line %d: %zu ids for %zu, first difference at %zu: %s", g->name, line, ids.n,
+          json_array_size(want), bad, text);
+    char *back = NULL;
+    size_t back_n = 0;
+    if (g->lossless && slm_tokenizer_decode(tok, ids.ids, ids.n, true, &back, &back_n, &err) == SLM_OK)
+        CHECK(back_n == n && memcmp(back, text, n) == 0, "%s line %d decodes to %s", g->name, line, back);
+    free(back);
+    free(ids.ids);
+}
+
+static int run(const golden *g)
+{
+    char vocab_path[1024], lines_path[1024];
+    const char *root = getenv("SLM_GOLDEN");
+    find_vocab(g->name, vocab_path, sizeof vocab_path);
+    snprintf(lines_path, sizeof lines_path, "%s/tokenizers/%s.jsonl", root != NULL ? root : "../shared/golden", g->name);
+    vocab_file file;
+    FILE *lines = fopen(lines_path, "r");
+    if (lines == NULL || !vocab_read(vocab_path, &file)) {
+        printf("tokenizers: %s skipped: %s is absent\n", g->name, lines == NULL ? lines_path : vocab_path);
+        if (lines != NULL)
+            fclose(lines);
+        return 0;
+    }
+    void *blob = NULL;
+    size_t bytes = 0;
+    slm_tokenizer *tok = NULL;
+    slm_error err = {0};
+    CHECK(slm_tokenizer_build(&file.vocab, NULL, &blob, &bytes, &err) == SLM_OK, "%s: %s", g->name, err.message);
+    vocab_free(&file);
+    CHECK(blob != NULL && slm_tokenizer_open(blob, bytes, &tok, &err) == SLM_OK, "%s: %s", g->name, err.message);
+    char *line = NULL;
+    size_t capacity = 0;
+    int n = 0;
+    while (tok != NULL && getline(&line, &capacity, lines) > 0) {
+        json_t *row = json_loads(line, 0, NULL);
+        json_t *text = json_object_get(row, "text");
+        n++;
+        CHECK(text != NULL, "%s line %d is no JSON", g->name, n);
+        check_line(tok, g, n, json_string_value(text), json_string_length(text), json_object_get(row, "ids"));
+        json_decref(row);
+    }
+    CHECK(n >= 299, "%s: %d lines", g->name, n);
+    free(line);
+    fclose(lines);
+    slm_tokenizer_free(tok);
+    free(blob);
+    return 1;
+}
+
+int main(void)
+{
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        run(&files[i]);
+    TEST_MAIN_END("tokenizers");
+}
