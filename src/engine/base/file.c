@@ -73,6 +73,17 @@ slm_status slm_file_sync(int fd, slm_error *err)
     return fsync(fd) == 0 ? SLM_OK : slm_fail(err, SLM_IO, "cannot flush the model image to disk: %s", strerror(errno));
 }
 
+void slm_file_flush_begin(int fd, uint64_t offset, uint64_t bytes)
+{
+    (void) sync_file_range(fd, (off_t) offset, (off_t) bytes, SYNC_FILE_RANGE_WRITE);
+}
+
+void slm_file_flush_wait(int fd, uint64_t offset, uint64_t bytes)
+{
+    (void) sync_file_range(fd, (off_t) offset, (off_t) bytes,
+                           SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+}
+
 void slm_file_close(int fd)
 {
     if (fd >= 0)

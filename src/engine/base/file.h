@@ -20,6 +20,9 @@ slm_status slm_file_create(const char *path, int *fd, slm_error *err);
 slm_status slm_file_read(int fd, void *buffer, size_t bytes, uint64_t offset, const char *what, slm_error *err);
 slm_status slm_file_write(int fd, const void *buffer, size_t bytes, uint64_t offset, slm_error *err);
 slm_status slm_file_sync(int fd, slm_error *err);
+/* Starts writing a range to the disk, or does so and waits: keeps the final sync short. Errors show there. */
+void slm_file_flush_begin(int fd, uint64_t offset, uint64_t bytes);
+void slm_file_flush_wait(int fd, uint64_t offset, uint64_t bytes);
 void slm_file_close(int fd);
 
 #endif

@@ -1,0 +1,287 @@
+/*
+ * Opening an image: map, check, look up.
+ *
+ * Everything before the weights is covered by a checksum, and is bounds-checked even so: a valid checksum says that the bytes are those that
+ * were written, not that a build without bugs wrote them.  After slm_image_open, every role that the family needs is there in its shape, and
+ * every tensor lies inside the mapping; only the weights' values are unverified until slm_image_prewarm.
+ */
+#include "engine/image/image.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "engine/base/file.h"
+#include "engine/image/format.h"
+#include "engine/model/family.h"
+
+struct slm_image {
+    const unsigned char *map;
+    uint64_t bytes;
+    slm_image_header header;
+    slm_hparams hparams;
+    slm_model_info info;
+    const slm_image_entry *entries;    /* [header.n_tensors] in the mapping */
+    uint32_t first[SLM_TENSOR_ROLES];  /* entry of (role, layer 0); n_tensors = none */
+};
+
+static slm_status damaged(slm_error *err, const char *what)
+{
+    slm_fail(err, SLM_FORMAT, "the model image is damaged: %s", what);
+    return slm_hint(err, "Load the model again from its source.");
+}
+
+static bool section_inside(const slm_image_header *h, const slm_image_section *s)
+{
+    uint64_t end;
+    return s->offset >= sizeof *h && s->offset % 64 == 0 && !__builtin_add_overflow(s->offset, s->bytes, &end) && end <= h->weights_offset;
+}
+
+static slm_status check_header(const slm_image_header *h, uint64_t file_bytes, slm_error *err)
+{
+    uint64_t directory_bytes;
+    if (memcmp(h->magic, SLM_IMAGE_MAGIC, 8) != 0 || h->byte_order != SLM_IMAGE_BYTE_ORDER)
+        return damaged(err, "it does not begin as an image");
+    if (h->layout != SLM_IMAGE_LAYOUT) {
+        slm_fail(err, SLM_UNSUPPORTED, "the model image has layout %u, this version reads layout %d", h->layout, SLM_IMAGE_LAYOUT);
+        return slm_hint(err, "Load the model again from its source.");
+    }
+    if (h->file_bytes != file_bytes)
+        return damaged(err, "its size is not what its header says");
+    if (h->header_bytes != sizeof *h || h->weights_offset < sizeof *h || h->weights_offset > file_bytes ||
+        h->weights_offset % SLM_IMAGE_WEIGHTS_ALIGN != 0)
+        return damaged(err, "its header is out of range");
+    if (__builtin_mul_overflow((uint64_t) h->n_tensors, sizeof(slm_image_entry), &directory_bytes) ||
+        !section_inside(h, &h->hparams) || !section_inside(h, &h->info) || !section_inside(h, &h->tokenizer) ||
+        !section_inside(h, &h->directory) || h->hparams.bytes != sizeof(slm_hparams) || h->info.bytes != sizeof(slm_model_info) ||
+        h->directory.bytes != directory_bytes)
+        return damaged(err, "a section is out of range");
+    return SLM_OK;
+}
+
+/* XXH3 of the head with its own field taken as zero. */
+static uint64_t head_checksum(const unsigned char *map, const slm_image_header *h)
+{
+    slm_image_header copy = *h;
+    XXH3_state_t *state = XXH3_createState();
+    uint64_t sum = 0;
+    copy.head_checksum = 0;
+    if (state == NULL)
+        return 0;
+    XXH3_64bits_reset(state);
+    XXH3_64bits_update(state, &copy, sizeof copy);
+    XXH3_64bits_update(state, map + sizeof copy, (size_t) (h->weights_offset - sizeof copy));
+    sum = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return sum;
+}
+
+/* Strings end, booleans are 0 or 1: read as bytes before the struct is trusted. */
+static slm_status read_info(slm_image *image, slm_error *err)
+{
+    const unsigned char *p = image->map + image->header.info.offset;
+    static const size_t flags[] = {offsetof(slm_model_info, can_generate), offsetof(slm_model_info, can_embed),
+                                   offsetof(slm_model_info, can_rerank)};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        if (p[flags[i]] > 1)
+            return damaged(err, "a flag is out of range");
+    memcpy(&image->info, p, sizeof image->info);
+    slm_model_info *f = &image->info;
+    if (!memchr(f->family, 0, sizeof f->family) || !memchr(f->name, 0, sizeof f->name) ||
+        !memchr(f->quantization, 0, sizeof f->quantization) || !memchr(f->chat_format, 0, sizeof f->chat_format) ||
+        !memchr(f->tokenizer, 0, sizeof f->tokenizer) || !memchr(f->licence, 0, sizeof f->licence) ||
+        !memchr(f->query_prompt, 0, sizeof f->query_prompt) || !memchr(f->document_prompt, 0, sizeof f->document_prompt))
+        return damaged(err, "a text has no end");
+    return SLM_OK;
+}
+
+static slm_status check_entry(const slm_image *image, const slm_family *family, const slm_image_entry *e, slm_error *err)
+{
+    uint32_t rows, cols;
+    uint64_t bytes, end;
+    if (e->role >= SLM_TENSOR_ROLES)
+        return damaged(err, "a tensor has an unknown role");
+    const slm_role_info *role = slm_role_get((slm_tensor_role) e->role);
+    bool head = e->role == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
+    slm_role_shape(&image->hparams, (slm_tensor_role) e->role, &rows, &cols);
+    if (e->layer >= (role->per_layer ? image->hparams.n_layers : 1) || e->rows != rows || e->cols != cols || slm_type_get(e->type) == NULL ||
+        (!head && slm_family_need(family, (slm_tensor_role) e->role, true) == SLM_NEED_NEVER))
+        return damaged(err, "a tensor does not fit the model");
+    if (cols == 0)
+        bytes = (((uint64_t) rows * 4) + 63) & ~(uint64_t) 63;
+    else if (__builtin_mul_overflow((uint64_t) slm_panel_bytes((slm_type) e->type, cols), ((uint64_t) rows + 15) / 16, &bytes))
+        return damaged(err, "a tensor is too large");
+    if (bytes == 0 || (cols == 0 && e->type != SLM_TYPE_F32) || e->bytes != bytes || e->offset % 64 != 0 ||
+        e->offset < image->header.weights_offset || __builtin_add_overflow(e->offset, e->bytes, &end) || end > image->bytes)
+        return damaged(err, "a tensor lies outside the file");
+    return SLM_OK;
+}
+
+/* Each needed role has all its layers, in order. */
+static slm_status check_directory(slm_image *image, slm_error *err)
+{
+    const slm_family *family = slm_family_by_name(image->hparams.family);
+    uint32_t n = image->header.n_tensors, count[SLM_TENSOR_ROLES] = {0};
+    for (unsigned r = 0; r < SLM_TENSOR_ROLES; r++)
+        image->first[r] = n;
+    for (uint32_t i = 0; i < n; i++) {
+        const slm_image_entry *e = &image->entries[i];
+        SLM_TRY(check_entry(image, family, e, err));
+        if (i > 0 && (e->role < e[-1].role || (e->role == e[-1].role && e->layer <= e[-1].layer)))
+            return damaged(err, "its directory is out of order");
+        if (image->first[e->role] == n)
+            image->first[e->role] = i;
+        count[e->role]++;
+    }
+    for (unsigned r = 0; r < SLM_TENSOR_ROLES; r++) {
+        uint32_t layers = slm_role_get((slm_tensor_role) r)->per_layer ? image->hparams.n_layers : 1;
+        bool head = r == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
+        bool always = head || slm_family_need(family, (slm_tensor_role) r, true) == SLM_NEED_ALWAYS;
+        if (count[r] != layers && (always || count[r] != 0))
+            return damaged(err, "a tensor is missing");
+    }
+    return SLM_OK;
+}
+
+static slm_status check_image(slm_image *image, slm_error *err)
+{
+    memcpy(&image->header, image->map, sizeof image->header);
+    SLM_TRY(check_header(&image->header, image->bytes, err));
+    if (head_checksum(image->map, &image->header) != image->header.head_checksum)
+        return damaged(err, "its checksum is wrong");
+    memcpy(&image->hparams, image->map + image->header.hparams.offset, sizeof image->hparams);
+    SLM_TRY(slm_hparams_check(&image->hparams, err));
+    SLM_TRY(read_info(image, err));
+    image->entries = (const slm_image_entry *) (image->map + image->header.directory.offset);
+    return check_directory(image, err);
+}
+
+slm_status slm_image_open(const char *path, slm_image **out, slm_error *err)
+{
+    int fd;
+    uint64_t bytes;
+    SLM_TRY(slm_file_open(path, &fd, &bytes, err));
+    if (bytes < sizeof(slm_image_header)) {
+        slm_file_close(fd);
+        return damaged(err, "it is too short");
+    }
+    void *map = mmap(NULL, (size_t) bytes, PROT_READ, MAP_SHARED, fd, 0);
+    int reason = errno;
+    slm_file_close(fd);
+    if (map == MAP_FAILED)
+        return slm_fail(err, SLM_IO, "cannot map \"%s\": %s", path, strerror(reason));
+    slm_image *image = calloc(1, sizeof *image);
+    slm_status status = image == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
+    if (image == NULL) {
+        munmap(map, (size_t) bytes);
+        return status;
+    }
+    image->map = map;
+    image->bytes = bytes;
+    status = check_image(image, err);
+    if (status != SLM_OK) {
+        slm_image_close(image);
+        return status;
+    }
+    *out = image;
+    return SLM_OK;
+}
+
+void slm_image_close(slm_image *image)
+{
+    if (image == NULL)
+        return;
+    munmap((void *) (uintptr_t) image->map, (size_t) image->bytes);
+    free(image);
+}
+
+const slm_hparams *slm_image_hparams(const slm_image *image)
+{
+    return &image->hparams;
+}
+
+const slm_model_info *slm_image_info(const slm_image *image)
+{
+    return &image->info;
+}
+
+const void *slm_image_tokenizer(const slm_image *image, size_t *size)
+{
+    *size = (size_t) image->header.tokenizer.bytes;
+    return *size == 0 ? NULL : image->map + image->header.tokenizer.offset;
+}
+
+/* Layers of a role are all there or none (check_directory), so they follow each other. */
+static const slm_image_entry *find_entry(const slm_image *image, slm_tensor_role role, uint32_t layer)
+{
+    if ((unsigned) role >= SLM_TENSOR_ROLES || image->first[role] == image->header.n_tensors ||
+        layer >= (slm_role_get(role)->per_layer ? image->hparams.n_layers : 1))
+        return NULL;
+    return &image->entries[image->first[role] + layer];
+}
+
+bool slm_image_matrix(const slm_image *image, slm_tensor_role role, uint32_t layer, slm_weight *out)
+{
+    const slm_image_entry *e = find_entry(image, role, layer);
+    if (e == NULL || e->cols == 0)
+        return false;
+    *out = (slm_weight){.data = image->map + e->offset, .panel_bytes = slm_panel_bytes((slm_type) e->type, e->cols), .rows = e->rows,
+                        .cols = e->cols, .n_panels = (e->rows + 15) / 16, .type = (slm_type) e->type};
+    return true;
+}
+
+const float *slm_image_vector(const slm_image *image, slm_tensor_role role, uint32_t layer, uint32_t n)
+{
+    const slm_image_entry *e = find_entry(image, role, layer);
+    if (e == NULL || e->cols != 0 || e->rows != n)
+        return NULL;
+    return (const float *) (image->map + e->offset);
+}
+
+slm_status slm_image_prewarm(const slm_image *image, slm_progress_fn progress, void *arg, const volatile int *stop, slm_error *err)
+{
+    const uint64_t step = 1 << 20;
+    uint64_t at = image->header.weights_offset;
+    slm_status status = SLM_OK;
+    XXH3_state_t *state = XXH3_createState();
+    if (state == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    XXH3_64bits_reset(state);
+    (void) madvise((void *) (uintptr_t) image->map, (size_t) image->bytes, MADV_WILLNEED);
+    while (status == SLM_OK && at < image->bytes) {
+        uint64_t n = image->bytes - at < step ? image->bytes - at : step;
+        if (stop != NULL && *stop)
+            status = slm_fail(err, SLM_CANCELLED, "cancelled");
+        else
+            XXH3_64bits_update(state, image->map + at, (size_t) n);
+        at += n;
+        if (progress != NULL)
+            progress(arg, at, image->bytes);
+    }
+    uint64_t sum = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    if (status == SLM_OK && sum != image->header.weights_checksum)
+        return damaged(err, "the checksum of its weights is wrong");
+    return status;
+}
+
+uint64_t slm_image_resident_bytes(const slm_image *image)
+{
+    enum { PAGES = 65536 };
+    uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE), resident = 0;
+    unsigned char *in = malloc(PAGES);
+    if (in == NULL)
+        return 0;
+    for (uint64_t at = 0; at < image->bytes; at += page * PAGES) {
+        uint64_t n = image->bytes - at < page * PAGES ? image->bytes - at : page * PAGES;
+        if (mincore((void *) (uintptr_t) (image->map + at), (size_t) n, in) != 0)
+            break;
+        for (uint64_t i = 0; i < (n + page - 1) / page; i++)
+            resident += in[i] & 1 ? page : 0;
+    }
+    free(in);
+    return resident < image->bytes ? resident : image->bytes;
+}

@@ -1,0 +1,55 @@
+/*
+ * slm_import: a source of weights, whatever it is, to a packed image.
+ *
+ * The kind of source is told from the path: a directory is a Hugging Face model, a file is GGUF.  The tokenizer's blob is opened once before it
+ * is written, so that an image never holds one that slm_model_open would refuse.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/gguf/gguf.h"
+#include "engine/image/image.h"
+#include "engine/slm.h"
+#include "engine/text/tokenizer.h"
+
+static slm_status open_source(const char *path, const slm_import_options *options, slm_source **out, slm_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", path, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" is a directory", path);
+    return slm_gguf_source(path, options, out, err);
+}
+
+static slm_status describe_tokenizer(slm_source *source, slm_error *err)
+{
+    slm_tokenizer *tok = NULL;
+    if (source->tokenizer_bytes == 0)
+        return SLM_OK;
+    SLM_TRY(slm_tokenizer_open(source->tokenizer, source->tokenizer_bytes, &tok, err));
+    snprintf(source->info.tokenizer, sizeof source->info.tokenizer, "%s", slm_tokenizer_name(tok));
+    if (source->hparams.causal)
+        snprintf(source->info.chat_format, sizeof source->info.chat_format, "%s", slm_tokenizer_chat_format(tok));
+    size_t n = slm_tokenizer_size(tok);
+    slm_tokenizer_free(tok);
+    if (n != source->hparams.n_vocab)
+        return slm_fail(err, SLM_FORMAT, "the vocabulary has %zu tokens, the model %u", n, source->hparams.n_vocab);
+    return SLM_OK;
+}
+
+slm_status slm_import(const char *source_path, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
+                      void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err)
+{
+    slm_source *source = NULL;
+    SLM_TRY(open_source(source_path, options, &source, err));
+    slm_status status = describe_tokenizer(source, err);
+    if (status == SLM_OK)
+        status = slm_image_write(source, image_path, options, progress, progress_arg, stop, err);
+    if (status == SLM_OK && info != NULL)
+        *info = source->info;
+    source->close(source);
+    return status;
+}
