@@ -10,18 +10,21 @@
 #include <sys/stat.h>
 
 #include "engine/gguf/gguf.h"
+#include "engine/hf/hf.h"
 #include "engine/image/image.h"
 #include "engine/slm.h"
 #include "engine/text/tokenizer.h"
 
-static slm_status open_source(const char *path, const slm_import_options *options, slm_source **out, slm_error *err)
+static slm_status open_source(const char *path, slm_import_options *options, slm_source **out, slm_error *err)
 {
     struct stat st;
     if (stat(path, &st) != 0)
         return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", path, strerror(errno));
-    if (S_ISDIR(st.st_mode))
-        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" is a directory", path);
-    return slm_gguf_source(path, options, out, err);
+    if (!S_ISDIR(st.st_mode))
+        return slm_gguf_source(path, options, out, err);
+    if (options->quantization == NULL)
+        options->quantization = "Q8_0";
+    return slm_hf_open(path, out, err);
 }
 
 static slm_status describe_tokenizer(slm_source *source, slm_error *err)
@@ -44,10 +47,13 @@ slm_status slm_import(const char *source_path, const char *image_path, const slm
                       void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err)
 {
     slm_source *source = NULL;
-    SLM_TRY(open_source(source_path, options, &source, err));
+    slm_import_options chosen = {.quantization = NULL};
+    if (options != NULL)
+        chosen = *options;
+    SLM_TRY(open_source(source_path, &chosen, &source, err));
     slm_status status = describe_tokenizer(source, err);
     if (status == SLM_OK)
-        status = slm_image_write(source, image_path, options, progress, progress_arg, stop, err);
+        status = slm_image_write(source, image_path, &chosen, progress, progress_arg, stop, err);
     if (status == SLM_OK && info != NULL)
         *info = source->info;
     source->close(source);
