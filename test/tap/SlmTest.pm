@@ -1,0 +1,141 @@
+# What the TAP tests share: a cluster with SmolLM2 loaded, and sessions that stay open while others act.
+package SlmTest;
+
+use strict;
+use warnings;
+use Exporter 'import';
+use IPC::Run qw(start pump finish);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+our @EXPORT = qw(model_path slm_cluster load_model long_run percentile process_kb);
+
+# The GGUF file of the model cache, or the whole test file is skipped.
+sub model_path
+{
+	my $path = ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/SmolLM2-135M-Instruct.Q4_1.gguf';
+	plan(skip_all => "$path is absent; models/fetch --default brings it") unless -r $path;
+	return $path;
+}
+
+sub long_run { return $ENV{SLM_TEST_LONG} ? 1 : 0; }
+
+# A started cluster with the extension and, unless told otherwise, the model "smollm2" as the default of all tasks.
+sub slm_cluster
+{
+	my ($name, %option) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init;
+	$node->append_conf('postgresql.conf', "max_connections = 60\n" . ($option{conf} || ''));
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION slm_pg');
+	load_model($node) unless $option{empty};
+	return $node;
+}
+
+sub load_model
+{
+	my ($node) = @_;
+	my $path = model_path();
+	$node->safe_psql('postgres', "SELECT slm_load_model('smollm2', '$path')");
+	$node->append_conf('postgresql.conf', "slm.generate_model = 'smollm2'\nslm.classify_model = 'smollm2'");
+	$node->reload;
+}
+
+# The value below which the given share of the values lies.
+sub percentile
+{
+	my ($share, @values) = @_;
+	@values = sort { $a <=> $b } @values;
+	my $i = int($share * @values);
+	return $values[ $i > $#values ? $#values : $i ];
+}
+
+# A field of /proc/PID/smaps_rollup or status, in KiB.
+sub process_kb
+{
+	my ($pid, $file, $field) = @_;
+	open(my $f, '<', "/proc/$pid/$file") or return undef;
+	while (my $line = <$f>)
+	{
+		return $1 if $line =~ /^$field:\s+(\d+) kB/;
+	}
+	return undef;
+}
+
+package SlmTest::Session;
+
+use strict;
+use warnings;
+use IPC::Run qw(start pump finish timer);
+use Time::HiRes qw(time);
+
+# A psql that stays open.
+sub new
+{
+	my ($class, $node, $database) = @_;
+	my $self = bless { in => '', out => '', err => '', n => 0 }, $class;
+	my $connection = $node->connstr($database || 'postgres');
+	$self->{timer} = timer(300);
+	$self->{run} = start([ 'psql', '-X', '-A', '-t', '-q', '-d', $connection ],
+		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});
+	$self->{pid} = $self->query('SELECT pg_backend_pid()');
+	return $self;
+}
+
+sub pid { return $_[0]->{pid}; }
+
+# Sends a statement and returns at once.
+sub send
+{
+	my ($self, $sql) = @_;
+	$self->{out} = '';
+	$self->{err} = '';
+	$self->{n}++;
+	$self->{in} .= "$sql\n;\n\\echo :done$self->{n}:\n\\warn :done$self->{n}:\n";
+	$self->{run}->pump_nb;
+	return;
+}
+
+# Waits for the statement sent last; in list context its errors too.
+sub wait
+{
+	my ($self) = @_;
+	my $mark = ":done$self->{n}:";
+	$self->{timer}->start(300);
+	$self->{run}->pump until index($self->{out}, $mark) >= 0 && index($self->{err}, $mark) >= 0;
+	my ($out, $err) = ($self->{out}, $self->{err});
+	s/\n?\Q$mark\E\n?// for $out, $err;
+	$self->{error} = $err;
+	return wantarray ? ($out, $err) : $out;
+}
+
+sub query
+{
+	my ($self, $sql) = @_;
+	$self->send($sql);
+	return $self->wait;
+}
+
+# Waits until the session has failed and says after how many seconds from the given time.
+sub seconds_until_error
+{
+	my ($self, $since) = @_;
+	$self->{timer}->start(300);
+	$self->{run}->pump until $self->{err} =~ /(ERROR|FATAL)|:done$self->{n}:/;
+	my $seconds = time() - $since;
+	$self->wait;
+	return $seconds;
+}
+
+sub quit
+{
+	my ($self) = @_;
+	$self->{in} .= "\\q\n";
+	eval { $self->{run}->finish };
+	return;
+}
+
+1;
