@@ -116,7 +116,7 @@ sanitize: $(SAN_TESTS)           ## the unit tests under AddressSanitizer and UB
 -include test/fuzz/fuzz.mk
 
 # ---- everything in one command each
-.PHONY: deps models lint test test-long demo bench compare-pg help clean-engine
+.PHONY: deps models lint test test-long demo bench help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE

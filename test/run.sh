@@ -2,6 +2,7 @@
 # Everything that is tested, from a checkout to the last line "N passed, N failed" (exit 1 when anything failed or did not run).
 #
 #   lint        the rules of the source (test/lint/run.sh)
+#   models      models/fetch: resume, damage, refusals
 #   unit        test/unit and test/golden: C programs on the engine
 #   sanitize    test/unit again under AddressSanitizer and UBSan, and the fuzz corpora replayed
 #   regress     pg_regress (sql/, expected/) on a private cluster, as an unprivileged user
@@ -17,7 +18,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 other_isa=ref # than the one that "auto" takes on the machines where it matters
 ! grep -qw avx2 /proc/cpuinfo || other_isa=avx2
-all_suites="lint unit sanitize regress isolation preloaded tap"
+all_suites="lint models unit sanitize regress isolation preloaded tap"
 suites=${*:-$all_suites}
 passed=0
 failed=0
@@ -96,6 +97,7 @@ models/fetch --default >build/log/fetch.log 2>&1 || fetched=$?
 [ "$fetched" -eq 0 ] || { tail -n 20 build/log/fetch.log; failed=$((failed + 1)); }
 
 if wanted lint; then run_counted lint make --no-print-directory lint; fi
+if wanted models; then run_counted models python3 test/models/test_fetch.py; fi
 if wanted unit; then run_counted unit make --no-print-directory -j2 unit; fi
 if wanted sanitize; then run_counted sanitize make --no-print-directory -j2 sanitize; fi
 
