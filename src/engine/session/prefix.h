@@ -1,0 +1,28 @@
+/*
+ * The prefix cache: keys and values of prompt beginnings that many requests share (DESIGN D8).
+ *
+ * An entry is a token sequence and a snapshot of the KV blocks that hold it.  A request takes the longest common beginning with any
+ * entry, to the token; what it takes is immutable, so answers have the same bits with and without reuse.  Least recently used
+ * entries go first when blocks are wanted.  Entries belong to a session and outlive its requests.
+ */
+#ifndef SLM_SESSION_PREFIX_H
+#define SLM_SESSION_PREFIX_H
+
+#include "engine/session/kv.h"
+
+typedef struct slm_prefix_cache slm_prefix_cache;
+
+slm_prefix_cache *slm_prefix_cache_new(void);
+/* Drops all entries; the pool must still exist when there are any. */
+void slm_prefix_cache_free(slm_prefix_cache *cache, slm_kv_pool *pool);
+
+/* Longest common beginning of ids [n] with an entry of the same regime (rope factors depend on it): its length, 0 = none.  *seq is the
+ * entry's sequence, valid until the next call that can evict. */
+uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n, int regime, slm_seq **seq);
+/* Keeps the first n positions of seq; entries that are a beginning of it are replaced.  Quietly does nothing when memory is out. */
+void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *ids, uint32_t n, int regime, const slm_seq *seq);
+/* Drops the least recently used entry; false when there is none. */
+bool slm_prefix_evict(slm_prefix_cache *cache, slm_kv_pool *pool);
+size_t slm_prefix_count(const slm_prefix_cache *cache);
+
+#endif
