@@ -160,7 +160,7 @@ typedef enum slm_mode {
     SLM_MODE_EMBED = 3     /* pooled, normalized vector (encoders) ; of two joined segments: the pair's relevance (cross-encoders) */
 } slm_mode;
 
-/* Sampling: temperature 0 is greedy and ignores top_k, top_p, min_p and seed. */
+/* Sampling: temperature 0 is greedy and ignores top_k, top_p, min_p and seed.  top_p and repeat_penalty of 0 are off too. */
 typedef struct slm_sampling {
     float temperature;    /* [0, 10] */
     int32_t top_k;        /* 0 = off */
@@ -184,7 +184,11 @@ typedef struct slm_request {
     size_t n_labels;
     const char *prior_text;       /* LABELS: when set, each label's log probability after the same prompt with this text in
                                      place of the row (the last segment) is subtracted: prior correction; computed once per prefix */
+    bool best_only;               /* LABELS: only the winner matters: labels that cannot win any more are not computed; their scores are
+                                     -INFINITY, the winner's is its unnormalized score (ties: the first in order, as with all computed) */
     bool stream;                  /* GENERATE: slm_next_piece will be called */
+    bool speculate;               /* GENERATE: guess the next tokens from the prompt's own text and verify several in one pass; the answer is
+                                     the same, and guessing stops where it does not pay */
 } slm_request;
 
 typedef enum slm_finish { SLM_FINISH_STOP = 0, SLM_FINISH_LENGTH = 1, SLM_FINISH_CONTEXT = 2 } slm_finish;
@@ -200,6 +204,7 @@ typedef struct slm_result {
     float *scores;          /* LABELS: [n_scores] log probabilities, sum of exp = 1 ; LOGPROBS: per scored token, NaN
                                where nothing precedes it; EMBED: the vector (or one relevance score) */
     size_t n_scores;
+    uint32_t best;          /* LABELS: the label with the highest score, the first of equals */
     int32_t *tokens;        /* GENERATE: ids of the answer; LOGPROBS: ids of the scored tokens, [n_scores] */
     size_t n_tokens;
     uint32_t prompt_tokens; /* whole prompt */

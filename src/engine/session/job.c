@@ -1,0 +1,136 @@
+/*
+ * Jobs: the life of one request inside a session, and the lists it moves through (session.h).
+ *
+ * A job owns its tokens, its answer and its share of the KV pool.  Finishing gives the KV back at once; the result stays until it is
+ * released.  Internal jobs (priors) vanish when they finish.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/session/session.h"
+
+double slm_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
+slm_job *slm_job_new(slm_mode mode)
+{
+    slm_job *job = calloc(1, sizeof *job);
+
+    if (job != NULL)
+        job->mode = mode;
+    return job;
+}
+
+/* Gives back the KV blocks and the promise of more. */
+void slm_job_release_kv(slm_session *s, slm_job *job)
+{
+    slm_labels_state *l = &job->labels;
+
+    for (uint32_t i = 0; i < l->n_items; i++)
+        slm_seq_drop(s->pool, l->items[i].seq);
+    l->n_items = l->in_step = 0;
+    slm_seq_drop(s->pool, job->seq);
+    job->seq = NULL;
+    if (job->promise > 0)
+        slm_kv_unpromise(s->pool, job->promise);
+    job->promise = 0;
+    job->leads = false;
+}
+
+void slm_job_free(slm_session *s, slm_job *job)
+{
+    if (job == NULL)
+        return;
+    slm_job_release_kv(s, job);
+    slm_labels_clear(s, job);
+    slm_pieces_clear(&job->gen.pieces);
+    free(job->ids);
+    free(job->result.text);
+    free(job->result.scores);
+    free(job->result.tokens);
+    free(job);
+}
+
+/* Appends a token. */
+bool slm_job_push_id(slm_job *job, int32_t id)
+{
+    if (job->n_ids == job->id_room) {
+        uint32_t room = job->id_room * 2 + 16;
+        int32_t *ids = realloc(job->ids, (size_t) room * sizeof *ids);
+
+        if (ids == NULL)
+            return false;
+        job->ids = ids;
+        job->id_room = room;
+    }
+    job->ids[job->n_ids++] = id;
+    return true;
+}
+
+void slm_list_append(slm_job_list *list, slm_job *job)
+{
+    job->next = NULL;
+    job->prev = list->tail;
+    if (list->tail != NULL)
+        list->tail->next = job;
+    else
+        list->head = job;
+    list->tail = job;
+    list->n++;
+}
+
+void slm_list_remove(slm_job_list *list, slm_job *job)
+{
+    if (job->prev != NULL)
+        job->prev->next = job->next;
+    else
+        list->head = job->next;
+    if (job->next != NULL)
+        job->next->prev = job->prev;
+    else
+        list->tail = job->prev;
+    job->next = job->prev = NULL;
+    list->n--;
+}
+
+/* What a finished job no longer needs. */
+static void shed(slm_session *s, slm_job *job)
+{
+    slm_job_release_kv(s, job);
+    slm_labels_clear(s, job);
+    if (job->mode != SLM_MODE_GENERATE || !job->stream)
+        slm_pieces_clear(&job->gen.pieces);
+    free(job->ids);
+    job->ids = NULL;
+    job->n_ids = job->id_room = 0;
+}
+
+void slm_job_finish(slm_session *s, slm_job_list *from, slm_job *job, const slm_error *error)
+{
+    double now = slm_seconds();
+
+    slm_list_remove(from, job);
+    if (error != NULL) {
+        slm_labels_abandon(s, job, error);
+        job->result.status = error->status;
+        job->result.error = *error;
+    }
+    if (job->first_out_at > 0) {
+        job->result.prefill_ms = (job->first_out_at - job->admitted_at) * 1e3;
+        job->result.decode_ms = (now - job->first_out_at) * 1e3;
+    } else if (job->admitted_at > 0) {
+        job->result.prefill_ms = (now - job->admitted_at) * 1e3;
+    }
+    if (job->id == 0) {
+        slm_job_free(s, job);
+        return;
+    }
+    shed(s, job);
+    slm_list_append(&s->finished, job);
+}

@@ -1,0 +1,251 @@
+/*
+ * From a request to a job: arguments checked, prompt tokenized, lengths held against context and KV budget.
+ *
+ * Whatever is wrong with a request is found here, before it costs a forward pass, and is an error of slm_submit.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/session/session.h"
+
+/* Branches of a label trie that may be computed side by side for one row. */
+#define LABEL_LANES 16
+
+static slm_status check_mode(const slm_session *s, const slm_request *r, slm_error *err)
+{
+    const slm_model_info *info = slm_model_get_info(s->model);
+
+    if (r->n_segments == 0 || r->segments == NULL)
+        return slm_fail(err, SLM_INVALID, "a request needs at least one segment of text");
+    for (size_t i = 0; i < r->n_segments; i++)
+        if (r->segments[i].text == NULL || (unsigned) r->segments[i].role > SLM_ROLE_ASSISTANT)
+            return slm_fail(err, SLM_INVALID, "segment %zu of the request is broken", i + 1);
+    if (s->model->tokenizer == NULL)
+        return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", info->name);
+    switch (r->mode) {
+    case SLM_MODE_GENERATE:
+    case SLM_MODE_LABELS:
+    case SLM_MODE_LOGPROBS:
+        if (info->can_generate && s->pool != NULL)
+            return SLM_OK;
+        slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot generate text", info->name);
+        return slm_hint(err, "It is an encoder; use a generative model.");
+    case SLM_MODE_EMBED:
+        if ((info->can_embed || info->can_rerank) && s->pool == NULL)
+            return SLM_OK;
+        slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot embed", info->name);
+        return slm_hint(err, "Use an embedding model.");
+    }
+    return slm_fail(err, SLM_INVALID, "unknown mode %d", (int) r->mode);
+}
+
+static slm_status too_long(const slm_session *s, size_t n, uint32_t limit, slm_error *err)
+{
+    uint32_t context = s->model->hp.n_context;
+
+    if (limit < context)
+        slm_fail(err, SLM_LIMIT, "the prompt has %zu tokens, but only %u of the model's context of %u tokens are left for it", n, limit,
+                 context);
+    else
+        slm_fail(err, SLM_LIMIT, "the prompt has %zu tokens, but the model's context is %u tokens", n, context);
+    return slm_hint(err, "Shorten the text, cut it into pieces with slm_chunk, or allow it to be cut with truncate => true.");
+}
+
+/* Cuts the last user segment's tail until the prompt fits. */
+static slm_status cut_prompt(slm_session *s, const slm_request *r, uint32_t max_tokens, slm_prompt *out, slm_error *err)
+{
+    slm_segment *segments = malloc(r->n_segments * sizeof *segments);
+    size_t last = r->n_segments, keep, n = out->ids.n;
+    slm_status status = SLM_OK;
+
+    if (segments == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a request");
+    memcpy(segments, r->segments, r->n_segments * sizeof *segments);
+    for (size_t i = 0; i < r->n_segments; i++)
+        if (segments[i].role == SLM_ROLE_USER)
+            last = i;
+    keep = last < r->n_segments ? n : 0;
+    while (status == SLM_OK && n > max_tokens) {
+        size_t excess = n - max_tokens;
+
+        if (keep == 0) {
+            status = too_long(s, n, max_tokens, err);
+            break;
+        }
+        keep = keep > excess ? keep - excess : 0;
+        status = slm_text_fit(s->model->tokenizer, r->segments[last].text, segments[last].length, keep, s->limits.stop,
+                              &segments[last].length, err);
+        if (status != SLM_OK)
+            break;
+        slm_prompt_free(out);
+        memset(out, 0, sizeof *out);
+        status = slm_prompt_build(s->model->tokenizer, r->chat, segments, r->n_segments, s->limits.stop, out, err);
+        n = out->ids.n;
+    }
+    free(segments);
+    return status;
+}
+
+slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tokens, slm_prompt *out, slm_error *err)
+{
+    slm_status status;
+
+    memset(out, 0, sizeof *out);
+    SLM_TRY(slm_prompt_build(s->model->tokenizer, r->chat, r->segments, r->n_segments, s->limits.stop, out, err));
+    if (out->ids.n == 0) {
+        slm_prompt_free(out);
+        return slm_fail(err, SLM_INVALID, "the prompt is empty");
+    }
+    if (max_tokens == 0 || out->ids.n <= max_tokens)
+        return SLM_OK;
+    status = r->truncate ? cut_prompt(s, r, max_tokens, out, err) : too_long(s, out->ids.n, max_tokens, err);
+    if (status != SLM_OK) {
+        slm_prompt_free(out);
+        memset(out, 0, sizeof *out);
+    }
+    return status;
+}
+
+/* ---- lengths and budget */
+
+uint32_t slm_job_blocks(const slm_job *job, uint32_t reused)
+{
+    return slm_kv_blocks_for(job->end) - reused / SLM_KV_BLOCK + job->branch_blocks;
+}
+
+slm_status slm_job_check_budget(const slm_session *s, const slm_job *job, slm_error *err)
+{
+    size_t stride = slm_kv_block_stride(s->pool);
+    uint32_t need = slm_job_blocks(job, 0), have = slm_kv_capacity(s->pool);
+
+    if (need <= have)
+        return SLM_OK;
+    slm_fail(err, SLM_LIMIT, "the request needs %zu kB of KV cache for %u tokens, but the budget is %zu kB", stride * need / 1024,
+             job->branch_end, stride * have / 1024);
+    return slm_hint(err, "Raise the KV cache budget, shorten the prompt, or ask for fewer tokens.");
+}
+
+/* What branches of the label trie need beyond the prompt: see the rule in labels.c. */
+static void size_branches(slm_job *job)
+{
+    const slm_trie *trie = job->labels.set->trie;
+    uint32_t lanes = trie->n_stages - 1 < LABEL_LANES ? trie->n_stages - 1 : LABEL_LANES;
+
+    job->branch_end = job->end + trie->max_feed;
+    if (lanes == 0)
+        return;
+    job->lane_blocks = slm_kv_blocks_for(job->end % SLM_KV_BLOCK + trie->max_feed);
+    job->branch_blocks = job->lane_blocks * (trie->depth - 1 + lanes);
+}
+
+static slm_status size_labels(slm_job *job, slm_error *err)
+{
+    const slm_trie *trie = job->labels.set->trie;
+
+    if (trie->n_stages == 0)
+        return SLM_OK;
+    for (uint32_t i = 0; i < trie->stages[0].path_length; i++)
+        if (!slm_job_push_id(job, trie->path[trie->stages[0].path_begin + i]))
+            return slm_fail(err, SLM_NOMEM, "out of memory for a request");
+    job->end = job->n_ids;
+    job->first_out = job->n_ids - 1;
+    size_branches(job);
+    job->labels.scores = malloc(trie->n_labels * sizeof *job->labels.scores);
+    if (job->labels.scores == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for labels");
+    return SLM_OK;
+}
+
+static slm_status size_logprobs(slm_job *job, const slm_prompt *prompt, slm_error *err)
+{
+    uint32_t n;
+
+    if (prompt->scored_end <= prompt->scored_begin || prompt->scored_end > prompt->ids.n)
+        return slm_fail(err, SLM_INVALID, "no segment of the request is marked to be scored, or it is empty");
+    job->scored_begin = (uint32_t) prompt->scored_begin;
+    job->scored_end = (uint32_t) prompt->scored_end;
+    job->end = job->branch_end = job->scored_end - 1;
+    job->first_out = job->scored_begin > 0 ? job->scored_begin - 1 : 0;
+    n = job->scored_end - job->scored_begin;
+    job->result.scores = malloc(n * sizeof *job->result.scores);
+    job->result.tokens = malloc(n * sizeof *job->result.tokens);
+    if (job->result.scores == NULL || job->result.tokens == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a request");
+    for (uint32_t i = 0; i < n; i++)
+        job->result.scores[i] = __builtin_nanf("");
+    memcpy(job->result.tokens, job->ids + job->scored_begin, n * sizeof *job->result.tokens);
+    job->result.n_scores = job->result.n_tokens = n;
+    return SLM_OK;
+}
+
+/* Tokens that the prompt may have: the context without what the answer needs at least (and, where it is cut, without all of it
+ * up to half of the context). */
+static uint32_t prompt_limit(const slm_session *s, const slm_request *r, const slm_job *job)
+{
+    uint32_t context = s->model->hp.n_context, answer = 0;
+
+    if (r->mode == SLM_MODE_GENERATE)
+        answer = !r->truncate ? 1 : r->max_tokens < context / 2 ? r->max_tokens : context / 2;
+    else if (r->mode == SLM_MODE_LABELS && job->labels.set->trie->n_stages > 0)
+        answer = job->labels.set->trie->stages[0].path_length + job->labels.set->trie->max_feed;
+    return answer < context ? context - answer : 1;
+}
+
+static slm_status fill_job(slm_session *s, const slm_request *r, slm_job *job, slm_error *err)
+{
+    const slm_hparams *hp = &s->model->hp;
+    slm_prompt prompt;
+    uint64_t end;
+    slm_status status = SLM_OK;
+
+    if (r->mode == SLM_MODE_GENERATE) {
+        SLM_TRY(slm_sampling_check(&r->sampling, err));
+        if (r->max_tokens == 0)
+            return slm_fail(err, SLM_INVALID, "max_tokens is 0, but must be at least 1");
+        SLM_TRY(slm_pieces_init(&job->gen.pieces, r->stops, r->n_stops, err));
+        job->gen.sampling = r->sampling;
+        job->gen.max_tokens = r->max_tokens;
+        job->gen.speculate = r->speculate;
+    } else if (r->mode == SLM_MODE_LABELS) {
+        SLM_TRY(slm_labels_prepare(s, job, r, err));
+        job->labels.best_only = r->best_only;
+    }
+    SLM_TRY(slm_job_prompt(s, r, prompt_limit(s, r, job), &prompt, err));
+    job->ids = prompt.ids.ids;
+    job->n_prompt = job->n_ids = (uint32_t) prompt.ids.n;
+    job->id_room = (uint32_t) prompt.ids.n;
+    prompt.ids.ids = NULL;
+    job->result.prompt_tokens = job->n_prompt;
+    job->end = job->branch_end = job->n_prompt;
+    job->first_out = job->n_prompt - 1;
+    if (r->mode == SLM_MODE_GENERATE) {
+        end = (uint64_t) job->n_prompt + r->max_tokens - 1;
+        job->end = job->branch_end = end < hp->n_context ? (uint32_t) end : hp->n_context;
+    } else if (r->mode == SLM_MODE_LABELS) {
+        status = size_labels(job, err);
+    } else {
+        status = size_logprobs(job, &prompt, err);
+    }
+    job->n_prefix = prompt.n_prefix < job->end ? (uint32_t) prompt.n_prefix : job->end;
+    job->regime = hp->has_rope_factors == 2 && job->end > hp->n_ctx_original;
+    slm_prompt_free(&prompt);
+    return status == SLM_OK ? slm_job_check_budget(s, job, err) : status;
+}
+
+slm_status slm_job_from_request(slm_session *s, const slm_request *r, slm_job **out, slm_error *err)
+{
+    slm_job *job;
+    slm_status status;
+
+    SLM_TRY(check_mode(s, r, err));
+    job = slm_job_new(r->mode);
+    if (job == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a request");
+    job->stream = r->stream && r->mode == SLM_MODE_GENERATE;
+    status = r->mode == SLM_MODE_EMBED ? slm_embed_submit(s, r, job, err) : fill_job(s, r, job, err);
+    if (status != SLM_OK)
+        slm_job_free(s, job);
+    else
+        *out = job;
+    return status;
+}

@@ -1,0 +1,219 @@
+/*
+ * Inside of a session: jobs, the batch of one step, and what the modes (generate, labels, logprobs, embed) share.
+ *
+ *   submit ─► queued ─► running ─► finished ─poll─► taken ─release─►
+ *                          └─► waiting (only for a prior that another job computes) ─► finished
+ *
+ * One step: admit queued jobs, let every running one add spans of positions to the batch (plan), one forward pass, turn the wanted
+ * hidden rows into tokens and numbers kept in the wants (evaluate), and only then change any job (commit).  Everything that can fail or be
+ * cancelled comes before the commit, so a cancelled step can simply be made again.
+ *
+ * A job reads only its own tokens, KV and seed, never the batch it is in: that is what makes answers independent of neighbours.
+ */
+#ifndef SLM_SESSION_SESSION_H
+#define SLM_SESSION_SESSION_H
+
+#include "engine/decode/pieces.h"
+#include "engine/decode/sampler.h"
+#include "engine/decode/trie.h"
+#include "engine/model/model.h"
+#include "engine/session/kv.h"
+#include "engine/session/prefix.h"
+#include "engine/slm.h"
+#include "engine/text/chat.h"
+
+typedef struct slm_job slm_job;
+
+/* A set of labels made ready: shared by all jobs of a session with equal labels. */
+typedef struct slm_label_set {
+    struct slm_label_set *next;
+    char *key; /* [key_bytes] flags and labels, compared byte by byte */
+    size_t key_bytes;
+    uint64_t hash;
+    uint32_t refs;
+    slm_trie *trie;
+} slm_label_set;
+
+typedef enum slm_prior_state { SLM_PRIOR_PENDING, SLM_PRIOR_READY, SLM_PRIOR_FAILED } slm_prior_state;
+
+/* Log probabilities of labels after a prompt without the row: computed once by a job of its own, kept for later requests. */
+typedef struct slm_prior {
+    struct slm_prior *next;
+    slm_label_set *set;
+    char *key; /* [key_bytes] the prompt's segments */
+    size_t key_bytes;
+    uint64_t hash;
+    uint32_t refs;
+    slm_prior_state state;
+    slm_error error;
+    double *scores;    /* [n_labels] */
+    double *stage_min; /* [n_stages] smallest score of a label below the stage */
+} slm_prior;
+
+/* A stage of the trie that waits to be computed for one job, with the sequence it continues. */
+typedef struct slm_label_item {
+    uint32_t stage;
+    uint32_t base; /* positions before the stage's path */
+    bool own;      /* seq is this item's alone */
+    slm_seq *seq;
+    double score;  /* log probability of the way to the stage */
+} slm_label_item;
+
+typedef struct slm_generate_state {
+    slm_sampling sampling;
+    uint32_t max_tokens;
+    slm_pieces pieces;
+    bool speculate;
+    uint32_t n_draft;                  /* tokens after the known ones that are guesses */
+    uint32_t drafted, accepted, pause; /* how guessing has paid */
+} slm_generate_state;
+
+typedef struct slm_labels_state {
+    slm_label_set *set;
+    slm_prior *prior;       /* subtracted, or NULL */
+    slm_prior *computes;    /* this job fills it, or NULL */
+    bool best_only;
+    bool decided; /* the first stage is done */
+    bool prune;   /* best_only, and all that is needed to rule labels out is known */
+    double *scores;         /* [n_labels] log probability, NaN = not computed */
+    double best;            /* best_only: best score of a whole label so far */
+    slm_label_item *items;  /* stack [n_items] */
+    uint32_t n_items, item_room, in_step; /* the last in_step items are in the current batch */
+    uint32_t borrowed;      /* KV blocks taken beyond the promise */
+} slm_labels_state;
+
+struct slm_job {
+    slm_job *next, *prev; /* of its list */
+    uint64_t id;          /* 0: internal, never polled */
+    slm_mode mode;
+    bool stream;
+    int32_t *ids;         /* [n_ids] prompt, then the answer so far (or the labels' common beginning) */
+    uint32_t n_ids, id_room, n_prompt;
+    uint32_t n_prefix;    /* positions worth keeping for others */
+    uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
+    uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
+    uint32_t branch_end;  /* the same with labels' branches */
+    int regime;           /* 1 when the long rope factors apply */
+    slm_seq *seq;
+    uint32_t promise;     /* KV blocks that it may still take */
+    uint32_t branch_blocks, lane_blocks; /* labels: blocks for all branches, and for one */
+    bool leads;           /* computes a prefix that others wait for */
+    uint32_t scored_begin, scored_end;
+    slm_generate_state gen;
+    slm_labels_state labels;
+    double admitted_at, first_out_at; /* seconds */
+    slm_result result;
+};
+
+typedef struct slm_job_list {
+    slm_job *head, *tail;
+    size_t n;
+} slm_job_list;
+
+/* Positions [begin, begin + n) of the batch: one job's next tokens. */
+typedef struct slm_span {
+    slm_job *job;
+    slm_seq *seq;
+    uint32_t begin, n;
+    int32_t position;               /* of the first */
+    uint32_t first_want, n_wants;
+    uint32_t stage;                 /* labels: the stage whose path this is */
+} slm_span;
+
+typedef enum slm_want_kind { SLM_WANT_TOKEN, SLM_WANT_LOGPROB, SLM_WANT_STAGE } slm_want_kind;
+
+/* A hidden row of the batch and what becomes of it. */
+typedef struct slm_want {
+    slm_job *job;
+    slm_want_kind kind;
+    uint32_t position; /* in the job's sequence */
+    uint32_t stage;    /* STAGE: which */
+    int32_t token;     /* TOKEN: result */
+    float logprob;     /* LOGPROB: result */
+    size_t logits;     /* STAGE: result, index into step.some */
+} slm_want;
+
+/* The batch of one step; arrays have room for max_batch positions. */
+typedef struct slm_step_state {
+    int32_t *tokens, *positions, *lengths;
+    const uint16_t *const **blocks;
+    uint32_t *out;
+    slm_span *spans;
+    slm_want *wants;
+    uint32_t n, n_out, n_spans, room, n_decode;
+    float *some; /* logits of labels' children */
+    size_t n_some, some_room;
+    float *rows;   /* hidden rows that need the whole head, [rows_room, n_embd] */
+    float *logits; /* [logit_rows, logit_stride], 64-byte aligned */
+    size_t rows_room, logit_rows, logit_stride;
+} slm_step_state;
+
+struct slm_session {
+    slm_model *model;
+    slm_limits limits;
+    slm_kv_pool *pool; /* NULL for encoders */
+    slm_prefix_cache *prefixes;
+    slm_workspace *ws;
+    slm_sampler *sampler;
+    slm_step_state step;
+    slm_job_list queued, running, waiting, finished, taken;
+    slm_label_set *sets;
+    slm_prior *priors;
+    uint64_t next_id;
+    slm_session_stats stats;
+};
+
+/* ---- job.c: jobs and lists */
+slm_job *slm_job_new(slm_mode mode);
+/* Frees what the job holds of the session (KV, label sets) and the job; it must be in no list. */
+void slm_job_free(slm_session *s, slm_job *job);
+void slm_job_release_kv(slm_session *s, slm_job *job);
+bool slm_job_push_id(slm_job *job, int32_t id);
+void slm_list_append(slm_job_list *list, slm_job *job);
+void slm_list_remove(slm_job_list *list, slm_job *job);
+/* Moves a running or queued job to finished (frees it when internal) with the status of *error, or OK when NULL. */
+void slm_job_finish(slm_session *s, slm_job_list *from, slm_job *job, const slm_error *error);
+double slm_seconds(void);
+
+/* ---- fit.c */
+/* Longest beginning of text, in bytes, that ends at a character and has at most max_tokens tokens. */
+slm_status slm_text_fit(slm_tokenizer *tok, const char *text, size_t length, size_t max_tokens, const volatile int *stop, size_t *fit,
+                        slm_error *err);
+
+/* ---- request.c: requests to jobs */
+/* Makes the job of a request: tokenized, checked, in no list. */
+slm_status slm_job_from_request(slm_session *s, const slm_request *request, slm_job **out, slm_error *err);
+/* The request's prompt, cut to max_tokens where the request allows it, else LIMIT. max_tokens 0: whatever its length. */
+slm_status slm_job_prompt(slm_session *s, const slm_request *request, uint32_t max_tokens, slm_prompt *out, slm_error *err);
+/* Blocks that a job needs at its worst when the first `reused` positions are shared. */
+uint32_t slm_job_blocks(const slm_job *job, uint32_t reused);
+slm_status slm_job_check_budget(const slm_session *s, const slm_job *job, slm_error *err);
+
+/* ---- step.c: the batch */
+uint32_t slm_step_left(const slm_session *s);
+/* Adds tokens [n] of a job at the end of seq's computed positions; want_from: first position whose hidden row is wanted. */
+void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, slm_want_kind kind,
+                  uint32_t stage);
+
+/* ---- the modes */
+void slm_generate_plan(slm_session *s, slm_job *job);
+slm_status slm_generate_commit(slm_session *s, slm_job *job, const slm_span *span, bool *done, slm_error *err);
+
+/* Finds or makes the request's label set. */
+slm_status slm_labels_prepare(slm_session *s, slm_job *job, const slm_request *request, slm_error *err);
+/* The prior of a request: an existing one, or a new one whose job is queued. */
+slm_status slm_labels_find_prior(slm_session *s, slm_job *job, const slm_request *request, slm_error *err);
+void slm_labels_plan(slm_session *s, slm_job *job);
+slm_status slm_labels_commit(slm_session *s, slm_job *job, const slm_span *span, slm_error *err);
+/* All stages are computed: finishes the job, or lets it wait for its prior. */
+void slm_labels_settle(slm_session *s, slm_job_list *from, slm_job *job);
+void slm_labels_clear(slm_session *s, slm_job *job);
+/* Forgets priors that nobody computes any more; all: every prior and label set. No job may be left. */
+void slm_labels_forget(slm_session *s, bool all);
+/* Marks the prior that a job was to compute as failed, and with it the jobs that wait for it. */
+void slm_labels_abandon(slm_session *s, slm_job *job, const slm_error *error);
+
+slm_status slm_embed_submit(slm_session *s, const slm_request *request, slm_job *job, slm_error *err);
+slm_status slm_embed_step(slm_session *s, slm_error *err);
+
+#endif

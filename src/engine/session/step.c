@@ -1,0 +1,400 @@
+/*
+ * slm_step: admission, the batch, one forward pass, and its results (see session.h for the stages).
+ *
+ * The batch takes decode positions first, then prompts in order of arrival, up to max_batch_tokens: a long prompt never holds back
+ * running answers by more than one step, and what is left over goes on in the next step.
+ *
+ * Prefixes: a job whose declared prefix is not cached yet either leads (computes it as part of its own prompt; its blocks then
+ * become the cache entry) or waits in the queue until the leader is past it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/session/session.h"
+
+/* A shorter prefix than this is not worth an entry. */
+#define MIN_PREFIX 8
+/* Bytes of the logits buffer, at least one row. */
+#define LOGITS_BYTES ((size_t) 16 << 20)
+
+/* ---- admission */
+
+static bool same_ids(const slm_job *a, const slm_job *b, uint32_t n)
+{
+    return a->n_ids >= n && b->n_ids >= n && memcmp(a->ids, b->ids, n * sizeof *a->ids) == 0;
+}
+
+/* Is a running job about to compute the first n positions of this one? */
+static bool has_leader(const slm_session *s, const slm_job *job, uint32_t n)
+{
+    for (const slm_job *j = s->running.head; j != NULL; j = j->next)
+        if (j->leads && j->n_prefix >= n && j->regime == job->regime && same_ids(j, job, n))
+            return true;
+    return false;
+}
+
+typedef enum admission { ADMITTED, WAITS, NO_ROOM, GONE } admission;
+
+/* Gives the job its sequence with the first `reused` positions of a cached prefix. */
+static admission start_job(slm_session *s, slm_job *job, const slm_seq *from, uint32_t reused)
+{
+    uint32_t blocks = slm_job_blocks(job, reused), taken = 0;
+    uint32_t pins = reused > 0 ? slm_seq_unpinned(s->pool, from, reused) : 0;
+    slm_error error = {0};
+
+    if (!slm_kv_promise(s->pool, blocks, pins)) {
+        if (s->running.n > 0)
+            return NO_ROOM;
+        if (slm_job_check_budget(s, job, &error) == SLM_OK) {
+            if (reused == 0)
+                return NO_ROOM;
+            return start_job(s, job, NULL, 0);
+        }
+        slm_job_finish(s, &s->queued, job, &error);
+        return GONE;
+    }
+    job->promise = blocks;
+    job->seq = reused > 0 ? slm_seq_fork(s->pool, from, reused, job->branch_end, true, &taken) : slm_seq_new(job->branch_end);
+    job->promise -= taken;
+    if (job->seq == NULL) {
+        slm_fail(&error, SLM_NOMEM, "out of memory for the KV cache");
+        slm_job_finish(s, &s->queued, job, &error);
+        return GONE;
+    }
+    job->result.reused_tokens = reused;
+    s->stats.reused_tokens += reused;
+    job->admitted_at = slm_seconds();
+    slm_list_remove(&s->queued, job);
+    slm_list_append(&s->running, job);
+    return ADMITTED;
+}
+
+static admission admit(slm_session *s, slm_job *job)
+{
+    slm_seq *from = NULL;
+    uint32_t want = job->n_prefix < job->first_out ? job->n_prefix : job->first_out;
+    uint32_t reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, job->regime, &from);
+    admission result;
+
+    if (want >= MIN_PREFIX && reused < want && has_leader(s, job, want))
+        return WAITS;
+    job->leads = want >= MIN_PREFIX && reused < want;
+    result = start_job(s, job, from, reused);
+    if (result == NO_ROOM)
+        job->leads = false;
+    return result;
+}
+
+static void admit_jobs(slm_session *s)
+{
+    slm_job *next;
+
+    for (slm_job *job = s->queued.head; job != NULL && s->running.n < s->limits.max_sequences; job = next) {
+        next = job->next;
+        if (admit(s, job) == NO_ROOM)
+            return;
+    }
+}
+
+/* ---- the batch */
+
+uint32_t slm_step_left(const slm_session *s)
+{
+    return s->step.room - s->step.n;
+}
+
+void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, slm_want_kind kind,
+                  uint32_t stage)
+{
+    slm_step_state *b = &s->step;
+    slm_span *span = &b->spans[b->n_spans++];
+
+    *span = (slm_span){.job = job, .seq = seq, .begin = b->n, .n = n, .position = (int32_t) seq->length, .first_want = b->n_out,
+                       .stage = stage};
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t position = seq->length + i;
+
+        b->tokens[b->n] = tokens[i];
+        b->positions[b->n] = (int32_t) position;
+        b->lengths[b->n] = (int32_t) job->end;
+        b->blocks[b->n] = (const uint16_t *const *) seq->table;
+        if (position >= want_from) {
+            b->out[b->n_out] = b->n;
+            b->wants[b->n_out++] = (slm_want){.job = job, .kind = kind, .position = position, .stage = stage};
+            span->n_wants++;
+        }
+        b->n++;
+    }
+}
+
+/* The next tokens of a prompt (or of text to be scored), as many as fit. */
+static void plan_prompt(slm_session *s, slm_job *job)
+{
+    uint32_t left = slm_step_left(s), n = job->n_ids - job->seq->length, want_from, taken;
+
+    if (job->mode == SLM_MODE_LOGPROBS)
+        n = job->end - job->seq->length;
+    n = n < left ? n : left;
+    if (n == 0 || !slm_seq_reserve(s->pool, job->seq, job->seq->length + n, true, &taken))
+        return;
+    job->promise -= taken;
+    want_from = job->first_out;
+    slm_step_add(s, job, job->seq, job->ids + job->seq->length, n, want_from,
+                 job->mode == SLM_MODE_GENERATE ? SLM_WANT_TOKEN : job->mode == SLM_MODE_LABELS ? SLM_WANT_STAGE : SLM_WANT_LOGPROB, 0);
+}
+
+static bool in_prompt(const slm_job *job)
+{
+    if (job->mode == SLM_MODE_LABELS)
+        return !job->labels.decided;
+    if (job->mode == SLM_MODE_LOGPROBS)
+        return true;
+    return job->seq->length < job->n_prompt;
+}
+
+static void plan(slm_session *s)
+{
+    s->step.n = s->step.n_out = s->step.n_spans = s->step.n_decode = 0;
+    s->step.n_some = 0;
+    for (slm_job *job = s->running.head; job != NULL; job = job->next) {
+        if (in_prompt(job) || slm_step_left(s) == 0)
+            continue;
+        if (job->mode == SLM_MODE_GENERATE)
+            slm_generate_plan(s, job);
+        else
+            slm_labels_plan(s, job);
+    }
+    s->step.n_decode = s->step.n;
+    for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
+        if (in_prompt(job))
+            plan_prompt(s, job);
+}
+
+/* ---- evaluation: hidden rows to tokens, log probabilities and children's logits */
+
+static bool grow_floats(float **array, size_t *room, size_t want)
+{
+    float *p;
+
+    if (want <= *room)
+        return true;
+    p = realloc(*array, want * 2 * sizeof *p);
+    if (p == NULL)
+        return false;
+    *array = p;
+    *room = want * 2;
+    return true;
+}
+
+/* Makes room for the rows that go through the whole head, and for the logits of a bounded number of them. */
+static slm_status head_buffers(slm_session *s, uint32_t n_rows, slm_error *err)
+{
+    slm_step_state *b = &s->step;
+    size_t stride = ((size_t) s->model->hp.n_vocab + 15) & ~(size_t) 15, rows = LOGITS_BYTES / (stride * sizeof(float));
+
+    if (!grow_floats(&b->rows, &b->rows_room, (size_t) n_rows * s->model->hp.n_embd))
+        return slm_fail(err, SLM_NOMEM, "out of memory for a batch");
+    rows = rows == 0 ? 1 : rows;
+    rows = rows < n_rows ? rows : n_rows;
+    if (rows > b->logit_rows) {
+        void *memory;
+
+        if (posix_memalign(&memory, 64, rows * stride * sizeof(float)) != 0)
+            return slm_fail(err, SLM_NOMEM, "out of memory for logits");
+        free(b->logits);
+        b->logits = memory;
+        b->logit_rows = rows;
+        b->logit_stride = stride;
+    }
+    return SLM_OK;
+}
+
+/* One row of logits becomes a token or a log probability. */
+static void read_logits(slm_session *s, slm_want *w, float *logits)
+{
+    const slm_job *job = w->job;
+
+    if (w->kind == SLM_WANT_TOKEN) {
+        uint32_t n_context = w->position + 1;
+        uint32_t begin = n_context > SLM_REPEAT_WINDOW ? n_context - SLM_REPEAT_WINDOW : 0;
+
+        w->token = slm_sampler_pick(s->sampler, &job->gen.sampling, logits, job->ids + begin, n_context - begin,
+                                    n_context - job->n_prompt);
+    } else {
+        float lse = slm_kernels_get()->logsumexp(logits, s->model->hp.n_vocab);
+
+        w->logprob = logits[job->ids[w->position + 1]] - lse;
+    }
+}
+
+/* The wants that need the whole vocabulary, in chunks. */
+static slm_status eval_whole_head(slm_session *s, const float *hidden, slm_error *err)
+{
+    slm_step_state *b = &s->step;
+    size_t n_embd = s->model->hp.n_embd;
+    uint32_t n_rows = 0, next = 0;
+
+    for (uint32_t i = 0; i < b->n_out; i++)
+        n_rows += b->wants[i].kind != SLM_WANT_STAGE;
+    if (n_rows == 0)
+        return SLM_OK;
+    SLM_TRY(head_buffers(s, n_rows, err));
+    n_rows = 0;
+    for (uint32_t i = 0; i < b->n_out; i++)
+        if (b->wants[i].kind != SLM_WANT_STAGE)
+            memcpy(b->rows + n_embd * n_rows++, hidden + n_embd * i, n_embd * sizeof *hidden);
+    for (uint32_t row = 0; row < n_rows;) {
+        uint32_t n = n_rows - row < b->logit_rows ? n_rows - row : (uint32_t) b->logit_rows;
+
+        SLM_TRY(slm_head_logits(s->model, s->ws, b->rows + n_embd * row, n, s->limits.n_threads, s->limits.stop, b->logits, b->logit_stride,
+                                err));
+        for (uint32_t i = 0; i < n; next++)
+            if (b->wants[next].kind != SLM_WANT_STAGE)
+                read_logits(s, &b->wants[next], b->logits + b->logit_stride * i++);
+        row += n;
+    }
+    return SLM_OK;
+}
+
+/* The logits of the children of labels' stages. */
+static slm_status eval_stages(slm_session *s, const float *hidden, slm_error *err)
+{
+    slm_step_state *b = &s->step;
+
+    for (uint32_t i = 0; i < b->n_out; i++) {
+        slm_want *w = &b->wants[i];
+        const slm_trie *trie;
+        const slm_trie_stage *stage;
+
+        if (w->kind != SLM_WANT_STAGE)
+            continue;
+        trie = w->job->labels.set->trie;
+        stage = &trie->stages[w->stage];
+        if (!grow_floats(&b->some, &b->some_room, b->n_some + stage->n_children))
+            return slm_fail(err, SLM_NOMEM, "out of memory for labels");
+        SLM_TRY(slm_head_some(s->model, s->ws, hidden + (size_t) s->model->hp.n_embd * i, trie->child_ids + stage->child_begin,
+                              stage->n_children, b->some + b->n_some, err));
+        w->logits = b->n_some;
+        b->n_some += stage->n_children;
+    }
+    return SLM_OK;
+}
+
+/* ---- commit */
+
+/* A leader that is past its prefix turns it into a cache entry. */
+static void keep_prefix(slm_session *s, slm_job *job)
+{
+    if (!job->leads || job->seq->length < job->n_prefix)
+        return;
+    job->leads = false;
+    slm_prefix_add(s->prefixes, s->pool, job->ids, job->n_prefix, job->regime, job->seq);
+}
+
+static void commit_logprobs(slm_session *s, slm_job *job, const slm_span *span, bool *done)
+{
+    for (uint32_t i = 0; i < span->n_wants; i++) {
+        const slm_want *w = &s->step.wants[span->first_want + i];
+
+        job->result.scores[w->position + 1 - job->scored_begin] = w->logprob;
+    }
+    *done = job->seq->length == job->end;
+}
+
+static void count_span(slm_session *s, slm_job *job, const slm_span *span)
+{
+    uint32_t prompt = 0;
+
+    if (span->seq == job->seq && (uint32_t) span->position < job->n_prompt) {
+        prompt = job->n_prompt - (uint32_t) span->position;
+        prompt = prompt < span->n ? prompt : span->n;
+    }
+    s->stats.prompt_tokens += prompt;
+    s->stats.positions += span->n;
+    if (span->n_wants > 0 && job->first_out_at <= 0 && span->seq == job->seq && job->mode != SLM_MODE_LOGPROBS)
+        job->first_out_at = slm_seconds();
+}
+
+/* Everything of this step has been computed: jobs move on. A job's own error ends that job alone. */
+static void commit(slm_session *s)
+{
+    for (uint32_t i = 0; i < s->step.n_spans; i++) {
+        const slm_span *span = &s->step.spans[i];
+        slm_job *job = span->job;
+        bool done = false;
+        slm_error error = {0};
+        slm_status status = SLM_OK;
+
+        if (job == NULL) /* an earlier span of it failed */
+            continue;
+        count_span(s, job, span);
+        if (job->mode != SLM_MODE_GENERATE)
+            span->seq->length += span->n;
+        if (job->mode == SLM_MODE_GENERATE)
+            status = slm_generate_commit(s, job, span, &done, &error);
+        else if (job->mode == SLM_MODE_LOGPROBS)
+            commit_logprobs(s, job, span, &done);
+        keep_prefix(s, job);
+        if (job->mode == SLM_MODE_LABELS)
+            status = slm_labels_commit(s, job, span, &error);
+        for (uint32_t k = i + 1; status != SLM_OK && k < s->step.n_spans; k++)
+            if (s->step.spans[k].job == job)
+                s->step.spans[k].job = NULL;
+        if (status != SLM_OK || done)
+            slm_job_finish(s, &s->running, job, status != SLM_OK ? &error : NULL);
+    }
+}
+
+/* Labels of which every stage is known leave the running list. */
+static void settle_labels(slm_session *s)
+{
+    slm_job *next;
+
+    for (slm_job *job = s->running.head; job != NULL; job = next) {
+        next = job->next;
+        if (job->mode == SLM_MODE_LABELS && job->labels.decided && job->labels.n_items == 0)
+            slm_labels_settle(s, &s->running, job);
+    }
+}
+
+static slm_status run_batch(slm_session *s, slm_error *err)
+{
+    slm_step_state *b = &s->step;
+    slm_batch batch = {.n = b->n, .tokens = b->tokens, .positions = b->positions, .blocks = b->blocks, .lengths = b->lengths,
+                       .n_out = b->n_out, .out = b->out};
+    float *hidden = NULL;
+    double start = slm_seconds(), seconds, share;
+
+    SLM_TRY(slm_forward(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &hidden, err));
+    SLM_TRY(eval_stages(s, hidden, err));
+    SLM_TRY(eval_whole_head(s, hidden, err));
+    seconds = slm_seconds() - start;
+    share = (double) b->n_decode / (double) b->n;
+    s->stats.decode_seconds += seconds * share;
+    s->stats.prefill_seconds += seconds * (1.0 - share);
+    s->stats.steps++;
+    commit(s);
+    settle_labels(s);
+    return SLM_OK;
+}
+
+slm_status slm_step(slm_session *s, size_t *active, slm_error *err)
+{
+    slm_status status = SLM_OK;
+
+    if (s->limits.stop != NULL && *s->limits.stop)
+        return slm_fail(err, SLM_CANCELLED, "cancelled");
+    if (s->pool == NULL) {
+        status = slm_embed_step(s, err);
+    } else {
+        admit_jobs(s);
+        plan(s);
+        if (s->step.n > 0)
+            status = run_batch(s, err);
+        else if (s->running.n + s->queued.n + s->waiting.n > 0)
+            status = slm_fail(err, SLM_NOMEM, "out of memory for the KV cache");
+    }
+    if (active != NULL)
+        *active = s->queued.n + s->running.n + s->waiting.n;
+    return status;
+}
