@@ -51,39 +51,37 @@ static slm_status too_long(const slm_session *s, size_t n, uint32_t limit, slm_e
     return slm_hint(err, "Shorten the text, cut it into pieces with slm_chunk, or allow it to be cut with truncate => true.");
 }
 
-/* Cuts the last user segment's tail until the prompt fits. */
-static slm_status cut_prompt(slm_session *s, const slm_request *r, uint32_t max_tokens, slm_prompt *out, slm_error *err)
+/* Takes the tail of the last user segment's tokens out until the prompt fits, at the beginning of a character. */
+static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, slm_prompt *p, slm_error *err)
 {
-    slm_segment *segments = malloc(r->n_segments * sizeof *segments);
-    size_t last = r->n_segments, keep, n = out->ids.n;
-    slm_status status = SLM_OK;
+    size_t excess = p->ids.n - max_tokens, cut;
 
-    if (segments == NULL)
-        return slm_fail(err, SLM_NOMEM, "out of memory for a request");
-    memcpy(segments, r->segments, r->n_segments * sizeof *segments);
-    for (size_t i = 0; i < r->n_segments; i++)
-        if (segments[i].role == SLM_ROLE_USER)
-            last = i;
-    keep = last < r->n_segments ? n : 0;
-    while (status == SLM_OK && n > max_tokens) {
-        size_t excess = n - max_tokens;
+    if (p->user_end - p->user_begin < excess)
+        return too_long(s, p->ids.n, max_tokens, err);
+    cut = p->user_end - excess;
+    while (cut > p->user_begin) {
+        slm_bytes piece = slm_tokenizer_piece(s->model->tokenizer, p->ids.ids[cut], false);
 
-        if (keep == 0) {
-            status = too_long(s, n, max_tokens, err);
+        if (piece.length == 0 || ((unsigned char) piece.data[0] & 0xc0) != 0x80)
             break;
-        }
-        keep = keep > excess ? keep - excess : 0;
-        status = slm_text_fit(s->model->tokenizer, r->segments[last].text, segments[last].length, keep, s->limits.stop,
-                              &segments[last].length, err);
-        if (status != SLM_OK)
-            break;
-        slm_prompt_free(out);
-        memset(out, 0, sizeof *out);
-        status = slm_prompt_build(s->model->tokenizer, r->chat, segments, r->n_segments, s->limits.stop, out, err);
-        n = out->ids.n;
+        cut--;
     }
-    free(segments);
-    return status;
+    excess = p->user_end - cut;
+    memmove(p->ids.ids + cut, p->ids.ids + p->user_end, (p->ids.n - p->user_end) * sizeof *p->ids.ids);
+    p->ids.n -= excess;
+    if (p->pair_begin >= p->user_end)
+        p->pair_begin -= excess;
+    if (p->scored_begin >= p->user_end)
+        p->scored_begin -= excess;
+    else if (p->scored_begin > cut)
+        p->scored_begin = cut;
+    if (p->scored_end >= p->user_end)
+        p->scored_end -= excess;
+    else if (p->scored_end > cut)
+        p->scored_end = cut;
+    if (p->n_prefix > cut)
+        p->n_prefix = cut;
+    return SLM_OK;
 }
 
 slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tokens, slm_prompt *out, slm_error *err)
@@ -98,7 +96,7 @@ slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tok
     }
     if (max_tokens == 0 || out->ids.n <= max_tokens)
         return SLM_OK;
-    status = r->truncate ? cut_prompt(s, r, max_tokens, out, err) : too_long(s, out->ids.n, max_tokens, err);
+    status = r->truncate ? cut_prompt(s, max_tokens, out, err) : too_long(s, out->ids.n, max_tokens, err);
     if (status != SLM_OK) {
         slm_prompt_free(out);
         memset(out, 0, sizeof *out);

@@ -175,11 +175,6 @@ void slm_list_remove(slm_job_list *list, slm_job *job);
 void slm_job_finish(slm_session *s, slm_job_list *from, slm_job *job, const slm_error *error);
 double slm_seconds(void);
 
-/* ---- fit.c */
-/* Longest beginning of text, in bytes, that ends at a character and has at most max_tokens tokens. */
-slm_status slm_text_fit(slm_tokenizer *tok, const char *text, size_t length, size_t max_tokens, const volatile int *stop, size_t *fit,
-                        slm_error *err);
-
 /* ---- request.c: requests to jobs */
 /* Makes the job of a request: tokenized, checked, in no list. */
 slm_status slm_job_from_request(slm_session *s, const slm_request *request, slm_job **out, slm_error *err);

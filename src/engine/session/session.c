@@ -1,0 +1,276 @@
+/*
+ * Sessions and their public calls: slm_submit, slm_poll, slm_release and their like (slm.h); slm_step is in step.c.
+ *
+ * A session owns its KV pool, its caches and its jobs, and holds a reference to its model.  Nothing here is global: two sessions of a process
+ * share the model's mapped image and nothing else.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/session/session.h"
+
+#define DEFAULT_BATCH_TOKENS 512
+#define MAX_BATCH_TOKENS 65536
+#define DEFAULT_SEQUENCES 64
+
+static bool evict_prefix(void *arg)
+{
+    slm_session *s = arg;
+
+    return slm_prefix_evict(s->prefixes, s->pool);
+}
+
+static void step_free(slm_step_state *b)
+{
+    free(b->tokens);
+    free(b->positions);
+    free(b->lengths);
+    free(b->blocks);
+    free(b->out);
+    free(b->spans);
+    free(b->wants);
+    free(b->some);
+    free(b->rows);
+    free(b->logits);
+    memset(b, 0, sizeof *b);
+}
+
+/* Arrays of a batch of n positions. */
+static slm_status step_room(slm_session *s, uint32_t n, slm_error *err)
+{
+    slm_step_state b = {.room = n};
+
+    if (n == s->step.room)
+        return SLM_OK;
+    b.tokens = malloc(n * sizeof *b.tokens);
+    b.positions = malloc(n * sizeof *b.positions);
+    b.lengths = malloc(n * sizeof *b.lengths);
+    b.blocks = malloc(n * sizeof *b.blocks);
+    b.out = malloc(n * sizeof *b.out);
+    b.spans = malloc(n * sizeof *b.spans);
+    b.wants = malloc(n * sizeof *b.wants);
+    if (b.tokens == NULL || b.positions == NULL || b.lengths == NULL || b.blocks == NULL || b.out == NULL || b.spans == NULL
+        || b.wants == NULL) {
+        step_free(&b);
+        return slm_fail(err, SLM_NOMEM, "out of memory for a session");
+    }
+    step_free(&s->step);
+    s->step = b;
+    return SLM_OK;
+}
+
+/* Limits with defaults filled in. */
+static slm_limits complete(const slm_limits *limits)
+{
+    slm_limits l = *limits;
+
+    l.max_batch_tokens = l.max_batch_tokens == 0 ? DEFAULT_BATCH_TOKENS : l.max_batch_tokens;
+    l.max_batch_tokens = l.max_batch_tokens > MAX_BATCH_TOKENS ? MAX_BATCH_TOKENS : l.max_batch_tokens;
+    l.max_sequences = l.max_sequences == 0 ? DEFAULT_SEQUENCES : l.max_sequences;
+    l.max_sequences = l.max_sequences > l.max_batch_tokens ? l.max_batch_tokens : l.max_sequences;
+    l.n_threads = l.n_threads <= 0 ? slm_cpu_count() : l.n_threads;
+    return l;
+}
+
+static slm_status session_init(slm_session *s, const slm_limits *limits, slm_error *err)
+{
+    const slm_hparams *hp = &s->model->hp;
+
+    s->limits = complete(limits);
+    s->next_id = 1;
+    s->ws = slm_workspace_new();
+    if (s->ws == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a session");
+    SLM_TRY(step_room(s, s->limits.max_batch_tokens, err));
+    if (!hp->causal)
+        return SLM_OK;
+    s->prefixes = slm_prefix_cache_new();
+    s->sampler = slm_sampler_new(hp->n_vocab);
+    if (s->prefixes == NULL || s->sampler == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a session");
+    return slm_kv_pool_new(slm_kv_block_bytes(hp), limits->kv_cache_bytes, evict_prefix, s, &s->pool, err);
+}
+
+slm_status slm_session_new(slm_model *model, const slm_limits *limits, slm_session **out, slm_error *err)
+{
+    slm_session *s = calloc(1, sizeof *s);
+    slm_status status;
+
+    if (s == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a session");
+    s->model = model;
+    model->references++;
+    status = session_init(s, limits, err);
+    if (status != SLM_OK)
+        slm_session_free(s);
+    else
+        *out = s;
+    return status;
+}
+
+slm_status slm_session_set_limits(slm_session *s, const slm_limits *limits, slm_error *err)
+{
+    slm_limits l = complete(limits);
+
+    SLM_TRY(step_room(s, l.max_batch_tokens, err));
+    if (s->pool != NULL && l.kv_cache_bytes != s->limits.kv_cache_bytes)
+        SLM_TRY(slm_kv_pool_resize(s->pool, l.kv_cache_bytes, err));
+    s->limits = l;
+    return SLM_OK;
+}
+
+static void free_list(slm_session *s, slm_job_list *list)
+{
+    while (list->head != NULL) {
+        slm_job *job = list->head;
+
+        slm_list_remove(list, job);
+        slm_job_free(s, job);
+    }
+}
+
+void slm_session_reset(slm_session *s)
+{
+    free_list(s, &s->queued);
+    free_list(s, &s->running);
+    free_list(s, &s->waiting);
+    free_list(s, &s->finished);
+    free_list(s, &s->taken);
+    slm_labels_forget(s, false);
+}
+
+void slm_session_free(slm_session *s)
+{
+    if (s == NULL)
+        return;
+    slm_session_reset(s);
+    slm_labels_forget(s, true);
+    slm_prefix_cache_free(s->prefixes, s->pool);
+    slm_kv_pool_free(s->pool);
+    slm_sampler_free(s->sampler);
+    slm_workspace_free(s->ws);
+    step_free(&s->step);
+    slm_model_close(s->model);
+    free(s);
+}
+
+/* ---- requests */
+
+/* Is there something to compute? A single label is certain, a single scored token has nothing before it. */
+static bool is_trivial(slm_job *job)
+{
+    if (job->mode == SLM_MODE_LOGPROBS)
+        return job->end == 0;
+    return job->mode == SLM_MODE_LABELS && job->labels.set->trie->n_stages == 0;
+}
+
+static slm_status settle_trivial(slm_job *job, slm_error *err)
+{
+    if (job->mode == SLM_MODE_LOGPROBS)
+        return SLM_OK;
+    job->result.scores = calloc(1, sizeof *job->result.scores);
+    job->result.n_scores = 1;
+    return job->result.scores == NULL ? slm_fail(err, SLM_NOMEM, "out of memory for labels") : SLM_OK;
+}
+
+slm_status slm_submit(slm_session *s, const slm_request *request, uint64_t *id, slm_error *err)
+{
+    slm_job *job;
+    slm_status status = SLM_OK;
+    bool trivial;
+
+    SLM_TRY(slm_job_from_request(s, request, &job, err));
+    trivial = is_trivial(job);
+    if (trivial)
+        status = settle_trivial(job, err);
+    else if (job->mode == SLM_MODE_LABELS && request->prior_text != NULL)
+        status = slm_labels_find_prior(s, job, request, err);
+    if (status != SLM_OK) {
+        slm_job_free(s, job);
+        return status;
+    }
+    job->id = s->next_id++;
+    job->result.id = job->id;
+    slm_list_append(&s->queued, job);
+    *id = job->id;
+    if (trivial)
+        slm_job_finish(s, &s->queued, job, NULL);
+    return SLM_OK;
+}
+
+const slm_result *slm_poll(slm_session *s)
+{
+    slm_job *job = s->finished.head;
+
+    if (job == NULL)
+        return NULL;
+    slm_list_remove(&s->finished, job);
+    slm_list_append(&s->taken, job);
+    return &job->result;
+}
+
+/* The job of an id, and its list. Finished ones are looked for first: they are the few that callers ask for. */
+static slm_job *find_job(slm_session *s, uint64_t id, slm_job_list **list)
+{
+    slm_job_list *lists[] = {&s->taken, &s->finished, &s->running, &s->waiting, &s->queued};
+
+    for (size_t i = 0; id != 0 && i < sizeof lists / sizeof *lists; i++) {
+        for (slm_job *job = lists[i]->head; job != NULL; job = job->next) {
+            if (job->id == id) {
+                *list = lists[i];
+                return job;
+            }
+        }
+    }
+    return NULL;
+}
+
+bool slm_next_piece(slm_session *s, uint64_t id, const char **text, size_t *length)
+{
+    slm_job_list *list;
+    slm_job *job = find_job(s, id, &list);
+    slm_pieces *p;
+
+    if (job == NULL || !job->stream)
+        return false;
+    p = &job->gen.pieces;
+    if (p->final <= p->taken)
+        return false;
+    *text = p->text + p->taken;
+    *length = p->final - p->taken;
+    p->taken = p->final;
+    return true;
+}
+
+void slm_release(slm_session *s, uint64_t id)
+{
+    slm_job_list *list;
+    slm_job *job = find_job(s, id, &list);
+
+    if (job == NULL)
+        return;
+    slm_list_remove(list, job);
+    slm_job_free(s, job);
+}
+
+slm_status slm_prompt_tokens(slm_session *s, const slm_request *request, size_t *n, slm_error *err)
+{
+    slm_prompt prompt;
+
+    if (s->model->tokenizer == NULL)
+        return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", slm_model_get_info(s->model)->name);
+    SLM_TRY(slm_job_prompt(s, request, 0, &prompt, err));
+    *n = prompt.ids.n;
+    slm_prompt_free(&prompt);
+    return SLM_OK;
+}
+
+void slm_session_get_stats(const slm_session *s, slm_session_stats *out)
+{
+    *out = s->stats;
+    if (s->pool == NULL)
+        return;
+    out->kv_bytes_used = (size_t) slm_kv_used(s->pool) * slm_kv_block_stride(s->pool);
+    out->kv_bytes_limit = (size_t) slm_kv_capacity(s->pool) * slm_kv_block_stride(s->pool);
+    out->cached_prefixes = slm_prefix_count(s->prefixes);
+}

@@ -1,0 +1,122 @@
+/*
+ * The small public calls that belong to no module: versions, instruction sets, and text to tokens and back.
+ */
+#include "engine/slm.h"
+
+#include <jansson.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <utf8proc.h>
+#include <xxhash.h>
+
+#include "engine/kernels/kernels.h"
+#include "engine/model/model.h"
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+
+const char *slm_engine_version(void)
+{
+    return "0.1.0";
+}
+
+slm_status slm_set_isa(const char *name, slm_error *err)
+{
+    return slm_kernels_select(name, err);
+}
+
+const char *slm_isa(void)
+{
+    return slm_kernels_get()->isa;
+}
+
+const char *slm_isa_available(int i)
+{
+    static const char *const names[] = {"ref", "neon", "avx2", "avx512"};
+
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        if (slm_kernels_of(names[k]) != NULL && i-- == 0)
+            return names[k];
+    return NULL;
+}
+
+int slm_cpu_count(void)
+{
+    cpu_set_t set;
+    long n;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return CPU_COUNT(&set);
+    n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (int) n;
+}
+
+bool slm_library_info(int i, const char **name, const char **version)
+{
+    static const struct {
+        const char *name, *version;
+    } libraries[] = {
+        {"pcre2", STRING(PCRE2_MAJOR) "." STRING(PCRE2_MINOR)},
+        {"utf8proc", STRING(UTF8PROC_VERSION_MAJOR) "." STRING(UTF8PROC_VERSION_MINOR) "." STRING(UTF8PROC_VERSION_PATCH)},
+        {"jansson", JANSSON_VERSION},
+        {"xxhash", STRING(XXH_VERSION_MAJOR) "." STRING(XXH_VERSION_MINOR) "." STRING(XXH_VERSION_RELEASE)},
+    };
+
+    if (i < 0 || (size_t) i >= sizeof libraries / sizeof *libraries)
+        return false;
+    *name = libraries[i].name;
+    *version = libraries[i].version;
+    return true;
+}
+
+/* ---- tokens */
+
+static slm_status need_tokenizer(const slm_model *model, slm_error *err)
+{
+    if (model->tokenizer == NULL)
+        return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", slm_model_get_info(model)->name);
+    return SLM_OK;
+}
+
+slm_status slm_tokenize(const slm_model *model, const char *text, size_t length, bool special, const volatile int *stop, slm_tokens *out,
+                        slm_error *err)
+{
+    slm_ids ids = {0};
+    slm_status status;
+
+    SLM_TRY(need_tokenizer(model, err));
+    status = slm_tokenizer_encode(model->tokenizer, text, length, special, true, stop, &ids, err);
+    if (status != SLM_OK) {
+        free(ids.ids);
+        return status;
+    }
+    out->ids = ids.ids;
+    out->n = ids.n;
+    return SLM_OK;
+}
+
+void slm_tokens_free(slm_tokens *tokens)
+{
+    if (tokens == NULL)
+        return;
+    free(tokens->ids);
+    tokens->ids = NULL;
+    tokens->n = 0;
+}
+
+slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, bool special, char **out, size_t *length, slm_error *err)
+{
+    SLM_TRY(need_tokenizer(model, err));
+    return slm_tokenizer_decode(model->tokenizer, ids, n, special, out, length, err);
+}
+
+slm_status slm_chunk(const slm_model *model, const char *text, size_t length, size_t max_tokens, size_t overlap, const volatile int *stop,
+                     size_t **offsets, size_t *n_chunks, slm_error *err)
+{
+    SLM_TRY(need_tokenizer(model, err));
+    return slm_tokenizer_chunk(model->tokenizer, text, length, max_tokens, overlap, stop, offsets, n_chunks, err);
+}
