@@ -317,6 +317,7 @@ slm_status slm_labels_find_prior(slm_session *s, slm_job *job, const slm_request
     hash = XXH3_64bits(key.data, key.n);
     prior = find_prior(s, job->labels.set, &key, hash);
     if (prior == NULL) {
+        slm_labels_forget(s, false);
         prior = prior_new(job->labels.set, &key, hash);
         if (prior == NULL) {
             status = slm_fail(err, SLM_NOMEM, "out of memory for labels");
