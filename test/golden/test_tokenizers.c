@@ -12,7 +12,7 @@ typedef struct golden {
     int lossless;
 } golden;
 
-static const golden files[] = {{"smollm2", 0}, {"gpt-2", 1}, {"llama-bpe", 1}, {"qwen2", 1}};
+static const golden files[] = {{"smollm2", 0}, {"gpt-2", 1}, {"llama-bpe", 1}, {"qwen2", 1}, {"llama-spm", 1}, {"phi-3", 1}, {"bert-bge", 0}};
 
 static void find_vocab(const char *name, char *path, size_t size)
 {

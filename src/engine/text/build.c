@@ -15,6 +15,7 @@
 #include "engine/text/chat.h"
 #include "engine/text/internal.h"
 
+#define SPACE_MARK "\xE2\x96\x81" /* U+2581 */
 #define MAX_MERGES (1u << 22)
 #define MAX_MERGE_BYTES 8192
 #define MAX_STEPS 1024 /* in a hash table: a vocabulary that needs more was made to need more */
@@ -60,6 +61,8 @@ static slm_status check_vocab(const slm_vocab *v, slm_error *err)
             return slm_fail(err, SLM_FORMAT, "token %zu is %zu bytes long", i, v->tokens[i].length);
         if (v->types != NULL && (v->types[i] < 0 || v->types[i] > SLM_TOKEN_BYTE))
             return slm_fail(err, SLM_FORMAT, "token %zu has unknown type %d", i, v->types[i]);
+        if (v->kind != SLM_TOK_BPE && slm_utf8_valid_prefix(v->tokens[i].data, v->tokens[i].length) < v->tokens[i].length)
+            return slm_fail(err, SLM_FORMAT, "token %zu is not valid UTF-8", i);
         if (v->kind == SLM_TOK_SPM && (v->scores == NULL || !isfinite(v->scores[i])))
             return slm_fail(err, SLM_FORMAT, "token %zu has no finite score", i);
     }
@@ -139,15 +142,40 @@ static uint8_t type_of(const slm_vocab *v, size_t i)
     return (uint8_t) type;
 }
 
+/* WordPiece vocabularies come as vocab.txt ("##ing" goes on a word) or as in GGUF (U+2581 begins one, "ing" goes on): are these GGUF's? */
+static bool marks_beginnings(const slm_vocab *v)
+{
+    for (size_t i = 0; i < v->n_tokens; i++)
+        if (v->tokens[i].length > 2 && memcmp(v->tokens[i].data, "##", 2) == 0)
+            return false;
+    return true;
+}
+
+/* Cuts a WordPiece token's mark off; returns SLM_TOK_CONTINUED when it goes on a word. */
+static uint8_t cut_mark(bool gguf, const char **text, size_t *n)
+{
+    const char *mark = gguf ? SPACE_MARK : "##";
+    size_t length = strlen(mark);
+    bool marked = *n > length && memcmp(*text, mark, length) == 0;
+    if (marked) {
+        *text += length;
+        *n -= length;
+    }
+    return marked != gguf ? SLM_TOK_CONTINUED : 0;
+}
+
 /* Offsets, bytes, types and scores of all tokens. */
 static void place_tokens(builder *b)
 {
     const slm_vocab *v = b->vocab;
+    bool gguf = v->kind == SLM_TOK_WORDPIECE && marks_beginnings(v);
     uint32_t at = 0;
     for (size_t i = 0; i < v->n_tokens; i++) {
         const char *text = v->tokens[i].data;
         size_t n = v->tokens[i].length;
         uint8_t type = type_of(v, i);
+        if (v->kind == SLM_TOK_WORDPIECE && type != SLM_TOKEN_CONTROL)
+            type |= cut_mark(gguf, &text, &n);
         b->offsets[i] = at;
         size_t m = n;
         bool literal = v->kind != SLM_TOK_BPE || type == SLM_TOKEN_CONTROL || type == SLM_TOKEN_USER_DEFINED;
@@ -261,7 +289,8 @@ static void list_specials(builder *b)
 {
     for (uint32_t id = 0; id < b->h->n_tokens; id++) {
         uint32_t n = b->offsets[id + 1] - b->offsets[id];
-        if ((b->types[id] == SLM_TOKEN_CONTROL || b->types[id] == SLM_TOKEN_USER_DEFINED) && n > 0 && n <= SLM_TOK_MAX_SPECIAL)
+        if ((b->types[id] == SLM_TOKEN_CONTROL || b->types[id] == SLM_TOKEN_USER_DEFINED) && n > 0 && n <= SLM_TOK_MAX_SPECIAL &&
+            slm_utf8_valid_prefix(b->bytes + b->offsets[id], n) == n)
             b->specials[b->h->n_specials++] = id;
     }
     qsort_r(b->specials, b->h->n_specials, sizeof *b->specials, compare_specials, b);
@@ -293,6 +322,22 @@ static void list_ends(builder *b, const slm_tokenizer *tok)
         add_end(b->h, slm_tok_lookup(tok, known[i], strlen(known[i]), SLM_TOK_TYPE, SLM_TOKEN_CONTROL));
 }
 
+/* Has a token of the vocabulary a space behind another character? */
+static bool spaces_inside(const builder *b)
+{
+    for (uint32_t id = 0; id < b->h->n_tokens; id++) {
+        const char *bytes = b->bytes + b->offsets[id];
+        size_t n = b->offsets[id + 1] - b->offsets[id], at = 0;
+        if (b->types[id] != SLM_TOKEN_NORMAL)
+            continue;
+        while (n - at >= 3 && memcmp(bytes + at, SPACE_MARK, 3) == 0)
+            at += 3;
+        if (n > at && memmem(bytes + at, n - at, SPACE_MARK, 3) != NULL)
+            return true;
+    }
+    return false;
+}
+
 /* Which tokens do their own bytes encode to? */
 static slm_status mark_whole(builder *b, slm_tokenizer *tok, slm_error *err)
 {
@@ -303,7 +348,9 @@ static slm_status mark_whole(builder *b, slm_tokenizer *tok, slm_error *err)
         if (b->types[id] != SLM_TOKEN_NORMAL || b->offsets[id + 1] == b->offsets[id])
             continue;
         ids.n = 0;
-        status = slm_bpe_word(tok, b->bytes + b->offsets[id], b->offsets[id + 1] - b->offsets[id], 0, false, err);
+        const char *bytes = b->bytes + b->offsets[id];
+        size_t n = b->offsets[id + 1] - b->offsets[id];
+        status = b->h->kind == SLM_TOK_BPE ? slm_bpe_word(tok, bytes, n, 0, false, err) : slm_spm_token(tok, bytes, n, err);
         if (status == SLM_OK && ids.n == 1 && ids.ids[0] == (int32_t) id)
             b->types[id] |= SLM_TOK_WHOLE;
     }
@@ -365,7 +412,9 @@ static slm_status fill_tables(builder *b, slm_error *err)
     slm_status status = fill_bytes(b, tok, err);
     if (status == SLM_OK && b->h->kind == SLM_TOK_BPE)
         status = fill_merges(b, tok, err);
-    if (status == SLM_OK && b->h->kind == SLM_TOK_BPE)
+    if (b->h->kind == SLM_TOK_SPM && !spaces_inside(b))
+        b->h->flags |= SLM_TOKF_SPLIT_SPACES;
+    if (status == SLM_OK && b->h->kind != SLM_TOK_WORDPIECE)
         status = mark_whole(b, tok, err);
     list_specials(b);
     list_ends(b, tok);
@@ -376,8 +425,8 @@ static slm_status fill_tables(builder *b, slm_error *err)
 slm_status slm_tokenizer_build(const slm_vocab *vocab, const char *chat_format, void **blob, size_t *bytes, slm_error *err)
 {
     builder b = {.vocab = vocab};
-    if (vocab->kind != SLM_TOK_BPE)
-        return slm_fail(err, SLM_UNSUPPORTED, "only byte-level BPE vocabularies are supported");
+    if (vocab->kind > SLM_TOK_WORDPIECE)
+        return slm_fail(err, SLM_INVALID, "unknown kind of tokenizer %d", (int) vocab->kind);
     SLM_TRY(check_vocab(vocab, err));
     SLM_TRY(lay_out(&b, err));
     const char *pre = vocab->pre[0] != '\0' ? vocab->pre : "default";

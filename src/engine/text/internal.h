@@ -175,6 +175,8 @@ slm_status slm_bpe_encode(slm_tokenizer *tok, const char *text, size_t n, size_t
 /* One word; shortcut: whole tokens and the cache may be used. */
 slm_status slm_bpe_word(slm_tokenizer *tok, const char *word, size_t n, size_t base, bool shortcut, slm_error *err);
 slm_status slm_spm_encode(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool begin, slm_error *err);
+/* A token's own text (spaces as U+2581), merged without shortcut. */
+slm_status slm_spm_token(slm_tokenizer *tok, const char *bytes, size_t n, slm_error *err);
 slm_status slm_wordpiece_encode(slm_tokenizer *tok, const char *text, size_t n, size_t base, slm_error *err);
 
 /* GPT-2's alphabet: the byte that a code point stands for, -1 = none. */

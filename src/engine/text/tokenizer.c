@@ -111,7 +111,8 @@ static bool header_ok(const slm_tok_header *h, size_t bytes)
     return h->kind != SLM_TOK_SPM || h->at_scores != 0;
 }
 
-/* Offsets ascend and stay inside the blob, no token is longer than promised, specials are ids. */
+/* Offsets ascend and stay inside the blob, no token is longer than promised; specials are ids of tokens that are valid UTF-8, so that
+ * cutting a text at them leaves valid pieces. */
 static bool tables_ok(const slm_tokenizer *tok)
 {
     const slm_tok_header *h = tok->h;
@@ -121,9 +122,14 @@ static bool tables_ok(const slm_tokenizer *tok)
         bad |= (uint32_t) (offsets[i + 1] < offsets[i]) | (uint32_t) (offsets[i + 1] - offsets[i] > h->max_token_bytes);
     if (bad || offsets[0] != 0 || offsets[h->n_tokens] > h->bytes - h->at_bytes)
         return false;
-    for (uint32_t i = 0; i < h->n_specials; i++)
+    for (uint32_t i = 0; i < h->n_specials; i++) {
+        size_t n;
         if (tok->specials[i] >= h->n_tokens)
             return false;
+        const char *bytes = slm_tok_bytes(tok, tok->specials[i], &n);
+        if (slm_utf8_valid_prefix(bytes, n) < n)
+            return false;
+    }
     return true;
 }
 
@@ -268,7 +274,8 @@ static slm_status encode_plain(slm_tokenizer *tok, const char *text, size_t n, s
         return SLM_OK;
     switch (tok->h->kind) {
     case SLM_TOK_BPE: return slm_bpe_encode(tok, text, n, base, err);
-    default: return slm_fail(err, SLM_UNSUPPORTED, "only byte-level BPE vocabularies are supported");
+    case SLM_TOK_SPM: return slm_spm_encode(tok, text, n, base, begin, err);
+    default: return slm_wordpiece_encode(tok, text, n, base, err);
     }
 }
 
