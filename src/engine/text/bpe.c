@@ -97,6 +97,7 @@ static slm_status push_pair(slm_tokenizer *tok, int32_t left, slm_error *err)
 /* Words of any length: a linked list of symbols and a heap of pairs. */
 static slm_status merge_long(slm_tokenizer *tok, const char *word, size_t n, size_t base, slm_error *err)
 {
+    SLM_TRY(slm_tok_check_word(n, base, err));
     SLM_TRY(slm_tok_reserve((void **) &tok->symbols, &tok->symbols_capacity, n, sizeof *tok->symbols, err));
     tok->heap_n = 0;
     slm_tok_symbol *s = tok->symbols;

@@ -40,38 +40,35 @@ static bool ends_sentence(const char *text, size_t at)
                        memcmp(text + at - 3, "\xEF\xBC\x9F", 3) == 0); /* the full stop, ! and ? of Chinese and Japanese */
 }
 
-/* How good a place to cut is byte at?  -1: inside a character, 0 anywhere, 1 word, 2 sentence or line, 3 paragraph or end. */
-static int rank_cut(const cutter *c, size_t at)
+/* How good a place to cut is the end of token i?  -1: inside a character, 0 anywhere, 1 word, 2 sentence or line, 3 paragraph or end. */
+static int rank_cut(const cutter *c, size_t i)
 {
     const char *t = c->text;
-    if (at >= c->length)
+    size_t at = c->ends[i];
+    if (i + 1 == c->n || at >= c->length)
         return 3;
-    if (!slm_utf8_is_start(t[at]))
+    if (at == 0 || !slm_utf8_is_start(t[at]) || c->ends[i + 1] == at)
         return -1;
-    if (at == 0)
-        return 0;
-    bool wide = (unsigned char) t[at - 1] >= 0x80; /* after an ideographic full stop no space follows */
-    bool line = t[at - 1] == '\n' && t[at] != '\n';
-    if (line)
+    if (t[at - 1] == '\n' && t[at] != '\n')
         return at >= 2 && t[at - 2] == '\n' ? 3 : 2;
-    if ((is_white(t[at]) || is_white(t[at - 1]) || wide) && ends_sentence(t, is_white(t[at - 1]) ? at - 1 : at))
+    bool white = is_white(t[at]) || is_white(t[at - 1]);
+    bool wide = (unsigned char) t[at - 1] >= 0x80; /* after an ideographic full stop no space follows */
+    if ((white || wide) && ends_sentence(t, is_white(t[at - 1]) ? at - 1 : at))
         return 2;
-    return is_white(t[at]) || is_white(t[at - 1]) ? 1 : 0;
+    return white ? 1 : 0;
 }
 
-/* The index in (low, high] of the token behind which to cut: the best rank, the latest of equals. high + 1 when all are inside characters. */
+/* The token in [low, high] behind which to cut: the best rank, the latest of equals; high + 1 when all end inside characters. */
 static size_t best_cut(const cutter *c, size_t low, size_t high)
 {
     size_t best = high + 1;
     int best_rank = -1;
-    for (size_t i = high; i > low; i--) {
-        int rank = rank_cut(c, c->ends[i]);
+    for (size_t i = high + 1; i-- > low && best_rank < 3;) {
+        int rank = rank_cut(c, i);
         if (rank > best_rank) {
             best = i;
             best_rank = rank;
         }
-        if (best_rank == 3)
-            break;
     }
     return best;
 }
@@ -87,29 +84,29 @@ static slm_status count_alone(cutter *c, size_t begin, size_t end, size_t *n)
     return status;
 }
 
-/* The piece whose first token has index `first` and which begins at byte `begin`: index of the token behind which it ends, and that byte. */
+/* The piece whose first token has index `first` and which begins at byte `begin`: the token behind which it ends, and that byte. */
 static slm_status cut_piece(cutter *c, size_t first, size_t begin, size_t *last, size_t *end)
 {
-    size_t take = c->max_tokens;
+    size_t take = c->max_tokens, shrink = 1;
     while (take > 0) {
         size_t high = c->n - first <= take ? c->n - 1 : first + take - 1;
-        size_t keep = take / 2 > c->overlap ? take / 2 : c->overlap; /* tokens that a piece has at least, so that the next begins later */
-        size_t low = first + (keep < take ? keep : take - 1);
-        low = low > high ? high : low;
-        *last = high == c->n - 1 ? high : best_cut(c, low > first ? low - 1 : low, high);
-        if (*last > high && low > first)
-            *last = best_cut(c, first, high);
-        if (*last > high && rank_cut(c, c->ends[first]) >= 0)
-            *last = first;
-        if (*last > high)
+        size_t keep = take / 2 > c->overlap ? take / 2 : c->overlap; /* more than these, so that the next piece ends later */
+        size_t low = keep < high - first ? first + keep : high;
+        size_t cut = best_cut(c, low, high);
+        if (cut > high)
+            cut = best_cut(c, first, high);
+        if (cut > high)
             break;
-        *end = *last == c->n - 1 ? c->length : c->ends[*last];
-        size_t n;
-        SLM_TRY(count_alone(c, begin, *end, &n));
-        if (n <= c->max_tokens)
+        size_t n, stop_at = cut == c->n - 1 ? c->length : c->ends[cut];
+        SLM_TRY(count_alone(c, begin, stop_at, &n));
+        if (n <= c->max_tokens) {
+            *last = cut;
+            *end = stop_at;
             return SLM_OK;
-        size_t excess = n - c->max_tokens, had = *last - first + 1;
+        }
+        size_t excess = (n - c->max_tokens) * shrink, had = cut - first + 1;
         take = had > excess ? had - excess : had / 2;
+        shrink *= 2;
     }
     slm_fail(c->err, SLM_INVALID, "a piece of %zu tokens cannot hold the character at byte offset %zu", c->max_tokens, begin);
     slm_hint(c->err, "Allow more tokens a piece.");
@@ -120,25 +117,26 @@ static slm_status cut_piece(cutter *c, size_t first, size_t begin, size_t *last,
  * one, never inside a character. */
 static size_t next_first(const cutter *c, size_t first, size_t last)
 {
-    size_t next = last + 1;
-    if (c->overlap == 0)
-        return next;
     size_t from = last + 1 - first > c->overlap ? last + 1 - c->overlap : first + 1;
-    for (size_t i = from; i <= last; i++)
-        if (rank_cut(c, c->ends[i - 1]) > 0)
-            return i;
-    for (size_t i = from; i <= last; i++)
-        if (rank_cut(c, c->ends[i - 1]) == 0)
-            return i;
-    return next;
+    for (int rank = 1; rank >= 0; rank--)
+        for (size_t i = from; i <= last; i++)
+            if (rank_cut(c, i - 1) >= rank)
+                return i;
+    return last + 1;
 }
 
 static slm_status cut_all(cutter *c, size_t **offsets, size_t *n_chunks)
 {
-    size_t capacity = 0, n = 0, first = 0, last, end;
+    size_t capacity = 0, n = 0, first = 0, last = 0, end = 0;
     while (first < c->n) {
-        size_t begin = first == 0 ? 0 : c->ends[first - 1];
+        size_t previous_last = last, previous_end = end, begin = first == 0 ? 0 : c->ends[first - 1];
         SLM_TRY(cut_piece(c, first, begin, &last, &end));
+        if (end <= previous_end) { /* the overlap left no room for anything new: go on without it */
+            first = first <= previous_last ? previous_last + 1 : last + 1;
+            last = previous_last > last ? previous_last : last;
+            end = previous_end;
+            continue;
+        }
         SLM_TRY(slm_tok_reserve((void **) offsets, &capacity, 2 * n + 2, sizeof **offsets, c->err));
         (*offsets)[2 * n] = begin;
         (*offsets)[2 * n + 1] = end;

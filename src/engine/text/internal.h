@@ -29,6 +29,7 @@
 #define SLM_TOK_MAX_SPECIAL 256 /* bytes of a token that is searched for in text */
 #define SLM_TOK_MAX_ENDS 16
 #define SLM_TOK_MAX_TEXT ((size_t) 1 << 30)
+#define SLM_TOK_MAX_WORD ((size_t) 16 << 20) /* bytes merged at once: about 60 bytes of scratch each */
 
 /* Bits of a byte in `types`. */
 #define SLM_TOK_TYPE 0x0Fu
@@ -151,6 +152,9 @@ static inline const char *slm_tok_bytes(const slm_tokenizer *tok, uint32_t id, s
 
 /* Grows *data to hold n elements of `size` bytes; NOMEM leaves it as it is. */
 slm_status slm_tok_reserve(void **data, size_t *capacity, size_t n, size_t size, slm_error *err);
+
+/* LIMIT when n bytes without a word boundary are too many to merge. */
+slm_status slm_tok_check_word(size_t n, size_t at, slm_error *err);
 
 /* As slm_tokenizer_encode of a text that is known to be valid; with tok->want_ends also fills tok->ends. */
 slm_status slm_tok_encode_valid(slm_tokenizer *tok, const char *text, size_t n, bool special, bool begin, const volatile int *stop,

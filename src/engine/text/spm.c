@@ -135,6 +135,7 @@ static slm_status merge_heap(slm_tokenizer *tok, size_t begin, slm_error *err)
 static slm_status merge_long(slm_tokenizer *tok, cursor *c, size_t begin, size_t n, slm_error *err)
 {
     int32_t count = 0;
+    SLM_TRY(slm_tok_check_word(n, c->base + c->at, err));
     tok->heap_n = 0;
     for (size_t at = 0; at < n; count++) {
         uint32_t length = (uint32_t) slm_utf8_char_length(tok->buffer + begin + at, n - at);

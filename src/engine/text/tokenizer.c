@@ -46,6 +46,16 @@ slm_status slm_tok_emit_slow(slm_tokenizer *tok, int32_t id, size_t end, slm_err
     return slm_ids_push(tok->out, id, err);
 }
 
+slm_status slm_tok_check_word(size_t n, size_t at, slm_error *err)
+{
+    if (n <= SLM_TOK_MAX_WORD)
+        return SLM_OK;
+    slm_fail(err, SLM_LIMIT, "the text has %zu bytes without a word boundary at byte offset %zu; at most %zu are possible", n, at,
+             SLM_TOK_MAX_WORD);
+    slm_hint(err, "Break the text into lines, or give it in parts.");
+    return SLM_LIMIT;
+}
+
 int32_t slm_tok_lookup(const slm_tokenizer *tok, const char *bytes, size_t n, uint8_t mask, uint8_t want)
 {
     const slm_tok_header *h = tok->h;
