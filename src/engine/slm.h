@@ -39,6 +39,8 @@ const char *slm_isa_available(int i);
 int slm_cpu_count(void);
 /* The i-th (name, version) pair of the libraries that the engine was built with; false after the last. */
 bool slm_library_info(int i, const char **name, const char **version);
+/* e^x with the same bits on every machine: for probabilities made from log probabilities (base/math.h). */
+double slm_exp(double x);
 /* Frees the process's worker threads (they are made again when needed). */
 void slm_threads_release(void);
 

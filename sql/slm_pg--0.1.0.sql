@@ -1,0 +1,295 @@
+-- slm_pg 0.1.0
+-- Tables and views live in the schema slm, functions in the schema that CREATE EXTENSION names.
+-- Functions that run a model are STABLE: with seed, an answer is a function of its arguments and of the model.
+-- They are not STRICT: a NULL text gives NULL, any other NULL argument means that argument's default.
+\echo Use "CREATE EXTENSION slm_pg" to load this file. \quit
+
+CREATE SCHEMA slm;
+COMMENT ON SCHEMA slm IS 'Tables and views of the extension slm_pg';
+GRANT USAGE ON SCHEMA slm TO PUBLIC;
+
+-- C code reads the first five columns by number: columns are only ever added at the end.
+CREATE TABLE slm.model_registry (
+    name text COLLATE "C" PRIMARY KEY,
+    image text COLLATE "C" NOT NULL,
+    owner regrole NOT NULL,
+    roles regrole[] NOT NULL DEFAULT '{}',
+    source text NOT NULL,
+    sha256 text NOT NULL,
+    options jsonb NOT NULL DEFAULT '{}',
+    loaded_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    family text NOT NULL,
+    title text,
+    parameters bigint NOT NULL,
+    quantization text,
+    context_length integer NOT NULL,
+    vocabulary integer NOT NULL,
+    embedding_dimension integer NOT NULL,
+    layers integer NOT NULL,
+    licence text,
+    image_bytes bigint NOT NULL,
+    chat_format text,
+    tokenizer text,
+    can_generate boolean NOT NULL,
+    can_embed boolean NOT NULL,
+    can_rerank boolean NOT NULL,
+    kv_bytes_per_token integer NOT NULL
+);
+REVOKE ALL ON slm.model_registry FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('slm.model_registry', '');
+COMMENT ON TABLE slm.model_registry IS 'Models loaded by slm_load_model; change it with the functions only, read it through slm.models';
+
+CREATE VIEW slm.models AS
+SELECT m.name, m.family, m.parameters, m.quantization, m.context_length, m.vocabulary, m.embedding_dimension, m.licence, m.source, m.sha256,
+       m.image_bytes, m.chat_format, m.owner,
+       ARRAY(SELECT CASE WHEN r.role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' ELSE r.role::pg_catalog.text END
+             FROM pg_catalog.unnest(m.roles) WITH ORDINALITY AS r(role, n) ORDER BY r.n) AS roles,
+       m.can_generate, m.can_embed, m.can_rerank, m.title, m.layers, m.tokenizer, m.kv_bytes_per_token, m.options, m.loaded_at
+FROM slm.model_registry m;
+GRANT SELECT ON slm.models TO PUBLIC;
+COMMENT ON VIEW slm.models IS 'The models of this database: what they are, where they came from, who owns them and which roles may use them';
+
+COMMENT ON COLUMN slm.models.name IS 'Name to pass as model => ...';
+COMMENT ON COLUMN slm.models.family IS 'Architecture: llama, phi3, gemma3, qwen2, bert, ...';
+COMMENT ON COLUMN slm.models.parameters IS 'Number of weights, embeddings included';
+COMMENT ON COLUMN slm.models.quantization IS 'Most common type of the weights';
+COMMENT ON COLUMN slm.models.context_length IS 'Tokens that fit into one request';
+COMMENT ON COLUMN slm.models.vocabulary IS 'Number of tokens';
+COMMENT ON COLUMN slm.models.embedding_dimension IS 'Width of the model, and of its embeddings where it computes them';
+COMMENT ON COLUMN slm.models.licence IS 'The source''s licence, as it states it';
+COMMENT ON COLUMN slm.models.source IS 'Path that it was loaded from';
+COMMENT ON COLUMN slm.models.sha256 IS 'SHA-256 of the source';
+COMMENT ON COLUMN slm.models.image_bytes IS 'Size of the packed image';
+COMMENT ON COLUMN slm.models.chat_format IS 'How conversations are written for it';
+COMMENT ON COLUMN slm.models.owner IS 'Role that loaded it';
+COMMENT ON COLUMN slm.models.roles IS 'Roles that may use it besides owner and superusers';
+
+-- ---- models
+
+CREATE FUNCTION slm_load_model(name text, path text, options jsonb DEFAULT '{}')
+RETURNS slm.models AS 'MODULE_PATHNAME', 'slm_pg_load_model' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 100000;
+COMMENT ON FUNCTION slm_load_model(text, text, jsonb) IS
+    'Imports a model file of the server (GGUF, or a Hugging Face directory) into the cluster''s image directory, tries it, and '
+    'registers it. Needs superuser, or membership of pg_read_server_files and EXECUTE on this function. options: quantization, '
+    'chat_format. A model whose image is missing (restored dump, standby) is made again from the same source';
+REVOKE EXECUTE ON FUNCTION slm_load_model(text, text, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION slm_drop_model(name text)
+RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_drop_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION slm_drop_model(text) IS
+    'Removes a model from this database; its image goes with the last database that uses it. Sessions that run it finish their '
+    'statement. Owner or superuser';
+
+CREATE FUNCTION slm_rename_model(name text, new_name text)
+RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_rename_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION slm_rename_model(text, text) IS
+    'Gives a model another name. Owner or superuser';
+
+CREATE FUNCTION slm_grant_model(name text, role text)
+RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_grant_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION slm_grant_model(text, text) IS
+    'Lets a role, or PUBLIC, use a model. A new model may be used by its owner and superusers only. Owner or superuser';
+
+CREATE FUNCTION slm_revoke_model(name text, role text)
+RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_revoke_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION slm_revoke_model(text, text) IS
+    'Takes back what slm_grant_model gave. Owner or superuser';
+
+CREATE FUNCTION slm_prewarm(name text)
+RETURNS bigint AS 'MODULE_PATHNAME', 'slm_pg_prewarm' LANGUAGE C VOLATILE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_prewarm(text) IS
+    'Reads a model''s image into memory, checks its checksum and returns its bytes';
+
+CREATE FUNCTION slm_model_status(OUT name text,
+    OUT state text,
+    OUT mapped boolean,
+    OUT image_bytes bigint,
+    OUT resident_bytes bigint,
+    OUT kv_bytes bigint,
+    OUT last_use timestamptz,
+    OUT progress double precision,
+    OUT pid integer)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_model_status' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000 ROWS 10;
+COMMENT ON FUNCTION slm_model_status() IS
+    'State of the models of this database and of the loads that run in the cluster; see the view slm.model_status';
+
+CREATE VIEW slm.model_status AS
+SELECT s.name, s.state, s.mapped, s.image_bytes, s.resident_bytes, s.kv_bytes, s.last_use, s.progress, s.pid
+FROM @extschema@.slm_model_status() s;
+GRANT SELECT ON slm.model_status TO PUBLIC;
+COMMENT ON VIEW slm.model_status IS 'Is a model mapped by this session, how much of it is in memory, when was it used last, and how far is a running load';
+COMMENT ON COLUMN slm.model_status.name IS 'Name of the model';
+COMMENT ON COLUMN slm.model_status.state IS 'ready, image missing, image damaged; of a running load: hashing, importing, probing';
+COMMENT ON COLUMN slm.model_status.mapped IS 'Has this session mapped it?';
+COMMENT ON COLUMN slm.model_status.image_bytes IS 'Size of the image';
+COMMENT ON COLUMN slm.model_status.resident_bytes IS 'Bytes of the image that are in memory now, once for the whole cluster';
+COMMENT ON COLUMN slm.model_status.kv_bytes IS 'Keys and values that this session keeps for it';
+COMMENT ON COLUMN slm.model_status.last_use IS 'Start of the last statement of this session that used it';
+COMMENT ON COLUMN slm.model_status.progress IS 'Of a running load: 0 to 1';
+COMMENT ON COLUMN slm.model_status.pid IS 'Of a running load: its process';
+
+-- ---- generation
+
+CREATE FUNCTION slm_generate(prompt text,
+    model text DEFAULT NULL,
+    system text DEFAULT NULL,
+    max_tokens integer DEFAULT 256,
+    temperature double precision DEFAULT 0,
+    top_k integer DEFAULT 0,
+    top_p double precision DEFAULT 1,
+    min_p double precision DEFAULT 0,
+    repeat_penalty double precision DEFAULT 1,
+    seed bigint DEFAULT 0,
+    stop text[] DEFAULT NULL,
+    chat boolean DEFAULT true,
+    truncate boolean DEFAULT false)
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_generate' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_generate(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean) IS
+    'The model''s answer to a prompt. Greedy at temperature 0; above it the answer depends on seed, so pass for example seed => '
+    '(random() * 1e9)::bigint for another answer each time. chat => false continues the prompt as plain text. A prompt longer than'
+    ' the context is an error unless truncate => true';
+
+CREATE FUNCTION slm_generate_details(prompt text,
+    model text DEFAULT NULL,
+    system text DEFAULT NULL,
+    max_tokens integer DEFAULT 256,
+    temperature double precision DEFAULT 0,
+    top_k integer DEFAULT 0,
+    top_p double precision DEFAULT 1,
+    min_p double precision DEFAULT 0,
+    repeat_penalty double precision DEFAULT 1,
+    seed bigint DEFAULT 0,
+    stop text[] DEFAULT NULL,
+    chat boolean DEFAULT true,
+    truncate boolean DEFAULT false,
+    OUT text text,
+    OUT finish_reason text,
+    OUT prompt_tokens integer,
+    OUT reused_tokens integer,
+    OUT output_tokens integer,
+    OUT ms double precision,
+    OUT prefill_ms double precision)
+RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_generate_details' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_generate_details(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean) IS
+    'As slm_generate, with why the answer ended (stop, length or context), the numbers of tokens (reused: taken from the cache of '
+    'instructions) and the milliseconds it took';
+
+CREATE FUNCTION slm_generate_stream(prompt text,
+    model text DEFAULT NULL,
+    system text DEFAULT NULL,
+    max_tokens integer DEFAULT 256,
+    temperature double precision DEFAULT 0,
+    top_k integer DEFAULT 0,
+    top_p double precision DEFAULT 1,
+    min_p double precision DEFAULT 0,
+    repeat_penalty double precision DEFAULT 1,
+    seed bigint DEFAULT 0,
+    stop text[] DEFAULT NULL,
+    chat boolean DEFAULT true,
+    truncate boolean DEFAULT false)
+RETURNS SETOF text AS 'MODULE_PATHNAME', 'slm_pg_generate_stream' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 100;
+COMMENT ON FUNCTION slm_generate_stream(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean) IS
+    'As slm_generate, one row per piece as it is made. In the select list (SELECT slm_generate_stream(...)) or through a cursor '
+    'the first row comes at once; in FROM the server collects the rows first';
+
+CREATE FUNCTION slm_chat(messages jsonb,
+    model text DEFAULT NULL,
+    max_tokens integer DEFAULT 256,
+    temperature double precision DEFAULT 0,
+    top_k integer DEFAULT 0,
+    top_p double precision DEFAULT 1,
+    min_p double precision DEFAULT 0,
+    repeat_penalty double precision DEFAULT 1,
+    seed bigint DEFAULT 0,
+    stop text[] DEFAULT NULL)
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_chat' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_chat(jsonb, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[]) IS
+    'The model''s answer to a conversation: [{"role": "system" | "user" | "assistant", "content": "..."}, ...]. When the last '
+    'message is the assistant''s, the answer continues it';
+
+-- ---- tokens
+
+CREATE FUNCTION slm_tokenize(input text, model text DEFAULT NULL)
+RETURNS integer[] AS 'MODULE_PATHNAME', 'slm_pg_tokenize' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION slm_tokenize(text, text) IS
+    'Token ids of a text; control tokens written in it are plain text';
+
+CREATE FUNCTION slm_detokenize(tokens integer[], model text DEFAULT NULL)
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_detokenize' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION slm_detokenize(integer[], text) IS
+    'Text of token ids; bytes that form no character become U+FFFD';
+
+CREATE FUNCTION slm_count_tokens(input text, model text DEFAULT NULL)
+RETURNS integer AS 'MODULE_PATHNAME', 'slm_pg_count_tokens' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION slm_count_tokens(text, text) IS
+    'Number of tokens of a text';
+
+CREATE FUNCTION slm_chunk(input text,
+    max_tokens integer DEFAULT 256,
+    overlap integer DEFAULT 0,
+    model text DEFAULT NULL,
+    OUT no integer,
+    OUT content text)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_chunk' LANGUAGE C STABLE PARALLEL SAFE COST 1000 ROWS 10;
+COMMENT ON FUNCTION slm_chunk(text, integer, integer, text) IS
+    'Cuts a text into pieces of at most max_tokens tokens that overlap by overlap tokens, at sentence, line or word boundaries '
+    'where there are some';
+
+CREATE FUNCTION slm_token_logprobs(input text,
+    model text DEFAULT NULL,
+    special boolean DEFAULT false,
+    OUT "position" integer,
+    OUT token_id integer,
+    OUT token text,
+    OUT logprob double precision)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_token_logprobs' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 100;
+COMMENT ON FUNCTION slm_token_logprobs(text, text, boolean) IS
+    'Log probability of each token of a text given those before it; NULL where nothing precedes it. special => true parses control'
+    ' tokens written in the text, for evaluation only';
+
+CREATE FUNCTION slm_perplexity(input text, model text DEFAULT NULL)
+RETURNS double precision AS 'MODULE_PATHNAME', 'slm_pg_perplexity' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_perplexity(text, text) IS
+    'exp of minus the mean log probability of the tokens of a text; NULL for a text of less than two tokens';
+
+-- ---- tasks
+
+CREATE FUNCTION slm_summarize(input text, max_words integer DEFAULT 50, focus text DEFAULT NULL, model text DEFAULT NULL)
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_summarize' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_summarize(text, integer, text, text) IS
+    'A summary of at most max_words words, where given with a focus. A text longer than the context is an error';
+
+CREATE FUNCTION slm_classify(input text,
+    labels text[],
+    model text DEFAULT NULL,
+    method text DEFAULT 'auto',
+    instruction text DEFAULT NULL,
+    threshold double precision DEFAULT 0)
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_classify' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_classify(text, text[], text, text, text, double precision) IS
+    'The label that fits the text best, NULL when its probability is below threshold. method: direct (asks for the label; '
+    'instruction may contain {labels}), channel (which label explains the text best; instruction contains {label}), auto (channel '
+    'for models below 1e9 parameters)';
+
+CREATE FUNCTION slm_classify_scores(input text,
+    labels text[],
+    model text DEFAULT NULL,
+    method text DEFAULT 'auto',
+    instruction text DEFAULT NULL,
+    OUT label text,
+    OUT probability double precision)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_classify_scores' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;
+COMMENT ON FUNCTION slm_classify_scores(text, text[], text, text, text) IS
+    'Probability of each label, over the whole label, best first; they sum to 1. Arguments as slm_classify';
+
+-- ---- the library
+
+CREATE FUNCTION slm_version()
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_version' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION slm_version() IS
+    'Version of the slm_pg library';
+
+CREATE FUNCTION slm_system_info(OUT item text, OUT value text)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_system_info' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 20;
+COMMENT ON FUNCTION slm_system_info() IS
+    'Instruction set in use, threads, limits and libraries of this server';

@@ -1,0 +1,89 @@
+/*
+ * args.c: reading and checking arguments (args.h).
+ */
+#include "pg/args.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#define MAX_TOKENS 1000000
+#define MAX_STOPS 64
+
+int slm_pg_int_arg(FunctionCallInfo fcinfo, int i, const char *name, int otherwise, int min, int max)
+{
+    int value = PG_ARGISNULL(i) ? otherwise : PG_GETARG_INT32(i);
+
+    if (value < min || value > max)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s is %d, out of range", name, value),
+                        errhint("%s must be from %d to %d.", name, min, max)));
+    return value;
+}
+
+double slm_pg_float_arg(FunctionCallInfo fcinfo, int i, const char *name, double otherwise, double min, bool open_min, double max,
+                        bool open_max)
+{
+    double value = PG_ARGISNULL(i) ? otherwise : PG_GETARG_FLOAT8(i);
+    bool ok = (open_min ? value > min : value >= min) && (open_max ? value < max : value <= max); /* false for NaN */
+
+    if (!ok)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s is %g, out of range", name, value),
+                        errhint("%s must be %s %g and %s %g.", name, open_min ? "greater than" : "at least", min,
+                                open_max ? "less than" : "at most", max)));
+    return value;
+}
+
+const char **slm_pg_strings_arg(FunctionCallInfo fcinfo, int i, const char *name, int max, int *n)
+{
+    ArrayType *array;
+    Datum *elements;
+    bool *nulls;
+    const char **strings;
+
+    *n = 0;
+    if (PG_ARGISNULL(i))
+        return NULL;
+    array = PG_GETARG_ARRAYTYPE_P(i);
+    if (ARR_NDIM(array) > 1)
+        ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must be a one-dimensional array", name)));
+    deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, n);
+    if (*n > max)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("%s has %d elements", name, *n),
+                        errhint("At most %d are allowed.", max)));
+    strings = palloc(sizeof(char *) * (Size) Max(*n, 1));
+    for (int k = 0; k < *n; k++) {
+        if (nulls[k])
+            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not contain nulls", name),
+                            errhint("Use array_remove(array, NULL).")));
+        strings[k] = slm_pg_utf8_from_text(DatumGetTextPP(elements[k]), NULL);
+        if (strings[k][0] == '\0')
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must not contain empty strings", name)));
+    }
+    return strings;
+}
+
+void slm_pg_sampling_args(FunctionCallInfo fcinfo, int first, slm_request *request)
+{
+    slm_sampling *s = &request->sampling;
+    int n_stops;
+
+    request->max_tokens = (uint32_t) slm_pg_int_arg(fcinfo, first, "max_tokens", 256, 1, MAX_TOKENS);
+    s->temperature = (float) slm_pg_float_arg(fcinfo, first + 1, "temperature", 0, 0, false, 10, false);
+    s->top_k = slm_pg_int_arg(fcinfo, first + 2, "top_k", 0, 0, INT32_MAX);
+    s->top_p = (float) slm_pg_float_arg(fcinfo, first + 3, "top_p", 1, 0, true, 1, false);
+    s->min_p = (float) slm_pg_float_arg(fcinfo, first + 4, "min_p", 0, 0, false, 1, true);
+    s->repeat_penalty = (float) slm_pg_float_arg(fcinfo, first + 5, "repeat_penalty", 1, 0, true, 10, false);
+    s->seed = PG_ARGISNULL(first + 6) ? 0 : (uint64_t) PG_GETARG_INT64(first + 6);
+    request->stops = slm_pg_strings_arg(fcinfo, first + 7, "stop", MAX_STOPS, &n_stops);
+    request->n_stops = (size_t) n_stops;
+}
+
+slm_segment slm_pg_segment(slm_role role, unsigned flags, const text *t)
+{
+    return slm_pg_segment_utf8(role, flags, slm_pg_utf8_from_text(t, NULL));
+}
+
+slm_segment slm_pg_segment_utf8(slm_role role, unsigned flags, const char *s)
+{
+    return (slm_segment){.role = role, .flags = flags, .text = s, .length = strlen(s)};
+}

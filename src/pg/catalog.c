@@ -1,0 +1,257 @@
+/*
+ * catalog.c: the registered models, as rows of slm.model_registry, and who may use them.
+ *
+ * The rows are read by a heap scan that needs no privilege on the table, as for a system catalog, and kept for the rest of the
+ * transaction.  A relation-cache invalidation of the table, sent by everything that changes it, drops them earlier, in every backend.
+ *
+ * Privilege: the owner (and members of that role), superusers, and the roles that were granted the model, PUBLIC among them.
+ */
+#include "pg/slm_pg.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+static MemoryContext rows_context; /* holds rows and what they point to */
+static SlmModelRow *rows;          /* [n_rows] */
+static int n_rows;
+static bool rows_valid;
+static uint64 n_invalidations;
+static Oid registry_oid; /* of the table that rows was read from */
+
+Oid slm_pg_registry_oid(void)
+{
+    Oid schema = get_namespace_oid("slm", true);
+    Oid oid = OidIsValid(schema) ? get_relname_relid("model_registry", schema) : InvalidOid;
+
+    if (!OidIsValid(oid))
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("table slm.model_registry does not exist"),
+                        errhint("Run CREATE EXTENSION slm_pg in this database.")));
+    return oid;
+}
+
+static char *get_text(HeapTuple tuple, int attnum, TupleDesc desc)
+{
+    bool isnull;
+    Datum value = heap_getattr(tuple, attnum, desc, &isnull);
+
+    return isnull ? pstrdup("") : TextDatumGetCString(value);
+}
+
+static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
+{
+    bool isnull;
+    Datum value;
+
+    strlcpy(row->name, get_text(tuple, Anum_slm_model_name, desc), sizeof row->name);
+    strlcpy(row->key, get_text(tuple, Anum_slm_model_image, desc), sizeof row->key);
+    row->source = get_text(tuple, Anum_slm_model_source, desc);
+    value = heap_getattr(tuple, Anum_slm_model_owner, desc, &isnull);
+    row->owner = isnull ? InvalidOid : DatumGetObjectId(value);
+    value = heap_getattr(tuple, Anum_slm_model_roles, desc, &isnull);
+    row->n_roles = 0;
+    if (!isnull) {
+        Datum *elements;
+
+        deconstruct_array(DatumGetArrayTypeP(value), REGROLEOID, sizeof(Oid), true, TYPALIGN_INT, &elements, NULL, &row->n_roles);
+        row->roles = palloc(sizeof(Oid) * (Size) Max(row->n_roles, 1));
+        for (int i = 0; i < row->n_roles; i++)
+            row->roles[i] = DatumGetObjectId(elements[i]);
+    }
+}
+
+static void load_rows(void)
+{
+    uint64 invalidations = n_invalidations;
+
+    if (rows_valid)
+        return;
+    registry_oid = slm_pg_registry_oid();
+    Relation rel = table_open(registry_oid, AccessShareLock);
+
+    if (rows_context == NULL)
+        rows_context = AllocSetContextCreate(TopMemoryContext, "slm_pg models", ALLOCSET_SMALL_SIZES);
+    MemoryContextReset(rows_context);
+    n_rows = 0;
+    MemoryContext old = MemoryContextSwitchTo(rows_context);
+    int capacity = 16;
+    rows = palloc(sizeof(SlmModelRow) * (Size) capacity);
+    SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+    HeapTuple tuple;
+
+    while (HeapTupleIsValid(tuple = systable_getnext(scan))) {
+        if (n_rows == capacity) {
+            capacity *= 2;
+            rows = repalloc(rows, sizeof(SlmModelRow) * (Size) capacity);
+        }
+        memset(&rows[n_rows], 0, sizeof rows[0]);
+        read_row(tuple, RelationGetDescr(rel), &rows[n_rows]);
+        n_rows++;
+    }
+    systable_endscan(scan);
+    MemoryContextSwitchTo(old);
+    table_close(rel, AccessShareLock);
+    rows_valid = invalidations == n_invalidations;
+    if (rows_valid)
+        slm_pg_close_unused();
+}
+
+const SlmModelRow *slm_pg_nth_model(int i)
+{
+    load_rows();
+    return i < n_rows ? &rows[i] : NULL;
+}
+
+const SlmModelRow *slm_pg_find_model(const char *name)
+{
+    load_rows();
+    for (int i = 0; i < n_rows; i++) {
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    }
+    return NULL;
+}
+
+bool slm_pg_key_in_use(const char *key)
+{
+    rows_valid = false;
+    load_rows();
+    for (int i = 0; i < n_rows; i++) {
+        if (strcmp(rows[i].key, key) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* ---- names and privileges */
+
+void slm_pg_check_model_name(const char *name)
+{
+    size_t n = strlen(name);
+    bool ok = n > 0 && n <= SLM_NAME_MAX && strchr("._-:", name[0]) == NULL;
+
+    for (size_t i = 0; i < n && ok; i++) {
+        char c = name[i];
+
+        ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._-:", c) != NULL;
+    }
+    if (!ok)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid model name \"%s\"", name),
+                        errhint("A name has 1 to %d characters: letters, digits, \".\", \"_\", \"-\" and \":\", and begins with a letter or "
+                                "a digit.",
+                                SLM_NAME_MAX)));
+}
+
+void slm_pg_unknown_model(const char *name)
+{
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", name),
+                    errhint("The view slm.models lists the loaded models; slm_load_model() loads one.")));
+    pg_unreachable();
+}
+
+static bool may_use(const SlmModelRow *row)
+{
+    Oid user = GetUserId();
+
+    if (superuser_arg(user) || (OidIsValid(row->owner) && has_privs_of_role(user, row->owner)))
+        return true;
+    for (int i = 0; i < row->n_roles; i++) {
+        if (!OidIsValid(row->roles[i]) || has_privs_of_role(user, row->roles[i]))
+            return true;
+    }
+    return false;
+}
+
+const SlmModelRow *slm_pg_owned_model(const char *name)
+{
+    const SlmModelRow *row = slm_pg_find_model(name);
+
+    if (row == NULL)
+        slm_pg_unknown_model(name);
+    if (!superuser() && !(OidIsValid(row->owner) && has_privs_of_role(GetUserId(), row->owner)))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of model \"%s\"", name),
+                        errhint("The view slm.models shows the owner.")));
+    return row;
+}
+
+/* The name that a task means when the call gave none. */
+static const char *default_model(SlmTask task)
+{
+    const char *setting = "slm.generate_model";
+    const char *name = slm_guc_generate_model;
+
+    if (task == SLM_TASK_CLASSIFY && slm_guc_classify_model != NULL && slm_guc_classify_model[0] != '\0')
+        name = slm_guc_classify_model;
+    if (task == SLM_TASK_EMBED) {
+        setting = "slm.embed_model";
+        name = slm_guc_embed_model;
+    }
+    if (name == NULL || name[0] == '\0')
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("no model was named and %s is not set", setting),
+                        errhint("Pass model => 'name', or SET %s = 'name'. The view slm.models lists the loaded models.", setting)));
+    return name;
+}
+
+SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
+{
+    const char *chosen = name != NULL ? text_to_cstring(name) : default_model(task);
+    const SlmModelRow *row = slm_pg_find_model(chosen);
+
+    if (row == NULL)
+        slm_pg_unknown_model(chosen);
+    if (!may_use(row))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for model \"%s\"", chosen),
+                        errhint("Its owner or a superuser can run: SELECT slm_grant_model('%s', '%s');", chosen,
+                                GetUserNameFromId(GetUserId(), true))));
+    SlmEntry *entry = slm_pg_find_entry(row->key);
+
+    if (entry == NULL)
+        entry = slm_pg_open_entry(row);
+    if ((task == SLM_TASK_GENERATE || task == SLM_TASK_CLASSIFY) && !slm_pg_info(entry)->can_generate)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot generate text", chosen),
+                        errdetail("It is an encoder of the family %s.", slm_pg_info(entry)->family),
+                        errhint("Choose a generative model: the column can_generate of slm.models tells which are.")));
+    if (task == SLM_TASK_EMBED && !slm_pg_info(entry)->can_embed)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot compute embeddings", chosen),
+                        errhint("Choose an embedding model: the column can_embed of slm.models tells which are.")));
+    entry->last_use = GetCurrentStatementStartTimestamp();
+    return entry;
+}
+
+/* ---- staying current */
+
+void slm_pg_registry_changed(void)
+{
+    CacheInvalidateRelcacheByRelid(slm_pg_registry_oid());
+}
+
+static void at_relcache_inval(Datum arg, Oid relid)
+{
+    if (relid == InvalidOid || relid == registry_oid) {
+        rows_valid = false;
+        n_invalidations++;
+    }
+}
+
+static void at_xact_end(XactEvent event, void *arg)
+{
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_PARALLEL_COMMIT ||
+        event == XACT_EVENT_PARALLEL_ABORT)
+        rows_valid = false;
+}
+
+void slm_pg_catalog_init(void)
+{
+    CacheRegisterRelcacheCallback(at_relcache_inval, (Datum) 0);
+    RegisterXactCallback(at_xact_end, NULL);
+}

@@ -1,0 +1,25 @@
+/*
+ * compat.h: the differences between PostgreSQL 15, 16, 17 and 18; no other file mentions PG_VERSION_NUM.
+ *
+ * The rest of src/pg is written for the newest spelling that all of them can be brought to.
+ */
+#ifndef SLM_PG_COMPAT_H
+#define SLM_PG_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "slm_pg needs PostgreSQL 15 or newer"
+#endif
+
+/* 18 gave the module magic a name and a version. */
+#if PG_VERSION_NUM >= 180000
+#define SLM_PG_MAGIC(v) PG_MODULE_MAGIC_EXT(.name = "slm_pg", .version = v)
+#else
+#define SLM_PG_MAGIC(v) PG_MODULE_MAGIC
+#endif
+
+/* 16 moved pg_cryptohash and varatt out of headers that were included by others. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#endif

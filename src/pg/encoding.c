@@ -1,0 +1,76 @@
+/*
+ * encoding.c: texts between the database's encoding and the engine's UTF-8.
+ *
+ * Into the engine: conversion by the server, an ERROR where a byte is no text of the encoding; a SQL_ASCII database has no encoding, so its
+ * bytes are checked to be UTF-8.  Out of the engine the text is valid UTF-8 by contract; what a LATIN1 database cannot hold becomes '?',
+ * because a model may always say something that the database has no letter for, and a lost statement is worse than a lost letter.
+ */
+#include "pg/slm_pg.h"
+
+#include "catalog/namespace.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+const char *slm_pg_utf8_from_text(const text *t, size_t *length)
+{
+    const char *result = slm_pg_utf8_from_cstring(text_to_cstring(t));
+
+    if (length != NULL)
+        *length = strlen(result);
+    return result;
+}
+
+const char *slm_pg_utf8_from_cstring(const char *s)
+{
+    return pg_server_to_any(s, (int) strlen(s), PG_UTF8);
+}
+
+/* Converts what can be converted, piece by piece. */
+static void append_converted(StringInfo out, const char *s, size_t length)
+{
+    int encoding = GetDatabaseEncoding();
+    Oid proc = FindDefaultConversionProc(PG_UTF8, encoding);
+
+    if (!OidIsValid(proc))
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+                        errmsg("there is no conversion from UTF8 to the database encoding %s", GetDatabaseEncodingName())));
+    while (length > 0) {
+        int piece = (int) Min(length, 65536);
+        int done;
+
+        while (piece > 0 && piece < (int) length && ((unsigned char) s[piece] & 0xC0) == 0x80)
+            piece--; /* not inside a character */
+        enlargeStringInfo(out, piece * MAX_CONVERSION_GROWTH + 1);
+        done = pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding, (unsigned char *) unconstify(char *, s), piece,
+                                             (unsigned char *) out->data + out->len, out->maxlen - out->len, true);
+        out->len += (int) strlen(out->data + out->len);
+        s += done;
+        length -= (size_t) done;
+        if (done < piece) {
+            int bytes = pg_encoding_mblen(PG_UTF8, s);
+
+            appendStringInfoChar(out, '?');
+            s += bytes;
+            length -= (size_t) bytes;
+        }
+    }
+}
+
+text *slm_pg_text_from_utf8(const char *s, size_t length)
+{
+    StringInfoData out;
+
+    if (length > MaxAllocSize - VARHDRSZ)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("text of %zu bytes is too long", length)));
+    if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+        return cstring_to_text_with_len(s, (int) length);
+    initStringInfo(&out);
+    append_converted(&out, s, length);
+    return cstring_to_text_with_len(out.data, out.len);
+}
+
+char *slm_pg_cstring_from_utf8(const char *s)
+{
+    return text_to_cstring(slm_pg_text_from_utf8(s, strlen(s)));
+}

@@ -1,0 +1,235 @@
+/*
+ * fn_classify.c: slm_classify and slm_classify_scores with a generative model.
+ *
+ *   direct    P(label | instruction with the labels, text), each label scored whole, minus its log probability after the
+ *             content-free text "N/A" (prior correction); for models that follow instructions
+ *   channel   P(text | instruction with one label): which label explains the text best; for tiny models, which cannot answer but can tell
+ *             (DESIGN 6: 77 % against 16-22 % on 8 labels for SmolLM2-135M)
+ *   auto      channel below 1e9 parameters, else direct
+ *
+ * Instructions are prefix segments: their keys and values are computed once per session (direct: one prefix, channel: one a label) and the row
+ * comes last.  Probabilities are a softmax over the labels' log probabilities.
+ */
+#include "pg/args.h"
+
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_classify);
+PG_FUNCTION_INFO_V1(slm_pg_classify_scores);
+
+#define MAX_LABELS 10000
+#define CHANNEL_BATCH 64 /* requests of the channel method that are in the session at a time */
+#define SMALL_MODEL UINT64CONST(1000000000)
+#define DIRECT_INSTRUCTION "Classify the following text into exactly one of these categories: {labels}. Answer with the category only."
+#define CHANNEL_INSTRUCTION "Write a customer support message about: {label}"
+
+typedef enum Method { METHOD_DIRECT, METHOD_CHANNEL } Method;
+
+typedef struct Classify {
+    SlmEntry *entry;
+    const text *input;
+    const char **labels; /* [n_labels] UTF-8 */
+    int n_labels;
+    Method method;
+    const char *instruction; /* UTF-8, with placeholder */
+    double *scores;          /* [n_labels] log probabilities, then probabilities */
+} Classify;
+
+static int compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+static void check_labels(const Classify *c)
+{
+    const char **sorted;
+
+    if (c->n_labels == 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels must not be empty"),
+                        errhint("Pass from 1 to %d labels, such as ARRAY['billing', 'delivery'].", MAX_LABELS)));
+    sorted = palloc(sizeof(char *) * (Size) c->n_labels);
+    memcpy(sorted, c->labels, sizeof(char *) * (Size) c->n_labels);
+    qsort(sorted, (size_t) c->n_labels, sizeof(char *), compare_strings);
+    for (int i = 1; i < c->n_labels; i++) {
+        if (strcmp(sorted[i - 1], sorted[i]) == 0)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                            errmsg("label \"%s\" is there twice", slm_pg_cstring_from_utf8(sorted[i])), errhint("Labels must be distinct.")));
+    }
+    pfree(sorted);
+}
+
+static Method parse_method(const text *name, const SlmEntry *entry)
+{
+    const char *s = name == NULL ? "auto" : text_to_cstring(name);
+
+    if (strcmp(s, "auto") == 0)
+        return slm_pg_info(entry)->n_parameters < SMALL_MODEL ? METHOD_CHANNEL : METHOD_DIRECT;
+    if (strcmp(s, "direct") == 0)
+        return METHOD_DIRECT;
+    if (strcmp(s, "channel") == 0)
+        return METHOD_CHANNEL;
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown classification method \"%s\"", s),
+                    errhint("The methods are auto, direct and channel.")));
+    pg_unreachable();
+}
+
+/* The instruction with the first placeholder replaced; without one it stands as it is. */
+static char *fill(const char *instruction, const char *placeholder, const char *with)
+{
+    const char *at = strstr(instruction, placeholder);
+
+    if (at == NULL)
+        return pstrdup(instruction);
+    return psprintf("%.*s%s%s", (int) (at - instruction), instruction, with, at + strlen(placeholder));
+}
+
+static void score_direct(Classify *c)
+{
+    StringInfoData list;
+    slm_segment segments[2];
+    slm_request request = {.mode = SLM_MODE_LABELS, .chat = true, .segments = segments, .n_segments = 2, .labels = c->labels,
+                           .n_labels = (size_t) c->n_labels, .prior_text = "N/A"};
+    const slm_result *result;
+    SlmRun *run;
+
+    initStringInfo(&list);
+    for (int i = 0; i < c->n_labels; i++)
+        appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", c->labels[i]);
+    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, psprintf("%s\n\nText: ", fill(c->instruction, "{labels}", list.data)));
+    segments[1] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, c->input);
+    run = slm_pg_start(c->entry, &request);
+    result = slm_pg_wait(run);
+    for (int i = 0; i < c->n_labels; i++)
+        c->scores[i] = (double) result->scores[i];
+    slm_pg_finish(run);
+}
+
+static SlmRun *start_channel(const Classify *c, int label)
+{
+    slm_segment segments[2];
+    slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = 2};
+
+    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, fill(c->instruction, "{label}", c->labels[label]));
+    segments[1] = slm_pg_segment(SLM_ROLE_ASSISTANT, SLM_SEG_SCORED, c->input);
+    return slm_pg_start(c->entry, &request);
+}
+
+static double sum_logprobs(SlmRun *run)
+{
+    const slm_result *result = slm_pg_wait(run);
+    double sum = 0;
+
+    for (size_t i = 0; i < result->n_scores; i++) {
+        if (result->scores[i] == result->scores[i])
+            sum += (double) result->scores[i];
+    }
+    slm_pg_finish(run);
+    return sum;
+}
+
+static void score_channel(Classify *c)
+{
+    SlmRun *runs[CHANNEL_BATCH];
+
+    if (strstr(c->instruction, "{label}") == NULL)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the instruction of method channel must contain {label}"),
+                        errhint("For example: 'Write a product review about: {label}'.")));
+    for (int begin = 0; begin < c->n_labels; begin += CHANNEL_BATCH) {
+        int n = Min(CHANNEL_BATCH, c->n_labels - begin);
+
+        for (int i = 0; i < n; i++)
+            runs[i] = start_channel(c, begin + i);
+        for (int i = 0; i < n; i++)
+            c->scores[begin + i] = sum_logprobs(runs[i]);
+    }
+}
+
+/* Log probabilities become probabilities that sum to 1. */
+static void softmax(double *scores, int n)
+{
+    double max = scores[0], sum = 0;
+
+    for (int i = 1; i < n; i++)
+        max = Max(max, scores[i]);
+    for (int i = 0; i < n; i++)
+        sum += scores[i] = slm_exp(scores[i] - max);
+    for (int i = 0; i < n; i++)
+        scores[i] /= sum;
+}
+
+/* Arguments: input, labels, model, method, instruction. */
+static Classify classify(FunctionCallInfo fcinfo)
+{
+    Classify c = {.input = PG_GETARG_TEXT_PP(0)};
+
+    c.labels = slm_pg_strings_arg(fcinfo, 1, "labels", MAX_LABELS, &c.n_labels);
+    check_labels(&c);
+    c.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_CLASSIFY);
+    c.method = parse_method(slm_pg_text_arg(fcinfo, 3), c.entry);
+    if (PG_ARGISNULL(4))
+        c.instruction = c.method == METHOD_DIRECT ? DIRECT_INSTRUCTION : CHANNEL_INSTRUCTION;
+    else
+        c.instruction = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(4), NULL);
+    c.scores = palloc(sizeof(double) * (Size) c.n_labels);
+    if (c.method == METHOD_DIRECT)
+        score_direct(&c);
+    else
+        score_channel(&c);
+    softmax(c.scores, c.n_labels);
+    return c;
+}
+
+Datum slm_pg_classify(PG_FUNCTION_ARGS)
+{
+    double threshold;
+    Classify c;
+    int best = 0;
+
+    if (PG_ARGISNULL(0))
+        PG_RETURN_NULL();
+    threshold = slm_pg_float_arg(fcinfo, 5, "threshold", 0, 0, false, 1, false);
+    c = classify(fcinfo);
+    for (int i = 1; i < c.n_labels; i++) {
+        if (c.scores[i] > c.scores[best])
+            best = i;
+    }
+    if (c.scores[best] < threshold)
+        PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(slm_pg_text_from_utf8(c.labels[best], strlen(c.labels[best])));
+}
+
+static int compare_scores(const void *a, const void *b, void *arg)
+{
+    const double *scores = arg;
+    int i = *(const int *) a, j = *(const int *) b;
+
+    if (scores[i] != scores[j])
+        return scores[i] > scores[j] ? -1 : 1;
+    return i < j ? -1 : 1;
+}
+
+Datum slm_pg_classify_scores(PG_FUNCTION_ARGS)
+{
+    ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+    Classify c;
+    int *order;
+
+    InitMaterializedSRF(fcinfo, 0);
+    if (PG_ARGISNULL(0))
+        return (Datum) 0;
+    c = classify(fcinfo);
+    order = palloc(sizeof(int) * (Size) c.n_labels);
+    for (int i = 0; i < c.n_labels; i++)
+        order[i] = i;
+    qsort_arg(order, (size_t) c.n_labels, sizeof(int), compare_scores, c.scores);
+    for (int i = 0; i < c.n_labels; i++) {
+        const char *label = c.labels[order[i]];
+        Datum values[2] = {PointerGetDatum(slm_pg_text_from_utf8(label, strlen(label))), Float8GetDatum(c.scores[order[i]])};
+        bool nulls[2] = {false, false};
+
+        tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+    }
+    return (Datum) 0;
+}

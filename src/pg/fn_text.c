@@ -1,0 +1,66 @@
+/*
+ * fn_text.c: slm_summarize.
+ *
+ * The instruction is a prefix that all rows share, the row's text follows it in the same turn.  A small model does not count words, so the
+ * bound is kept here: an answer with more than max_words words ends at its last full sentence within them, or else at the word.
+ */
+#include "pg/args.h"
+
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_summarize);
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
+/* Bytes of s to keep, so that it has at most max_words words. */
+static size_t bounded_length(const char *s, size_t length, int max_words)
+{
+    size_t end = 0, sentence = 0;
+    int words = 0;
+
+    for (size_t i = 0; i < length;) {
+        while (i < length && is_space(s[i]))
+            i++;
+        if (i == length)
+            return end;
+        if (words == max_words)
+            return sentence > 0 ? sentence : end;
+        while (i < length && !is_space(s[i]))
+            i++;
+        end = i;
+        words++;
+        if (s[i - 1] == '.' || s[i - 1] == '!' || s[i - 1] == '?')
+            sentence = end;
+    }
+    return end;
+}
+
+Datum slm_pg_summarize(PG_FUNCTION_ARGS)
+{
+    slm_segment segments[2];
+    slm_request request = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2,
+                           .sampling = {.top_p = 1, .repeat_penalty = 1}};
+    const slm_result *result;
+    char *instruction;
+    SlmRun *run;
+    text *t;
+    int max_words;
+
+    if (PG_ARGISNULL(0))
+        PG_RETURN_NULL();
+    max_words = slm_pg_int_arg(fcinfo, 1, "max_words", 50, 1, 10000);
+    request.max_tokens = (uint32_t) max_words * 3 + 16;
+    instruction = psprintf("Summarize the following text in at most %d words", max_words);
+    if (!PG_ARGISNULL(2))
+        instruction = psprintf("%s, with a focus on %s", instruction, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, slm_pg_utf8_from_cstring(psprintf("%s.\n\nText: ", instruction)));
+    segments[1] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(0));
+    run = slm_pg_start(slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), SLM_TASK_GENERATE), &request);
+    result = slm_pg_wait(run);
+    t = slm_pg_text_from_utf8(result->text, bounded_length(result->text, result->text_length, max_words));
+    slm_pg_finish(run);
+    PG_RETURN_TEXT_P(t);
+}

@@ -1,0 +1,244 @@
+/*
+ * fn_tokens.c: slm_tokenize, slm_detokenize, slm_count_tokens, slm_chunk, slm_token_logprobs, slm_perplexity.
+ *
+ * What the engine allocates (token ids, offsets, text) is freed before anything can raise an ERROR, or held by a memory context's
+ * reset callback until it has been copied.
+ */
+#include "pg/args.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_tokenize);
+PG_FUNCTION_INFO_V1(slm_pg_detokenize);
+PG_FUNCTION_INFO_V1(slm_pg_count_tokens);
+PG_FUNCTION_INFO_V1(slm_pg_chunk);
+PG_FUNCTION_INFO_V1(slm_pg_token_logprobs);
+PG_FUNCTION_INFO_V1(slm_pg_perplexity);
+
+#define MAX_CHUNK_TOKENS 1000000
+
+/* malloc'ed memory that a memory context frees. */
+typedef struct Held {
+    void *pointer;
+    MemoryContextCallback callback;
+} Held;
+
+static void free_held(void *arg)
+{
+    Held *held = arg;
+
+    free(held->pointer);
+    held->pointer = NULL;
+}
+
+static Held *hold(void)
+{
+    Held *held = palloc0(sizeof(Held));
+
+    held->callback.func = free_held;
+    held->callback.arg = held;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, &held->callback);
+    return held;
+}
+
+/* Token ids of a text argument, held by the current memory context. */
+static int32_t *tokenize(const SlmEntry *entry, const text *t, size_t *n)
+{
+    Held *held = hold();
+    size_t length;
+    const char *s = slm_pg_utf8_from_text(t, &length);
+    slm_tokens tokens;
+    slm_status status;
+    slm_error err;
+
+    while ((status = slm_tokenize(entry->model, s, length, false, SLM_STOP, &tokens, &err)) == SLM_CANCELLED)
+        slm_pg_interrupted();
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
+    held->pointer = tokens.ids;
+    *n = tokens.n;
+    return tokens.ids;
+}
+
+Datum slm_pg_tokenize(PG_FUNCTION_ARGS)
+{
+    size_t n;
+    int32_t *ids;
+    Datum *elements;
+
+    if (PG_ARGISNULL(0))
+        PG_RETURN_NULL();
+    ids = tokenize(slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY), PG_GETARG_TEXT_PP(0), &n);
+    if (n > MaxArraySize)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the text has %zu tokens, too many for an array", n)));
+    elements = palloc(sizeof(Datum) * Max(n, 1));
+    for (size_t i = 0; i < n; i++)
+        elements[i] = Int32GetDatum(ids[i]);
+    PG_RETURN_ARRAYTYPE_P(construct_array(elements, (int) n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+Datum slm_pg_count_tokens(PG_FUNCTION_ARGS)
+{
+    size_t n;
+
+    if (PG_ARGISNULL(0))
+        PG_RETURN_NULL();
+    (void) tokenize(slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY), PG_GETARG_TEXT_PP(0), &n);
+    if (n > INT32_MAX)
+        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("the text has %zu tokens, too many for an integer", n)));
+    PG_RETURN_INT32((int32) n);
+}
+
+/* Text of ids; held by the current memory context. */
+static const char *detokenize(const SlmEntry *entry, const int32_t *ids, size_t n, bool special, size_t *length)
+{
+    Held *held = hold();
+    char *out;
+    slm_error err;
+
+    if (slm_detokenize(entry->model, ids, n, special, &out, length, &err) != SLM_OK)
+        slm_pg_error(&err, NULL);
+    held->pointer = out;
+    return out;
+}
+
+Datum slm_pg_detokenize(PG_FUNCTION_ARGS)
+{
+    SlmEntry *entry;
+    ArrayType *array;
+    Datum *elements;
+    bool *nulls;
+    int32_t *ids;
+    const char *s;
+    size_t length;
+    int n;
+
+    if (PG_ARGISNULL(0))
+        PG_RETURN_NULL();
+    array = PG_GETARG_ARRAYTYPE_P(0);
+    deconstruct_array(array, INT4OID, sizeof(int32), true, TYPALIGN_INT, &elements, &nulls, &n);
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY);
+    ids = palloc(sizeof(int32_t) * (Size) Max(n, 1));
+    for (int i = 0; i < n; i++) {
+        if (nulls[i])
+            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("tokens must not contain nulls")));
+        ids[i] = DatumGetInt32(elements[i]);
+        if (ids[i] < 0 || (uint32) ids[i] >= slm_pg_info(entry)->n_vocab)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("token %d is not in the model's vocabulary", ids[i]),
+                            errhint("Tokens of this model are from 0 to %u.", slm_pg_info(entry)->n_vocab - 1)));
+    }
+    s = detokenize(entry, ids, (size_t) n, true, &length);
+    PG_RETURN_TEXT_P(slm_pg_text_from_utf8(s, length));
+}
+
+Datum slm_pg_chunk(PG_FUNCTION_ARGS)
+{
+    ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+    SlmEntry *entry;
+    Held *held;
+    const char *s;
+    size_t length, n, *offsets;
+    int max_tokens, overlap;
+    slm_status status;
+    slm_error err;
+
+    InitMaterializedSRF(fcinfo, 0);
+    if (PG_ARGISNULL(0))
+        return (Datum) 0;
+    max_tokens = slm_pg_int_arg(fcinfo, 1, "max_tokens", 256, 1, MAX_CHUNK_TOKENS);
+    overlap = slm_pg_int_arg(fcinfo, 2, "overlap", 0, 0, MAX_CHUNK_TOKENS);
+    if (overlap >= max_tokens)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("overlap must be less than max_tokens"),
+                        errdetail("overlap is %d, max_tokens is %d.", overlap, max_tokens)));
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), SLM_TASK_ANY);
+    held = hold();
+    s = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), &length);
+    while ((status = slm_chunk(entry->model, s, length, (size_t) max_tokens, (size_t) overlap, SLM_STOP, &offsets, &n, &err)) ==
+           SLM_CANCELLED)
+        slm_pg_interrupted();
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
+    held->pointer = offsets;
+    for (size_t i = 0; i < n; i++) {
+        Datum values[2];
+        bool nulls[2] = {false, false};
+
+        values[0] = Int32GetDatum((int32) (i + 1));
+        values[1] = PointerGetDatum(slm_pg_text_from_utf8(s + offsets[2 * i], offsets[2 * i + 1] - offsets[2 * i]));
+        tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+        CHECK_FOR_INTERRUPTS();
+    }
+    return (Datum) 0;
+}
+
+/* ---- log probabilities */
+
+static SlmRun *start_logprobs(SlmEntry *entry, const text *t, bool special)
+{
+    slm_segment segment = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_SCORED | (special ? SLM_SEG_SPECIAL : 0), t);
+    slm_request request = {.mode = SLM_MODE_LOGPROBS, .segments = &segment, .n_segments = 1};
+
+    return slm_pg_start(entry, &request);
+}
+
+Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
+{
+    ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+    SlmEntry *entry;
+    SlmRun *run;
+    const slm_result *result;
+    MemoryContext row_context, old;
+
+    InitMaterializedSRF(fcinfo, 0);
+    if (PG_ARGISNULL(0))
+        return (Datum) 0;
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE);
+    run = start_logprobs(entry, PG_GETARG_TEXT_PP(0), slm_pg_bool_arg(fcinfo, 2, false));
+    result = slm_pg_wait(run);
+    row_context = AllocSetContextCreate(CurrentMemoryContext, "slm_pg row", ALLOCSET_SMALL_SIZES);
+    old = MemoryContextSwitchTo(row_context);
+    for (size_t i = 0; i < result->n_scores; i++) {
+        Datum values[4];
+        bool nulls[4] = {false, false, false, false};
+        size_t length;
+        const char *token = detokenize(entry, &result->tokens[i], 1, true, &length);
+
+        values[0] = Int32GetDatum((int32) (i + 1));
+        values[1] = Int32GetDatum(result->tokens[i]);
+        values[2] = PointerGetDatum(slm_pg_text_from_utf8(token, length));
+        nulls[3] = result->scores[i] != result->scores[i]; /* NaN: nothing precedes it */
+        values[3] = Float8GetDatum((double) result->scores[i]);
+        tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+        MemoryContextReset(row_context);
+        CHECK_FOR_INTERRUPTS();
+    }
+    MemoryContextSwitchTo(old);
+    slm_pg_finish(run);
+    return (Datum) 0;
+}
+
+Datum slm_pg_perplexity(PG_FUNCTION_ARGS)
+{
+    SlmRun *run;
+    const slm_result *result;
+    double sum = 0;
+    size_t n = 0;
+
+    if (PG_ARGISNULL(0))
+        PG_RETURN_NULL();
+    run = start_logprobs(slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), PG_GETARG_TEXT_PP(0), false);
+    result = slm_pg_wait(run);
+    for (size_t i = 0; i < result->n_scores; i++) {
+        if (result->scores[i] == result->scores[i]) {
+            sum += (double) result->scores[i];
+            n++;
+        }
+    }
+    slm_pg_finish(run);
+    if (n == 0)
+        PG_RETURN_NULL(); /* nothing was predicted */
+    PG_RETURN_FLOAT8(slm_exp(-sum / (double) n));
+}

@@ -1,0 +1,479 @@
+/*
+ * models.c: slm_load_model, slm_drop_model, slm_rename_model, slm_grant_model, slm_revoke_model.
+ *
+ *   source ──SHA-256──► key ──lock──► marker ──► <key>.tmp.<pid> ──fsync, probe, rename──► <key>.img ──► row of slm.model_registry
+ *
+ * An image that is already there is used as it is.  The probe runs one small request through the new image before it gets its name, so
+ * what is registered has run once on this machine.  Whatever fails, the abort of the transaction removes row, marker and files
+ * (store.c).  Rows are written by SPI as the table's owner with a fixed search_path, after our own checks of privilege.
+ */
+#include "pg/slm_pg.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "storage/fd.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_load_model);
+PG_FUNCTION_INFO_V1(slm_pg_drop_model);
+PG_FUNCTION_INFO_V1(slm_pg_rename_model);
+PG_FUNCTION_INFO_V1(slm_pg_grant_model);
+PG_FUNCTION_INFO_V1(slm_pg_revoke_model);
+
+/* ---- SPI as the owner of the registry */
+
+typedef struct AsOwner {
+    Oid user;
+    int context;
+    int guc_level;
+} AsOwner;
+
+static void begin_as_owner(AsOwner *saved)
+{
+    Relation rel = table_open(slm_pg_registry_oid(), AccessShareLock);
+    Oid owner = rel->rd_rel->relowner;
+
+    table_close(rel, NoLock);
+    GetUserIdAndSecContext(&saved->user, &saved->context);
+    SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE);
+    saved->guc_level = NewGUCNestLevel();
+    (void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    SPI_connect();
+}
+
+static void end_as_owner(const AsOwner *saved)
+{
+    SPI_finish();
+    AtEOXact_GUC(false, saved->guc_level);
+    SetUserIdAndSecContext(saved->user, saved->context);
+}
+
+/* Runs one statement with text parameters (NULL allowed) and returns the number of rows. */
+static uint64 run_sql(const char *sql, int n, const char *const *values)
+{
+    Oid types[24];
+    Datum args[24];
+    char nulls[24];
+
+    Assert(n <= 24);
+    for (int i = 0; i < n; i++) {
+        types[i] = TEXTOID;
+        nulls[i] = values[i] == NULL ? 'n' : ' ';
+        args[i] = values[i] == NULL ? (Datum) 0 : CStringGetTextDatum(values[i]);
+    }
+    if (SPI_execute_with_args(sql, n, types, args, nulls, false, 0) < 0)
+        elog(ERROR, "SPI failed: %s", sql);
+    return SPI_processed;
+}
+
+static uint64 change_registry(const char *sql, int n, const char *const *values)
+{
+    AsOwner saved;
+    uint64 changed;
+
+    begin_as_owner(&saved);
+    changed = run_sql(sql, n, values);
+    end_as_owner(&saved);
+    slm_pg_registry_changed();
+    CommandCounterIncrement();
+    return changed;
+}
+
+/* The row of the view slm.models as a composite datum. */
+static Datum models_row(const char *name)
+{
+    AsOwner saved;
+    Datum row;
+    bool isnull;
+
+    begin_as_owner(&saved);
+    if (run_sql("SELECT m FROM slm.models m WHERE m.name = $1", 1, &name) != 1)
+        elog(ERROR, "model \"%s\" is not in slm.models", name);
+    row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+    row = SPI_datumTransfer(row, false, -1);
+    end_as_owner(&saved);
+    return row;
+}
+
+static void refuse_read_only(const char *function)
+{
+    PreventCommandIfReadOnly(function);
+    PreventCommandDuringRecovery(function);
+    PreventCommandIfParallelMode(function);
+}
+
+/* ---- loading */
+
+typedef struct Load {
+    const char *name;
+    char *path;
+    Jsonb *options;
+    slm_import_options import; /* strings in UTF-8 */
+    SlmSourceState source;
+    char key[SLM_KEY_SIZE];
+    slm_model_info info;
+} Load;
+
+static void parse_options(Load *load)
+{
+    JsonbIterator *it;
+    JsonbIteratorToken token;
+    JsonbValue value;
+    char *key = NULL;
+
+    if (!JB_ROOT_IS_OBJECT(load->options))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object"),
+                        errhint("For example '{\"quantization\": \"Q8_0\"}'.")));
+    it = JsonbIteratorInit(&load->options->root);
+    while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE) {
+        char *string;
+
+        if (token == WJB_KEY)
+            key = pnstrdup(value.val.string.val, value.val.string.len);
+        if (token != WJB_VALUE)
+            continue;
+        if (strcmp(key, "quantization") != 0 && strcmp(key, "chat_format") != 0)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", key),
+                            errhint("The options are \"quantization\" and \"chat_format\".")));
+        if (value.type != jbvString || value.val.string.len == 0 || value.val.string.len > 31)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a string of 1 to 31 bytes", key)));
+        string = pnstrdup(value.val.string.val, value.val.string.len);
+        if (strcmp(key, "quantization") == 0)
+            load->import.quantization = slm_pg_utf8_from_cstring(string);
+        else
+            load->import.chat_format = slm_pg_utf8_from_cstring(string);
+    }
+}
+
+static void make_key(Load *load)
+{
+    int n = snprintf(load->key, sizeof load->key, "%s-l%d", load->source.sha256, SLM_IMAGE_LAYOUT);
+
+    if (load->import.quantization != NULL || load->import.chat_format != NULL) {
+        char *canonical = psprintf("%s\n%s", load->import.quantization ? load->import.quantization : "",
+                                   load->import.chat_format ? load->import.chat_format : "");
+        uint8 digest[32];
+
+        slm_pg_sha256(canonical, strlen(canonical), digest);
+        load->key[n++] = '-';
+        for (int i = 0; i < 8; i++, n += 2)
+            snprintf(load->key + n, sizeof load->key - (size_t) n, "%02x", digest[i]);
+    }
+}
+
+/* One small request through the model. */
+static slm_status probe_session(slm_session *session, const slm_model_info *info, slm_error *err)
+{
+    slm_segment segment = {.role = SLM_ROLE_USER, .text = "Hello", .length = 5};
+    slm_request request = {.mode = info->can_generate ? SLM_MODE_GENERATE : SLM_MODE_EMBED,
+                           .chat = info->can_generate,
+                           .segments = &segment,
+                           .n_segments = 1,
+                           .sampling = {.top_p = 1, .repeat_penalty = 1},
+                           .max_tokens = 4};
+    const slm_result *result = NULL;
+    slm_status status;
+    uint64_t id;
+
+    while ((status = slm_submit(session, &request, &id, err)) == SLM_CANCELLED)
+        slm_pg_interrupted();
+    while (status == SLM_OK && (result = slm_poll(session)) == NULL) {
+        CHECK_FOR_INTERRUPTS();
+        status = slm_step(session, NULL, err);
+        if (status == SLM_CANCELLED) {
+            slm_pg_interrupted();
+            status = SLM_OK;
+        }
+    }
+    if (result != NULL && result->status != SLM_OK) {
+        *err = result->error;
+        status = result->status;
+    }
+    return status;
+}
+
+/* Opens the image and lets it answer; fills info.  Nothing stays open. */
+static slm_status probe(const char *image, slm_model_info *info, slm_error *err)
+{
+    slm_model *volatile model = NULL;
+    slm_session *volatile session = NULL;
+    volatile slm_status status;
+
+    PG_TRY();
+    {
+        slm_model *opened = NULL;
+        slm_session *made = NULL;
+
+        status = slm_model_open(image, &opened, err);
+        model = opened;
+        if (status == SLM_OK) {
+            *info = *slm_model_get_info(opened);
+            slm_limits limits = {.kv_cache_bytes = Max((size_t) slm_guc_kv_cache_kb * 1024, (size_t) info->kv_bytes_per_token * 256),
+                                 .n_threads = slm_pg_take_threads(),
+                                 .stop = SLM_STOP};
+
+            status = slm_session_new(opened, &limits, &made, err);
+            session = made;
+        }
+        if (status == SLM_OK)
+            status = probe_session(made, info, err);
+    }
+    PG_FINALLY();
+    {
+        slm_session_free(session);
+        slm_model_close(model);
+        slm_pg_give_threads();
+    }
+    PG_END_TRY();
+    return status;
+}
+
+static void load_error(const Load *load, const slm_error *err)
+{
+    slm_pg_error(err, psprintf("could not load model \"%s\"", load->name));
+}
+
+/* Writes <key>.tmp.<pid>, probes it and renames it. */
+static void import_image(Load *load)
+{
+    char *image = slm_pg_store_path(load->key, ".img");
+    char *temporary = slm_pg_store_path(load->key, psprintf(".tmp.%d", MyProcPid));
+    const char *path = slm_pg_utf8_from_cstring(load->path);
+    slm_error err;
+    slm_status status;
+
+    (void) unlink(temporary);
+    PG_TRY();
+    {
+        slm_pg_progress_phase("importing");
+        while ((status = slm_import(path, temporary, &load->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, &err)) ==
+               SLM_CANCELLED)
+            slm_pg_interrupted();
+        if (status == SLM_OK) {
+            slm_pg_progress_phase("probing");
+            status = probe(temporary, &load->info, &err);
+        }
+        if (status != SLM_OK)
+            load_error(load, &err);
+        if (slm_pg_source_stamp(load->path) != load->source.stamp)
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", load->path),
+                            errhint("Load the model again when its files are complete.")));
+        durable_rename(temporary, image, ERROR);
+    }
+    PG_CATCH();
+    {
+        (void) unlink(temporary);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+}
+
+/* Makes sure that the image is there and good. Holds the key's lock. */
+static void ensure_image(Load *load)
+{
+    char *image = slm_pg_store_path(load->key, ".img");
+    slm_error err;
+
+    if (access(image, F_OK) == 0) {
+        slm_pg_progress_phase("probing");
+        if (probe(image, &load->info, &err) == SLM_OK)
+            return;
+        if (err.status != SLM_FORMAT && err.status != SLM_IO)
+            load_error(load, &err);
+        ereport(NOTICE, (errmsg("the image of this file was damaged and is written again"), errdetail("%s", slm_pg_cstring_from_utf8(err.message))));
+    }
+    import_image(load);
+}
+
+static bool insert_row(const Load *load)
+{
+    const slm_model_info *info = &load->info;
+    const char *values[] = {
+        load->name,
+        load->key,
+        psprintf("%u", GetUserId()),
+        load->path,
+        load->source.sha256,
+        JsonbToCString(NULL, &load->options->root, (int) VARSIZE(load->options)),
+        slm_pg_cstring_from_utf8(info->family),
+        slm_pg_cstring_from_utf8(info->name),
+        psprintf(UINT64_FORMAT, (uint64) info->n_parameters),
+        slm_pg_cstring_from_utf8(info->quantization),
+        psprintf("%u", info->n_context),
+        psprintf("%u", info->n_vocab),
+        psprintf("%u", info->n_embd),
+        psprintf("%u", info->n_layers),
+        info->licence[0] ? slm_pg_cstring_from_utf8(info->licence) : NULL,
+        psprintf(UINT64_FORMAT, (uint64) info->image_bytes),
+        info->chat_format[0] ? slm_pg_cstring_from_utf8(info->chat_format) : NULL,
+        info->tokenizer[0] ? slm_pg_cstring_from_utf8(info->tokenizer) : NULL,
+        info->can_generate ? "true" : "false",
+        info->can_embed ? "true" : "false",
+        info->can_rerank ? "true" : "false",
+        psprintf("%u", info->kv_bytes_per_token),
+    };
+
+    return change_registry("INSERT INTO slm.model_registry (name, image, owner, source, sha256, options, family, title, parameters, quantization,"
+                           " context_length, vocabulary, embedding_dimension, layers, licence, image_bytes, chat_format, tokenizer,"
+                           " can_generate, can_embed, can_rerank, kv_bytes_per_token)"
+                           " VALUES ($1, $2, $3::oid::regrole, $4, $5, $6::jsonb, $7, $8, $9::bigint, $10, $11::int, $12::int, $13::int,"
+                           " $14::int, $15, $16::bigint, $17, $18, $19::bool, $20::bool, $21::bool, $22::int)"
+                           " ON CONFLICT (name) DO NOTHING",
+                           lengthof(values), values) == 1;
+}
+
+static void name_taken(const char *name) pg_attribute_noreturn();
+
+static void name_taken(const char *name)
+{
+    ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("model \"%s\" already exists", name),
+                    errhint("Choose another name, or drop it first: SELECT slm_drop_model('%s');", name)));
+    pg_unreachable();
+}
+
+/* Before any work: is the name free, or registered with an image that is missing?  Returns whether the row is there. */
+static bool name_registered(const char *name)
+{
+    const SlmModelRow *row = slm_pg_find_model(name);
+
+    if (row == NULL)
+        return false;
+    if (access(slm_pg_store_path(row->key, ".img"), F_OK) == 0)
+        name_taken(name);
+    (void) slm_pg_owned_model(name);
+    return true;
+}
+
+static void load_work(Load *load, bool registered)
+{
+    const SlmModelRow *row;
+
+    slm_pg_progress_begin(load->name);
+    slm_pg_digest_source(load->path, slm_pg_progress_report, NULL, &load->source);
+    make_key(load);
+    row = registered ? slm_pg_find_model(load->name) : NULL;
+    if (row != NULL && strcmp(row->key, load->key) != 0)
+        ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+                        errmsg("model \"%s\" was registered from another file or with other options", load->name),
+                        errdetail("Its image is missing and can only be made again from the same source, \"%s\".", row->source),
+                        errhint("Load that file, or drop the model first: SELECT slm_drop_model('%s');", load->name)));
+    slm_pg_store_lock(load->key);
+    slm_pg_store_sweep();
+    slm_pg_store_mark(load->key);
+    ensure_image(load);
+    if (row == NULL && !insert_row(load))
+        name_taken(load->name);
+}
+
+Datum slm_pg_load_model(PG_FUNCTION_ARGS)
+{
+    Load load = {0};
+    bool registered;
+
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name and path of a model must not be null")));
+    if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to load a model from a file of the server"),
+                        errhint("It needs a superuser, or a member of pg_read_server_files who was granted EXECUTE on slm_load_model.")));
+    load.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    load.path = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    load.options = PG_ARGISNULL(2) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))) : PG_GETARG_JSONB_P(2);
+    slm_pg_check_model_name(load.name);
+    parse_options(&load);
+    canonicalize_path(load.path);
+    if (!is_absolute_path(load.path))
+        load.path = psprintf("%s/%s", DataDir, load.path);
+    registered = name_registered(load.name);
+    if (registered) /* only the image is made, which a standby may do for itself */
+        PreventCommandIfParallelMode("slm_load_model()");
+    else
+        refuse_read_only("slm_load_model()");
+    slm_pg_store_make_directory();
+    PG_TRY();
+    {
+        load_work(&load, registered);
+    }
+    PG_FINALLY();
+    {
+        slm_pg_progress_end();
+    }
+    PG_END_TRY();
+    return models_row(load.name);
+}
+
+/* ---- the others */
+
+static char *name_argument(FunctionCallInfo fcinfo, int i, const char *what)
+{
+    if (PG_ARGISNULL(i))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", what)));
+    return text_to_cstring(PG_GETARG_TEXT_PP(i));
+}
+
+Datum slm_pg_drop_model(PG_FUNCTION_ARGS)
+{
+    const char *name = name_argument(fcinfo, 0, "the name of a model");
+    char key[SLM_KEY_SIZE];
+
+    refuse_read_only("slm_drop_model()");
+    strlcpy(key, slm_pg_owned_model(name)->key, sizeof key);
+    slm_pg_store_lock(key);
+    if (change_registry("DELETE FROM slm.model_registry WHERE name = $1", 1, &name) == 0)
+        slm_pg_unknown_model(name);
+    slm_pg_store_sweep();
+    PG_RETURN_VOID();
+}
+
+Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
+{
+    const char *values[2] = {name_argument(fcinfo, 0, "the name of a model"), name_argument(fcinfo, 1, "the new name of a model")};
+
+    refuse_read_only("slm_rename_model()");
+    slm_pg_check_model_name(values[1]);
+    (void) slm_pg_owned_model(values[0]);
+    if (slm_pg_find_model(values[1]) != NULL)
+        name_taken(values[1]);
+    if (change_registry("UPDATE slm.model_registry SET name = $2 WHERE name = $1", 2, values) == 0)
+        slm_pg_unknown_model(values[0]);
+    PG_RETURN_VOID();
+}
+
+static void change_roles(FunctionCallInfo fcinfo, const char *function, const char *sql)
+{
+    const char *name = name_argument(fcinfo, 0, "the name of a model");
+    const char *role = name_argument(fcinfo, 1, "the name of a role");
+    const char *values[2];
+
+    refuse_read_only(function);
+    (void) slm_pg_owned_model(name);
+    values[0] = name;
+    values[1] = psprintf("%u", pg_strcasecmp(role, "public") == 0 ? InvalidOid : get_role_oid(role, false));
+    if (change_registry(sql, 2, values) == 0)
+        slm_pg_unknown_model(name);
+}
+
+Datum slm_pg_grant_model(PG_FUNCTION_ARGS)
+{
+    change_roles(fcinfo, "slm_grant_model()",
+                 "UPDATE slm.model_registry SET roles = array_remove(roles, $2::oid::regrole) || $2::oid::regrole WHERE name = $1");
+    PG_RETURN_VOID();
+}
+
+Datum slm_pg_revoke_model(PG_FUNCTION_ARGS)
+{
+    change_roles(fcinfo, "slm_revoke_model()",
+                 "UPDATE slm.model_registry SET roles = array_remove(roles, $2::oid::regrole) WHERE name = $1");
+    PG_RETURN_VOID();
+}

@@ -1,0 +1,291 @@
+/*
+ * session_cache.c: the models that this backend has mapped, one engine session for each, and the requests that run in them.
+ *
+ * An entry is found by the image's key, so a model that was dropped and loaded from another file is another entry.  A request (SlmRun)
+ * lives at most as long as the memory context in which it was started: its reset callback is registered before the request exists.  An
+ * error of the statement ends it earlier: at abort every session is reset, at the abort of a subtransaction its own requests.
+ *
+ * Invariants: an entry with runs is never closed; slm_poll is called in one place only, which hands each result to its run, so that a
+ * stream and an ordinary call can share a session; the engine is never called from inside the engine.
+ */
+#include "pg/slm_pg.h"
+
+#include <sys/stat.h>
+
+#include "access/xact.h"
+#include "utils/builtins.h"
+
+#define MAX_OPEN_MODELS 8 /* kept mapped per backend; those without running requests are closed, least recently used first */
+
+static dlist_head entries = DLIST_STATIC_INIT(entries);
+static int n_entries;
+
+static void close_entry(SlmEntry *entry)
+{
+    slm_session_free(entry->session);
+    slm_model_close(entry->model);
+    dlist_delete(&entry->node);
+    n_entries--;
+    pfree(entry);
+}
+
+SlmEntry *slm_pg_find_entry(const char *key)
+{
+    dlist_iter it;
+
+    dlist_foreach(it, &entries) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+
+        if (strcmp(entry->key, key) == 0)
+            return entry;
+    }
+    return NULL;
+}
+
+const slm_model_info *slm_pg_info(const SlmEntry *entry)
+{
+    return slm_model_get_info(entry->model);
+}
+
+static void make_room(void)
+{
+    while (n_entries >= MAX_OPEN_MODELS) {
+        SlmEntry *oldest = NULL;
+        dlist_iter it;
+
+        dlist_foreach(it, &entries) {
+            SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+
+            if (dlist_is_empty(&entry->runs) && (oldest == NULL || entry->last_use < oldest->last_use))
+                oldest = entry;
+        }
+        if (oldest == NULL)
+            return; /* all are busy: one more for now */
+        close_entry(oldest);
+    }
+}
+
+SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
+{
+    char *path = slm_pg_store_path(row->key, ".img");
+    struct stat st;
+    slm_model *model;
+    slm_error err;
+
+    make_room();
+    if (stat(path, &st) != 0 && errno == ENOENT)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the image of model \"%s\" is not on this server", row->name),
+                        errdetail("There is no file \"%s\".", path),
+                        errhint("After a restore or on a standby, run slm_load_model again with the file that it was loaded from: "
+                                "SELECT slm_load_model(%s, %s);",
+                                quote_literal_cstr(row->name), quote_literal_cstr(row->source))));
+    SlmEntry *entry = MemoryContextAllocZero(TopMemoryContext, sizeof(SlmEntry));
+
+    if (slm_model_open(path, &model, &err) != SLM_OK) {
+        pfree(entry);
+        slm_pg_error(&err, psprintf("could not open the image of model \"%s\"", row->name));
+    }
+    strlcpy(entry->key, row->key, sizeof entry->key);
+    entry->model = model;
+    entry->last_use = GetCurrentStatementStartTimestamp();
+    dlist_init(&entry->runs);
+    dlist_push_head(&entries, &entry->node);
+    n_entries++;
+    slm_pg_store_mark_if_missing(entry->key);
+    return entry;
+}
+
+void slm_pg_close_unused(void)
+{
+    dlist_mutable_iter it;
+
+    dlist_foreach_modify(it, &entries) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+        const SlmModelRow *row;
+        bool used = !dlist_is_empty(&entry->runs);
+
+        for (int i = 0; !used && (row = slm_pg_nth_model(i)) != NULL; i++)
+            used = strcmp(row->key, entry->key) == 0;
+        if (!used)
+            close_entry(entry);
+    }
+}
+
+/* ---- sessions */
+
+static void apply_limits(SlmEntry *entry)
+{
+    slm_limits limits = {.kv_cache_bytes = (size_t) slm_guc_kv_cache_kb * 1024, .n_threads = slm_pg_take_threads(), .stop = SLM_STOP};
+    slm_status status = SLM_OK;
+    slm_error err;
+
+    if (entry->session == NULL)
+        status = slm_session_new(entry->model, &limits, &entry->session, &err);
+    else if (entry->limits.kv_cache_bytes != limits.kv_cache_bytes || entry->limits.n_threads != limits.n_threads)
+        status = slm_session_set_limits(entry->session, &limits, &err);
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
+    entry->limits = limits;
+}
+
+void slm_pg_finish(SlmRun *run)
+{
+    if (run->entry == NULL)
+        return;
+    slm_release(run->entry->session, run->id);
+    dlist_delete(&run->node);
+    run->entry = NULL;
+    run->result = NULL;
+}
+
+static void finish_callback(void *arg)
+{
+    slm_pg_finish(arg);
+}
+
+SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
+{
+    SlmRun *run = palloc0(sizeof(SlmRun));
+    slm_status status;
+    slm_error err;
+
+    run->subid = GetCurrentSubTransactionId();
+    run->callback.func = finish_callback;
+    run->callback.arg = run;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, &run->callback);
+    apply_limits(entry);
+    while ((status = slm_submit(entry->session, request, &run->id, &err)) == SLM_CANCELLED)
+        slm_pg_interrupted();
+    slm_pg_give_threads();
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
+    run->entry = entry;
+    dlist_push_tail(&entry->runs, &run->node);
+    return run;
+}
+
+/* Hands finished results to their runs. */
+static void collect(SlmEntry *entry)
+{
+    const slm_result *result;
+
+    while ((result = slm_poll(entry->session)) != NULL) {
+        SlmRun *owner = NULL;
+        dlist_iter it;
+
+        dlist_foreach(it, &entry->runs) {
+            SlmRun *run = dlist_container(SlmRun, node, it.cur);
+
+            if (run->id == result->id)
+                owner = run;
+        }
+        if (owner != NULL)
+            owner->result = result;
+        else
+            slm_release(entry->session, result->id);
+    }
+}
+
+static void end_runs(SlmEntry *entry)
+{
+    while (!dlist_is_empty(&entry->runs)) {
+        SlmRun *run = dlist_container(SlmRun, node, dlist_pop_head_node(&entry->runs));
+
+        run->entry = NULL;
+        run->result = NULL;
+    }
+    if (entry->session != NULL)
+        slm_session_reset(entry->session);
+}
+
+static void step(SlmEntry *entry)
+{
+    slm_error err;
+    slm_status status;
+
+    CHECK_FOR_INTERRUPTS();
+    status = slm_step(entry->session, NULL, &err);
+    if (status == SLM_CANCELLED) {
+        slm_pg_interrupted();
+        return;
+    }
+    if (status != SLM_OK) {
+        end_runs(entry);
+        slm_pg_error(&err, NULL);
+    }
+    collect(entry);
+}
+
+static SlmEntry *entry_of(const SlmRun *run)
+{
+    if (run->entry == NULL)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("the request was ended by an error of another statement"), errhint("Run the statement again.")));
+    return run->entry;
+}
+
+void slm_pg_advance(SlmRun *run)
+{
+    SlmEntry *entry = entry_of(run);
+
+    apply_limits(entry);
+    step(entry);
+    slm_pg_give_threads();
+}
+
+const slm_result *slm_pg_wait(SlmRun *run)
+{
+    SlmEntry *entry = entry_of(run);
+
+    if (run->result == NULL) {
+        apply_limits(entry);
+        while (run->entry != NULL && run->result == NULL)
+            step(entry);
+        slm_pg_give_threads();
+    }
+    entry_of(run);
+    if (run->result->status != SLM_OK) {
+        slm_error err = run->result->error;
+
+        slm_pg_finish(run);
+        slm_pg_error(&err, NULL);
+    }
+    return run->result;
+}
+
+/* ---- ends of transactions */
+
+static void at_xact_end(XactEvent event, void *arg)
+{
+    dlist_iter it;
+
+    if (event != XACT_EVENT_ABORT && event != XACT_EVENT_PARALLEL_ABORT)
+        return;
+    dlist_foreach(it, &entries)
+        end_runs(dlist_container(SlmEntry, node, it.cur));
+}
+
+static void at_subxact_end(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
+{
+    dlist_iter it;
+    dlist_mutable_iter run_it;
+
+    if (event != SUBXACT_EVENT_ABORT_SUB)
+        return;
+    dlist_foreach(it, &entries) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+
+        dlist_foreach_modify(run_it, &entry->runs) {
+            SlmRun *run = dlist_container(SlmRun, node, run_it.cur);
+
+            if (run->subid >= my)
+                slm_pg_finish(run);
+        }
+    }
+}
+
+void slm_pg_sessions_init(void)
+{
+    RegisterXactCallback(at_xact_end, NULL);
+    RegisterSubXactCallback(at_subxact_end, NULL);
+}

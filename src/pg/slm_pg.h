@@ -1,0 +1,169 @@
+/*
+ * slm_pg.h: what the files of src/pg share.
+ *
+ *   fn_*.c ──► catalog.c   name, task ──► registered row, privilege       (slm.model_registry, cached for a transaction)
+ *      │           └─────► session_cache.c   image key ──► mapped model and session of this backend
+ *      └─────► slm_pg_start / _wait / _finish: a request of the engine that lives as long as a memory context
+ *   models.c ──► digest.c, store.c: the source's SHA-256, the image directory with its locks, markers and transaction ends
+ *
+ * Invariant: every engine call is made with the stop flag &InterruptPending and returns before anything here can longjmp; when it
+ * returned SLM_CANCELLED, slm_pg_interrupted() lets the server act on the interrupt and the call is made again.
+ */
+#ifndef SLM_PG_H
+#define SLM_PG_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "pg/compat.h"
+#include "engine/slm.h"
+
+#define SLM_PG_VERSION "0.1.0"
+#define SLM_NAME_MAX 63 /* bytes of a model's name */
+#define SLM_KEY_SIZE 96 /* an image's key: 64 hex digits, "-l" layout, "-" 16 hex digits of the options, NUL */
+#define SLM_STOP ((const volatile int *) &InterruptPending)
+
+/* ---- guc.c */
+extern int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb;
+extern char *slm_guc_isa, *slm_guc_model_directory;
+extern char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
+void slm_pg_define_gucs(void);
+
+/* ---- init.c: the cluster's thread budget */
+bool slm_pg_preloaded(void);
+int slm_pg_threads_in_use(void); /* cluster-wide when preloaded, else of this session */
+int slm_pg_take_threads(void);   /* how many threads a call may use now; to be given back */
+void slm_pg_give_threads(void);
+
+/* ---- errors.c */
+/* Raises err as an ERROR; what (in the server's encoding, may be NULL) is put before the message. */
+void slm_pg_error(const slm_error *err, const char *what) pg_attribute_noreturn();
+int slm_pg_sqlstate(const slm_error *err);
+/* After SLM_CANCELLED: lets the server answer the interrupt, which usually does not return. */
+void slm_pg_interrupted(void);
+
+/* ---- encoding.c: the engine speaks UTF-8, the database its own encoding */
+/* NUL-terminated (palloc'ed or the input itself); *length without the NUL. */
+const char *slm_pg_utf8_from_text(const text *t, size_t *length);
+const char *slm_pg_utf8_from_cstring(const char *s);
+/* Characters that the database's encoding lacks become '?'. */
+text *slm_pg_text_from_utf8(const char *s, size_t length);
+char *slm_pg_cstring_from_utf8(const char *s);
+
+/* ---- catalog.c */
+typedef enum SlmTask { SLM_TASK_GENERATE, SLM_TASK_CLASSIFY, SLM_TASK_EMBED, SLM_TASK_ANY } SlmTask;
+
+/* Columns of slm.model_registry that C code reads. */
+enum {
+    Anum_slm_model_name = 1,
+    Anum_slm_model_image = 2,
+    Anum_slm_model_owner = 3,
+    Anum_slm_model_roles = 4,
+    Anum_slm_model_source = 5
+};
+
+typedef struct SlmModelRow {
+    char name[SLM_NAME_MAX + 1];
+    char key[SLM_KEY_SIZE];
+    char *source;
+    Oid owner;
+    Oid *roles; /* [n_roles], InvalidOid is PUBLIC */
+    int n_roles;
+} SlmModelRow;
+
+typedef struct SlmEntry SlmEntry;
+
+Oid slm_pg_registry_oid(void);
+/* The row, or NULL; valid until the next call that may touch the catalog. */
+const SlmModelRow *slm_pg_find_model(const char *name);
+/* The i-th row, NULL after the last. */
+const SlmModelRow *slm_pg_nth_model(int i);
+/* Does any row of this database use the image?  Reads the table anew. */
+bool slm_pg_key_in_use(const char *key);
+void slm_pg_check_model_name(const char *name);
+void slm_pg_unknown_model(const char *name) pg_attribute_noreturn();
+/* The row of a model that the current user owns, or an ERROR. */
+const SlmModelRow *slm_pg_owned_model(const char *name);
+/* The opened model for a task: name NULL means the task's default. Checks the privilege. */
+SlmEntry *slm_pg_use_model(const text *name, SlmTask task);
+void slm_pg_registry_changed(void); /* tells every backend */
+void slm_pg_catalog_init(void);
+
+/* ---- session_cache.c */
+struct SlmEntry {
+    dlist_node node;
+    char key[SLM_KEY_SIZE];
+    slm_model *model;
+    slm_session *session; /* NULL until the first request */
+    slm_limits limits;    /* as the session has them */
+    dlist_head runs;      /* of SlmRun */
+    TimestampTz last_use;
+};
+
+/* A request that has been submitted; freed with the memory context in which it was started. */
+typedef struct SlmRun {
+    dlist_node node;
+    SlmEntry *entry;          /* NULL once finished */
+    uint64 id;
+    const slm_result *result; /* NULL while it runs; owned by the engine's session */
+    SubTransactionId subid;
+    MemoryContextCallback callback;
+} SlmRun;
+
+SlmEntry *slm_pg_find_entry(const char *key);
+SlmEntry *slm_pg_open_entry(const SlmModelRow *row);
+const slm_model_info *slm_pg_info(const SlmEntry *entry);
+/* Submits a request; raises its errors. */
+SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request);
+/* Runs until the request is finished and returns its result; raises its error. */
+const slm_result *slm_pg_wait(SlmRun *run);
+/* Advances all requests of the run's session by one pass. */
+void slm_pg_advance(SlmRun *run);
+void slm_pg_finish(SlmRun *run);
+/* Closes models whose image is used by no row any more. */
+void slm_pg_close_unused(void);
+void slm_pg_sessions_init(void);
+
+/* ---- digest.c */
+typedef struct SlmSourceState {
+    char sha256[65]; /* hex, NUL-terminated */
+    uint64 bytes;
+    uint64 stamp; /* changes when a file of the source changes */
+} SlmSourceState;
+/* SHA-256 of a file, or of a directory's files in sorted order (names, lengths and contents). */
+void slm_pg_digest_source(const char *path, slm_progress_fn progress, void *arg, SlmSourceState *out);
+/* The stamp alone, to see whether the source changed since. */
+uint64 slm_pg_source_stamp(const char *path);
+void slm_pg_sha256(const void *data, size_t bytes, uint8 out[32]);
+
+/* ---- store.c */
+char *slm_pg_store_path(const char *key, const char *suffix);
+char *slm_pg_store_directory(void);
+void slm_pg_store_make_directory(void);
+/* Locks the image for the rest of the transaction, whose end then removes what nobody uses. */
+void slm_pg_store_lock(const char *key);
+void slm_pg_store_mark(const char *key); /* this database uses the image; needs the lock */
+void slm_pg_store_mark_if_missing(const char *key);
+void slm_pg_store_sweep(void);
+void slm_pg_store_init(void);
+
+/* ---- progress.c: how far a load is, visible to all sessions */
+typedef struct SlmProgress {
+    int pid;
+    char phase[16];
+    uint64 done, total;
+    char name[SLM_NAME_MAX + 1];
+} SlmProgress;
+void slm_pg_progress_begin(const char *name);
+void slm_pg_progress_phase(const char *phase);
+void slm_pg_progress_report(void *arg, uint64_t done, uint64_t total);
+void slm_pg_progress_end(void);
+/* Loads that are running now in the cluster: palloc'ed array. */
+SlmProgress *slm_pg_progress_list(int *n);
+
+#endif
