@@ -11,6 +11,7 @@
  * comes last.  Probabilities are a softmax over the labels' log probabilities.
  */
 #include "pg/args.h"
+#include "pg/work.h"
 
 #include "funcapi.h"
 #include "lib/stringinfo.h"
@@ -20,7 +21,6 @@ PG_FUNCTION_INFO_V1(slm_pg_classify);
 PG_FUNCTION_INFO_V1(slm_pg_classify_scores);
 
 #define MAX_LABELS 10000
-#define CHANNEL_BATCH 64 /* requests of the channel method that are in the session at a time */
 #define SMALL_MODEL UINT64CONST(1000000000)
 #define DIRECT_INSTRUCTION "Classify the following text into exactly one of these categories: {labels}. Answer with the category only."
 #define CHANNEL_INSTRUCTION "Write a customer support message about: {label}"
@@ -34,7 +34,8 @@ typedef struct Classify {
     int n_labels;
     Method method;
     const char *instruction; /* UTF-8, with placeholder */
-    double *scores;          /* [n_labels] log probabilities, then probabilities */
+    double threshold;
+    double *scores; /* [n_labels] log probabilities, then probabilities */
 } Classify;
 
 static int compare_strings(const void *a, const void *b)
@@ -85,65 +86,47 @@ static char *fill(const char *instruction, const char *placeholder, const char *
     return psprintf("%.*s%s%s", (int) (at - instruction), instruction, with, at + strlen(placeholder));
 }
 
-static void score_direct(Classify *c)
+static void submit_direct(SlmWork *work, const Classify *c)
 {
     StringInfoData list;
     slm_segment segments[2];
     slm_request request = {.mode = SLM_MODE_LABELS, .chat = true, .segments = segments, .n_segments = 2, .labels = c->labels,
                            .n_labels = (size_t) c->n_labels, .prior_text = "N/A"};
-    const slm_result *result;
-    SlmRun *run;
 
     initStringInfo(&list);
     for (int i = 0; i < c->n_labels; i++)
         appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", c->labels[i]);
     segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, psprintf("%s\n\nText: ", fill(c->instruction, "{labels}", list.data)));
     segments[1] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, c->input);
-    run = slm_pg_start(c->entry, &request);
-    result = slm_pg_wait(run);
-    for (int i = 0; i < c->n_labels; i++)
-        c->scores[i] = (double) result->scores[i];
-    slm_pg_finish(run);
+    slm_pg_work_submit(work, c->entry, &request);
 }
 
-static SlmRun *start_channel(const Classify *c, int label)
+static void submit_channel(SlmWork *work, const Classify *c)
 {
-    slm_segment segments[2];
+    slm_segment segments[2] = {{0}, slm_pg_segment(SLM_ROLE_ASSISTANT, SLM_SEG_SCORED, c->input)};
     slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = 2};
-
-    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, fill(c->instruction, "{label}", c->labels[label]));
-    segments[1] = slm_pg_segment(SLM_ROLE_ASSISTANT, SLM_SEG_SCORED, c->input);
-    return slm_pg_start(c->entry, &request);
-}
-
-static double sum_logprobs(SlmRun *run)
-{
-    const slm_result *result = slm_pg_wait(run);
-    double sum = 0;
-
-    for (size_t i = 0; i < result->n_scores; i++) {
-        if (result->scores[i] == result->scores[i])
-            sum += (double) result->scores[i];
-    }
-    slm_pg_finish(run);
-    return sum;
-}
-
-static void score_channel(Classify *c)
-{
-    SlmRun *runs[CHANNEL_BATCH];
 
     if (strstr(c->instruction, "{label}") == NULL)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the instruction of method channel must contain {label}"),
                         errhint("For example: 'Write a product review about: {label}'.")));
-    for (int begin = 0; begin < c->n_labels; begin += CHANNEL_BATCH) {
-        int n = Min(CHANNEL_BATCH, c->n_labels - begin);
+    for (int i = 0; i < c->n_labels; i++) {
+        char *instruction = fill(c->instruction, "{label}", c->labels[i]);
 
-        for (int i = 0; i < n; i++)
-            runs[i] = start_channel(c, begin + i);
-        for (int i = 0; i < n; i++)
-            c->scores[begin + i] = sum_logprobs(runs[i]);
+        segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, instruction);
+        slm_pg_work_submit(work, c->entry, &request);
+        pfree(instruction);
     }
+}
+
+static double sum_logprobs(const slm_result *result)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < result->n_scores; i++) {
+        if (result->scores[i] == result->scores[i]) /* NaN: nothing precedes it */
+            sum += (double) result->scores[i];
+    }
+    return sum;
 }
 
 /* Log probabilities become probabilities that sum to 1. */
@@ -160,44 +143,80 @@ static void softmax(double *scores, int n)
 }
 
 /* Arguments: input, labels, model, method, instruction. */
-static Classify classify(FunctionCallInfo fcinfo)
+static Classify *begin_labels(SlmWork *work, FunctionCallInfo fcinfo)
 {
-    Classify c = {.input = PG_GETARG_TEXT_PP(0)};
+    Classify *c = palloc0(sizeof(Classify));
 
-    c.labels = slm_pg_strings_arg(fcinfo, 1, "labels", MAX_LABELS, &c.n_labels);
-    check_labels(&c);
-    c.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_CLASSIFY);
-    c.method = parse_method(slm_pg_text_arg(fcinfo, 3), c.entry);
+    slm_pg_work_set_state(work, c);
+    c->input = PG_GETARG_TEXT_PP(0);
+    c->labels = slm_pg_strings_arg(fcinfo, 1, "labels", MAX_LABELS, &c->n_labels);
+    check_labels(c);
+    c->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_CLASSIFY);
+    c->method = parse_method(slm_pg_text_arg(fcinfo, 3), c->entry);
     if (PG_ARGISNULL(4))
-        c.instruction = c.method == METHOD_DIRECT ? DIRECT_INSTRUCTION : CHANNEL_INSTRUCTION;
+        c->instruction = c->method == METHOD_DIRECT ? DIRECT_INSTRUCTION : CHANNEL_INSTRUCTION;
     else
-        c.instruction = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(4), NULL);
-    c.scores = palloc(sizeof(double) * (Size) c.n_labels);
-    if (c.method == METHOD_DIRECT)
-        score_direct(&c);
+        c->instruction = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(4), NULL);
+    c->scores = palloc(sizeof(double) * (Size) c->n_labels);
+    if (c->method == METHOD_DIRECT)
+        submit_direct(work, c);
     else
-        score_channel(&c);
-    softmax(c.scores, c.n_labels);
+        submit_channel(work, c);
     return c;
 }
 
-Datum slm_pg_classify(PG_FUNCTION_ARGS)
+static Classify *finish_labels(SlmWork *work)
+{
+    Classify *c = slm_pg_work_state(work);
+
+    for (int i = 0; i < c->n_labels; i++)
+        c->scores[i] = c->method == METHOD_DIRECT ? (double) slm_pg_work_result(work, 0)->scores[i] : sum_logprobs(slm_pg_work_result(work, i));
+    softmax(c->scores, c->n_labels);
+    return c;
+}
+
+static void begin_classify(SlmWork *work, FunctionCallInfo fcinfo)
 {
     double threshold;
-    Classify c;
+
+    if (PG_ARGISNULL(0)) {
+        slm_pg_work_decide(work, (Datum) 0, true);
+        return;
+    }
+    threshold = slm_pg_float_arg(fcinfo, 5, "threshold", 0, 0, false, 1, false);
+    begin_labels(work, fcinfo)->threshold = threshold;
+}
+
+static Datum finish_classify(SlmWork *work, bool *isnull)
+{
+    const Classify *c = finish_labels(work);
     int best = 0;
 
-    if (PG_ARGISNULL(0))
-        PG_RETURN_NULL();
-    threshold = slm_pg_float_arg(fcinfo, 5, "threshold", 0, 0, false, 1, false);
-    c = classify(fcinfo);
-    for (int i = 1; i < c.n_labels; i++) {
-        if (c.scores[i] > c.scores[best])
+    for (int i = 1; i < c->n_labels; i++) {
+        if (c->scores[i] > c->scores[best])
             best = i;
     }
-    if (c.scores[best] < threshold)
-        PG_RETURN_NULL();
-    PG_RETURN_TEXT_P(slm_pg_text_from_utf8(c.labels[best], strlen(c.labels[best])));
+    *isnull = c->scores[best] < c->threshold;
+    return *isnull ? (Datum) 0 : PointerGetDatum(slm_pg_text_from_utf8(c->labels[best], strlen(c->labels[best])));
+}
+
+const SlmWorkKind slm_pg_classify_kind = {"slm_pg_classify", begin_classify, finish_classify};
+
+Datum slm_pg_classify(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_classify_kind, fcinfo);
+}
+
+/* ---- slm_classify_scores */
+
+static void begin_scores(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    (void) begin_labels(work, fcinfo);
+}
+
+static Datum finish_scores(SlmWork *work, bool *isnull)
+{
+    return PointerGetDatum(finish_labels(work));
 }
 
 static int compare_scores(const void *a, const void *b, void *arg)
@@ -212,24 +231,29 @@ static int compare_scores(const void *a, const void *b, void *arg)
 
 Datum slm_pg_classify_scores(PG_FUNCTION_ARGS)
 {
+    static const SlmWorkKind kind = {"slm_pg_classify_scores", begin_scores, finish_scores};
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-    Classify c;
+    SlmWork *work;
+    const Classify *c;
+    bool isnull;
     int *order;
 
     InitMaterializedSRF(fcinfo, 0);
     if (PG_ARGISNULL(0))
         return (Datum) 0;
-    c = classify(fcinfo);
-    order = palloc(sizeof(int) * (Size) c.n_labels);
-    for (int i = 0; i < c.n_labels; i++)
+    work = slm_pg_work_begin(&kind, fcinfo);
+    c = (const Classify *) DatumGetPointer(slm_pg_work_finish(work, &isnull));
+    order = palloc(sizeof(int) * (Size) c->n_labels);
+    for (int i = 0; i < c->n_labels; i++)
         order[i] = i;
-    qsort_arg(order, (size_t) c.n_labels, sizeof(int), compare_scores, c.scores);
-    for (int i = 0; i < c.n_labels; i++) {
-        const char *label = c.labels[order[i]];
-        Datum values[2] = {PointerGetDatum(slm_pg_text_from_utf8(label, strlen(label))), Float8GetDatum(c.scores[order[i]])};
+    qsort_arg(order, (size_t) c->n_labels, sizeof(int), compare_scores, c->scores);
+    for (int i = 0; i < c->n_labels; i++) {
+        const char *label = c->labels[order[i]];
+        Datum values[2] = {PointerGetDatum(slm_pg_text_from_utf8(label, strlen(label))), Float8GetDatum(c->scores[order[i]])};
         bool nulls[2] = {false, false};
 
         tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
     }
+    slm_pg_work_free(work);
     return (Datum) 0;
 }

@@ -5,6 +5,7 @@
  * once per session and used again for every row.  The prompt is a user's turn; control tokens written in it stay plain text.
  */
 #include "pg/args.h"
+#include "pg/work.h"
 
 #include "access/htup_details.h"
 #include "funcapi.h"
@@ -20,57 +21,69 @@ enum { ARG_PROMPT, ARG_MODEL, ARG_SYSTEM, ARG_SAMPLING, ARG_CHAT = ARG_SAMPLING 
 
 static const char *const finish_names[] = {"stop", "length", "context"};
 
-/* Starts the request of the common arguments; the prompt is not NULL. */
-static SlmRun *start_generate(FunctionCallInfo fcinfo, bool stream)
+/* The request of the common arguments; the prompt is not NULL.  segments: [2] */
+static SlmEntry *read_request(FunctionCallInfo fcinfo, slm_request *request, slm_segment *segments)
 {
-    slm_segment segments[2];
-    slm_request request = {.mode = SLM_MODE_GENERATE, .segments = segments, .stream = stream};
-    SlmEntry *entry;
-
-    slm_pg_sampling_args(fcinfo, ARG_SAMPLING, &request);
-    request.chat = slm_pg_bool_arg(fcinfo, ARG_CHAT, true);
-    request.truncate = slm_pg_bool_arg(fcinfo, ARG_TRUNCATE, false);
+    *request = (slm_request){.mode = SLM_MODE_GENERATE, .segments = segments};
+    slm_pg_sampling_args(fcinfo, ARG_SAMPLING, request);
+    request->chat = slm_pg_bool_arg(fcinfo, ARG_CHAT, true);
+    request->truncate = slm_pg_bool_arg(fcinfo, ARG_TRUNCATE, false);
     if (!PG_ARGISNULL(ARG_SYSTEM)) {
-        if (!request.chat)
+        if (!request->chat)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a system text needs a chat"),
                             errhint("Leave chat => false out, or put the system text at the beginning of the prompt.")));
-        segments[request.n_segments++] = slm_pg_segment(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, PG_GETARG_TEXT_PP(ARG_SYSTEM));
+        segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, PG_GETARG_TEXT_PP(ARG_SYSTEM));
     }
-    segments[request.n_segments++] = slm_pg_segment(SLM_ROLE_USER, 0, PG_GETARG_TEXT_PP(ARG_PROMPT));
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_GENERATE);
-    return slm_pg_start(entry, &request);
+    segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_USER, 0, PG_GETARG_TEXT_PP(ARG_PROMPT));
+    return slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_GENERATE);
 }
 
-static Datum text_of_run(SlmRun *run)
+static void begin_generate(SlmWork *work, FunctionCallInfo fcinfo)
 {
-    const slm_result *result = slm_pg_wait(run);
-    text *t = slm_pg_text_from_utf8(result->text, result->text_length);
+    slm_segment segments[2];
+    slm_request request;
+    SlmEntry *entry;
 
-    slm_pg_finish(run);
-    return PointerGetDatum(t);
+    if (PG_ARGISNULL(ARG_PROMPT)) {
+        slm_pg_work_decide(work, (Datum) 0, true);
+        return;
+    }
+    entry = read_request(fcinfo, &request, segments);
+    slm_pg_work_submit(work, entry, &request);
 }
+
+static Datum finish_generate(SlmWork *work, bool *isnull)
+{
+    const slm_result *result = slm_pg_work_result(work, 0);
+
+    return PointerGetDatum(slm_pg_text_from_utf8(result->text, result->text_length));
+}
+
+const SlmWorkKind slm_pg_generate_kind = {"slm_pg_generate", begin_generate, finish_generate};
 
 Datum slm_pg_generate(PG_FUNCTION_ARGS)
 {
-    if (PG_ARGISNULL(ARG_PROMPT))
-        PG_RETURN_NULL();
-    PG_RETURN_DATUM(text_of_run(start_generate(fcinfo, false)));
+    return slm_pg_work_call(&slm_pg_generate_kind, fcinfo);
 }
 
-Datum slm_pg_generate_details(PG_FUNCTION_ARGS)
+/* ---- slm_generate_details */
+
+static void begin_details(SlmWork *work, FunctionCallInfo fcinfo)
 {
     TupleDesc desc;
-    Datum values[7];
-    bool nulls[7] = {false};
-    const slm_result *result;
-    SlmRun *run;
 
-    if (PG_ARGISNULL(ARG_PROMPT))
-        PG_RETURN_NULL();
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
-    run = start_generate(fcinfo, false);
-    result = slm_pg_wait(run);
+    slm_pg_work_set_state(work, BlessTupleDesc(desc));
+    begin_generate(work, fcinfo);
+}
+
+static Datum finish_details(SlmWork *work, bool *isnull)
+{
+    const slm_result *result = slm_pg_work_result(work, 0);
+    Datum values[7];
+    bool nulls[7] = {false};
+
     values[0] = PointerGetDatum(slm_pg_text_from_utf8(result->text, result->text_length));
     values[1] = CStringGetTextDatum(finish_names[result->finish]);
     values[2] = Int32GetDatum((int32) result->prompt_tokens);
@@ -78,9 +91,17 @@ Datum slm_pg_generate_details(PG_FUNCTION_ARGS)
     values[4] = Int32GetDatum((int32) result->output_tokens);
     values[5] = Float8GetDatum(result->prefill_ms + result->decode_ms);
     values[6] = Float8GetDatum(result->prefill_ms);
-    slm_pg_finish(run);
-    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+    return HeapTupleGetDatum(heap_form_tuple(slm_pg_work_state(work), values, nulls));
 }
+
+const SlmWorkKind slm_pg_generate_details_kind = {"slm_pg_generate_details", begin_details, finish_details};
+
+Datum slm_pg_generate_details(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_generate_details_kind, fcinfo);
+}
+
+/* ---- slm_generate_stream */
 
 /* The next piece of a stream as text, or NULL at its end. */
 static text *next_piece(SlmRun *run)
@@ -110,8 +131,14 @@ Datum slm_pg_generate_stream(PG_FUNCTION_ARGS)
 
         funcctx = SRF_FIRSTCALL_INIT();
         old = MemoryContextSwitchTo(funcctx->multi_call_memory_ctx);
-        if (!PG_ARGISNULL(ARG_PROMPT))
-            funcctx->user_fctx = start_generate(fcinfo, true);
+        if (!PG_ARGISNULL(ARG_PROMPT)) {
+            slm_segment segments[2];
+            slm_request request;
+            SlmEntry *entry = read_request(fcinfo, &request, segments);
+
+            request.stream = true;
+            funcctx->user_fctx = slm_pg_start(entry, &request);
+        }
         MemoryContextSwitchTo(old);
     }
     funcctx = SRF_PERCALL_SETUP();
@@ -176,15 +203,22 @@ static slm_segment *parse_messages(Jsonb *messages, size_t *n)
     return segments;
 }
 
-Datum slm_pg_chat(PG_FUNCTION_ARGS)
+static void begin_chat(SlmWork *work, FunctionCallInfo fcinfo)
 {
     slm_request request = {.mode = SLM_MODE_GENERATE, .chat = true};
-    SlmEntry *entry;
 
-    if (PG_ARGISNULL(0))
-        PG_RETURN_NULL();
+    if (PG_ARGISNULL(0)) {
+        slm_pg_work_decide(work, (Datum) 0, true);
+        return;
+    }
     slm_pg_sampling_args(fcinfo, 2, &request);
     request.segments = parse_messages(PG_GETARG_JSONB_P(0), &request.n_segments);
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE);
-    PG_RETURN_DATUM(text_of_run(slm_pg_start(entry, &request)));
+    slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), &request);
+}
+
+const SlmWorkKind slm_pg_chat_kind = {"slm_pg_chat", begin_chat, finish_generate};
+
+Datum slm_pg_chat(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_chat_kind, fcinfo);
 }

@@ -5,6 +5,7 @@
  * bound is kept here: an answer with more than max_words words ends at its last full sentence within them, or else at the word.
  */
 #include "pg/args.h"
+#include "pg/work.h"
 
 #include "utils/builtins.h"
 
@@ -38,29 +39,40 @@ static size_t bounded_length(const char *s, size_t length, int max_words)
     return end;
 }
 
-Datum slm_pg_summarize(PG_FUNCTION_ARGS)
+static void begin_summarize(SlmWork *work, FunctionCallInfo fcinfo)
 {
     slm_segment segments[2];
     slm_request request = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2,
                            .sampling = {.top_p = 1, .repeat_penalty = 1}};
-    const slm_result *result;
     char *instruction;
-    SlmRun *run;
-    text *t;
-    int max_words;
+    int *max_words = palloc(sizeof(int));
 
-    if (PG_ARGISNULL(0))
-        PG_RETURN_NULL();
-    max_words = slm_pg_int_arg(fcinfo, 1, "max_words", 50, 1, 10000);
-    request.max_tokens = (uint32_t) max_words * 3 + 16;
-    instruction = psprintf("Summarize the following text in at most %d words", max_words);
+    if (PG_ARGISNULL(0)) {
+        slm_pg_work_decide(work, (Datum) 0, true);
+        return;
+    }
+    *max_words = slm_pg_int_arg(fcinfo, 1, "max_words", 50, 1, 10000);
+    request.max_tokens = (uint32_t) *max_words * 3 + 16;
+    instruction = psprintf("Summarize the following text in at most %d words", *max_words);
     if (!PG_ARGISNULL(2))
         instruction = psprintf("%s, with a focus on %s", instruction, text_to_cstring(PG_GETARG_TEXT_PP(2)));
     segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, slm_pg_utf8_from_cstring(psprintf("%s.\n\nText: ", instruction)));
     segments[1] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(0));
-    run = slm_pg_start(slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), SLM_TASK_GENERATE), &request);
-    result = slm_pg_wait(run);
-    t = slm_pg_text_from_utf8(result->text, bounded_length(result->text, result->text_length, max_words));
-    slm_pg_finish(run);
-    PG_RETURN_TEXT_P(t);
+    slm_pg_work_set_state(work, max_words);
+    slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), SLM_TASK_GENERATE), &request);
+}
+
+static Datum finish_summarize(SlmWork *work, bool *isnull)
+{
+    const slm_result *result = slm_pg_work_result(work, 0);
+    const int *max_words = slm_pg_work_state(work);
+
+    return PointerGetDatum(slm_pg_text_from_utf8(result->text, bounded_length(result->text, result->text_length, *max_words)));
+}
+
+const SlmWorkKind slm_pg_summarize_kind = {"slm_pg_summarize", begin_summarize, finish_summarize};
+
+Datum slm_pg_summarize(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_summarize_kind, fcinfo);
 }

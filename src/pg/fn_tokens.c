@@ -5,6 +5,7 @@
  * reset callback until it has been copied.
  */
 #include "pg/args.h"
+#include "pg/work.h"
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -176,18 +177,18 @@ Datum slm_pg_chunk(PG_FUNCTION_ARGS)
 
 /* ---- log probabilities */
 
-static SlmRun *start_logprobs(SlmEntry *entry, const text *t, bool special)
+static slm_request logprobs_request(slm_segment *segment, const text *t, bool special)
 {
-    slm_segment segment = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_SCORED | (special ? SLM_SEG_SPECIAL : 0), t);
-    slm_request request = {.mode = SLM_MODE_LOGPROBS, .segments = &segment, .n_segments = 1};
-
-    return slm_pg_start(entry, &request);
+    *segment = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_SCORED | (special ? SLM_SEG_SPECIAL : 0), t);
+    return (slm_request){.mode = SLM_MODE_LOGPROBS, .segments = segment, .n_segments = 1};
 }
 
 Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
     SlmEntry *entry;
+    slm_segment segment;
+    slm_request request;
     SlmRun *run;
     const slm_result *result;
     MemoryContext row_context, old;
@@ -196,7 +197,8 @@ Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0))
         return (Datum) 0;
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE);
-    run = start_logprobs(entry, PG_GETARG_TEXT_PP(0), slm_pg_bool_arg(fcinfo, 2, false));
+    request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), slm_pg_bool_arg(fcinfo, 2, false));
+    run = slm_pg_start(entry, &request);
     result = slm_pg_wait(run);
     row_context = AllocSetContextCreate(CurrentMemoryContext, "slm_pg row", ALLOCSET_SMALL_SIZES);
     old = MemoryContextSwitchTo(row_context);
@@ -220,25 +222,38 @@ Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
     return (Datum) 0;
 }
 
-Datum slm_pg_perplexity(PG_FUNCTION_ARGS)
+static void begin_perplexity(SlmWork *work, FunctionCallInfo fcinfo)
 {
-    SlmRun *run;
-    const slm_result *result;
+    slm_segment segment;
+    slm_request request;
+
+    if (PG_ARGISNULL(0)) {
+        slm_pg_work_decide(work, (Datum) 0, true);
+        return;
+    }
+    request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), false);
+    slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), &request);
+}
+
+static Datum finish_perplexity(SlmWork *work, bool *isnull)
+{
+    const slm_result *result = slm_pg_work_result(work, 0);
     double sum = 0;
     size_t n = 0;
 
-    if (PG_ARGISNULL(0))
-        PG_RETURN_NULL();
-    run = start_logprobs(slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), PG_GETARG_TEXT_PP(0), false);
-    result = slm_pg_wait(run);
     for (size_t i = 0; i < result->n_scores; i++) {
         if (result->scores[i] == result->scores[i]) {
             sum += (double) result->scores[i];
             n++;
         }
     }
-    slm_pg_finish(run);
-    if (n == 0)
-        PG_RETURN_NULL(); /* nothing was predicted */
-    PG_RETURN_FLOAT8(slm_exp(-sum / (double) n));
+    *isnull = n == 0; /* nothing was predicted */
+    return *isnull ? (Datum) 0 : Float8GetDatum(slm_exp(-sum / (double) n));
+}
+
+const SlmWorkKind slm_pg_perplexity_kind = {"slm_pg_perplexity", begin_perplexity, finish_perplexity};
+
+Datum slm_pg_perplexity(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_perplexity_kind, fcinfo);
 }

@@ -204,40 +204,45 @@ static slm_status probe_session(slm_session *session, const slm_model_info *info
     return status;
 }
 
+typedef struct Probe {
+    const char *image;
+    slm_model *model;
+    slm_session *session;
+    slm_status status;
+} Probe;
+
+static pg_noinline void probe_work(Probe *p, slm_model_info *info, slm_error *err)
+{
+    slm_limits limits = {.kv_cache_bytes = (size_t) slm_guc_kv_cache_kb * 1024, .n_threads = slm_pg_take_threads(), .stop = SLM_STOP};
+
+    p->status = slm_model_open(p->image, &p->model, err);
+    if (p->status != SLM_OK)
+        return;
+    *info = *slm_model_get_info(p->model);
+    limits.kv_cache_bytes = Max(limits.kv_cache_bytes, (size_t) info->kv_bytes_per_token * 256);
+    p->status = slm_session_new(p->model, &limits, &p->session, err);
+    if (p->status == SLM_OK)
+        p->status = probe_session(p->session, info, err);
+}
+
 /* Opens the image and lets it answer; fills info.  Nothing stays open. */
 static slm_status probe(const char *image, slm_model_info *info, slm_error *err)
 {
-    slm_model *volatile model = NULL;
-    slm_session *volatile session = NULL;
-    volatile slm_status status;
+    Probe *p = palloc0(sizeof(Probe));
 
+    p->image = image;
     PG_TRY();
     {
-        slm_model *opened = NULL;
-        slm_session *made = NULL;
-
-        status = slm_model_open(image, &opened, err);
-        model = opened;
-        if (status == SLM_OK) {
-            *info = *slm_model_get_info(opened);
-            slm_limits limits = {.kv_cache_bytes = Max((size_t) slm_guc_kv_cache_kb * 1024, (size_t) info->kv_bytes_per_token * 256),
-                                 .n_threads = slm_pg_take_threads(),
-                                 .stop = SLM_STOP};
-
-            status = slm_session_new(opened, &limits, &made, err);
-            session = made;
-        }
-        if (status == SLM_OK)
-            status = probe_session(made, info, err);
+        probe_work(p, info, err);
     }
     PG_FINALLY();
     {
-        slm_session_free(session);
-        slm_model_close(model);
+        slm_session_free(p->session);
+        slm_model_close(p->model);
         slm_pg_give_threads();
     }
     PG_END_TRY();
-    return status;
+    return p->status;
 }
 
 static void load_error(const Load *load, const slm_error *err)
@@ -245,32 +250,36 @@ static void load_error(const Load *load, const slm_error *err)
     slm_pg_error(err, psprintf("could not load model \"%s\"", load->name));
 }
 
-/* Writes <key>.tmp.<pid>, probes it and renames it. */
-static void import_image(Load *load)
+static pg_noinline void import_work(Load *load, const char *temporary)
 {
-    char *image = slm_pg_store_path(load->key, ".img");
-    char *temporary = slm_pg_store_path(load->key, psprintf(".tmp.%d", MyProcPid));
     const char *path = slm_pg_utf8_from_cstring(load->path);
     slm_error err;
     slm_status status;
 
+    slm_pg_progress_phase("importing");
+    while ((status = slm_import(path, temporary, &load->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, &err)) == SLM_CANCELLED)
+        slm_pg_interrupted();
+    if (status == SLM_OK) {
+        slm_pg_progress_phase("probing");
+        status = probe(temporary, &load->info, &err);
+    }
+    if (status != SLM_OK)
+        load_error(load, &err);
+    if (slm_pg_source_stamp(load->path) != load->source.stamp)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", load->path),
+                        errhint("Load the model again when its files are complete.")));
+    durable_rename(temporary, slm_pg_store_path(load->key, ".img"), ERROR);
+}
+
+/* Writes <key>.tmp.<pid>, probes it and renames it. */
+static void import_image(Load *load)
+{
+    char *temporary = slm_pg_store_path(load->key, psprintf(".tmp.%d", MyProcPid));
+
     (void) unlink(temporary);
     PG_TRY();
     {
-        slm_pg_progress_phase("importing");
-        while ((status = slm_import(path, temporary, &load->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, &err)) ==
-               SLM_CANCELLED)
-            slm_pg_interrupted();
-        if (status == SLM_OK) {
-            slm_pg_progress_phase("probing");
-            status = probe(temporary, &load->info, &err);
-        }
-        if (status != SLM_OK)
-            load_error(load, &err);
-        if (slm_pg_source_stamp(load->path) != load->source.stamp)
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", load->path),
-                            errhint("Load the model again when its files are complete.")));
-        durable_rename(temporary, image, ERROR);
+        import_work(load, temporary);
     }
     PG_CATCH();
     {

@@ -224,26 +224,38 @@ static SlmEntry *entry_of(const SlmRun *run)
     return run->entry;
 }
 
-void slm_pg_advance(SlmRun *run)
+void slm_pg_step_entry(SlmEntry *entry)
 {
-    SlmEntry *entry = entry_of(run);
-
     apply_limits(entry);
     step(entry);
     slm_pg_give_threads();
 }
 
+void slm_pg_step_all(void)
+{
+    dlist_iter it;
+
+    dlist_foreach(it, &entries) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+        dlist_iter run_it;
+        bool running = false;
+
+        dlist_foreach(run_it, &entry->runs)
+            running = running || dlist_container(SlmRun, node, run_it.cur)->result == NULL;
+        if (running)
+            slm_pg_step_entry(entry);
+    }
+}
+
+void slm_pg_advance(SlmRun *run)
+{
+    slm_pg_step_entry(entry_of(run));
+}
+
 const slm_result *slm_pg_wait(SlmRun *run)
 {
-    SlmEntry *entry = entry_of(run);
-
-    if (run->result == NULL) {
-        apply_limits(entry);
-        while (run->entry != NULL && run->result == NULL)
-            step(entry);
-        slm_pg_give_threads();
-    }
-    entry_of(run);
+    while (entry_of(run) != NULL && run->result == NULL)
+        slm_pg_advance(run);
     if (run->result->status != SLM_OK) {
         slm_error err = run->result->error;
 

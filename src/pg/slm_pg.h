@@ -3,7 +3,7 @@
  *
  *   fn_*.c ──► catalog.c   name, task ──► registered row, privilege       (slm.model_registry, cached for a transaction)
  *      │           └─────► session_cache.c   image key ──► mapped model and session of this backend
- *      └─────► slm_pg_start / _wait / _finish: a request of the engine that lives as long as a memory context
+ *      └─────► work.c ──► slm_pg_start / _wait / _finish: a request of the engine that lives as long as a memory context
  *   models.c ──► digest.c, store.c: the source's SHA-256, the image directory with its locks, markers and transaction ends
  *
  * Invariant: every engine call is made with the stop flag &InterruptPending and returns before anything here can longjmp; when it
@@ -124,6 +124,9 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request);
 const slm_result *slm_pg_wait(SlmRun *run);
 /* Advances all requests of the run's session by one pass. */
 void slm_pg_advance(SlmRun *run);
+void slm_pg_step_entry(SlmEntry *entry);
+/* Advances every session that has a request under way. */
+void slm_pg_step_all(void);
 void slm_pg_finish(SlmRun *run);
 /* Closes models whose image is used by no row any more. */
 void slm_pg_close_unused(void);
