@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/base/status.h"
 #include "engine/kernels/types.h"
 
 /* 32 activations of one row as int8, with what the weight types need beside them. */
@@ -21,8 +22,7 @@ typedef struct slm_qblock {
     int8_t q[32];    /* round(x / d), in -127..127 */
     float d;         /* max |x| / 127, or 0 */
     float s;         /* d * sum(q), for types with a minimum */
-    int16_t sum[2];  /* sums of q[0..15] and q[16..31], for unsigned offsets and for blocks of 16 */
-    int32_t pad;
+    int32_t nsum[2]; /* -128 * sum(q) and -128 * sum(q[0..15]), for unsigned offsets and blocks of 16 */
 } slm_qblock;        /* 48 bytes */
 
 /* Where the keys and values of one sequence are: an array of KV blocks of 16 positions. For one layer and KV head a block holds
