@@ -282,7 +282,7 @@ static void test_many_labels(void)
         labels[i] = text[i];
     }
     for (int way = 0; way < 3; way++) {
-        slm_session *s = way == 1 ? open_session(80, 40, 3, 2) : open_session(8192, 0, 0, 1);
+        slm_session *s = way == 1 ? open_session(180, 40, 3, 2) : open_session(8192, 0, 0, 1);
         slm_segment segments[ROWS];
         char row[ROWS][200];
         uint64_t ids[ROWS];
@@ -481,13 +481,13 @@ static void test_reset_and_memory(void)
 
     for (int i = 0; i < 2000; i++) {
         char text[200];
-        slm_segment segment;
-        slm_request req = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = &segment, .n_segments = 1, .max_tokens = 3};
+        slm_segment segments[2] = {{SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, i % 2 ? "One prefix." : "Another prefix.", 11}};
+        slm_request req = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2, .max_tokens = 3};
         uint64_t id;
         size_t active = 1;
 
         text_of(i % 50, text);
-        segment = user(text);
+        segments[1] = user(text);
         if (i % 3 == 0) {
             req.mode = SLM_MODE_LABELS;
             req.labels = labels;

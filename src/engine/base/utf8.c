@@ -85,3 +85,32 @@ int slm_utf8_encode(uint32_t code, char out[4])
     out[3] = (char) (0x80 | (code & 0x3F));
     return 4;
 }
+
+int slm_utf8_scan(const char *s, size_t n)
+{
+    const unsigned char *p = (const unsigned char *) s;
+    unsigned char low = 0x80, high = 0xBF;
+    int need;
+    if (p[0] < 0x80)
+        return p[0] == 0 ? -1 : 1;
+    if (p[0] < 0xC2 || p[0] > 0xF4)
+        return -1;
+    need = p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
+    if (p[0] == 0xE0)
+        low = 0xA0;
+    else if (p[0] == 0xED)
+        high = 0x9F;
+    else if (p[0] == 0xF0)
+        low = 0x90;
+    else if (p[0] == 0xF4)
+        high = 0x8F;
+    for (int i = 1; i < need; i++) {
+        if ((size_t) i == n)
+            return 0;
+        if (p[i] < low || p[i] > high)
+            return -i;
+        low = 0x80;
+        high = 0xBF;
+    }
+    return need;
+}

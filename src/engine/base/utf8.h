@@ -22,6 +22,11 @@ slm_status slm_utf8_check(const char *text, size_t n, slm_error *err);
 /* Bytes (1..4) of the character that begins at s[0], n >= 1 bytes left; 0 when the bytes there are no whole valid character. */
 int slm_utf8_char_length(const char *s, size_t n);
 
+/* What s[0..n), n >= 1, begins with: > 0 a whole character of that many bytes; 0 the beginning of one that needs more bytes; < 0 that many
+ * bytes, negated, that belong to no character: one maximal part (Unicode 15, section 3.9), to be shown as one U+FFFD.  NUL counts as
+ * broken: no text of ours may hold it. */
+int slm_utf8_scan(const char *s, size_t n);
+
 /* The code point at s, which must be valid; *length is its bytes. */
 static inline uint32_t slm_utf8_decode(const char *s, int *length)
 {

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/utf8.h"
+
 slm_status slm_pieces_init(slm_pieces *p, const char *const *stops, size_t n_stops, slm_error *err)
 {
     memset(p, 0, sizeof *p);
@@ -41,37 +43,6 @@ void slm_pieces_clear(slm_pieces *p)
     memset(p, 0, sizeof *p);
 }
 
-/* What the first n bytes (1..4) are: > 0 a whole character of that many bytes; 0 a beginning that needs more; < 0: that many bytes, negated,
- * can belong to no character.  Table 3-7 of the Unicode standard. */
-static int classify(const unsigned char *s, unsigned n)
-{
-    unsigned char low = 0x80, high = 0xbf;
-    unsigned need;
-
-    if (s[0] < 0x80)
-        return s[0] == 0 ? -1 : 1;
-    if (s[0] < 0xc2 || s[0] > 0xf4)
-        return -1;
-    need = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (s[0] == 0xe0)
-        low = 0xa0;
-    else if (s[0] == 0xed)
-        high = 0x9f;
-    else if (s[0] == 0xf0)
-        low = 0x90;
-    else if (s[0] == 0xf4)
-        high = 0x8f;
-    for (unsigned i = 1; i < need; i++) {
-        if (i == n)
-            return 0;
-        if (s[i] < low || s[i] > high)
-            return -(int) i;
-        low = 0x80;
-        high = 0xbf;
-    }
-    return (int) need;
-}
-
 static bool append(slm_pieces *p, const void *bytes, size_t n)
 {
     if (p->n + n + 1 > p->capacity) {
@@ -93,7 +64,7 @@ static bool append(slm_pieces *p, const void *bytes, size_t n)
 static bool drain(slm_pieces *p, bool at_end)
 {
     while (p->n_pending > 0) {
-        int kind = classify(p->pending, p->n_pending);
+        int kind = slm_utf8_scan((const char *) p->pending, p->n_pending);
         unsigned used;
 
         if (kind == 0 && !at_end)

@@ -67,35 +67,23 @@ slm_bytes slm_tokenizer_piece(slm_tokenizer *tok, int32_t id, bool special)
     return (slm_bytes){tok->buffer, render(tok, id, bytes, n, tok->buffer)};
 }
 
-/* Copies raw[n] to a new string, U+FFFD for each byte that is part of no character. */
+/* Copies raw[n] to a new string, U+FFFD for each maximal part of bytes that form no character. */
 static slm_status to_utf8(const char *raw, size_t n, char **out, size_t *length, slm_error *err)
 {
-    size_t bad = 0;
-    for (size_t i = 0; i < n;) {
-        size_t good = slm_utf8_valid_prefix(raw + i, n - i);
-        i += good;
-        if (i < n) {
-            bad++;
-            i++;
-        }
-    }
-    char *text = malloc(n + 2 * bad + 1);
+    char *text = n > (SIZE_MAX - 1) / 3 ? NULL : malloc(3 * n + 1), *fit;
     if (text == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a text of %zu bytes", n);
     size_t m = 0;
     for (size_t i = 0; i < n;) {
-        size_t good = slm_utf8_valid_prefix(raw + i, n - i);
-        memcpy(text + m, raw + i, good);
-        m += good;
-        i += good;
-        if (i < n) {
-            memcpy(text + m, "\xEF\xBF\xBD", 3);
-            m += 3;
-            i++;
-        }
+        int kind = slm_utf8_scan(raw + i, n - i);
+        size_t used = kind > 0 ? (size_t) kind : kind < 0 ? (size_t) -kind : n - i;
+        memcpy(text + m, kind > 0 ? raw + i : "\xEF\xBF\xBD", kind > 0 ? used : 3);
+        m += kind > 0 ? used : 3;
+        i += used;
     }
     text[m] = '\0';
-    *out = text;
+    fit = realloc(text, m + 1);
+    *out = fit != NULL ? fit : text;
     *length = m;
     return SLM_OK;
 }
