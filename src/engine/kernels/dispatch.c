@@ -10,7 +10,7 @@
 
 #include "engine/kernels/entries.h"
 
-#if defined(SLM_NEVER)
+#if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
@@ -20,7 +20,7 @@ static const slm_kernels table_ref = {.isa = "ref",
 };
 #undef KERNEL
 
-#if defined(SLM_NEVER)
+#if defined(__x86_64__)
 #define KERNEL(name) .name = slm_##name##_avx2,
 static const slm_kernels table_avx2 = {.isa = "avx2",
 #include "engine/kernels/kernels.def"
@@ -61,7 +61,7 @@ const slm_kernels *slm_kernels_of(const char *isa)
 {
     if (strcmp(isa, "ref") == 0)
         return &table_ref;
-#if defined(SLM_NEVER)
+#if defined(__x86_64__)
     if (strcmp(isa, "avx2") == 0 && x86_level() >= 1)
         return &table_avx2;
     if (strcmp(isa, "avx512") == 0 && x86_level() >= 2)
