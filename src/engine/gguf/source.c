@@ -4,6 +4,7 @@
  * Every tensor of the file must have a role: a bias that the forward pass does not know would otherwise be dropped in silence.  Exceptions are
  * RoPE factors, which become hyper-parameters, and a head in a file whose family ties it.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,11 @@ static bool meta_number(void *arg, const char *key, uint32_t index, double *out)
 {
     const gguf_source *s = arg;
     const slm_gguf_value *v = find_key(s, key);
-    return v != NULL && slm_gguf_number(s->gguf, v, v->is_array ? index : 0, out);
+    if (v == NULL || (v->is_array && index >= v->n))
+        return false;
+    if (!slm_gguf_number(s->gguf, v, v->is_array ? index : 0, out))
+        *out = NAN; /* there, but no number: the range check refuses it */
+    return true;
 }
 
 static bool meta_string(void *arg, const char *key, char *out, size_t size)
