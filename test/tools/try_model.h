@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/slm.h"
@@ -79,17 +80,22 @@ static inline slm_status try_open(const char *image, slm_error *err, try_stage *
     return status;
 }
 
-/* *stage: how far it came. */
-static inline slm_status try_model(const void *bytes, size_t n, slm_error *err, try_stage *stage)
+/* *stage: how far it came; *import_seconds (may be NULL): processor time of slm_import. */
+static inline slm_status try_model(const void *bytes, size_t n, slm_error *err, try_stage *stage, double *import_seconds)
 {
     char path[64], image[96];
     slm_model_info info;
+    struct timespec a, b;
     int fd = try_file(bytes, n, path, sizeof path);
     *stage = TRY_IMPORT;
     if (fd < 0)
         return slm_fail(err, SLM_IO, "no memory file");
     try_image_path(image, sizeof image);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
     slm_status status = slm_import(path, image, NULL, NULL, NULL, NULL, &info, err);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
+    if (import_seconds != NULL)
+        *import_seconds = (double) (b.tv_sec - a.tv_sec) + 1e-9 * (double) (b.tv_nsec - a.tv_nsec);
     close(fd);
     if (status == SLM_OK) {
         status = try_open(image, err, stage);

@@ -192,7 +192,7 @@ static void take_name(hf_source *s, const char *dir)
     if (name == NULL || name[0] == '\0' || name[strlen(name) - 1] == '/')
         name = path;
     const char *slash = strrchr(name, '/');
-    snprintf(s->base.info.name, sizeof s->base.info.name, "%s", slash != NULL && slash[1] != '\0' ? slash + 1 : name);
+    snprintf(s->base.info.name, sizeof s->base.info.name, "%.127s", slash != NULL && slash[1] != '\0' ? slash + 1 : name);
 }
 
 /* "license: apache-2.0" in the front matter of README.md; a missing or odd file only leaves the licence unknown. */
