@@ -1,0 +1,275 @@
+/*
+ * The forward pass on one model: prefill of 128 and 512 tokens, decoding of one sequence, and of 4 and 16 together, on 1 and 2 threads.
+ *
+ *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N]
+ *
+ * Every figure is the best of several runs, for the machine may be shared.  The peaks are measured in the same run: int8 multiply-adds by a
+ * loop of vpdpbusd (AVX-512 VNNI only; 0 elsewhere), memory by reading 256 MiB.  Shares: prefill and batches by the multiply-adds of all
+ * matrices (the output head once a prompt) over the int8 peak, decoding by the bytes of all matrices over the memory bandwidth.
+ */
+#include <time.h>
+
+#include "model_test.h"
+
+#define MEMORY_BYTES ((size_t) 256 << 20)
+#define STEPS 16
+
+typedef struct bench {
+    slm_model *model;
+    slm_workspace *ws;
+    float *logits;
+    size_t stride;
+    double layer_macs, head_macs, bytes; /* per token */
+    int runs;
+    bool csv;
+} bench;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
+/* ---- peaks ---- */
+
+#define INT8_LOOPS 3000000
+static void int8_region(void *arg, slm_team *team, int thread, int n_threads)
+{
+    (void) arg, (void) team, (void) thread, (void) n_threads;
+#if defined(__x86_64__)
+    uint64_t n = INT8_LOOPS;
+    __asm__ volatile("1:\n\t"
+                     "vpdpbusd %%zmm12, %%zmm13, %%zmm0\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm1\n\t"
+                     "vpdpbusd %%zmm12, %%zmm13, %%zmm2\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm3\n\t"
+                     "vpdpbusd %%zmm12, %%zmm13, %%zmm4\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm5\n\t"
+                     "vpdpbusd %%zmm12, %%zmm13, %%zmm6\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm7\n\t"
+                     "vpdpbusd %%zmm12, %%zmm13, %%zmm8\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm9\n\t"
+                     "dec %0\n\tjnz 1b\n\tvzeroupper\n\t"
+                     : "+r"(n)
+                     :
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm12", "xmm13", "cc");
+#endif
+}
+
+/* MAC/s of n threads together, 0 when this CPU has no such instruction. */
+static double peak_int8(int n_threads)
+{
+    double best = 0;
+#if defined(__x86_64__)
+    if (!__builtin_cpu_supports("avx512vnni"))
+        return 0;
+    for (int i = 0; i < 8; i++) {
+        double t = now();
+        slm_parallel(n_threads, int8_region, NULL);
+        t = now() - t;
+        if (n_threads * 640.0 * INT8_LOOPS / t > best)
+            best = n_threads * 640.0 * INT8_LOOPS / t;
+    }
+#else
+    (void) n_threads, (void) int8_region;
+#endif
+    return best;
+}
+
+static void memory_region(void *arg, slm_team *team, int thread, int n_threads)
+{
+    const uint64_t *p = (const uint64_t *) arg + MEMORY_BYTES / 8 / (size_t) n_threads * (size_t) thread;
+    uint64_t s[8] = {0};
+    (void) team;
+    for (size_t i = 0; i + 8 <= MEMORY_BYTES / 8 / (size_t) n_threads; i += 8)
+        for (int k = 0; k < 8; k++)
+            s[k] ^= p[i + (size_t) k];
+    volatile uint64_t sink = s[0] ^ s[1] ^ s[2] ^ s[3] ^ s[4] ^ s[5] ^ s[6] ^ s[7];
+    (void) sink;
+}
+
+/* Bytes/s. */
+static double peak_memory(int n_threads)
+{
+    double best = 0;
+    void *memory = test_alloc(MEMORY_BYTES);
+    memset(memory, 1, MEMORY_BYTES);
+    for (int i = 0; i < 8; i++) {
+        double t = now();
+        slm_parallel(n_threads, memory_region, memory);
+        t = now() - t;
+        if ((double) MEMORY_BYTES / t > best)
+            best = (double) MEMORY_BYTES / t;
+    }
+    free(memory);
+    return best;
+}
+
+/* ---- the model ---- */
+
+static void count_weight(const slm_weight *w, double *macs, double *bytes)
+{
+    if (w->data == NULL)
+        return;
+    *macs += (double) w->rows * w->cols;
+    *bytes += (double) w->panel_bytes * w->n_panels;
+}
+
+static void count(bench *b)
+{
+    for (uint32_t i = 0; i < b->model->hp.n_layers; i++) {
+        const slm_layer *l = &b->model->layers[i];
+        const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+        for (int k = 0; k < 7; k++)
+            count_weight(all[k], &b->layer_macs, &b->bytes);
+    }
+    count_weight(&b->model->head, &b->head_macs, &b->bytes);
+}
+
+static int32_t some_token(const bench *b, uint32_t i)
+{
+    return (int32_t) (i * 2654435761u % b->model->hp.n_vocab);
+}
+
+/* Best seconds of a prompt of n tokens with the logits of its last. */
+static double prefill(bench *b, uint32_t n, int n_threads)
+{
+    double best = 1e30;
+    int32_t *ids = test_alloc(n * sizeof *ids);
+    test_batch t = test_batch_new(n);
+    for (uint32_t i = 0; i < n; i++)
+        ids[i] = some_token(b, i);
+    for (int i = 0; i < b->runs; i++) {
+        test_sequence s = test_sequence_new(b->model, n);
+        test_batch_clear(&t);
+        test_batch_add(&t, &s, ids, n, n, 1);
+        double time = now();
+        test_run(b->model, b->ws, &t, n_threads, b->logits);
+        time = now() - time;
+        if (time < best)
+            best = time;
+        test_sequence_free(&s);
+    }
+    test_batch_free(&t);
+    free(ids);
+    return best;
+}
+
+/* Best seconds per step of n sequences that have a prompt of `context` tokens and decode greedily. */
+static double decode(bench *b, uint32_t n, uint32_t context, int n_threads)
+{
+    double best = 1e30;
+    uint32_t steps = STEPS * (uint32_t) b->runs;
+    test_sequence *s = test_alloc(n * sizeof *s);
+    int32_t *ids = test_alloc((n > context ? n : context) * sizeof *ids);
+    test_batch t = test_batch_new(n > context ? n : context);
+    for (uint32_t i = 0; i < n; i++) {
+        s[i] = test_sequence_new(b->model, context + steps);
+        for (uint32_t k = 0; k < context; k++)
+            ids[k] = some_token(b, k + i);
+        test_batch_clear(&t);
+        test_batch_add(&t, &s[i], ids, context, context, 0);
+        test_run(b->model, b->ws, &t, n_threads, NULL);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        ids[i] = some_token(b, i);
+    for (int run = 0; run < b->runs; run++) {
+        double time = now();
+        for (int step = 0; step < STEPS; step++) {
+            test_batch_clear(&t);
+            for (uint32_t i = 0; i < n; i++)
+                test_batch_add(&t, &s[i], ids + i, 1, context + steps, 1);
+            test_run(b->model, b->ws, &t, n_threads, b->logits);
+            for (uint32_t i = 0; i < n; i++)
+                ids[i] = (int32_t) slm_kernels_get()->argmax(b->logits + i * b->stride, b->model->hp.n_vocab);
+        }
+        time = (now() - time) / STEPS;
+        if (time < best)
+            best = time;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        test_sequence_free(&s[i]);
+    test_batch_free(&t);
+    free(s);
+    free(ids);
+    return best;
+}
+
+static void report(const bench *b, const char *what, uint32_t n, int n_threads, double tokens_per_second, double share, const char *of)
+{
+    const slm_model_info *info = slm_model_get_info(b->model);
+    if (b->csv)
+        printf("%s,%s,%s,%u,%d,%.1f,%.3f,%s\n", info->name, info->quantization, what, n, n_threads, tokens_per_second, share, of);
+    else
+        printf("%-8s %4u  %d thread%s %9.1f tokens/s  %5.1f %% of %s\n", what, n, n_threads, n_threads == 1 ? " " : "s", tokens_per_second,
+               100 * share, of);
+    fflush(stdout);
+}
+
+static void bench_threads(bench *b, int n_threads)
+{
+    double int8 = peak_int8(n_threads), memory = peak_memory(n_threads);
+    if (!b->csv)
+        printf("%d thread%s: int8 peak %.0f GMAC/s, memory %.1f GB/s\n", n_threads, n_threads == 1 ? "" : "s", int8 * 1e-9, memory * 1e-9);
+    for (uint32_t n = 128; n <= 512; n *= 4) {
+        double t = prefill(b, n, n_threads);
+        report(b, "prefill", n, n_threads, n / t, int8 > 0 ? (n * b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
+    }
+    double t = decode(b, 1, 64, n_threads);
+    report(b, "decode", 1, n_threads, 1 / t, b->bytes / t / memory, "memory bandwidth");
+    for (uint32_t n = 4; n <= 16; n *= 4) {
+        t = decode(b, n, 64, n_threads);
+        report(b, "decode", n, n_threads, n / t, int8 > 0 ? n * (b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
+    }
+}
+
+static slm_model *open_any(const char *path)
+{
+    slm_model *model = NULL;
+    size_t length = strlen(path);
+    slm_error err = {0};
+    if (length < 4 || strcmp(path + length - 4, ".slm") != 0)
+        return test_import(path, NULL);
+    if (slm_model_open(path, &model, &err) != SLM_OK)
+        fprintf(stderr, "%s: %s\n", path, err.message);
+    return model;
+}
+
+int main(int argc, char **argv)
+{
+    bench b = {.runs = 6};
+    int only = 0;
+    const char *path = NULL;
+    slm_error err = {0};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--csv") == 0)
+            b.csv = true;
+        else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
+            only = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--runs") == 0 && i + 1 < argc)
+            b.runs = atoi(argv[++i]);
+        else
+            path = argv[i];
+    }
+    if (path == NULL || b.runs < 1) {
+        fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N]\n");
+        return 2;
+    }
+    b.model = open_any(path);
+    if (b.model == NULL || slm_model_prewarm(b.model, NULL, NULL, NULL, &err) != SLM_OK)
+        return 1;
+    b.ws = slm_workspace_new();
+    b.stride = test_logit_stride(b.model);
+    b.logits = test_alloc(16 * b.stride * sizeof(float));
+    count(&b);
+    if (b.csv)
+        printf("model,quantization,what,n,threads,tokens_per_second,share,of\n");
+    else
+        printf("%s %s, isa %s, best of %d runs\n", slm_model_get_info(b.model)->name, slm_model_get_info(b.model)->quantization,
+               slm_kernels_get()->isa, b.runs);
+    if (only > 0)
+        bench_threads(&b, only);
+    for (int n = 1; only == 0 && n <= 2; n++)
+        bench_threads(&b, n);
+    free(b.logits);
+    slm_workspace_free(b.ws);
+    slm_model_close(b.model);
+    slm_threads_release();
+    return 0;
+}
