@@ -40,7 +40,7 @@ static inline const char *test_golden(void)
 /* NULL when there is no such file. */
 static inline json_t *test_json(const char *name)
 {
-    char path[1024];
+    char path[2048];
     snprintf(path, sizeof path, "%s/%s", test_golden(), name);
     return json_load_file(path, 0, NULL);
 }

@@ -9,6 +9,7 @@
  */
 #include <time.h>
 
+#include "engine/base/threads.h"
 #include "model_test.h"
 
 #define MEMORY_BYTES ((size_t) 256 << 20)
