@@ -8,7 +8,8 @@ EXTENSION  = slm_pg
 MODULE_big = slm_pg
 PG_OBJS    = $(patsubst %.c,%.o,$(wildcard src/pg/*.c src/pg/*/*.c))
 OBJS       = $(PG_OBJS)
-DATA       = $(wildcard sql/slm_pg--*.sql)
+SCRIPT     = sql/slm_pg--0.1.0.sql
+DATA       = $(SCRIPT) $(filter-out $(SCRIPT),$(wildcard sql/slm_pg--*.sql))
 REGRESS    = $(patsubst sql/%.sql,%,$(filter-out sql/slm_pg--%.sql,$(wildcard sql/*.sql)))
 ISOLATION  = $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec))
 ISOLATION_OPTS = --inputdir=test/isolation
@@ -50,7 +51,8 @@ ifneq ($(wildcard $(PGXS)),)
 override with_llvm = no
 include $(PGXS)
 $(shlib): libslm.a
-all: libslm.a
+all: libslm.a $(SCRIPT)
+install: $(SCRIPT)
 -include $(PG_OBJS:.o=.d)
 else
 .PHONY: all install installcheck clean
@@ -58,6 +60,10 @@ all install installcheck:
 	@echo "No PGXS found by PG_CONFIG=$(PG_CONFIG): install the server headers ('make deps') or set PG_CONFIG." >&2; exit 1
 clean: clean-engine
 endif
+
+# The extension script: its parts in the order of their names.
+$(SCRIPT): $(wildcard sql/parts/*.sql)
+	cat $^ > $@
 
 build/engine/%.o: src/engine/%.c
 	@mkdir -p $(dir $@)

@@ -1,0 +1,12 @@
+/*
+ * Waking the workers of this database: asked for in a transaction, done at its commit.
+ */
+#ifndef SLM_PG_JOBS_WAKE_H
+#define SLM_PG_JOBS_WAKE_H
+
+#include "postgres.h"
+
+/* Cheap; any number of times per transaction. */
+void slm_pg_job_wake_at_commit(void);
+
+#endif

@@ -1,0 +1,463 @@
+/*
+ * The background processes of jobs: one launcher in the cluster, slm.job_workers workers in each database that has jobs.
+ *
+ *   COMMIT of a writer ──► wake: latch of the database's workers, or its slot marked wanted and the launcher's latch
+ *   launcher (never in a database for long) ──► starts a worker for every wanted slot that has none
+ *   worker: next job with due rows ──► one batch in one transaction ──► ... ──► sleeps until the next is due, or ends when there is no job
+ *
+ * Shared memory: JobShared.  slots[] are guarded by `lock`; a slot belongs to one database and is never freed before restart.  After a crash of any
+ * backend the memory is new and the launcher asks every database once.
+ */
+#include "pg/jobs/jobs.h"
+
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_database.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "pg/jobs/wake.h"
+
+#define MAX_DATABASES 64
+#define MAX_WORKERS 8 /* per database */
+#define IDLE_MS 5000  /* a worker looks again at least so often: retries come due, windows open */
+
+typedef struct JobSlot {
+    Oid database;
+    bool wanted;
+    pid_t worker[MAX_WORKERS]; /* 0 = none; -1 = being started */
+} JobSlot;
+
+typedef struct JobShared {
+    LWLock *lock;
+    pid_t launcher;
+    int n_slots;
+    JobSlot slots[MAX_DATABASES];
+} JobShared;
+
+static JobShared *shared;
+static bool wake_requested;
+static int job_workers = 1, job_threads = 1;
+static double job_max_load = 0;
+static char *job_window = "";
+
+static shmem_request_hook_type previous_request_hook;
+static shmem_startup_hook_type previous_startup_hook;
+
+PGDLLEXPORT void slm_pg_job_launcher_main(Datum arg);
+PGDLLEXPORT void slm_pg_job_worker_main(Datum arg);
+PG_FUNCTION_INFO_V1(slm_pg_job_wake);
+
+/* ---------------------------------------------------------------- waking */
+
+static void wake_process(pid_t pid)
+{
+    PGPROC *proc = pid > 0 ? BackendPidGetProc(pid) : NULL;
+
+    if (proc != NULL)
+        SetLatch(&proc->procLatch);
+}
+
+/* The slot of a database, made when it is new; NULL when there are too many. Needs the lock. */
+static JobSlot *find_slot(Oid database)
+{
+    for (int i = 0; i < shared->n_slots; i++)
+        if (shared->slots[i].database == database)
+            return &shared->slots[i];
+    if (shared->n_slots == MAX_DATABASES)
+        return NULL;
+    memset(&shared->slots[shared->n_slots], 0, sizeof(JobSlot));
+    shared->slots[shared->n_slots].database = database;
+    return &shared->slots[shared->n_slots++];
+}
+
+static void wake_now(void)
+{
+    JobSlot *slot;
+    pid_t pids[MAX_WORKERS] = {0}, launcher = 0;
+
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    slot = find_slot(MyDatabaseId);
+    if (slot != NULL) {
+        slot->wanted = true;
+        memcpy(pids, slot->worker, sizeof pids);
+        launcher = shared->launcher;
+    }
+    LWLockRelease(shared->lock);
+    for (int i = 0; i < MAX_WORKERS; i++)
+        wake_process(pids[i]);
+    if (pids[0] == 0)
+        wake_process(launcher);
+}
+
+static void wake_at_xact_end(XactEvent event, void *arg)
+{
+    if (event == XACT_EVENT_COMMIT && wake_requested && shared != NULL)
+        wake_now();
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+        wake_requested = false;
+}
+
+void slm_pg_job_wake_at_commit(void)
+{
+    wake_requested = shared != NULL;
+}
+
+Datum slm_pg_job_wake(PG_FUNCTION_ARGS)
+{
+    slm_pg_job_wake_at_commit();
+    PG_RETURN_BOOL(shared != NULL);
+}
+
+/* ---------------------------------------------------------------- courtesy */
+
+/* Minutes since midnight of "hh:mm", or -1. */
+static int parse_minutes(const char *text, const char **end)
+{
+    char *rest;
+    long hours = strtol(text, &rest, 10), minutes;
+
+    if (rest == text || *rest != ':' || hours < 0 || hours > 24)
+        return -1;
+    minutes = strtol(rest + 1, &rest, 10);
+    if (minutes < 0 || minutes > 59 || hours * 60 + minutes > 24 * 60)
+        return -1;
+    *end = rest;
+    return (int) (hours * 60 + minutes);
+}
+
+static bool parse_window(const char *text, int *from, int *to)
+{
+    const char *end;
+
+    *from = *to = 0;
+    if (text == NULL || text[0] == '\0')
+        return true;
+    if ((*from = parse_minutes(text, &end)) < 0 || *end != '-')
+        return false;
+    return (*to = parse_minutes(end + 1, &end)) >= 0 && *end == '\0' && *from != *to;
+}
+
+static bool check_window(char **value, void **extra, GucSource source)
+{
+    int from, to;
+
+    if (parse_window(*value, &from, &to))
+        return true;
+    GUC_check_errdetail("A window is written \"hh:mm-hh:mm\", such as \"22:00-06:00\", or empty for always.");
+    return false;
+}
+
+/* Is it a time at which jobs may work, and is the machine not too busy? */
+static bool may_work(void)
+{
+    int from, to, now;
+    pg_time_t clock = (pg_time_t) time(NULL);
+    struct pg_tm *local = pg_localtime(&clock, log_timezone);
+    double load;
+
+    (void) parse_window(job_window, &from, &to);
+    now = local->tm_hour * 60 + local->tm_min;
+    if (from < to ? now < from || now >= to : from > to && now < from && now >= to)
+        return false;
+    return job_max_load <= 0 || getloadavg(&load, 1) != 1 || load <= job_max_load;
+}
+
+/* ---------------------------------------------------------------- worker */
+
+static void begin_transaction(void)
+{
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void end_transaction(void)
+{
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+    pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+typedef enum NextJob { NEXT_NONE, NEXT_LATER, NEXT_FOUND } NextJob;
+
+/* The job with due rows that has waited longest; *activity is what pg_stat_activity shows. */
+static NextJob next_job(int32 *id, char *activity, Size size)
+{
+    bool isnull;
+    NextJob result = NEXT_NONE;
+
+    begin_transaction();
+    if (!OidIsValid(get_relname_relid("job_definition", get_namespace_oid("slm", true)))) {
+        end_transaction();
+        return NEXT_NONE;
+    }
+    SPI_connect();
+    slm_pg_spi("SELECT d.id, d.name, d.source::text, d.batch_size FROM slm.job_definition d WHERE NOT d.paused AND (NOT d.backfill_done OR EXISTS (SELECT FROM "
+               "slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed AND q.not_before <= pg_catalog.clock_timestamp())) ORDER BY d.last_run, d.id LIMIT 1",
+               SPI_OK_SELECT);
+    if (SPI_processed > 0) {
+        *id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+        snprintf(activity, size, "slm job \"%s\": up to %s rows of %s", SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2),
+                 SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4), SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3));
+        slm_pg_spi(psprintf("UPDATE slm.job_definition SET last_run = pg_catalog.clock_timestamp() WHERE id = %d AND last_run < "
+                            "pg_catalog.clock_timestamp() - interval '1 s'",
+                            *id),
+                   SPI_OK_UPDATE);
+        result = NEXT_FOUND;
+    } else {
+        slm_pg_spi("SELECT FROM slm.job_definition LIMIT 1", SPI_OK_SELECT);
+        result = SPI_processed > 0 ? NEXT_LATER : NEXT_NONE;
+    }
+    SPI_finish();
+    end_transaction();
+    return result;
+}
+
+static void leave_slot(int code, Datum arg)
+{
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    for (int i = 0; i < shared->n_slots; i++)
+        for (int w = 0; w < MAX_WORKERS; w++)
+            if (shared->slots[i].worker[w] == MyProcPid)
+                shared->slots[i].worker[w] = 0;
+    LWLockRelease(shared->lock);
+}
+
+/* No job is left: ends, unless one was made in the meantime. */
+static bool retire(JobSlot *slot)
+{
+    bool ends;
+
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    ends = !slot->wanted;
+    slot->wanted = false;
+    LWLockRelease(shared->lock);
+    return ends;
+}
+
+static void set_worker_settings(void)
+{
+    SetConfigOption("slm.threads", psprintf("%d", job_threads), PGC_USERSET, PGC_S_SESSION);
+    SetConfigOption("application_name", "slm job worker", PGC_USERSET, PGC_S_SESSION);
+    SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+}
+
+void slm_pg_job_worker_main(Datum arg)
+{
+    int index = DatumGetInt32(arg);
+    JobSlot *slot = &shared->slots[index / MAX_WORKERS];
+
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    slot->worker[index % MAX_WORKERS] = MyProcPid;
+    LWLockRelease(shared->lock);
+    before_shmem_exit(leave_slot, (Datum) 0);
+    BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+    (void) setpriority(PRIO_PROCESS, 0, 10); /* interactive sessions come first; threads of the engine inherit it */
+    set_worker_settings();
+
+    for (;;) {
+        char activity[256];
+        int32 id = 0;
+        NextJob next;
+
+        CHECK_FOR_INTERRUPTS();
+        if (ConfigReloadPending) {
+            ConfigReloadPending = false;
+            ProcessConfigFile(PGC_SIGHUP);
+            set_worker_settings();
+        }
+        ResetLatch(MyLatch);
+        next = may_work() ? next_job(&id, activity, sizeof activity) : NEXT_LATER;
+        if (next == NEXT_NONE && retire(slot))
+            return;
+        if (next == NEXT_FOUND) {
+            begin_transaction();
+            pgstat_report_activity(STATE_RUNNING, activity);
+            (void) slm_pg_job_run(id);
+            end_transaction();
+            continue;
+        }
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
+    }
+}
+
+/* ---------------------------------------------------------------- launcher */
+
+/* Asks every database once whether it has jobs. */
+static void want_all_databases(void)
+{
+    Relation relation;
+    TableScanDesc scan;
+    HeapTuple tuple;
+
+    StartTransactionCommand();
+    (void) GetTransactionSnapshot();
+    relation = table_open(DatabaseRelationId, AccessShareLock);
+    scan = table_beginscan_catalog(relation, 0, NULL);
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection))) {
+        Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+        JobSlot *slot = database->datallowconn && !database->datistemplate ? find_slot(database->oid) : NULL;
+
+        if (slot != NULL)
+            slot->wanted = true;
+    }
+    LWLockRelease(shared->lock);
+    table_endscan(scan);
+    table_close(relation, AccessShareLock);
+    CommitTransactionCommand();
+}
+
+/* Starts the worker of a slot; false when the server has no room for one more process. */
+static bool start_worker(int index)
+{
+    BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+                               .bgw_start_time = BgWorkerStart_RecoveryFinished,
+                               .bgw_restart_time = BGW_NEVER_RESTART,
+                               .bgw_main_arg = Int32GetDatum(index),
+                               .bgw_notify_pid = MyProcPid};
+    BackgroundWorkerHandle *handle;
+    pid_t pid;
+
+    snprintf(worker.bgw_name, BGW_MAXLEN, "slm job worker");
+    snprintf(worker.bgw_type, BGW_MAXLEN, "slm job worker");
+    snprintf(worker.bgw_library_name, BGW_MAXLEN, "slm_pg");
+    snprintf(worker.bgw_function_name, BGW_MAXLEN, "slm_pg_job_worker_main");
+    if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+        return false;
+    return WaitForBackgroundWorkerStartup(handle, &pid) == BGWH_STARTED;
+}
+
+/* Starts what is wanted; a worker that has died is wanted still. */
+static void start_workers(void)
+{
+    for (int i = 0; i < shared->n_slots; i++) {
+        for (int w = 0; w < Min(job_workers, MAX_WORKERS); w++) {
+            JobSlot *slot = &shared->slots[i];
+            bool start;
+
+            LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+            if (slot->worker[w] > 0 && kill(slot->worker[w], 0) != 0 && errno == ESRCH)
+                slot->worker[w] = 0;
+            start = slot->wanted && slot->worker[w] == 0;
+            if (start)
+                slot->worker[w] = -1;
+            LWLockRelease(shared->lock);
+            if (start && !start_worker(i * MAX_WORKERS + w)) {
+                LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+                if (slot->worker[w] == -1)
+                    slot->worker[w] = 0;
+                LWLockRelease(shared->lock);
+            }
+        }
+    }
+}
+
+void slm_pg_job_launcher_main(Datum arg)
+{
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+    shared->launcher = MyProcPid;
+    want_all_databases();
+    while (!ShutdownRequestPending) {
+        CHECK_FOR_INTERRUPTS();
+        if (ConfigReloadPending) {
+            ConfigReloadPending = false;
+            ProcessConfigFile(PGC_SIGHUP);
+        }
+        ResetLatch(MyLatch);
+        start_workers();
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
+    }
+    proc_exit(0);
+}
+
+/* ---------------------------------------------------------------- set-up */
+
+static void request_shared(void)
+{
+    if (previous_request_hook != NULL)
+        previous_request_hook();
+    RequestAddinShmemSpace(sizeof(JobShared));
+    RequestNamedLWLockTranche("slm_pg jobs", 1);
+}
+
+static void startup_shared(void)
+{
+    bool found;
+
+    if (previous_startup_hook != NULL)
+        previous_startup_hook();
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    shared = ShmemInitStruct("slm_pg jobs", sizeof(JobShared), &found);
+    if (!found) {
+        memset(shared, 0, sizeof *shared);
+        shared->lock = &GetNamedLWLockTranche("slm_pg jobs")->lock;
+    }
+    LWLockRelease(AddinShmemInitLock);
+}
+
+static void define_settings(void)
+{
+    DefineCustomIntVariable("slm.job_workers", "Background workers for jobs in each database that has jobs.",
+                            "0 stops background work; CALL slm_run_job still does it in a session. Each worker takes a slot of max_worker_processes.",
+                            &job_workers, 1, 0, MAX_WORKERS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+    DefineCustomIntVariable("slm.job_threads", "Threads that a job worker may use.", "0 means all. Workers run at lower priority than sessions.",
+                            &job_threads, 1, 0, 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
+    DefineCustomRealVariable("slm.job_max_load", "Jobs pause while the machine's one-minute load average is above this.", "0 means never.",
+                             &job_max_load, 0, 0, 10000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+    DefineCustomStringVariable("slm.job_window", "The hours at which jobs may work, in log_timezone, such as 22:00-06:00.", "Empty means always.",
+                               &job_window, "", PGC_SIGHUP, 0, check_window, NULL, NULL);
+}
+
+void slm_pg_jobs_init(void)
+{
+    BackgroundWorker launcher = {.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+                                 .bgw_start_time = BgWorkerStart_RecoveryFinished,
+                                 .bgw_restart_time = 5};
+
+    define_settings();
+    RegisterXactCallback(wake_at_xact_end, NULL);
+    if (!process_shared_preload_libraries_in_progress)
+        return;
+    previous_request_hook = shmem_request_hook;
+    shmem_request_hook = request_shared;
+    previous_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = startup_shared;
+    snprintf(launcher.bgw_name, BGW_MAXLEN, "slm job launcher");
+    snprintf(launcher.bgw_type, BGW_MAXLEN, "slm job launcher");
+    snprintf(launcher.bgw_library_name, BGW_MAXLEN, "slm_pg");
+    snprintf(launcher.bgw_function_name, BGW_MAXLEN, "slm_pg_job_launcher_main");
+    RegisterBackgroundWorker(&launcher);
+}
