@@ -27,7 +27,9 @@ CREATE TABLE slm.job_definition (
     backfill_done bool NOT NULL DEFAULT false,
     backfill_position jsonb,
     created_at timestamptz NOT NULL DEFAULT now(),
-    last_run timestamptz NOT NULL DEFAULT '-infinity'
+    last_run timestamptz NOT NULL DEFAULT '-infinity',
+    not_before timestamptz NOT NULL DEFAULT '-infinity',
+    error text
 );
 COMMENT ON TABLE slm.job_definition IS 'Background jobs as they were created; slm.jobs shows them to users.';
 
@@ -319,7 +321,8 @@ COMMENT ON PROCEDURE slm_run_job(text) IS 'Does all work of a job that is due, i
 
 CREATE VIEW slm.jobs AS
     SELECT d.name, d.owner, d.source, d.target, d.target_column, d.expression, d.version, d.paused, d.backfill, d.backfill_done, d.overwrite, d.batch_size,
-           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.id AS job_id
+           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.id AS job_id,
+           CASE WHEN d.not_before > now() THEN d.error END AS error
     FROM slm.job_definition d WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
 COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to.';
 

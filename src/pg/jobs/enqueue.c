@@ -57,7 +57,7 @@ static char *update_query(const SlmJob *job)
     appendStringInfo(&query, "%s WHERE NOT EXISTS (SELECT FROM slm_old o WHERE ", insert_query(job));
     foreach (cell, job->key_columns)
         appendStringInfo(&query, "o.%s OPERATOR(pg_catalog.=) n.%s AND ", (char *) lfirst(cell), (char *) lfirst(cell));
-    appendStringInfo(&query, "ROW(%s) OPERATOR(pg_catalog.*=) ROW(%s))", slm_pg_job_columns(job->input_columns, "o"),
+    appendStringInfo(&query, "pg_catalog.record_image_eq(ROW(%s), ROW(%s)))", slm_pg_job_columns(job->input_columns, "o"),
                      slm_pg_job_columns(job->input_columns, "n"));
     return query.data;
 }
@@ -107,7 +107,7 @@ static void enqueue_row(const SlmJob *job, TriggerData *data)
     query = psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, pg_catalog.jsonb_build_array(%s) FROM (SELECT ($1).*) n, (SELECT ($2).*) o",
                      job->id, slm_pg_job_columns(job->key_columns, "n"));
     if (update)
-        query = psprintf("%s WHERE ROW(%s, %s) OPERATOR(pg_catalog.*<>) ROW(%s, %s)", query, slm_pg_job_columns(job->key_columns, "n"),
+        query = psprintf("%s WHERE pg_catalog.record_image_ne(ROW(%s, %s), ROW(%s, %s))", query, slm_pg_job_columns(job->key_columns, "n"),
                          slm_pg_job_columns(job->input_columns, "n"), slm_pg_job_columns(job->key_columns, "o"),
                          slm_pg_job_columns(job->input_columns, "o"));
     if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_INSERT)

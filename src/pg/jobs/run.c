@@ -141,22 +141,26 @@ static int queue_backfill(const SlmJob *job)
     const char *direction = job->newest_first ? "DESC" : "ASC";
     StringInfoData query, sort;
     ListCell *cell;
+    char *position;
 
     initStringInfo(&sort);
     foreach (cell, job->key_columns)
         appendStringInfo(&sort, "%st.%s %s", sort.len > 0 ? ", " : "", (char *) lfirst(cell), direction);
-    slm_pg_spi(psprintf("SELECT FROM slm.job_definition WHERE id = %d AND NOT backfill_done FOR NO KEY UPDATE", job->id), SPI_OK_SELECT);
+    slm_pg_spi(psprintf("SELECT backfill_position FROM slm.job_definition WHERE id = %d AND NOT backfill_done FOR NO KEY UPDATE", job->id), SPI_OK_SELECT);
     if (SPI_processed == 0)
         return 0;
+    position = string_value(1);
     initStringInfo(&query);
     appendStringInfo(&query,
-                     "WITH slm_next AS MATERIALIZED (SELECT pg_catalog.jsonb_build_array(%s) AS key, pg_catalog.row_number() OVER (ORDER BY %s) AS n FROM %s t "
-                     "WHERE (SELECT backfill_position IS NULL FROM slm.job_definition WHERE id = %d) OR ROW(%s) %s (SELECT ROW(%s) FROM slm.job_definition "
-                     "WHERE id = %d) ORDER BY %s LIMIT %d), "
-                     "slm_queued AS (INSERT INTO slm.job_queue (job_id, key) SELECT %d, key FROM slm_next ORDER BY n) "
+                     "WITH slm_next AS MATERIALIZED (SELECT pg_catalog.jsonb_build_array(%s) AS key, pg_catalog.row_number() OVER (ORDER BY %s) AS n FROM %s t ",
+                     keys, sort.data, job->source_name);
+    if (position != NULL) /* a constant, so that the primary key's index is entered there */
+        appendStringInfo(&query, "WHERE (%s) %s (%s) ", keys, job->newest_first ? "<" : ">",
+                         key_values(job, psprintf("%s::jsonb", quote_literal_cstr(position))));
+    appendStringInfo(&query,
+                     "ORDER BY %s LIMIT %d), slm_queued AS (INSERT INTO slm.job_queue (job_id, key) SELECT %d, key FROM slm_next ORDER BY n) "
                      "UPDATE slm.job_definition SET backfill_position = COALESCE((SELECT key FROM slm_next ORDER BY n DESC LIMIT 1), backfill_position), "
                      "backfill_done = (SELECT pg_catalog.count(*) < %d FROM slm_next) WHERE id = %d RETURNING (SELECT pg_catalog.count(*) FROM slm_next)",
-                     keys, sort.data, job->source_name, job->id, keys, job->newest_first ? "<" : ">", key_values(job, "backfill_position"), job->id,
                      sort.data, BACKFILL_CHUNK, job->id, BACKFILL_CHUNK, job->id);
     slm_pg_spi(query.data, SPI_OK_UPDATE_RETURNING);
     return pg_strtoint32(string_value(1));
@@ -193,7 +197,7 @@ static char *compute_query(const SlmJob *job)
 
     initStringInfo(&query);
     appendStringInfo(&query,
-                     "WITH slm_u AS (SELECT DISTINCT ON (slm_key) * FROM pg_catalog.unnest($1::bigint[], $2::jsonb[], $3::text[], $4::text[]) "
+                     "WITH slm_u AS (SELECT DISTINCT ON (slm_key) * FROM ROWS FROM (pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::jsonb[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) "
                      "u(slm_id, slm_key, slm_old_input, slm_old_value)), "
                      "slm_c AS MATERIALIZED (SELECT slm_u.slm_key, slm_u.slm_old_value, %s AS slm_hash, (%s) AS slm_value FROM slm_u JOIN %s ON %s "
                      "WHERE %s IS DISTINCT FROM slm_u.slm_old_input",

@@ -44,10 +44,13 @@
 
 #define MAX_DATABASES 64
 #define MAX_WORKERS 8 /* per database */
-#define IDLE_MS 5000  /* a worker looks again at least so often: retries come due, windows open */
+#define RESTART_MS 1000 /* a failing worker is started at most so often, and due work of a sleeping database is looked for */
+#define IDLE_MS 5000    /* a worker without due work leaves the database after this, so that it can be dropped */
 
 typedef struct JobSlot {
     Oid database;
+    TimestampTz wake_at; /* when sleeping work comes due, after the last worker has left */
+    TimestampTz started; /* when a worker was last started: at most one a second */
     bool wanted;
     pid_t worker[MAX_WORKERS]; /* 0 = none; -1 = being started */
 } JobSlot;
@@ -92,6 +95,7 @@ static JobSlot *find_slot(Oid database)
         return NULL;
     memset(&shared->slots[shared->n_slots], 0, sizeof(JobSlot));
     shared->slots[shared->n_slots].database = database;
+    shared->slots[shared->n_slots].wake_at = DT_NOEND;
     return &shared->slots[shared->n_slots++];
 }
 
@@ -206,8 +210,8 @@ static void end_transaction(void)
 
 typedef enum NextJob { NEXT_NONE, NEXT_LATER, NEXT_FOUND } NextJob;
 
-/* The job with due rows that has waited longest; *activity is what pg_stat_activity shows. */
-static NextJob next_job(int32 *id, char *activity, Size size)
+/* The job with due rows that has waited longest; *activity is what pg_stat_activity shows. For NEXT_LATER, *due is lowered to when work comes due. */
+static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
 {
     bool isnull;
     NextJob result = NEXT_NONE;
@@ -218,7 +222,7 @@ static NextJob next_job(int32 *id, char *activity, Size size)
         return NEXT_NONE;
     }
     SPI_connect();
-    slm_pg_spi("SELECT d.id, d.name, d.source::text, d.batch_size FROM slm.job_definition d WHERE NOT d.paused AND (NOT d.backfill_done OR EXISTS (SELECT FROM "
+    slm_pg_spi("SELECT d.id, d.name, d.source::text, d.batch_size FROM slm.job_definition d WHERE NOT d.paused AND d.not_before <= pg_catalog.clock_timestamp() AND (NOT d.backfill_done OR EXISTS (SELECT FROM "
                "slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed AND q.not_before <= pg_catalog.clock_timestamp())) ORDER BY d.last_run, d.id LIMIT 1",
                SPI_OK_SELECT);
     if (SPI_processed > 0) {
@@ -231,12 +235,62 @@ static NextJob next_job(int32 *id, char *activity, Size size)
                    SPI_OK_UPDATE);
         result = NEXT_FOUND;
     } else {
-        slm_pg_spi("SELECT FROM slm.job_definition LIMIT 1", SPI_OK_SELECT);
-        result = SPI_processed > 0 ? NEXT_LATER : NEXT_NONE;
+        slm_pg_spi("SELECT pg_catalog.min(GREATEST(d.not_before, q.not_before)) FROM slm.job_definition d LEFT JOIN slm.job_queue q ON q.job_id = d.id AND NOT q.failed "
+                   "WHERE NOT d.paused AND (q.id IS NOT NULL OR NOT d.backfill_done) HAVING pg_catalog.count(*) > 0",
+                   SPI_OK_SELECT);
+        if (SPI_processed > 0) {
+            TimestampTz first = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+
+            if (!isnull)
+                *due = Min(*due, first);
+            result = NEXT_LATER;
+        }
     }
     SPI_finish();
     end_transaction();
     return result;
+}
+
+/* Postpones a job whose batch failed as a whole: its table was changed, a privilege was lost. */
+static void postpone(int32 id, const char *message)
+{
+    begin_transaction();
+    SPI_connect();
+    slm_pg_spi(psprintf("UPDATE slm.job_definition SET not_before = pg_catalog.clock_timestamp() + interval '60 s', error = %s WHERE id = %d",
+                        quote_literal_cstr(message), id),
+               SPI_OK_UPDATE);
+    SPI_finish();
+    end_transaction();
+}
+
+static void run_job(int32 id, const char *activity, MemoryContext context)
+{
+    char *volatile failure = NULL;
+
+    PG_TRY();
+    {
+        begin_transaction();
+        pgstat_report_activity(STATE_RUNNING, activity);
+        (void) slm_pg_job_run(id);
+        end_transaction();
+    }
+    PG_CATCH();
+    {
+        ErrorData *data;
+
+        MemoryContextSwitchTo(context);
+        data = CopyErrorData();
+        if (ERRCODE_TO_CATEGORY(data->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+            PG_RE_THROW();
+        EmitErrorReport();
+        FlushErrorState();
+        AbortCurrentTransaction();
+        failure = pstrdup(data->message);
+    }
+    PG_END_TRY();
+    if (failure != NULL)
+        postpone(id, failure);
+    MemoryContextReset(context);
 }
 
 static void leave_slot(int code, Datum arg)
@@ -249,14 +303,15 @@ static void leave_slot(int code, Datum arg)
     LWLockRelease(shared->lock);
 }
 
-/* No job is left: ends, unless one was made in the meantime. */
-static bool retire(JobSlot *slot)
+/* Nothing is due: ends, unless something was asked for in the meantime. The launcher looks again at wake_at. */
+static bool retire(JobSlot *slot, TimestampTz wake_at)
 {
     bool ends;
 
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     ends = !slot->wanted;
     slot->wanted = false;
+    slot->wake_at = wake_at;
     LWLockRelease(shared->lock);
     return ends;
 }
@@ -272,6 +327,8 @@ void slm_pg_job_worker_main(Datum arg)
 {
     int index = DatumGetInt32(arg);
     JobSlot *slot = &shared->slots[index / MAX_WORKERS];
+    MemoryContext context; /* of a failed batch's words */
+    bool idle = false;
 
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, die);
@@ -284,10 +341,12 @@ void slm_pg_job_worker_main(Datum arg)
     (void) setpriority(PRIO_PROCESS, 0, 10); /* interactive sessions come first; threads of the engine inherit it */
     set_worker_settings();
 
+    context = AllocSetContextCreate(TopMemoryContext, "slm job worker", ALLOCSET_DEFAULT_SIZES);
     for (;;) {
         char activity[256];
         int32 id = 0;
         NextJob next;
+        TimestampTz due;
 
         CHECK_FOR_INTERRUPTS();
         if (ConfigReloadPending) {
@@ -296,17 +355,16 @@ void slm_pg_job_worker_main(Datum arg)
             set_worker_settings();
         }
         ResetLatch(MyLatch);
-        next = may_work() ? next_job(&id, activity, sizeof activity) : NEXT_LATER;
-        if (next == NEXT_NONE && retire(slot))
-            return;
+        due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 60 * 1000);
+        next = may_work() ? next_job(&id, activity, sizeof activity, &due) : NEXT_LATER;
         if (next == NEXT_FOUND) {
-            begin_transaction();
-            pgstat_report_activity(STATE_RUNNING, activity);
-            (void) slm_pg_job_run(id);
-            end_transaction();
+            run_job(id, activity, context);
+            idle = false;
             continue;
         }
-        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
+        if ((next == NEXT_NONE || idle) && retire(slot, next == NEXT_NONE ? DT_NOEND : due))
+            return;
+        idle = (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION) & WL_TIMEOUT) != 0;
     }
 }
 
@@ -368,9 +426,11 @@ static void start_workers(void)
             LWLockAcquire(shared->lock, LW_EXCLUSIVE);
             if (slot->worker[w] > 0 && kill(slot->worker[w], 0) != 0 && errno == ESRCH)
                 slot->worker[w] = 0;
-            start = slot->wanted && slot->worker[w] == 0;
-            if (start)
+            start = (slot->wanted || (w == 0 && slot->wake_at <= GetCurrentTimestamp())) && slot->worker[w] == 0 && TimestampDifferenceExceeds(slot->started, GetCurrentTimestamp(), w == 0 ? RESTART_MS : 0);
+            if (start) {
                 slot->worker[w] = -1;
+                slot->started = GetCurrentTimestamp();
+            }
             LWLockRelease(shared->lock);
             if (start && !start_worker(i * MAX_WORKERS + w)) {
                 LWLockAcquire(shared->lock, LW_EXCLUSIVE);
@@ -398,7 +458,7 @@ void slm_pg_job_launcher_main(Datum arg)
         }
         ResetLatch(MyLatch);
         start_workers();
-        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RESTART_MS, PG_WAIT_EXTENSION);
     }
     proc_exit(0);
 }
