@@ -75,7 +75,8 @@ static void vocab_array(vocab_file *f, const char *name)
 static void vocab_pair(vocab_file *f)
 {
     static const char *const ids[] = {"bos", "eos", "eot", "unknown", "seperator", "padding", "cls", "mask"};
-    int32_t *const slots[] = {&f->vocab.bos, &f->vocab.eos, &f->vocab.eot, &f->vocab.unk, &f->vocab.sep, &f->vocab.pad, &f->vocab.cls, &f->vocab.mask};
+    int32_t *const slots[] = {&f->vocab.bos, &f->vocab.eos, &f->vocab.eot, &f->vocab.unk, &f->vocab.sep, &f->vocab.pad, &f->vocab.cls,
+        &f->vocab.mask};
     slm_bytes key = vocab_string(f);
     char name[200], want[200];
     snprintf(name, sizeof name, "%.*s", (int) key.length, key.data);

@@ -1,6 +1,6 @@
 /*
- * Token ids of 300 texts (299 for smollm2) for each reference vocabulary: equal on every line, with control tokens written in the texts left
- * as text; and every encoded text decodes to itself where the tokenizer is lossless.
+ * Token ids of 300 texts (299 for smollm2) for each reference vocabulary: equal on every line, with control tokens written in
+ * the texts left as text; and every encoded text decodes to itself where the tokenizer is lossless.
  */
 #include <jansson.h>
 
@@ -12,7 +12,8 @@ typedef struct golden {
     int lossless;
 } golden;
 
-static const golden files[] = {{"smollm2", 0}, {"gpt-2", 1}, {"llama-bpe", 1}, {"qwen2", 1}, {"llama-spm", 1}, {"phi-3", 1}, {"bert-bge", 0}};
+static const golden files[] = {{"smollm2", 0}, {"gpt-2", 1}, {"llama-bpe", 1}, {"qwen2", 1}, {"llama-spm", 1}, {"phi-3", 1},
+    {"bert-bge", 0}};
 
 static void find_vocab(const char *name, char *path, size_t size)
 {

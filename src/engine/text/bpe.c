@@ -90,8 +90,7 @@ static slm_status push_pair(slm_tokenizer *tok, int32_t left, slm_error *err)
     const slm_tok_merge *m = find_merge(tok, l->id, r->id);
     if (m == NULL)
         return SLM_OK;
-    slm_tok_pair pair = {(uint64_t) m->rank << 32 | (uint32_t) left, (uint32_t) left, l->length + r->length, (int32_t) m->id};
-    return slm_tok_heap_push(tok, pair, err);
+    return slm_tok_heap_push(tok, (slm_tok_pair){(uint64_t) m->rank << 32 | (uint32_t) left, l->length + r->length, (int32_t) m->id}, err);
 }
 
 /* Words of any length: a linked list of symbols and a heap of pairs. */
@@ -114,7 +113,8 @@ static slm_status merge_long(slm_tokenizer *tok, const char *word, size_t n, siz
     while (slm_tok_heap_pop(tok, &pair)) {
         if (slm_tok_stopped(tok))
             return slm_tok_cancelled(err);
-        slm_tok_symbol *left = &s[pair.left];
+        int32_t at = (int32_t) (uint32_t) pair.key;
+        slm_tok_symbol *left = &s[at];
         if (left->length == 0 || left->next < 0 || left->length + s[left->next].length != pair.length)
             continue;
         slm_tok_symbol *right = &s[left->next];
@@ -126,8 +126,8 @@ static slm_status merge_long(slm_tokenizer *tok, const char *word, size_t n, siz
         left->next = right->next;
         right->length = 0;
         if (left->next >= 0)
-            s[left->next].previous = (int32_t) pair.left;
-        SLM_TRY(push_pair(tok, (int32_t) pair.left, err));
+            s[left->next].previous = at;
+        SLM_TRY(push_pair(tok, at, err));
         if (left->previous >= 0)
             SLM_TRY(push_pair(tok, left->previous, err));
     }

@@ -112,8 +112,9 @@ static slm_status lay_out(builder *b, slm_error *err)
     }
     h.bytes = at;
     memcpy(h.magic, SLM_TOK_MAGIC, sizeof h.magic);
-    h.flags = (v->add_bos ? SLM_TOKF_ADD_BOS : 0) | (v->add_eos ? SLM_TOKF_ADD_EOS : 0) | (v->add_space_prefix ? SLM_TOKF_SPACE_PREFIX : 0) |
-              (v->lowercase ? SLM_TOKF_LOWERCASE : 0) | (v->strip_accents ? SLM_TOKF_STRIP_ACCENTS : 0);
+    h.flags = (v->add_bos ? SLM_TOKF_ADD_BOS : 0) | (v->add_eos ? SLM_TOKF_ADD_EOS : 0) |
+              (v->add_space_prefix ? SLM_TOKF_SPACE_PREFIX : 0) | (v->lowercase ? SLM_TOKF_LOWERCASE : 0) |
+              (v->strip_accents ? SLM_TOKF_STRIP_ACCENTS : 0);
     char *blob = calloc(1, at);
     if (blob == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for the tokenizer's tables (%llu bytes)", (unsigned long long) at);

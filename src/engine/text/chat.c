@@ -72,8 +72,8 @@ static slm_status put_text(builder *b, const char *before, const char *text, siz
     return SLM_OK;
 }
 
-/* The segments [from, to) of one turn; role is that of the first. */
-static slm_status put_segments(builder *b, size_t from, size_t to)
+/* The segments [from, to) of one turn; role is that of the first.  before: the plain text in front of the first. */
+static slm_status put_segments(builder *b, size_t from, size_t to, const char *before)
 {
     const slm_chat_turn *turn = &b->format->turn[b->segments[from].role];
     slm_prompt *out = b->out;
@@ -89,7 +89,7 @@ static slm_status put_segments(builder *b, size_t from, size_t to)
         while (i + 1 == to && (trim & SLM_CHAT_TRIM) != 0 && n > 0 && is_white(text[n - 1]))
             n--;
         size_t begin = out->ids.n;
-        SLM_TRY(put_text(b, i == from ? turn->before : NULL, text, n, i + 1 == to ? turn->after : NULL, (s->flags & SLM_SEG_SPECIAL) != 0));
+        SLM_TRY(put_text(b, i == from ? before : NULL, text, n, i + 1 == to ? turn->after : NULL, (s->flags & SLM_SEG_SPECIAL) != 0));
         if ((s->flags & SLM_SEG_SCORED) != 0) {
             if (out->scored_end == 0)
                 out->scored_begin = begin;
@@ -114,12 +114,15 @@ static size_t turn_end(const builder *b, size_t from)
     return to;
 }
 
-/* All system turns, inside a user turn. */
-static slm_status put_system_inline(builder *b)
+/* All system turns, inside a user turn; *any: there was one. */
+static slm_status put_system_inline(builder *b, bool *any)
 {
-    for (size_t from = 0; from < b->n_segments; from = turn_end(b, from))
-        if (b->segments[from].role == SLM_ROLE_SYSTEM)
-            SLM_TRY(put_segments(b, from, turn_end(b, from)));
+    for (size_t from = 0; from < b->n_segments; from = turn_end(b, from)) {
+        if (b->segments[from].role != SLM_ROLE_SYSTEM)
+            continue;
+        SLM_TRY(put_segments(b, from, turn_end(b, from), *any ? NULL : b->format->turn[SLM_ROLE_SYSTEM].before));
+        *any = true;
+    }
     return SLM_OK;
 }
 
@@ -163,15 +166,16 @@ static slm_status build_chat(builder *b)
     for (size_t from = 0; from < b->n_segments; from = turn_end(b, from)) {
         const slm_chat_turn *turn = &format->turn[b->segments[from].role];
         size_t to = turn_end(b, from);
+        bool inlined = false;
         if (system_inline && b->segments[from].role == SLM_ROLE_SYSTEM)
             continue;
         if ((format->flags & SLM_CHAT_BOS_EACH) != 0 && b->segments[from].role == SLM_ROLE_USER && from != first_user)
             SLM_TRY(push_control(b, b->tok->h->bos));
         SLM_TRY(put_literal(b, turn->head));
         if (system_inline && from == ((format->flags & SLM_CHAT_SYSTEM_IN_FIRST) != 0 ? first_user : last_user))
-            SLM_TRY(put_system_inline(b));
+            SLM_TRY(put_system_inline(b, &inlined));
         mark_prefix(b);
-        SLM_TRY(put_segments(b, from, to));
+        SLM_TRY(put_segments(b, from, to, inlined ? NULL : turn->before));
         if (from == last && b->segments[from].role == SLM_ROLE_ASSISTANT)
             return SLM_OK;
         SLM_TRY(put_literal(b, turn->tail));
@@ -188,7 +192,7 @@ static slm_status build_plain(builder *b)
     static const slm_chat_format plain = {.name = "plain"};
     b->format = &plain;
     for (size_t i = 0; i < b->n_segments; i++)
-        SLM_TRY(put_segments(b, i, i + 1));
+        SLM_TRY(put_segments(b, i, i + 1, NULL));
     return SLM_OK;
 }
 
@@ -203,7 +207,7 @@ static slm_status build_encoder(builder *b)
     for (size_t i = 0; i < b->n_segments; i++) {
         if (i == 1)
             b->out->pair_begin = b->out->ids.n;
-        SLM_TRY(put_segments(b, i, i + 1));
+        SLM_TRY(put_segments(b, i, i + 1, NULL));
         SLM_TRY(push_control(b, h->sep >= 0 ? h->sep : h->eos));
     }
     return SLM_OK;
@@ -220,7 +224,8 @@ static slm_status build(builder *b, bool chat)
     bool bos = (tok->h->flags & SLM_TOKF_ADD_BOS) != 0;
     if (chat && b->format == NULL) {
         slm_fail(b->err, SLM_UNSUPPORTED, "the model's chat template is of a format that is not known");
-        slm_hint(b->err, "Load the model with the option chat_format (chatml, llama3, phi3, gemma, mistral-v3, raw, ...), or switch the chat format off.");
+        slm_hint(b->err, "Load the model with the option chat_format (chatml, llama3, phi3, gemma, mistral-v3, raw, ...), or switch "
+            "the chat format off.");
         return SLM_UNSUPPORTED;
     }
     if (bos || (chat && (b->format->flags & SLM_CHAT_BOS) != 0))

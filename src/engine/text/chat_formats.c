@@ -20,7 +20,8 @@
     .turn = {{.head = "<|start_header_id|>system<|end_header_id|>\n\n" system_extra, .tail = "<|eot_id|>"},                   \
              {.head = "<|start_header_id|>user<|end_header_id|>\n\n", .tail = "<|eot_id|>"},                                  \
              {.head = "<|start_header_id|>assistant<|end_header_id|>\n\n", .tail = "<|eot_id|>"}},                              \
-    .answer = "<|start_header_id|>assistant<|end_header_id|>\n\n", .ends = {"<|eot_id|>", "<|eom_id|>"}, .flags = SLM_CHAT_BOS | SLM_CHAT_TRIM
+    .answer = "<|start_header_id|>assistant<|end_header_id|>\n\n", .ends = {"<|eot_id|>", "<|eom_id|>"}, \
+    .flags = SLM_CHAT_BOS | SLM_CHAT_TRIM
 
 static const slm_chat_format formats[] = {
     {.name = "raw", .turn = {{.after = "\n\n"}, {.after = "\n\n"}, {.after = "\n\n"}}},
@@ -40,9 +41,11 @@ static const slm_chat_format formats[] = {
     {.name = "llama3.1", LLAMA3("Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"), .system = "",
      .default_system = true},
     /* Phi-3's control tokens swallow the white space behind them: the line ends of its template never become tokens. */
-    {.name = "phi3", .turn = {{.head = "<|system|>", .tail = "<|end|>"}, {.head = "<|user|>", .tail = "<|end|>"}, {.head = "<|assistant|>", .tail = "<|end|>"}},
+    {.name = "phi3", .turn = {{.head = "<|system|>", .tail = "<|end|>"}, {.head = "<|user|>", .tail = "<|end|>"},
+        {.head = "<|assistant|>", .tail = "<|end|>"}},
      .answer = "<|assistant|>", .ends = {"<|end|>", "<|endoftext|>"}, .flags = SLM_CHAT_TRIM_LEFT},
-    {.name = "phi4-mini", .turn = {{.head = "<|system|>", .tail = "<|end|>"}, {.head = "<|user|>", .tail = "<|end|>"}, {.head = "<|assistant|>", .tail = "<|end|>"}},
+    {.name = "phi4-mini", .turn = {{.head = "<|system|>", .tail = "<|end|>"}, {.head = "<|user|>", .tail = "<|end|>"},
+        {.head = "<|assistant|>", .tail = "<|end|>"}},
      .answer = "<|assistant|>", .ends = {"<|end|>", "<|endoftext|>"}},
     {.name = "gemma", .turn = {{.after = "\n\n"}, {.head = "<start_of_turn>user\n", .tail = "<end_of_turn>\n"},
                                {.head = "<start_of_turn>model\n", .tail = "<end_of_turn>\n"}},
@@ -50,11 +53,13 @@ static const slm_chat_format formats[] = {
     {.name = "llama2", .turn = {{.before = " <<SYS>>\n", .after = "\n<</SYS>>\n\n"}, {.head = "[INST]", .before = " ", .tail = " [/INST]"},
                                 {.before = " ", .after = " ", .tail = "</s>"}},
      .ends = {"</s>"}, .flags = SLM_CHAT_BOS | SLM_CHAT_TRIM | SLM_CHAT_SYSTEM_IN_FIRST | SLM_CHAT_BOS_EACH},
-    {.name = "mistral-v1", .turn = {{.before = " ", .after = "\n\n"}, {.head = "[INST]", .before = " ", .tail = " [/INST]"}, {.before = " ", .tail = "</s>"}},
+    {.name = "mistral-v1", .turn = {{.before = " ", .after = "\n\n"}, {.head = "[INST]", .before = " ", .tail = " [/INST]"},
+        {.before = " ", .tail = "</s>"}},
      .ends = {"</s>"}, .flags = SLM_CHAT_BOS | SLM_CHAT_SYSTEM_IN_FIRST},
     {.name = "mistral-v3", .turn = {{.after = "\n\n"}, {.head = "[INST]", .tail = "[/INST]"}, {.tail = "</s>"}},
      .ends = {"</s>"}, .flags = SLM_CHAT_BOS | SLM_CHAT_SYSTEM_IN_LAST},
-    {.name = "mistral-v7", .turn = {{.head = "[SYSTEM_PROMPT]", .tail = "[/SYSTEM_PROMPT]"}, {.head = "[INST]", .tail = "[/INST]"}, {.tail = "</s>"}},
+    {.name = "mistral-v7", .turn = {{.head = "[SYSTEM_PROMPT]", .tail = "[/SYSTEM_PROMPT]"}, {.head = "[INST]", .tail = "[/INST]"},
+        {.tail = "</s>"}},
      .ends = {"</s>"}, .flags = SLM_CHAT_BOS},
     {.name = "granite",
      .turn = {{.head = "<|start_of_role|>system<|end_of_role|>", .tail = "<|end_of_text|>\n"},
@@ -64,7 +69,8 @@ static const slm_chat_format formats[] = {
     {.name = "olmo2", .turn = {{.head = "<|system|>\n", .after = "\n"}, {.head = "<|user|>\n", .after = "\n"},
                                {.head = "<|assistant|>\n", .tail = "<|endoftext|>\n"}},
      .answer = "<|assistant|>\n", .ends = {"<|endoftext|>"}, .flags = SLM_CHAT_BOS},
-    {.name = "zephyr", .turn = {{.head = "<|system|>\n", .tail = "</s>\n"}, {.head = "<|user|>\n", .tail = "</s>\n"}, {.head = "<|assistant|>\n", .tail = "</s>\n"}},
+    {.name = "zephyr", .turn = {{.head = "<|system|>\n", .tail = "</s>\n"}, {.head = "<|user|>\n", .tail = "</s>\n"},
+        {.head = "<|assistant|>\n", .tail = "</s>\n"}},
      .answer = "<|assistant|>\n", .ends = {"</s>"}},
 };
 #define N_FORMATS (sizeof formats / sizeof formats[0])

@@ -82,9 +82,10 @@ void slm_chat_template_system(const slm_chat_format *format, const char *t, char
 
 bool slm_chat_is_control_text(const char *text, size_t n)
 {
-    static const char *const known[] = {"<s>", "</s>", "<unk>", "<pad>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]",
-        "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]",
-        "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"};
+    static const char *const known[] = {"<s>", "</s>", "<unk>", "<pad>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>",
+        "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
+        "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>",
+        "</tool_response>"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strlen(known[i]) == n && memcmp(known[i], text, n) == 0)
             return true;

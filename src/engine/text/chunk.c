@@ -113,8 +113,8 @@ static slm_status cut_piece(cutter *c, size_t first, size_t begin, size_t *last,
     return SLM_INVALID;
 }
 
-/* The token that the next piece begins with: `overlap` tokens before its predecessor's end, moved forward to a word's beginning where there is
- * one, never inside a character. */
+/* The token that the next piece begins with: `overlap` tokens before its predecessor's end, moved forward to a word's beginning
+ * where there is one, never inside a character. */
 static size_t next_first(const cutter *c, size_t first, size_t last)
 {
     size_t from = last + 1 - first > c->overlap ? last + 1 - c->overlap : first + 1;

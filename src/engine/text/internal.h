@@ -29,7 +29,7 @@
 #define SLM_TOK_MAX_SPECIAL 256 /* bytes of a token that is searched for in text */
 #define SLM_TOK_MAX_ENDS 16
 #define SLM_TOK_MAX_TEXT ((size_t) 1 << 30)
-#define SLM_TOK_MAX_WORD ((size_t) 16 << 20) /* bytes merged at once: about 60 bytes of scratch each */
+#define SLM_TOK_MAX_WORD ((size_t) 4 << 20) /* bytes merged at once: about 50 bytes of scratch each */
 
 /* Bits of a byte in `types`. */
 #define SLM_TOK_TYPE 0x0Fu
@@ -70,11 +70,11 @@ typedef struct slm_tok_symbol {
     uint32_t begin, length; /* bytes of the word */
 } slm_tok_symbol;
 
-/* A possible merge of symbol `left` with its right neighbour; stale when their lengths no longer add up to `length`. */
+/* A possible merge of a symbol with its right neighbour; stale when their lengths no longer add up to `length`. */
 typedef struct slm_tok_pair {
-    uint64_t key; /* smallest first: rank or descending score, then position */
-    uint32_t left, length;
-    int32_t id;
+    uint64_t key;    /* smallest first: rank or descending score; in the lower 32 bits the left symbol's index */
+    uint32_t length; /* of both */
+    int32_t id;      /* of the token that they become */
 } slm_tok_pair;
 
 typedef struct slm_pre_rule slm_pre_rule;

@@ -105,7 +105,7 @@ static slm_status push_pair(slm_tokenizer *tok, size_t begin, int32_t left, slm_
     int32_t id = find(tok, begin + l->begin, length);
     if (id < 0)
         return SLM_OK;
-    return slm_tok_heap_push(tok, (slm_tok_pair){score_key(tok->scores[id], (uint32_t) left), (uint32_t) left, length, id}, err);
+    return slm_tok_heap_push(tok, (slm_tok_pair){score_key(tok->scores[id], (uint32_t) left), length, id}, err);
 }
 
 static slm_status merge_heap(slm_tokenizer *tok, size_t begin, slm_error *err)
@@ -115,7 +115,8 @@ static slm_status merge_heap(slm_tokenizer *tok, size_t begin, slm_error *err)
     while (slm_tok_heap_pop(tok, &pair)) {
         if (slm_tok_stopped(tok))
             return slm_tok_cancelled(err);
-        slm_tok_symbol *left = &s[pair.left];
+        int32_t at = (int32_t) (uint32_t) pair.key;
+        slm_tok_symbol *left = &s[at];
         if (left->length == 0 || left->next < 0 || left->length + s[left->next].length != pair.length)
             continue;
         slm_tok_symbol *right = &s[left->next];
@@ -124,8 +125,8 @@ static slm_status merge_heap(slm_tokenizer *tok, size_t begin, slm_error *err)
         left->next = right->next;
         right->length = 0;
         if (left->next >= 0)
-            s[left->next].previous = (int32_t) pair.left;
-        SLM_TRY(push_pair(tok, begin, (int32_t) pair.left, err));
+            s[left->next].previous = at;
+        SLM_TRY(push_pair(tok, begin, at, err));
         if (left->previous >= 0)
             SLM_TRY(push_pair(tok, begin, left->previous, err));
     }
@@ -135,7 +136,7 @@ static slm_status merge_heap(slm_tokenizer *tok, size_t begin, slm_error *err)
 static slm_status merge_long(slm_tokenizer *tok, cursor *c, size_t begin, size_t n, slm_error *err)
 {
     int32_t count = 0;
-    SLM_TRY(slm_tok_check_word(n, c->base + c->at, err));
+    SLM_TRY(slm_tok_check_word(n, c->text != NULL ? advance(c, begin) : 0, err));
     tok->heap_n = 0;
     for (size_t at = 0; at < n; count++) {
         uint32_t length = (uint32_t) slm_utf8_char_length(tok->buffer + begin + at, n - at);

@@ -317,6 +317,24 @@ static slm_status encode_parts(slm_tokenizer *tok, const char *text, size_t n, b
     return encode_plain(tok, text + done, n - done, done, begin, err);
 }
 
+/* A very long word leaves much scratch behind: give it back. */
+static void trim_scratch(slm_tokenizer *tok)
+{
+    const size_t keep = (size_t) 1 << 18; /* elements */
+    if (tok->symbols_capacity > keep || tok->heap_capacity > keep) {
+        free(tok->symbols);
+        free(tok->heap);
+        tok->symbols = NULL;
+        tok->heap = NULL;
+        tok->symbols_capacity = tok->heap_capacity = 0;
+    }
+    if (tok->buffer_capacity > 16 * keep) {
+        free(tok->buffer);
+        tok->buffer = NULL;
+        tok->buffer_capacity = 0;
+    }
+}
+
 slm_status slm_tok_encode_valid(slm_tokenizer *tok, const char *text, size_t n, bool special, bool begin, const volatile int *stop,
                                 slm_ids *out, slm_error *err)
 {
@@ -329,6 +347,7 @@ slm_status slm_tok_encode_valid(slm_tokenizer *tok, const char *text, size_t n, 
         out->n = before;
     tok->out = NULL;
     tok->stop = NULL;
+    trim_scratch(tok);
     return status;
 }
 

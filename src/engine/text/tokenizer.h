@@ -67,8 +67,8 @@ slm_token_type slm_tokenizer_type(const slm_tokenizer *tok, int32_t id);
 /* The id of a token by its exact text, -1 = none (control tokens included). */
 int32_t slm_tokenizer_find(const slm_tokenizer *tok, const char *text, size_t length);
 
-/* Appends ids to a growing array (ids realloc'ed, *n and *capacity kept). text must be valid UTF-8 without NUL, else INVALID. begin: the text
- * begins a prompt or a turn (SentencePiece's space prefix applies there). stop may be NULL; polled. On failure *n is as before. */
+/* Appends ids to a growing array (ids realloc'ed, *n and *capacity kept). text must be valid UTF-8 without NUL, else INVALID. begin: the
+ * text begins a prompt or a turn (SentencePiece's space prefix applies there). stop may be NULL; polled. On failure *n is as before. */
 typedef struct slm_ids {
     int32_t *ids;
     size_t n, capacity;
@@ -77,12 +77,12 @@ slm_status slm_tokenizer_encode(slm_tokenizer *tok, const char *text, size_t len
                                 slm_ids *out, slm_error *err);
 slm_status slm_ids_push(slm_ids *ids, int32_t id, slm_error *err);
 
-/* The raw bytes of one token (may be part of a character); control tokens give 0 bytes unless special. Points into the tokenizer's scratch or blob, valid
- * until the next call. */
+/* The raw bytes of one token (may be part of a character); control tokens give 0 bytes unless special. Points into the
+ * tokenizer's scratch or blob, valid until the next call. */
 slm_bytes slm_tokenizer_piece(slm_tokenizer *tok, int32_t id, bool special);
 
-/* Text of many ids, valid UTF-8 (see slm_detokenize); *out is malloc'ed and NUL-terminated. INVALID: an id is out of range.  The space that a
- * space prefix or WordPiece puts before the first word is left out. */
+/* Text of many ids, valid UTF-8 (see slm_detokenize); *out is malloc'ed and NUL-terminated. INVALID: an id is out of range.  The
+ * space that a space prefix or WordPiece puts before the first word is left out. */
 slm_status slm_tokenizer_decode(slm_tokenizer *tok, const int32_t *ids, size_t n, bool special, char **out, size_t *length, slm_error *err);
 
 /* The algorithm of slm_chunk; *offsets is malloc'ed: [2 * *n_chunks]. */
