@@ -4,8 +4,8 @@
  */
 #include <jansson.h>
 
+#include "golden_vocab.h"
 #include "slm_test.h"
-#include "vocab_gguf.h"
 
 typedef struct golden {
     const char *name;
@@ -14,19 +14,6 @@ typedef struct golden {
 
 static const golden files[] = {{"smollm2", 0}, {"gpt-2", 1}, {"llama-bpe", 1}, {"qwen2", 1}, {"llama-spm", 1}, {"phi-3", 1},
     {"bert-bge", 0}};
-
-static void find_vocab(const char *name, char *path, size_t size)
-{
-    const char *root = getenv("SLM_GOLDEN"), *cache = getenv("SLM_MODEL_CACHE"), *home = getenv("HOME");
-    snprintf(path, size, "%s/tokenizers/%s.gguf", root != NULL ? root : "../shared/golden", name);
-    FILE *file = fopen(path, "rb");
-    if (file != NULL)
-        fclose(file);
-    else if (strcmp(name, "smollm2") == 0 && cache != NULL)
-        snprintf(path, size, "%s/SmolLM2-135M-Instruct.Q4_1.gguf", cache);
-    else if (strcmp(name, "smollm2") == 0)
-        snprintf(path, size, "%s/.cache/slm_pg/SmolLM2-135M-Instruct.Q4_1.gguf", home != NULL ? home : "");
-}
 
 static void check_line(slm_tokenizer *tok, const golden *g, int line, const char *text, size_t n, json_t *want)
 {
@@ -47,19 +34,17 @@ static void check_line(slm_tokenizer *tok, const golden *g, int line, const char
     free(ids.ids);
 }
 
-static int run(const golden *g)
+static void run(const golden *g)
 {
-    char vocab_path[1024], lines_path[1024];
-    const char *root = getenv("SLM_GOLDEN");
-    find_vocab(g->name, vocab_path, sizeof vocab_path);
-    snprintf(lines_path, sizeof lines_path, "%s/tokenizers/%s.jsonl", root != NULL ? root : "../shared/golden", g->name);
+    char path[1024];
     vocab_file file;
-    FILE *lines = fopen(lines_path, "r");
-    if (lines == NULL || !vocab_read(vocab_path, &file)) {
-        printf("tokenizers: %s skipped: %s is absent\n", g->name, lines == NULL ? lines_path : vocab_path);
+    golden_path(g->name, "jsonl", path, sizeof path);
+    FILE *lines = fopen(path, "r");
+    if (lines == NULL || !golden_vocab(g->name, &file)) {
+        printf("skip tokenizers: the vocabulary or the texts of %s are absent\n", g->name);
         if (lines != NULL)
             fclose(lines);
-        return 0;
+        return;
     }
     void *blob = NULL;
     size_t bytes = 0;
@@ -84,7 +69,6 @@ static int run(const golden *g)
     fclose(lines);
     slm_tokenizer_free(tok);
     free(blob);
-    return 1;
 }
 
 int main(void)
