@@ -103,9 +103,8 @@ slm_status slm_kernels_select(const char *isa, slm_error *err)
 
 size_t slm_gemm_scratch_bytes(uint32_t max_cols)
 {
-    size_t quantized = SLM_GEMM_CHUNK / 32 * SLM_GEMM_BLOCK, floats = SLM_GEMM_CHUNK / 2 * 16 * sizeof(float);
-    (void) max_cols; /* a chunk of two panels, whatever the width */
-    return 2 * (quantized > floats ? quantized : floats);
+    (void) max_cols; /* a chunk of two panels and the sums of a block of rows, whatever the width */
+    return 2 * SLM_GEMM_CHUNK * SLM_GEMM_BLOCK + 2 * SLM_GEMM_ROWS * 16 * sizeof(float);
 }
 
 size_t slm_attend_scratch(uint32_t n_positions)

@@ -37,9 +37,12 @@ SLM_ISA_PROTOTYPES(avx512)
 
 /* Queries that attend handles together; part of slm_attend_scratch. */
 #define SLM_ATTEND_TILE 6
-/* Columns of a panel that gemm unpacks at a time: two panels of them stay in the first-level cache. */
-#define SLM_GEMM_CHUNK 512
-/* Bytes of one unpacked block of 32: levels 512, scales and minima of both halves. */
+/* gemm works on chunks of at most so many blocks of 32 columns: two unpacked panels of a chunk stay in the first-level cache. */
+#define SLM_GEMM_CHUNK 24
+/* Bytes of one unpacked block at most: levels 512, scales and minima of both halves. */
 #define SLM_GEMM_BLOCK 768
+/* Rows whose sums wait in scratch between chunks, at most, and bytes of activations that should stay in the second-level cache. */
+#define SLM_GEMM_ROWS 256
+#define SLM_GEMM_RESIDENT (448 * 1024)
 
 #endif
