@@ -181,7 +181,7 @@ static slm_status take_labels(slm_classifier *c, const header *h, const char *at
         memcpy(&begin, at + 4 * (size_t) i, 4);
         memcpy(&end, at + 4 * (size_t) i + 4, 4);
         if (begin >= end || end > h->label_bytes || (i == 0 && begin != 0) || memchr(text + begin, 0, end - begin) != NULL ||
-            !slm_utf8_valid(text + begin, end - begin))
+            slm_utf8_valid_prefix(text + begin, end - begin) != end - begin)
             return damaged(err, "a label's name is broken");
         c->labels[i] = to;
         memcpy(to, text + begin, end - begin);

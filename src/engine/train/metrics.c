@@ -51,7 +51,7 @@ double slm_accuracy(const float *z, size_t stride, const int32_t *labels, size_t
     return n > 0 ? (double) right / (double) n : 0;
 }
 
-/* The loss is convex in 1 / t, so golden section over log t finds the one minimum. At most 4,000 rows are looked at: one number is fitted. */
+/* The loss is convex in 1 / t, so golden section over log t finds the one minimum. At most 4,000 rows are looked at, for one number. */
 float slm_fit_temperature(const float *z, size_t stride, const int32_t *labels, size_t n, uint32_t n_labels)
 {
     const double golden = 0.6180339887498949;

@@ -1,0 +1,518 @@
+/*
+ * Cross-validation and the final fit.
+ *
+ *   rows ──shuffled within each label, dealt to folds──► [fold 0 | fold 1 | ... | rows beyond the cross-validation's share]
+ *   for each strength, strong to weak:  for each fold: minimize without it (from the last strength's result), score it
+ *   the strength with the best held-out accuracy ──► minimize on all rows ──► blob, its temperature fitted to the held-out scores
+ *
+ * Invariant: the order of rows is a function of labels and seed alone, sums run in that order, so a training set gives one blob.
+ * The strength l2 counts beside the sum of the rows' losses: 1 / l2 is scikit-learn's C.  Embeddings are scaled to a mean square
+ * length of 1 first.
+ */
+#include "engine/train/fit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/base/utf8.h"
+#include "engine/train/blas.h"
+#include "engine/train/classifier.h"
+#include "engine/train/lanes.h"
+#include "engine/train/lbfgs.h"
+#include "engine/train/metrics.h"
+#include "engine/train/ngram.h"
+#include "engine/train/problem.h"
+
+#define MAX_LABELS 10000
+#define MAX_DIMS 65536
+#define MAX_FOLDS 20
+#define DEFAULT_FOLDS 3
+#define DEFAULT_L2 0.1f
+#define CV_ROWS 20000               /* rows that the cross-validation looks at, at most */
+#define CV_SCORES ((size_t) 1 << 26) /* and their scores */
+#define MAX_PARAMETERS ((size_t) 1 << 29)
+#define CV_STEPS 40
+#define CV_TOLERANCE 2e-3
+#define FIT_STEPS 120
+#define FIT_TOLERANCE 2e-4
+#define BALANCE_RATIO 5
+#define SPARSE_L2 1.0f
+
+/* From strong to weak, so that each fit begins near its end. */
+static const float strengths[] = {1.0f, 0.3f, 0.1f, 0.03f, 0.01f, 0.003f};
+#define N_STRENGTHS (sizeof strengths / sizeof strengths[0])
+
+double slm_fit_clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
+/* ---- checks ---- */
+
+static slm_status check_options(const slm_train_set *set, const slm_train_options *o, slm_error *err)
+{
+    if (!isfinite(o->l2) || o->l2 < 0 || o->l2 > 1e6f)
+        return slm_fail(err, SLM_INVALID, "the regularization strength must be between 0 and 1000000");
+    if (o->n_folds == 1 || o->n_folds > MAX_FOLDS)
+        return slm_fail(err, SLM_INVALID, "the number of folds must be between 2 and %d", MAX_FOLDS);
+    if (o->ngram_bits != 0 && (o->ngram_bits < SLM_NGRAM_MIN_BITS || o->ngram_bits > SLM_NGRAM_MAX_BITS))
+        return slm_fail(err, SLM_INVALID, "ngram_bits must be between %d and %d", SLM_NGRAM_MIN_BITS, SLM_NGRAM_MAX_BITS);
+    if (o->ngrams && (set->texts == NULL || set->text_lengths == NULL))
+        return slm_fail(err, SLM_INVALID, "n-grams need the texts");
+    return SLM_OK;
+}
+
+static slm_status check_names(const slm_train_set *set, slm_error *err)
+{
+    for (uint32_t i = 0; i < set->n_labels; i++) {
+        const char *name = set->label_names[i];
+        if (name == NULL || name[0] == '\0' || slm_utf8_valid_prefix(name, strlen(name)) != strlen(name))
+            return slm_fail(err, SLM_INVALID, "label %u has no name, or one that is not UTF-8", i + 1);
+    }
+    return SLM_OK;
+}
+
+static slm_status check_labels(const slm_train_set *set, slm_error *err)
+{
+    uint32_t *rows = calloc(set->n_labels, sizeof *rows);
+    slm_status status = SLM_OK;
+    if (rows == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (size_t r = 0; r < set->n_rows && status == SLM_OK; r++) {
+        if (set->labels[r] < 0 || (uint32_t) set->labels[r] >= set->n_labels)
+            status = slm_fail(err, SLM_INVALID, "row %zu has the label number %d, not one of %u", r + 1, set->labels[r], set->n_labels);
+        else
+            rows[set->labels[r]]++;
+    }
+    for (uint32_t i = 0; i < set->n_labels && status == SLM_OK; i++)
+        if (rows[i] == 0)
+            status = slm_fail(err, SLM_INVALID, "label \"%.100s\" has no row", set->label_names[i]);
+    free(rows);
+    return status;
+}
+
+slm_status slm_fit_check(const slm_train_set *set, const slm_train_options *options, bool labelled, slm_error *err)
+{
+    if (set->n_rows == 0)
+        return slm_fail(err, SLM_INVALID, "there are no rows to learn from");
+    if (set->n_labels < 2 || set->n_labels > MAX_LABELS)
+        return slm_fail(err, SLM_INVALID, "a classifier needs 2 to %d labels, not %u", MAX_LABELS, set->n_labels);
+    if (set->n_dims < 1 || set->n_dims > MAX_DIMS)
+        return slm_fail(err, SLM_INVALID, "embeddings of %u dimensions cannot be learned from", set->n_dims);
+    if (set->n_rows > INT32_MAX || (size_t) set->n_labels * set->n_dims > MAX_PARAMETERS)
+        return slm_fail(err, SLM_LIMIT, "%zu rows of %u dimensions and %u labels are too many", set->n_rows, set->n_dims, set->n_labels);
+    SLM_TRY(check_options(set, options, err));
+    SLM_TRY(check_names(set, err));
+    for (size_t r = 0; r < set->n_rows; r++)
+        for (uint32_t d = 0; d < set->n_dims; d++)
+            if (!isfinite(set->embeddings[r * set->n_dims + d]))
+                return slm_fail(err, SLM_INVALID, "the embedding of row %zu holds a value that is not finite", r + 1);
+    return labelled ? check_labels(set, err) : SLM_OK;
+}
+
+/* ---- rows in order ---- */
+
+typedef struct fitting {
+    const slm_train_set *set;
+    const slm_train_options *options;
+    slm_fit_share share;
+    float path[N_STRENGTHS];        /* strengths to try */
+    uint32_t n_path, n_folds;
+    size_t cv_rows;                 /* rows of all folds: the first of the order */
+    size_t fold_begin[MAX_FOLDS + 1];
+    uint32_t *order;                /* [n_rows] */
+    float *x, *weights;             /* [n_rows, n_dims + 1], [n_rows] */
+    int32_t *labels;
+    const char **texts;
+    size_t *lengths;
+    float scale;                    /* of the embeddings */
+    slm_ngram_space space;
+    slm_sparse sparse;
+    slm_problem problem;
+    slm_lbfgs lbfgs;
+    float *theta, *fold_theta;      /* [size], [n_folds, size] */
+    float *best_theta;              /* [size] mean over the folds at the best strength */
+    float *z, *best_z;              /* [cv_rows, stride] held-out scores */
+    double done;                    /* fraction reported so far */
+    double stage_begin, stage_end;
+    uint32_t stage_steps;
+} fitting;
+
+static void free_fitting(fitting *f)
+{
+    free(f->order);
+    free(f->x);
+    free(f->weights);
+    free(f->labels);
+    free(f->texts);
+    free(f->lengths);
+    free(f->theta);
+    free(f->fold_theta);
+    free(f->best_theta);
+    free(f->z);
+    free(f->best_z);
+    slm_ngram_space_free(&f->space);
+    slm_sparse_free(&f->sparse);
+    slm_problem_free(&f->problem);
+    slm_lbfgs_free(&f->lbfgs);
+}
+
+static void report(fitting *f, const char *stage, double fraction)
+{
+    double whole = f->share.begin + (f->share.end - f->share.begin) * fraction;
+    if (whole > f->done)
+        f->done = whole;
+    if (f->options->progress != NULL)
+        f->options->progress(f->options->progress_arg, stage, f->done);
+}
+
+static void cv_step(void *arg, uint32_t step)
+{
+    fitting *f = arg;
+    report(f, "cross-validation", f->stage_begin + (f->stage_end - f->stage_begin) * step / f->stage_steps);
+}
+
+static void fit_step(void *arg, uint32_t step)
+{
+    fitting *f = arg;
+    report(f, "training", f->stage_begin + (f->stage_end - f->stage_begin) * step / f->stage_steps);
+}
+
+static uint64_t next_random(uint64_t *state) /* splitmix64 */
+{
+    uint64_t z = *state += 0x9E3779B97F4A7C15ull;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBull;
+    return z ^ z >> 31;
+}
+
+/* Rows of each label together, shuffled; *begin: [n_labels + 1]. */
+static void group_by_label(const slm_train_set *set, uint64_t seed, size_t *begin, uint32_t *rows)
+{
+    memset(begin, 0, (set->n_labels + 1) * sizeof *begin);
+    for (size_t r = 0; r < set->n_rows; r++)
+        begin[set->labels[r] + 1]++;
+    for (uint32_t l = 0; l < set->n_labels; l++)
+        begin[l + 1] += begin[l];
+    for (size_t r = set->n_rows; r-- > 0;)
+        rows[--begin[set->labels[r] + 1]] = (uint32_t) r;
+    for (uint32_t l = 0; l < set->n_labels; l++) /* begin[l + 1] is now the begin of l */
+        begin[l] = begin[l + 1];
+    begin[set->n_labels] = set->n_rows;
+    for (uint32_t l = 0; l < set->n_labels; l++)
+        for (size_t n = begin[l + 1] - begin[l]; n > 1; n--) {
+            size_t a = begin[l] + n - 1, b = begin[l] + (size_t) (next_random(&seed) % n);
+            uint32_t kept = rows[a];
+            rows[a] = rows[b];
+            rows[b] = kept;
+        }
+}
+
+/* Deals the rows of each label to the folds in turn, going on where the label before ended; what exceeds the share of the
+ * cross-validation goes behind the folds. */
+static void deal(fitting *f, const size_t *begin, const uint32_t *rows, uint8_t *fold, size_t cap)
+{
+    size_t n = f->set->n_rows;
+    uint32_t turn = 0;
+    for (uint32_t l = 0; l < f->set->n_labels; l++) {
+        size_t count = begin[l + 1] - begin[l], share = n <= cap ? count : (size_t) ceil((double) count * (double) cap / (double) n);
+        for (size_t i = 0; i < count; i++)
+            fold[rows[begin[l] + i]] = (uint8_t) (i < share ? turn++ % f->n_folds : f->n_folds);
+    }
+    size_t at = 0;
+    for (uint32_t k = 0; k <= f->n_folds; k++) {
+        f->fold_begin[k] = at;
+        for (size_t r = 0; r < n; r++)
+            if (fold[r] == k)
+                f->order[at++] = (uint32_t) r;
+        if (k + 1 == f->n_folds)
+            f->cv_rows = at;
+    }
+}
+
+static slm_status order_rows(fitting *f, slm_error *err)
+{
+    size_t n = f->set->n_rows, cap = CV_SCORES / f->set->n_labels < CV_ROWS ? CV_SCORES / f->set->n_labels : CV_ROWS;
+    size_t *begin = malloc((f->set->n_labels + 1) * sizeof *begin);
+    uint32_t *rows = malloc(n * sizeof *rows);
+    uint8_t *fold = malloc(n);
+    f->order = malloc(n * sizeof *f->order);
+    slm_status status = SLM_OK;
+    if (begin == NULL || rows == NULL || fold == NULL || f->order == NULL) {
+        status = slm_fail(err, SLM_NOMEM, "out of memory");
+    } else {
+        group_by_label(f->set, f->options->seed, begin, rows);
+        deal(f, begin, rows, fold, cap);
+    }
+    free(begin);
+    free(rows);
+    free(fold);
+    return status;
+}
+
+static bool want_balance(const slm_train_set *set, slm_balance balance, const uint32_t *counts)
+{
+    uint32_t least = UINT32_MAX, most = 0;
+    for (uint32_t l = 0; l < set->n_labels; l++) {
+        least = counts[l] < least ? counts[l] : least;
+        most = counts[l] > most ? counts[l] : most;
+    }
+    return balance == SLM_BALANCE_ON || (balance == SLM_BALANCE_AUTO && most > (uint64_t) BALANCE_RATIO * least);
+}
+
+/* A row weighs n / (n_labels * rows of its label), or 1. */
+static slm_status weigh_rows(fitting *f, slm_error *err)
+{
+    const slm_train_set *set = f->set;
+    uint32_t *counts = calloc(set->n_labels, sizeof *counts);
+    if (counts == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (size_t r = 0; r < set->n_rows; r++)
+        counts[set->labels[r]]++;
+    bool balance = want_balance(set, f->options->balance, counts);
+    for (size_t r = 0; r < set->n_rows; r++)
+        f->weights[r] = balance ? (float) ((double) set->n_rows / ((double) set->n_labels * counts[f->labels[r]])) : 1.0f;
+    free(counts);
+    return SLM_OK;
+}
+
+static slm_status copy_rows(fitting *f, slm_error *err)
+{
+    const slm_train_set *set = f->set;
+    size_t n = set->n_rows, inputs = (size_t) set->n_dims + 1;
+    double square = 0;
+    f->x = aligned_alloc(64, (n * inputs * sizeof *f->x + 63) / 64 * 64);
+    f->weights = malloc(n * sizeof *f->weights);
+    f->labels = malloc(n * sizeof *f->labels);
+    f->texts = malloc(n * sizeof *f->texts);
+    f->lengths = malloc(n * sizeof *f->lengths);
+    if (f->x == NULL || f->weights == NULL || f->labels == NULL || f->texts == NULL || f->lengths == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (size_t i = 0; i < n * set->n_dims; i++)
+        square += (double) set->embeddings[i] * set->embeddings[i];
+    f->scale = square > 0 ? (float) (1 / sqrt(square / (double) n)) : 1.0f;
+    for (size_t r = 0; r < n; r++) {
+        const float *from = set->embeddings + (size_t) f->order[r] * set->n_dims;
+        float *to = f->x + r * inputs;
+        for (uint32_t d = 0; d < set->n_dims; d++)
+            to[d] = from[d] * f->scale;
+        to[set->n_dims] = 1.0f;
+        f->labels[r] = set->labels[f->order[r]];
+        f->texts[r] = f->options->ngrams ? set->texts[f->order[r]] : NULL;
+        f->lengths[r] = f->options->ngrams ? set->text_lengths[f->order[r]] : 0;
+    }
+    return weigh_rows(f, err);
+}
+
+/* ---- fitting ---- */
+
+static void set_problem(fitting *f, size_t n_rows)
+{
+    uint32_t stride = (f->set->n_labels + SLM_LANE_PAD - 1) / SLM_LANE_PAD * SLM_LANE_PAD;
+    f->problem = (slm_problem){.n_rows = n_rows,
+                               .n_inputs = f->set->n_dims + 1,
+                               .n_labels = f->set->n_labels,
+                               .stride = stride,
+                               .x = f->x,
+                               .sparse = f->space.n > 0 ? &f->sparse : NULL,
+                               .n_features = f->space.n,
+                               .labels = f->labels,
+                               .weights = f->weights,
+                               .sparse_l2 = SPARSE_L2,
+                               .n_threads = f->options->n_threads > 0 ? f->options->n_threads : slm_cpu_count(),
+                               .stop = f->options->stop};
+}
+
+static slm_status make_features(fitting *f, slm_error *err)
+{
+    uint32_t bits = f->options->ngram_bits != 0 ? f->options->ngram_bits : 18;
+    if (!f->options->ngrams)
+        return SLM_OK;
+    report(f, "n-grams", 0);
+    SLM_TRY(slm_ngram_learn(f->texts, f->lengths, f->set->n_rows, bits, f->options->stop, &f->space, &f->sparse, err));
+    if ((size_t) f->space.n * ((size_t) f->set->n_labels + SLM_LANE_PAD) > MAX_PARAMETERS) {
+        slm_fail(err, SLM_LIMIT, "%u n-grams of %u labels are too many parameters", f->space.n, f->set->n_labels);
+        return slm_hint(err, "Use fewer ngram_bits, or train without n-grams.");
+    }
+    return SLM_OK;
+}
+
+/* One strength: fits each fold's complement and scores the fold. */
+static slm_status run_folds(fitting *f, uint32_t strength, slm_error *err)
+{
+    size_t size = f->lbfgs.size;
+    f->problem.l2 = f->path[strength];
+    f->stage_steps = CV_STEPS;
+    for (uint32_t k = 0; k < f->n_folds; k++) {
+        double piece = 0.7 / (f->n_path * f->n_folds), at = piece * (strength * f->n_folds + k);
+        float *theta = f->fold_theta + k * size;
+        f->stage_begin = at;
+        f->stage_end = at + piece;
+        f->problem.skip_begin = f->fold_begin[k];
+        f->problem.skip_end = f->fold_begin[k + 1];
+        SLM_TRY(slm_lbfgs_minimize(&f->lbfgs, &f->problem, theta, CV_STEPS, CV_TOLERANCE, cv_step, f, err));
+        slm_problem_scores(&f->problem, theta, f->fold_begin[k], f->fold_begin[k + 1], f->z + f->fold_begin[k] * f->problem.stride);
+    }
+    return SLM_OK;
+}
+
+static void keep_best(fitting *f)
+{
+    size_t size = f->lbfgs.size;
+    float *spare = f->best_z;
+    f->best_z = f->z;
+    f->z = spare;
+    memset(f->best_theta, 0, size * sizeof *f->best_theta);
+    for (uint32_t k = 0; k < f->n_folds; k++)
+        for (size_t i = 0; i < size; i++)
+            f->best_theta[i] += f->fold_theta[k * size + i] / (float) f->n_folds;
+}
+
+static slm_status cross_validate(fitting *f, float *l2, float *temperature, slm_train_report *out, slm_error *err)
+{
+    size_t size, scores = f->cv_rows * (size_t) f->problem.stride;
+    double best = -1, best_loss = INFINITY;
+    uint32_t worse = 0;
+    SLM_TRY(slm_problem_init(&f->problem, err));
+    size = slm_problem_size(&f->problem);
+    SLM_TRY(slm_lbfgs_init(&f->lbfgs, size, err));
+    f->fold_theta = calloc(f->n_folds * size, sizeof *f->fold_theta);
+    f->best_theta = calloc(size, sizeof *f->best_theta);
+    f->z = aligned_alloc(64, (scores * sizeof *f->z + 63) / 64 * 64);
+    f->best_z = aligned_alloc(64, (scores * sizeof *f->z + 63) / 64 * 64);
+    if (f->fold_theta == NULL || f->best_theta == NULL || f->z == NULL || f->best_z == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (uint32_t s = 0; s < f->n_path && worse < 2; s++) {
+        SLM_TRY(run_folds(f, s, err));
+        double accuracy = slm_accuracy(f->z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels);
+        double loss = slm_log_loss(f->z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels, 1.0f);
+        bool better = accuracy > best || (accuracy == best && loss < best_loss);
+        worse = better || loss < best_loss ? 0 : worse + 1;
+        if (loss < best_loss)
+            best_loss = loss;
+        if (better) {
+            best = accuracy;
+            *l2 = f->path[s];
+            keep_best(f);
+        }
+    }
+    *temperature = slm_fit_temperature(f->best_z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels);
+    SLM_TRY(slm_measure(f->best_z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels, *temperature, out, err));
+    out->n_folds = f->n_folds;
+    free(f->fold_theta);
+    f->fold_theta = NULL;
+    slm_problem_free(&f->problem);
+    return SLM_OK;
+}
+
+static slm_status fit_all(fitting *f, float l2, slm_error *err)
+{
+    set_problem(f, f->set->n_rows);
+    f->problem.l2 = l2;
+    SLM_TRY(slm_problem_init(&f->problem, err));
+    size_t size = slm_problem_size(&f->problem);
+    if (f->lbfgs.size == 0)
+        SLM_TRY(slm_lbfgs_init(&f->lbfgs, size, err));
+    f->theta = calloc(size, sizeof *f->theta);
+    if (f->theta == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    if (f->best_theta != NULL)
+        memcpy(f->theta, f->best_theta, size * sizeof *f->theta);
+    f->stage_begin = 0.7;
+    f->stage_end = 1;
+    f->stage_steps = FIT_STEPS;
+    return slm_lbfgs_minimize(&f->lbfgs, &f->problem, f->theta, FIT_STEPS, FIT_TOLERANCE, fit_step, f, err);
+}
+
+static slm_status pack(fitting *f, float temperature, slm_train_report *out, slm_error *err)
+{
+    size_t inputs = (size_t) f->set->n_dims + 1;
+    for (uint32_t l = 0; l < f->set->n_labels; l++)
+        for (uint32_t d = 0; d < f->set->n_dims; d++)
+            f->theta[l * inputs + d] *= f->scale;
+    slm_classifier_parts parts = {.n_labels = f->set->n_labels,
+                                  .n_dims = f->set->n_dims,
+                                  .label_names = f->set->label_names,
+                                  .w = f->theta,
+                                  .temperature = temperature,
+                                  .space = f->space.n > 0 ? &f->space : NULL,
+                                  .s = f->theta + f->set->n_labels * inputs,
+                                  .stride = f->problem.stride};
+    return slm_classifier_pack(&parts, &out->blob, &out->blob_bytes, err);
+}
+
+static slm_status run(fitting *f, slm_train_report *out, slm_error *err)
+{
+    float l2 = f->options->l2, temperature = 1;
+    report(f, "preparing", 0);
+    SLM_TRY(slm_blas_load(err));
+    SLM_TRY(order_rows(f, err));
+    SLM_TRY(copy_rows(f, err));
+    SLM_TRY(make_features(f, err));
+    if (f->n_folds >= 2) {
+        set_problem(f, f->cv_rows);
+        SLM_TRY(cross_validate(f, &l2, &temperature, out, err));
+    }
+    if (l2 <= 0)
+        l2 = DEFAULT_L2;
+    SLM_TRY(fit_all(f, l2, err));
+    SLM_TRY(pack(f, temperature, out, err));
+    out->n_rows = f->set->n_rows;
+    out->n_labels = f->set->n_labels;
+    out->n_ngrams = f->space.n;
+    out->l2 = l2;
+    out->temperature = temperature;
+    report(f, "done", 1);
+    return SLM_OK;
+}
+
+slm_status slm_fit(const slm_train_set *set, const slm_train_options *options, bool measure, slm_fit_share share, slm_train_report *out,
+                   slm_error *err)
+{
+    slm_train_report result = {0};
+    double begin = slm_fit_clock();
+    fitting *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    f->set = set;
+    f->options = options;
+    f->share = share;
+    f->n_folds = options->n_folds != 0 ? options->n_folds : DEFAULT_FOLDS;
+    if (set->n_rows < 2 * (size_t) f->n_folds)
+        f->n_folds = 2;
+    if (!measure || set->n_rows < 4)
+        f->n_folds = 1; /* no cross-validation */
+    f->n_path = options->l2 > 0 ? 1 : N_STRENGTHS;
+    for (uint32_t i = 0; i < f->n_path; i++)
+        f->path[i] = options->l2 > 0 ? options->l2 : strengths[i];
+    slm_status status = run(f, &result, err);
+    free_fitting(f);
+    free(f);
+    if (status != SLM_OK) {
+        slm_train_report_free(&result);
+        return status;
+    }
+    result.seconds = slm_fit_clock() - begin;
+    *out = result;
+    return SLM_OK;
+}
+
+slm_status slm_train_classifier(const slm_train_set *set, const slm_train_options *options, slm_train_report *out, slm_error *err)
+{
+    SLM_TRY(slm_fit_check(set, options, true, err));
+    return slm_fit(set, options, true, (slm_fit_share){0, 1}, out, err);
+}
+
+void slm_train_report_free(slm_train_report *r)
+{
+    if (r == NULL)
+        return;
+    free(r->blob);
+    free(r->confusion);
+    r->blob = NULL;
+    r->confusion = NULL;
+}
