@@ -3,7 +3,7 @@
  *
  *   rows ──shuffled within each label, dealt to folds──► [fold 0 | fold 1 | ... | rows beyond the cross-validation's share]
  *   for each strength, strong to weak:  for each fold: minimize without it (from the last strength's result), score it
- *   the strength with the best held-out accuracy ──► minimize on all rows ──► blob, its temperature fitted to the held-out scores
+ *   the strength with the best held-out accuracy ──► minimize on all rows ──► blob; temperature from held-out scores
  *
  * Invariant: the order of rows is a function of labels and seed alone, sums run in that order, so a training set gives one blob.
  * The strength l2 counts beside the sum of the rows' losses: 1 / l2 is scikit-learn's C.  Embeddings are scaled to a mean square

@@ -2,7 +2,7 @@
  * A classifier from label names and unlabelled rows.
  *
  *   rows centred by their mean, names by theirs, both scaled to length 1
- *   prototypes = names ──► soft assignment of rows ──► prototypes = mean of their rows + KEEP * name ──► ... REFINE_STEPS times
+ *   prototypes = names ──► soft assignment of rows ──► prototypes = mean of rows + KEEP * name ──► ... REFINE_STEPS times
  *   three rounds: each label takes its most confident rows (a growing share) ──► classifier ──► confidence of all rows
  *
  * Centring removes what all texts of a table have in common, which otherwise dominates the cosine.  Measured on Banking77 (MiniLM, 10,003
@@ -124,8 +124,8 @@ static void assign(naming *m, size_t first, uint32_t n)
 {
     const slm_train_set *set = m->set;
     float largest, sum;
-    slm_blas_gemm(false, true, n, set->n_labels, set->n_dims, m->x + first * set->n_dims, set->n_dims, m->prototypes, set->n_dims, 0.0f, m->z,
-                  m->stride);
+    slm_blas_gemm(false, true, n, set->n_labels, set->n_dims, m->x + first * set->n_dims, set->n_dims, m->prototypes, set->n_dims, 0.0f,
+                  m->z, m->stride);
     for (uint32_t r = 0; r < n; r++) {
         float *z = m->z + (size_t) r * m->stride;
         for (uint32_t l = 0; l < set->n_labels; l++)
