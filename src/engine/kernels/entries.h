@@ -38,7 +38,7 @@ SLM_ISA_PROTOTYPES(avx512)
 /* Queries that attend handles together; part of slm_attend_scratch. */
 #define SLM_ATTEND_TILE 6
 /* gemm works on chunks of at most so many blocks of 32 columns: two unpacked panels of a chunk stay in the first-level cache. */
-#define SLM_GEMM_CHUNK 24
+#define SLM_GEMM_CHUNK 20
 /* Bytes of one unpacked block at most: levels 512, scales and minima of both halves. */
 #define SLM_GEMM_BLOCK 768
 /* Rows whose sums wait in scratch between chunks, at most, and bytes of activations that should stay in the second-level cache. */
