@@ -1,0 +1,56 @@
+/*
+ * SLM Batch: the executor node that computes slm_* calls for many rows at once (DESIGN D9 and section 8).
+ *
+ *   plan.c       after the planner: finds calls, puts a CustomScan above (or, for arguments of aggregates, below) their node
+ *   exec.c       reads rows ahead, runs the calls stage by stage, emits rows in order
+ *   functions.c  which SQL functions can be batched
+ *   explain.c    counters for EXPLAIN
+ *
+ * A planned node in the plan tree (everything survives nodeToString, for parallel workers):
+ *
+ *   custom_scan_tlist   leaves 1..n_leaves: the child's output columns; then one column per call
+ *   custom_exprs        [calls..., guards..., quals...], in terms of INDEX_VAR
+ *   custom_private      [n_leaves, n_calls, n_quals, bound, (stage of each call), (level of each call)]
+ *
+ * A call of stage s is wanted before qual s can be evaluated (s = n_quals: for the target list); within a stage a
+ * call of level l has arguments that need results of lower levels.  A guard, where there is one, says for which rows plain execution
+ * would have evaluated the call.
+ */
+#ifndef SLM_PG_BATCH_H
+#define SLM_PG_BATCH_H
+
+#include "postgres.h"
+
+#include "nodes/execnodes.h"
+#include "nodes/extensible.h"
+#include "nodes/plannodes.h"
+
+/* Settings. */
+extern bool slm_enable_batch; /* slm.enable_batch */
+extern int slm_batch_size;    /* slm.batch_size: rows read ahead at most */
+
+/* Positions in custom_private. */
+enum {
+    SLM_BATCH_N_LEAVES,
+    SLM_BATCH_N_CALLS,
+    SLM_BATCH_N_QUALS,
+    SLM_BATCH_BOUND, /* rows that a Limit above wants at most; 0 = unknown */
+    SLM_BATCH_STAGES,
+    SLM_BATCH_LEVELS
+};
+
+extern const CustomScanMethods slm_batch_scan_methods;
+
+/* Installs the planner hook and registers the node. Called once from _PG_init. */
+void slm_pg_batch_init(void);
+
+/* CustomScanMethods.CreateCustomScanState (exec.c). */
+Node *slm_pg_batch_create_state(CustomScan *scan);
+
+/* Puts batch nodes into a finished plan (plan.c). */
+void slm_pg_batch_rewrite(PlannedStmt *stmt, int cursor_options);
+
+/* Can calls of this function be batched? (functions.c) */
+bool slm_pg_batchable(Oid function);
+
+#endif

@@ -1,0 +1,543 @@
+/*
+ * Executes an SLM Batch node.
+ *
+ * Rows of the child are read ahead into a window; each row goes through its stages on its own: it begins the calls that it can, waits for
+ * their works, evaluates a qual, goes on, and is emitted in order:
+ *
+ *   child ──► [row | row | row | ... | row]  window, at most slm.batch_size rows and work_mem bytes
+ *              ▲ emitted when ready            all their works run together in the engine's continuous batch
+ *
+ * Equal argument values share one computation within the statement (cache).  The window grows from one row, so that a consumer that
+ * stops early has cost little; where the plan says that everything will be read it starts full.
+ *
+ * Errors: a call's own error is raised when its row would be returned.  An error of another expression during
+ * read-ahead waits until the rows before it are computed, so that the first error in row order is the one raised.
+ */
+#include "pg/batch/batch.h"
+
+#include "access/htup_details.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "portability/instr_time.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "pg/batch/state.h"
+
+static void batch_begin(CustomScanState *node, EState *estate, int eflags);
+static TupleTableSlot *batch_exec(CustomScanState *node);
+static void batch_end(CustomScanState *node);
+static void batch_rescan(CustomScanState *node);
+
+static const CustomExecMethods batch_exec_methods = {
+    .CustomName = "SLM Batch",
+    .BeginCustomScan = batch_begin,
+    .ExecCustomScan = batch_exec,
+    .EndCustomScan = batch_end,
+    .ReScanCustomScan = batch_rescan,
+    .EstimateDSMCustomScan = slm_pg_batch_estimate_dsm,
+    .InitializeDSMCustomScan = slm_pg_batch_initialize_dsm,
+    .ReInitializeDSMCustomScan = slm_pg_batch_reinitialize_dsm,
+    .InitializeWorkerCustomScan = slm_pg_batch_initialize_worker,
+    .ShutdownCustomScan = slm_pg_batch_shutdown,
+    .ExplainCustomScan = slm_pg_batch_explain,
+};
+
+const CustomScanMethods slm_batch_scan_methods = {
+    .CustomName = "SLM Batch",
+    .CreateCustomScanState = slm_pg_batch_create_state,
+};
+
+Node *slm_pg_batch_create_state(CustomScan *scan)
+{
+    BatchState *state = palloc0(sizeof *state);
+
+    NodeSetTag(state, T_CustomScanState);
+    state->css.methods = &batch_exec_methods;
+    return (Node *) state;
+}
+
+/* ---------------------------------------------------------------- begin and end */
+
+/* An empty cache of the next generation. */
+static void start_cache(BatchState *state)
+{
+    HASHCTL control = {.keysize = sizeof(uint64), .entrysize = sizeof(BatchBucket)};
+
+    state->cache.context = AllocSetContextCreate(state->css.ss.ps.state->es_query_cxt, "SLM batch cache", ALLOCSET_DEFAULT_SIZES);
+    control.hcxt = state->cache.context;
+    state->cache.table = hash_create("SLM batch cache", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    state->cache.generation++;
+}
+
+static void init_call(BatchState *state, BatchCall *call, FuncExpr *expr, Expr *guard, int stage, int level)
+{
+    PlanState *parent = &state->css.ss.ps;
+    int n_args = list_length(expr->args);
+    ListCell *cell;
+
+    call->kind = slm_pg_work_kind(expr->funcid);
+    if (call->kind == NULL)
+        elog(ERROR, "function %u in a batch node is not one that runs a model", expr->funcid);
+    call->stage = stage;
+    call->level = level;
+    call->guard = guard == NULL ? NULL : ExecInitExpr(guard, parent);
+    call->args = palloc(sizeof(ExprState *) * Max(n_args, 1));
+    call->arg_types = palloc(sizeof(ArgType) * Max(n_args, 1));
+    call->n_args = n_args;
+    foreach (cell, expr->args) {
+        int i = foreach_current_index(cell);
+
+        call->args[i] = ExecInitExpr(lfirst(cell), parent);
+        get_typlenbyval(exprType(lfirst(cell)), &call->arg_types[i].length, &call->arg_types[i].by_value);
+    }
+    get_typlenbyval(expr->funcresulttype, &call->result_type.length, &call->result_type.by_value);
+    fmgr_info(expr->funcid, &call->function);
+    fmgr_info_set_expr((Node *) expr, &call->function);
+    call->fcinfo = palloc0(SizeForFunctionCallInfo(n_args));
+    InitFunctionCallInfoData(*call->fcinfo, &call->function, n_args, expr->inputcollid, NULL, NULL);
+}
+
+static void batch_begin(CustomScanState *node, EState *estate, int eflags)
+{
+    BatchState *state = (BatchState *) node;
+    CustomScan *scan = castNode(CustomScan, node->ss.ps.plan);
+    List *private = scan->custom_private;
+    List *calls = linitial(scan->custom_exprs), *guards = lsecond(scan->custom_exprs), *quals = lthird(scan->custom_exprs);
+    TupleDesc desc;
+    ListCell *cell;
+
+    outerPlanState(node) = ExecInitNode(outerPlan(scan), estate, eflags & ~(EXEC_FLAG_BACKWARD | EXEC_FLAG_MARK));
+    state->n_leaves = intVal(list_nth(private, SLM_BATCH_N_LEAVES));
+    state->n_calls = list_length(calls);
+    state->n_quals = list_length(quals);
+    state->bound = intVal(list_nth(private, SLM_BATCH_BOUND));
+
+    state->calls = palloc0(sizeof(BatchCall) * state->n_calls);
+    for (int i = 0; i < state->n_calls; i++)
+        init_call(state, &state->calls[i], list_nth(calls, i), list_nth(guards, i), list_nth_int(list_nth(private, SLM_BATCH_STAGES), i),
+                  list_nth_int(list_nth(private, SLM_BATCH_LEVELS), i));
+    state->quals = palloc0(sizeof(ExprState *) * Max(state->n_quals, 1));
+    foreach (cell, quals)
+        state->quals[foreach_current_index(cell)] = ExecInitQual(list_make1(lfirst(cell)), &node->ss.ps);
+
+    desc = ExecGetResultType(outerPlanState(node));
+    state->leaf_slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsMinimalTuple);
+    state->arg_context = CreateExprContext(estate);
+    state->window_context = AllocSetContextCreate(estate->es_query_cxt, "SLM batch window", ALLOCSET_DEFAULT_SIZES);
+    start_cache(state);
+    dlist_init(&state->window);
+    state->read_ahead = state->bound < 0 ? slm_batch_size : 1;
+}
+
+static void batch_end(CustomScanState *node)
+{
+    BatchState *state = (BatchState *) node;
+
+    MemoryContextDelete(state->window_context);
+    MemoryContextDelete(state->cache.context);
+    if (state->old.context != NULL)
+        MemoryContextDelete(state->old.context);
+    ExecEndNode(outerPlanState(node));
+}
+
+/* Drops the rows of the window; works under way belong to the cache and end with it. */
+static void clear_window(BatchState *state)
+{
+    MemoryContextReset(state->window_context);
+    dlist_init(&state->window);
+    state->n_window = 0;
+    state->window_bytes = 0;
+    state->error = NULL;
+}
+
+static void batch_rescan(CustomScanState *node)
+{
+    BatchState *state = (BatchState *) node;
+
+    clear_window(state);
+    state->child_done = false;
+    state->n_emitted = 0;
+    state->read_ahead = state->bound < 0 ? slm_batch_size : 1;
+    if (outerPlanState(node)->chgParam == NULL)
+        ExecReScan(outerPlanState(node));
+}
+
+/* ---------------------------------------------------------------- cache of calls */
+
+/* The argument values of a call as bytes: what decides its result. */
+static void call_key(BatchCall *call, StringInfo key)
+{
+    resetStringInfo(key);
+    for (int i = 0; i < call->n_args; i++) {
+        NullableDatum *arg = &call->fcinfo->args[i];
+        ArgType *type = &call->arg_types[i];
+
+        appendStringInfoChar(key, arg->isnull ? 1 : 0);
+        if (arg->isnull)
+            continue;
+        if (type->by_value) {
+            appendBinaryStringInfo(key, (char *) &arg->value, sizeof(Datum));
+        } else {
+            Size size;
+
+            if (type->length == -1) /* the same value may be stored compressed, out of line or with a short header */
+                arg->value = PointerGetDatum(pg_detoast_datum((struct varlena *) DatumGetPointer(arg->value)));
+            size = datumGetSize(arg->value, false, type->length);
+            appendBinaryStringInfo(key, (char *) &size, sizeof size);
+            appendBinaryStringInfo(key, DatumGetPointer(arg->value), (int) size);
+        }
+    }
+}
+
+/* The cache entry of the call whose arguments are in call->fcinfo, a new one beginning its work. */
+static BatchEntry *cached_call(BatchState *state, BatchCall *call)
+{
+    BatchBucket *bucket;
+    BatchEntry *entry;
+    MemoryContext old;
+    uint64 hash;
+    bool found;
+
+    if (state->key.data == NULL) {
+        old = MemoryContextSwitchTo(state->css.ss.ps.state->es_query_cxt);
+        initStringInfo(&state->key);
+        MemoryContextSwitchTo(old);
+    }
+    call_key(call, &state->key);
+    hash = hash_bytes_extended((unsigned char *) state->key.data, state->key.len, (uint64) (call - state->calls));
+    bucket = hash_search(state->cache.table, &hash, HASH_ENTER, &found);
+    if (!found)
+        bucket->first = NULL;
+    for (entry = bucket->first; entry != NULL; entry = entry->next)
+        if (entry->call == call && entry->key_length == state->key.len && memcmp(entry->key, state->key.data, state->key.len) == 0)
+            return entry;
+
+    old = MemoryContextSwitchTo(state->cache.context);
+    entry = palloc0(sizeof *entry);
+    entry->call = call;
+    entry->context = state->cache.context;
+    entry->key_length = state->key.len;
+    entry->key = palloc(Max(state->key.len, 1));
+    memcpy(entry->key, state->key.data, state->key.len);
+    entry->work = slm_pg_work_begin(call->kind, call->fcinfo);
+    MemoryContextSwitchTo(old);
+    entry->next = bucket->first;
+    bucket->first = entry;
+    state->counters.distinct++;
+    return entry;
+}
+
+/* Keeps the cache within twice work_mem: a full one grows old, and goes when no row refers to it any more. */
+static void trim_cache(BatchState *state)
+{
+    BatchRow *head = dlist_is_empty(&state->window) ? NULL : dlist_head_element(BatchRow, node, &state->window);
+
+    if (state->old.context != NULL && (head == NULL || head->generation > state->old.generation)) {
+        MemoryContextDelete(state->old.context);
+        state->old.context = NULL;
+    }
+    if (state->old.context == NULL && MemoryContextMemAllocated(state->cache.context, true) > (Size) work_mem * 1024L) {
+        state->old = state->cache;
+        start_cache(state);
+    }
+}
+
+/* Takes the result of a finished work into the cache. A failed one keeps its work, which holds the error. */
+static void settle_entry(BatchState *state, BatchEntry *entry)
+{
+    MemoryContext old;
+    Datum value;
+
+    if (entry->settled)
+        return;
+    entry->settled = true;
+    slm_pg_work_count(entry->work, &state->counters.engine);
+    if (slm_pg_work_failed(entry->work))
+        return;
+    old = MemoryContextSwitchTo(state->arg_context->ecxt_per_tuple_memory);
+    value = slm_pg_work_finish(entry->work, &entry->isnull);
+    MemoryContextSwitchTo(entry->context);
+    if (!entry->isnull)
+        entry->value = datumCopy(value, entry->call->result_type.by_value, entry->call->result_type.length);
+    MemoryContextSwitchTo(old);
+    slm_pg_work_free(entry->work);
+    entry->work = NULL;
+}
+
+/* ---------------------------------------------------------------- rows */
+
+/* Puts a row's columns and the call results that it has into the scan slot. */
+static TupleTableSlot *load_row(BatchState *state, BatchRow *row)
+{
+    TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+
+    ExecClearTuple(slot);
+    ExecStoreMinimalTuple(row->tuple, state->leaf_slot, false);
+    slot_getallattrs(state->leaf_slot);
+    for (int i = 0; i < state->n_leaves; i++) {
+        slot->tts_values[i] = state->leaf_slot->tts_values[i];
+        slot->tts_isnull[i] = state->leaf_slot->tts_isnull[i];
+    }
+    for (int i = 0; i < state->n_calls; i++) {
+        BatchEntry *entry = row->entries[i];
+        bool known = entry != NULL && entry->settled && entry->work == NULL;
+
+        slot->tts_values[state->n_leaves + i] = known ? entry->value : (Datum) 0;
+        slot->tts_isnull[state->n_leaves + i] = known ? entry->isnull : true;
+    }
+    return ExecStoreVirtualTuple(slot);
+}
+
+/* Begins the calls of the row's stage and level. */
+static void begin_calls(BatchState *state, BatchRow *row)
+{
+    ExprContext *econtext = state->arg_context;
+    MemoryContext old;
+
+    ResetExprContext(econtext);
+    econtext->ecxt_scantuple = load_row(state, row);
+    for (int i = 0; i < state->n_calls; i++) {
+        BatchCall *call = &state->calls[i];
+        bool isnull, strict_null = false;
+
+        if (call->stage != row->stage || call->level != row->level)
+            continue;
+        if (call->guard != NULL && (!DatumGetBool(ExecEvalExprSwitchContext(call->guard, econtext, &isnull)) || isnull))
+            continue;
+        for (int a = 0; a < call->n_args; a++) {
+            NullableDatum *arg = &call->fcinfo->args[a];
+
+            arg->value = ExecEvalExprSwitchContext(call->args[a], econtext, &arg->isnull);
+            strict_null = strict_null || (arg->isnull && call->function.fn_strict);
+        }
+        state->counters.calls++;
+        if (strict_null)
+            continue;
+        old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+        row->entries[i] = cached_call(state, call);
+        MemoryContextSwitchTo(old);
+    }
+}
+
+/* Has the row calls of its stage and level that are still under way? Settles those that are done. */
+static bool row_waits(BatchState *state, BatchRow *row)
+{
+    for (int i = 0; i < state->n_calls; i++) {
+        BatchEntry *entry = row->entries[i];
+
+        if (entry == NULL)
+            continue;
+        if (!entry->settled && !slm_pg_work_done(entry->work))
+            return true;
+        settle_entry(state, entry);
+        if (entry->work != NULL) /* failed: the row goes no further */
+            row->failed = entry;
+    }
+    return false;
+}
+
+static int max_level(BatchState *state, int stage)
+{
+    int level = -1;
+
+    for (int i = 0; i < state->n_calls; i++)
+        if (state->calls[i].stage == stage)
+            level = Max(level, state->calls[i].level);
+    return level;
+}
+
+/* Takes a row as far as it goes without waiting. */
+static void advance_row(BatchState *state, BatchRow *row)
+{
+    while (row->state == ROW_RUNNING) {
+        if (!row->begun) {
+            begin_calls(state, row);
+            row->begun = true;
+        }
+        if (row_waits(state, row))
+            return;
+        if (row->failed != NULL) {
+            row->state = ROW_READY;
+        } else if (row->level < max_level(state, row->stage)) {
+            row->level++;
+            row->begun = false;
+        } else if (row->stage < state->n_quals) {
+            ResetExprContext(state->arg_context);
+            state->arg_context->ecxt_scantuple = load_row(state, row);
+            if (!ExecQual(state->quals[row->stage], state->arg_context))
+                row->state = ROW_DROPPED;
+            row->stage++;
+            row->level = 0;
+            row->begun = false;
+        } else {
+            row->state = ROW_READY;
+        }
+    }
+}
+
+/* Remembers an error of an expression in read-ahead; rows from this one on are forgotten. */
+static void keep_error(BatchState *state, BatchRow *row, MemoryContext context)
+{
+    MemoryContextSwitchTo(state->window_context);
+    state->error = CopyErrorData();
+    FlushErrorState();
+    MemoryContextSwitchTo(context);
+    while (row != NULL) {
+        BatchRow *next = dlist_has_next(&state->window, &row->node) ? dlist_container(BatchRow, node, dlist_next_node(&state->window, &row->node)) : NULL;
+
+        dlist_delete(&row->node);
+        state->n_window--;
+        row = next;
+    }
+}
+
+/* Reads one row of the child into the window; false at the end. */
+static bool read_row(BatchState *state)
+{
+    TupleTableSlot *slot;
+    MemoryContext old;
+    BatchRow *row;
+    instr_time begin, end;
+
+    INSTR_TIME_SET_CURRENT(begin);
+    slot = ExecProcNode(outerPlanState(&state->css));
+    INSTR_TIME_SET_CURRENT(end);
+    INSTR_TIME_ACCUM_DIFF(state->counters.input_time, end, begin);
+
+    if (TupIsNull(slot)) {
+        state->child_done = true;
+        return false;
+    }
+    old = MemoryContextSwitchTo(state->window_context);
+    row = palloc0(offsetof(BatchRow, entries) + sizeof(BatchEntry *) * state->n_calls);
+    row->tuple = ExecCopySlotMinimalTuple(slot);
+    row->generation = state->cache.generation;
+    MemoryContextSwitchTo(old);
+    dlist_push_tail(&state->window, &row->node);
+    state->n_window++;
+    state->window_bytes += row->tuple->t_len;
+    state->counters.rows++;
+    return true;
+}
+
+/* How many rows may be in the window now. */
+static int window_limit(BatchState *state)
+{
+    int limit = slm_enable_batch ? Min(state->read_ahead, slm_batch_size) : 1;
+
+    if (state->css.ss.ps.state->es_epq_active != NULL)
+        return 1;
+    if (state->bound > 0)
+        limit = Min(slm_enable_batch ? slm_batch_size : 1, Max((int) (state->bound - state->n_emitted), 1));
+    return limit;
+}
+
+/* Fills the window and moves every row on; errors are kept for later. */
+static void advance_window(BatchState *state)
+{
+    MemoryContext context = CurrentMemoryContext;
+    BatchRow *volatile current = NULL;
+
+    PG_TRY();
+    {
+        dlist_mutable_iter iter;
+
+        dlist_foreach_modify(iter, &state->window)
+        {
+            current = dlist_container(BatchRow, node, iter.cur);
+            advance_row(state, current);
+        }
+        current = NULL;
+        while (state->error == NULL && !state->child_done && state->n_window < window_limit(state) &&
+               (state->n_window == 0 || state->window_bytes < (Size) work_mem * 1024L) && read_row(state)) {
+            current = dlist_tail_element(BatchRow, node, &state->window);
+            advance_row(state, current);
+            current = NULL;
+        }
+    }
+    PG_CATCH();
+    {
+        if (state->n_window <= 1 && (current != NULL || state->n_window == 0))
+            PG_RE_THROW(); /* nothing before it */
+        if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_OPERATOR_INTERVENTION)
+            PG_RE_THROW();
+        keep_error(state, current, context);
+    }
+    PG_END_TRY();
+}
+
+/* Returns the head row, ready, dropped or failed, or NULL at the end. */
+static BatchRow *next_row(BatchState *state)
+{
+    instr_time begin, end;
+
+    for (;;) {
+        BatchRow *row;
+
+        advance_window(state);
+        if (dlist_is_empty(&state->window)) {
+            if (state->error != NULL)
+                ReThrowError(state->error);
+            if (state->child_done)
+                return NULL;
+            continue;
+        }
+        row = dlist_head_element(BatchRow, node, &state->window);
+        if (row->state != ROW_RUNNING)
+            return row;
+        INSTR_TIME_SET_CURRENT(begin);
+        slm_pg_works_step();
+        INSTR_TIME_SET_CURRENT(end);
+        INSTR_TIME_ACCUM_DIFF(state->counters.engine_time, end, begin);
+        state->counters.steps++;
+        state->counters.step_rows += state->n_window;
+    }
+}
+
+static TupleTableSlot *batch_exec(CustomScanState *node)
+{
+    BatchState *state = (BatchState *) node;
+    ExprContext *econtext = node->ss.ps.ps_ExprContext;
+
+    if (state->returned != NULL) {
+        pfree(state->returned->tuple);
+        pfree(state->returned);
+        state->returned = NULL;
+        trim_cache(state);
+    }
+    ResetExprContext(econtext);
+    for (;;) {
+        BatchRow *row = next_row(state);
+        bool isnull;
+
+        CHECK_FOR_INTERRUPTS();
+        if (row == NULL)
+            return NULL;
+        if (row->failed != NULL)
+            (void) slm_pg_work_finish(row->failed->work, &isnull); /* raises */
+        dlist_delete(&row->node);
+        state->n_window--;
+        state->window_bytes -= row->tuple->t_len;
+        state->read_ahead = Min(state->read_ahead * 2, slm_batch_size);
+        if (row->state == ROW_DROPPED) {
+            InstrCountFiltered1(node, 1);
+            pfree(row->tuple);
+            pfree(row);
+            trim_cache(state);
+            continue;
+        }
+        state->returned = row;
+        state->n_emitted++;
+        econtext->ecxt_scantuple = load_row(state, row);
+        if (node->ss.ps.ps_ProjInfo == NULL)
+            return econtext->ecxt_scantuple;
+        return ExecProject(node->ss.ps.ps_ProjInfo);
+    }
+}

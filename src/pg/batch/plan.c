@@ -1,0 +1,687 @@
+/*
+ * Puts SLM Batch nodes into a finished plan.
+ *
+ * For a node X whose target list or filter holds calls, the tree  X  becomes  Batch -> X':
+ *
+ *   X'     outputs leaves only: the columns, aggregates and window functions that the expressions of X use
+ *   Batch  target list and quals of X with leaves and calls replaced by INDEX_VAR columns, at the same positions
+ *
+ * so the parent of X notices nothing.  Arguments of aggregates are computed by a Batch below the Agg, which appends a column per call
+ * to the Agg's input.
+ *
+ * Invariants: a call is lifted only if the batch evaluates it for exactly the rows for which plain execution would (guards stand for
+ * CASE, COALESCE, AND, OR); a qual moves up only together with every qual after it, so the order that the planner chose, with
+ * security barriers, stays; what is not understood stays where it is.
+ */
+#include "pg/batch/batch.h"
+
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/planmain.h"
+#include "optimizer/tlist.h"
+
+/* INDEX_VAR attribute numbers of calls begin here until the number of leaves is known; no tuple is so wide. */
+#define CALL_BASE 10000
+
+typedef struct PlannedCall {
+    FuncExpr *call; /* arguments in terms of INDEX_VAR */
+    Expr *guard;    /* or NULL: always evaluated */
+    int stage, level;
+} PlannedCall;
+
+typedef struct Rewrite {
+    List *leaves; /* of TargetEntry: what the child must output */
+    List *calls;  /* of PlannedCall */
+    List *guard;  /* of Expr: under which conditions the place at hand is evaluated */
+    int stage;
+    bool frozen;        /* nothing may be lifted here */
+    bool fixed_leaves;  /* leaves are the child's target list as it stands: OUTER_VAR n is leaf n */
+} Rewrite;
+
+typedef struct PlanWalk {
+    int next_plan_id;
+} PlanWalk;
+
+static Node *rewrite_mutator(Node *node, Rewrite *rw);
+
+/* ---------------------------------------------------------------- expressions */
+
+static bool contains_call_walker(Node *node, void *context)
+{
+    if (node == NULL)
+        return false;
+    if (IsA(node, FuncExpr) && slm_pg_batchable(((FuncExpr *) node)->funcid))
+        return true;
+    if (IsA(node, Aggref) || IsA(node, WindowFunc) || IsA(node, SubPlan))
+        return false; /* their own arguments are another matter */
+    return expression_tree_walker(node, contains_call_walker, context);
+}
+
+static bool contains_call(Node *node)
+{
+    return contains_call_walker(node, NULL);
+}
+
+/* The INDEX_VAR for a leaf expression, added to the child's output where it is new. */
+static Var *leaf_var(Rewrite *rw, Expr *leaf)
+{
+    ListCell *cell;
+    TargetEntry *entry;
+
+    if (rw->fixed_leaves) {
+        Var *var = castNode(Var, leaf);
+
+        return makeVar(INDEX_VAR, var->varattno, var->vartype, var->vartypmod, var->varcollid, 0);
+    }
+    foreach (cell, rw->leaves) {
+        entry = lfirst_node(TargetEntry, cell);
+        if (equal(entry->expr, leaf))
+            return makeVarFromTargetEntry(INDEX_VAR, entry);
+    }
+    entry = makeTargetEntry(copyObject(leaf), list_length(rw->leaves) + 1, NULL, false);
+    rw->leaves = lappend(rw->leaves, entry);
+    return makeVarFromTargetEntry(INDEX_VAR, entry);
+}
+
+typedef struct CallLevel {
+    Rewrite *rw;
+    int level;
+} CallLevel;
+
+static bool call_level_walker(Node *node, CallLevel *context)
+{
+    if (node == NULL)
+        return false;
+    if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR && ((Var *) node)->varattno >= CALL_BASE) {
+        PlannedCall *call = list_nth(context->rw->calls, ((Var *) node)->varattno - CALL_BASE);
+
+        if (call->stage == context->rw->stage)
+            context->level = Max(context->level, call->level + 1);
+        return false;
+    }
+    return expression_tree_walker(node, call_level_walker, context);
+}
+
+/* The INDEX_VAR for the result of a call whose arguments are rewritten already; equal calls share one where the first is always computed. */
+static Var *call_var(Rewrite *rw, FuncExpr *call)
+{
+    Expr *guard = rw->guard == NIL ? NULL : list_length(rw->guard) == 1 ? linitial(rw->guard) : make_andclause(list_copy(rw->guard));
+    CallLevel context = {rw, 0};
+    PlannedCall *planned;
+    ListCell *cell;
+    int index = -1;
+
+    foreach (cell, rw->calls) {
+        planned = lfirst(cell);
+        if (equal(planned->call, call) && (planned->guard == NULL || (planned->stage == rw->stage && equal(planned->guard, guard))))
+            index = foreach_current_index(cell);
+    }
+    if (index < 0) {
+        planned = palloc0(sizeof *planned);
+        call_level_walker((Node *) call->args, &context);
+        call_level_walker((Node *) guard, &context);
+        planned->call = call;
+        planned->guard = copyObject(guard);
+        planned->stage = rw->stage;
+        planned->level = context.level;
+        index = list_length(rw->calls);
+        rw->calls = lappend(rw->calls, planned);
+    }
+    return makeVar(INDEX_VAR, CALL_BASE + index, call->funcresulttype, -1, call->funccollid, 0);
+}
+
+static Expr *boolean_test(Expr *arg, BoolTestType type)
+{
+    BooleanTest *test = makeNode(BooleanTest);
+
+    test->arg = arg;
+    test->booltesttype = type;
+    test->location = -1;
+    return (Expr *) test;
+}
+
+static Expr *null_test(Expr *arg)
+{
+    NullTest *test = makeNode(NullTest);
+
+    test->arg = arg;
+    test->nulltesttype = IS_NULL;
+    test->argisrow = false;
+    test->location = -1;
+    return (Expr *) test;
+}
+
+/* AND, OR: an argument is evaluated unless one before it has decided. */
+static Node *rewrite_bool(BoolExpr *expr, Rewrite *rw)
+{
+    List *saved = rw->guard;
+    List *args = NIL;
+    ListCell *cell;
+
+    foreach (cell, expr->args) {
+        Expr *arg = (Expr *) rewrite_mutator(lfirst(cell), rw);
+
+        args = lappend(args, arg);
+        if (expr->boolop != NOT_EXPR)
+            rw->guard = lappend(list_copy(rw->guard), boolean_test(arg, expr->boolop == AND_EXPR ? IS_NOT_FALSE : IS_NOT_TRUE));
+    }
+    rw->guard = saved;
+    return (Node *) makeBoolExpr(expr->boolop, args, expr->location);
+}
+
+/* CASE WHEN: a condition is evaluated unless one before it was true, a result if its condition is. */
+static Node *rewrite_case(CaseExpr *expr, Rewrite *rw)
+{
+    CaseExpr *result = makeNode(CaseExpr);
+    List *saved = rw->guard;
+    ListCell *cell;
+
+    memcpy(result, expr, sizeof *result);
+    result->args = NIL;
+    foreach (cell, expr->args) {
+        CaseWhen *when = lfirst_node(CaseWhen, cell);
+        CaseWhen *copy = makeNode(CaseWhen);
+        List *before = rw->guard;
+
+        copy->location = when->location;
+        copy->expr = (Expr *) rewrite_mutator((Node *) when->expr, rw);
+        rw->guard = lappend(list_copy(before), boolean_test(copy->expr, IS_TRUE));
+        copy->result = (Expr *) rewrite_mutator((Node *) when->result, rw);
+        rw->guard = lappend(list_copy(before), boolean_test(copy->expr, IS_NOT_TRUE));
+        result->args = lappend(result->args, copy);
+    }
+    result->defresult = (Expr *) rewrite_mutator((Node *) expr->defresult, rw);
+    rw->guard = saved;
+    return (Node *) result;
+}
+
+static Node *rewrite_coalesce(CoalesceExpr *expr, Rewrite *rw)
+{
+    CoalesceExpr *result = makeNode(CoalesceExpr);
+    List *saved = rw->guard;
+    ListCell *cell;
+
+    memcpy(result, expr, sizeof *result);
+    result->args = NIL;
+    foreach (cell, expr->args) {
+        Expr *arg = (Expr *) rewrite_mutator(lfirst(cell), rw);
+
+        result->args = lappend(result->args, arg);
+        rw->guard = lappend(list_copy(rw->guard), null_test(arg));
+    }
+    rw->guard = saved;
+    return (Node *) result;
+}
+
+/* Rewrites with nothing lifted: leaves become columns, calls stay calls. */
+static Node *rewrite_frozen(Node *node, Rewrite *rw)
+{
+    bool saved = rw->frozen;
+    Node *result;
+
+    rw->frozen = true;
+    result = expression_tree_mutator(node, rewrite_mutator, rw);
+    rw->frozen = saved;
+    return result;
+}
+
+/* An expression of X in terms of Batch's columns. */
+static Node *rewrite_mutator(Node *node, Rewrite *rw)
+{
+    if (node == NULL)
+        return NULL;
+    switch (nodeTag(node)) {
+        case T_Var:
+        case T_Aggref:
+        case T_WindowFunc:
+        case T_GroupingFunc:
+            return (Node *) leaf_var(rw, (Expr *) node);
+        case T_FuncExpr:
+            if (slm_pg_batchable(((FuncExpr *) node)->funcid) && !rw->frozen) {
+                FuncExpr *call = (FuncExpr *) expression_tree_mutator(node, rewrite_mutator, rw);
+
+                return (Node *) call_var(rw, call);
+            }
+            break;
+        case T_BoolExpr:
+        case T_CoalesceExpr:
+        case T_CaseExpr:
+            /* Conditions before a call are evaluated twice, for the guard and in place: only if that is the same. */
+            if (rw->frozen || !contains_call(node))
+                break;
+            if (contain_volatile_functions(node))
+                return rewrite_frozen(node, rw);
+            if (IsA(node, BoolExpr))
+                return rewrite_bool((BoolExpr *) node, rw);
+            if (IsA(node, CoalesceExpr))
+                return rewrite_coalesce((CoalesceExpr *) node, rw);
+            if (((CaseExpr *) node)->arg == NULL)
+                return rewrite_case((CaseExpr *) node, rw);
+            return rewrite_frozen(node, rw);
+        case T_SubPlan:
+        case T_AlternativeSubPlan:
+        case T_ArrayCoerceExpr: /* their inner expressions are evaluated per element, or per row of another plan */
+        case T_SubscriptingRef:
+        case T_FieldStore:
+        case T_CoerceToDomain:
+            if (!rw->frozen)
+                return rewrite_frozen(node, rw);
+            break;
+        default:
+            break;
+    }
+    return expression_tree_mutator(node, rewrite_mutator, rw);
+}
+
+typedef struct FixContext {
+    int n_leaves;
+    int replace_varno; /* 0: keep INDEX_VAR */
+} FixContext;
+
+/* Gives calls their final column numbers. */
+static Node *fix_mutator(Node *node, FixContext *context)
+{
+    if (node == NULL)
+        return NULL;
+    if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR && ((Var *) node)->varattno >= CALL_BASE) {
+        Var *var = copyObject((Var *) node);
+
+        var->varattno = var->varattno - CALL_BASE + context->n_leaves + 1;
+        var->varattnosyn = 0;
+        var->varnosyn = 0;
+        if (context->replace_varno != 0)
+            var->varno = context->replace_varno;
+        return (Node *) var;
+    }
+    return expression_tree_mutator(node, fix_mutator, context);
+}
+
+static void *fix_calls(void *expr, int n_leaves, int replace_varno)
+{
+    FixContext context = {n_leaves, replace_varno};
+
+    return fix_mutator(expr, &context);
+}
+
+/* ---------------------------------------------------------------- plan nodes */
+
+/* How many rows a node wants of its child: a number, 0 = unknown, -1 = all. */
+static double child_bound(Plan *plan)
+{
+    Limit *limit = (Limit *) plan;
+    double count, offset = 0;
+
+    if (IsA(plan, Sort) || IsA(plan, Agg) || IsA(plan, Hash) || IsA(plan, ModifyTable))
+        return -1;
+    if (!IsA(plan, Limit))
+        return 0;
+    if (limit->limitOption != LIMIT_OPTION_COUNT || limit->limitCount == NULL || !IsA(limit->limitCount, Const))
+        return 0;
+    if (limit->limitOffset != NULL) {
+        if (!IsA(limit->limitOffset, Const))
+            return 0;
+        if (!((Const *) limit->limitOffset)->constisnull)
+            offset = (double) DatumGetInt64(((Const *) limit->limitOffset)->constvalue);
+    }
+    if (((Const *) limit->limitCount)->constisnull)
+        return 0;
+    count = (double) DatumGetInt64(((Const *) limit->limitCount)->constvalue);
+    return Max(count + Max(offset, 0), 1);
+}
+
+/* A Batch node over `child`; rw->leaves describes the child's output. tlist and quals are already in terms of INDEX_VAR. */
+static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals, double bound, PlanWalk *walk)
+{
+    CustomScan *scan = makeNode(CustomScan);
+    Plan *plan = &scan->scan.plan;
+    int n_leaves = list_length(rw->leaves);
+    List *calls = NIL, *guards = NIL, *stages = NIL, *levels = NIL;
+    ListCell *cell;
+
+    foreach (cell, rw->leaves) {
+        TargetEntry *entry = lfirst_node(TargetEntry, cell);
+        Var *var = makeVarFromTargetEntry(OUTER_VAR, entry);
+
+        scan->custom_scan_tlist = lappend(scan->custom_scan_tlist, makeTargetEntry((Expr *) var, entry->resno, entry->resname, false));
+    }
+    foreach (cell, rw->calls) {
+        PlannedCall *call = lfirst(cell);
+        FuncExpr *expr = fix_calls(call->call, n_leaves, 0);
+
+        calls = lappend(calls, expr);
+        guards = lappend(guards, fix_calls(call->guard, n_leaves, 0));
+        stages = lappend_int(stages, call->stage);
+        levels = lappend_int(levels, call->level);
+        scan->custom_scan_tlist = lappend(
+            scan->custom_scan_tlist, makeTargetEntry((Expr *) expr, n_leaves + foreach_current_index(cell) + 1, NULL, false));
+    }
+    scan->custom_exprs = list_make3(calls, guards, fix_calls(quals, n_leaves, 0));
+    scan->custom_private = list_make4(makeInteger(n_leaves), makeInteger(list_length(calls)), makeInteger(list_length(quals)),
+                                      makeInteger(bound < INT_MAX ? (int) bound : 0));
+    scan->custom_private = lappend(scan->custom_private, stages);
+    scan->custom_private = lappend(scan->custom_private, levels);
+    scan->methods = &slm_batch_scan_methods;
+
+    plan->startup_cost = child->startup_cost;
+    plan->total_cost = child->total_cost;
+    plan->plan_rows = child->plan_rows;
+    plan->plan_width = child->plan_width;
+    plan->parallel_aware = false;
+    plan->parallel_safe = child->parallel_safe;
+    plan->async_capable = false;
+    plan->plan_node_id = walk->next_plan_id++;
+    plan->targetlist = fix_calls(tlist, n_leaves, 0);
+    plan->lefttree = child;
+    plan->initPlan = child->initPlan;
+    child->initPlan = NIL;
+    plan->extParam = bms_copy(child->extParam);
+    plan->allParam = bms_copy(child->allParam);
+    return scan;
+}
+
+/* Lists of quals whose conjuncts may move above the node, at most two. */
+static int movable_quals(Plan *plan, List ***lists)
+{
+    int n = 0;
+
+    lists[n++] = &plan->qual;
+    if ((IsA(plan, NestLoop) || IsA(plan, HashJoin) || IsA(plan, MergeJoin)) && ((Join *) plan)->jointype == JOIN_INNER)
+        lists[n++] = &((Join *) plan)->joinqual;
+    return n;
+}
+
+/* Takes the first conjunct with a call, and all after it, out of a qual list. */
+static List *take_quals(List **quals)
+{
+    List *kept = NIL, *moved = NIL;
+    ListCell *cell;
+
+    foreach (cell, *quals) {
+        if (moved != NIL || contains_call(lfirst(cell)))
+            moved = lappend(moved, lfirst(cell));
+        else
+            kept = lappend(kept, lfirst(cell));
+    }
+    *quals = kept;
+    return moved;
+}
+
+static bool can_project(Plan *plan)
+{
+    switch (nodeTag(plan)) {
+        case T_SeqScan:
+        case T_SampleScan:
+        case T_IndexScan:
+        case T_IndexOnlyScan:
+        case T_BitmapHeapScan:
+        case T_TidScan:
+        case T_TidRangeScan:
+        case T_SubqueryScan:
+        case T_FunctionScan:
+        case T_ValuesScan:
+        case T_TableFuncScan:
+        case T_CteScan:
+        case T_NamedTuplestoreScan:
+        case T_WorkTableScan:
+        case T_NestLoop:
+        case T_MergeJoin:
+        case T_HashJoin:
+        case T_Agg:
+        case T_WindowAgg:
+        case T_Gather:
+        case T_GatherMerge:
+            return true;
+        case T_Result:
+            return plan->lefttree != NULL; /* without input there is one row */
+        default:
+            return false;
+    }
+}
+
+/* Batch -> X' for a node with calls in its target list or movable quals; X itself otherwise. */
+static Plan *lift_calls(Plan *plan, double bound, PlanWalk *walk)
+{
+    Rewrite rw = {0};
+    List **lists[2];
+    List *moved = NIL, *quals = NIL, *tlist = NIL;
+    int n_lists = movable_quals(plan, lists);
+    bool found = contains_call((Node *) plan->targetlist);
+    ListCell *cell;
+
+    for (int i = 0; i < n_lists; i++)
+        found = found || contains_call((Node *) *lists[i]);
+    if (!found)
+        return plan;
+    if (IsA(plan, WindowAgg) && (((WindowAgg *) plan)->runCondition != NIL || contains_call((Node *) plan->qual)))
+        return plan; /* they refer to the target list by position */
+
+    /* Join quals come before the filter above the join. */
+    for (int i = n_lists - 1; i >= 0; i--)
+        moved = list_concat(moved, take_quals(lists[i]));
+    if (n_lists == 2 && moved != NIL)
+        ((Join *) plan)->inner_unique = false; /* the proof may have used what moved */
+    foreach (cell, moved) {
+        rw.stage = foreach_current_index(cell);
+        quals = lappend(quals, rewrite_mutator(lfirst(cell), &rw));
+    }
+    rw.stage = list_length(moved);
+    foreach (cell, plan->targetlist) {
+        TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+        entry->expr = (Expr *) rewrite_mutator((Node *) entry->expr, &rw);
+        tlist = lappend(tlist, entry);
+    }
+    plan->targetlist = rw.leaves;
+    return (Plan *) make_batch(plan, &rw, tlist, quals, moved == NIL || bound < 0 ? bound : 0, walk);
+}
+
+/* Rewrites the arguments of aggregates or window functions: calls become columns of the input. */
+static Node *lower_arguments(Node *node, Rewrite *rw)
+{
+    if (node == NULL)
+        return NULL;
+    if (IsA(node, Aggref) || IsA(node, WindowFunc)) {
+        Node *copy = copyObject(node);
+        List **args = IsA(node, Aggref) ? &((Aggref *) copy)->args : &((WindowFunc *) copy)->args;
+        bool filtered = IsA(node, Aggref) ? ((Aggref *) node)->aggfilter != NULL : ((WindowFunc *) node)->aggfilter != NULL;
+
+        if (!filtered && contains_call((Node *) *args))
+            *args = (List *) rewrite_mutator((Node *) *args, rw);
+        return copy;
+    }
+    return expression_tree_mutator(node, lower_arguments, rw);
+}
+
+/* Columns of the lowered expressions refer to the Agg's input again. */
+static Node *to_outer_mutator(Node *node, void *context)
+{
+    if (node == NULL)
+        return NULL;
+    if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR) {
+        Var *var = copyObject((Var *) node);
+
+        var->varno = OUTER_VAR;
+        var->varnosyn = 0;
+        var->varattnosyn = 0;
+        return (Node *) var;
+    }
+    return expression_tree_mutator(node, to_outer_mutator, context);
+}
+
+/* Agg -> Y becomes Agg' -> Batch -> Y where arguments of aggregates hold calls. */
+static void lower_calls(Plan *plan, PlanWalk *walk)
+{
+    Rewrite rw = {.fixed_leaves = true};
+    Plan *child = plan->lefttree;
+    List *tlist = NIL, *new_tlist, *new_qual;
+    ListCell *cell;
+    int n_leaves;
+
+    if (child == NULL || (IsA(plan, Agg) && ((Agg *) plan)->chain != NIL))
+        return;
+    rw.leaves = child->targetlist;
+    new_tlist = (List *) lower_arguments((Node *) plan->targetlist, &rw);
+    new_qual = (List *) lower_arguments((Node *) plan->qual, &rw);
+    if (rw.calls == NIL)
+        return;
+    n_leaves = list_length(child->targetlist);
+    foreach (cell, child->targetlist) {
+        TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+        entry->expr = (Expr *) makeVarFromTargetEntry(INDEX_VAR, entry);
+        tlist = lappend(tlist, entry);
+    }
+    foreach (cell, rw.calls) {
+        PlannedCall *call = lfirst(cell);
+        Var *var = makeVar(INDEX_VAR, CALL_BASE + foreach_current_index(cell), call->call->funcresulttype, -1, call->call->funccollid, 0);
+
+        tlist = lappend(tlist, makeTargetEntry((Expr *) var, n_leaves + foreach_current_index(cell) + 1, NULL, false));
+    }
+    plan->targetlist = (List *) to_outer_mutator(fix_calls(new_tlist, n_leaves, 0), NULL);
+    plan->qual = (List *) to_outer_mutator(fix_calls(new_qual, n_leaves, 0), NULL);
+    plan->lefttree = (Plan *) make_batch(child, &rw, tlist, NIL, child_bound(plan), walk);
+}
+
+static Plan *rewrite_plan(Plan *plan, double bound, bool lift, PlanWalk *walk);
+
+static void rewrite_list(List *plans, bool lift, PlanWalk *walk)
+{
+    ListCell *cell;
+
+    foreach (cell, plans)
+        lfirst(cell) = rewrite_plan(lfirst(cell), 0, lift, walk);
+}
+
+/* Children first; `lift` false where a child must keep its shape or is read only until a first match. */
+static Plan *rewrite_plan(Plan *plan, double bound, bool lift, PlanWalk *walk)
+{
+    bool lift_right = lift;
+
+    if (plan == NULL)
+        return NULL;
+    check_stack_depth();
+    if (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin))
+        lift_right = lift && ((Join *) plan)->jointype != JOIN_SEMI && ((Join *) plan)->jointype != JOIN_ANTI;
+    if (IsA(plan, MergeJoin) && !IsA(plan->righttree, Sort) && !IsA(plan->righttree, Material))
+        lift_right = false; /* mark and restore */
+    switch (nodeTag(plan)) {
+        case T_Append:
+            rewrite_list(((Append *) plan)->appendplans, lift, walk);
+            break;
+        case T_MergeAppend:
+            rewrite_list(((MergeAppend *) plan)->mergeplans, lift, walk);
+            break;
+        case T_SubqueryScan:
+            ((SubqueryScan *) plan)->subplan =
+                rewrite_plan(((SubqueryScan *) plan)->subplan, plan->qual == NIL ? bound : 0, lift, walk);
+            break;
+        case T_BitmapHeapScan:
+        case T_ForeignScan:
+        case T_CustomScan:
+            return IsA(plan, BitmapHeapScan) && lift ? lift_calls(plan, bound, walk) : plan;
+        default:
+            break;
+    }
+    plan->lefttree = rewrite_plan(plan->lefttree, child_bound(plan), lift, walk);
+    plan->righttree = rewrite_plan(plan->righttree, 0, lift_right, walk);
+    if (lift && (IsA(plan, Agg) || IsA(plan, WindowAgg)))
+        lower_calls(plan, walk);
+    return lift && can_project(plan) ? lift_calls(plan, bound, walk) : plan;
+}
+
+/* ---------------------------------------------------------------- statements */
+
+/* Children of a node that are not its left or right tree. */
+static List *child_plans(Plan *plan)
+{
+    switch (nodeTag(plan)) {
+        case T_Append:
+            return ((Append *) plan)->appendplans;
+        case T_MergeAppend:
+            return ((MergeAppend *) plan)->mergeplans;
+        case T_BitmapAnd:
+            return ((BitmapAnd *) plan)->bitmapplans;
+        case T_BitmapOr:
+            return ((BitmapOr *) plan)->bitmapplans;
+        case T_CustomScan:
+            return ((CustomScan *) plan)->custom_plans;
+        case T_SubqueryScan:
+            return list_make1(((SubqueryScan *) plan)->subplan);
+        default:
+            return NIL;
+    }
+}
+
+/* Collects the subplans that are read to their end: all but EXISTS and the like, which stop when they are decided. */
+static bool whole_subplan_walker(Node *node, Bitmapset **ids)
+{
+    if (node == NULL)
+        return false;
+    if (IsA(node, SubPlan)) {
+        SubPlan *subplan = (SubPlan *) node;
+
+        if (subplan->subLinkType == EXPR_SUBLINK || subplan->subLinkType == ARRAY_SUBLINK || subplan->subLinkType == CTE_SUBLINK ||
+            subplan->subLinkType == MULTIEXPR_SUBLINK || subplan->useHashTable)
+            *ids = bms_add_member(*ids, subplan->plan_id);
+    }
+    return expression_tree_walker(node, whole_subplan_walker, ids);
+}
+
+static void whole_subplans(Plan *plan, Bitmapset **ids)
+{
+    ListCell *cell;
+
+    if (plan == NULL)
+        return;
+    whole_subplan_walker((Node *) plan->initPlan, ids);
+    whole_subplan_walker((Node *) plan->targetlist, ids);
+    whole_subplan_walker((Node *) plan->qual, ids);
+    if (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin))
+        whole_subplan_walker((Node *) ((Join *) plan)->joinqual, ids);
+    foreach (cell, child_plans(plan))
+        whole_subplans(lfirst(cell), ids);
+    whole_subplans(plan->lefttree, ids);
+    whole_subplans(plan->righttree, ids);
+}
+
+static void max_plan_id(Plan *plan, int *id)
+{
+    ListCell *cell;
+
+    if (plan == NULL)
+        return;
+    *id = Max(*id, plan->plan_node_id);
+    foreach (cell, child_plans(plan))
+        max_plan_id(lfirst(cell), id);
+    max_plan_id(plan->lefttree, id);
+    max_plan_id(plan->righttree, id);
+}
+
+void slm_pg_batch_rewrite(PlannedStmt *stmt, int cursor_options)
+{
+    PlanWalk walk = {0};
+    bool backward = (cursor_options & CURSOR_OPT_SCROLL) != 0;
+    Plan *top = stmt->planTree;
+    Bitmapset *whole = NULL;
+    ListCell *cell;
+
+    max_plan_id(stmt->planTree, &walk.next_plan_id);
+    foreach (cell, stmt->subplans)
+        max_plan_id(lfirst(cell), &walk.next_plan_id);
+    walk.next_plan_id++;
+
+    whole_subplans(stmt->planTree, &whole);
+    foreach (cell, stmt->subplans)
+        whole_subplans(lfirst(cell), &whole);
+    foreach (cell, stmt->subplans)
+        lfirst(cell) = rewrite_plan(lfirst(cell), 0, bms_is_member(foreach_current_index(cell) + 1, whole), &walk);
+    stmt->planTree = rewrite_plan(stmt->planTree, 0, true, &walk);
+    if (backward && stmt->planTree != top && !ExecSupportsBackwardScan(stmt->planTree)) {
+        stmt->planTree = materialize_finished_plan(stmt->planTree);
+        stmt->planTree->plan_node_id = walk.next_plan_id++;
+    }
+}

@@ -1,0 +1,114 @@
+/*
+ * The run-time state of an SLM Batch node, shared by exec.c and explain.c.
+ */
+#ifndef SLM_PG_BATCH_STATE_H
+#define SLM_PG_BATCH_STATE_H
+
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "commands/explain.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "nodes/execnodes.h"
+#include "portability/instr_time.h"
+#include "utils/hsearch.h"
+
+#include "pg/work.h"
+
+typedef struct ArgType {
+    int16 length;
+    bool by_value;
+} ArgType;
+
+/* A call site: function, arguments, and when it is wanted. */
+typedef struct BatchCall {
+    const SlmWorkKind *kind;
+    FmgrInfo function;
+    FunctionCallInfo fcinfo; /* arguments of the call being begun */
+    ExprState **args;        /* [n_args] */
+    ArgType *arg_types;      /* [n_args] */
+    ArgType result_type;
+    ExprState *guard;        /* or NULL */
+    int n_args, stage, level;
+} BatchCall;
+
+/* A call with certain argument values: under way, failed (work kept), or done (value). */
+typedef struct BatchEntry {
+    struct BatchEntry *next; /* same hash */
+    BatchCall *call;
+    MemoryContext context; /* of the cache that holds it */
+    char *key;
+    int key_length;
+    SlmWork *work;
+    bool settled;
+    Datum value;
+    bool isnull;
+} BatchEntry;
+
+typedef struct BatchBucket {
+    uint64 hash;
+    BatchEntry *first;
+} BatchBucket;
+
+typedef enum BatchRowState { ROW_RUNNING, ROW_READY, ROW_DROPPED } BatchRowState;
+
+/* A row read ahead. */
+typedef struct BatchRow {
+    dlist_node node;
+    MinimalTuple tuple; /* the leaves */
+    int64 generation;   /* of the cache when the row was read: its entries are of this one or a later */
+    BatchRowState state;
+    int stage, level;
+    bool begun;         /* the calls of this stage and level have been begun */
+    BatchEntry *failed; /* its error is raised in place of the row */
+    BatchEntry *entries[FLEXIBLE_ARRAY_MEMBER]; /* [n_calls] NULL: not evaluated, or NULL by strictness */
+} BatchRow;
+
+typedef struct BatchCounters {
+    uint64 rows, calls, distinct, steps, step_rows;
+    instr_time engine_time, input_time; /* in forward passes, waiting for the child */
+    SlmWorkCounters engine;
+} BatchCounters;
+
+/* Results by argument values, as long as they fit in memory. */
+typedef struct BatchCache {
+    MemoryContext context;
+    HTAB *table; /* hash -> BatchBucket */
+    int64 generation;
+} BatchCache;
+
+typedef struct BatchShared BatchShared;
+
+typedef struct BatchState {
+    CustomScanState css; /* first */
+    int n_leaves, n_calls, n_quals;
+    int bound; /* rows wanted at most; 0 unknown, -1 all will be read */
+    BatchCall *calls;
+    ExprState **quals;
+    TupleTableSlot *leaf_slot;
+    ExprContext *arg_context;
+    MemoryContext window_context;
+    dlist_head window; /* of BatchRow, oldest first */
+    int n_window;
+    Size window_bytes;
+    int read_ahead; /* rows that the window may hold; doubles with each row emitted */
+    int64 n_emitted;
+    bool child_done;
+    ErrorData *error;   /* of a row after those in the window */
+    BatchRow *returned; /* the row whose values the slot last returned points to */
+    BatchCache cache;   /* the one that grows */
+    BatchCache old;     /* the one before, until no row refers to it; context NULL = none */
+    StringInfoData key;
+    BatchCounters counters;
+    BatchShared *shared; /* in parallel plans, while it lasts */
+} BatchState;
+
+void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *es);
+Size slm_pg_batch_estimate_dsm(CustomScanState *node, ParallelContext *pcxt);
+void slm_pg_batch_initialize_dsm(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
+void slm_pg_batch_reinitialize_dsm(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
+void slm_pg_batch_initialize_worker(CustomScanState *node, shm_toc *toc, void *coordinate);
+void slm_pg_batch_shutdown(CustomScanState *node);
+
+#endif
