@@ -1,0 +1,68 @@
+/*
+ * A work: one call of an slm_* function with its argument values, as requests to the engine.
+ *
+ * Every function that runs a model is written as a kind: `begin` reads the arguments and submits requests, `finish` makes the result
+ * Datum from the answers.  A scalar call is a work that is waited for; the batch node keeps many under way.  Requests of all works of
+ * a session run together in its continuous batch.
+ *
+ *   begin ──submit──► engine session (slm_step advances all) ──► results ──► finish
+ *
+ * Ownership: a work lives in a memory context of its own; resetting or deleting that context at any moment, in an error or
+ * after a cancelled query, aborts the work's requests.  No other clean-up exists or is needed.
+ */
+#ifndef SLM_PG_WORK_H
+#define SLM_PG_WORK_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "engine/slm.h"
+
+typedef struct SlmWork SlmWork;
+struct SlmEntry; /* slm_pg.h: a model of this backend with its session */
+
+typedef struct SlmWorkKind {
+    const char *symbol; /* the C function: pg_proc.prosrc */
+    /* Reads and checks arguments (ereport on bad ones), calls slm_pg_work_submit or slm_pg_work_decide. Runs in the work's context. */
+    void (*begin)(SlmWork *work, FunctionCallInfo fcinfo);
+    /* All requests have succeeded. Makes the result in CurrentMemoryContext. */
+    Datum (*finish)(SlmWork *work, bool *isnull);
+} SlmWorkKind;
+
+/* What a node or a statement spent; summed over works. */
+typedef struct SlmWorkCounters {
+    uint64 requests, prompt_tokens, reused_tokens, output_tokens;
+    double prefill_ms, decode_ms;
+} SlmWorkCounters;
+
+/* The kind of a function, by OID; NULL when it is not one of ours that runs a model. Cached. */
+const SlmWorkKind *slm_pg_work_kind(Oid function);
+
+/* Starts a work in a new child of CurrentMemoryContext. Arguments are read before it returns. */
+SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
+/* For begin: queues a request; its answer is slm_pg_work_result(work, n) in order of submission. */
+void slm_pg_work_submit(SlmWork *work, struct SlmEntry *entry, const slm_request *request);
+/* For begin: the result needs no model. The Datum is copied by the caller of finish as any other. */
+void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull);
+void slm_pg_work_set_state(SlmWork *work, void *state);
+void *slm_pg_work_state(const SlmWork *work);
+const slm_result *slm_pg_work_result(const SlmWork *work, int n);
+int slm_pg_work_n_requests(const SlmWork *work);
+
+/* No request is under way any more. */
+bool slm_pg_work_done(const SlmWork *work);
+/* Done, and a request failed: finish will raise its error. */
+bool slm_pg_work_failed(const SlmWork *work);
+/* Advances every session that has works under way by one forward pass; answers interrupts. */
+void slm_pg_works_step(void);
+/* The result; raises the error of a failed work. */
+Datum slm_pg_work_finish(SlmWork *work, bool *isnull);
+void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters);
+/* Deletes the work's context. */
+void slm_pg_work_free(SlmWork *work);
+
+/* A whole call: begin, wait, finish. The body of every scalar function. */
+Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
+
+#endif
