@@ -18,6 +18,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "pg/batch/batch.h"
 #include "pg/jobs/jobs.h"
 
 SLM_PG_MAGIC(SLM_PG_VERSION);
@@ -130,5 +131,6 @@ void _PG_init(void)
     slm_pg_catalog_init();
     slm_pg_sessions_init();
     slm_pg_store_init();
+    slm_pg_batch_init();
     slm_pg_jobs_init();
 }
