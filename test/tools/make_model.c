@@ -23,6 +23,7 @@ typedef struct shape {
 } shape;
 
 static const shape shapes[] = {
+    {"tiny", "llama", "<|im_start|>", 2, 64, 128, 4, 2, 16, 1024, 2048, 10000, false, false, 0, {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}}, /* tests of SQL */
     {"smollm2-135m", "llama", "<|im_start|>", 30, 576, 1536, 9, 3, 64, 49152, 8192, 100000, true, false, 0,
      {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}},
     {"llama-3.2-1b", "llama", "<|start_header_id|>", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 500000, true, false, 0,

@@ -154,6 +154,7 @@ static void clear_window(BatchState *state)
     dlist_init(&state->window);
     state->n_window = 0;
     state->window_bytes = 0;
+    state->returned = NULL;
     state->error = NULL;
 }
 
