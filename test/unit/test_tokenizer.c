@@ -169,8 +169,48 @@ static void test_spm(void)
     slm_tokenizer_free(tok);
     free(blob);
     small_spm(&s, 0);
+    small_token(&s, "\xE2\x96\x81\xE2\x96\x81\xE2\x96\x81", SLM_TOKEN_USER_DEFINED, 0);
     tok = small_open(&s.v, NULL, &blob);
     check_pieces(tok, "hello world", false, "hello| world");
+    check_pieces(tok, "a   b    a", false, "a|   |b|   | |a"); /* user-defined spaces come before merges */
+    slm_tokenizer_free(tok);
+    free(blob);
+}
+
+/* Texts longer than a block of the buffer, cut anywhere in words and spaces. */
+static void test_spm_blocks(void)
+{
+    static small_vocab s;
+    void *blob;
+    small_spm(&s, 1);
+    slm_tokenizer *tok = small_open(&s.v, NULL, &blob);
+    for (size_t shift = 0; shift < 13; shift++) {
+        size_t words = 20000, n = 0;
+        char *text = malloc(shift + 12 * words + 1);
+        memset(text, 'b', shift);
+        n = shift;
+        for (size_t i = 0; i < words; i++, n += 12)
+            memcpy(text + n, i % 2 ? "hello world " : "  hellohello", 12);
+        text[n] = '\0';
+        slm_ids ids = encode(tok, text, false);
+        char *back = NULL;
+        size_t back_n = 0;
+        slm_error err = {0};
+        CHECK(slm_tokenizer_decode(tok, ids.ids, ids.n, true, &back, &back_n, &err) == SLM_OK && back_n == n && memcmp(back, text, n) == 0,
+              "%zu of %zu bytes came back", back_n, n);
+        /* behind the first pair of words all pairs give the same ids */
+        slm_ids period = encode(tok, "a  hellohellohello world   hellohellohello world ", false);
+        size_t each = (period.n - 2) / 2, first = ids.n - each * (words / 2 - 1);
+        for (size_t i = first + each; i + 1 < ids.n; i++)
+            if (ids.ids[i] != ids.ids[i - each]) {
+                CHECK(false, "id %zu of %zu differs from the one %zu before", i, ids.n, each);
+                break;
+            }
+        free(period.ids);
+        free(ids.ids);
+        free(back);
+        free(text);
+    }
     slm_tokenizer_free(tok);
     free(blob);
 }
@@ -313,6 +353,10 @@ static void test_refused_vocabularies(void)
     size_t bytes;
     slm_error err = {0};
     small_bpe(&s, "gpt-2", NULL);
+    volatile int stop = 1;
+    s.v.stop = &stop;
+    CHECK(slm_tokenizer_build(&s.v, NULL, &blob, &bytes, &err) == SLM_CANCELLED && blob == NULL, "%s", err.message);
+    s.v.stop = NULL;
     CHECK(slm_tokenizer_build(&s.v, "no-such-format", &blob, &bytes, &err) == SLM_INVALID && err.hint[0] != '\0', "%s", err.message);
 }
 
@@ -430,6 +474,7 @@ int main(void)
     test_merges_against_plain();
     test_pre_tokenizers();
     test_spm();
+    test_spm_blocks();
     test_wordpiece();
     test_bad_text();
     test_long_words_and_stop();

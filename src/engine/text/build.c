@@ -32,6 +32,11 @@ typedef struct builder {
     uint32_t *specials;
 } builder;
 
+static bool stopped(const builder *b)
+{
+    return b->vocab->stop != NULL && *b->vocab->stop != 0;
+}
+
 /* A token's text in GPT-2's alphabet to bytes; false when it has a character outside. out holds n bytes. */
 static bool decode_alphabet(const char *text, size_t n, char *out, size_t *length)
 {
@@ -165,6 +170,18 @@ static uint8_t cut_mark(bool gguf, const char **text, size_t *n)
     return marked != gguf ? SLM_TOK_CONTINUED : 0;
 }
 
+/* Copies a SentencePiece user-defined token; it is searched for in raw text, where spaces are spaces. */
+static size_t copy_with_spaces(char *out, const char *text, size_t n)
+{
+    size_t m = 0;
+    for (size_t i = 0; i < n;) {
+        bool mark = n - i >= 3 && memcmp(text + i, SPACE_MARK, 3) == 0;
+        out[m++] = mark ? ' ' : text[i];
+        i += mark ? 3 : 1;
+    }
+    return m;
+}
+
 /* Offsets, bytes, types and scores of all tokens. */
 static void place_tokens(builder *b)
 {
@@ -180,7 +197,9 @@ static void place_tokens(builder *b)
         b->offsets[i] = at;
         size_t m = n;
         bool literal = v->kind != SLM_TOK_BPE || type == SLM_TOKEN_CONTROL || type == SLM_TOKEN_USER_DEFINED;
-        if (literal || !decode_alphabet(text, n, b->bytes + at, &m)) {
+        if (v->kind == SLM_TOK_SPM && type == SLM_TOKEN_USER_DEFINED) {
+            m = copy_with_spaces(b->bytes + at, text, n);
+        } else if (literal || !decode_alphabet(text, n, b->bytes + at, &m)) {
             m = n;
             if (n > 0)
                 memcpy(b->bytes + at, text, n);
@@ -259,6 +278,8 @@ static slm_status fill_merges(builder *b, const slm_tokenizer *tok, slm_error *e
         b->merges[i].left = SLM_TOK_NONE;
     for (size_t number = 0; number < b->vocab->n_merges; number++) {
         slm_tok_merge merge;
+        if ((number & 1023) == 0 && stopped(b))
+            return slm_fail(err, SLM_CANCELLED, "building the tokenizer was cancelled");
         SLM_TRY(parse_merge(tok, b->vocab->merges[number], number, &merge, err));
         uint64_t key = (uint64_t) merge.left << 32 | merge.right;
         uint32_t i = (uint32_t) (key * UINT64_C(0x9E3779B97F4A7C15) >> (64 - b->h->merge_bits)), step = 0;
@@ -346,6 +367,10 @@ static slm_status mark_whole(builder *b, slm_tokenizer *tok, slm_error *err)
     slm_status status = SLM_OK;
     tok->out = &ids;
     for (uint32_t id = 0; id < b->h->n_tokens && status == SLM_OK; id++) {
+        if ((id & 1023) == 0 && stopped(b)) {
+            status = slm_fail(err, SLM_CANCELLED, "building the tokenizer was cancelled");
+            break;
+        }
         if (b->types[id] != SLM_TOKEN_NORMAL || b->offsets[id + 1] == b->offsets[id])
             continue;
         ids.n = 0;

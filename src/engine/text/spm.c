@@ -12,6 +12,7 @@
 
 #define MARK "\xE2\x96\x81"
 #define SHORT_WORD 24 /* bytes */
+#define BLOCK_BYTES ((size_t) 1 << 16) /* of text in the buffer at a time, up to the end of a word */
 
 /* Where we are in the caller's text while tokens of the buffer are emitted. */
 typedef struct cursor {
@@ -136,7 +137,6 @@ static slm_status merge_heap(slm_tokenizer *tok, size_t begin, slm_error *err)
 static slm_status merge_long(slm_tokenizer *tok, cursor *c, size_t begin, size_t n, slm_error *err)
 {
     int32_t count = 0;
-    SLM_TRY(slm_tok_check_word(n, c->text != NULL ? advance(c, begin) : 0, err));
     tok->heap_n = 0;
     for (size_t at = 0; at < n; count++) {
         uint32_t length = (uint32_t) slm_utf8_char_length(tok->buffer + begin + at, n - at);
@@ -180,26 +180,42 @@ static size_t word_end(const char *buffer, size_t n, size_t at)
     return at;
 }
 
-slm_status slm_spm_encode(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool begin, slm_error *err)
+/* Writes text[n] to the buffer with its spaces as marks, one more in front for `prefix`; returns the bytes used. */
+static size_t mark_spaces(char *buffer, const char *text, size_t n, bool prefix)
 {
-    bool prefix = begin && (tok->h->flags & SLM_TOKF_SPACE_PREFIX) != 0;
-    size_t spaces = prefix ? 1 : 0, used = 0;
-    for (size_t i = 0; i < n; i++)
-        spaces += text[i] == ' ';
-    if (n + 2 * spaces + 1 > INT32_MAX)
-        return slm_fail(err, SLM_LIMIT, "text of %zu bytes is too long for one call", n);
-    SLM_TRY(slm_tok_reserve((void **) &tok->buffer, &tok->buffer_capacity, n + 2 * spaces + 4, 1, err));
-    for (size_t i = 0; i < (prefix ? n + 1 : n); i++) {
-        char c = prefix ? (i == 0 ? ' ' : text[i - 1]) : text[i];
-        if (c == ' ') {
-            memcpy(tok->buffer + used, MARK, 3);
+    size_t used = 0;
+    if (prefix) {
+        memcpy(buffer, MARK, 3);
+        used = 3;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == ' ') {
+            memcpy(buffer + used, MARK, 3);
             used += 3;
         } else {
-            tok->buffer[used++] = c;
+            buffer[used++] = text[i];
         }
     }
+    return used;
+}
+
+/* The end of a block of whole words that begins at `at`: the first beginning of a word behind at + BLOCK_BYTES. */
+static size_t block_end(const char *text, size_t n, size_t at)
+{
+    if (n - at <= BLOCK_BYTES)
+        return n;
+    for (at += BLOCK_BYTES; at < n; at++)
+        if (text[at] == ' ' && text[at - 1] != ' ' && memcmp(text + at - 3, MARK, 3) != 0)
+            return at;
+    return n;
+}
+
+static slm_status encode_block(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool prefix, bool words, slm_error *err)
+{
+    SLM_TRY(slm_tok_reserve((void **) &tok->buffer, &tok->buffer_capacity, 3 * n + 4, 1, err));
+    size_t used = mark_spaces(tok->buffer, text, n, prefix);
     cursor c = {.text = text, .base = base, .prefixed = prefix};
-    if ((tok->h->flags & SLM_TOKF_SPLIT_SPACES) == 0)
+    if (!words)
         return encode_word(tok, &c, 0, used, false, err);
     for (size_t at = 0; at < used;) {
         size_t end = word_end(tok->buffer, used, at);
@@ -207,6 +223,18 @@ slm_status slm_spm_encode(slm_tokenizer *tok, const char *text, size_t n, size_t
         at = end;
         if (slm_tok_stopped(tok))
             return slm_tok_cancelled(err);
+    }
+    return SLM_OK;
+}
+
+slm_status slm_spm_encode(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool begin, slm_error *err)
+{
+    bool prefix = begin && (tok->h->flags & SLM_TOKF_SPACE_PREFIX) != 0, words = (tok->h->flags & SLM_TOKF_SPLIT_SPACES) != 0;
+    for (size_t at = 0; at < n;) {
+        size_t end = words ? block_end(text, n, at) : n;
+        SLM_TRY(slm_tok_check_word(end - at > BLOCK_BYTES ? end - at - BLOCK_BYTES : 0, base + at, err));
+        SLM_TRY(encode_block(tok, text + at, end - at, base + at, prefix && at == 0, words, err));
+        at = end;
     }
     return SLM_OK;
 }

@@ -12,6 +12,8 @@
 
 #include "engine/text/internal.h"
 
+#define CHECK_BYTES ((size_t) 1 << 20) /* of text, checked between two looks at the stop flag */
+
 slm_status slm_tok_reserve(void **data, size_t *capacity, size_t n, size_t size, slm_error *err)
 {
     if (n <= *capacity)
@@ -356,6 +358,13 @@ slm_status slm_tokenizer_encode(slm_tokenizer *tok, const char *text, size_t len
 {
     if (length > SLM_TOK_MAX_TEXT)
         return slm_fail(err, SLM_LIMIT, "text of %zu bytes is longer than %zu", length, SLM_TOK_MAX_TEXT);
-    SLM_TRY(slm_utf8_check(text, length, err));
+    for (size_t at = 0; at < length;) {
+        size_t step = length - at < CHECK_BYTES ? length - at : CHECK_BYTES, good = slm_utf8_valid_prefix(text + at, step);
+        if (good == 0 || memchr(text + at, 0, good) != NULL)
+            return slm_utf8_check(text, length, err); /* for its words */
+        at += good;
+        if (stop != NULL && *stop != 0)
+            return slm_tok_cancelled(err);
+    }
     return slm_tok_encode_valid(tok, text, length, special, begin, stop, out, err);
 }
