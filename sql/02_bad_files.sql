@@ -1,0 +1,40 @@
+-- Files that are no models, or not whole: one clear ERROR each, no row and no file left behind, and the backend lives.
+\getenv cache SLM_MODEL_CACHE
+\set model :cache '/SmolLM2-135M-Instruct.Q4_1.gguf'
+-- files are made in the data directory by the server itself
+CREATE TABLE backend AS SELECT pg_backend_pid() AS pid;
+CREATE FUNCTION bad_file(name text, content bytea) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE object oid := lo_from_bytea(0, content);
+DECLARE path text := current_setting('data_directory') || '/' || name;
+BEGIN
+  PERFORM lo_export(object, path);
+  PERFORM lo_unlink(object);
+  RETURN path;
+END $$;
+CREATE FUNCTION try_load(path text) RETURNS TABLE (state text, message text, detail text, hint text) LANGUAGE sql AS
+  $$ SELECT * FROM try(format('SELECT slm_load_model(%L, %L)', 'bad', path)) $$;
+\x on
+SELECT * FROM try_load('/no/such/file.gguf');
+SELECT * FROM try_load('');
+SELECT * FROM try_load('/dev/null');
+SELECT * FROM try_load('/dev/zero');
+SELECT * FROM try_load('pg_notify');
+SELECT * FROM try_load('base');
+SELECT * FROM try_load(bad_file('empty.gguf', ''));
+SELECT * FROM try_load(bad_file('text.gguf', 'This is a letter, not a model.'));
+SELECT * FROM try_load(bad_file('magic.gguf', 'GGUF'));
+SELECT * FROM try_load(bad_file('version.gguf', '\x47475546ff000000' || decode(repeat('00', 16), 'hex')));
+-- 2^63 tensors; an array of 2^62 entries
+SELECT * FROM try_load(bad_file('tensors.gguf', '\x4747554603000000ffffffffffffff7f0000000000000000'));
+SELECT * FROM try_load(bad_file('array.gguf', '\x474755460300000000000000000000000100000000000000010000000000000061' || '\x0900000000000000ffffffffffffff3f'));
+-- the beginning of a real file
+SELECT * FROM try_load(bad_file('short.gguf', pg_read_binary_file(:'model', 0, 3000000)));
+-- a real file with a bit of its header flipped
+SELECT * FROM try_load(bad_file('flipped.gguf', set_bit(pg_read_binary_file(:'model', 0, 2000000), 8 * 16 + 3, 1)));
+\x off
+SELECT pid = pg_backend_pid() AS same_backend FROM backend;
+SELECT name FROM slm.models ORDER BY name;
+SELECT * FROM images();
+SELECT slm_generate('What is the capital of France?', model => 'smollm2', max_tokens => 8);
+DROP TABLE backend;
+DROP FUNCTION bad_file, try_load;

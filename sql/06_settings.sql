@@ -1,0 +1,32 @@
+-- Settings: who may change them, what they accept, and that no answer depends on them.
+SELECT name, context, unit, boot_val, short_desc <> '' AS described FROM pg_settings WHERE name LIKE 'slm.%' ORDER BY name COLLATE "C";
+SET slm.generate_model = 'smollm2';
+SELECT slm_generate('Name a fruit.', max_tokens => 8) AS answer \gset
+SET slm.threads = 1;
+SELECT slm_generate('Name a fruit.', max_tokens => 8) = :'answer' AS same;
+SET slm.threads = 2;
+SELECT slm_generate('Name a fruit.', max_tokens => 8) = :'answer' AS same;
+SET slm.isa = 'ref';
+SELECT slm_generate('Name a fruit.', max_tokens => 8) = :'answer' AS same, (SELECT value FROM slm_system_info() WHERE item = 'instruction set');
+RESET slm.isa;
+SET slm.kv_cache_memory = '64MB';
+SELECT slm_generate('Name a fruit.', max_tokens => 8) = :'answer' AS same;
+RESET slm.kv_cache_memory;
+SET slm.isa = 'sse9';
+SET slm.threads = -1;
+SET slm.threads = 5000;
+SET slm.kv_cache_memory = '1kB';
+SET slm.max_threads = 3;
+SET slm.model_directory = '/tmp';
+SET slm.no_such_setting = 1;
+SELECT item FROM slm_system_info() WHERE item NOT LIKE 'library %';
+SELECT bool_and(value <> '') AS all_known FROM slm_system_info();
+SELECT count(*) > 0 AS libraries FROM slm_system_info() WHERE item LIKE 'library %';
+-- volatility, safety and cost as documented
+SELECT proname, provolatile, proparallel, procost > 1000 AS dear FROM pg_proc WHERE proname LIKE 'slm\_%' AND probin LIKE '%slm_pg' ORDER BY 1;
+-- in a parallel worker
+CREATE TABLE rows_in_parallel AS SELECT i FROM generate_series(1, 4) i;
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET force_parallel_mode = on;
+SELECT count(DISTINCT slm_generate('Name a fruit.', max_tokens => 8)) AS answers, min(slm_generate('Name a fruit.', max_tokens => 8)) = :'answer' AS same FROM rows_in_parallel;
+RESET force_parallel_mode;
+DROP TABLE rows_in_parallel;
