@@ -26,7 +26,8 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 CREATE FUNCTION images() RETURNS TABLE (kind text, n bigint) LANGUAGE sql AS $$
   SELECT regexp_replace(regexp_replace(f, '^[0-9a-f]{64}-l[0-9]+', '<key>'), '[0-9]+$', '<n>'), count(*)
-  FROM pg_ls_dir(current_setting('slm.model_directory'), true, false) f GROUP BY 1 ORDER BY 1 COLLATE "C" $$;
+  FROM pg_ls_dir(current_setting('slm.model_directory'), true, false) f
+  WHERE f !~ '\.db' OR f ~ ('\.db' || (SELECT oid FROM pg_database WHERE datname = current_database()) || '$') GROUP BY 1 ORDER BY min(f) COLLATE "C" $$;
 
 SELECT name, family, parameters, quantization, context_length, vocabulary, embedding_dimension, licence, chat_format, owner = current_user::regrole AS mine,
   roles, can_generate, can_embed, substr(sha256, 1, 16) AS sha256
@@ -84,7 +85,6 @@ BEGIN;
 SELECT slm_rename_model('smollm2', 'x');
 SELECT slm_drop_model('x');
 PREPARE TRANSACTION 'slm';
-ROLLBACK;
 BEGIN;
 SELECT slm_drop_model('smollm2');
 SELECT name FROM slm_load_model('smollm2', :'model');

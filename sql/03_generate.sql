@@ -85,6 +85,4 @@ SELECT * FROM try($$SELECT slm_chat('[{"role": "user", "content": "x"}, {"role":
 SELECT * FROM try($$SELECT slm_chat('[{"role": "system", "content": "x"}]')$$);
 SELECT * FROM try($$SET LOCAL slm.kv_cache_memory = '1MB'; SELECT slm_generate(repeat('long ', 2000))$$);
 \x off
--- cut only when told to
-SELECT prompt_tokens > 4000 AS cut, finish_reason FROM slm_generate_details(repeat('long ', 9000), max_tokens => 1, truncate => true);
 SELECT slm_generate('What is the capital of France?', max_tokens => 8);

@@ -400,6 +400,8 @@ Datum slm_pg_load_model(PG_FUNCTION_ARGS)
     load.path = text_to_cstring(PG_GETARG_TEXT_PP(1));
     load.options = PG_ARGISNULL(2) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))) : PG_GETARG_JSONB_P(2);
     slm_pg_check_model_name(load.name);
+    if (load.path[0] == '\0')
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the path of a model must not be empty")));
     parse_options(&load);
     canonicalize_path(load.path);
     if (!is_absolute_path(load.path))

@@ -242,7 +242,8 @@ static void remove_marker(const char *key)
 
 /* ---- sweep */
 
-static void sweep_key(const KeyFiles *files)
+/* Holds the key's lock.  ours: this transaction is at work with the key, and its end decides about our marker and the image. */
+static void sweep_key(const KeyFiles *files, bool ours)
 {
     KeyFiles *now;
     List *keys = list_keys(files->key); /* again, under the lock */
@@ -256,7 +257,7 @@ static void sweep_key(const KeyFiles *files)
         remove_file(psprintf("%s/%s", slm_pg_store_directory(), (char *) lfirst(lc)));
     foreach (lc, now->markers) {
         Oid database = lfirst_oid(lc);
-        bool stale = database == MyDatabaseId ? !slm_pg_key_in_use(files->key)
+        bool stale = database == MyDatabaseId ? !ours && !slm_pg_key_in_use(files->key)
                                               : !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database));
 
         if (stale)
@@ -264,7 +265,7 @@ static void sweep_key(const KeyFiles *files)
         else
             n_left++;
     }
-    if (n_left == 0)
+    if (n_left == 0 && !ours)
         remove_file(slm_pg_store_path(files->key, ".img"));
 }
 
@@ -293,12 +294,14 @@ void slm_pg_store_sweep(void)
         LOCKTAG tag;
 
         CHECK_FOR_INTERRUPTS();
-        if (find_touched(files->key) != NULL)
-            continue; /* ours: the end of the transaction decides */
+        if (find_touched(files->key) != NULL) {
+            sweep_key(files, true);
+            continue;
+        }
         key_tag(files->key, &tag);
         if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
             continue; /* somebody is at work with it */
-        sweep_key(files);
+        sweep_key(files, false);
         LockRelease(&tag, ExclusiveLock, false);
     }
     sweep_progress();
