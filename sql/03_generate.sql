@@ -1,6 +1,6 @@
 -- Generation: answers are the same bytes on every machine, so they are shown.
 SET slm.generate_model = 'smollm2';
-SELECT slm_generate('What is the capital of France?', max_tokens => 24);
+SELECT slm_generate('What is gravity?', max_tokens => 24);
 SELECT slm_generate('The capital of France is', chat => false, max_tokens => 12);
 SELECT slm_generate('Say hello.', system => 'You are a pirate.', max_tokens => 24);
 SELECT text, finish_reason, prompt_tokens, output_tokens, ms > 0 AS timed FROM slm_generate_details('Count from one to ten.', max_tokens => 10);

@@ -1,5 +1,7 @@
 -- Settings: who may change them, what they accept, and that no answer depends on them.
-SELECT name, context, unit, boot_val, short_desc <> '' AS described FROM pg_settings WHERE name LIKE 'slm.%' ORDER BY name COLLATE "C";
+LOAD 'slm_pg';
+SELECT name, context, unit, boot_val, short_desc <> '' AS described FROM pg_settings WHERE name IN ('slm.threads', 'slm.max_threads', 'slm.isa', 'slm.model_directory',
+  'slm.kv_cache_memory', 'slm.generate_model', 'slm.classify_model', 'slm.embed_model') ORDER BY name COLLATE "C";
 SET slm.generate_model = 'smollm2';
 SELECT slm_generate('Name a fruit.', max_tokens => 8) AS answer \gset
 SET slm.threads = 1;
@@ -23,7 +25,9 @@ SELECT item FROM slm_system_info() WHERE item NOT LIKE 'library %';
 SELECT bool_and(value <> '') AS all_known FROM slm_system_info();
 SELECT count(*) > 0 AS libraries FROM slm_system_info() WHERE item LIKE 'library %';
 -- volatility, safety and cost as documented
-SELECT proname, provolatile, proparallel, procost > 1000 AS dear FROM pg_proc WHERE proname LIKE 'slm\_%' AND probin LIKE '%slm_pg' ORDER BY 1;
+SELECT proname, provolatile, proparallel, procost > 1000 AS dear FROM pg_proc WHERE probin LIKE '%slm_pg'
+  AND proname IN ('slm_chat', 'slm_chunk', 'slm_classify', 'slm_classify_scores', 'slm_generate', 'slm_generate_stream', 'slm_load_model',
+    'slm_perplexity', 'slm_prewarm', 'slm_summarize', 'slm_token_logprobs', 'slm_tokenize') AND pronargs > 0 ORDER BY 1, pronargs;
 -- in a parallel worker
 CREATE TABLE rows_in_parallel AS SELECT i FROM generate_series(1, 4) i;
 SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET force_parallel_mode = on;
