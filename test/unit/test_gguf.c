@@ -40,11 +40,27 @@ static void reset_peak(void)
     }
 }
 
+/* The fuzzer's corpus is made of these files: SLM_WRITE_CORPUS=folder keeps each small one. */
+static void keep_for_corpus(const char *name, const gw *w)
+{
+    char path[512];
+    const char *folder = getenv("SLM_WRITE_CORPUS");
+    static unsigned number;
+    if (folder == NULL || w->n > 8192)
+        return;
+    snprintf(path, sizeof path, "%s/%03u_%s.gguf", folder, number++, name);
+    for (char *p = path + strlen(folder) + 1; *p != '\0'; p++)
+        if (strchr("abcdefghijklmnopqrstuvwxyz0123456789_.", *p) == NULL)
+            *p = '_';
+    CHECK(gw_save(w, path) == 0, "cannot write %s", path);
+}
+
 /* Offers the bytes; checks the status and, outside of sanitizers, what the refusal cost. A byte string in `word` must be in the message. */
 static void expect(const char *name, const gw *w, slm_status wanted, const char *word)
 {
     slm_error err = {0};
     try_stage stage;
+    keep_for_corpus(name, w);
     reset_peak();
     long before = status_kib("VmRSS:");
     double took = 0;
