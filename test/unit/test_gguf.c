@@ -218,6 +218,7 @@ static void test_metadata(void)
     }
     TINY_CASE("rope scaling", SLM_UNSUPPORTED, "yarn", gw_kv_string(&t.extra, "llama.rope.scaling.type", "yarn"), t.n_extra = 1);
     TINY_CASE("experts", SLM_UNSUPPORTED, "experts", gw_kv_u32(&t.extra, "llama.expert_count", 8), t.n_extra = 1);
+    TINY_CASE("one of three files", SLM_UNSUPPORTED, "3 parts", gw_kv_u32(&t.extra, "split.count", 3), t.n_extra = 1);
     TINY_CASE("a number as a string", SLM_FORMAT, "attention.key_length", gw_kv_string(&t.extra, "llama.attention.key_length", "8"), t.n_extra = 1);
 }
 

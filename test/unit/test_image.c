@@ -163,8 +163,6 @@ static void set_defaults(slm_hparams *hp)
     for (size_t i = 0; i < sizeof ones / sizeof ones[0]; i++)
         if (*ones[i] == 0)
             *ones[i] = 1;
-    if (hp->rope_base_local == 0)
-        hp->rope_base_local = hp->rope_base;
     if (hp->attn_scale == 0)
         hp->attn_scale = 0.17677669529663687f; /* 1 / sqrt(32) */
     if (hp->n_ctx_original == 0)

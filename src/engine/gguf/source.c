@@ -171,6 +171,12 @@ static slm_status fill_source(gguf_source *s, const char *path, const slm_import
     (void) meta_string(s, "general.type", type, sizeof type);
     if (strcmp(type, "model") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "the file holds a \"%s\", not a model", type);
+    const slm_gguf_value *parts = slm_gguf_find(s->gguf, "split.count");
+    double n_parts = 0;
+    if (parts != NULL && slm_gguf_number(s->gguf, parts, 0, &n_parts) && n_parts > 1) {
+        slm_fail(err, SLM_UNSUPPORTED, "the file is one of %.0f parts of a model", n_parts);
+        return slm_hint(err, "Merge the parts first (llama-gguf-split --merge).");
+    }
     SLM_TRY(read_hparams(s, err));
     SLM_TRY(slm_family_bind(&s->base.hparams, false, find_tensor, s, &s->base.tensors, &s->base.n_tensors, err));
     SLM_TRY(check_leftovers(s, err));

@@ -120,9 +120,8 @@ static slm_status read_ids(const slm_gguf *g, slm_vocab *vocab, slm_error *err)
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_bos_token", spm || bert || llama3, &vocab->add_bos, err));
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_eos_token", bert, &vocab->add_eos, err));
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_space_prefix", spm, &vocab->add_space_prefix, err));
-    SLM_TRY(read_flag(g, "tokenizer.ggml.lowercase", bert, &vocab->lowercase, err));
-    vocab->strip_accents = vocab->lowercase;
-    return SLM_OK;
+    SLM_TRY(read_flag(g, "tokenizer.ggml.normalizer.lowercase", bert, &vocab->lowercase, err));
+    return read_flag(g, "tokenizer.ggml.normalizer.strip_accents", vocab->lowercase, &vocab->strip_accents, err);
 }
 
 /* *absent: the file says that it has no vocabulary. */

@@ -198,7 +198,6 @@ static slm_status read_rope(const slm_meta *meta, slm_hparams *hp, slm_error *er
     char scaling[32] = "none";
     float factor;
     SLM_TRY(slm_meta_float(meta, "rope.freq_base", 1, 1e9, 10000, &hp->rope_base, err));
-    hp->rope_base_local = hp->rope_base;
     SLM_TRY(slm_meta_u32(meta, "rope.scaling.original_context_length", 1, 1u << 24, hp->n_context, &hp->n_ctx_original, err));
     SLM_TRY(slm_meta_float(meta, "rope.scaling.attn_factor", 0.01, 100, 1, &hp->rope_attn_factor, err));
     SLM_TRY(slm_meta_float(meta, "rope.scaling.factor", 0.01, 1e6, 1, &factor, err));
@@ -313,7 +312,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
 {
     SLM_TRY(check_sizes(hp, err));
     SLM_TRY(check_flags(hp, err));
-    bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) && in_range(hp->rope_base_local, 1, 1e9) &&
+    bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) && (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
                 in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_attn_factor, 1e-2, 100) && in_range(hp->attn_scale, 1e-4, 10) &&
                 in_range(hp->attn_softcap, 0, 1e6) && in_range(hp->final_softcap, 0, 1e6) && in_range(hp->embed_scale, 1e-6, 1e6) &&
                 in_range(hp->residual_scale, 1e-6, 1e6) && in_range(hp->logit_scale, 1e-6, 1e6);

@@ -32,7 +32,7 @@ typedef struct slm_hparams {
     uint32_t qk_norm_whole;      /* query and key norms run over the whole projection (OLMo 2); else over each head */
     uint32_t embed_normalize;    /* encoders: L2 normalization */
     float norm_eps;
-    float rope_base, rope_base_local; /* local: sliding layers of Gemma 3 */
+    float rope_base, rope_base_local; /* local: sliding layers of Gemma 3 (unscaled); 0 = no difference */
     float rope_scale;            /* linear: positions are divided by it; 1 = none */
     float rope_attn_factor;      /* multiplies cos and sin (longrope, yarn); 1 = none */
     float attn_scale;            /* multiplies q.k; already 1/sqrt(head_dim) where nothing else is said */
