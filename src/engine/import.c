@@ -1,8 +1,8 @@
 /*
  * slm_import: a source of weights, whatever it is, to a packed image.
  *
- * The kind of source is told from the path: a directory is a Hugging Face model, a file is GGUF.  The tokenizer's blob is opened once before it
- * is written, so that an image never holds one that slm_model_open would refuse.
+ * The kind of source is told from the path: a directory is a Hugging Face model, a file is GGUF.  The tokenizer's blob is
+ * opened once before it is written, so that an image never holds one that slm_model_open would refuse.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /*
  * Fuzz target of model files: any bytes as a GGUF file, through import, open, prewarm, tokenizing and two generated tokens.
  *
- * Promises: no crash, no status that means a bug, a message with every refusal, no image left after a failure, and nothing refused after the import
- * that the import let pass.  A broken promise traps.
+ * Promises: no crash, no status that means a bug, a message with every refusal, no image left after a failure, and nothing
+ * refused after the import that the import let pass.  A broken promise traps.
  */
 #include <stdint.h>
 #include <stdlib.h>

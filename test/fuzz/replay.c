@@ -1,5 +1,6 @@
 /*
- * Runs a fuzz target over files and folders without libFuzzer: replay FILE|FOLDER...  Prints "name: N passed, 0 failed"; a broken input ends the program.
+ * Runs a fuzz target over files and folders without libFuzzer: replay FILE|FOLDER...  Prints "name: N passed, 0 failed"; a
+ * broken input ends the program.
  */
 #include <dirent.h>
 #include <stdint.h>

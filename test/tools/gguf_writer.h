@@ -1,6 +1,6 @@
 /*
- * A small writer of GGUF files in memory, for tools and for tests: well-formed files by the gw_kv_* and gw_tensor calls, and broken ones by writing any
- * bytes between them.
+ * A small writer of GGUF files in memory, for tools and for tests: well-formed files by the gw_kv_* and gw_tensor calls, and
+ * broken ones by writing any bytes between them.
  *
  *   gw_begin(&w, 3, n_tensors, n_kv); gw_kv_...; gw_tensor...; gw_align(&w, 32); then the tensors' data at the offsets that were given
  *

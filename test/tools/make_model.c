@@ -1,9 +1,11 @@
 /*
- * make_model OUT SHAPE TYPE: a GGUF file with random weights at the full shape of a well-known model, for benchmarks and for imports of full size.
+ * make_model OUT SHAPE TYPE: a GGUF file with random weights at the full shape of a well-known model, for benchmarks and for
+ * imports of full size.
  *
- * Weights repeat from a pool of random blocks per type (scales chosen so that a weight's spread is about 1 / sqrt(n_embd)), so that writing runs at the
- * disk's speed; norms are 1.  The vocabulary has the right size and kind: bytes, letters, then all strings of two, three ... letters with
- * the merges or scores that build them, and the control tokens of the model's chat format.  Answers are nonsense at true cost.
+ * Weights repeat from a pool of random blocks per type (scales chosen so that a weight's spread is about 1 / sqrt(n_embd)), so
+ * that writing runs at the disk's speed; norms are 1.  The vocabulary has the right size and kind: bytes, letters, then all
+ * strings of two, three ... letters with the merges or scores that build them, and the control tokens of the model's chat
+ * format.  Answers are nonsense at true cost.
  */
 #include <math.h>
 #include <stdbool.h>
@@ -162,7 +164,8 @@ static uint32_t n_control(const shape *s)
     return n;
 }
 
-/* 256 bytes, words of letters with and without a space before, control tokens at the end. A word comes of its front and its last letter. */
+/* 256 bytes, words of letters with and without a space before, control tokens at the end. A word comes of its front and its
+ * last letter. */
 static void put_bpe(gw *w, const shape *s)
 {
     uint32_t control = n_control(s), words = s->vocab - 256 - control, merges = 0;

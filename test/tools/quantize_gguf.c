@@ -1,8 +1,10 @@
 /*
- * quantize_gguf IN OUT TYPE: the same model with other weight types (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K_M, Q5_K_M, Q6_K, F16, BF16, F32).
+ * quantize_gguf IN OUT TYPE: the same model with other weight types (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K_M, Q5_K_M, Q6_K, F16,
+ * BF16, F32).
  *
- * Metadata is copied as it stands but general.file_type; vectors stay as they are; matrices go through floats.  Reads by pread and writes in
- * order, a few MiB at a time; all CPUs quantize.  For tests and benchmarks; the engine quantizes on import by itself.
+ * Metadata is copied as it stands but general.file_type; vectors stay as they are; matrices go through floats.  Reads by pread
+ * and writes in order, a few MiB at a time; all CPUs quantize.  For tests and benchmarks; the engine quantizes on import by
+ * itself.
  */
 #include <stdatomic.h>
 

@@ -1,5 +1,6 @@
 /*
- * The smallest complete model: a one-layer llama of width 32 with 40 tokens, about 7 KB as a GGUF file, every part of which can be falsified.
+ * The smallest complete model: a one-layer llama of width 32 with 40 tokens, about 7 KB as a GGUF file, every part of which can
+ * be falsified.
  *
  * tiny_default fills the fields with a valid model, a test changes some, tiny_write makes the file's bytes.
  */
@@ -80,7 +81,8 @@ static inline void tiny_default(tiny *t)
     t->merge_0 = "a b";
     t->n_kv = 22;
     for (size_t i = 0; i < TINY_TENSORS; i++)
-        t->tensors[i] = (tiny_tensor){.name = list[i].name, .n_dims = list[i].n_dims, .dims = {list[i].cols, list[i].rows, 1, 1}, .type = list[i].type};
+        t->tensors[i] = (tiny_tensor){.name = list[i].name, .n_dims = list[i].n_dims, .dims = {list[i].cols, list[i].rows, 1, 1},
+                                       .type = list[i].type};
     tiny_place(t);
 }
 

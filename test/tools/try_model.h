@@ -1,7 +1,8 @@
 /*
  * Puts bytes through everything that a model file meets: import, open, prewarm, tokenize, two generated tokens.
  *
- * The file and the image live in memory (memfd, /dev/shm), so that tens of thousands of tries take seconds.  Returns the first status that is not OK.
+ * The file and the image live in memory (memfd, /dev/shm), so that tens of thousands of tries take seconds.  Returns the first
+ * status that is not OK.
  */
 #ifndef TRY_MODEL_H
 #define TRY_MODEL_H
@@ -41,8 +42,8 @@ static inline slm_status try_generate(slm_model *model, slm_error *err)
 {
     slm_limits limits = {.kv_cache_bytes = 1 << 20, .max_batch_tokens = 16, .max_sequences = 2, .n_threads = 1};
     slm_segment segment = {.role = SLM_ROLE_USER, .text = "abc de", .length = 6};
-    slm_request request = {.mode = slm_model_get_info(model)->can_generate ? SLM_MODE_GENERATE : SLM_MODE_EMBED, .segments = &segment, .n_segments = 1,
-                           .max_tokens = 2, .sampling = {.top_p = 1, .repeat_penalty = 1}};
+    slm_request request = {.mode = slm_model_get_info(model)->can_generate ? SLM_MODE_GENERATE : SLM_MODE_EMBED, .segments = &segment,
+                           .n_segments = 1, .max_tokens = 2, .sampling = {.top_p = 1, .repeat_penalty = 1}};
     slm_session *session = NULL;
     uint64_t id;
     size_t active = 1;

@@ -1,8 +1,9 @@
 /*
  * Which type each tensor of a "mix" gets, as users of GGUF files know the names: Q4_0, Q8_0, F16 ..., and Q4_K_M, Q5_K_M.
  *
- * The _M mixes put Q6_K into the output head (or the embedding that serves as one) and into half of the value and down projections: the first and last
- * eighth of the layers and every third between.  Widths that are no multiple of 256 fall back: Q4_K to Q5_0, Q5_K to Q5_1, Q6_K to Q8_0.
+ * The _M mixes put Q6_K into the output head (or the embedding that serves as one) and into half of the value and down
+ * projections: the first and last eighth of the layers and every third between.  Widths that are no multiple of 256 fall back:
+ * Q4_K to Q5_0, Q5_K to Q5_1, Q6_K to Q8_0.
  */
 #ifndef TYPE_MIX_H
 #define TYPE_MIX_H

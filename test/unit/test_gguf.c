@@ -1,6 +1,7 @@
 /*
- * Hostile GGUF files: each class of loader bug that was ever published (LOADER_BUGS) is built here and must be refused with the right status, within
- * 100 ms and 8 MiB; and every bit of a small valid file is flipped, and the file cut at every byte, through import, open and two tokens.
+ * Hostile GGUF files: each class of loader bug that was ever published (LOADER_BUGS) is built here and must be refused with the
+ * right status, within 100 ms and 8 MiB; and every bit of a small valid file is flipped, and the file cut at every byte,
+ * through import, open and two tokens.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -55,7 +56,8 @@ static void keep_for_corpus(const char *name, const gw *w)
     CHECK(gw_save(w, path) == 0, "cannot write %s", path);
 }
 
-/* Offers the bytes; checks the status and, outside of sanitizers, what the refusal cost. A byte string in `word` must be in the message. */
+/* Offers the bytes; checks the status and, outside of sanitizers, what the refusal cost. A byte string in `word` must be in the
+ * message. */
 static void expect(const char *name, const gw *w, slm_status wanted, const char *word)
 {
     slm_error err = {0};
@@ -86,13 +88,13 @@ static void expect_tiny(const char *name, const tiny *t, slm_status wanted, cons
 }
 
 /* One field of the tiny model falsified. */
-#define TINY_CASE(name, wanted, word, ...)                                                                                                  \
-    do {                                                                                                                                    \
-        tiny t;                                                                                                                             \
-        tiny_default(&t);                                                                                                                   \
-        __VA_ARGS__;                                                                                                                        \
-        expect_tiny(name, &t, wanted, word);                                                                                                \
-        gw_free(&t.extra);                                                                                                                  \
+#define TINY_CASE(name, wanted, word, ...)                                                                         \
+    do {                                                                                                           \
+        tiny t;                                                                                                    \
+        tiny_default(&t);                                                                                          \
+        __VA_ARGS__;                                                                                               \
+        expect_tiny(name, &t, wanted, word);                                                                       \
+        gw_free(&t.extra);                                                                                         \
     } while (0)
 
 static void test_valid(void)
@@ -140,9 +142,10 @@ static void test_counts(void)
 /* CVE-2025-53630, CVE-2026-27940, #27203, #15711, PR 26318, CVE-2026-7482: sizes that wrap, tensors outside the file. */
 static void test_sizes(void)
 {
-    static const uint64_t dims[][4] = {{INT64_MAX, 2, 1, 1}, {UINT64_MAX, 1, 1, 1}, {1ull << 32, 1ull << 32, 1, 1}, {1ull << 31, 1ull << 31, 4, 1},
-                                       {0, 40, 1, 1}, {32, 0, 1, 1}, {1ull << 16, 1ull << 16, 1ull << 16, 1ull << 16}, {32, 1ull << 58, 1, 1},
-                                       {0x100000020ull, 40, 1, 1}};
+    static const uint64_t dims[][4] = {
+        {INT64_MAX, 2, 1, 1}, {UINT64_MAX, 1, 1, 1}, {1ull << 32, 1ull << 32, 1, 1}, {1ull << 31, 1ull << 31, 4, 1},
+        {0, 40, 1, 1}, {32, 0, 1, 1}, {1ull << 16, 1ull << 16, 1ull << 16, 1ull << 16}, {32, 1ull << 58, 1, 1},
+        {0x100000020ull, 40, 1, 1}};
     for (size_t i = 0; i < sizeof dims / sizeof dims[0]; i++)
         for (uint32_t type = 0; type < 3; type++)
             TINY_CASE("dimensions", SLM_FORMAT, "token_embd", memcpy(t.tensors[0].dims, dims[i], sizeof dims[i]), t.tensors[0].n_dims = 4,
@@ -219,7 +222,8 @@ static void test_metadata(void)
     TINY_CASE("rope scaling", SLM_UNSUPPORTED, "yarn", gw_kv_string(&t.extra, "llama.rope.scaling.type", "yarn"), t.n_extra = 1);
     TINY_CASE("experts", SLM_UNSUPPORTED, "experts", gw_kv_u32(&t.extra, "llama.expert_count", 8), t.n_extra = 1);
     TINY_CASE("one of three files", SLM_UNSUPPORTED, "3 parts", gw_kv_u32(&t.extra, "split.count", 3), t.n_extra = 1);
-    TINY_CASE("a number as a string", SLM_FORMAT, "attention.key_length", gw_kv_string(&t.extra, "llama.attention.key_length", "8"), t.n_extra = 1);
+    TINY_CASE("a number as a string", SLM_FORMAT, "attention.key_length",
+              gw_kv_string(&t.extra, "llama.attention.key_length", "8"), t.n_extra = 1);
 }
 
 /* PR 25258, #27226, CVE-2025-52566 and the other ways of a vocabulary. */
@@ -238,7 +242,8 @@ static void test_vocabulary(void)
     TINY_CASE("merge of unknown tokens", SLM_FORMAT, "merge", t.merge_0 = "1 2");
     TINY_CASE("unknown kind", SLM_UNSUPPORTED, "rwkv", t.tokenizer = "rwkv");
     TINY_CASE("unknown pre-tokenizer", SLM_UNSUPPORTED, "what-is-this", t.pre = "what-is-this");
-    TINY_CASE("long pre-tokenizer", SLM_UNSUPPORTED, "pre-tokenizer", t.pre = "a-very-long-name-of-a-pre-tokenizer-that-no-one-has-ever-heard-of");
+    TINY_CASE("long pre-tokenizer", SLM_UNSUPPORTED, "pre-tokenizer",
+              t.pre = "a-very-long-name-of-a-pre-tokenizer-that-no-one-has-ever-heard-of");
     TINY_CASE("byte token <0x-1>", SLM_FORMAT, NULL, t.tokenizer = "llama", t.token_7 = "<0x-1>", t.type_of_7 = 6);
     TINY_CASE("byte token <0x100>", SLM_FORMAT, NULL, t.tokenizer = "llama", t.token_7 = "<0x100>", t.type_of_7 = 6);
     TINY_CASE("byte token <0xZZ>", SLM_FORMAT, NULL, t.tokenizer = "llama", t.token_7 = "<0xZZ>", t.type_of_7 = 6);
@@ -256,9 +261,12 @@ static void test_floats(void)
     tiny_write(&t, &w);
     uint64_t data = w.n - (t.tensors[11].offset + 32);
     const struct { const char *name; uint64_t at; unsigned char bytes[4]; size_t n; } cases[] = {
-        {"norm NaN", data + t.tensors[1].offset + 4, {0, 0, 0xC0, 0x7F}, 4}, {"norm infinite", data + t.tensors[6].offset, {0, 0, 0x80, 0xFF}, 4},
-        {"scale infinite", data + t.tensors[2].offset + 18, {0, 0x7C}, 2},   {"F16 weight NaN", data + t.tensors[4].offset + 6, {1, 0x7E}, 2},
-        {"embedding's scale NaN", data + 18 * 39, {1, 0xFC}, 2},             {"rope factor 0", data + t.tensors[11].offset, {0, 0, 0, 0}, 4},
+        {"norm NaN", data + t.tensors[1].offset + 4, {0, 0, 0xC0, 0x7F}, 4},
+        {"norm infinite", data + t.tensors[6].offset, {0, 0, 0x80, 0xFF}, 4},
+        {"scale infinite", data + t.tensors[2].offset + 18, {0, 0x7C}, 2},
+        {"F16 weight NaN", data + t.tensors[4].offset + 6, {1, 0x7E}, 2},
+        {"embedding's scale NaN", data + 18 * 39, {1, 0xFC}, 2},
+        {"rope factor 0", data + t.tensors[11].offset, {0, 0, 0, 0}, 4},
         {"rope factor NaN", data + t.tensors[11].offset + 12, {1, 0, 0xC0, 0x7F}, 4}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         unsigned char old[4];
@@ -374,7 +382,8 @@ static void test_flips(void)
     flip_counts sum = {0, 0, 0, 0};
     for (size_t k = 0; k < WORKERS; k++) {
         int status = -1;
-        CHECK(waitpid(child[k], &status, 0) == child[k] && status == 0, "worker %zu ended with status %d after %lu tries", k, status, c[k].tries);
+        CHECK(waitpid(child[k], &status, 0) == child[k] && status == 0, "worker %zu ended with status %d after %lu tries", k, status,
+              c[k].tries);
         sum.tries += c[k].tries;
         sum.accepted += c[k].accepted;
         sum.broken += c[k].broken;

@@ -1,6 +1,7 @@
 /*
- * The packed image: lossless against its source, split where the source is fused, refused when any byte before the weights is wrong (and harmless when
- * the checksum is forged as well), removed when writing fails, and sound under truncation of the source and cancel.
+ * The packed image: lossless against its source, split where the source is fused, refused when any byte before the weights is
+ * wrong (and harmless when the checksum is forged as well), removed when writing fails, and sound under truncation of the
+ * source and cancel.
  */
 #include <math.h>
 #include <signal.h>
@@ -198,7 +199,8 @@ static void test_families(void)
         {"smollm3", {COMMON, .family = "smollm3", .n_layers = 4, .n_kv_heads = 2, .n_rot = 32, .rope_interleaved = 1, .norm_eps = 1e-6f,
                      .rope_base = 2000000, .tied_head = 1, .nope_pattern = 4}},
         {"granite", {COMMON, .family = "granite", .n_layers = 4, .n_kv_heads = 2, .n_rot = 32, .rope_interleaved = 1, .norm_eps = 1e-5f,
-                     .rope_base = 10000, .embed_scale = 12, .residual_scale = 0.2199999988079071f, .logit_scale = 0.125f, .attn_scale = 0.03125f}},
+                     .rope_base = 10000, .embed_scale = 12, .residual_scale = 0.2199999988079071f, .logit_scale = 0.125f,
+                     .attn_scale = 0.03125f}},
         {"olmo2", {COMMON, .family = "olmo2", .n_layers = 4, .n_kv_heads = 2, .n_rot = 32, .norm_eps = 1e-5f, .rope_base = 500000,
                    .post_norm_only = 1, .qk_norm_whole = 1}}};
 #undef COMMON
@@ -216,7 +218,8 @@ static void test_families(void)
             continue;
         slm_hparams want = table[i].hp, have = source->hparams;
         set_defaults(&want);
-        CHECK(have.has_rope_factors == 0 || have.rope_factors_short[0] == 1, "%s: first factor %g", table[i].file, (double) have.rope_factors_short[0]);
+        CHECK(have.has_rope_factors == 0 || have.rope_factors_short[0] == 1, "%s: first factor %g", table[i].file,
+              (double) have.rope_factors_short[0]);
         CHECK(have.has_rope_factors < 2 || have.rope_factors_long[11] > have.rope_factors_short[11], "%s: long factors", table[i].file);
         memset(have.rope_factors_short, 0, sizeof have.rope_factors_short);
         memset(have.rope_factors_long, 0, sizeof have.rope_factors_long);
@@ -285,7 +288,8 @@ static void test_damage(void)
     h.layout++;
     memcpy(bytes, &h, sizeof h);
     write_all(image_path, bytes, n);
-    CHECK(slm_image_open(image_path, &image, &err) == SLM_UNSUPPORTED && strstr(err.message, "layout") != NULL, "another layout: %s", err.message);
+    CHECK(slm_image_open(image_path, &image, &err) == SLM_UNSUPPORTED && strstr(err.message, "layout") != NULL, "another layout: %s",
+              err.message);
     unlink(image_path);
     free(bytes);
     gw_free(&w);

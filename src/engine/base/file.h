@@ -1,8 +1,9 @@
 /*
- * Reading and writing files at offsets, whole or not at all: every short read or write becomes a status with the system's reason.
+ * Reading and writing files at offsets, whole or not at all: every short read or write becomes a status with the system's
+ * reason.
  *
- * Sources are read with pread into buffers, never mapped: a file that is truncated while it is read is then an error and not a SIGBUS that
- * would take the server down.
+ * Sources are read with pread into buffers, never mapped: a file that is truncated while it is read is then an error and not a
+ * SIGBUS that would take the server down.
  */
 #ifndef SLM_BASE_FILE_H
 #define SLM_BASE_FILE_H

@@ -1,3 +1,7 @@
+/*
+ * Setting error messages.  Invariant: whatever bytes of a file or a row go into a message, what comes out is printable UTF-8, cut to
+ * the struct, so that it can go to a log or a client as it stands.
+ */
 #include "engine/base/status.h"
 
 #include <stdarg.h>
@@ -9,7 +13,11 @@ void slm_clean_text(char *text)
 {
     unsigned char *p = (unsigned char *) text;
     while (*p) {
-        int extra = *p < 0x80 ? 0 : (*p & 0xE0) == 0xC0 && *p >= 0xC2 ? 1 : (*p & 0xF0) == 0xE0 ? 2 : (*p & 0xF8) == 0xF0 && *p <= 0xF4 ? 3 : -1;
+        int extra = *p < 0x80                                  ? 0
+                    : (*p & 0xE0) == 0xC0 && *p >= 0xC2 ? 1
+                    : (*p & 0xF0) == 0xE0                ? 2
+                    : (*p & 0xF8) == 0xF0 && *p <= 0xF4 ? 3
+                                                        : -1;
         int good = extra >= 0 && *p >= 0x20 && *p != 0x7F;
         for (int i = 1; good && i <= extra; i++)
             good = (p[i] & 0xC0) == 0x80;

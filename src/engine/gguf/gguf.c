@@ -1,9 +1,9 @@
 /*
  * The reader and validator of GGUF files: one walk over the header through a window of 128 KiB (see gguf.h for the guarantees).
  *
- * Order of the checks: a number is compared with its bound before it is multiplied, allocated by or skipped over; every sum and product goes through
- * __builtin_*_overflow.  The header's size, the number of array entries and the lengths of names are bounded in all, so that the walk ends in
- * some ten milliseconds whatever the file says.
+ * Order of the checks: a number is compared with its bound before it is multiplied, allocated by or skipped over; every sum and
+ * product goes through __builtin_*_overflow.  The header's size, the number of array entries and the lengths of names are
+ * bounded in all, so that the walk ends in some ten milliseconds whatever the file says.
  */
 #include "engine/gguf/gguf.h"
 
@@ -127,7 +127,8 @@ static slm_status walk_string(slm_gguf *g, uint64_t *length, slm_error *err)
 {
     SLM_TRY(take_u64(g, length, err));
     if (*length > SLM_GGUF_MAX_STRING)
-        return slm_fail(err, SLM_FORMAT, "a string of %llu bytes (at most %u are allowed)", (unsigned long long) *length, SLM_GGUF_MAX_STRING);
+        return slm_fail(err, SLM_FORMAT, "a string of %llu bytes (at most %u are allowed)", (unsigned long long) *length,
+                        SLM_GGUF_MAX_STRING);
     return skip(g, *length, err);
 }
 
@@ -273,7 +274,8 @@ static slm_status read_dims(slm_gguf *g, const char *name, slm_gguf_tensor *t, u
         t->dims[d] = 1;
         if (d < t->n_dims)
             SLM_TRY(take_u64(g, &t->dims[d], err));
-        if (t->dims[d] < 1 || t->dims[d] > UINT32_MAX || __builtin_mul_overflow(*n_weights, t->dims[d], n_weights) || *n_weights > INT64_MAX / 64)
+        if (t->dims[d] < 1 || t->dims[d] > UINT32_MAX || __builtin_mul_overflow(*n_weights, t->dims[d], n_weights) ||
+            *n_weights > INT64_MAX / 64)
             return slm_fail(err, SLM_FORMAT, "tensor %s has impossible dimensions", name);
     }
     return SLM_OK;

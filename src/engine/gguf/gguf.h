@@ -3,12 +3,11 @@
  *
  *   | "GGUF" version n_tensors n_kv | key type value ... | name dims type offset ... | padding | tensor data |
  *
- * slm_gguf_open walks the whole header once through a small buffer and keeps only an index: keys with the offset of their value, and tensors.  Nothing
- * is allocated by a number from the file that has not been bounded first; strings and arrays stay in the file until they are asked
- * for.  What it guarantees: counts and lengths within the bounds below; keys and tensor names unique; dimensions' product and
- * every offset + size free of overflow; each tensor aligned, inside the file, disjoint from the others; types known.
- * A refusal takes at most 100 ms and 8 MiB.
- * Source: the GGUF specification (ggml-org/ggml, docs/gguf.md).
+ * slm_gguf_open walks the whole header once through a small buffer and keeps only an index: keys with the offset of their
+ * value, and tensors.  Nothing is allocated by a number from the file that has not been bounded first; strings and arrays stay
+ * in the file until they are asked for.  What it guarantees: counts and lengths within the bounds below; keys and tensor names
+ * unique; dimensions' product and every offset + size free of overflow; each tensor aligned, inside the file, disjoint from the
+ * others; types known. A refusal takes at most 100 ms and 8 MiB. Source: the GGUF specification (ggml-org/ggml, docs/gguf.md).
  */
 #ifndef SLM_GGUF_GGUF_H
 #define SLM_GGUF_GGUF_H
@@ -68,12 +67,14 @@ slm_status slm_gguf_string(const slm_gguf *g, const slm_gguf_value *value, char 
 /* The bytes of the value in the file into buffer[value->bytes]. */
 slm_status slm_gguf_read_value(const slm_gguf *g, const slm_gguf_value *value, void *buffer, slm_error *err);
 /* The bytes [begin, begin + bytes) of a tensor. */
-slm_status slm_gguf_read_tensor(const slm_gguf *g, const slm_gguf_tensor *tensor, uint64_t begin, void *buffer, size_t bytes, slm_error *err);
+slm_status slm_gguf_read_tensor(const slm_gguf *g, const slm_gguf_tensor *tensor, uint64_t begin, void *buffer, size_t bytes,
+                                slm_error *err);
 
 /* ---- what is built on it ---- */
 
-/* The tokenizer's blob from the file's vocabulary; *bytes = 0 and *blob = NULL when the file has none. n_vocab: the number of tokens that is demanded,
- * 0 = any.  chat_format forces one by name; NULL recognizes it from the file's template (which is never executed). */
+/* The tokenizer's blob from the file's vocabulary; *bytes = 0 and *blob = NULL when the file has none. n_vocab: the number of
+ * tokens that is demanded, 0 = any.  chat_format forces one by name; NULL recognizes it from the file's template (which is
+ * never executed). */
 slm_status slm_gguf_tokenizer(const slm_gguf *g, const char *chat_format, uint32_t n_vocab, void **blob, size_t *bytes, slm_error *err);
 
 /* A model's weights, hyper-parameters and tokenizer from a GGUF file. Close with (*out)->close(*out). */

@@ -1,8 +1,9 @@
 /*
- * A GGUF file as a source of weights: metadata to hyper-parameters by the family, tensors by name, vocabulary to a tokenizer blob.
+ * A GGUF file as a source of weights: metadata to hyper-parameters by the family, tensors by name, vocabulary to a tokenizer
+ * blob.
  *
- * Every tensor of the file must have a role: a bias that the forward pass does not know would otherwise be dropped in silence.  Exceptions are
- * RoPE factors, which become hyper-parameters, and a head in a file whose family ties it.
+ * Every tensor of the file must have a role: a bias that the forward pass does not know would otherwise be dropped in silence.
+ * Exceptions are RoPE factors, which become hyper-parameters, and a head in a file whose family ties it.
  */
 #include <math.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 /*
  * The vocabulary of a GGUF file, bounded and handed to text/tokenizer.h.
  *
- * Arrays are read by one pread each into a buffer and cut in place; the walk of slm_gguf_open has already checked their lengths, and it is
- * checked again here, since the file may have changed in between.  Types of arrays are demanded, not assumed; every id lies inside
- * the vocabulary or is absent (4294967295, which some converters write for "none", counts as absent).
- * The chat template is only compared with known ones, never run.
+ * Arrays are read by one pread each into a buffer and cut in place; the walk of slm_gguf_open has already checked their
+ * lengths, and it is checked again here, since the file may have changed in between.  Types of arrays are demanded, not
+ * assumed; every id lies inside the vocabulary or is absent (4294967295, which some converters write for "none", counts as
+ * absent). The chat template is only compared with known ones, never run.
  */
 #include <math.h>
 #include <stdlib.h>

@@ -1,8 +1,9 @@
 /*
  * The bytes of an image, shared by the writer and the reader (private to image/).
  *
- * Little-endian, fixed-width, no pointers.  All sections before the weights begin at multiples of 64 and lie in [header, weights_offset);
- * tensors begin at multiples of 64 in [weights_offset, file_bytes).  head_checksum is XXH3 of [0, weights_offset) with the field itself zero.
+ * Little-endian, fixed-width, no pointers.  All sections before the weights begin at multiples of 64 and lie in [header,
+ * weights_offset); tensors begin at multiples of 64 in [weights_offset, file_bytes).  head_checksum is XXH3 of [0,
+ * weights_offset) with the field itself zero.
  */
 #ifndef SLM_IMAGE_FORMAT_H
 #define SLM_IMAGE_FORMAT_H

@@ -1,9 +1,10 @@
 /*
  * Opening an image: map, check, look up.
  *
- * Everything before the weights is covered by a checksum, and is bounds-checked even so: a valid checksum says that the bytes are those that
- * were written, not that a build without bugs wrote them.  After slm_image_open, every role that the family needs is there in its shape, and
- * every tensor lies inside the mapping; only the weights' values are unverified until slm_image_prewarm.
+ * Everything before the weights is covered by a checksum, and is bounds-checked even so: a valid checksum says that the bytes
+ * are those that were written, not that a build without bugs wrote them.  After slm_image_open, every role that the family
+ * needs is there in its shape, and every tensor lies inside the mapping; only the weights' values are unverified until
+ * slm_image_prewarm.
  */
 #include "engine/image/image.h"
 
@@ -107,7 +108,8 @@ static slm_status check_entry(const slm_image *image, const slm_family *family, 
     const slm_role_info *role = slm_role_get((slm_tensor_role) e->role);
     bool head = e->role == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
     slm_role_shape(&image->hparams, (slm_tensor_role) e->role, &rows, &cols);
-    if (e->layer >= (role->per_layer ? image->hparams.n_layers : 1) || e->rows != rows || e->cols != cols || slm_type_get(e->type) == NULL ||
+    if (e->layer >= (role->per_layer ? image->hparams.n_layers : 1) || e->rows != rows || e->cols != cols ||
+        slm_type_get(e->type) == NULL ||
         (!head && slm_family_need(family, (slm_tensor_role) e->role, true) == SLM_NEED_NEVER))
         return damaged(err, "a tensor does not fit the model");
     if (cols == 0)

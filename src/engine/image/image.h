@@ -59,7 +59,7 @@ struct slm_source {
     slm_source_tensor *tensors;   /* [n_tensors], unique by (role, layer) */
     size_t n_tensors;
     void (*read_rows)(slm_source *source, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, void *out,
-                      slm_status *status, slm_error *err); /* pread of whole rows: no mapping, so a truncated file is an error, not SIGBUS */
+                      slm_status *status, slm_error *err); /* pread of whole rows: a truncated file is an error, not SIGBUS */
     void (*close)(slm_source *source);
 };
 

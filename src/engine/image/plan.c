@@ -1,8 +1,9 @@
 /*
  * Parts of an image and their types; and the scan for scales that are no numbers.
  *
- * Fall-backs follow the convention that users of GGUF files know: where a width is no multiple of 256, Q4_K becomes Q5_0, Q5_K Q5_1, Q6_K Q8_0;
- * where it is no multiple of 32, F16.  The output head (or the embedding that serves as one) is kept at 6 bits or more.
+ * Fall-backs follow the convention that users of GGUF files know: where a width is no multiple of 256, Q4_K becomes Q5_0, Q5_K
+ * Q5_1, Q6_K Q8_0; where it is no multiple of 32, F16.  The output head (or the embedding that serves as one) is kept at 6 bits
+ * or more.
  */
 #include "engine/image/plan.h"
 

@@ -1,8 +1,10 @@
 /*
- * What the writer will write: the source's tensors cut into parts, each with its role, its type in the image and its place (private to image/).
+ * What the writer will write: the source's tensors cut into parts, each with its role, its type in the image and its place
+ * (private to image/).
  *
  * Fused projections become several parts of one source tensor (query, key, value; gate, up); vectors become F32; matrices keep
- * their type or, from float sources, take the one that the caller asked for (with fall-backs where a width does not fit its blocks).
+ * their type or, from float sources, take the one that the caller asked for (with fall-backs where a width does not fit its
+ * blocks).
  */
 #ifndef SLM_IMAGE_PLAN_H
 #define SLM_IMAGE_PLAN_H

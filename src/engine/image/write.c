@@ -1,11 +1,11 @@
 /*
  * Writing an image: read some rows of the source, pack their panels on all threads, hash and write them, and so on to the end.
  *
- *   source ──read_rows──► rows (<= 4 MiB) ──threads: [floats ► quantize ►] pack──► panels ──XXH3, pwrite──► file
+ *   source ──read_rows──► rows (<= 4 MiB) ──threads: quantize, pack──► panels ──XXH3, pwrite──► file
  *
- * Memory is bounded by one batch, whatever the model's size.  The stop flag is polled before each batch and by the threads before each panel. Dirty
- * pages are sent to the disk along the way and waited for in small steps, so that neither the end nor a cancel hangs in one long fsync.
- * On any failure the file is removed.
+ * Memory is bounded by one batch, whatever the model's size.  The stop flag is polled before each batch and by the threads
+ * before each panel. Dirty pages are sent to the disk along the way and waited for in small steps, so that neither the end nor
+ * a cancel hangs in one long fsync. On any failure the file is removed.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -214,7 +214,8 @@ static void lay_out(const slm_source *source, size_t n_parts, slm_image_header *
     h->info = (slm_image_section){up64(h->hparams.offset + h->hparams.bytes), sizeof(slm_model_info)};
     h->tokenizer = (slm_image_section){up64(h->info.offset + h->info.bytes), source->tokenizer_bytes};
     h->directory = (slm_image_section){up64(h->tokenizer.offset + h->tokenizer.bytes), n_parts * sizeof(slm_image_entry)};
-    h->weights_offset = (h->directory.offset + h->directory.bytes + SLM_IMAGE_WEIGHTS_ALIGN - 1) & ~(uint64_t) (SLM_IMAGE_WEIGHTS_ALIGN - 1);
+    uint64_t page = SLM_IMAGE_WEIGHTS_ALIGN, end = h->directory.offset + h->directory.bytes;
+    h->weights_offset = (end + page - 1) & ~(page - 1);
 }
 
 static int by_role(const void *a, const void *b)

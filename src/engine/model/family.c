@@ -132,8 +132,8 @@ slm_status slm_meta_float(const slm_meta *meta, const char *key, double min, dou
     return SLM_OK;
 }
 
-slm_status slm_meta_u32_layers(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, uint32_t n_layers, double def, uint32_t *out,
-                               slm_error *err)
+slm_status slm_meta_u32_layers(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, uint32_t n_layers, double def,
+                               uint32_t *out, slm_error *err)
 {
     double first = 0, value;
     SLM_TRY(read_number(meta, key, min, max, def, true, &first, err));
@@ -189,7 +189,8 @@ static slm_status read_sizes(const slm_meta *meta, slm_hparams *hp, slm_error *e
     SLM_TRY(slm_meta_u32(meta, "attention.key_length", 1, 1024, per_head, &hp->head_dim, err));
     SLM_TRY(slm_meta_u32(meta, "attention.value_length", 1, 1024, hp->head_dim, &value_dim, err));
     if (value_dim != hp->head_dim)
-        return slm_fail(err, SLM_UNSUPPORTED, "key and value heads differ in width (%u, %u), which is not supported", hp->head_dim, value_dim);
+        return slm_fail(err, SLM_UNSUPPORTED, "key and value heads differ in width (%u, %u), which is not supported", hp->head_dim,
+                        value_dim);
     return slm_meta_u32(meta, "rope.dimension_count", 0, SLM_MAX_ROT, hp->head_dim, &hp->n_rot, err);
 }
 
@@ -300,8 +301,8 @@ static slm_status check_sizes(const slm_hparams *hp, slm_error *err)
 static slm_status check_flags(const slm_hparams *hp, slm_error *err)
 {
     bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GELU_ERF &&
-                hp->pooling <= SLM_POOL_RANK && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 && hp->qk_norm_whole <= 1 &&
-                hp->embed_normalize <= 1 && hp->has_rope_factors <= 2;
+                hp->pooling <= SLM_POOL_RANK && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 &&
+                hp->qk_norm_whole <= 1 && hp->embed_normalize <= 1 && hp->has_rope_factors <= 2;
     if (!good || hp->window > 1u << 24 || hp->window_pattern > 1024 || hp->nope_pattern > 1024 || hp->n_token_types > 1024 ||
         hp->n_ctx_original < 1 || hp->n_ctx_original > 1u << 24)
         return slm_fail(err, SLM_FORMAT, "a hyper-parameter is out of range");
@@ -312,7 +313,8 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
 {
     SLM_TRY(check_sizes(hp, err));
     SLM_TRY(check_flags(hp, err));
-    bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) && (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
+    bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) &&
+                (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
                 in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_attn_factor, 1e-2, 100) && in_range(hp->attn_scale, 1e-4, 10) &&
                 in_range(hp->attn_softcap, 0, 1e6) && in_range(hp->final_softcap, 0, 1e6) && in_range(hp->embed_scale, 1e-6, 1e6) &&
                 in_range(hp->residual_scale, 1e-6, 1e6) && in_range(hp->logit_scale, 1e-6, 1e6);

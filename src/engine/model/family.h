@@ -1,7 +1,7 @@
 /*
  * Families: what differs between llama, phi3, gemma, qwen, granite, olmo2, bert, and what does not.
  *
- *   metadata of a source ──slm_family_read──► slm_hparams ──slm_family_bind──► slm_source_tensor[] (role, layer, shape checked)
+ *   metadata of a source ──slm_family_read──► slm_hparams ──slm_family_bind──► slm_source_tensor[] (shapes checked)
  *
  * Metadata is asked by the names of the GGUF specification without the architecture's prefix ("attention.head_count"), whatever the
  * source: a GGUF file answers from its keys, a Hugging Face directory translates its config.json.  One file per family
@@ -22,10 +22,12 @@ typedef struct slm_meta {
     bool gguf;                /* query and key rows are in GGUF's order (llama family: interleaved RoPE); else as transformers saves them */
     uint32_t n_vocab;         /* rows of the token embedding */
     bool has_output;          /* there is an output head of its own */
-    /* Divisors of each rotated pair's frequency, or NULL: rope_freqs.weight (Llama 3) or the short factors in `factors`; long ones apart. */
+    /* Divisors of each rotated pair's frequency, or NULL: rope_freqs.weight (Llama 3) or the short factors in `factors`; long ones
+     * apart. */
     const float *factors, *factors_long;
     uint32_t n_factors, n_factors_long;
-    /* A number (integers and booleans too) by key; element `index` where the value is an array, a scalar for every index. false: absent. */
+    /* A number (integers and booleans too) by key; element `index` where the value is an array, a scalar for every index. false:
+     * absent. */
     bool (*number)(void *arg, const char *key, uint32_t index, double *out);
     /* A string by key, cut to size, NUL-terminated. false: absent. */
     bool (*string)(void *arg, const char *key, char *out, size_t size);
@@ -102,8 +104,8 @@ void slm_family_llama3_factors(double rope_base, uint32_t n_rot, double factor, 
 slm_status slm_meta_u32(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, double def, uint32_t *out, slm_error *err);
 slm_status slm_meta_float(const slm_meta *meta, const char *key, double min, double max, double def, float *out, slm_error *err);
 /* The same value for every layer is demanded of keys that may be arrays; UNSUPPORTED otherwise. */
-slm_status slm_meta_u32_layers(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, uint32_t n_layers, double def, uint32_t *out,
-                               slm_error *err);
+slm_status slm_meta_u32_layers(const slm_meta *meta, const char *key, uint32_t min, uint32_t max, uint32_t n_layers, double def,
+                               uint32_t *out, slm_error *err);
 /* Period n of a window pattern, from a number or an array of flags per layer ("slides"). */
 slm_status slm_meta_pattern(const slm_meta *meta, const char *key, uint32_t n_layers, uint32_t def, uint32_t *out, slm_error *err);
 

@@ -1,9 +1,9 @@
 /*
  * Finds the tensors of a model by name and checks them: what hparams and family demand against what the source has.
  *
- * The result lists each role of each layer once, in the order in which a forward pass uses them (embedding, layers, head), so that the image
- * is read front to back.  A tensor that the family demands and the source lacks, or whose shape or type is wrong, is a FORMAT error
- * that names it; optional roles are there in all layers or in none.
+ * The result lists each role of each layer once, in the order in which a forward pass uses them (embedding, layers, head), so
+ * that the image is read front to back.  A tensor that the family demands and the source lacks, or whose shape or type is
+ * wrong, is a FORMAT error that names it; optional roles are there in all layers or in none.
  */
 #include "engine/model/family.h"
 

@@ -1,13 +1,13 @@
 /*
  * gemma, gemma2, gemma3 (text): Google's small models.
  *
- * All: embeddings times sqrt(n_embd), GEGLU (tanh form), head tied to the embedding, RoPE on split halves, heads wider or narrower than
- * n_embd / n_heads.  RMS norm weights are stored minus one by Hugging Face; GGUF files already contain weight + 1.
- * Gemma 2 adds norms after attention and after the feed-forward, soft caps on scores (50) and logits (30), and a window of 4,096 in every
- * other layer, beginning with the first.  Gemma 3 drops the caps, norms queries and keys per head, slides (512 or 1,024) in five of six layers with
- * RoPE base 10,000, and looks at everything with base 1,000,000 (linear scaling 8 from 4B on) in every sixth.
- * The 27B models scale scores by sqrt(n_embd / n_heads); GGUF does not say so, they are known by their number of layers.
- * Sources: transformers' Gemma, Gemma2 and Gemma3 configurations; arXiv 2403.08295, 2408.00118, 2503.19786.
+ * All: embeddings times sqrt(n_embd), GEGLU (tanh form), head tied to the embedding, RoPE on split halves, heads wider or
+ * narrower than n_embd / n_heads.  RMS norm weights are stored minus one by Hugging Face; GGUF files already contain weight +
+ * 1. Gemma 2 adds norms after attention and after the feed-forward, soft caps on scores (50) and logits (30), and a window of
+ * 4,096 in every other layer, beginning with the first.  Gemma 3 drops the caps, norms queries and keys per head, slides (512
+ * or 1,024) in five of six layers with RoPE base 10,000, and looks at everything with base 1,000,000 (linear scaling 8 from 4B
+ * on) in every sixth. The 27B models scale scores by sqrt(n_embd / n_heads); GGUF does not say so, they are known by their
+ * number of layers. Sources: transformers' Gemma, Gemma2 and Gemma3 configurations; arXiv 2403.08295, 2408.00118, 2503.19786.
  */
 #include "engine/model/family.h"
 
@@ -28,7 +28,8 @@ static const slm_tensor_role required3[] = {
 static const slm_tensor_role optional[] = {SLM_TENSOR_ROLES};
 
 /* With four norms a layer, "post_attention_layernorm" is what its name says; the one before the feed-forward has its own name. */
-static const slm_role_name hf_names[] = {{SLM_TENSOR_FFN_NORM, "model.layers.%u.pre_feedforward_layernorm.weight"}, {SLM_TENSOR_ROLES, NULL}};
+static const slm_role_name hf_names[] = {{SLM_TENSOR_FFN_NORM, "model.layers.%u.pre_feedforward_layernorm.weight"},
+                                        {SLM_TENSOR_ROLES, NULL}};
 
 static slm_status read_gemma(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {

@@ -1,8 +1,8 @@
 /*
  * granite: IBM's Granite 3 dense models.
  *
- * A llama with four multipliers: of the embedding, of every residual branch, of the attention scores (in place of 1/sqrt(head_dim)) and of the
- * logits.  The source gives the last as a divisor (logits_scaling); hparams hold its inverse.
+ * A llama with four multipliers: of the embedding, of every residual branch, of the attention scores (in place of
+ * 1/sqrt(head_dim)) and of the logits.  The source gives the last as a divisor (logits_scaling); hparams hold its inverse.
  * Source: transformers' GraniteConfig.
  */
 #include "engine/model/family.h"
@@ -25,4 +25,5 @@ static slm_status read_granite(const slm_meta *meta, slm_hparams *hp, slm_error 
     return SLM_OK;
 }
 
-const slm_family slm_family_granite = {.name = "granite", .permuted = true, .required = required, .optional = optional, .read = read_granite};
+const slm_family slm_family_granite = {
+    .name = "granite", .permuted = true, .required = required, .optional = optional, .read = read_granite};

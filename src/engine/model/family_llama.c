@@ -1,9 +1,9 @@
 /*
  * llama: Llama 2, 3, 3.1, 3.2, Mistral, SmolLM, SmolLM2, TinyLlama; and smollm3, which leaves RoPE out of every fourth layer.
  *
- * RMS norm before attention and before the SwiGLU feed-forward, grouped-query attention, RoPE on interleaved pairs (GGUF permutes the rows of
- * query and key so), head tied to the embedding or not.  Llama 3.1 and later scale RoPE: rope_freqs.weight holds one divisor a pair.
- * Mistral 7B v0.1 slides over 4,096 positions; GGUF files of later versions do not say a window.
+ * RMS norm before attention and before the SwiGLU feed-forward, grouped-query attention, RoPE on interleaved pairs (GGUF
+ * permutes the rows of query and key so), head tied to the embedding or not.  Llama 3.1 and later scale RoPE: rope_freqs.weight
+ * holds one divisor a pair. Mistral 7B v0.1 slides over 4,096 positions; GGUF files of later versions do not say a window.
  * Sources: the GGUF specification; transformers' LlamaConfig, MistralConfig and SmolLM3Config.
  */
 #include "engine/model/family.h"
@@ -34,4 +34,5 @@ static slm_status read_smollm3(const slm_meta *meta, slm_hparams *hp, slm_error 
     return slm_meta_u32(meta, "no_rope_layer_interval", 2, 1024, 4, &hp->nope_pattern, err);
 }
 
-const slm_family slm_family_smollm3 = {.name = "smollm3", .permuted = true, .required = required, .optional = optional, .read = read_smollm3};
+const slm_family slm_family_smollm3 = {
+    .name = "smollm3", .permuted = true, .required = required, .optional = optional, .read = read_smollm3};

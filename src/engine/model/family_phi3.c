@@ -1,12 +1,12 @@
 /*
  * phi3: Phi-3, Phi-3.5, Phi-4 (14B) and Phi-4-mini.
  *
- * A llama whose projections are fused: query, key and value in one matrix, gate and up in another (gate's rows first); both are split by rows
- * at import.  RoPE on split halves, of the first n_rot dimensions only in Phi-4-mini (partial rotary).  Long-context models carry
- * two sets of divisors ("longrope") and a factor that multiplies cos and sin; transformers takes the long set for sequences that go
- * beyond the original context, and so do we (llama.cpp decides by the size of the context instead).
- * Sliding window: 2,047 in Phi-3-mini-4k; a window as large as the context is none.
- * Sources: transformers' Phi3Config and Phi3RotaryEmbedding; the LongRoPE paper (arXiv 2402.13753).
+ * A llama whose projections are fused: query, key and value in one matrix, gate and up in another (gate's rows first); both are
+ * split by rows at import.  RoPE on split halves, of the first n_rot dimensions only in Phi-4-mini (partial rotary).
+ * Long-context models carry two sets of divisors ("longrope") and a factor that multiplies cos and sin; transformers takes the
+ * long set for sequences that go beyond the original context, and so do we (llama.cpp decides by the size of the context
+ * instead). Sliding window: 2,047 in Phi-3-mini-4k; a window as large as the context is none. Sources: transformers' Phi3Config
+ * and Phi3RotaryEmbedding; the LongRoPE paper (arXiv 2402.13753).
  */
 #include "engine/model/family.h"
 

@@ -1,10 +1,10 @@
 /*
  * qwen2 (Qwen 2 and 2.5) and qwen3 (dense).
  *
- * A llama with RoPE on split halves.  Qwen 2 adds biases to query, key and value; Qwen 3 drops them and norms each head of query and
- * key instead, with heads wider than n_embd / n_heads.  Qwen's sliding window is switched off in all published dense models, and GGUF files do not
- * carry it; a source that asks for one is refused rather than answered differently.
- * Sources: transformers' Qwen2Config and Qwen3Config.
+ * A llama with RoPE on split halves.  Qwen 2 adds biases to query, key and value; Qwen 3 drops them and norms each head of
+ * query and key instead, with heads wider than n_embd / n_heads.  Qwen's sliding window is switched off in all published dense
+ * models, and GGUF files do not carry it; a source that asks for one is refused rather than answered differently. Sources:
+ * transformers' Qwen2Config and Qwen3Config.
  */
 #include "engine/model/family.h"
 

@@ -38,7 +38,8 @@ typedef struct slm_hparams {
     float attn_scale;            /* multiplies q.k; already 1/sqrt(head_dim) where nothing else is said */
     float attn_softcap, final_softcap; /* 0 = none */
     float embed_scale, residual_scale, logit_scale; /* Gemma, Granite: multiply; 1 = none */
-    /* Divisors of each rotated pair's frequency (Llama 3 scaling, longrope): 1 = none. Long is used for whole sequences beyond n_ctx_original. */
+    /* Divisors of each rotated pair's frequency (Llama 3 scaling, longrope): 1 = none. Long is used for whole sequences beyond
+     * n_ctx_original. */
     uint32_t has_rope_factors;   /* 0 none, 1 one set (short), 2 short and long */
     float rope_factors_short[SLM_MAX_ROT / 2], rope_factors_long[SLM_MAX_ROT / 2];
 } slm_hparams;
