@@ -10,9 +10,29 @@
 
 #include "engine/session/session.h"
 
+/* Rows decoded together up to which guessing pays: beyond, the batch is bound by arithmetic and a wrong guess costs what a right one does. */
+#define MAX_GUESSING 4
+#define MAX_GUESSED_BATCH 8
+
+/* Writes guesses behind the job's known tokens; returns how many. */
+static uint32_t guess(slm_session *s, slm_job *job)
+{
+    uint32_t most = job->end - job->n_ids, n, from, left = slm_step_left(s) - 1;
+
+    if (!job->gen.speculate || s->running.n > MAX_GUESSING || most == 0)
+        return 0;
+    most = most < left ? most : left;
+    n = MAX_GUESSED_BATCH / (uint32_t) s->running.n - 1;
+    from = slm_draft_find(&job->gen.draft, job->ids, job->n_ids, most < n ? most : n, &n);
+    if (n == 0 || from >= job->n_ids || !slm_job_id_room(job, job->n_ids + n))
+        return 0;
+    memcpy(job->ids + job->n_ids, job->ids + from, n * sizeof *job->ids);
+    return n;
+}
+
 void slm_generate_plan(slm_session *s, slm_job *job)
 {
-    uint32_t n = job->n_ids - job->seq->length, taken;
+    uint32_t n = job->n_ids - job->seq->length + guess(s, job), taken;
     bool ok;
 
     ok = slm_seq_reserve(s->pool, job->seq, job->seq->length + n, true, &taken);
@@ -65,18 +85,21 @@ static slm_status take_token(slm_session *s, slm_job *job, int32_t token, bool *
 
 slm_status slm_generate_commit(slm_session *s, slm_job *job, const slm_span *span, bool *done, slm_error *err)
 {
+    uint32_t taken = 0;
+
     if (span->n_wants == 0) {
         job->seq->length += span->n;
         return SLM_OK;
     }
-    for (uint32_t i = 0; i < span->n_wants; i++) {
-        const slm_want *w = &s->step.wants[span->first_want + i];
-        bool guessed = i + 1 < span->n_wants && job->ids[w->position + 1] == w->token;
+    while (taken < span->n_wants) {
+        const slm_want *w = &s->step.wants[span->first_want + taken++];
+        bool guessed = taken < span->n_wants && job->ids[w->position + 1] == w->token;
 
         job->seq->length = w->position + 1;
         SLM_TRY(take_token(s, job, w->token, done, err));
         if (*done || !guessed)
             break;
     }
+    slm_draft_learn(&job->gen.draft, span->n_wants - 1, taken - 1);
     return SLM_OK;
 }

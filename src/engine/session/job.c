@@ -57,18 +57,25 @@ void slm_job_free(slm_session *s, slm_job *job)
     free(job);
 }
 
-/* Appends a token. */
+bool slm_job_id_room(slm_job *job, uint32_t n)
+{
+    uint32_t room = n + n / 2 + 16;
+    int32_t *ids;
+
+    if (n <= job->id_room)
+        return true;
+    ids = realloc(job->ids, (size_t) room * sizeof *ids);
+    if (ids == NULL)
+        return false;
+    job->ids = ids;
+    job->id_room = room;
+    return true;
+}
+
 bool slm_job_push_id(slm_job *job, int32_t id)
 {
-    if (job->n_ids == job->id_room) {
-        uint32_t room = job->id_room * 2 + 16;
-        int32_t *ids = realloc(job->ids, (size_t) room * sizeof *ids);
-
-        if (ids == NULL)
-            return false;
-        job->ids = ids;
-        job->id_room = room;
-    }
+    if (!slm_job_id_room(job, job->n_ids + 1))
+        return false;
     job->ids[job->n_ids++] = id;
     return true;
 }

@@ -13,6 +13,7 @@
 #ifndef SLM_SESSION_SESSION_H
 #define SLM_SESSION_SESSION_H
 
+#include "engine/decode/draft.h"
 #include "engine/decode/pieces.h"
 #include "engine/decode/sampler.h"
 #include "engine/decode/trie.h"
@@ -64,8 +65,7 @@ typedef struct slm_generate_state {
     uint32_t max_tokens;
     slm_pieces pieces;
     bool speculate;
-    uint32_t n_draft;                  /* tokens after the known ones that are guesses */
-    uint32_t drafted, accepted, pause; /* how guessing has paid */
+    slm_draft draft; /* how guessing has gone */
 } slm_generate_state;
 
 typedef struct slm_labels_state {
@@ -169,6 +169,8 @@ slm_job *slm_job_new(slm_mode mode);
 void slm_job_free(slm_session *s, slm_job *job);
 void slm_job_release_kv(slm_session *s, slm_job *job);
 bool slm_job_push_id(slm_job *job, int32_t id);
+/* Room for n ids. */
+bool slm_job_id_room(slm_job *job, uint32_t n);
 void slm_list_append(slm_job_list *list, slm_job *job);
 void slm_list_remove(slm_job_list *list, slm_job *job);
 /* Moves a running or queued job to finished (frees it when internal) with the status of *error, or OK when NULL. */
