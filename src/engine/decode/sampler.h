@@ -1,9 +1,9 @@
 /*
  * The next token from a row of logits: greedy, or sampled with temperature, top-k, top-p, min-p and a repetition penalty.
  *
- * Order: repetition penalty, temperature, top-k, top-p, min-p, then one draw.  Tokens of equal logit are taken in order of id.  Arithmetic is double
- * precision with the engine's own exp, and the draw is a function of (seed, number of the token in the answer), so the same request gives
- * the same text on every machine, in any batch (DESIGN D4).
+ * Order: repetition penalty, temperature, top-k, top-p, min-p, then one draw.  Tokens of equal logit are taken in order of id.
+ * Arithmetic is double precision with the engine's own exp, and the draw is a function of (seed, number of the token in the
+ * answer), so the same request gives the same text on every machine, in any batch (DESIGN D4).
  */
 #ifndef SLM_DECODE_SAMPLER_H
 #define SLM_DECODE_SAMPLER_H
@@ -21,7 +21,8 @@ typedef struct slm_sampler slm_sampler;
 slm_sampler *slm_sampler_new(uint32_t n_vocab);
 void slm_sampler_free(slm_sampler *sampler);
 
-/* The token after recent [n_recent, at most the window counts]; logits [n_vocab] are changed.  counter: number of the token in the answer. */
+/* The token after recent [n_recent, at most the window counts]; logits [n_vocab] are changed.  counter: number of the token in the
+ * answer. */
 int32_t slm_sampler_pick(slm_sampler *sampler, const slm_sampling *sampling, float *logits, const int32_t *recent, size_t n_recent,
                          uint64_t counter);
 

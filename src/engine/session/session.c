@@ -1,8 +1,8 @@
 /*
  * Sessions and their public calls: slm_submit, slm_poll, slm_release and their like (slm.h); slm_step is in step.c.
  *
- * A session owns its KV pool, its caches and its jobs, and holds a reference to its model.  Nothing here is global: two sessions of a process
- * share the model's mapped image and nothing else.
+ * A session owns its KV pool, its caches and its jobs, and holds a reference to its model.  Nothing here is global: two sessions of
+ * a process share the model's mapped image and nothing else.
  */
 #include <stdlib.h>
 #include <string.h>
