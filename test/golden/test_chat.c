@@ -56,11 +56,6 @@ static void run(const conversation *c)
     static const char *const texts[] = {"Be brief.", "Why is the sky blue?", "Rayleigh scattering.", "And sunsets, in 3 words?"};
     static const slm_role roles[] = {SLM_ROLE_SYSTEM, SLM_ROLE_USER, SLM_ROLE_ASSISTANT, SLM_ROLE_USER};
     slm_segment segments[4];
-    vocab_file file;
-    if (!golden_vocab(c->vocab, &file)) {
-        printf("skip chat: the vocabulary of %s is absent\n", c->vocab);
-        return;
-    }
     for (size_t i = 0; i < 4; i++)
         segments[i] = (slm_segment){roles[i], 0, texts[i], strlen(texts[i])};
     void *blob = NULL;
@@ -68,7 +63,12 @@ static void run(const conversation *c)
     slm_tokenizer *tok = NULL;
     slm_prompt prompt = {0};
     slm_error err = {0};
-    CHECK(slm_tokenizer_build(&file.vocab, c->forced, &blob, &bytes, &err) == SLM_OK, "%s", err.message);
+    slm_status status = golden_vocab(c->vocab, c->forced, &blob, &bytes, &err);
+    if (status == SLM_IO) {
+        printf("skip chat: %s\n", err.message);
+        return;
+    }
+    CHECK(status == SLM_OK, "%s", err.message);
     CHECK(slm_tokenizer_open(blob, bytes, &tok, &err) == SLM_OK, "%s", err.message);
     CHECK(strcmp(slm_tokenizer_chat_format(tok), c->format) == 0, "%s instead of %s", slm_tokenizer_chat_format(tok), c->format);
     CHECK(slm_prompt_build(tok, true, segments, 4, NULL, &prompt, &err) == SLM_OK, "%s", err.message);
@@ -79,7 +79,6 @@ static void run(const conversation *c)
     slm_prompt_free(&prompt);
     slm_tokenizer_free(tok);
     free(blob);
-    vocab_free(&file);
 }
 
 int main(void)

@@ -37,21 +37,21 @@ static void check_line(slm_tokenizer *tok, const golden *g, int line, const char
 static void run(const golden *g)
 {
     char path[1024];
-    vocab_file file;
     golden_path(g->name, "jsonl", path, sizeof path);
     FILE *lines = fopen(path, "r");
-    if (lines == NULL || !golden_vocab(g->name, &file)) {
-        printf("skip tokenizers: the vocabulary or the texts of %s are absent\n", g->name);
-        if (lines != NULL)
-            fclose(lines);
-        return;
-    }
     void *blob = NULL;
     size_t bytes = 0;
     slm_tokenizer *tok = NULL;
     slm_error err = {0};
-    CHECK(slm_tokenizer_build(&file.vocab, NULL, &blob, &bytes, &err) == SLM_OK, "%s: %s", g->name, err.message);
-    vocab_free(&file);
+    slm_status status = golden_vocab(g->name, NULL, &blob, &bytes, &err);
+    if (lines == NULL || status == SLM_IO) {
+        printf("skip tokenizers: %s\n", lines == NULL ? "no texts: see SLM_GOLDEN" : err.message);
+        if (lines != NULL)
+            fclose(lines);
+        free(blob);
+        return;
+    }
+    CHECK(status == SLM_OK, "%s: %s", g->name, err.message);
     CHECK(blob != NULL && slm_tokenizer_open(blob, bytes, &tok, &err) == SLM_OK, "%s: %s", g->name, err.message);
     char *line = NULL;
     size_t capacity = 0;
