@@ -29,10 +29,17 @@ static bool rows_valid;
 static uint64 n_invalidations;
 static Oid registry_oid; /* of the table that rows was read from */
 
-Oid slm_pg_registry_oid(void)
+/* InvalidOid when the extension is not (or no longer) there. */
+static Oid find_registry(void)
 {
     Oid schema = get_namespace_oid("slm", true);
-    Oid oid = OidIsValid(schema) ? get_relname_relid("model_registry", schema) : InvalidOid;
+
+    return OidIsValid(schema) ? get_relname_relid("model_registry", schema) : InvalidOid;
+}
+
+Oid slm_pg_registry_oid(void)
+{
+    Oid oid = find_registry();
 
     if (!OidIsValid(oid))
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("table slm.model_registry does not exist"),
@@ -125,6 +132,8 @@ const SlmModelRow *slm_pg_find_model(const char *name)
 bool slm_pg_key_in_use(const char *key)
 {
     rows_valid = false;
+    if (!OidIsValid(find_registry()))
+        return false; /* dropped with the extension, maybe by this transaction */
     load_rows();
     for (int i = 0; i < n_rows; i++) {
         if (strcmp(rows[i].key, key) == 0)
