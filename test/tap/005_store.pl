@@ -12,7 +12,7 @@ use SlmTest;
 my $path = model_path();
 my $node = PostgreSQL::Test::Cluster->new('store');
 $node->init(allows_streaming => 1);
-$node->append_conf('postgresql.conf', "slm.generate_model = 'smollm2'");
+$node->append_conf('postgresql.conf', "slm.generate_model = 'smollm2'\nrestart_after_crash = on");
 $node->start;
 my $store = $node->data_dir . '/slm_models';
 my $question = "SELECT slm_generate('What is the capital of France?', max_tokens => 12)";

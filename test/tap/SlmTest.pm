@@ -28,7 +28,7 @@ sub slm_cluster
 	my ($name, %option) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init;
-	$node->append_conf('postgresql.conf', "max_connections = 60\n" . ($option{conf} || ''));
+	$node->append_conf('postgresql.conf', "max_connections = 60\nrestart_after_crash = on\n" . ($option{conf} || ''));
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION slm_pg');
 	load_model($node) unless $option{empty};
