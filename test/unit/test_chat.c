@@ -294,6 +294,27 @@ static void test_prefix_join_scored(void)
     free(blob);
 }
 
+static void test_answer_space(void)
+{
+    static const struct { const char *format; int space; } cases[] = {{"phi3", 1}, {"mistral-v1", 1}, {"mistral-v3", 1}, {"llama2", 1},
+        {"zephyr", 0},
+        {"chatml", 0}};
+    for (int prefix = 0; prefix < 2; prefix++) {
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            static small_vocab s;
+            void *blob;
+            small_spm(&s, prefix);
+            small_token(&s, "[/INST]", SLM_TOKEN_CONTROL, 0);
+            if (strcmp(cases[i].format, "zephyr") != 0)
+                small_token(&s, "<|assistant|>", SLM_TOKEN_CONTROL, 0);
+            slm_tokenizer *tok = small_open(&s.v, cases[i].format, &blob);
+            CHECK(slm_chat_answer_space(tok) == (prefix && cases[i].space), "%s, prefix %d", cases[i].format, prefix);
+            slm_tokenizer_free(tok);
+            free(blob);
+        }
+    }
+}
+
 static void test_encoder(void)
 {
     static small_vocab s;
@@ -327,6 +348,7 @@ int main(void)
     test_rows_cannot_speak_control();
     test_user_defined_lookalikes();
     test_prefix_join_scored();
+    test_answer_space();
     test_encoder();
     TEST_MAIN_END("chat");
 }

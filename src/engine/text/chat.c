@@ -183,6 +183,8 @@ static slm_status build_chat(builder *b)
     }
     SLM_TRY(put_literal(b, format->answer));
     mark_prefix(b);
+    const char *before = format->turn[SLM_ROLE_ASSISTANT].before;
+    b->out->answer_space = (b->tok->h->flags & SLM_TOKF_SPACE_PREFIX) != 0 && (b->fresh || (before != NULL && before[0] == ' '));
     return SLM_OK;
 }
 
@@ -248,6 +250,18 @@ slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *se
     }
     *out = prompt;
     return SLM_OK;
+}
+
+bool slm_chat_answer_space(slm_tokenizer *tok)
+{
+    const slm_segment user = {SLM_ROLE_USER, 0, "a", 1};
+    slm_prompt prompt = {0};
+    slm_error err;
+    if (slm_prompt_build(tok, true, &user, 1, NULL, &prompt, &err) != SLM_OK)
+        return false;
+    bool space = prompt.answer_space;
+    slm_prompt_free(&prompt);
+    return space;
 }
 
 void slm_prompt_free(slm_prompt *prompt)

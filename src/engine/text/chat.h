@@ -21,6 +21,7 @@ typedef struct slm_prompt {
     size_t n_prefix;          /* the first n_prefix ids come from the template and SLM_SEG_PREFIX segments alone */
     size_t scored_begin, scored_end; /* ids of the SLM_SEG_SCORED segments (contiguous) */
     size_t user_begin, user_end; /* ids of the last user segment's text: what may be cut to fit (a cut may fall inside a character) */
+    bool answer_space;           /* the answer begins with a space that belongs to the encoding (SentencePiece), not to its text */
     size_t pair_begin;           /* encoders: first id of the second text of a pair, 0 = there is none */
 } slm_prompt;
 
@@ -29,6 +30,8 @@ typedef struct slm_prompt {
  * Not chat: BOS where the model has one, then the texts one after the other. Encoders: CLS text SEP (and a pair's second text SEP). */
 slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *segments, size_t n_segments, const volatile int *stop,
                             slm_prompt *out, slm_error *err);
+/* Is slm_prompt.answer_space set for prompts that open the assistant's turn? Then labels and the like are encoded with `begin`. */
+bool slm_chat_answer_space(slm_tokenizer *tok);
 void slm_prompt_free(slm_prompt *prompt);
 
 #endif
