@@ -72,6 +72,8 @@ static slm_status take_token(slm_session *s, slm_job *job, int32_t token, bool *
     if (!slm_job_push_id(job, token))
         return slm_fail(err, SLM_NOMEM, "out of memory for an answer");
     piece = slm_tokenizer_piece(s->model->tokenizer, token, false);
+    if (job->gen.skip_space && job->n_ids == job->n_prompt + 1 && piece.length > 0 && piece.data[0] == ' ')
+        piece = (slm_bytes){piece.data + 1, piece.length - 1};
     SLM_TRY(slm_pieces_add(&job->gen.pieces, piece.data, piece.length, err));
     if (job->gen.pieces.stopped)
         return finish(job, SLM_FINISH_STOP, err);

@@ -95,9 +95,10 @@ static slm_status tokenize_labels(slm_session *s, const slm_request *r, slm_ids 
     int32_t end;
 
     SLM_TRY(answer_end(s, r->chat, &end, err));
+    bool begin = r->chat && !ends_in_assistant(r) && slm_chat_answer_space(s->model->tokenizer);
     for (size_t i = 0; i < r->n_labels; i++) {
-        SLM_TRY(slm_tokenizer_encode(s->model->tokenizer, r->labels[i], strlen(r->labels[i]), false, r->chat && !ends_in_assistant(r),
-                                     s->limits.stop, ids, err));
+        SLM_TRY(slm_tokenizer_encode(s->model->tokenizer, r->labels[i], strlen(r->labels[i]), false, begin, s->limits.stop, ids,
+                                     err));
         SLM_TRY(slm_ids_push(ids, end, err));
         ends[i] = ids->n;
     }

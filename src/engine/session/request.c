@@ -209,6 +209,7 @@ static slm_status fill_job(slm_session *s, const slm_request *r, slm_job *job, s
         job->labels.best_only = r->best_only;
     }
     SLM_TRY(slm_job_prompt(s, r, prompt_limit(s, r, job), &prompt, err));
+    job->gen.skip_space = r->mode == SLM_MODE_GENERATE && prompt.answer_space;
     job->ids = prompt.ids.ids;
     job->n_prompt = job->n_ids = (uint32_t) prompt.ids.n;
     job->id_room = (uint32_t) prompt.ids.n;

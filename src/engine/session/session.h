@@ -65,6 +65,7 @@ typedef struct slm_generate_state {
     uint32_t max_tokens;
     slm_pieces pieces;
     bool speculate;
+    bool skip_space; /* the first token's space belongs to the encoding, not to the answer */
     slm_draft draft; /* how guessing has gone */
 } slm_generate_state;
 
