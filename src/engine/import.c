@@ -15,16 +15,17 @@
 #include "engine/slm.h"
 #include "engine/text/tokenizer.h"
 
-static slm_status open_source(const char *path, slm_import_options *options, slm_source **out, slm_error *err)
+static slm_status open_source(const char *path, slm_import_options *options, const volatile int *stop, slm_source **out,
+                              slm_error *err)
 {
     struct stat st;
     if (stat(path, &st) != 0)
         return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", path, strerror(errno));
     if (!S_ISDIR(st.st_mode))
-        return slm_gguf_source(path, options, out, err);
+        return slm_gguf_source(path, options, stop, out, err);
     if (options->quantization == NULL)
         options->quantization = "Q8_0";
-    return slm_hf_open(path, out, err);
+    return slm_hf_open(path, options->chat_format, stop, out, err);
 }
 
 static slm_status describe_tokenizer(slm_source *source, slm_error *err)
@@ -50,7 +51,7 @@ slm_status slm_import(const char *source_path, const char *image_path, const slm
     slm_import_options chosen = {.quantization = NULL};
     if (options != NULL)
         chosen = *options;
-    SLM_TRY(open_source(source_path, &chosen, &source, err));
+    SLM_TRY(open_source(source_path, &chosen, stop, &source, err));
     slm_status status = describe_tokenizer(source, err);
     if (status == SLM_OK)
         status = slm_image_write(source, image_path, &chosen, progress, progress_arg, stop, err);

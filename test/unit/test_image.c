@@ -118,7 +118,7 @@ static void check_lossless(const char *path, const char *name)
     if (status != SLM_OK)
         return;
     CHECK(slm_image_open(image_path, &image, &err) == SLM_OK, "%s: open: %s", name, err.message);
-    CHECK(slm_gguf_source(path, NULL, &source, &err) == SLM_OK, "%s: source: %s", name, err.message);
+    CHECK(slm_gguf_source(path, NULL, NULL, &source, &err) == SLM_OK, "%s: source: %s", name, err.message);
     if (image != NULL && source != NULL) {
         CHECK(compare_rows(source, image, name) > 0, "%s: nothing was compared", name);
         CHECK(memcmp(slm_image_info(image), &info, sizeof info) == 0, "%s: info differs", name);
@@ -213,7 +213,7 @@ static void test_families(void)
             printf("image: skipped, no %s\n", path);
             continue;
         }
-        CHECK(slm_gguf_source(path, NULL, &source, &err) == SLM_OK, "%s: %s", table[i].file, err.message);
+        CHECK(slm_gguf_source(path, NULL, NULL, &source, &err) == SLM_OK, "%s: %s", table[i].file, err.message);
         if (source == NULL)
             continue;
         slm_hparams want = table[i].hp, have = source->hparams;
@@ -376,7 +376,7 @@ static void test_quantization(void)
     slm_error err = {0};
     slm_source *source = NULL;
     snprintf(path, sizeof path, "%s/families/llama-3.2.gguf", golden_folder());
-    if (access(path, R_OK) != 0 || slm_gguf_source(path, NULL, &source, &err) != SLM_OK) {
+    if (access(path, R_OK) != 0 || slm_gguf_source(path, NULL, NULL, &source, &err) != SLM_OK) {
         printf("image: quantization skipped, no %s\n", path);
         return;
     }

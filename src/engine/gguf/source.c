@@ -163,7 +163,8 @@ static void close_source(slm_source *source)
     free(s);
 }
 
-static slm_status fill_source(gguf_source *s, const char *path, const slm_import_options *options, slm_error *err)
+static slm_status fill_source(gguf_source *s, const char *path, const slm_import_options *options, const volatile int *stop,
+                              slm_error *err)
 {
     SLM_TRY(slm_gguf_open(path, &s->gguf, err));
     if (!meta_string(s, "general.architecture", s->architecture, sizeof s->architecture))
@@ -183,18 +184,19 @@ static slm_status fill_source(gguf_source *s, const char *path, const slm_import
     SLM_TRY(check_leftovers(s, err));
     (void) meta_string(s, "general.name", s->base.info.name, sizeof s->base.info.name);
     (void) meta_string(s, "general.license", s->base.info.licence, sizeof s->base.info.licence);
-    return slm_gguf_tokenizer(s->gguf, options != NULL ? options->chat_format : NULL, s->base.hparams.n_vocab, &s->base.tokenizer,
-                              &s->base.tokenizer_bytes, err);
+    return slm_gguf_tokenizer(s->gguf, options != NULL ? options->chat_format : NULL, s->base.hparams.n_vocab, stop,
+                              &s->base.tokenizer, &s->base.tokenizer_bytes, err);
 }
 
-slm_status slm_gguf_source(const char *path, const slm_import_options *options, slm_source **out, slm_error *err)
+slm_status slm_gguf_source(const char *path, const slm_import_options *options, const volatile int *stop, slm_source **out,
+                           slm_error *err)
 {
     gguf_source *s = calloc(1, sizeof *s);
     if (s == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     s->base.read_rows = read_rows;
     s->base.close = close_source;
-    slm_status status = fill_source(s, path, options, err);
+    slm_status status = fill_source(s, path, options, stop, err);
     if (status != SLM_OK) {
         close_source(&s->base);
         return status;

@@ -195,12 +195,14 @@ static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *voc
     return SLM_OK;
 }
 
-slm_status slm_gguf_tokenizer(const slm_gguf *g, const char *chat_format, uint32_t n_vocab, void **blob, size_t *bytes, slm_error *err)
+slm_status slm_gguf_tokenizer(const slm_gguf *g, const char *chat_format, uint32_t n_vocab, const volatile int *stop,
+                              void **blob, size_t *bytes, slm_error *err)
 {
     slm_vocab vocab;
     vocab_buffers buffers;
     bool absent;
     memset(&vocab, 0, sizeof vocab);
+    vocab.stop = stop;
     memset(&buffers, 0, sizeof buffers);
     SLM_TRY(read_kind(g, &vocab, &absent, err));
     if (absent) {

@@ -212,14 +212,14 @@ static void take_licence(hf_source *s, int dir)
     free(text);
 }
 
-static slm_status open_source(hf_source *s, int dir, const char *path, slm_error *err)
+static slm_status open_source(hf_source *s, int dir, const char *path, const char *chat_format, const volatile int *stop, slm_error *err)
 {
     SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, false, &s->config_json, err));
     SLM_TRY(slm_hf_config_read((slm_hf_json){s->config_json, "config.json"}, &s->config, err));
     SLM_TRY(slm_hf_sentence_read(dir, &s->config, &s->base.info, err));
     SLM_TRY(slm_safetensors_open(dir, &s->st, err));
     SLM_TRY(bind_tensors(s, err));
-    SLM_TRY(slm_hf_vocab_build(dir, s->base.hparams.n_vocab, &s->base.tokenizer, &s->base.tokenizer_bytes, err));
+    SLM_TRY(slm_hf_vocab_build(dir, s->base.hparams.n_vocab, chat_format, stop, &s->base.tokenizer, &s->base.tokenizer_bytes, err));
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);
     info->can_generate = s->base.hparams.causal;
@@ -232,13 +232,13 @@ static slm_status open_source(hf_source *s, int dir, const char *path, slm_error
     return SLM_OK;
 }
 
-slm_status slm_hf_open(const char *path, slm_source **out, slm_error *err)
+slm_status slm_hf_open(const char *path, const char *chat_format, const volatile int *stop, slm_source **out, slm_error *err)
 {
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return slm_fail(err, SLM_IO, "could not open directory \"%s\": %s", path, strerror(errno));
     hf_source *s = calloc(1, sizeof *s);
-    slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_source(s, dir, path, err);
+    slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_source(s, dir, path, chat_format, stop, err);
     close(dir);
     if (status != SLM_OK) {
         close_source(s != NULL ? &s->base : NULL);

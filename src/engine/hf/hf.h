@@ -9,7 +9,7 @@
 
 #include "engine/image/image.h"
 
-/* Opens and validates dir.  The source is freed by its own close.  Status: IO, FORMAT, UNSUPPORTED, NOMEM; messages name the file. */
-slm_status slm_hf_open(const char *dir, slm_source **out, slm_error *err);
+/* Opens and validates dir. chat_format forces one by name, NULL recognizes it; stop may be NULL.  The source is freed by its own close.  Status: IO, FORMAT, UNSUPPORTED, NOMEM; messages name the file. */
+slm_status slm_hf_open(const char *dir, const char *chat_format, const volatile int *stop, slm_source **out, slm_error *err);
 
 #endif

@@ -23,6 +23,7 @@
 typedef struct builder {
     int dir;
     uint32_t n_vocab;
+    const char *chat_format; /* forced by name, or NULL */
     json_t *tokenizer, *config, *generation; /* tokenizer.json, tokenizer_config.json, generation_config.json */
     char *vocab_txt, *template_text;
     slm_bytes *tokens;   /* [n_vocab], data NULL = not given yet */
@@ -506,12 +507,13 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
     b->vocab.n_tokens = b->n_vocab;
     b->vocab.merges = b->vocab.kind == SLM_TOK_BPE ? b->merges : NULL;
     b->vocab.n_merges = b->vocab.kind == SLM_TOK_BPE ? b->n_merges : 0;
-    return slm_tokenizer_build(&b->vocab, NULL, blob, bytes, err);
+    return slm_tokenizer_build(&b->vocab, b->chat_format, blob, bytes, err);
 }
 
-slm_status slm_hf_vocab_build(int dir, uint32_t n_vocab, void **blob, size_t *bytes, slm_error *err)
+slm_status slm_hf_vocab_build(int dir, uint32_t n_vocab, const char *chat_format, const volatile int *stop, void **blob, size_t *bytes,
+                              slm_error *err)
 {
-    builder b = {.dir = dir, .n_vocab = n_vocab};
+    builder b = {.dir = dir, .n_vocab = n_vocab, .chat_format = chat_format, .vocab.stop = stop};
     slm_status status = build(&b, blob, bytes, err);
     free_builder(&b);
     return status;

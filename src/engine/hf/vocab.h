@@ -13,6 +13,7 @@
 #include "engine/base/status.h"
 
 /* Builds the blob (malloc'ed) for a model with n_vocab embedding rows: ids that the tokenizer does not name become unused tokens. */
-slm_status slm_hf_vocab_build(int dir, uint32_t n_vocab, void **blob, size_t *bytes, slm_error *err);
+slm_status slm_hf_vocab_build(int dir, uint32_t n_vocab, const char *chat_format, const volatile int *stop, void **blob,
+                              size_t *bytes, slm_error *err);
 
 #endif
