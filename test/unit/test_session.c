@@ -359,6 +359,45 @@ static void test_many_labels(void)
           (unsigned long long) positions[0]);
 }
 
+/* A prefix that many requests declare is computed once, whoever comes first, in any batch. */
+static void test_prefix_once(void)
+{
+    static const char *const labels[] = {"one", "two"};
+    char prefix[301];
+    slm_segment segments[2] = {{SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, prefix, 300}};
+    slm_error err = {0};
+
+    memset(prefix, 'p', 300);
+    for (uint32_t batch = 50; batch < 600; batch += 250) {
+        slm_session *s = open_session(4096, batch, 0, 1);
+        slm_session_stats stats;
+        size_t total = 0, shared = SIZE_MAX;
+        const slm_result *r;
+        uint64_t id;
+
+        for (int i = 0; i < 60; i++) {
+            char text[200];
+            slm_request req = {.mode = i % 2 ? SLM_MODE_LABELS : SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2,
+                               .max_tokens = 1, .labels = labels, .n_labels = 2};
+
+            text_of(i, text);
+            segments[1] = user(text);
+            CHECK(slm_submit(s, &req, &id, &err) == SLM_OK, "%s", err.message);
+        }
+        drain(s);
+        while ((r = slm_poll(s)) != NULL) {
+            total += r->prompt_tokens - r->reused_tokens;
+            if (r->reused_tokens > 0 && r->reused_tokens < shared)
+                shared = r->reused_tokens;
+        }
+        slm_session_get_stats(s, &stats);
+        CHECK(shared > 300 && total == stats.prompt_tokens, "%zu tokens shared", shared);
+        CHECK(total < shared + 60 * 120, "%zu tokens computed, the prefix has %zu", total, shared);
+        CHECK(stats.reused_tokens >= 59 * shared, "%llu tokens reused", (unsigned long long) stats.reused_tokens);
+        slm_session_free(s);
+    }
+}
+
 /* ---- log probabilities */
 
 static void test_logprobs(void)
@@ -514,7 +553,7 @@ static void test_reset_and_memory(void)
     slm_session_stats stats;
     size_t before = 0, after;
 
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 10000; i++) {
         char text[200];
         slm_segment segments[2] = {{SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, i % 2 ? "One prefix." : "Another prefix.", 11}};
         slm_request req = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2, .max_tokens = 3};
@@ -543,7 +582,7 @@ static void test_reset_and_memory(void)
             while ((r = slm_poll(s)) != NULL)
                 slm_release(s, r->id);
         }
-        if (i == 999)
+        if (i == 1999)
             before = mallinfo2().uordblks;
     }
     after = mallinfo2().uordblks;
@@ -563,6 +602,7 @@ int main(void)
     test_stream_and_stops();
     test_bad_requests();
     test_many_labels();
+    test_prefix_once();
     test_invariance();
     test_speculation();
     test_cancel();
