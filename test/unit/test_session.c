@@ -308,7 +308,7 @@ static void test_many_labels(void)
     static float scores[ROWS][LABELS];
     uint32_t best[ROWS];
     slm_error err = {0};
-    uint64_t positions[3] = {0};
+    uint64_t positions[4] = {0};
 
     for (int i = 0; i < LABELS; i++) {
         uint64_t x = slm_rng_at(3, (uint64_t) i);
@@ -316,8 +316,8 @@ static void test_many_labels(void)
         sprintf(text[i], "%c%c%d", 'a' + (int) (x % 4), 'a' + (int) (x / 4 % 4), i);
         labels[i] = text[i];
     }
-    for (int way = 0; way < 3; way++) {
-        slm_session *s = way == 1 ? open_session(180, 40, 3, 2) : open_session(8192, 0, 0, 1);
+    for (int way = 0; way < 4; way++) {
+        slm_session *s = way == 1 ? open_session(180, 40, 3, 2) : open_session(8192, 0, way == 3, 1);
         slm_segment segments[ROWS];
         char row[ROWS][200];
         uint64_t ids[ROWS];
@@ -333,7 +333,7 @@ static void test_many_labels(void)
             req = label_request(&segments[i], labels, LABELS);
             req.chat = true;
             req.prior_text = i % 2 ? "nothing" : NULL;
-            req.best_only = way == 2;
+            req.best_only = way >= 2;
             CHECK(slm_submit(s, &req, &ids[i], &err) == SLM_OK, "%s", err.message);
         }
         drain(s);

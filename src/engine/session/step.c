@@ -378,23 +378,34 @@ static slm_status run_batch(slm_session *s, slm_error *err)
     return SLM_OK;
 }
 
+static size_t jobs_left(const slm_session *s)
+{
+    return s->queued.n + s->running.n + s->waiting.n;
+}
+
+static slm_status step_decoder(slm_session *s, slm_error *err)
+{
+    size_t before;
+
+    admit_jobs(s);
+    plan(s);
+    before = jobs_left(s);
+    settle_labels(s); /* those of which planning has ruled out all that was left */
+    if (s->step.n > 0)
+        return run_batch(s, err);
+    if (before > 0 && jobs_left(s) == before)
+        return slm_fail(err, SLM_NOMEM, "out of memory for the KV cache");
+    return SLM_OK;
+}
+
 slm_status slm_step(slm_session *s, size_t *active, slm_error *err)
 {
-    slm_status status = SLM_OK;
+    slm_status status;
 
     if (s->limits.stop != NULL && *s->limits.stop)
         return slm_fail(err, SLM_CANCELLED, "cancelled");
-    if (s->pool == NULL) {
-        status = slm_embed_step(s, err);
-    } else {
-        admit_jobs(s);
-        plan(s);
-        if (s->step.n > 0)
-            status = run_batch(s, err);
-        else if (s->running.n + s->queued.n + s->waiting.n > 0)
-            status = slm_fail(err, SLM_NOMEM, "out of memory for the KV cache");
-    }
+    status = s->pool == NULL ? slm_embed_step(s, err) : step_decoder(s, err);
     if (active != NULL)
-        *active = s->queued.n + s->running.n + s->waiting.n;
+        *active = jobs_left(s);
     return status;
 }
