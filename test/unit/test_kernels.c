@@ -363,7 +363,7 @@ static void test_quantize_values(void)
 
 /* ------------------------------------------------------------------ attention */
 
-enum { SEQUENCES = 5, POSITIONS = 75, BLOCKS = (POSITIONS + 15) / 16, QUERIES = 23 };
+enum { SEQUENCES = 5, POSITIONS = 163, BLOCKS = (POSITIONS + 15) / 16, QUERIES = 23 };
 
 typedef struct attention {
     uint32_t head_dim;
@@ -405,7 +405,7 @@ static void fill_attention(attention *t, const slm_kernels *k, uint32_t head_dim
     for (int i = 0; i < QUERIES; i++) {
         t->sequence[i] = i < 14 ? i / 7 : 2 + i % 3;
         t->query_tables[i] = t->tables[t->sequence[i]];
-        t->last[i] = i % 4 == 3 ? (int32_t) (random_bits() % POSITIONS) : i < 14 ? 40 + i : POSITIONS - 1;
+        t->last[i] = i % 4 == 3 ? (int32_t) (random_bits() % POSITIONS) : i < 14 ? 90 + i : POSITIONS - 1;
         t->first[i] = i % 5 == 4 ? t->last[i] - (int32_t) (random_bits() % (uint32_t) (t->last[i] + 1)) : 0;
         t->q_offset[i] = (size_t) (QUERIES - 1 - i) * head_dim;
     }

@@ -16,6 +16,8 @@
 #define SLM_NAME(op) slm_##op##_avx2
 #define LANES_SIGNED_WIDE 1
 #define LANES_TILE_ROWS 2
+#define LANES_SCORE_BLOCKS 1
+#define LANES_VALUE_LANES 1
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 

@@ -15,6 +15,8 @@
 #define SLM_NAME(op) slm_##op##_avx512
 #define LANES_SIGNED_WIDE 0
 #define LANES_TILE_ROWS 6
+#define LANES_SCORE_BLOCKS 4
+#define LANES_VALUE_LANES 4
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 

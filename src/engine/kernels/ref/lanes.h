@@ -15,6 +15,8 @@
 #define SLM_NAME(op) slm_##op##_ref
 #define LANES_SIGNED_WIDE 0 /* 8-bit levels stay unsigned, offset 128 */
 #define LANES_TILE_ROWS 2
+#define LANES_SCORE_BLOCKS 1
+#define LANES_VALUE_LANES 1
 #define INLINE static
 #define UNROLL
 
