@@ -172,6 +172,8 @@ static void test_resize(void)
     slm_prefix_add(f.cache, f.pool, &(int32_t){1}, 1, 0, seq);
     slm_seq_drop(f.pool, seq);
     CHECK(slm_kv_used(f.pool) == 1, "only the cached block is left");
+    slm_kv_pool_trim(f.pool, 0);
+    CHECK(slm_kv_used(f.pool) == 1 && slm_prefix_count(f.cache) == 1, "trimming touches nothing that is used");
     CHECK(slm_kv_pool_resize(f.pool, 3 * 1024, &err) == SLM_OK && slm_kv_capacity(f.pool) == 3, "smaller");
     CHECK(slm_kv_pool_resize(f.pool, 10, &err) == SLM_INVALID, "too small");
     close_fixture(&f);

@@ -194,8 +194,8 @@ static bool add_slab(slm_kv_pool *pool)
     return true;
 }
 
-/* Returns slabs without a used block to the system. */
-static void trim_slabs(slm_kv_pool *pool)
+/* Returns slabs without a used block to the system, all but `keep` of them. */
+static void trim_slabs(slm_kv_pool *pool, size_t keep)
 {
     pool->n_free = 0;
     for (uint32_t s = 0; s < pool->n_slabs; s++) {
@@ -205,7 +205,9 @@ static void trim_slabs(slm_kv_pool *pool)
             continue;
         for (uint32_t i = 0; i < pool->slab_blocks; i++)
             used += pool->blocks[first + i].refs != 0;
-        if (used == 0) {
+        if (used == 0 && keep > 0) {
+            keep--;
+        } else if (used == 0) {
             free(pool->slabs[s]);
             pool->slabs[s] = NULL;
             continue;
@@ -222,8 +224,16 @@ slm_status slm_kv_pool_resize(slm_kv_pool *pool, size_t bytes, slm_error *err)
         return budget_error(pool->stride, bytes, err);
     while (slm_kv_used(pool) > pool->capacity && pool->evict != NULL && pool->evict(pool->evict_arg))
         continue;
-    trim_slabs(pool);
+    trim_slabs(pool, 0);
     return SLM_OK;
+}
+
+void slm_kv_pool_trim(slm_kv_pool *pool, size_t keep_bytes)
+{
+    size_t keep = keep_bytes / pool->stride / pool->slab_blocks;
+
+    if (pool->n_free / pool->slab_blocks > keep)
+        trim_slabs(pool, keep);
 }
 
 /* ---- blocks */

@@ -32,6 +32,9 @@ void slm_kv_pool_free(slm_kv_pool *pool);
 /* Changes the budget; cached prefixes beyond it are evicted and slabs without a used block are returned to the system. */
 slm_status slm_kv_pool_resize(slm_kv_pool *pool, size_t bytes, slm_error *err);
 
+/* Returns unused memory to the system, all but about keep_bytes of it. */
+void slm_kv_pool_trim(slm_kv_pool *pool, size_t keep_bytes);
+
 uint32_t slm_kv_capacity(const slm_kv_pool *pool); /* blocks within the budget */
 uint32_t slm_kv_used(const slm_kv_pool *pool);     /* blocks that are referred to, by sequences or cached prefixes */
 uint32_t slm_kv_pinned(const slm_kv_pool *pool);   /* of them, those that eviction cannot free */

@@ -16,6 +16,8 @@
 #define MIN_PREFIX 8
 /* Bytes of the logits buffer, at least one row. */
 #define LOGITS_BYTES ((size_t) 16 << 20)
+/* KV memory that an idle session keeps for the next request, beside cached prefixes. */
+#define IDLE_BYTES ((size_t) 64 << 20)
 
 /* ---- admission */
 
@@ -405,6 +407,8 @@ slm_status slm_step(slm_session *s, size_t *active, slm_error *err)
     if (s->limits.stop != NULL && *s->limits.stop)
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     status = s->pool == NULL ? slm_embed_step(s, err) : step_decoder(s, err);
+    if (s->pool != NULL && jobs_left(s) == 0)
+        slm_kv_pool_trim(s->pool, IDLE_BYTES);
     if (active != NULL)
         *active = jobs_left(s);
     return status;
