@@ -1,7 +1,7 @@
 /*
  * The forward pass on one model: prefill of 128 and 512 tokens, decoding of one sequence, and of 4 and 16 together, on 1 and 2 threads.
  *
- *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N]
+ *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill|decode|batch]
  *
  * Every figure is the best of several runs, for the machine may be shared.  The peaks are measured in the same run: int8 multiply-adds by a
  * loop of vpdpbusd (AVX-512 VNNI only; 0 elsewhere), memory by reading 256 MiB.  Shares: prefill and batches by the multiply-adds of all
@@ -23,6 +23,7 @@ typedef struct bench {
     double layer_macs, head_macs, bytes; /* per token */
     int runs;
     bool csv;
+    const char *only; /* one kind of figure, or NULL */
 } bench;
 
 static double now(void)
@@ -203,19 +204,26 @@ static void report(const bench *b, const char *what, uint32_t n, int n_threads, 
     fflush(stdout);
 }
 
+static bool wanted(const bench *b, const char *kind)
+{
+    return b->only == NULL || strcmp(b->only, kind) == 0;
+}
+
 static void bench_threads(bench *b, int n_threads)
 {
     double int8 = peak_int8(n_threads), memory = peak_memory(n_threads);
     if (!b->csv)
         printf("%d thread%s: int8 peak %.0f GMAC/s, memory %.1f GB/s\n", n_threads, n_threads == 1 ? "" : "s", int8 * 1e-9, memory * 1e-9);
-    for (uint32_t n = 128; n <= 512; n *= 4) {
+    for (uint32_t n = 128; n <= 512 && wanted(b, "prefill"); n *= 4) {
         double t = prefill(b, n, n_threads);
         report(b, "prefill", n, n_threads, n / t, int8 > 0 ? (n * b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
     }
-    double t = decode(b, 1, 64, n_threads);
-    report(b, "decode", 1, n_threads, 1 / t, b->bytes / t / memory, "memory bandwidth");
-    for (uint32_t n = 4; n <= 16; n *= 4) {
-        t = decode(b, n, 64, n_threads);
+    if (wanted(b, "decode")) {
+        double t = decode(b, 1, 64, n_threads);
+        report(b, "decode", 1, n_threads, 1 / t, b->bytes / t / memory, "memory bandwidth");
+    }
+    for (uint32_t n = 4; n <= 16 && wanted(b, "batch"); n *= 4) {
+        double t = decode(b, n, 64, n_threads);
         report(b, "decode", n, n_threads, n / t, int8 > 0 ? n * (b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
     }
 }
@@ -245,11 +253,13 @@ int main(int argc, char **argv)
             only = atoi(argv[++i]);
         else if (strcmp(argv[i], "--runs") == 0 && i + 1 < argc)
             b.runs = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+            b.only = argv[++i];
         else
             path = argv[i];
     }
     if (path == NULL || b.runs < 1) {
-        fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N]\n");
+        fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill|decode|batch]\n");
         return 2;
     }
     b.model = open_any(path);

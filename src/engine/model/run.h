@@ -22,9 +22,9 @@
 #include "engine/model/model.h"
 
 #define SLM_SOLO_ROWS 2   /* batches up to this size: norms are repeated by every thread */
-#define SLM_TILE_ROWS 128 /* rows of one unit of a product, at most */
-#define SLM_TILE_COLS 64  /* columns of one tile of the fused stages */
-#define SLM_QUERIES 64    /* queries of one attention unit, at least one token's group */
+#define SLM_TILE_ROWS 256 /* rows of one unit of a product, at most */
+#define SLM_TILE_COLS 32  /* columns of one tile of the fused stages at that height; more when there are fewer rows */
+#define SLM_QUERIES 48    /* queries of one attention unit, at least one token's group: whole tiles of the kernel (6) */
 
 /* Grows on demand, 64-byte aligned, contents are not kept. */
 typedef struct slm_buffer {
