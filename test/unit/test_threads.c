@@ -98,6 +98,84 @@ static void test_workers(void)
     CHECK(run(2, 5) == 0, "again after release");
 }
 
+/* ---- stages ---- */
+
+typedef struct staged {
+    atomic_int done[STAGES][ITEMS];
+    atomic_int wrong, began;
+    uint32_t grain, n;
+    int abort_at; /* stage whose first item aborts, -1 = none */
+    bool late;    /* other threads dawdle between items and stages */
+} staged;
+
+static void dawdle(const staged *j, int thread, int stage)
+{
+    struct timespec pause = {0, 200000};
+    if (j->late && thread > 0 && (stage + thread) % 5 == 0)
+        nanosleep(&pause, NULL);
+}
+
+static void take_stages(void *arg, slm_team *team, int thread, int n_threads)
+{
+    staged *j = arg;
+    slm_stage mine = {0};
+    (void) n_threads;
+    atomic_fetch_add(&j->began, 1);
+    for (int stage = 0; stage < STAGES; stage++) {
+        uint32_t b, e;
+        dawdle(j, thread, stage);
+        while (slm_stage_take(team, &mine, j->n, j->grain, &b, &e))
+            for (uint32_t i = b; i < e; i++) {
+                /* an item may rely on all items of the stage before */
+                if (stage > 0 && atomic_load(&j->done[stage - 1][(i + ITEMS / 2) % j->n]) != 1)
+                    atomic_fetch_add(&j->wrong, 1);
+                atomic_fetch_add(&j->done[stage][i], 1);
+                if (stage == j->abort_at && i == 0)
+                    slm_stage_abort(team);
+            }
+        slm_stage_end(team, &mine);
+        if (j->abort_at < 0 && !slm_stage_passed(team, &mine) && atomic_load(&j->done[stage][j->n - 1]) != 1)
+            atomic_fetch_add(&j->wrong, 1);
+    }
+}
+
+static void test_elastic(void)
+{
+    staged *j = calloc(1, sizeof *j);
+    if (j == NULL)
+        return;
+    for (int n_threads = 1; n_threads <= 4; n_threads++)
+        for (int variant = 0; variant < 6; variant++) {
+            int wrong = 0;
+            memset(j, 0, sizeof *j);
+            j->n = variant % 2 == 0 ? ITEMS : 1 + (uint32_t) variant;
+            j->grain = variant < 4 ? 7 : 1;
+            j->late = variant >= 2;
+            j->abort_at = -1;
+            slm_parallel_stages(n_threads, take_stages, j);
+            for (int s = 0; s < STAGES; s++)
+                for (uint32_t i = 0; i < j->n; i++)
+                    wrong += atomic_load(&j->done[s][i]) != 1;
+            CHECK(wrong == 0 && atomic_load(&j->wrong) == 0, "%d threads, variant %d: %d items, %d orders wrong", n_threads, variant, wrong,
+                  atomic_load(&j->wrong));
+            CHECK(atomic_load(&j->began) >= 1 && atomic_load(&j->began) <= n_threads, "%d threads began", atomic_load(&j->began));
+        }
+    for (int n_threads = 1; n_threads <= 4; n_threads++) {
+        memset(j, 0, sizeof *j);
+        j->n = ITEMS;
+        j->grain = 3;
+        j->abort_at = STAGES / 2;
+        slm_parallel_stages(n_threads, take_stages, j);
+        int after = 0;
+        for (int s = STAGES / 2 + 1; s < STAGES; s++)
+            for (uint32_t i = 0; i < j->n; i++)
+                after += atomic_load(&j->done[s][i]);
+        CHECK(after == 0, "%d threads: %d items after the abort", n_threads, after);
+        CHECK(run(n_threads, 5) == 0, "the next region is sound");
+    }
+    free(j);
+}
+
 /* Signal masks of all threads but the first: SigBlk in /proc must hold every signal that can be blocked. */
 static void test_signals(void)
 {
@@ -194,6 +272,7 @@ int main(void)
     slm_threads_release();
     test_fork();
     test_nested();
+    test_elastic();
     test_parked();
     slm_threads_release();
     TEST_MAIN_END("threads");

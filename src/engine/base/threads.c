@@ -1,15 +1,19 @@
 /*
  * The worker threads of the process.  This is the only file that includes pthread.h.
  *
- *   slm_parallel(n, fn)        caller = thread 0            worker i (1..n-1), each with its own ticket
- *     post a ticket to n-1 workers ───────────────────────► wakes, runs fn(i)
- *     fn(0) ... slm_barrier ◄──── one word per team ──────► slm_barrier ... fn ends
- *     last barrier: all are done                            waits for the next ticket: spins SPIN_NS, then sleeps on a futex
+ *   slm_parallel(n, fn)            caller = thread 0        worker 1..n-1, each with one word: IDLE, POSTED, RUNNING, QUIT
+ *     IDLE -> POSTED, n-1 times ───────────────────────────► POSTED -> RUNNING, runs fn
+ *     fn(0)                        stages, barriers          fn(i)
+ *     waits for IDLE of all  ◄────────────────────────────── RUNNING -> IDLE, spins SPIN_NS, then sleeps on a futex
  *
- * Waiting is always "spin a while with pause, then sleep": a decode step has some 150 barriers in two milliseconds and cannot
+ * Waiting is always "spin a while with pause, then sleep": a decode step has some 150 stages in two milliseconds and cannot
  * afford a system call at each, while an oversubscribed machine must not burn its cores.  A waker pays for a system call only when the
  * word's sleeper count says that somebody sleeps; the count and the word are accessed with sequential consistency on both sides, so
  * either the waker sees the sleeper or the sleeper's futex call sees the new word.
+ *
+ * slm_parallel_stages: the stage and its first item not handed out are one 64-bit word, changed by compare-and-swap only, so that a late
+ * thread can neither take nor disturb items of a stage that it is not in.  Whoever reports the last item done opens the next stage.  At the
+ * end the caller takes back (POSTED -> IDLE) the call to workers that have not yet begun.
  *
  * Invariants: one region runs at a time in a process (a nested or concurrent call runs on its caller alone); workers are created by
  * the first call that needs them, with all signals blocked, and never before a fork of the server: a child that finds a pool of another
@@ -30,7 +34,7 @@
 
 #define MAX_THREADS 256
 #define STACK_BYTES (512 * 1024)
-#define SPIN_NS 40000    /* longer than any wait between two equally fast threads, shorter than a time slice */
+#define SPIN_NS 40000    /* longer than most waits between two equally fast threads, shorter than a time slice */
 #define SPINS_A_LOOK 16  /* pauses between two looks at the clock */
 
 typedef _Atomic uint32_t word;
@@ -42,17 +46,20 @@ typedef struct signal_line {
 } signal_line;
 
 struct slm_team {
-    signal_line generation; /* counts completed barriers */
-    _Alignas(64) word arrived;
-    _Alignas(64) _Atomic uint64_t next; /* slm_take: first item not handed out */
+    signal_line generation; /* barriers completed; or the stage in work, ABORTED at the end */
+    _Alignas(64) word arrived; /* threads at the barrier; or items done of this stage */
+    _Alignas(64) _Atomic uint64_t next; /* slm_take: first item not handed out; stages: stage << 32 | first item */
     int n;
 };
 
+#define ABORTED UINT32_MAX
+
+enum { IDLE, POSTED, RUNNING, QUIT };
+
 typedef struct worker {
-    signal_line ticket; /* changed by the caller: there is work, or an end */
+    signal_line state;
     pthread_t thread;
     int index;
-    bool quit;
 } worker;
 
 static struct {
@@ -107,11 +114,25 @@ static void line_wait(signal_line *line, uint32_t old)
     atomic_fetch_sub(&line->sleepers, 1);
 }
 
-static void line_change(signal_line *line)
+static void line_wake(signal_line *line)
 {
-    atomic_fetch_add(&line->value, 1);
     if (atomic_load(&line->sleepers) != 0)
         syscall(SYS_futex, &line->value, FUTEX_WAKE_PRIVATE, MAX_THREADS, NULL, NULL, 0);
+}
+
+static void line_set(signal_line *line, uint32_t value)
+{
+    atomic_store(&line->value, value);
+    line_wake(line);
+}
+
+/* from -> to if it is still `from`. */
+static bool line_swap(signal_line *line, uint32_t from, uint32_t to)
+{
+    if (!atomic_compare_exchange_strong(&line->value, &from, to))
+        return false;
+    line_wake(line);
+    return true;
 }
 
 /* ---- inside a region ---- */
@@ -126,7 +147,7 @@ void slm_barrier(slm_team *team)
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == (uint32_t) team->n) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&team->next, 0, memory_order_relaxed);
-        line_change(&team->generation);
+        line_set(&team->generation, generation + 1);
     } else {
         line_wait(&team->generation, generation);
     }
@@ -150,17 +171,73 @@ bool slm_take(slm_team *team, uint32_t n, uint32_t grain, uint32_t *begin, uint3
     return true;
 }
 
+/* ---- stages ---- */
+
+bool slm_stage_passed(slm_team *team, const slm_stage *stage)
+{
+    return atomic_load_explicit(&team->generation.value, memory_order_acquire) != stage->id;
+}
+
+/* Reports held items; the last of n opens the next stage. */
+static void report_done(slm_team *team, slm_stage *stage, uint32_t n)
+{
+    uint32_t done = stage->held;
+    stage->held = 0;
+    if (atomic_fetch_add_explicit(&team->arrived, done, memory_order_acq_rel) + done < n)
+        return;
+    uint64_t next = (uint64_t) stage->id << 32 | n;
+    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    atomic_compare_exchange_strong(&team->next, &next, (uint64_t) (stage->id + 1) << 32);
+    line_swap(&team->generation, stage->id, stage->id + 1);
+}
+
+bool slm_stage_take(slm_team *team, slm_stage *stage, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end)
+{
+    if (stage->held != 0)
+        report_done(team, stage, n);
+    uint64_t next = atomic_load_explicit(&team->next, memory_order_acquire);
+    for (;;) {
+        uint32_t first = (uint32_t) next;
+        if ((uint32_t) (next >> 32) != stage->id || first >= n)
+            return false;
+        uint32_t count = grain == 0 ? 1 : n - first < grain ? n - first : grain;
+        if (team->n == 1)
+            atomic_store_explicit(&team->next, next + count, memory_order_relaxed);
+        else if (!atomic_compare_exchange_weak(&team->next, &next, next + count))
+            continue;
+        stage->held = count;
+        *begin = first;
+        *end = first + count;
+        return true;
+    }
+}
+
+void slm_stage_end(slm_team *team, slm_stage *stage)
+{
+    line_wait(&team->generation, stage->id);
+    stage->id++;
+}
+
+void slm_stage_abort(slm_team *team)
+{
+    atomic_store(&team->next, (uint64_t) ABORTED << 32);
+    line_set(&team->generation, ABORTED);
+}
+
 /* ---- the pool ---- */
 
 static void *worker_main(void *arg)
 {
     worker *w = arg;
-    for (uint32_t seen = 0;; seen++) {
-        line_wait(&w->ticket, seen);
-        if (w->quit)
+    for (;;) {
+        uint32_t posted = POSTED;
+        line_wait(&w->state, IDLE);
+        if (atomic_load(&w->state.value) == QUIT)
             return NULL;
+        if (!atomic_compare_exchange_strong(&w->state.value, &posted, RUNNING))
+            continue; /* taken back */
         pool.fn(pool.arg, &pool.team, w->index, pool.team.n);
-        slm_barrier(&pool.team);
+        line_set(&w->state, IDLE);
     }
 }
 
@@ -212,7 +289,16 @@ static void run_alone(slm_region_fn fn, void *arg)
     fn(arg, &team, 0, 1);
 }
 
-void slm_parallel(int n_threads, slm_region_fn fn, void *arg)
+/* Returns when worker i is out of the region; take_back: without it, if it has not begun. */
+static void worker_finish(worker *w, bool take_back)
+{
+    if (take_back && line_swap(&w->state, POSTED, IDLE))
+        return;
+    for (uint32_t state; (state = atomic_load(&w->state.value)) != IDLE;)
+        line_wait(&w->state, state);
+}
+
+static void run_region(int n_threads, slm_region_fn fn, void *arg, bool take_back)
 {
     int expected = 0;
     if (n_threads > MAX_THREADS)
@@ -230,12 +316,25 @@ void slm_parallel(int n_threads, slm_region_fn fn, void *arg)
     pool.fn = fn;
     pool.arg = arg;
     pool.team.n = n_threads;
-    atomic_store_explicit(&pool.team.next, 0, memory_order_relaxed);
+    atomic_store(&pool.team.next, 0);
+    atomic_store(&pool.team.arrived, 0);
+    atomic_store(&pool.team.generation.value, 0);
     for (int i = 0; i < n_threads - 1; i++)
-        line_change(&pool.workers[i]->ticket);
+        line_set(&pool.workers[i]->state, POSTED);
     fn(arg, &pool.team, 0, n_threads);
-    slm_barrier(&pool.team);
+    for (int i = 0; i < n_threads - 1; i++)
+        worker_finish(pool.workers[i], take_back);
     atomic_store(&pool.busy, 0);
+}
+
+void slm_parallel(int n_threads, slm_region_fn fn, void *arg)
+{
+    run_region(n_threads, fn, arg, false);
+}
+
+void slm_parallel_stages(int n_threads, slm_region_fn fn, void *arg)
+{
+    run_region(n_threads, fn, arg, true);
 }
 
 void slm_threads_release(void)
@@ -246,8 +345,7 @@ void slm_threads_release(void)
         return;
     for (int i = 0; i < pool.n_workers; i++) {
         worker *w = pool.workers[i];
-        w->quit = true;
-        line_change(&w->ticket);
+        line_set(&w->state, QUIT);
         pthread_join(w->thread, NULL);
         free(w);
         pool.workers[i] = NULL;

@@ -1,8 +1,8 @@
 /*
  * The worker threads of the process: the only file that includes pthread.h is threads.c.
  *
- * A parallel region runs one function on n threads (the caller is thread 0).  Inside it, slm_barrier separates stages, and
- * slm_take hands out chunks of a stage's work.  Workers spin for some microseconds after their work, then sleep on a futex or
+ * A parallel region runs one function on n threads (the caller is thread 0).  Inside it, slm_take hands out chunks of work and slm_barrier
+ * separates stages; or, where stages are short and many, slm_stage_take and slm_stage_end.  Workers spin for some microseconds after their work, then sleep on a futex or
  * condition; they block all signals and never touch PostgreSQL.  They are created lazily and gone after slm_threads_release or fork.
  */
 #ifndef SLM_BASE_THREADS_H
@@ -30,5 +30,29 @@ void slm_barrier(slm_team *team);
 /* The next chunk [*begin, *end) of a stage of n items, handed out in pieces of `grain`; false when none is left.
  * Each stage between two barriers has one counter. */
 bool slm_take(slm_team *team, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end);
+
+/*
+ * Regions of many short stages (a forward pass has some 200): a stage ends when all of its items are done, not when all threads have arrived.  A
+ * thread that the system does not run holds nobody up unless it is inside an item; when it comes back it finds the stages that it missed
+ * complete and passes through them without work.  Threads may join late or not at all.
+ *
+ * So every thread runs the same sequence of stages, keeps its own slm_stage (all zero at first), and what it does outside of items must
+ * be harmless when it is late: it may read what others are changing, if it then uses it in items of this stage only.
+ */
+typedef struct slm_stage {
+    uint32_t id;   /* the stage that this thread is in */
+    uint32_t held; /* items taken and not yet reported done */
+} slm_stage;
+
+void slm_parallel_stages(int n_threads, slm_region_fn fn, void *arg);
+
+/* The next chunk of this stage's n items (the same n > 0 for all threads); reports the previous chunk done. false: none is left. */
+bool slm_stage_take(slm_team *team, slm_stage *stage, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end);
+/* Waits until all items of the stage are done, and enters the next one.  slm_stage_take must have returned false before. */
+void slm_stage_end(slm_team *team, slm_stage *stage);
+/* Has this stage ended already? */
+bool slm_stage_passed(slm_team *team, const slm_stage *stage);
+/* Ends this and all later stages at once for all threads: nobody gets an item any more, nobody waits. */
+void slm_stage_abort(slm_team *team);
 
 #endif

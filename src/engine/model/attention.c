@@ -73,12 +73,13 @@ static void store_key(const slm_run *run, uint32_t layer, uint32_t row, uint32_t
     run->kn->kv_store(block, k_offset, v_offset, (uint32_t) position % SLM_KV_BLOCK, k, v, hp->head_dim);
 }
 
-void slm_stage_keys(slm_run *run, slm_team *team, uint32_t layer)
+void slm_stage_keys(slm_lane *t, uint32_t layer)
 {
+    const slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
     const slm_layer *l = &run->model->layers[layer];
     uint32_t b, e;
-    while (slm_run_next(run, team, run->n, KEY_ROWS, &b, &e)) {
+    while (slm_lane_next(t, run->n, KEY_ROWS, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *k = (float *) run->ws->k.p + i * run->ld.kv;
             if (run->model->qk_norm_rows)
@@ -138,32 +139,35 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
 }
 
 /* OLMo 2: the query norm spans all heads, so it precedes the cut into heads. */
-static void norm_query_rows(slm_run *run, slm_team *team, uint32_t layer, uint32_t m)
+static void norm_query_rows(slm_lane *t, uint32_t layer, uint32_t m)
 {
+    const slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
     uint32_t b, e;
-    while (slm_run_next(run, team, m, 4, &b, &e)) {
+    while (slm_lane_next(t, m, 4, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *q = (float *) run->ws->q.p + i * run->ld.q;
             run->kn->rms_norm(q, run->model->layers[layer].q_norm, q, hp->n_heads * hp->head_dim, hp->norm_eps);
         }
     }
-    slm_barrier(team);
+    slm_lane_end(t);
 }
 
 /* Heads that are no multiple of 32 wide: rows are quantized whole, after all of their heads. */
-void slm_stage_quantize_attention(slm_run *run, slm_team *team, uint32_t m)
+void slm_stage_quantize_attention(slm_lane *t, uint32_t m)
 {
+    const slm_run *run = t->run;
     slm_act out = slm_attention_act(run);
     uint32_t b, e;
-    slm_barrier(team);
-    while (slm_run_next(run, team, m, 4, &b, &e))
+    slm_lane_end(t);
+    while (slm_lane_next(t, m, 4, &b, &e))
         run->kn->quantize(out.x + b * out.ldx, out.ldx, e - b, run->hp->n_heads * run->hp->head_dim,
                           (slm_qblock *) run->ws->attq.p + b * out.ldq);
 }
 
-void slm_stage_attend(slm_run *run, slm_team *team, slm_scratch *s, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys)
+void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys)
 {
+    slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
     uint32_t group = hp->n_heads / hp->n_kv_heads;
     uint32_t tile = with_keys || group >= SLM_QUERIES ? 1 : SLM_QUERIES / group;
@@ -172,14 +176,14 @@ void slm_stage_attend(slm_run *run, slm_team *team, slm_scratch *s, uint32_t lay
     bool split = group * hp->head_dim % 32 == 0;
 
     if (run->model->qk_norm_rows)
-        norm_query_rows(run, team, layer, m);
-    while (slm_run_next(run, team, tiles * hp->n_kv_heads, 1, &b, &e)) {
+        norm_query_rows(t, layer, m);
+    while (slm_lane_next(t, tiles * hp->n_kv_heads, 1, &b, &e)) {
         attend_job job = {.layer = layer, .rows = rows, .with_keys = with_keys, .split = quantize && split};
         job.kv_head = b % hp->n_kv_heads;
         job.begin = (tiles - 1 - b / hp->n_kv_heads) * tile;
         job.end = job.begin + tile < m ? job.begin + tile : m;
-        attend_unit(run, s, &job);
+        attend_unit(run, t->s, &job);
     }
     if (quantize && !split)
-        slm_stage_quantize_attention(run, team, m);
+        slm_stage_quantize_attention(t, m);
 }

@@ -6,7 +6,7 @@
  *
  * Sequences lie one after the other without padding; only attention knows where one ends.  Its unit is (head, sequence): the thread
  * stores the head's keys and values as F16 blocks in its own scratch (a few KiB, in the L1 cache) and attends at once, so that there is no
- * barrier in between and no KV memory for the batch.
+ * stage in between and no KV memory for the batch.
  *
  * Pooling sums tokens in order and normalizes in double precision in order: the same bits alone, in any batch and on any number of
  * threads.
@@ -35,13 +35,14 @@ static void norm_row(const slm_run *run, uint32_t i, const float *w, const float
         run->kn->quantize(x, run->ld.embd, 1, hp->n_embd, (slm_qblock *) run->ws->normq.p + i * (size_t) (hp->n_embd / 32));
 }
 
-static void norm_stage(slm_run *run, slm_team *team, const float *w, const float *bias)
+static void norm_stage(slm_lane *t, const float *w, const float *bias)
 {
+    const slm_run *run = t->run;
     uint32_t b, e;
-    while (slm_run_next(run, team, run->n, 4, &b, &e))
+    while (slm_lane_next(t, run->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++)
             norm_row(run, i, w, bias);
-    slm_barrier(team);
+    slm_lane_end(t);
 }
 
 static void add_row(const slm_run *run, const slm_weight *w, uint32_t row, float *x, float *scratch)
@@ -51,22 +52,22 @@ static void add_row(const slm_run *run, const slm_weight *w, uint32_t row, float
         x[c] += scratch[c];
 }
 
-static void embed_stage(encode_job *job, slm_team *team, slm_scratch *s)
+static void embed_stage(encode_job *job, slm_lane *t)
 {
     slm_run *run = &job->run;
     const slm_model *m = run->model;
     uint32_t b, e;
-    while (slm_run_next(run, team, run->n, 4, &b, &e)) {
+    while (slm_lane_next(t, run->n, 4, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *x = (float *) run->ws->x.p + i * run->ld.embd;
             run->kn->unpack_row(&m->token_embd, (uint32_t) job->batch->tokens[i], x);
             if (m->type_embd.data != NULL)
-                add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, s->norm.p);
-            add_row(run, &m->position_embd, job->places[i], x, s->norm.p);
+                add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, t->s->norm.p);
+            add_row(run, &m->position_embd, job->places[i], x, t->s->norm.p);
             norm_row(run, i, m->embd_norm, m->embd_norm_bias);
         }
     }
-    slm_barrier(team);
+    slm_lane_end(t);
 }
 
 /* One head of one sequence: rows [begin, begin + length) of ws->q, k, v to ws->att. */
@@ -104,25 +105,25 @@ static void attend_unit(slm_run *run, slm_scratch *s, uint32_t head, uint32_t be
     }
 }
 
-static void attend_stage(encode_job *job, slm_team *team, slm_scratch *s, const slm_layer *layer)
+static void attend_stage(encode_job *job, slm_lane *t, const slm_layer *layer)
 {
     slm_run *run = &job->run;
     const slm_hparams *hp = run->hp;
     slm_act out = slm_attention_act(run);
     bool quantize = !slm_type_get(layer->o.type)->is_float, split = hp->head_dim % 32 == 0;
     uint32_t b, e, grain = hp->n_heads >= 4 ? 2 : 1;
-    while (slm_run_next(run, team, job->batch->n_sequences * hp->n_heads, grain, &b, &e)) {
+    while (slm_lane_next(t, job->batch->n_sequences * hp->n_heads, grain, &b, &e)) {
         for (uint32_t u = b; u < e; u++) {
             uint32_t sequence = u / hp->n_heads, head = u % hp->n_heads, begin = job->starts[sequence];
-            attend_unit(run, s, head, begin, job->batch->lengths[sequence]);
+            attend_unit(run, t->s, head, begin, job->batch->lengths[sequence]);
             for (uint32_t i = begin; quantize && split && i < job->starts[sequence + 1]; i++)
                 run->kn->quantize(out.x + i * out.ldx + (size_t) head * hp->head_dim, out.ldx, 1, hp->head_dim,
                                   (slm_qblock *) run->ws->attq.p + i * out.ldq + head * (hp->head_dim / 32));
         }
     }
     if (quantize && !split)
-        slm_stage_quantize_attention(run, team, run->n);
-    slm_barrier(team);
+        slm_stage_quantize_attention(t, run->n);
+    slm_lane_end(t);
 }
 
 /* ---- from rows to vectors ---- */
@@ -175,17 +176,17 @@ static float rank_score(const slm_run *run, slm_scratch *s, const float *x)
     return score[0];
 }
 
-static void pool_stage(encode_job *job, slm_team *team, slm_scratch *s)
+static void pool_stage(encode_job *job, slm_lane *t)
 {
     slm_run *run = &job->run;
     const slm_hparams *hp = run->hp;
     float *vectors = run->ws->hidden.p;
     uint32_t b, e;
-    while (slm_run_next(run, team, job->batch->n_sequences, 1, &b, &e)) {
+    while (slm_lane_next(t, job->batch->n_sequences, 1, &b, &e)) {
         const float *x = (const float *) run->ws->x.p + job->starts[b] * run->ld.embd;
         float *out = vectors + b * (size_t) hp->n_embd;
         if (hp->pooling == SLM_POOL_RANK) {
-            vectors[b] = rank_score(run, s, x);
+            vectors[b] = rank_score(run, t->s, x);
             continue;
         }
         if (hp->pooling == SLM_POOL_CLS)
@@ -202,29 +203,30 @@ static void encode_region(void *arg, slm_team *team, int thread, int n_threads)
     encode_job *job = arg;
     slm_run *run = &job->run;
     slm_workspace *ws = run->ws;
-    slm_scratch *s = &ws->scratch[thread];
+    slm_lane t = slm_lane_of(run, team, thread);
     slm_act a = {.q = ws->normq.p, .x = ws->x.p, .ldq = run->hp->n_embd / 32, .ldx = run->ld.embd};
 
-    embed_stage(job, team, s);
+    embed_stage(job, &t);
     for (uint32_t i = 0; i < run->hp->n_layers; i++) {
         const slm_layer *l = &run->model->layers[i];
         slm_product qkv[3] = {{&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
-        slm_stage_project(run, team, s, n_threads, qkv, 3, &a, run->n);
-        slm_barrier(team);
-        attend_stage(job, team, s, l);
+        slm_stage_project(&t, qkv, 3, &a, run->n);
+        slm_lane_end(&t);
+        attend_stage(job, &t, l);
 
         slm_act att = slm_attention_act(run), ff = slm_feed_act(run);
         slm_product o = {&l->o, l->o_bias, ws->x.p, run->ld.embd}, down = {&l->down, l->down_bias, ws->x.p, run->ld.embd};
-        slm_stage_residual(run, team, s, n_threads, &o, &att, 1.0f, run->n);
-        slm_barrier(team);
-        norm_stage(run, team, l->attn_post_norm, l->attn_norm_bias);
-        slm_stage_feed(run, team, s, n_threads, l, &a, run->n);
-        slm_barrier(team);
-        slm_stage_residual(run, team, s, n_threads, &down, &ff, 1.0f, run->n);
-        slm_barrier(team);
-        norm_stage(run, team, l->ffn_post_norm, l->ffn_norm_bias);
+        slm_stage_residual(&t, &o, &att, 1.0f, run->n);
+        slm_lane_end(&t);
+        norm_stage(&t, l->attn_post_norm, l->attn_norm_bias);
+        slm_stage_feed(&t, l, &a, run->n);
+        slm_lane_end(&t);
+        slm_stage_residual(&t, &down, &ff, 1.0f, run->n);
+        slm_lane_end(&t);
+        norm_stage(&t, l->ffn_post_norm, l->ffn_norm_bias);
     }
-    pool_stage(job, team, s);
+    pool_stage(job, &t);
+    slm_lane_end(&t);
 }
 
 /* Checks the batch; *n is its number of rows, *longest its longest sequence. */
@@ -275,8 +277,8 @@ slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encod
     starts[batch->n_sequences] = row;
     job.starts = starts;
     job.places = places;
-    slm_parallel(n_threads, encode_region, &job);
-    if (slm_run_stopped(&job.run))
+    slm_parallel_stages(n_threads, encode_region, &job);
+    if (slm_run_cancelled(&job.run))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     *vectors = ws->hidden.p;
     return SLM_OK;

@@ -5,8 +5,8 @@
  *          │ norm ─ q,k,v ─ rotate, store ─ attend ─ o ─(+)─ norm ─ gate,up,act ─ down ─(+)─           │
  *          │ (post norms where the family has them, before each (+))                                   │
  *
- * "─" between stages is a barrier, except where each thread repeats a small norm for itself (batches of SLM_SOLO_ROWS), and where
- * attention stores its own keys (slm_run.own_kv).  A decode step of the llama family has five barriers per layer.
+ * "─" is the end of a stage, except where each thread repeats a small norm for itself (batches of SLM_SOLO_ROWS), and where
+ * attention stores its own keys (slm_run.own_kv).  A decode step of the llama family has five stages per layer.
  *
  * After the last layer's keys are stored, only rows whose hidden state is wanted go on; a batch that wants none ends there.
  *
@@ -23,19 +23,12 @@ typedef struct stream {
     const uint32_t *rows; /* [n] batch row of each, NULL: the same */
 } stream;
 
-typedef struct lane {
-    slm_run *run;
-    slm_team *team;
-    slm_scratch *s;
-    int n_threads;
-} lane;
-
-static void embed_stage(const lane *t)
+static void embed_stage(slm_lane *t)
 {
     const slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
     uint32_t b, e;
-    while (slm_run_next(t->run, t->team, run->n, 4, &b, &e)) {
+    while (slm_lane_next(t, run->n, 4, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *x = (float *) run->ws->x.p + i * run->ld.embd;
             run->kn->unpack_row(&run->model->token_embd, (uint32_t) run->batch->tokens[i], x);
@@ -45,7 +38,7 @@ static void embed_stage(const lane *t)
         }
         slm_rope_fill(t->run, b, e);
     }
-    slm_barrier(t->team);
+    slm_lane_end(t);
 }
 
 /* Rows [b, e) of x: norm (w NULL: none) to `norm`, blocks to `normq`. Both are indexed from b - base. */
@@ -64,8 +57,8 @@ static void norm_range(const slm_run *run, const float *x, const float *w, uint3
     }
 }
 
-/* The normalized stream as activations. Small batches: by every thread for itself; else shared, then a barrier. */
-static slm_act norm_stage(const lane *t, const stream *st, const float *w)
+/* The normalized stream as activations. Small batches: by every thread for itself; else shared, a stage. */
+static slm_act norm_stage(slm_lane *t, const stream *st, const float *w)
 {
     slm_run *run = t->run;
     bool solo = st->n <= SLM_SOLO_ROWS;
@@ -73,17 +66,18 @@ static slm_act norm_stage(const lane *t, const stream *st, const float *w)
     slm_qblock *normq = solo ? t->s->normq.p : run->ws->normq.p;
     uint32_t b, e;
     if (solo) {
-        norm_range(run, st->x, w, 0, st->n, norm, normq);
+        if (!slm_stage_passed(t->team, &t->stage))
+            norm_range(run, st->x, w, 0, st->n, norm, normq);
     } else {
-        while (slm_run_next(run, t->team, st->n, 4, &b, &e))
+        while (slm_lane_next(t, st->n, 4, &b, &e))
             norm_range(run, st->x, w, b, e, norm, normq);
-        slm_barrier(t->team);
+        slm_lane_end(t);
     }
     return (slm_act) {.q = normq, .x = w != NULL ? norm : st->x, .ldq = run->hp->n_embd / 32, .ldx = run->ld.embd};
 }
 
-/* x += scale * (a . w'), with a norm of the product before the sum where post is set. Ends with a barrier. */
-static void join_stage(const lane *t, const stream *st, const slm_weight *w, const float *bias, const float *post, const slm_act *a)
+/* x += scale * (a . w'), with a norm of the product before the sum where post is set. */
+static void join_stage(slm_lane *t, const stream *st, const slm_weight *w, const float *bias, const float *post, const slm_act *a)
 {
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
@@ -91,14 +85,14 @@ static void join_stage(const lane *t, const stream *st, const slm_weight *w, con
     uint32_t b, e;
     if (post == NULL) {
         slm_product product = {w, bias, st->x, ld};
-        slm_stage_residual(run, t->team, t->s, t->n_threads, &product, a, hp->residual_scale, st->n);
-        slm_barrier(t->team);
+        slm_stage_residual(t, &product, a, hp->residual_scale, st->n);
+        slm_lane_end(t);
         return;
     }
     slm_product product = {w, bias, run->ws->out.p, ld};
-    slm_stage_project(run, t->team, t->s, t->n_threads, &product, 1, a, st->n);
-    slm_barrier(t->team);
-    while (slm_run_next(run, t->team, st->n, 2, &b, &e)) {
+    slm_stage_project(t, &product, 1, a, st->n);
+    slm_lane_end(t);
+    while (slm_lane_next(t, st->n, 2, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *restrict x = st->x + i * ld, *restrict y = (float *) run->ws->out.p + i * ld;
             run->kn->rms_norm(y, post, y, hp->n_embd, hp->norm_eps);
@@ -106,25 +100,25 @@ static void join_stage(const lane *t, const stream *st, const slm_weight *w, con
                 x[c] += hp->residual_scale == 1.0f ? y[c] : y[c] * hp->residual_scale;
         }
     }
-    slm_barrier(t->team);
+    slm_lane_end(t);
 }
 
 /* Copies the wanted rows to ws->compact: what follows the last layer's keys works on them alone. */
-static void compact_stage(const lane *t, stream *st)
+static void compact_stage(slm_lane *t, stream *st)
 {
     slm_run *run = t->run;
     const slm_batch *batch = run->batch;
     float *compact = run->ws->compact.p;
     uint32_t b, e;
-    while (slm_run_next(run, t->team, batch->n_out, 16, &b, &e))
+    while (slm_lane_next(t, batch->n_out, 16, &b, &e))
         for (uint32_t i = b; i < e; i++)
             memcpy(compact + i * run->ld.embd, st->x + batch->out[i] * run->ld.embd, run->ld.embd * sizeof(float));
-    slm_barrier(t->team);
+    slm_lane_end(t);
     *st = (stream) {.x = compact, .n = batch->n_out, .rows = batch->out};
 }
 
-/* Attention of one layer up to its barrier before `o`; on the last layer the stream shrinks to the wanted rows. false: no row is left. */
-static bool attention_block(const lane *t, stream *st, uint32_t layer)
+/* Attention of one layer up to `o`; on the last layer the stream shrinks to the wanted rows. false: no row is left. */
+static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
 {
     slm_run *run = t->run;
     slm_workspace *ws = run->ws;
@@ -134,31 +128,31 @@ static bool attention_block(const lane *t, stream *st, uint32_t layer)
     slm_product qkv[3] = {{&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
 
     slm_act a = norm_stage(t, st, l->attn_norm);
-    slm_stage_project(run, t->team, t->s, t->n_threads, shrink ? qkv + 1 : qkv, shrink ? 2 : 3, &a, st->n);
-    slm_barrier(t->team);
+    slm_stage_project(t, shrink ? qkv + 1 : qkv, shrink ? 2 : 3, &a, st->n);
+    slm_lane_end(t);
     if (!with_keys) {
-        slm_stage_keys(run, t->team, layer);
-        slm_barrier(t->team);
+        slm_stage_keys(t, layer);
+        slm_lane_end(t);
     }
     if (shrink) {
         if (run->batch->n_out == 0)
             return false;
         compact_stage(t, st);
         a = norm_stage(t, st, l->attn_norm);
-        slm_stage_project(run, t->team, t->s, t->n_threads, qkv, 1, &a, st->n);
-        slm_barrier(t->team);
+        slm_stage_project(t, qkv, 1, &a, st->n);
+        slm_lane_end(t);
     }
-    slm_stage_attend(run, t->team, t->s, layer, st->rows, st->n, with_keys);
-    slm_barrier(t->team);
+    slm_stage_attend(t, layer, st->rows, st->n, with_keys);
+    slm_lane_end(t);
     return true;
 }
 
-static void output_stage(const lane *t, const stream *st)
+static void output_stage(slm_lane *t, const stream *st)
 {
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
     uint32_t b, e;
-    while (slm_run_next(run, t->team, st->n, 4, &b, &e))
+    while (slm_lane_next(t, st->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++)
             run->kn->rms_norm(st->x + i * run->ld.embd, run->model->output_norm, (float *) run->ws->hidden.p + i * (size_t) hp->n_embd,
                               hp->n_embd, hp->norm_eps);
@@ -167,7 +161,7 @@ static void output_stage(const lane *t, const stream *st)
 static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
 {
     slm_run *run = arg;
-    lane t = {run, team, &run->ws->scratch[thread], n_threads};
+    slm_lane t = slm_lane_of(run, team, thread);
     stream st = {.x = run->ws->x.p, .n = run->n};
 
     embed_stage(&t);
@@ -179,12 +173,13 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
         join_stage(&t, &st, &l->o, l->o_bias, l->attn_post_norm, &a);
 
         a = norm_stage(&t, &st, l->ffn_norm);
-        slm_stage_feed(run, team, t.s, n_threads, l, &a, st.n);
-        slm_barrier(team);
+        slm_stage_feed(&t, l, &a, st.n);
+        slm_lane_end(&t);
         a = slm_feed_act(run);
         join_stage(&t, &st, &l->down, l->down_bias, l->ffn_post_norm, &a);
     }
     output_stage(&t, &st);
+    slm_lane_end(&t);
 }
 
 static slm_status batch_check(const slm_model *model, const slm_batch *batch, int32_t *longest, slm_error *err)
@@ -234,8 +229,8 @@ slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batc
     SLM_TRY(slm_run_init(&run, model, ws, batch->n, batch->n_out, (uint32_t) longest + 1, n_threads, stop, err));
     run.batch = batch;
     run.own_kv = rows_are_apart(batch);
-    slm_parallel(n_threads, forward_region, &run);
-    if (slm_run_stopped(&run))
+    slm_parallel_stages(n_threads, forward_region, &run);
+    if (slm_run_cancelled(&run))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     *hidden = ws->hidden.p;
     return SLM_OK;

@@ -33,12 +33,14 @@ static slm_act hidden_act(const head_job *job)
 static void logits_region(void *arg, slm_team *team, int thread, int n_threads)
 {
     head_job *job = arg;
+    slm_lane lane = slm_lane_of(&job->run, team, thread), *t = &lane;
     uint32_t b, e;
-    while (slm_run_next(&job->run, team, job->run.n, 4, &b, &e))
+    while (slm_lane_next(t, job->run.n, 4, &b, &e))
         quantize_hidden(job, b, e);
-    slm_barrier(team);
+    slm_lane_end(t);
     slm_act a = hidden_act(job);
-    slm_stage_logits(&job->run, team, &job->run.ws->scratch[thread], n_threads, &job->run.model->head, &a, job->run.n, job->logits, job->ld);
+    slm_stage_logits(t, &job->run.model->head, &a, job->run.n, job->logits, job->ld);
+    slm_lane_end(t);
 }
 
 slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const float *hidden, uint32_t n, int n_threads,
@@ -54,8 +56,8 @@ slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const floa
     if (n == 0)
         return SLM_OK;
     SLM_TRY(slm_run_init(&job.run, model, ws, n, 0, 1, n_threads, stop, err));
-    slm_parallel(n_threads, logits_region, &job);
-    if (slm_run_stopped(&job.run))
+    slm_parallel_stages(n_threads, logits_region, &job);
+    if (slm_run_cancelled(&job.run))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     return SLM_OK;
 }

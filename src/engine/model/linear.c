@@ -93,14 +93,15 @@ static uint32_t unit_cols(const unit *u, uint32_t rows_of_weight)
     return left < 16 * u->panels ? left : 16 * u->panels;
 }
 
-void slm_stage_project(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_product *products, int n_products,
+void slm_stage_project(slm_lane *t, const slm_product *products, int n_products,
                        const slm_act *a, uint32_t n)
 {
+    slm_run *run = t->run;
     uint32_t panels = 0, b, e;
     for (int i = 0; i < n_products; i++)
         panels += products[i].w->n_panels;
-    grid g = grid_make(n, panels, products[0].w->panel_bytes, 1, n_threads);
-    while (slm_run_next(run, team, g.units, 1, &b, &e)) {
+    grid g = grid_make(n, panels, products[0].w->panel_bytes, 1, run->n_threads);
+    while (slm_lane_next(t, g.units, 1, &b, &e)) {
         unit all = grid_unit(&g, b);
         uint32_t base = 0;
         for (int i = 0; i < n_products; base += products[i].w->n_panels, i++) {
@@ -113,36 +114,37 @@ void slm_stage_project(slm_run *run, slm_team *team, slm_scratch *s, int n_threa
                 continue;
             unit u = {.row = all.row, .rows = all.rows, .panel = first, .panels = last - first};
             float *y = p->y + u.row * p->ldy + 16 * (size_t) first;
-            multiply(run, s, p->w, first, u.panels, a, u.row, u.rows, y, p->ldy);
+            multiply(run, t->s, p->w, first, u.panels, a, u.row, u.rows, y, p->ldy);
             if (p->bias != NULL)
                 add_bias(y, p->ldy, p->bias + 16 * (size_t) first, u.rows, unit_cols(&u, p->w->rows));
         }
     }
 }
 
-void slm_stage_residual(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_product *product, const slm_act *a,
+void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *a,
                         float scale, uint32_t n)
 {
+    slm_run *run = t->run;
     const slm_weight *w = product->w;
-    float *tile = s->tile.p;
+    float *tile = t->s->tile.p;
     uint32_t b, e;
-    grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, n_threads);
-    while (slm_run_next(run, team, g.units, 1, &b, &e)) {
+    grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, run->n_threads);
+    while (slm_lane_next(t, g.units, 1, &b, &e)) {
         unit u = grid_unit(&g, b);
         size_t ld = 16 * (size_t) u.panels;
         uint32_t cols = unit_cols(&u, w->rows);
-        multiply(run, s, w, u.panel, u.panels, a, u.row, u.rows, tile, ld);
+        multiply(run, t->s, w, u.panel, u.panels, a, u.row, u.rows, tile, ld);
         if (product->bias != NULL)
             add_bias(tile, ld, product->bias + 16 * (size_t) u.panel, u.rows, cols);
         for (uint32_t r = 0; r < u.rows; r++) {
             float *restrict x = product->y + (u.row + r) * product->ldy + 16 * (size_t) u.panel;
-            const float *restrict t = tile + r * ld;
+            const float *restrict y = tile + r * ld;
             if (scale == 1.0f)
                 for (uint32_t c = 0; c < cols; c++)
-                    x[c] += t[c];
+                    x[c] += y[c];
             else
                 for (uint32_t c = 0; c < cols; c++)
-                    x[c] += t[c] * scale;
+                    x[c] += y[c] * scale;
         }
     }
 }
@@ -167,21 +169,22 @@ static void feed_store(slm_run *run, slm_scratch *s, const slm_weight *down, con
         memcpy(out + r * ldq, blocks + r * count, count * sizeof *out);
 }
 
-void slm_stage_feed(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_layer *layer, const slm_act *a, uint32_t n)
+void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint32_t n)
 {
+    slm_run *run = t->run;
     const slm_weight *up = &layer->up, *gate = layer->gate.data != NULL ? &layer->gate : NULL;
-    float *tile = s->tile.p, *tile_gate = tile + TILE_FLOATS;
+    float *tile = t->s->tile.p, *tile_gate = tile + TILE_FLOATS;
     uint32_t b, e;
-    grid g = grid_make(n, up->n_panels, up->panel_bytes + (gate != NULL ? gate->panel_bytes : 0), 2, n_threads);
-    while (slm_run_next(run, team, g.units, 1, &b, &e)) {
+    grid g = grid_make(n, up->n_panels, up->panel_bytes + (gate != NULL ? gate->panel_bytes : 0), 2, run->n_threads);
+    while (slm_lane_next(t, g.units, 1, &b, &e)) {
         unit u = grid_unit(&g, b);
         size_t ld = 16 * (size_t) u.panels;
         uint32_t count = (uint32_t) (u.rows * ld);
-        multiply(run, s, up, u.panel, u.panels, a, u.row, u.rows, tile, ld);
+        multiply(run, t->s, up, u.panel, u.panels, a, u.row, u.rows, tile, ld);
         if (layer->up_bias != NULL)
             add_bias(tile, ld, layer->up_bias + 16 * (size_t) u.panel, u.rows, unit_cols(&u, up->rows));
         if (gate != NULL) {
-            multiply(run, s, gate, u.panel, u.panels, a, u.row, u.rows, tile_gate, ld);
+            multiply(run, t->s, gate, u.panel, u.panels, a, u.row, u.rows, tile_gate, ld);
             if (run->hp->activation == SLM_ACT_GEGLU)
                 run->kn->geglu(tile_gate, tile, tile, count);
             else
@@ -189,7 +192,7 @@ void slm_stage_feed(slm_run *run, slm_team *team, slm_scratch *s, int n_threads,
         } else {
             run->kn->gelu_erf(tile, tile, count);
         }
-        feed_store(run, s, &layer->down, &u, tile);
+        feed_store(run, t->s, &layer->down, &u, tile);
     }
 }
 
@@ -198,16 +201,17 @@ slm_act slm_feed_act(const slm_run *run)
     return (slm_act) {.q = run->ws->ffq.p, .x = run->ws->ff.p, .ldq = run->hp->n_ff / 32, .ldx = run->ld.ff};
 }
 
-void slm_stage_logits(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_weight *w, const slm_act *a, uint32_t n,
+void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32_t n,
                       float *logits, size_t ld)
 {
+    slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
     uint32_t b, e;
-    grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, n_threads);
-    while (slm_run_next(run, team, g.units, 1, &b, &e)) {
+    grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, run->n_threads);
+    while (slm_lane_next(t, g.units, 1, &b, &e)) {
         unit u = grid_unit(&g, b);
         float *y = logits + u.row * ld + 16 * (size_t) u.panel;
-        multiply(run, s, w, u.panel, u.panels, a, u.row, u.rows, y, ld);
+        multiply(run, t->s, w, u.panel, u.panels, a, u.row, u.rows, y, ld);
         for (uint32_t r = 0; r < u.rows; r++) {
             float *row = y + r * ld;
             if (hp->logit_scale != 1.0f)

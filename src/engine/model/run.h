@@ -1,17 +1,20 @@
 /*
  * One run of a model over a batch: the state that all stages share, inside src/engine/model only.
  *
- *   forward.c / encoder.c / head.c   allocate (workspace.c), then one slm_parallel region: every thread runs the same code
- *     stage ── slm_barrier ── stage ── slm_barrier ── ...      a stage hands out units of work by slm_run_next
+ *   forward.c / encoder.c / head.c   allocate (workspace.c), then one slm_parallel_stages region: every thread runs the same code
+ *     stage ── slm_lane_end ── stage ── slm_lane_end ── ...      a stage hands out units of work by slm_lane_next
  *   linear.c     products by panels: plain, added to the residual stream, gated feed-forward
  *   attention.c  rotation, KV store, attention by (KV head, tile of tokens)
  *   rope.c       the cosines and sines of each position
  *
- * Cancellation: whoever sees *stop sets `cancelled`; from then on slm_run_next hands out nothing, so that every thread walks through
- * the remaining barriers without work and all leave together.
+ * A stage ends when its units are done, so what a thread does outside of units (norms of small batches) may come too late; then it gets no
+ * unit, and nobody sees what it computed.
+ *
+ * Cancellation: whoever sees *stop aborts the stages; from then on slm_lane_next hands out nothing and slm_lane_end waits for nobody: all
+ * threads walk through the rest without work.
  *
  * Where the batch is small (n <= SOLO_ROWS) each thread repeats the norm and quantization of the few rows in its own scratch, which is
- * cheaper than a barrier.  The same functions on the same rows: bits do not depend on it.
+ * cheaper than a stage.  The same functions on the same rows: bits do not depend on it.
  */
 #ifndef SLM_MODEL_RUN_H
 #define SLM_MODEL_RUN_H
@@ -81,8 +84,9 @@ typedef struct slm_run {
     atomic_int cancelled;
     slm_strides ld;
     uint32_t n;            /* rows of the batch */
+    int n_threads;         /* asked for: stages are cut for so many */
     bool solo;             /* small batch: repeat the norms */
-    bool own_kv;           /* no position of the batch sees another one's new keys: attention needs no barrier after the KV store */
+    bool own_kv;           /* no position of the batch sees another one's new keys: attention needs no stage for the KV store */
 } slm_run;
 
 static inline size_t slm_round_up(size_t n, size_t to)
@@ -96,21 +100,42 @@ slm_status slm_buffer_need(slm_buffer *b, size_t count, size_t size, slm_error *
 slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, uint32_t n, uint32_t n_out, uint32_t n_positions,
                         int n_threads, const volatile int *stop, slm_error *err);
 
-/* Should this run end? Polls. */
-static inline bool slm_run_stopped(slm_run *run)
+/* One thread of a run. */
+typedef struct slm_lane {
+    slm_run *run;
+    slm_team *team;
+    slm_scratch *s;
+    slm_stage stage;
+} slm_lane;
+
+static inline slm_lane slm_lane_of(slm_run *run, slm_team *team, int thread)
 {
-    if (run->stop != NULL && *run->stop != 0)
-        atomic_store_explicit(&run->cancelled, 1, memory_order_relaxed);
-    return atomic_load_explicit(&run->cancelled, memory_order_relaxed) != 0;
+    return (slm_lane) {.run = run, .team = team, .s = &run->ws->scratch[thread]};
 }
 
-/* The next units of a stage, none once the run is cancelled. */
-static inline bool slm_run_next(slm_run *run, slm_team *team, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end)
+/* The next of a stage's n units. Polls: none once the run is cancelled, for any thread. */
+static inline bool slm_lane_next(slm_lane *t, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end)
 {
-    return !slm_run_stopped(run) && slm_take(team, n, grain, begin, end);
+    if (t->run->stop != NULL && *t->run->stop != 0) {
+        atomic_store_explicit(&t->run->cancelled, 1, memory_order_relaxed);
+        slm_stage_abort(t->team);
+        return false;
+    }
+    return slm_stage_take(t->team, &t->stage, n, grain, begin, end);
 }
 
-/* ---- linear.c: each is one stage, to be followed by a barrier ---- */
+/* Waits for the units of this stage; what follows is the next stage. */
+static inline void slm_lane_end(slm_lane *t)
+{
+    slm_stage_end(t->team, &t->stage);
+}
+
+static inline bool slm_run_cancelled(slm_run *run)
+{
+    return atomic_load(&run->cancelled) != 0;
+}
+
+/* ---- linear.c: each is one stage without its end ---- */
 
 typedef struct slm_product {
     const slm_weight *w;
@@ -120,17 +145,17 @@ typedef struct slm_product {
 } slm_product;
 
 /* y = a . w' + bias of up to three products of the same activations. */
-void slm_stage_project(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_product *products, int n_products,
+void slm_stage_project(slm_lane *t, const slm_product *products, int n_products,
                        const slm_act *a, uint32_t n);
 /* x += scale * (a . w' + bias). */
-void slm_stage_residual(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_product *product, const slm_act *a,
+void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *a,
                         float scale, uint32_t n);
 /* ff = act(a . gate') * (a . up' + bias), or act(a . up' + bias) without gate; to ws->ff and ws->ffq. */
-void slm_stage_feed(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_layer *layer, const slm_act *a, uint32_t n);
+void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint32_t n);
 /* The feed-forward activations for `down`. */
 slm_act slm_feed_act(const slm_run *run);
 /* logits = softcap(scale * (a . w')). */
-void slm_stage_logits(slm_run *run, slm_team *team, slm_scratch *s, int n_threads, const slm_weight *w, const slm_act *a, uint32_t n,
+void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32_t n,
                       float *logits, size_t ld);
 
 /* ---- rope.c ---- */
@@ -145,12 +170,12 @@ const float *slm_rope_row(const slm_run *run, uint32_t layer, uint32_t i);
 /* Is this one of the layers that see a window only? */
 bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
 /* Keys and values of all batch rows (ws->k, ws->v) into their KV blocks: norm, rotation, store. One stage. */
-void slm_stage_keys(slm_run *run, slm_team *team, uint32_t layer);
+void slm_stage_keys(slm_lane *t, uint32_t layer);
 /* Attention of the m rows of ws->q, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq. with_keys: also does what slm_stage_keys
- * does (run->own_kv only). One stage, or two with the barrier between them. */
-void slm_stage_attend(slm_run *run, slm_team *team, slm_scratch *s, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys);
-/* Quantizes m rows of ws->att whole, for heads that are no multiple of 32 wide. Begins with a barrier; one stage. */
-void slm_stage_quantize_attention(slm_run *run, slm_team *team, uint32_t m);
+ * does (run->own_kv only). One stage, or several; the last one is not ended. */
+void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys);
+/* Quantizes m rows of ws->att whole, for heads that are no multiple of 32 wide. Ends the stage before; one stage. */
+void slm_stage_quantize_attention(slm_lane *t, uint32_t m);
 /* The attention output for `o`. */
 slm_act slm_attention_act(const slm_run *run);
 

@@ -112,6 +112,7 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
     run->ws = ws;
     run->stop = stop;
     run->n = n;
+    run->n_threads = n_threads;
     run->solo = n <= SLM_SOLO_ROWS;
     run->ld.embd = slm_round_up(hp->n_embd, 16);
     run->ld.q = slm_round_up((size_t) hp->n_heads * hp->head_dim, 16);
