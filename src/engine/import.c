@@ -25,7 +25,7 @@ static slm_status open_source(const char *path, slm_import_options *options, con
         return slm_gguf_source(path, options, stop, out, err);
     if (options->quantization == NULL)
         options->quantization = "Q8_0";
-    return slm_hf_open(path, options->chat_format, stop, out, err);
+    return slm_hf_open(path, options, stop, out, err);
 }
 
 static slm_status describe_tokenizer(slm_source *source, slm_error *err)

@@ -20,8 +20,10 @@
 #include "engine/hf/config.h"
 #include "engine/hf/safetensors.h"
 #include "engine/hf/sentence.h"
+#include "engine/hf/smooth.h"
 #include "engine/hf/vocab.h"
 #include "engine/model/family.h"
+#include "engine/text/tokenizer.h"
 
 typedef struct hf_source {
     slm_source base; /* first: slm_source * is hf_source * */
@@ -31,6 +33,8 @@ typedef struct hf_source {
     bool *used;        /* [st.n_tensors] bound to a role */
     bool plus_one;
     const char *prefix; /* before BERT's names: "" or "bert." */
+    float *scales;      /* [n_layers][2][n_embd] of smooth.h, NULL without */
+    float *inverse;     /* 1 / scales: what activations are multiplied by */
 } hf_source;
 
 static void close_source(slm_source *base)
@@ -41,6 +45,8 @@ static void close_source(slm_source *base)
     slm_safetensors_close(&s->st);
     json_decref(s->config_json);
     free(s->used);
+    free(s->scales);
+    free(s->inverse);
     free(base->tokenizer);
     free(base->tensors);
     free(s);
@@ -135,31 +141,69 @@ static slm_st_type source_type(const hf_source *s, const slm_source_tensor *tens
     return tensor->type == SLM_TYPE_F16 ? SLM_ST_F16 : tensor->type == SLM_TYPE_BF16 ? SLM_ST_BF16 : SLM_ST_F32;
 }
 
-static slm_status read_vector(hf_source *s, const slm_source_tensor *tensor, uint32_t first, uint32_t n, float *out, slm_error *err)
+/* n weights at an offset of a file, as floats. */
+static slm_status read_floats(hf_source *s, uint32_t shard, slm_st_type type, uint64_t begin, uint32_t n, float *out, slm_error *err)
 {
-    slm_st_type type = source_type(s, tensor);
-    const char *file = s->st.file_names[tensor->file];
+    const char *file = s->st.file_names[shard];
     uint32_t size = type_bytes(type);
     uint16_t half[256];
     for (uint32_t at = 0; at < n;) {
         uint32_t piece = n - at < 256 ? n - at : 256;
         void *to = type == SLM_ST_F32 ? (void *) (out + at) : (void *) half;
-        uint64_t offset = tensor->offset + (uint64_t) (first + at) * size;
-        SLM_TRY(slm_hf_pread(s->st.fds[tensor->file], file, offset, to, (size_t) piece * size, err));
+        SLM_TRY(slm_hf_pread(s->st.fds[shard], file, begin + (uint64_t) at * size, to, (size_t) piece * size, err));
         if (!all_finite(to, piece, type))
             return slm_fail(err, SLM_FORMAT, "file \"%s\" holds a weight that is not a finite number", file);
         for (uint32_t i = 0; i < piece && type != SLM_ST_F32; i++)
             out[at + i] = type == SLM_ST_F16 ? slm_f16_to_f32(half[i]) : slm_bf16_to_f32(half[i]);
         at += piece;
     }
+    return SLM_OK;
+}
+
+static slm_status read_vector(hf_source *s, const slm_source_tensor *tensor, uint32_t first, uint32_t n, float *out, slm_error *err)
+{
+    slm_st_type type = source_type(s, tensor);
+    if (tensor->role == SLM_TENSOR_ATTN_IN_SCALE || tensor->role == SLM_TENSOR_FFN_IN_SCALE) {
+        bool feed = tensor->role == SLM_TENSOR_FFN_IN_SCALE;
+        memcpy(out, s->inverse + (2 * (size_t) tensor->layer + feed) * s->base.hparams.n_embd + first, n * sizeof *out);
+        return SLM_OK;
+    }
+    SLM_TRY(read_floats(s, tensor->file, type, tensor->offset + (uint64_t) first * type_bytes(type), n, out, err));
     for (uint32_t i = 0; i < n && s->plus_one; i++)
         out[i] += 1.0f;
+    return SLM_OK;
+}
+
+/* The column scales of a matrix, NULL when it has none. */
+static const float *scales_of(const hf_source *s, slm_tensor_role role, uint32_t layer)
+{
+    bool attention = role == SLM_TENSOR_ATTN_Q || role == SLM_TENSOR_ATTN_K || role == SLM_TENSOR_ATTN_V;
+    if (s->scales == NULL || (!attention && role != SLM_TENSOR_FFN_UP))
+        return NULL;
+    return s->scales + (2 * (size_t) layer + !attention) * s->base.hparams.n_embd;
+}
+
+/* Rows as floats, their columns scaled. */
+static slm_status read_scaled(hf_source *s, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, const float *scales, float *out,
+                              slm_error *err)
+{
+    slm_st_type type = source_type(s, tensor);
+    for (uint32_t r = 0; r < n_rows; r++) {
+        float *to = out + (size_t) r * tensor->cols;
+        uint64_t at = tensor->offset + (uint64_t) (row + r) * tensor->cols * type_bytes(type);
+        SLM_TRY(read_floats(s, tensor->file, type, at, tensor->cols, to, err));
+        for (uint32_t c = 0; c < tensor->cols; c++)
+            to[c] *= scales[c];
+    }
     return SLM_OK;
 }
 
 static slm_status read_matrix(hf_source *s, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, void *out, slm_error *err)
 {
     slm_st_type type = tensor->type == SLM_TYPE_F16 ? SLM_ST_F16 : tensor->type == SLM_TYPE_BF16 ? SLM_ST_BF16 : SLM_ST_F32;
+    const float *scales = scales_of(s, tensor->role, tensor->layer);
+    if (scales != NULL)
+        return read_scaled(s, tensor, row, n_rows, scales, out, err);
     const char *file = s->st.file_names[tensor->file];
     uint64_t row_bytes = (uint64_t) tensor->cols * type_bytes(type);
     SLM_TRY(slm_hf_pread(s->st.fds[tensor->file], file, tensor->offset + row * row_bytes, out, (size_t) (n_rows * row_bytes), err));
@@ -212,14 +256,48 @@ static void take_licence(hf_source *s, int dir)
     free(text);
 }
 
-static slm_status open_source(hf_source *s, int dir, const char *path, const char *chat_format, const volatile int *stop, slm_error *err)
+/* Finds the scales of an encoder's activations, and adds them to the tensors. The matrices that they go into are floats from here on. */
+static slm_status smooth_encoder(hf_source *s, const volatile int *stop, slm_error *err)
+{
+    slm_tokenizer *tok = NULL;
+    slm_source *b = &s->base;
+    size_t floats = 2 * (size_t) b->hparams.n_layers * b->hparams.n_embd, n = b->n_tensors;
+    SLM_TRY(slm_tokenizer_open(b->tokenizer, b->tokenizer_bytes, &tok, err));
+    int32_t cls = slm_tokenizer_find(tok, "[CLS]", 5), sep = slm_tokenizer_find(tok, "[SEP]", 5);
+    slm_tokenizer_free(tok);
+    SLM_TRY(slm_hf_smooth(b, cls, sep, stop, &s->scales, err));
+    slm_source_tensor *grown = realloc(b->tensors, (n + 2 * (size_t) b->hparams.n_layers) * sizeof *grown);
+    b->tensors = grown != NULL ? grown : b->tensors;
+    s->inverse = malloc(floats * sizeof *s->inverse);
+    if (grown == NULL || s->inverse == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (size_t i = 0; i < floats; i++)
+        s->inverse[i] = 1.0f / s->scales[i];
+    for (size_t i = 0; i < n; i++)
+        if (scales_of(s, b->tensors[i].role, b->tensors[i].layer) != NULL)
+            b->tensors[i].type = SLM_TYPE_F32;
+    for (uint32_t i = 0; i < 2 * b->hparams.n_layers; i++)
+        b->tensors[b->n_tensors++] = (slm_source_tensor){.role = i % 2 == 0 ? SLM_TENSOR_ATTN_IN_SCALE : SLM_TENSOR_FFN_IN_SCALE,
+                                                         .layer = i / 2, .rows = b->hparams.n_embd, .type = SLM_TYPE_F32};
+    return SLM_OK;
+}
+
+static bool will_quantize(const slm_import_options *options)
+{
+    int type = options->quantization != NULL ? slm_type_by_name(options->quantization) : -1; /* unknown names are refused later */
+    return type >= 0 && slm_type_get((uint32_t) type) != NULL && !slm_type_get((uint32_t) type)->is_float;
+}
+
+static slm_status open_source(hf_source *s, int dir, const char *path, const slm_import_options *options, const volatile int *stop,
+                              slm_error *err)
 {
     SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, false, &s->config_json, err));
     SLM_TRY(slm_hf_config_read((slm_hf_json){s->config_json, "config.json"}, &s->config, err));
     SLM_TRY(slm_hf_sentence_read(dir, &s->config, &s->base.info, err));
     SLM_TRY(slm_safetensors_open(dir, &s->st, err));
     SLM_TRY(bind_tensors(s, err));
-    SLM_TRY(slm_hf_vocab_build(dir, s->base.hparams.n_vocab, chat_format, stop, &s->base.tokenizer, &s->base.tokenizer_bytes, err));
+    SLM_TRY(slm_hf_vocab_build(dir, s->base.hparams.n_vocab, options->chat_format, stop, &s->base.tokenizer, &s->base.tokenizer_bytes,
+                               err));
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);
     info->can_generate = s->base.hparams.causal;
@@ -229,16 +307,16 @@ static slm_status open_source(hf_source *s, int dir, const char *path, const cha
     take_licence(s, dir);
     s->base.read_rows = read_rows;
     s->base.close = close_source;
-    return SLM_OK;
+    return !s->base.hparams.causal && will_quantize(options) ? smooth_encoder(s, stop, err) : SLM_OK;
 }
 
-slm_status slm_hf_open(const char *path, const char *chat_format, const volatile int *stop, slm_source **out, slm_error *err)
+slm_status slm_hf_open(const char *path, const slm_import_options *options, const volatile int *stop, slm_source **out, slm_error *err)
 {
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return slm_fail(err, SLM_IO, "could not open directory \"%s\": %s", path, strerror(errno));
     hf_source *s = calloc(1, sizeof *s);
-    slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_source(s, dir, path, chat_format, stop, err);
+    slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_source(s, dir, path, options, stop, err);
     close(dir);
     if (status != SLM_OK) {
         close_source(s != NULL ? &s->base : NULL);

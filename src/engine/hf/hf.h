@@ -9,7 +9,9 @@
 
 #include "engine/image/image.h"
 
-/* Opens and validates dir. chat_format forces one by name, NULL recognizes it; stop may be NULL.  The source is freed by its own close.  Status: IO, FORMAT, UNSUPPORTED, NOMEM; messages name the file. */
-slm_status slm_hf_open(const char *dir, const char *chat_format, const volatile int *stop, slm_source **out, slm_error *err);
+/* Opens and validates dir.  When options say that matrices will be quantized, an encoder's are scaled for it (smooth.h), which takes a
+ * forward pass of some texts.  stop may be NULL.  The source is freed by its own close.  Status: IO, FORMAT, UNSUPPORTED, NOMEM, CANCELLED;
+ * messages name the file. */
+slm_status slm_hf_open(const char *dir, const slm_import_options *options, const volatile int *stop, slm_source **out, slm_error *err);
 
 #endif

@@ -25,23 +25,29 @@ typedef struct encode_job {
     const uint32_t *places; /* [n] position of each row in its sequence */
 } encode_job;
 
-/* Layer norm of row i of x in place, and its blocks for the next product. */
-static void norm_row(const slm_run *run, uint32_t i, const float *w, const float *b)
+/* Layer norm of row i of x in place, and its blocks for the next product, which takes it multiplied by in_scale (may be NULL). */
+static void norm_row(const slm_run *run, slm_scratch *s, uint32_t i, const float *w, const float *b, const float *in_scale)
 {
     const slm_hparams *hp = run->hp;
     float *x = (float *) run->ws->x.p + i * run->ld.embd;
     run->kn->layer_norm(x, w, b, x, hp->n_embd, hp->norm_eps);
+    if (run->model->quantized && in_scale != NULL) {
+        float *scaled = s->norm.p;
+        for (uint32_t c = 0; c < hp->n_embd; c++)
+            scaled[c] = x[c] * in_scale[c];
+        x = scaled;
+    }
     if (run->model->quantized)
         run->kn->quantize(x, run->ld.embd, 1, hp->n_embd, (slm_qblock *) run->ws->normq.p + i * (size_t) (hp->n_embd / 32));
 }
 
-static void norm_stage(slm_lane *t, const float *w, const float *bias)
+static void norm_stage(slm_lane *t, const float *w, const float *bias, const float *in_scale)
 {
     const slm_run *run = t->run;
     uint32_t b, e;
     while (slm_lane_next(t, run->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++)
-            norm_row(run, i, w, bias);
+            norm_row(run, t->s, i, w, bias, in_scale);
     slm_lane_end(t);
 }
 
@@ -64,7 +70,7 @@ static void embed_stage(encode_job *job, slm_lane *t)
             if (m->type_embd.data != NULL)
                 add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, t->s->norm.p);
             add_row(run, &m->position_embd, job->places[i], x, t->s->norm.p);
-            norm_row(run, i, m->embd_norm, m->embd_norm_bias);
+            norm_row(run, t->s, i, m->embd_norm, m->embd_norm_bias, m->layers[0].attn_in_scale);
         }
     }
     slm_lane_end(t);
@@ -218,12 +224,12 @@ static void encode_region(void *arg, slm_team *team, int thread, int n_threads)
         slm_product o = {&l->o, l->o_bias, ws->x.p, run->ld.embd}, down = {&l->down, l->down_bias, ws->x.p, run->ld.embd};
         slm_stage_residual(&t, &o, &att, 1.0f, run->n);
         slm_lane_end(&t);
-        norm_stage(&t, l->attn_post_norm, l->attn_norm_bias);
+        norm_stage(&t, l->attn_post_norm, l->attn_norm_bias, l->ffn_in_scale);
         slm_stage_feed(&t, l, &a, run->n);
         slm_lane_end(&t);
         slm_stage_residual(&t, &down, &ff, 1.0f, run->n);
         slm_lane_end(&t);
-        norm_stage(&t, l->ffn_post_norm, l->ffn_norm_bias);
+        norm_stage(&t, l->ffn_post_norm, l->ffn_norm_bias, i + 1 < run->hp->n_layers ? l[1].attn_in_scale : NULL);
     }
     pool_stage(job, &t);
     slm_lane_end(&t);

@@ -34,7 +34,7 @@ static const slm_tensor_role required[] = {SLM_TENSOR_TOKEN_EMBD,
                                            SLM_TENSOR_LAYER_OUT_NORM_BIAS,
                                            SLM_TENSOR_ROLES};
 static const slm_tensor_role optional[] = {SLM_TENSOR_CLS_DENSE, SLM_TENSOR_CLS_DENSE_BIAS, SLM_TENSOR_CLS_OUT, SLM_TENSOR_CLS_OUT_BIAS,
-                                           SLM_TENSOR_ROLES};
+                                           SLM_TENSOR_ATTN_IN_SCALE, SLM_TENSOR_FFN_IN_SCALE, SLM_TENSOR_ROLES};
 
 static const slm_role_name hf_names[] = {
     {SLM_TENSOR_TOKEN_EMBD, "embeddings.word_embeddings.weight"},

@@ -65,6 +65,7 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {SLM_TENSOR_FFN_UP_BIAS, &l->up_bias},           {SLM_TENSOR_FFN_DOWN_BIAS, &l->down_bias},
         {in->model->hp.causal ? SLM_TENSOR_ATTN_POST_NORM : SLM_TENSOR_ATTN_OUT_NORM, &l->attn_post_norm},
         {in->model->hp.causal ? SLM_TENSOR_FFN_POST_NORM : SLM_TENSOR_LAYER_OUT_NORM, &l->ffn_post_norm},
+        {SLM_TENSOR_ATTN_IN_SCALE, &l->attn_in_scale},   {SLM_TENSOR_FFN_IN_SCALE, &l->ffn_in_scale},
         {SLM_TENSOR_ATTN_OUT_NORM_BIAS, &l->attn_norm_bias}, {SLM_TENSOR_LAYER_OUT_NORM_BIAS, &l->ffn_norm_bias},
     };
     for (size_t k = 0; k < sizeof matrices / sizeof *matrices; k++)
@@ -93,6 +94,12 @@ static slm_status check_layer(const loader *in, uint32_t i)
         ok = ok && l->attn_post_norm != NULL && l->ffn_post_norm != NULL && l->attn_norm == NULL && l->ffn_norm == NULL;
     else
         ok = ok && l->attn_norm != NULL && l->ffn_norm != NULL && (l->attn_post_norm != NULL) == (l->ffn_post_norm != NULL);
+    bool scaled = l->attn_in_scale != NULL;
+    if (scaled != (l->ffn_in_scale != NULL) || scaled != (first->attn_in_scale != NULL))
+        return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a scale", i);
+    if (scaled && (slm_type_get(l->q.type)->is_float || slm_type_get(l->k.type)->is_float || slm_type_get(l->v.type)->is_float ||
+                   slm_type_get(l->up.type)->is_float))
+        return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image scales the input of matrices that are not quantized", i);
     ok = ok && (l->q_norm != NULL) == (l->k_norm != NULL) && (l->q_norm != NULL) == (first->q_norm != NULL);
     if (!ok)
         return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a norm, or has one too many", i);

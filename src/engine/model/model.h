@@ -18,6 +18,7 @@ typedef struct slm_layer {
     const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm; /* [n_embd] or NULL */
     const float *attn_norm_bias, *ffn_norm_bias;                        /* encoders: biases of the two post norms */
     const float *q_norm, *k_norm;                                       /* [head_dim], or whole rows for OLMo 2 */
+    const float *attn_in_scale, *ffn_in_scale;                          /* [n_embd] or NULL: encoders, before quantization */
     const float *q_bias, *k_bias, *v_bias, *o_bias, *up_bias, *down_bias;
 } slm_layer;
 
