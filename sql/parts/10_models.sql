@@ -259,29 +259,6 @@ RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_summarize' LANGUAGE C STABLE PARALLEL
 COMMENT ON FUNCTION slm_summarize(text, integer, text, text) IS
     'A summary of at most max_words words, where given with a focus. A text longer than the context is an error';
 
-CREATE FUNCTION slm_classify(input text,
-    labels text[],
-    model text DEFAULT NULL,
-    method text DEFAULT 'auto',
-    instruction text DEFAULT NULL,
-    threshold double precision DEFAULT 0)
-RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_classify' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_classify(text, text[], text, text, text, double precision) IS
-    'The label that fits the text best, NULL when its probability is below threshold. method: direct (asks for the label; '
-    'instruction may contain {labels}), channel (which label explains the text best; instruction contains {label}), auto (channel '
-    'for models below 1e9 parameters)';
-
-CREATE FUNCTION slm_classify_scores(input text,
-    labels text[],
-    model text DEFAULT NULL,
-    method text DEFAULT 'auto',
-    instruction text DEFAULT NULL,
-    OUT label text,
-    OUT probability double precision)
-RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_classify_scores' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;
-COMMENT ON FUNCTION slm_classify_scores(text, text[], text, text, text) IS
-    'Probability of each label, over the whole label, best first; they sum to 1. Arguments as slm_classify';
-
 -- ---- the library
 
 CREATE FUNCTION slm_version()

@@ -199,8 +199,14 @@ static const char *default_model(SlmTask task)
     const char *setting = "slm.generate_model";
     const char *name = slm_guc_generate_model;
 
-    if (task == SLM_TASK_CLASSIFY && slm_guc_classify_model != NULL && slm_guc_classify_model[0] != '\0')
-        name = slm_guc_classify_model;
+    if (task == SLM_TASK_CLASSIFY) { /* an embedding model is the better classifier (DESIGN 6) */
+        const char *const candidates[] = {slm_guc_classify_model, slm_guc_embed_model, slm_guc_generate_model};
+
+        setting = "slm.classify_model";
+        for (int i = lengthof(candidates) - 1; i >= 0; i--)
+            if (candidates[i] != NULL && candidates[i][0] != '\0')
+                name = candidates[i];
+    }
     if (task == SLM_TASK_EMBED) {
         setting = "slm.embed_model";
         name = slm_guc_embed_model;
@@ -226,7 +232,7 @@ SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
 
     if (entry == NULL)
         entry = slm_pg_open_entry(row);
-    if ((task == SLM_TASK_GENERATE || task == SLM_TASK_CLASSIFY) && !slm_pg_info(entry)->can_generate)
+    if (task == SLM_TASK_GENERATE && !slm_pg_info(entry)->can_generate)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot generate text", chosen),
                         errdetail("It is an encoder of the family %s.", slm_pg_info(entry)->family),
                         errhint("Choose a generative model: the column can_generate of slm.models tells which are.")));

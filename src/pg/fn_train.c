@@ -1,0 +1,451 @@
+/*
+ * fn_train.c: slm_train_classifier.
+ *
+ *   query ──cursor──► rows (text | embedding, label) ──slm_embed──► matrix ──slm_train_*──► blob ──► slm.classifier_registry, next version
+ *
+ * The query is opened read-only, so one that writes is refused by the server.  Texts are embedded as they are read, some hundred ahead.
+ * All rows are held in memory: 4 bytes x dimensions x rows, and the texts when n-grams are wanted.
+ */
+#include "pg/args.h"
+#include "pg/classifiers.h"
+#include "pg/labels.h"
+#include "pg/prototypes.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "parser/parse_coerce.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+#include "utils/hsearch.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_train_classifier);
+PG_FUNCTION_INFO_V1(slm_pg_classifiers_touch);
+
+#define FETCH_ROWS 512
+
+/* What is being learned from. Everything lives in one memory context. */
+typedef struct TrainSet {
+    SlmEntry *entry;
+    bool by_names;     /* no label column */
+    bool keep_texts;   /* n-grams */
+    int text_column, vector_column, label_column; /* 0 = none */
+    int dims;
+    int64 n, room, skipped;
+    float *vectors;    /* [n, dims] */
+    const char **texts;
+    size_t *lengths;
+    int32_t *labels;
+    int n_labels, label_room;
+    const char **names;
+    HTAB *label_ids;
+} TrainSet;
+
+typedef struct LabelId {
+    uint32 hash; /* of the name: dynahash key; equal hashes are told apart by next */
+    int id, next;
+} LabelId;
+
+/* ---- options */
+
+static double json_number(Jsonb *options, const char *key, double otherwise, double min, double max)
+{
+    JsonbValue *value = getKeyJsonValueFromContainer(&options->root, key, (int) strlen(key), NULL);
+    double number;
+
+    if (value == NULL || value->type == jbvNull)
+        return otherwise;
+    if (value->type != jbvNumeric)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a number", key)));
+    number = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
+    if (!(number >= min && number <= max))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" is %g, out of range", key, number),
+                        errhint("It must be from %g to %g.", min, max)));
+    return number;
+}
+
+static bool json_flag(Jsonb *options, const char *key, bool otherwise)
+{
+    JsonbValue *value = getKeyJsonValueFromContainer(&options->root, key, (int) strlen(key), NULL);
+
+    if (value == NULL || value->type == jbvNull)
+        return otherwise;
+    if (value->type != jbvBool)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be true or false", key)));
+    return value->val.boolean;
+}
+
+static void train_progress(void *arg, const char *stage, double fraction)
+{
+    slm_pg_progress_report(NULL, (uint64_t) (fraction * 1000), 1000);
+}
+
+static slm_train_options read_options(Jsonb *options)
+{
+    static const char *const known[] = {"ngrams", "l2", "folds", "balance", "seed"};
+    slm_train_options out = {.n_threads = slm_pg_take_threads(), .stop = SLM_STOP, .progress = train_progress};
+    JsonbIterator *it;
+    JsonbValue key;
+    JsonbIteratorToken token;
+    JsonbValue *balance;
+
+    if (!JB_ROOT_IS_OBJECT(options))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object")));
+    it = JsonbIteratorInit(&options->root);
+    while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE) {
+        bool found = token != WJB_KEY;
+
+        for (int i = 0; i < (int) lengthof(known) && !found; i++)
+            found = key.val.string.len == (int) strlen(known[i]) && memcmp(key.val.string.val, known[i], strlen(known[i])) == 0;
+        if (!found)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown training option \"%.*s\"", key.val.string.len, key.val.string.val),
+                            errhint("Options are ngrams, l2, folds, balance and seed.")));
+    }
+    out.ngrams = json_flag(options, "ngrams", false);
+    out.l2 = (float) json_number(options, "l2", 0, 0, 1e6);
+    out.n_folds = (uint32_t) json_number(options, "folds", 0, 0, 20);
+    out.seed = (uint64_t) json_number(options, "seed", 0, 0, 1e15);
+    balance = getKeyJsonValueFromContainer(&options->root, "balance", 7, NULL);
+    if (balance != NULL)
+        out.balance = json_flag(options, "balance", false) ? SLM_BALANCE_ON : SLM_BALANCE_OFF;
+    return out;
+}
+
+/* ---- rows */
+
+static void find_columns(TrainSet *set, TupleDesc desc)
+{
+    Oid first;
+
+    if (desc->natts < 1 || desc->natts != (set->by_names ? 1 : 2))
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the query of a training must return %s, but it returns %d columns",
+                                                                   set->by_names ? "one column, the text or its embedding" : "a text or its embedding, and a label",
+                                                                   desc->natts),
+                        errhint(set->by_names ? "For example: SELECT body FROM tickets" : "For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
+    first = TupleDescAttr(desc, 0)->atttypid;
+    if (first == FLOAT4ARRAYOID)
+        set->vector_column = 1;
+    else if (IsBinaryCoercible(first, TEXTOID) || first == UNKNOWNOID)
+        set->text_column = 1;
+    else
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the first column of the query has type %s", format_type_be(first)),
+                        errhint("It must be text, or real[] with stored embeddings (cast a vector: embedding::real[]).")));
+    set->label_column = set->by_names ? 0 : 2;
+    if (set->keep_texts && set->text_column == 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("n-grams need the text, but the query returns embeddings"),
+                        errhint("Select the text instead of its embedding.")));
+}
+
+static void make_room(TrainSet *set)
+{
+    int64 room = set->room == 0 ? 1024 : set->room * 2;
+
+#define GROW(array, size)                                                                                                                  \
+    array = set->room == 0 ? MemoryContextAllocHuge(CurrentMemoryContext, (Size) room * (size)) : repalloc_huge(array, (Size) room * (size))
+    GROW(set->vectors, sizeof(float) * (Size) set->dims);
+    GROW(set->labels, sizeof(int32_t));
+    GROW(set->texts, sizeof(char *));
+    GROW(set->lengths, sizeof(size_t));
+#undef GROW
+    set->room = room;
+}
+
+/* The number of a label, new or known. */
+static int label_id(TrainSet *set, const char *name)
+{
+    uint32 hash = string_hash(name, strlen(name) + 1);
+    LabelId *found;
+    bool known;
+
+    found = hash_search(set->label_ids, &hash, HASH_ENTER, &known);
+    if (!known)
+        found->id = -1;
+    if (found->id >= 0 && strcmp(set->names[found->id], name) == 0)
+        return found->id;
+    for (int i = 0; found->id >= 0 && i < set->n_labels; i++) /* another name has this hash */
+        if (strcmp(set->names[i], name) == 0)
+            return i;
+    if (set->n_labels == SLM_MAX_LABELS)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the query gives more than %d labels", SLM_MAX_LABELS)));
+    if (set->n_labels == set->label_room) {
+        set->label_room = Max(64, 2 * set->label_room);
+        set->names = set->names == NULL ? palloc(sizeof(char *) * (Size) set->label_room) : repalloc(set->names, sizeof(char *) * (Size) set->label_room);
+    }
+    set->names[set->n_labels] = pstrdup(name);
+    if (found->id < 0)
+        found->id = set->n_labels;
+    return set->n_labels++;
+}
+
+static void add_vector(TrainSet *set, Datum datum, int64 row)
+{
+    ArrayType *array = DatumGetArrayTypeP(datum);
+
+    if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || ARR_DIMS(array)[0] != set->dims)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("row " INT64_FORMAT " has an embedding of %d numbers, not %d", row + 1,
+                                                                         ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0, set->dims),
+                        errhint("All embeddings must come from the model that the classifier is trained for.")));
+    memcpy(set->vectors + (Size) set->n * (Size) set->dims, ARR_DATA_PTR(array), sizeof(float) * (Size) set->dims);
+}
+
+/* Adds the rows that the cursor has fetched; their texts are embedded together. */
+static void add_rows(TrainSet *set, SPITupleTable *rows, uint64 n_rows, MemoryContext keep)
+{
+    SlmRun **runs = palloc0(sizeof(SlmRun *) * n_rows);
+    int64 first = set->n;
+    MemoryContext fetch = MemoryContextSwitchTo(keep);
+
+    for (uint64 i = 0; i < n_rows; i++) {
+        bool input_null, label_null = false;
+        Datum input = SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &input_null);
+        char *label = set->label_column == 0 ? NULL : SPI_getvalue(rows->vals[i], rows->tupdesc, set->label_column);
+
+        if (set->label_column != 0)
+            label_null = label == NULL || label[0] == '\0';
+        if (input_null || label_null) {
+            set->skipped++;
+            continue;
+        }
+        if (set->n == set->room)
+            make_room(set);
+        if (set->label_column != 0)
+            set->labels[set->n] = label_id(set, slm_pg_utf8_from_cstring(label));
+        if (set->vector_column != 0) {
+            add_vector(set, input, set->n);
+        } else {
+            slm_segment segment;
+            slm_request request;
+            size_t length;
+            const char *text = slm_pg_utf8_from_text(DatumGetTextPCopy(input), &length);
+
+            set->texts[set->n] = text;
+            set->lengths[set->n] = length;
+            MemoryContextSwitchTo(fetch);
+            request = slm_pg_embed_request(set->entry, &segment, slm_pg_info(set->entry)->document_prompt, text, true);
+            runs[set->n - first] = slm_pg_start(set->entry, &request);
+            MemoryContextSwitchTo(keep);
+        }
+        set->n++;
+    }
+    MemoryContextSwitchTo(fetch);
+    for (int64 i = first; i < set->n && set->text_column != 0; i++) {
+        memcpy(set->vectors + (Size) i * (Size) set->dims, slm_pg_wait(runs[i - first])->scores, sizeof(float) * (Size) set->dims);
+        slm_pg_finish(runs[i - first]);
+        if (!set->keep_texts)
+            pfree((char *) set->texts[i]);
+    }
+}
+
+static void read_query(TrainSet *set, const char *query, MemoryContext keep)
+{
+    SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
+    Portal portal;
+
+    if (plan == NULL || !SPI_is_cursor_plan(plan))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of a training must be one SELECT"),
+                        errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
+    portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+    find_columns(set, portal->tupDesc);
+    for (;;) {
+        MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "slm training rows", ALLOCSET_DEFAULT_SIZES);
+        MemoryContext old = MemoryContextSwitchTo(chunk);
+
+        SPI_cursor_fetch(portal, true, FETCH_ROWS);
+        if (SPI_processed > 0)
+            add_rows(set, SPI_tuptable, SPI_processed, keep);
+        MemoryContextSwitchTo(old);
+        MemoryContextDelete(chunk);
+        slm_pg_progress_report(NULL, (uint64_t) set->n, 0);
+        if (SPI_processed == 0)
+            break;
+        SPI_freetuptable(SPI_tuptable);
+        CHECK_FOR_INTERRUPTS();
+    }
+    SPI_cursor_close(portal);
+}
+
+static void check_set(const TrainSet *set)
+{
+    if (set->n == 0)
+        ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the query gave no row to learn from"),
+                        errdetail(INT64_FORMAT " rows without text or label were skipped.", set->skipped),
+                        errhint("A training needs rows with a text (or embedding)%s.", set->by_names ? "" : " and a label")));
+    if (set->n_labels < 2)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("all rows have the label \"%s\"", slm_pg_cstring_from_utf8(set->names[0])),
+                        errhint("A classifier needs at least two labels.")));
+    if (set->skipped > 0)
+        ereport(WARNING, (errmsg(INT64_FORMAT " rows without text or label were skipped", set->skipped)));
+}
+
+/* ---- the registry */
+
+static Datum text_array(const char *const *strings, int n)
+{
+    Datum *elements = palloc(sizeof(Datum) * (Size) Max(n, 1));
+
+    for (int i = 0; i < n; i++)
+        elements[i] = PointerGetDatum(slm_pg_text_from_utf8(strings[i], strlen(strings[i])));
+    return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* int[n_labels][n_labels] */
+static Datum confusion_array(const slm_train_report *report, int n)
+{
+    Datum *elements = palloc(sizeof(Datum) * (Size) n * (Size) n);
+    int dims[2] = {n, n}, lower[2] = {1, 1};
+
+    for (int i = 0; i < n * n; i++)
+        elements[i] = Int32GetDatum((int32) report->confusion[i]);
+    return PointerGetDatum(construct_md_array(elements, NULL, 2, dims, lower, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+/* Stores the next version and makes it the active one; returns its number. */
+static int32 store_version(const char *name, const TrainSet *set, const slm_train_report *report, Jsonb *options, const char *query, double seconds)
+{
+    Oid types[16] = {TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID,
+                     INT4ARRAYOID, JSONBOID, TEXTOID, BYTEAOID, FLOAT8OID, BOOLOID};
+    Datum values[16];
+    char nulls[17] = "                ";
+    bytea *blob = MemoryContextAllocHuge(CurrentMemoryContext, report->blob_bytes + VARHDRSZ);
+    bool isnull;
+
+    if (report->blob_bytes + VARHDRSZ > MaxAllocSize)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the classifier takes %zu bytes, more than a value may have", report->blob_bytes),
+                        errhint("Train without n-grams, or with fewer labels.")));
+    SET_VARSIZE(blob, report->blob_bytes + VARHDRSZ);
+    memcpy(VARDATA(blob), report->blob, report->blob_bytes);
+    values[0] = CStringGetTextDatum(name);
+    values[1] = CStringGetTextDatum(set->entry->key);
+    values[2] = text_array(set->names, set->n_labels);
+    values[3] = Int64GetDatum((int64) report->n_rows);
+    values[4] = Float8GetDatum(report->accuracy);
+    values[5] = Float8GetDatum(report->macro_f1);
+    values[6] = Float8GetDatum(report->log_loss);
+    values[7] = Float8GetDatum(report->ece);
+    values[8] = Float8GetDatum((double) report->temperature);
+    values[9] = Float8GetDatum((double) report->l2);
+    values[10] = report->confusion == NULL ? (Datum) 0 : confusion_array(report, set->n_labels);
+    nulls[10] = report->confusion == NULL ? 'n' : ' ';
+    values[11] = JsonbPGetDatum(options);
+    values[12] = CStringGetTextDatum(query);
+    values[13] = PointerGetDatum(blob);
+    values[14] = Float8GetDatum(seconds);
+    values[15] = BoolGetDatum(set->by_names);
+    if (SPI_execute_with_args("SELECT slm.classifier_store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)", 16, types, values, nulls,
+                              false, 1) != SPI_OK_SELECT)
+        elog(ERROR, "could not store the classifier");
+    return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/* ---- slm_train_classifier(name, query, model, labels, options) */
+
+/* Runs the engine; the report must be freed. */
+static void train(const TrainSet *set, const slm_train_options *options, slm_train_report *report)
+{
+    slm_train_set input = {.n_rows = (size_t) set->n, .n_dims = (uint32_t) set->dims, .embeddings = set->vectors,
+                           .texts = options->ngrams ? set->texts : NULL, .text_lengths = options->ngrams ? set->lengths : NULL, .labels = set->labels,
+                           .n_labels = (uint32_t) set->n_labels, .label_names = set->names};
+    float *names = NULL;
+    slm_status status;
+    slm_error err;
+
+    if (set->by_names) {
+        SlmLabels labels = {.n = set->n_labels, .names = set->names};
+        SlmExamples none = {0};
+
+        names = slm_pg_prototypes(set->entry, &labels, &none);
+    }
+    slm_pg_progress_phase("training");
+    for (;;) {
+        status = set->by_names ? slm_train_by_names(&input, names, options, report, &err) : slm_train_classifier(&input, options, report, &err);
+        if (status != SLM_CANCELLED)
+            break;
+        slm_pg_interrupted();
+    }
+    slm_pg_give_threads();
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
+}
+
+static void init_set(TrainSet *set, FunctionCallInfo fcinfo, const slm_train_options *options)
+{
+    HASHCTL control = {.keysize = sizeof(uint32), .entrysize = sizeof(LabelId), .hcxt = CurrentMemoryContext};
+
+    memset(set, 0, sizeof *set);
+    set->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
+    set->dims = (int) slm_pg_info(set->entry)->n_embd;
+    set->keep_texts = options->ngrams;
+    set->label_ids = hash_create("slm training labels", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    if (!PG_ARGISNULL(3)) {
+        SlmLabels labels;
+
+        set->by_names = true;
+        slm_pg_labels_arg(fcinfo, 3, &labels);
+        for (int i = 0; i < labels.n; i++)
+            (void) label_id(set, labels.names[i]);
+    }
+}
+
+Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
+{
+    TimestampTz begin = GetCurrentTimestamp();
+    MemoryContext keep = CurrentMemoryContext;
+    slm_train_report report = {0};
+    slm_train_options options;
+    TrainSet set;
+    TupleDesc desc;
+    Datum values[7];
+    bool nulls[7] = {false};
+    char *name, *query;
+    double seconds;
+    int32 version;
+
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(4))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name, query and options must not be null")));
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    slm_pg_check_model_name(name);
+    query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    options = read_options(PG_GETARG_JSONB_P(4));
+    init_set(&set, fcinfo, &options);
+    slm_pg_progress_begin(name);
+    PG_TRY();
+    {
+        if (SPI_connect() != SPI_OK_CONNECT)
+            elog(ERROR, "could not connect to SPI");
+        slm_pg_progress_phase("embedding");
+        read_query(&set, query, keep);
+        MemoryContextSwitchTo(keep);
+        check_set(&set);
+        train(&set, &options, &report);
+        seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
+        version = store_version(name, &set, &report, PG_GETARG_JSONB_P(4), query, seconds);
+        SPI_finish();
+    }
+    PG_FINALLY();
+    {
+        slm_pg_progress_end();
+        slm_train_report_free(&report);
+    }
+    PG_END_TRY();
+    values[0] = Int32GetDatum(version);
+    values[1] = Int64GetDatum((int64) report.n_rows);
+    values[2] = Int32GetDatum(set.n_labels);
+    values[3] = Float8GetDatum(report.accuracy);
+    values[4] = Float8GetDatum(report.macro_f1);
+    values[5] = Float8GetDatum(report.ece);
+    values[6] = Float8GetDatum(seconds);
+    nulls[3] = nulls[4] = nulls[5] = set.by_names; /* agreement with its own guesses says nothing */
+    return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+/* slm.classifiers_touch(): after a change of slm.classifier_registry. */
+Datum slm_pg_classifiers_touch(PG_FUNCTION_ARGS)
+{
+    slm_pg_classifiers_changed();
+    PG_RETURN_VOID();
+}

@@ -1,0 +1,192 @@
+/*
+ * fn_trained.c: slm_classify and slm_classify_scores with a classifier that was trained here.
+ *
+ * A text is embedded first; an embedding that is stored already (real[], or pgvector's vector by its cast) needs no forward pass at all.
+ */
+#include "pg/args.h"
+#include "pg/classifiers.h"
+#include "pg/prototypes.h"
+#include "pg/work.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_classify_trained);
+PG_FUNCTION_INFO_V1(slm_pg_classify_vector);
+PG_FUNCTION_INFO_V1(slm_pg_trained_scores);
+PG_FUNCTION_INFO_V1(slm_pg_vector_scores);
+
+void slm_pg_put_scores(ReturnSetInfo *rsinfo, const char *const *labels, const double *scores, int n);
+
+typedef struct Trained {
+    SlmTrained *trained;
+    const char *text; /* UTF-8, or NULL when the embedding was given */
+    size_t length;
+    const float *vector; /* or NULL: the work's result */
+    double threshold;
+} Trained;
+
+/* Arguments: input or embedding, classifier, threshold where there is one. false for a NULL. */
+static bool begin_trained(SlmWork *work, FunctionCallInfo fcinfo, bool scores)
+{
+    Trained *t = palloc0(sizeof *t);
+
+    slm_pg_work_set_state(work, t);
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1)) {
+        slm_pg_work_decide(work, (Datum) 0, true);
+        return false;
+    }
+    t->trained = slm_pg_use_classifier(PG_GETARG_TEXT_PP(1));
+    t->threshold = scores ? 0 : slm_pg_float_arg(fcinfo, 2, "threshold", 0, 0, false, 1, false);
+    return true;
+}
+
+static void begin_text(SlmWork *work, FunctionCallInfo fcinfo, bool scores)
+{
+    slm_segment segment;
+    slm_request request;
+    SlmEntry *entry;
+    Trained *t;
+
+    if (!begin_trained(work, fcinfo, scores))
+        return;
+    t = slm_pg_work_state(work);
+    t->text = slm_pg_utf8_from_text(PG_GETARG_TEXT_P_COPY(0), &t->length);
+    entry = slm_pg_classifier_model(t->trained);
+    request = slm_pg_embed_request(entry, &segment, slm_pg_info(entry)->document_prompt, t->text, false);
+    slm_pg_work_submit(work, entry, &request);
+}
+
+static void begin_vector(SlmWork *work, FunctionCallInfo fcinfo, bool scores)
+{
+    ArrayType *array;
+    Trained *t;
+    uint32_t dims;
+
+    if (!begin_trained(work, fcinfo, scores))
+        return;
+    t = slm_pg_work_state(work);
+    array = PG_GETARG_ARRAYTYPE_P_COPY(0);
+    dims = slm_classifier_n_dims(t->trained->classifier);
+    if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || (uint32_t) ARR_DIMS(array)[0] != dims)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("classifier \"%s\" takes embeddings of %u numbers, not %d", t->trained->name,
+                                                                         dims, ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0),
+                        errhint("Pass what slm_embed gave with the model that the classifier was trained on.")));
+    if (slm_classifier_needs_text(t->trained->classifier))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("classifier \"%s\" needs the text, not the embedding alone", t->trained->name),
+                        errhint("It was trained with n-grams. Pass the text, or train one without n-grams.")));
+    t->vector = (const float *) ARR_DATA_PTR(array);
+}
+
+/* Probabilities [n_labels] of the row. */
+static float *predict(SlmWork *work, Trained *t)
+{
+    float *probabilities = palloc(sizeof(float) * slm_classifier_n_labels(t->trained->classifier));
+    const float *vector = t->vector != NULL ? t->vector : slm_pg_work_result(work, 0)->scores;
+    bool text = slm_classifier_needs_text(t->trained->classifier);
+    slm_error err;
+
+    if (slm_classifier_predict(t->trained->classifier, vector, text ? &t->text : NULL, text ? &t->length : NULL, 1, probabilities, &err) != SLM_OK)
+        slm_pg_error(&err, NULL);
+    return probabilities;
+}
+
+static Datum finish_trained(SlmWork *work, bool *isnull)
+{
+    Trained *t = slm_pg_work_state(work);
+    float *probabilities = predict(work, t);
+    uint32_t best = 0;
+    const char *label;
+
+    for (uint32_t i = 1; i < slm_classifier_n_labels(t->trained->classifier); i++)
+        if (probabilities[i] > probabilities[best])
+            best = i;
+    *isnull = (double) probabilities[best] < t->threshold;
+    label = slm_classifier_label(t->trained->classifier, best);
+    pfree(probabilities);
+    return *isnull ? (Datum) 0 : PointerGetDatum(slm_pg_text_from_utf8(label, strlen(label)));
+}
+
+static void begin_classify_text(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    begin_text(work, fcinfo, false);
+}
+
+static void begin_classify_vector(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    begin_vector(work, fcinfo, false);
+}
+
+const SlmWorkKind slm_pg_classify_trained_kind = {"slm_pg_classify_trained", begin_classify_text, finish_trained};
+const SlmWorkKind slm_pg_classify_vector_kind = {"slm_pg_classify_vector", begin_classify_vector, finish_trained};
+
+Datum slm_pg_classify_trained(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_classify_trained_kind, fcinfo);
+}
+
+Datum slm_pg_classify_vector(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_classify_vector_kind, fcinfo);
+}
+
+/* ---- scores */
+
+static void begin_scores_text(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    begin_text(work, fcinfo, true);
+}
+
+static void begin_scores_vector(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    begin_vector(work, fcinfo, true);
+}
+
+static Datum finish_scores(SlmWork *work, bool *isnull)
+{
+    return PointerGetDatum(predict(work, slm_pg_work_state(work)));
+}
+
+static Datum put_all(FunctionCallInfo fcinfo, const SlmWorkKind *kind)
+{
+    SlmWork *work;
+    const slm_classifier *classifier;
+    const char **labels;
+    double *scores;
+    float *probabilities;
+    bool isnull;
+    int n;
+
+    InitMaterializedSRF(fcinfo, 0);
+    work = slm_pg_work_begin(kind, fcinfo);
+    probabilities = (float *) DatumGetPointer(slm_pg_work_finish(work, &isnull));
+    if (!isnull) {
+        classifier = ((Trained *) slm_pg_work_state(work))->trained->classifier;
+        n = (int) slm_classifier_n_labels(classifier);
+        labels = palloc(sizeof(char *) * (Size) n);
+        scores = palloc(sizeof(double) * (Size) n);
+        for (int i = 0; i < n; i++) {
+            labels[i] = slm_classifier_label(classifier, (uint32_t) i);
+            scores[i] = (double) probabilities[i];
+        }
+        slm_pg_put_scores((ReturnSetInfo *) fcinfo->resultinfo, labels, scores, n);
+    }
+    slm_pg_work_free(work);
+    return (Datum) 0;
+}
+
+Datum slm_pg_trained_scores(PG_FUNCTION_ARGS)
+{
+    static const SlmWorkKind kind = {"slm_pg_trained_scores", begin_scores_text, finish_scores};
+
+    return put_all(fcinfo, &kind);
+}
+
+Datum slm_pg_vector_scores(PG_FUNCTION_ARGS)
+{
+    static const SlmWorkKind kind = {"slm_pg_vector_scores", begin_scores_vector, finish_scores};
+
+    return put_all(fcinfo, &kind);
+}

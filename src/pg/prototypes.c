@@ -1,0 +1,151 @@
+/*
+ * prototypes.c: vectors of labels (prototypes.h).
+ *
+ * The cache holds at most MAX_SETS sets in TopMemoryContext; a set is found by the bytes of everything that made it, the model's image
+ * included, so nothing has to be invalidated.
+ */
+#include "pg/prototypes.h"
+
+#include "lib/stringinfo.h"
+#include "utils/float.h"
+
+#define MAX_SETS 16
+
+typedef struct PrototypeSet {
+    dlist_node node;
+    char *key;
+    int key_length;
+    int n_floats;
+    float *vectors;
+} PrototypeSet;
+
+static dlist_head sets = DLIST_STATIC_INIT(sets);
+static int n_sets;
+
+double slm_pg_dot(const float *a, const float *b, int n)
+{
+    double sum = 0;
+
+    for (int i = 0; i < n; i++)
+        sum += (double) a[i] * (double) b[i];
+    return sum;
+}
+
+slm_request slm_pg_embed_request(const SlmEntry *entry, slm_segment *segment, const char *prompt, const char *input, bool truncate)
+{
+    const char *whole = prompt != NULL && prompt[0] != '\0' ? psprintf("%s%s", prompt, input) : input;
+
+    *segment = (slm_segment){.role = SLM_ROLE_USER, .text = whole, .length = strlen(whole)};
+    return (slm_request){.mode = SLM_MODE_EMBED, .segments = segment, .n_segments = 1, .truncate = truncate};
+}
+
+static void add_to_key(StringInfo key, const char *s)
+{
+    appendBinaryStringInfo(key, s == NULL ? "\1" : s, s == NULL ? 1 : (int) strlen(s));
+    appendStringInfoChar(key, '\0');
+}
+
+static PrototypeSet *find_set(const StringInfo key)
+{
+    dlist_iter it;
+
+    dlist_foreach(it, &sets) {
+        PrototypeSet *set = dlist_container(PrototypeSet, node, it.cur);
+
+        if (set->key_length == key->len && memcmp(set->key, key->data, (size_t) key->len) == 0) {
+            dlist_move_head(&sets, &set->node);
+            return set;
+        }
+    }
+    return NULL;
+}
+
+static void keep_set(const StringInfo key, const float *vectors, int n_floats)
+{
+    PrototypeSet *set;
+
+    if (n_sets == MAX_SETS) {
+        set = dlist_container(PrototypeSet, node, dlist_tail_node(&sets));
+        dlist_delete(&set->node);
+        pfree(set->key);
+        pfree(set->vectors);
+        pfree(set);
+        n_sets--;
+    }
+    set = MemoryContextAllocZero(TopMemoryContext, sizeof *set);
+    set->key_length = key->len;
+    set->key = MemoryContextAlloc(TopMemoryContext, (Size) key->len);
+    memcpy(set->key, key->data, (size_t) key->len);
+    set->n_floats = n_floats;
+    set->vectors = MemoryContextAllocHuge(TopMemoryContext, sizeof(float) * (Size) n_floats);
+    memcpy(set->vectors, vectors, sizeof(float) * (Size) n_floats);
+    dlist_push_head(&sets, &set->node);
+    n_sets++;
+}
+
+/* Adds the embeddings of texts to the vectors of their labels. */
+static void add_embeddings(SlmEntry *entry, const char *const *texts, const int *labels, int n, float *vectors, int dims)
+{
+    enum { AT_ONCE = 256 };
+    SlmRun *runs[AT_ONCE];
+
+    for (int begin = 0; begin < n; begin += AT_ONCE) {
+        int count = Min(n - begin, AT_ONCE);
+
+        for (int i = 0; i < count; i++) {
+            slm_segment segment;
+            slm_request request = slm_pg_embed_request(entry, &segment, slm_pg_info(entry)->document_prompt, texts[begin + i], true);
+
+            runs[i] = slm_pg_start(entry, &request);
+        }
+        for (int i = 0; i < count; i++) {
+            const float *v = slm_pg_wait(runs[i])->scores;
+            float *to = vectors + (Size) (labels == NULL ? begin + i : labels[begin + i]) * (Size) dims;
+
+            for (int d = 0; d < dims; d++)
+                to[d] += v[d];
+            slm_pg_finish(runs[i]);
+        }
+    }
+}
+
+static void normalize(float *v, int n)
+{
+    double length = sqrt(slm_pg_dot(v, v, n));
+
+    for (int i = 0; i < n && length > 0; i++)
+        v[i] = (float) (v[i] / length);
+}
+
+float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples)
+{
+    int dims = (int) slm_pg_info(entry)->n_embd;
+    const char **texts = palloc(sizeof(char *) * (Size) labels->n);
+    float *vectors = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(float) * (Size) labels->n * (Size) dims, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+    PrototypeSet *set;
+    StringInfoData key;
+
+    initStringInfo(&key);
+    add_to_key(&key, entry->key);
+    for (int i = 0; i < labels->n; i++) {
+        const char *description = labels->descriptions == NULL ? NULL : labels->descriptions[i];
+
+        texts[i] = description == NULL ? labels->names[i] : psprintf("%s: %s", labels->names[i], description);
+        add_to_key(&key, texts[i]);
+    }
+    for (int i = 0; i < examples->n; i++) {
+        add_to_key(&key, labels->names[examples->labels[i]]);
+        add_to_key(&key, examples->texts[i]);
+    }
+    set = find_set(&key);
+    if (set == NULL) {
+        add_embeddings(entry, texts, NULL, labels->n, vectors, dims);
+        add_embeddings(entry, examples->texts, examples->labels, examples->n, vectors, dims);
+        for (int i = 0; i < labels->n; i++)
+            normalize(vectors + (Size) i * (Size) dims, dims);
+        keep_set(&key, vectors, labels->n * dims);
+    } else {
+        memcpy(vectors, set->vectors, sizeof(float) * (Size) set->n_floats);
+    }
+    return vectors;
+}

@@ -1,0 +1,22 @@
+/*
+ * prototypes.h: one vector per label, computed once per session for a set of labels.
+ *
+ * A label's prototype is the normalized mean of the embeddings of its name (with its description) and of its examples.  Sets are kept by
+ * content, least recently used first out, in this backend.
+ */
+#ifndef SLM_PG_PROTOTYPES_H
+#define SLM_PG_PROTOTYPES_H
+
+#include "pg/labels.h"
+#include "pg/slm_pg.h"
+
+/* [labels->n, n_embd], normalized; palloc'ed in the current context. Waits for the model when the set is new. */
+float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples);
+
+/* A request that embeds one text (UTF-8); segment is filled and must live until the request is submitted. */
+slm_request slm_pg_embed_request(const SlmEntry *entry, slm_segment *segment, const char *prompt, const char *input, bool truncate);
+
+/* Sum of products in order: the same bits wherever it runs. */
+double slm_pg_dot(const float *a, const float *b, int n);
+
+#endif
