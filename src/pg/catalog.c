@@ -207,7 +207,7 @@ static const char *default_model(SlmTask task)
             if (candidates[i] != NULL && candidates[i][0] != '\0')
                 name = candidates[i];
     }
-    if (task == SLM_TASK_EMBED) {
+    if (task == SLM_TASK_EMBED || task == SLM_TASK_RERANK) {
         setting = "slm.embed_model";
         name = slm_guc_embed_model;
     }
@@ -236,7 +236,7 @@ SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot generate text", chosen),
                         errdetail("It is an encoder of the family %s.", slm_pg_info(entry)->family),
                         errhint("Choose a generative model: the column can_generate of slm.models tells which are.")));
-    if (task == SLM_TASK_EMBED && !slm_pg_info(entry)->can_embed)
+    if ((task == SLM_TASK_EMBED || (task == SLM_TASK_RERANK && !slm_pg_info(entry)->can_rerank)) && !slm_pg_info(entry)->can_embed)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot compute embeddings", chosen),
                         errhint("Choose an embedding model: the column can_embed of slm.models tells which are.")));
     entry->last_use = GetCurrentStatementStartTimestamp();

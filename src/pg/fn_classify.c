@@ -15,6 +15,7 @@
 #include "pg/args.h"
 #include "pg/labels.h"
 #include "pg/prototypes.h"
+#include "pg/scores.h"
 #include "pg/work.h"
 
 #include "catalog/pg_type.h"

@@ -236,11 +236,9 @@ Datum slm_pg_rerank(PG_FUNCTION_ARGS)
         return (Datum) 0;
     query = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), NULL);
     deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &documents, &nulls, &n);
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_ANY);
-    if (!slm_pg_info(entry)->can_rerank) {
-        entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_RERANK);
+    if (!slm_pg_info(entry)->can_rerank)
         query_vector = embed_query(entry, query);
-    }
     runs = palloc0(sizeof(SlmRun *) * (Size) Max(n, 1));
     ranked = palloc(sizeof(Ranked) * (Size) Max(n, 1));
     for (int i = 0; i < n; i++)

@@ -12,6 +12,7 @@
 #include "pg/prototypes.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "parser/parse_coerce.h"
@@ -188,7 +189,7 @@ static void add_vector(TrainSet *set, Datum datum, int64 row)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("row " INT64_FORMAT " has an embedding of %d numbers, not %d", row + 1,
                                                                          ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0, set->dims),
                         errhint("All embeddings must come from the model that the classifier is trained for.")));
-    memcpy(set->vectors + (Size) set->n * (Size) set->dims, ARR_DATA_PTR(array), sizeof(float) * (Size) set->dims);
+    memcpy(set->vectors + (Size) set->n * (Size) set->dims, slm_pg_floats(array), sizeof(float) * (Size) set->dims);
 }
 
 /* Adds the rows that the cursor has fetched; their texts are embedded together. */
@@ -219,12 +220,12 @@ static void add_rows(TrainSet *set, SPITupleTable *rows, uint64 n_rows, MemoryCo
             slm_segment segment;
             slm_request request;
             size_t length;
-            const char *text = slm_pg_utf8_from_text(DatumGetTextPCopy(input), &length);
+            const char *content = slm_pg_utf8_from_text((text *) PG_DETOAST_DATUM_COPY(input), &length);
 
-            set->texts[set->n] = text;
+            set->texts[set->n] = content;
             set->lengths[set->n] = length;
             MemoryContextSwitchTo(fetch);
-            request = slm_pg_embed_request(set->entry, &segment, slm_pg_info(set->entry)->document_prompt, text, true);
+            request = slm_pg_embed_request(set->entry, &segment, slm_pg_info(set->entry)->document_prompt, content, true);
             runs[set->n - first] = slm_pg_start(set->entry, &request);
             MemoryContextSwitchTo(keep);
         }
@@ -400,8 +401,8 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
     Datum values[7];
     bool nulls[7] = {false};
     char *name, *query;
-    double seconds;
-    int32 version;
+    volatile double seconds = 0;
+    volatile int32 version = 0;
 
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(4))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name, query and options must not be null")));

@@ -6,6 +6,7 @@
 #include "pg/args.h"
 #include "pg/classifiers.h"
 #include "pg/prototypes.h"
+#include "pg/scores.h"
 #include "pg/work.h"
 
 #include "catalog/pg_type.h"
@@ -17,8 +18,6 @@ PG_FUNCTION_INFO_V1(slm_pg_classify_trained);
 PG_FUNCTION_INFO_V1(slm_pg_classify_vector);
 PG_FUNCTION_INFO_V1(slm_pg_trained_scores);
 PG_FUNCTION_INFO_V1(slm_pg_vector_scores);
-
-void slm_pg_put_scores(ReturnSetInfo *rsinfo, const char *const *labels, const double *scores, int n);
 
 typedef struct Trained {
     SlmTrained *trained;
@@ -77,7 +76,7 @@ static void begin_vector(SlmWork *work, FunctionCallInfo fcinfo, bool scores)
     if (slm_classifier_needs_text(t->trained->classifier))
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("classifier \"%s\" needs the text, not the embedding alone", t->trained->name),
                         errhint("It was trained with n-grams. Pass the text, or train one without n-grams.")));
-    t->vector = (const float *) ARR_DATA_PTR(array);
+    t->vector = slm_pg_floats(array);
 }
 
 /* Probabilities [n_labels] of the row. */

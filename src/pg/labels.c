@@ -59,7 +59,7 @@ static Jsonb *json_array_arg(FunctionCallInfo fcinfo, int arg, const char *what,
 
     if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON array", what), errhint("For example: %s", example)));
-    if (JB_ROOT_COUNT(json) > max)
+    if ((int) JB_ROOT_COUNT(json) > max)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("%s has %d elements", what, (int) JB_ROOT_COUNT(json)),
                         errhint("At most %d are allowed.", max)));
     return json;

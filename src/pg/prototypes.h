@@ -10,6 +10,8 @@
 #include "pg/labels.h"
 #include "pg/slm_pg.h"
 
+#include "utils/array.h"
+
 /* [labels->n, n_embd], normalized; palloc'ed in the current context. Waits for the model when the set is new. */
 float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples);
 
@@ -18,5 +20,11 @@ slm_request slm_pg_embed_request(const SlmEntry *entry, slm_segment *segment, co
 
 /* Sum of products in order: the same bits wherever it runs. */
 double slm_pg_dot(const float *a, const float *b, int n);
+
+/* The numbers of a one-dimensional real[] without NULLs. */
+static inline const float *slm_pg_floats(ArrayType *array)
+{
+    return (const float *) (const void *) ((char *) array + ARR_OVERHEAD_NONULLS(1));
+}
 
 #endif

@@ -56,7 +56,7 @@ text *slm_pg_text_from_utf8(const char *s, size_t length);
 char *slm_pg_cstring_from_utf8(const char *s);
 
 /* ---- catalog.c */
-typedef enum SlmTask { SLM_TASK_GENERATE, SLM_TASK_CLASSIFY, SLM_TASK_EMBED, SLM_TASK_ANY } SlmTask;
+typedef enum SlmTask { SLM_TASK_GENERATE, SLM_TASK_CLASSIFY, SLM_TASK_EMBED, SLM_TASK_RERANK, SLM_TASK_ANY } SlmTask;
 
 /* Columns of slm.model_registry that C code reads. */
 enum {
