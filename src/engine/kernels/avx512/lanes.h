@@ -57,7 +57,6 @@ INLINE vf vf_lanes(vf a, vf b, int first, int last)
     return _mm512_mask_blend_ps((__mmask16) ((2u << last) - (1u << first)), b, a);
 }
 
-INLINE vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 INLINE vi vi_set(int32_t x) { return _mm512_set1_epi32(x); }
 INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
@@ -70,8 +69,13 @@ INLINE vi vi_from_i8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_s
 INLINE vi vi_round(vf a) { return _mm512_cvt_roundps_epi32(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE vf vi_to_vf(vi a) { return _mm512_cvtepi32_ps(a); }
 INLINE vf vi_as_vf(vi a) { return _mm512_castsi512_ps(a); }
-INLINE void vi_store_i8(int8_t *p, vi a) { _mm_storeu_si128((__m128i *) (void *) p, _mm512_cvtepi32_epi8(a)); }
-INLINE int32_t vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }
+INLINE int32_t vi_store_sum(int8_t *p, vi a)
+{
+    __m128i bytes = _mm512_cvtepi32_epi8(a);
+    _mm_storeu_si128((__m128i *) (void *) p, bytes);
+    __m128i sums = _mm_sad_epu8(_mm_xor_si128(bytes, _mm_set1_epi8((char) 0x80)), _mm_setzero_si128());
+    return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128;
+}
 
 INLINE vb vb_load(const void *p) { return _mm512_loadu_si512(p); }
 INLINE void vb_store(void *p, vb a) { _mm512_storeu_si512(p, a); }

@@ -68,7 +68,6 @@ static inline vf vf_if_less(vf a, vf b, vf yes, vf no) { VF_MAP(a.v[i] < b.v[i] 
 /* Lanes first..last of a, the other lanes of b. */
 static inline vf vf_lanes(vf a, vf b, int first, int last) { VF_MAP(i >= first && i <= last ? a.v[i] : b.v[i]); }
 
-static inline vi vi_load(const int32_t *p) { VI_MAP(p[i]); }
 static inline vi vi_set(int32_t x) { VI_MAP(x); }
 static inline vi vi_add(vi a, vi b) { VI_MAP((int32_t) ((uint32_t) a.v[i] + (uint32_t) b.v[i])); }
 static inline vi vi_sub(vi a, vi b) { VI_MAP((int32_t) ((uint32_t) a.v[i] - (uint32_t) b.v[i])); }
@@ -81,8 +80,8 @@ static inline vi vi_from_i8(const uint8_t *p) { VI_MAP((int8_t) p[i]); }
 static inline vi vi_round(vf a) { VI_MAP((int32_t) rintf(a.v[i])); }
 static inline vf vi_to_vf(vi a) { VF_MAP((float) a.v[i]); }
 static inline vf vi_as_vf(vi a) { VF_MAP(float_bits(a.v[i])); }
-static inline void vi_store_i8(int8_t *p, vi a) { EACH(i) p[i] = (int8_t) a.v[i]; }
-static inline int32_t vi_sum(vi a) { int32_t sum = 0; EACH(i) sum += a.v[i]; return sum; }
+/* Stores 16 values as int8 and returns their sum. */
+static inline int32_t vi_store_sum(int8_t *p, vi a) { int32_t sum = 0; EACH(i) { p[i] = (int8_t) a.v[i]; sum += a.v[i]; } return sum; }
 
 static inline vb vb_load(const void *p) { vb r; memcpy(&r, p, 64); return r; }
 static inline void vb_store(void *p, vb a) { memcpy(p, &a, 64); }
