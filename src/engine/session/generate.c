@@ -10,7 +10,8 @@
 
 #include "engine/session/session.h"
 
-/* Rows decoded together up to which guessing pays: beyond, the batch is bound by arithmetic and a wrong guess costs what a right one does. */
+/* Rows decoded together up to which guessing pays: beyond, the batch is bound by arithmetic and a wrong guess costs what a right one
+ * does. */
 #define MAX_GUESSING 4
 #define MAX_GUESSED_BATCH 8
 
