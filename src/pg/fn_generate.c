@@ -24,7 +24,7 @@ static const char *const finish_names[] = {"stop", "length", "context"};
 /* The request of the common arguments; the prompt is not NULL.  segments: [2] */
 static SlmEntry *read_request(FunctionCallInfo fcinfo, slm_request *request, slm_segment *segments)
 {
-    *request = (slm_request){.mode = SLM_MODE_GENERATE, .segments = segments};
+    *request = (slm_request){.mode = SLM_MODE_GENERATE, .speculate = slm_guc_speculate, .segments = segments};
     slm_pg_sampling_args(fcinfo, ARG_SAMPLING, request);
     request->chat = slm_pg_bool_arg(fcinfo, ARG_CHAT, true);
     request->truncate = slm_pg_bool_arg(fcinfo, ARG_TRUNCATE, false);
@@ -205,7 +205,7 @@ static slm_segment *parse_messages(Jsonb *messages, size_t *n)
 
 static void begin_chat(SlmWork *work, FunctionCallInfo fcinfo)
 {
-    slm_request request = {.mode = SLM_MODE_GENERATE, .chat = true};
+    slm_request request = {.mode = SLM_MODE_GENERATE, .speculate = slm_guc_speculate, .chat = true};
 
     if (PG_ARGISNULL(0)) {
         slm_pg_work_decide(work, (Datum) 0, true);

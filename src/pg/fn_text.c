@@ -42,7 +42,7 @@ static size_t bounded_length(const char *s, size_t length, int max_words)
 static void begin_summarize(SlmWork *work, FunctionCallInfo fcinfo)
 {
     slm_segment segments[2];
-    slm_request request = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2,
+    slm_request request = {.mode = SLM_MODE_GENERATE, .speculate = slm_guc_speculate, .chat = true, .segments = segments, .n_segments = 2,
                            .sampling = {.top_p = 1, .repeat_penalty = 1}};
     char *instruction;
     int *max_words = palloc(sizeof(int));

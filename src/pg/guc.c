@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb = 256 * 1024;
+bool slm_guc_speculate = true;
 char *slm_guc_isa, *slm_guc_model_directory;
 char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
 
@@ -63,7 +64,7 @@ static void define_models(void)
     DefineCustomStringVariable("slm.generate_model", "Model of the functions that generate text, when the call names none.",
                                "Also used by the token functions.", &slm_guc_generate_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomStringVariable("slm.classify_model", "Model of the functions that classify, when the call names none.",
-                               "Empty means slm.generate_model.", &slm_guc_classify_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
+                               "Empty means slm.embed_model, or slm.generate_model where that is empty too.", &slm_guc_classify_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomStringVariable("slm.embed_model", "Model of the functions that compute embeddings, when the call names none.", NULL,
                                &slm_guc_embed_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
 }
@@ -78,5 +79,7 @@ void slm_pg_define_gucs(void)
     DefineCustomStringVariable("slm.model_directory", "Directory of the model images, shared by all databases of the cluster.",
                                "A relative name is below the data directory. Only the server should be able to write there.",
                                &slm_guc_model_directory, "slm_models", PGC_SIGHUP, 0, check_directory, NULL, NULL);
-    MarkGUCPrefixReserved("slm");
+    DefineCustomBoolVariable("slm.speculate", "Guesses the next tokens of an answer from the prompt's own text and checks several at once.",
+                             "Answers are the same. It helps where an answer copies from its input, and stops by itself where it does not.",
+                             &slm_guc_speculate, true, PGC_USERSET, 0, NULL, NULL, NULL);
 }

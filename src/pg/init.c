@@ -17,6 +17,7 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/guc.h"
 
 #include "pg/batch/batch.h"
 #include "pg/jobs/jobs.h"
@@ -133,4 +134,5 @@ void _PG_init(void)
     slm_pg_store_init();
     slm_pg_batch_init();
     slm_pg_jobs_init();
+    MarkGUCPrefixReserved("slm"); /* last: what is not defined by now is a mistake in the configuration */
 }

@@ -30,6 +30,7 @@
 
 /* ---- guc.c */
 extern int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb;
+extern bool slm_guc_speculate;
 extern char *slm_guc_isa, *slm_guc_model_directory;
 extern char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
 void slm_pg_define_gucs(void);

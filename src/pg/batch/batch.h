@@ -3,7 +3,9 @@
  *
  *   plan.c       after the planner: finds calls, puts a CustomScan above (or, for arguments of aggregates, below) their node
  *   exec.c       reads rows ahead, runs the calls stage by stage, emits rows in order
- *   functions.c  which SQL functions can be batched
+ *   functions.c  which SQL functions can be batched, and the planner hook
+ *   support.c    what calls cost, for the planner
+ *   progress.c   slm.progress
  *   explain.c    counters for EXPLAIN
  *
  * A planned node in the plan tree (everything survives nodeToString, for parallel workers):

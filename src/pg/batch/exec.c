@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "pg/batch/progress.h"
 #include "pg/batch/state.h"
 
 static void batch_begin(CustomScanState *node, EState *estate, int eflags);
@@ -132,6 +133,8 @@ static void batch_begin(CustomScanState *node, EState *estate, int eflags)
     state->arg_context = CreateExprContext(estate);
     state->window_context = AllocSetContextCreate(estate->es_query_cxt, "SLM batch window", ALLOCSET_DEFAULT_SIZES);
     start_cache(state);
+    if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+        slm_pg_progress_statement(scan->scan.plan.plan_rows);
     dlist_init(&state->window);
     state->read_ahead = state->bound < 0 ? slm_batch_size : 1;
 }
@@ -140,6 +143,7 @@ static void batch_end(CustomScanState *node)
 {
     BatchState *state = (BatchState *) node;
 
+    slm_pg_progress_done();
     MemoryContextDelete(state->window_context);
     MemoryContextDelete(state->cache.context);
     if (state->old.context != NULL)
@@ -502,6 +506,16 @@ static BatchRow *next_row(BatchState *state)
     }
 }
 
+/* One more row, and what has been computed since the last. */
+static void report_progress(BatchState *state)
+{
+    SlmWorkCounters *c = &state->counters.engine;
+    uint64 tokens = c->prompt_tokens - c->reused_tokens + c->output_tokens;
+
+    slm_pg_progress_rows(1, tokens - state->reported_tokens);
+    state->reported_tokens = tokens;
+}
+
 static TupleTableSlot *batch_exec(CustomScanState *node)
 {
     BatchState *state = (BatchState *) node;
@@ -536,6 +550,7 @@ static TupleTableSlot *batch_exec(CustomScanState *node)
         }
         state->returned = row;
         state->n_emitted++;
+        report_progress(state);
         econtext->ecxt_scantuple = load_row(state, row);
         if (node->ss.ps.ps_ProjInfo == NULL)
             return econtext->ecxt_scantuple;

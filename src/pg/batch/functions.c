@@ -4,12 +4,14 @@
 #include "pg/batch/batch.h"
 
 #include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "optimizer/planner.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
+#include "pg/batch/progress.h"
 #include "pg/work.h"
 
 bool slm_enable_batch = true;
@@ -36,6 +38,13 @@ static PlannedStmt *batch_planner(Query *parse, const char *query_string, int cu
     return stmt;
 }
 
+/* A statement that fails does not end its nodes. */
+static void end_progress(XactEvent event, void *arg)
+{
+    if (event == XACT_EVENT_ABORT)
+        slm_pg_progress_done();
+}
+
 void slm_pg_batch_init(void)
 {
     DefineCustomBoolVariable("slm.enable_batch", "Computes slm_* calls of many rows together.",
@@ -44,6 +53,8 @@ void slm_pg_batch_init(void)
     DefineCustomIntVariable("slm.batch_size", "Rows that an SLM Batch node reads ahead at most.",
                             "More rows make fuller batches and take more of slm.kv_cache_memory.", &slm_batch_size, 64, 1, 4096, PGC_USERSET, 0,
                             NULL, NULL, NULL);
+    slm_pg_progress_init();
+    RegisterXactCallback(end_progress, NULL);
     RegisterCustomScanMethods(&slm_batch_scan_methods);
     previous_planner_hook = planner_hook;
     planner_hook = batch_planner;

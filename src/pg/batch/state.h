@@ -101,6 +101,7 @@ typedef struct BatchState {
     BatchCache old;     /* the one before, until no row refers to it; context NULL = none */
     StringInfoData key;
     BatchCounters counters;
+    uint64 reported_tokens; /* of them, in slm.progress */
     BatchShared *shared; /* in parallel plans, while it lasts */
 } BatchState;
 

@@ -1,0 +1,106 @@
+/*
+ * slm_support: what the planner should know about the cost of slm_* calls.
+ *
+ * A call reads its text once and writes its answer token by token.  The text's tokens come from the average width that ANALYZE found
+ * (about 4 bytes a token), the answer's from max_tokens or max_words where they are constants; the size of the task's default model
+ * says what a token costs.  So conditions with calls come last, and parallel plans are weighed with true costs.
+ */
+#include "pg/batch/batch.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/pathnodes.h"
+#include "nodes/supportnodes.h"
+#include "optimizer/optimizer.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "pg/slm_pg.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_support);
+
+#define BYTES_PER_TOKEN 4.0
+#define TEMPLATE_TOKENS 20.0 /* of the chat format and what of the instruction is not reused */
+#define DECODE_FACTOR 4.0    /* a token written costs so many read ones: it reads all weights for itself or a small batch */
+#define COST_PER_TOKEN 40.0  /* in cpu_operator_cost, for 1e8 parameters */
+#define DEFAULT_PARAMETERS 1.0e8
+
+/* Average bytes of an argument's values, as far as statistics tell. */
+static double argument_bytes(PlannerInfo *root, Node *arg)
+{
+    if (arg == NULL)
+        return 0;
+    if (IsA(arg, Const)) {
+        Const *c = (Const *) arg;
+
+        return c->constisnull || c->constbyval ? 0 : c->constlen == -1 ? (double) VARSIZE_ANY_EXHDR(DatumGetPointer(c->constvalue)) : c->constlen;
+    }
+    if (IsA(arg, Var) && root != NULL && !IS_SPECIAL_VARNO(((Var *) arg)->varno) && ((Var *) arg)->varlevelsup == 0 &&
+        (int) ((Var *) arg)->varno < root->simple_rel_array_size) {
+        RangeTblEntry *rte = root->simple_rte_array[((Var *) arg)->varno];
+        int32 width = rte != NULL && rte->rtekind == RTE_RELATION && ((Var *) arg)->varattno > 0 ? get_attavgwidth(rte->relid, ((Var *) arg)->varattno) : 0;
+
+        if (width > 0)
+            return width;
+    }
+    return get_typavgwidth(exprType(arg), exprTypmod(arg));
+}
+
+/* The constant integer of a named argument such as max_tokens, or `otherwise`. */
+static double named_constant(FuncExpr *call, const char *name, double otherwise)
+{
+    Oid *types;
+    char **names, *modes;
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
+    double result = otherwise;
+    int n;
+
+    if (!HeapTupleIsValid(tuple))
+        return otherwise;
+    n = get_func_arg_info(tuple, &types, &names, &modes);
+    ReleaseSysCache(tuple);
+    for (int i = 0; i < n && names != NULL && i < list_length(call->args); i++) {
+        Const *c = list_nth(call->args, i);
+
+        if (strcmp(names[i], name) == 0 && IsA(c, Const) && c->consttype == INT4OID && !c->constisnull)
+            result = DatumGetInt32(c->constvalue);
+    }
+    return result;
+}
+
+static double default_parameters(void)
+{
+    const char *const settings[] = {slm_guc_generate_model, slm_guc_classify_model, slm_guc_embed_model};
+
+    for (int i = 0; i < (int) lengthof(settings); i++) {
+        const SlmModelRow *row = settings[i] != NULL && settings[i][0] != '\0' ? slm_pg_find_model(settings[i]) : NULL;
+        SlmEntry *entry = row == NULL ? NULL : slm_pg_find_entry(row->key);
+
+        if (entry != NULL)
+            return (double) slm_pg_info(entry)->n_parameters;
+    }
+    return DEFAULT_PARAMETERS;
+}
+
+Datum slm_pg_support(PG_FUNCTION_ARGS)
+{
+    Node *raw = (Node *) PG_GETARG_POINTER(0);
+    SupportRequestCost *request;
+    FuncExpr *call;
+    double read, written;
+
+    if (!IsA(raw, SupportRequestCost) || ((SupportRequestCost *) raw)->node == NULL || !IsA(((SupportRequestCost *) raw)->node, FuncExpr))
+        PG_RETURN_POINTER(NULL);
+    request = (SupportRequestCost *) raw;
+    call = (FuncExpr *) request->node;
+    if (call->args == NIL)
+        PG_RETURN_POINTER(NULL);
+    read = TEMPLATE_TOKENS + argument_bytes(request->root, linitial(call->args)) / BYTES_PER_TOKEN;
+    written = Min(named_constant(call, "max_tokens", 0), 256) + 1.5 * named_constant(call, "max_words", 0);
+    request->startup = 0;
+    request->per_tuple = (read + DECODE_FACTOR * written) * COST_PER_TOKEN * cpu_operator_cost * default_parameters() / DEFAULT_PARAMETERS;
+    PG_RETURN_POINTER(request);
+}
