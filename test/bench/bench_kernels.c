@@ -28,7 +28,7 @@ static void *buffer(size_t bytes)
         fprintf(stderr, "out of memory\n");
         exit(1);
     }
-    memset(p, 1, bytes + 64);
+    memset(p, 0x3B, bytes + 64); /* scales of normal size in every format */
     return p;
 }
 
