@@ -280,8 +280,8 @@ typedef struct slm_train_options {
     void *progress_arg;
 } slm_train_options;
 
-/* What came out. The averages are over the held-out rows of the cross-validation (for slm_train_by_names: agreement with the
- * assigned labels, which says little); confusion [n_labels, n_labels] counts true label (row) by predicted label (column). */
+/* What came out. The averages are over the held-out rows of the cross-validation, NaN where there was none (slm_train_by_names, fewer
+ * than 4 rows); confusion [n_labels, n_labels] counts true label (row) by predicted label (column), NULL without cross-validation. */
 typedef struct slm_train_report {
     void *blob;             /* malloc'ed; slm_train_report_free */
     size_t blob_bytes;
@@ -292,12 +292,12 @@ typedef struct slm_train_report {
     float temperature;      /* divides the logits: calibration */
     double accuracy, macro_f1, log_loss;
     double ece;             /* expected calibration error after the temperature, 15 bins */
-    uint32_t *confusion;    /* malloc'ed; NULL when n_labels > 1,000 */
+    uint32_t *confusion;    /* malloc'ed; NULL too when n_labels > 1,000 */
     double seconds;
 } slm_train_report;
 
-/* Trains. Status: INVALID (shapes, labels out of range, NaN; a label without rows; fewer than 2 rows a label for cross-validation
- * are trained with a default strength instead), LIMIT (too large), NOMEM, CANCELLED (nothing was made). */
+/* Trains; fewer than 4 rows with a default strength, for there is nothing to hold out.  Status: INVALID (shapes, labels out of range, a
+ * label without rows, NaN), LIMIT (too large), UNSUPPORTED (no OpenBLAS), NOMEM, CANCELLED (nothing was made). */
 slm_status slm_train_classifier(const slm_train_set *set, const slm_train_options *options, slm_train_report *out, slm_error *err);
 
 /* Trains from label names and unlabelled rows: names as prototypes, refined by soft assignment on centred embeddings, then three

@@ -486,6 +486,8 @@ slm_status slm_fit(const slm_train_set *set, const slm_train_options *options, b
         f->n_folds = 2;
     if (!measure || set->n_rows < 4)
         f->n_folds = 1; /* no cross-validation */
+    if (f->n_folds == 1)
+        result.accuracy = result.macro_f1 = result.log_loss = result.ece = NAN;
     f->n_path = options->l2 > 0 ? 1 : N_STRENGTHS;
     for (uint32_t i = 0; i < f->n_path; i++)
         f->path[i] = options->l2 > 0 ? options->l2 : strengths[i];

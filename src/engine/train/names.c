@@ -3,10 +3,11 @@
  *
  *   rows centred by their mean, names by theirs, both scaled to length 1
  *   prototypes = names ──► soft assignment of rows ──► prototypes = mean of rows + KEEP * name ──► ... REFINE_STEPS times
- *   three rounds: each label takes its most confident rows (a growing share) ──► classifier ──► confidence of all rows
+ *   three rounds: each label takes its most confident rows (a growing number) ──► classifier ──► confidence of all rows
  *
  * Centring removes what all texts of a table have in common, which otherwise dominates the cosine.  Measured on Banking77 (MiniLM, 10,003
- * unlabelled rows, test file): names alone 62.2 %, prototypes 70 %, after the rounds 73 %.
+ * unlabelled rows, test file): names alone 62.2 %, prototypes 70 %, after the rounds 73 %; a label that
+ * may take a share of its own rows instead of a number grows and swallows its neighbours (70 %).
  * Invariant: rows are taken in order of confidence, ties by row number: the result is a function of the input.
  */
 #include <math.h>
@@ -18,13 +19,13 @@
 #include "engine/train/lanes.h"
 
 #define CHUNK 1024
-#define REFINE_STEPS 15
-#define SHARPNESS 20.0f /* multiplies the cosine before softmax */
-#define KEEP 0.5f       /* weight of the name beside the mean of its rows */
+#define REFINE_STEPS 8
+#define SHARPNESS 25.0f /* multiplies the cosine before softmax */
+#define KEEP 0.7f       /* weight of the name beside the mean of its rows */
 #define ROUNDS 3
-#define ROUND_L2 0.3f
+#define ROUND_L2 0.1f
 
-static const double share_of_round[ROUNDS] = {0.3, 0.5, 0.7}; /* of a label's rows */
+static const double share_of_round[ROUNDS] = {0.45, 0.6, 0.9}; /* of the rows that a label would have if all had as many */
 
 typedef struct naming {
     const slm_train_set *set;
@@ -226,10 +227,10 @@ static void pick_row(naming *m, uint32_t row, uint32_t label)
     m->picked_lengths[at] = m->options->ngrams ? set->text_lengths[row] : 0;
 }
 
-/* The most confident share of each label's rows; a label without rows gets the row that is most its own. */
+/* The most confident rows of each label, of each the same number where it has them; one without rows gets that which is most its own. */
 static void pick(naming *m, double share)
 {
-    size_t n = m->set->n_rows, at = 0;
+    size_t n = m->set->n_rows, at = 0, take = (size_t) ceil((double) n / m->set->n_labels * share);
     m->n_picked = 0;
     for (size_t r = 0; r < n; r++)
         m->order[r] = (uint32_t) r;
@@ -238,8 +239,7 @@ static void pick(naming *m, double share)
         size_t begin = at;
         while (at < n && m->label[m->order[at]] == (int32_t) l)
             at++;
-        size_t take = (size_t) ceil((double) (at - begin) * share);
-        for (size_t i = 0; i < take; i++)
+        for (size_t i = 0; i < take && begin + i < at; i++)
             pick_row(m, m->order[begin + i], l);
         if (at == begin)
             pick_row(m, m->best_row[l], l);
@@ -267,9 +267,9 @@ static slm_status run_rounds(naming *m, slm_train_report *out, slm_error *err)
         picked.texts = m->options->ngrams ? m->picked_texts : NULL;
         picked.text_lengths = m->options->ngrams ? m->picked_lengths : NULL;
         if (options.l2 <= 0)
-            options.l2 = ROUND_L2; /* held-out agreement with labels of one's own making says nothing about the best strength */
+            options.l2 = ROUND_L2; /* agreement with labels of one's own making would say nothing about the best strength */
         slm_train_report_free(out);
-        status = slm_fit(&picked, &options, last, share, out, err);
+        status = slm_fit(&picked, &options, false, share, out, err);
         if (status == SLM_OK && !last)
             status = slm_classifier_open(out->blob, out->blob_bytes, &c, err);
     }
@@ -307,6 +307,7 @@ slm_status slm_train_by_names(const slm_train_set *set, const float *label_embed
         slm_train_report_free(&report);
         return status;
     }
+    report.accuracy = report.macro_f1 = report.log_loss = report.ece = NAN; /* nothing is known to measure against */
     report.seconds = slm_fit_clock() - begin;
     *out = report;
     return SLM_OK;
