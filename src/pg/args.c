@@ -80,7 +80,10 @@ void slm_pg_sampling_args(FunctionCallInfo fcinfo, int first, slm_request *reque
 
 slm_segment slm_pg_segment(slm_role role, unsigned flags, const text *t)
 {
-    return slm_pg_segment_utf8(role, flags, slm_pg_utf8_from_text(t, NULL));
+    slm_segment segment = {.role = role, .flags = flags};
+
+    segment.text = slm_pg_utf8_from_text(t, &segment.length);
+    return segment;
 }
 
 slm_segment slm_pg_segment_utf8(slm_role role, unsigned flags, const char *s)

@@ -10,11 +10,12 @@
 #error "slm_pg needs PostgreSQL 15 or newer"
 #endif
 
-/* 18 gave the module magic a name and a version. */
+/* 18 gave the module magic a name and a version, and spells an attribute in another way. */
 #if PG_VERSION_NUM >= 180000
 #define SLM_PG_MAGIC(v) PG_MODULE_MAGIC_EXT(.name = "slm_pg", .version = v)
 #else
 #define SLM_PG_MAGIC(v) PG_MODULE_MAGIC
+#define pg_noreturn __attribute__((noreturn))
 #endif
 
 /* 16 moved pg_cryptohash and varatt out of headers that were included by others. */

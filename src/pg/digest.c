@@ -28,7 +28,7 @@ typedef struct SourceFile {
     uint64 bytes;
 } SourceFile;
 
-static void io_error(const char *verb, const char *path) pg_attribute_noreturn();
+static pg_noreturn void io_error(const char *verb, const char *path);
 
 static void io_error(const char *verb, const char *path)
 {

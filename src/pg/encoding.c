@@ -14,10 +14,12 @@
 
 const char *slm_pg_utf8_from_text(const text *t, size_t *length)
 {
-    const char *result = slm_pg_utf8_from_cstring(text_to_cstring(t));
+    const char *result;
 
-    if (length != NULL)
-        *length = strlen(result);
+    if (length == NULL)
+        return slm_pg_utf8_from_cstring(text_to_cstring(t));
+    result = pg_server_to_any(VARDATA_ANY(t), (int) VARSIZE_ANY_EXHDR(t), PG_UTF8);
+    *length = result == VARDATA_ANY(t) ? (size_t) VARSIZE_ANY_EXHDR(t) : strlen(result);
     return result;
 }
 

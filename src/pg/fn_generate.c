@@ -152,7 +152,7 @@ Datum slm_pg_generate_stream(PG_FUNCTION_ARGS)
 
 /* ---- slm_chat */
 
-static void bad_messages(const char *why) pg_attribute_noreturn();
+static pg_noreturn void bad_messages(const char *why);
 
 static void bad_messages(const char *why)
 {

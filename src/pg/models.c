@@ -343,7 +343,7 @@ static bool insert_row(const Load *load)
                            lengthof(values), values) == 1;
 }
 
-static void name_taken(const char *name) pg_attribute_noreturn();
+static pg_noreturn void name_taken(const char *name);
 
 static void name_taken(const char *name)
 {

@@ -43,14 +43,15 @@ void slm_pg_give_threads(void);
 
 /* ---- errors.c */
 /* Raises err as an ERROR; what (in the server's encoding, may be NULL) is put before the message. */
-void slm_pg_error(const slm_error *err, const char *what) pg_attribute_noreturn();
+pg_noreturn void slm_pg_error(const slm_error *err, const char *what);
 int slm_pg_sqlstate(const slm_error *err);
 /* After SLM_CANCELLED: lets the server answer the interrupt, which usually does not return. */
 void slm_pg_interrupted(void);
 
 /* ---- encoding.c: the engine speaks UTF-8, the database its own encoding */
-/* NUL-terminated (palloc'ed or the input itself); *length without the NUL. */
+/* With length: *length bytes, maybe t's own, without a NUL behind them.  length NULL: a NUL-terminated copy. */
 const char *slm_pg_utf8_from_text(const text *t, size_t *length);
+/* NUL-terminated, maybe s itself. */
 const char *slm_pg_utf8_from_cstring(const char *s);
 /* Characters that the database's encoding lacks become '?'. */
 text *slm_pg_text_from_utf8(const char *s, size_t length);
@@ -87,7 +88,7 @@ const SlmModelRow *slm_pg_nth_model(int i);
 /* Does any row of this database use the image?  Reads the table anew. */
 bool slm_pg_key_in_use(const char *key);
 void slm_pg_check_model_name(const char *name);
-void slm_pg_unknown_model(const char *name) pg_attribute_noreturn();
+pg_noreturn void slm_pg_unknown_model(const char *name);
 /* The row of a model that the current user owns, or an ERROR. */
 const SlmModelRow *slm_pg_owned_model(const char *name);
 /* The opened model for a task: name NULL means the task's default. Checks the privilege. */
