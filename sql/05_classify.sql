@@ -31,8 +31,8 @@ SELECT slm_classify('I forgot the PIN of my card.', ARRAY['exchange rate', 'PIN 
 -- labels of other scripts
 SELECT slm_classify('Wo ist mein Päckchen?', ARRAY['Lieferung', 'Rückgabe', '支払い']) IS NOT NULL AS answered;
 \x on
-SELECT * FROM try($$SELECT slm_classify('x', NULL)$$);
-SELECT * FROM try($$SELECT slm_classify('x', '{}')$$);
+SELECT * FROM try($$SELECT slm_classify('x', NULL::text[])$$);
+SELECT * FROM try($$SELECT slm_classify('x', '{}'::text[])$$);
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', NULL])$$);
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', ''])$$);
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b', 'a'])$$);

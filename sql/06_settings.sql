@@ -26,7 +26,7 @@ SELECT bool_and(value <> '') AS all_known FROM slm_system_info();
 SELECT count(*) > 0 AS libraries FROM slm_system_info() WHERE item LIKE 'library %';
 -- volatility, safety and cost as documented
 SELECT proname, provolatile, proparallel, procost > 1000 AS dear FROM pg_proc WHERE probin LIKE '%slm_pg'
-  AND proname IN ('slm_chat', 'slm_chunk', 'slm_classify', 'slm_classify_scores', 'slm_generate', 'slm_generate_stream', 'slm_load_model',
+  AND proname IN ('slm_chat', 'slm_chunk', 'slm_generate', 'slm_generate_stream', 'slm_load_model',
     'slm_perplexity', 'slm_prewarm', 'slm_summarize', 'slm_token_logprobs', 'slm_tokenize') AND pronargs > 0 ORDER BY 1, pronargs;
 -- in a parallel worker
 CREATE TABLE rows_in_parallel AS SELECT i FROM generate_series(1, 4) i;

@@ -8,12 +8,12 @@ use SlmTest;
 
 my $sessions = 20;
 my $node = slm_cluster('image');
-my $question = "SELECT slm_generate('What is the capital of France?', max_tokens => 12)";
+my $question = "SELECT slm_generate('What is gravity?', max_tokens => 12)";
 my $image_kb = $node->safe_psql('postgres', "SELECT image_bytes / 1024 FROM slm.models WHERE name = 'smollm2'");
 cmp_ok($image_kb, '>', 50_000, 'the image holds the weights');
 
 my $answer = $node->safe_psql('postgres', $question);
-like($answer, qr/Paris/, 'the model answers');
+like($answer, qr/gravity/i, 'the model answers');
 
 my @open = map { SlmTest::Session->new($node) } 1 .. $sessions;
 is_deeply([ map { scalar $_->query($question) } @open ], [ ($answer) x $sessions ], "$sessions sessions give one answer");

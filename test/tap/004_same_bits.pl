@@ -24,13 +24,16 @@ my $logprobs = "SELECT md5(string_agg(coalesce(logprob::text, '-'), ',' ORDER BY
 
 my @queries = (sprintf($all, 1, $prompts, ''), $scores, $logprobs);
 my @expected = map { $node->safe_psql('postgres', $_) } @queries;
+# the portable kernels are slow: a few prompts are enough for them in the short run
+my @few = long_run() ? @queries : (sprintf($all, 1, 2, ''), $scores);
+my @few_expected = map { $node->safe_psql('postgres', $_) } @few;
 
 for my $isa (@isas)
 {
 	for my $threads (1, 2)
 	{
-		my @got = map { $node->safe_psql('postgres', "SET slm.isa = '$isa'; SET slm.threads = $threads; $_") } @queries;
-		is_deeply(\@got, \@expected, "$isa, $threads threads: text, scores and log probabilities");
+		my @got = map { $node->safe_psql('postgres', "SET slm.isa = '$isa'; SET slm.threads = $threads; $_") } $isa eq 'ref' ? @few : @queries;
+		is_deeply(\@got, $isa eq 'ref' ? \@few_expected : \@expected, "$isa, $threads threads: text, scores and log probabilities");
 	}
 }
 
