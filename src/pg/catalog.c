@@ -144,7 +144,7 @@ bool slm_pg_key_in_use(const char *key)
 
 /* ---- names and privileges */
 
-void slm_pg_check_model_name(const char *name)
+void slm_pg_check_name(const char *what, const char *name)
 {
     size_t n = strlen(name);
     bool ok = n > 0 && n <= SLM_NAME_MAX && strchr("._-:", name[0]) == NULL;
@@ -155,7 +155,7 @@ void slm_pg_check_model_name(const char *name)
         ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._-:", c) != NULL;
     }
     if (!ok)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid model name \"%s\"", name),
+        ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid %s name \"%s\"", what, name),
                         errhint("A name has 1 to %d characters: letters, digits, \".\", \"_\", \"-\" and \":\", and begins with a letter or "
                                 "a digit.",
                                 SLM_NAME_MAX)));

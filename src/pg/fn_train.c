@@ -22,6 +22,7 @@
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_train_classifier);
 PG_FUNCTION_INFO_V1(slm_pg_classifiers_touch);
@@ -240,13 +241,21 @@ static void add_rows(TrainSet *set, SPITupleTable *rows, uint64 n_rows, MemoryCo
     }
 }
 
+static bool writes(SPIPlanPtr plan)
+{
+    CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+    Query *query = linitial_node(Query, source->query_list);
+
+    return query->commandType != CMD_SELECT || query->hasModifyingCTE;
+}
+
 static void read_query(TrainSet *set, const char *query, MemoryContext keep)
 {
     SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
     Portal portal;
 
-    if (plan == NULL || !SPI_is_cursor_plan(plan))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of a training must be one SELECT"),
+    if (plan == NULL || !SPI_is_cursor_plan(plan) || writes(plan))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of a training must be one SELECT that writes nothing"),
                         errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
     portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
     find_columns(set, portal->tupDesc);
@@ -409,7 +418,7 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
     name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    slm_pg_check_model_name(name);
+    slm_pg_check_name("classifier", name);
     query = text_to_cstring(PG_GETARG_TEXT_PP(1));
     options = read_options(PG_GETARG_JSONB_P(4));
     init_set(&set, fcinfo, &options);

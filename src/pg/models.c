@@ -399,7 +399,7 @@ Datum slm_pg_load_model(PG_FUNCTION_ARGS)
     load.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
     load.path = text_to_cstring(PG_GETARG_TEXT_PP(1));
     load.options = PG_ARGISNULL(2) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))) : PG_GETARG_JSONB_P(2);
-    slm_pg_check_model_name(load.name);
+    slm_pg_check_name("model", load.name);
     if (load.path[0] == '\0')
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the path of a model must not be empty")));
     parse_options(&load);
@@ -452,7 +452,7 @@ Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
     const char *values[2] = {name_argument(fcinfo, 0, "the name of a model"), name_argument(fcinfo, 1, "the new name of a model")};
 
     refuse_read_only("slm_rename_model()");
-    slm_pg_check_model_name(values[1]);
+    slm_pg_check_name("model", values[1]);
     (void) slm_pg_owned_model(values[0]);
     if (slm_pg_find_model(values[1]) != NULL)
         name_taken(values[1]);

@@ -87,7 +87,7 @@ const SlmModelRow *slm_pg_find_model(const char *name);
 const SlmModelRow *slm_pg_nth_model(int i);
 /* Does any row of this database use the image?  Reads the table anew. */
 bool slm_pg_key_in_use(const char *key);
-void slm_pg_check_model_name(const char *name);
+void slm_pg_check_name(const char *what, const char *name);
 pg_noreturn void slm_pg_unknown_model(const char *name);
 /* The row of a model that the current user owns, or an ERROR. */
 const SlmModelRow *slm_pg_owned_model(const char *name);

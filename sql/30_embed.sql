@@ -1,0 +1,50 @@
+-- Embeddings, similarity, rerank, and classification with an embedding model imported from a Hugging Face directory.
+\getenv cache SLM_MODEL_CACHE
+\set minilm :cache '/all-MiniLM-L6-v2'
+SELECT name, family, quantization, embedding_dimension, context_length, tokenizer, can_generate, can_embed FROM slm_load_model('minilm', :'minilm');
+SET slm.embed_model = 'minilm';
+RESET slm.classify_model;
+
+SELECT array_length(e, 1) AS dims, round(sum(x::float8 ^ 2)::numeric, 4) AS length FROM (SELECT slm_embed('Where is my parcel?') AS e) s, unnest(e) x GROUP BY 1;
+SELECT slm_embed(NULL::text) IS NULL AS null_text, slm_embed('') IS NOT NULL AS empty_text;
+-- the same bits alone, in an array, by batches and in any company
+CREATE TABLE texts AS SELECT i, repeat('word ', i % 40) || 'number ' || i AS body FROM generate_series(1, 150) i;
+SET slm.enable_batch = off;
+CREATE TABLE alone AS SELECT i, slm_embed(body) AS e FROM texts;
+SET slm.enable_batch = on;
+SELECT count(*) FROM alone a JOIN (SELECT i, slm_embed(body) AS e FROM texts) b USING (i, e);
+SELECT count(*) FROM alone a JOIN (SELECT n AS i, e FROM slm_embed((SELECT array_agg(body ORDER BY i) FROM texts)) WITH ORDINALITY AS x(e, n)) b USING (i, e);
+SET slm.threads = 1;
+SELECT count(*) FROM alone a JOIN (SELECT i, slm_embed(body) AS e FROM texts ORDER BY i DESC) b USING (i, e);
+RESET slm.threads;
+SELECT n, e IS NULL AS missing FROM slm_embed(ARRAY['a', NULL, 'b']) WITH ORDINALITY AS x(e, n);
+SELECT round(slm_similarity('A cat sat on the mat', 'A kitten was sitting there')::numeric, 3) AS near,
+  round(slm_similarity('A cat sat on the mat', 'Stock prices fell sharply')::numeric, 3) AS far, slm_similarity('x', NULL) IS NULL AS none;
+SELECT document_no, round(score::numeric, 3) FROM slm_rerank('I want my money back', ARRAY['How long is delivery?', NULL, 'How do I get a refund?', 'My card was stolen']);
+
+-- classification: names, descriptions, examples, enum, several, sentiment
+SELECT slm_classify('I want my money back', ARRAY['refund', 'delivery', 'lost card']);
+SELECT label, round(probability::numeric, 4) FROM slm_classify_scores('I want my money back',
+  '[{"label": "refund", "description": "getting money back"}, "delivery", {"label": "lost card"}]'::jsonb);
+SELECT slm_classify('zzz qqq', ARRAY['refund', 'delivery'], threshold => 0.999) IS NULL AS unsure;
+SELECT slm_classify('The blue one flickers', ARRAY['a', 'b'], examples => '[{"text": "my lamp flickers", "label": "b"}, {"text": "invoice is wrong", "label": "a"}]');
+CREATE TYPE topic AS ENUM ('refund', 'delivery', 'lost card');
+SELECT slm_classify('Someone has stolen my card', NULL::topic), pg_typeof(slm_classify('x', NULL::topic));
+SELECT slm_classify_multi('Refund me, the parcel was never delivered', ARRAY['refund', 'delivery', 'lost card']),
+  slm_classify_multi('x', ARRAY['refund'], threshold => 1), slm_classify_multi(NULL, ARRAY['refund']) IS NULL AS none;
+SELECT slm_sentiment('This is wonderful, thank you so much!'), slm_sentiment('I am furious, this is a disgrace.');
+EXPLAIN (COSTS OFF) SELECT i, slm_embed(body) FROM texts WHERE slm_similarity(body, 'x') > 0.5;
+
+\x on
+SELECT * FROM try($$SELECT slm_embed(repeat('long ', 5000))$$);
+SELECT * FROM try($$SELECT slm_embed(repeat('long ', 5000), truncate => true) IS NOT NULL$$);
+SELECT * FROM try($$SELECT slm_embed('x', model => 'smollm2')$$);
+SELECT * FROM try($$SELECT slm_generate('x', model => 'minilm')$$);
+SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], method => 'direct')$$);
+SELECT * FROM try($$SELECT slm_classify('x', '{"a": 1}'::jsonb)$$);
+SELECT * FROM try($$SELECT slm_classify('x', '[{"description": "no label"}]'::jsonb)$$);
+SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], examples => '[{"text": "t", "label": "c"}]')$$);
+SELECT * FROM try($$SELECT slm_classify_multi('x', ARRAY['a', 'a'])$$);
+\x off
+DROP TABLE texts, alone;
+DROP TYPE topic;

@@ -1,0 +1,72 @@
+-- Classifiers trained inside the database.
+SET slm.embed_model = 'minilm';
+CREATE TABLE message (id serial, body text, label text);
+INSERT INTO message (body, label)
+SELECT format(t.pattern, w.word), t.label FROM (VALUES
+    ('Where is my %s? It has not arrived.', 'delivery'), ('When will the %s be delivered?', 'delivery'), ('The courier lost my %s', 'delivery'),
+    ('Tracking says the %s is still on its way', 'delivery'),
+    ('I was charged twice for the %s', 'billing'), ('The invoice for my %s is wrong', 'billing'), ('Please send the receipt for the %s', 'billing'),
+    ('Why did the price of the %s change on my bill?', 'billing'),
+    ('The %s is broken', 'fault'), ('My %s does not switch on any more', 'fault'), ('There is a scratch on the %s', 'fault'), ('The %s makes a strange noise', 'fault')
+) t(pattern, label), (VALUES ('lamp'), ('kettle'), ('phone'), ('chair'), ('radio'), ('bicycle')) w(word);
+CREATE TABLE question AS SELECT * FROM (VALUES ('Has my order been shipped yet?', 'delivery'), ('You took the money two times', 'billing'),
+  ('It stopped working after a day', 'fault'), ('The parcel never came', 'delivery')) q(body, label);
+
+SELECT version, training_rows, n_labels, accuracy > 0.9 AS accurate, macro_f1 > 0.9 AS f1, ece BETWEEN 0 AND 0.3 AS calibrated
+  FROM slm_train_classifier('support', 'SELECT body, label FROM message');
+SELECT body, slm_classify(body, classifier => 'support') AS label FROM question;
+SELECT label, probability > 0.3 AS likely FROM slm_classify_scores('You took the money two times', classifier => 'support');
+SELECT round(sum(probability)::numeric, 4) FROM slm_classify_scores('anything', classifier => 'support');
+SELECT slm_classify('qwertz', classifier => 'support', threshold => 1) IS NULL AS unsure, slm_classify(NULL::text, classifier => 'support') IS NULL AS none;
+-- a stored embedding gives the same answer
+SELECT count(*) FROM message WHERE slm_classify(body, classifier => 'support') = slm_classify(slm_embed(body), classifier => 'support');
+-- retraining makes a version, the old one can be restored; equal rows in equal order give equal bytes
+SELECT version, n_labels FROM slm_train_classifier('support', 'SELECT body, label FROM message WHERE label <> ''fault''');
+SELECT slm_classify('It stopped working after a day', classifier => 'support');
+SELECT slm_restore_classifier('support', 1);
+SELECT slm_classify('It stopped working after a day', classifier => 'support');
+SELECT version FROM slm_train_classifier('support', 'SELECT body, label FROM message');
+SELECT name, version, active, model, labels, training_rows, cardinality(confusion) AS cells, by_names FROM slm.classifiers ORDER BY version;
+SELECT a.blob = b.blob AS same_bytes FROM slm.classifier_registry a, slm.classifier_registry b WHERE a.version = 1 AND b.version = 3;
+-- n-grams, stored embeddings, names only
+SELECT training_rows, accuracy > 0.9 AS accurate FROM slm_train_classifier('ngrams', 'SELECT body, label FROM message', options => '{"ngrams": true}');
+SELECT slm_classify('The courier lost it', classifier => 'ngrams');
+CREATE TABLE stored AS SELECT slm_embed(body) AS e, label FROM message;
+SELECT training_rows FROM slm_train_classifier('stored', 'SELECT e, label FROM stored');
+SELECT count(*) FROM stored WHERE slm_classify(e, classifier => 'stored') = label;
+SELECT training_rows, n_labels, accuracy FROM slm_train_classifier('names', 'SELECT body FROM message', labels => ARRAY['late delivery', 'wrong invoice or charge', 'broken product']);
+SELECT body, slm_classify(body, classifier => 'names') AS label FROM question;
+-- rows without text or label are skipped and counted
+INSERT INTO message (body, label) VALUES (NULL, 'fault'), ('no label', NULL), ('empty label', '');
+SELECT training_rows FROM slm_train_classifier('skips', 'SELECT body, label FROM message');
+\x on
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM message WHERE false')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, ''one'' FROM message')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body FROM message')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT id, label FROM message')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'DELETE FROM message RETURNING body, label')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM message; DROP TABLE message')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT FROM')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM message', model => 'smollm2')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM message', options => '{"speed": 1}')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT ARRAY[1, 2]::real[], label FROM message')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT array_fill(''NaN''::real, ARRAY[384]), label FROM message WHERE label <> ''''')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad name', 'SELECT body, label FROM message')$$);
+SELECT * FROM try($$SELECT slm_classify('x', classifier => 'nothing')$$);
+SELECT * FROM try($$SELECT slm_classify(ARRAY[1, 2]::real[], classifier => 'stored')$$);
+SELECT * FROM try($$SELECT slm_classify(slm_embed('x'), classifier => 'ngrams')$$);
+SELECT * FROM try($$SELECT slm_classify(array_fill('NaN'::real, ARRAY[384]), classifier => 'stored')$$);
+SELECT * FROM try($$SELECT slm_restore_classifier('support', 9)$$);
+SELECT * FROM try($$SELECT slm_drop_classifier('nothing')$$);
+\x off
+-- only the owner changes a classifier
+CREATE ROLE slm_other;
+SET ROLE slm_other;
+SELECT state, message FROM try($$SELECT slm_drop_classifier('support')$$);
+SELECT state, message FROM try($$SELECT slm_classify('x', classifier => 'support')$$);
+RESET ROLE;
+DROP ROLE slm_other;
+SELECT slm_drop_classifier(name) FROM (SELECT DISTINCT name FROM slm.classifiers ORDER BY name) c;
+SELECT count(*) FROM slm.classifiers;
+DROP TABLE message, question, stored;
+SELECT slm_drop_model('minilm');
