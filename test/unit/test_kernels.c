@@ -488,7 +488,7 @@ static void test_dispatch(void)
 
 int main(void)
 {
-    static const uint32_t head_dims[] = {8, 24, 32, 64, 72, 80, 96, 128, 256};
+    static const uint32_t head_dims[] = {8, 24, 32, 64, 72, 80, 96, 128, 256, 296, 512};
     test_dispatch();
     test_quantizers();
     test_quantize_values();
