@@ -24,10 +24,15 @@ EXCEPTION WHEN OTHERS THEN
   hint := nullif(regexp_replace(hint, path, '.../', 'g'), '');
   RETURN NEXT;
 END $$;
+-- the image directory as far as this database uses it (others of the cluster may have images there too)
 CREATE FUNCTION images() RETURNS TABLE (kind text, n bigint) LANGUAGE sql AS $$
+  WITH file AS (SELECT f, split_part(f, '.', 1) AS key, substring(f FROM '\.db([0-9]+)$')::oid AS db
+                FROM pg_ls_dir(current_setting('slm.model_directory'), true, false) f),
+       key AS (SELECT key, bool_or(db = d.oid) AS ours, bool_or(db <> d.oid) AS others
+               FROM file, pg_database d WHERE d.datname = current_database() GROUP BY key)
   SELECT regexp_replace(regexp_replace(f, '^[0-9a-f]{64}-l[0-9]+', '<key>'), '[0-9]+$', '<n>'), count(*)
-  FROM pg_ls_dir(current_setting('slm.model_directory'), true, false) f
-  WHERE f !~ '\.db' OR f ~ ('\.db' || (SELECT oid FROM pg_database WHERE datname = current_database()) || '$') GROUP BY 1 ORDER BY min(f) COLLATE "C" $$;
+  FROM file JOIN key USING (key) JOIN pg_database d ON d.datname = current_database()
+  WHERE (ours OR others IS NOT TRUE) AND (db IS NULL OR db = d.oid) GROUP BY 1 ORDER BY min(f) COLLATE "C" $$;
 
 SELECT name, family, parameters, quantization, context_length, vocabulary, embedding_dimension, licence, chat_format, owner = current_user::regrole AS mine,
   roles, can_generate, can_embed, substr(sha256, 1, 16) AS sha256
