@@ -1,0 +1,133 @@
+/*
+ * Safetensors headers: what is taken, and every way in which one can lie; the fuzz corpus replayed.
+ */
+#include "../fuzz/fuzz_safetensors.c"
+
+#include <dirent.h>
+#include <stdio.h>
+
+#include "slm_test.h"
+
+/* Parses a header for a file with data_bytes behind it. */
+static slm_status parse(const char *header, uint64_t data_bytes, slm_safetensors *st, slm_error *err)
+{
+    *st = (slm_safetensors){0};
+    err->message[0] = '\0';
+    return slm_safetensors_parse(st, header, strlen(header), 8 + strlen(header) + data_bytes, 0, "x.safetensors", err);
+}
+
+static void check_good(void)
+{
+    slm_safetensors st;
+    slm_error err;
+    const char *header = "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[8,20]},"
+                         "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"c\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[20,28]}}  ";
+    CHECK(parse(header, 28, &st, &err) == SLM_OK, "%s", err.message);
+    CHECK(st.n_tensors == 3, "%zu tensors", st.n_tensors);
+    if (st.n_tensors == 3) {
+        uint64_t base = 8 + strlen(header);
+        CHECK(strcmp(st.tensors[1].name, "b") == 0 && st.tensors[1].type == SLM_ST_BF16 && st.tensors[1].n_dims == 2 &&
+                  st.tensors[1].dims[0] == 2 && st.tensors[1].dims[1] == 3 && st.tensors[1].begin == base + 8 && st.tensors[1].end == base + 20,
+              "tensor b");
+        CHECK(st.tensors[2].type == SLM_ST_OTHER && st.tensors[2].n_dims == 0, "tensor c");
+    }
+    slm_safetensors_close(&st);
+    CHECK(parse("{}", 0, &st, &err) == SLM_OK && st.n_tensors == 0, "an empty file: %s", err.message);
+    slm_safetensors_close(&st);
+}
+
+static void check_bad(void)
+{
+    static const struct {
+        const char *header;
+        uint64_t data_bytes;
+        slm_status status;
+        const char *word; /* in the message */
+    } bad[] = {
+        {"", 8, SLM_FORMAT, "header"},
+        {"[]", 8, SLM_FORMAT, "header"},
+        {"{", 8, SLM_FORMAT, "JSON"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}", 8, SLM_FORMAT, "JSON"},
+        {"{\"a\":1}", 0, SLM_FORMAT, "dtype"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, SLM_FORMAT, "data_offsets"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0]}}", 8, SLM_FORMAT, "data_offsets"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8.0]}}", 8, SLM_FORMAT, "data_offsets"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", 8, SLM_FORMAT, "outside"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, SLM_FORMAT, "outside"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,16]}}", 8, SLM_FORMAT, "outside"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "shape needs"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "shape"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "shape"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "dimensions"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387906],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "impossible"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, SLM_FORMAT, "impossible"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[99999999999999999999],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "JSON"},
+        {"{\"a\":{\"dtype\":\"F31\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, SLM_UNSUPPORTED, "type"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, SLM_FORMAT, "gap"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 8, SLM_FORMAT, "data where"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12,
+         SLM_FORMAT, "overlap"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+         SLM_FORMAT, "overlap"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
+         SLM_FORMAT, "JSON"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        slm_safetensors st;
+        slm_error err;
+        slm_status status = parse(bad[i].header, bad[i].data_bytes, &st, &err);
+        CHECK(status == bad[i].status, "header %zu: status %d (%s)", i, (int) status, err.message);
+        CHECK(strstr(err.message, bad[i].word) != NULL, "header %zu: \"%s\" lacks \"%s\"", i, err.message, bad[i].word);
+        slm_safetensors_close(&st);
+    }
+}
+
+/* More tensors than allowed are refused before they are looked at. */
+static void check_many(void)
+{
+    size_t n = SLM_ST_MAX_TENSORS + 1, length = 1;
+    char *header = malloc(n * 64);
+    slm_safetensors st;
+    slm_error err;
+    header[0] = '{';
+    for (size_t i = 0; i < n; i++)
+        length += (size_t) sprintf(header + length, "%s\"t%zu\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i ? "," : "", i);
+    strcpy(header + length, "}");
+    CHECK(parse(header, 0, &st, &err) == SLM_FORMAT && st.n_tensors == 0, "%zu tensors: %s", n, err.message);
+    slm_safetensors_close(&st);
+    free(header);
+}
+
+static void replay(void)
+{
+    static const char folder[] = "test/fuzz/corpus_safetensors";
+    static uint8_t data[1 << 16];
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    int inputs = 0;
+    CHECK(dir != NULL, "%s is absent: run from the root of the tree", folder);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        char path[600];
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        FILE *file = fopen(path, "rb");
+        size_t n = file != NULL ? fread(data, 1, sizeof data, file) : 0;
+        if (file != NULL)
+            fclose(file);
+        CHECK(n > 0 && LLVMFuzzerTestOneInput(data, n) == 0, "%s", entry->d_name);
+        inputs++;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    CHECK(inputs >= 20, "the corpus has only %d inputs", inputs);
+}
+
+int main(void)
+{
+    check_good();
+    check_bad();
+    check_many();
+    replay();
+    TEST_MAIN_END("safetensors");
+}
