@@ -62,6 +62,14 @@ static bool sections(const header *h, uint64_t sizes[7], uint64_t *total)
     return at <= SIZE_MAX;
 }
 
+/* Of the header without its checksum, and of all that follows. */
+static uint64_t checksum_of(const header *h, const void *rest, size_t n)
+{
+    header plain = *h;
+    plain.checksum = 0;
+    return XXH3_64bits_withSeed(rest, n, XXH3_64bits(&plain, sizeof plain));
+}
+
 /* ---- packing ---- */
 
 /* One n-gram's weights as int8 with a common scale. */
@@ -132,7 +140,7 @@ slm_status slm_classifier_pack(const slm_classifier_parts *parts, void **blob, s
     if (out == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     fill(parts, &h, out + sizeof h);
-    h.checksum = XXH3_64bits(out + sizeof h, (size_t) h.total_bytes - sizeof h);
+    h.checksum = checksum_of(&h, out + sizeof h, (size_t) h.total_bytes - sizeof h);
     memcpy(out, &h, sizeof h);
     *blob = out;
     *bytes = (size_t) h.total_bytes;
@@ -163,7 +171,7 @@ static slm_status check_header(const header *h, const void *blob, size_t bytes, 
         return damaged(err, "its length is wrong");
     if (!(h->temperature >= 1e-3f && h->temperature <= 1e3f))
         return damaged(err, "its temperature is out of range");
-    if (XXH3_64bits((const char *) blob + sizeof *h, bytes - sizeof *h) != h->checksum)
+    if (checksum_of(h, (const char *) blob + sizeof *h, bytes - sizeof *h) != h->checksum)
         return damaged(err, "the checksum is wrong");
     return SLM_OK;
 }

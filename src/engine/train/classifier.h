@@ -4,7 +4,7 @@
  *   | header 64 bytes | label offsets u32 [n_labels + 1] | label bytes, padded to 4 | W f32 [n_labels, n_dims] | bias f32 [n_labels]
  *   | with n-grams: bucket u32 [n_ngrams] | rarity f32 [n_ngrams] | scale f32 [n_ngrams] | S i8 [n_ngrams, n_labels] |
  *
- * Little-endian; the header holds the total length and an XXH3 checksum of all that follows it.
+ * Little-endian; the header holds the total length and an XXH3 checksum of all but itself.
  */
 #ifndef SLM_TRAIN_CLASSIFIER_H
 #define SLM_TRAIN_CLASSIFIER_H
