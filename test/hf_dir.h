@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 typedef struct hf_tensor {
-    char name[100];
+    char name[160];
     char dtype[8]; /* F32, F16, BF16, I64 */
     uint32_t rows, cols; /* cols 0: a vector */
 } hf_tensor;
@@ -170,7 +170,8 @@ static inline void hf_bert_tensors(hf_model *m, const char *prefix, const char *
 static inline void hf_bert_vocab(const char *dir)
 {
     hf_text(dir, "vocab.txt",
-            "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncat\nsat\non\nmat\n##s\n##ing\na\nb\nc\nd\ne\n##a\n##b\n##c\n##d\n##e\n.\n,\n!\n?\ndog\nran\n");
+            "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncat\nsat\non\nmat\n##s\n##ing\n"
+            "a\nb\nc\nd\ne\n##a\n##b\n##c\n##d\n##e\n.\n,\n!\n?\ndog\nran\n");
 }
 
 static inline void hf_bert(const char *dir)

@@ -8,6 +8,9 @@
 
 #include "slm_test.h"
 
+/* One entry of a header. */
+#define T(name, dtype, shape, offsets) "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
+
 /* Parses a header for a file with data_bytes behind it. */
 static slm_status parse(const char *header, uint64_t data_bytes, slm_safetensors *st, slm_error *err)
 {
@@ -20,14 +23,15 @@ static void check_good(void)
 {
     slm_safetensors st;
     slm_error err;
-    const char *header = "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[8,20]},"
-                         "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"c\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[20,28]}}  ";
+    const char *header = "{\"__metadata__\":{\"format\":\"pt\"}," T("b", "BF16", "[2,3]", "[8,20]") ","
+                         "" T("a", "F32", "[2]", "[0,8]") "," T("c", "I64", "[]", "[20,28]") "}  ";
     CHECK(parse(header, 28, &st, &err) == SLM_OK, "%s", err.message);
     CHECK(st.n_tensors == 3, "%zu tensors", st.n_tensors);
     if (st.n_tensors == 3) {
         uint64_t base = 8 + strlen(header);
         CHECK(strcmp(st.tensors[1].name, "b") == 0 && st.tensors[1].type == SLM_ST_BF16 && st.tensors[1].n_dims == 2 &&
-                  st.tensors[1].dims[0] == 2 && st.tensors[1].dims[1] == 3 && st.tensors[1].begin == base + 8 && st.tensors[1].end == base + 20,
+                  st.tensors[1].dims[0] == 2 && st.tensors[1].dims[1] == 3 && st.tensors[1].begin == base + 8 &&
+                  st.tensors[1].end == base + 20,
               "tensor b");
         CHECK(st.tensors[2].type == SLM_ST_OTHER && st.tensors[2].n_dims == 0, "tensor c");
     }
@@ -47,29 +51,29 @@ static void check_bad(void)
         {"", 8, SLM_FORMAT, "header"},
         {"[]", 8, SLM_FORMAT, "header"},
         {"{", 8, SLM_FORMAT, "JSON"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}", 8, SLM_FORMAT, "JSON"},
+        {"{" T("a", "F32", "[2]", "[0,8]") "", 8, SLM_FORMAT, "JSON"},
         {"{\"a\":1}", 0, SLM_FORMAT, "dtype"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, SLM_FORMAT, "data_offsets"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0]}}", 8, SLM_FORMAT, "data_offsets"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8.0]}}", 8, SLM_FORMAT, "data_offsets"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", 8, SLM_FORMAT, "outside"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, SLM_FORMAT, "outside"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,16]}}", 8, SLM_FORMAT, "outside"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "shape needs"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "shape"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "shape"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "dimensions"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387906],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "impossible"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, SLM_FORMAT, "impossible"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[99999999999999999999],\"data_offsets\":[0,8]}}", 8, SLM_FORMAT, "JSON"},
-        {"{\"a\":{\"dtype\":\"F31\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, SLM_UNSUPPORTED, "type"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, SLM_FORMAT, "gap"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 8, SLM_FORMAT, "data where"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12,
+        {"{" T("a", "F32", "[2]", "[0]") "}", 8, SLM_FORMAT, "data_offsets"},
+        {"{" T("a", "F32", "[2]", "[0,8.0]") "}", 8, SLM_FORMAT, "data_offsets"},
+        {"{" T("a", "F32", "[2]", "[-8,0]") "}", 8, SLM_FORMAT, "outside"},
+        {"{" T("a", "F32", "[2]", "[8,0]") "}", 8, SLM_FORMAT, "outside"},
+        {"{" T("a", "F32", "[2]", "[0,16]") "}", 8, SLM_FORMAT, "outside"},
+        {"{" T("a", "F32", "[3]", "[0,8]") "}", 8, SLM_FORMAT, "shape needs"},
+        {"{" T("a", "F32", "[-2]", "[0,8]") "}", 8, SLM_FORMAT, "shape"},
+        {"{" T("a", "F32", "[2.0]", "[0,8]") "}", 8, SLM_FORMAT, "shape"},
+        {"{" T("a", "F32", "[1,1,1,1,1,1,1,1,2]", "[0,8]") "}", 8, SLM_FORMAT, "dimensions"},
+        {"{" T("a", "F32", "[4611686018427387906]", "[0,8]") "}", 8, SLM_FORMAT, "impossible"},
+        {"{" T("a", "F32", "[4294967296,4294967296]", "[0,0]") "}", 0, SLM_FORMAT, "impossible"},
+        {"{" T("a", "F32", "[99999999999999999999]", "[0,8]") "}", 8, SLM_FORMAT, "JSON"},
+        {"{" T("a", "F31", "[2]", "[0,8]") "}", 8, SLM_UNSUPPORTED, "type"},
+        {"{" T("a", "F32", "[1]", "[4,8]") "}", 8, SLM_FORMAT, "gap"},
+        {"{" T("a", "F32", "[1]", "[0,4]") "}", 8, SLM_FORMAT, "data where"},
+        {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[2]", "[4,12]") "}", 12,
          SLM_FORMAT, "overlap"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+        {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[2]", "[0,8]") "}", 8,
          SLM_FORMAT, "overlap"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
+        {"{" T("a", "F32", "[1]", "[0,4]") "," T("a", "F32", "[1]", "[4,8]") "}", 8,
          SLM_FORMAT, "JSON"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

@@ -86,7 +86,8 @@ static int by_name(const void *a, const void *b)
 static slm_status check_tiling(slm_st_tensor *t, size_t n, uint64_t data_bytes, const char *file, slm_error *err)
 {
     uint64_t at = 0;
-    qsort(t, n, sizeof *t, by_offset);
+    if (n > 0)
+        qsort(t, n, sizeof *t, by_offset);
     for (size_t i = 0; i < n; i++) {
         if (t[i].begin != at)
             return slm_fail(err, SLM_FORMAT, "tensor \"%s\" in \"%s\" begins at byte %llu, not %llu: a gap or an overlap", t[i].name,
@@ -190,6 +191,16 @@ static slm_status open_shard(int dir, const char *name, slm_safetensors *st, slm
     return open_one(dir, name, st, err);
 }
 
+static slm_status sort_names(slm_safetensors *st, slm_error *err)
+{
+    if (st->n_tensors > 0)
+        qsort(st->tensors, st->n_tensors, sizeof *st->tensors, by_name);
+    for (size_t i = 1; i < st->n_tensors; i++)
+        if (strcmp(st->tensors[i - 1].name, st->tensors[i].name) == 0)
+            return slm_fail(err, SLM_FORMAT, "tensor \"%s\" occurs in more than one shard", st->tensors[i].name);
+    return SLM_OK;
+}
+
 static slm_status open_index(int dir, json_t *index, slm_safetensors *st, slm_error *err)
 {
     json_t *map = json_object_get(index, "weight_map");
@@ -199,7 +210,7 @@ static slm_status open_index(int dir, json_t *index, slm_safetensors *st, slm_er
         return slm_fail(err, SLM_FORMAT, "\"model.safetensors.index.json\" has no weight_map");
     json_object_foreach(map, name, file)
         SLM_TRY(open_shard(dir, json_string_value(file), st, err));
-    qsort(st->tensors, st->n_tensors, sizeof *st->tensors, by_name);
+    SLM_TRY(sort_names(st, err));
     json_object_foreach(map, name, file)
     {
         const slm_st_tensor *t = slm_safetensors_find(st, name);
@@ -225,6 +236,8 @@ slm_status slm_safetensors_open(int dir, slm_safetensors *out, slm_error *err)
     if (status == SLM_OK && probe >= 0) {
         close(probe);
         status = open_one(dir, "model.safetensors", &st, err);
+        if (status == SLM_OK)
+            status = sort_names(&st, err);
     } else if (status == SLM_OK) {
         status = slm_hf_load(dir, "model.safetensors.index.json", SLM_ST_MAX_HEADER / 8, true, &index, err);
         if (status == SLM_OK && index == NULL) {
@@ -234,12 +247,6 @@ slm_status slm_safetensors_open(int dir, slm_safetensors *out, slm_error *err)
             status = open_index(dir, index, &st, err);
         }
         json_decref(index);
-    }
-    if (status == SLM_OK) {
-        qsort(st.tensors, st.n_tensors, sizeof *st.tensors, by_name);
-        for (size_t i = 1; i < st.n_tensors && status == SLM_OK; i++)
-            if (strcmp(st.tensors[i - 1].name, st.tensors[i].name) == 0)
-                status = slm_fail(err, SLM_FORMAT, "tensor \"%s\" occurs in more than one shard", st.tensors[i].name);
     }
     if (status != SLM_OK) {
         slm_safetensors_close(&st);

@@ -307,7 +307,8 @@ static slm_status check_bert_steps(builder *b, json_t *model, slm_error *err)
     json_t *normalizer = json_object_get(b->tokenizer, "normalizer"), *pre = json_object_get(b->tokenizer, "pre_tokenizer");
     const char *prefix = json_string_value(json_object_get(model, "continuing_subword_prefix"));
     json_t *longest = json_object_get(model, "max_input_chars_per_word"), *strip = json_object_get(normalizer, "strip_accents");
-    if (find_type(normalizer, "BertNormalizer", 0) != normalizer || find_type(pre, "BertPreTokenizer", 0) != pre)
+    if (normalizer == NULL || pre == NULL || find_type(normalizer, "BertNormalizer", 0) != normalizer ||
+        find_type(pre, "BertPreTokenizer", 0) != pre)
         return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" does not use BERT's normalizer and pre-tokenizer");
     if (json_is_false(json_object_get(normalizer, "handle_chinese_chars")) || json_is_false(json_object_get(normalizer, "clean_text")) ||
         (prefix != NULL && strcmp(prefix, "##") != 0) || (json_is_integer(longest) && json_integer_value(longest) != 100))

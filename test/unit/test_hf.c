@@ -1,0 +1,521 @@
+/*
+ * Hugging Face directories: a tiny BERT and a tiny Llama open with the right shapes and numbers, and whatever is missing, wrong or
+ * hostile in one is refused with words that name it.
+ */
+#include <math.h>
+#include <sys/types.h>
+
+#include "engine/hf/hf.h"
+#include "engine/slm.h"
+#include "engine/text/tokenizer.h"
+#include "hf_dir.h"
+#include "slm_test.h"
+
+static const slm_import_options floats = {.quantization = "F32"}, quantized = {.quantization = "Q8_0"};
+
+static const slm_source_tensor *tensor_of(const slm_source *s, slm_tensor_role role, uint32_t layer)
+{
+    for (size_t i = 0; i < s->n_tensors; i++)
+        if (s->tensors[i].role == role && s->tensors[i].layer == layer)
+            return &s->tensors[i];
+    return NULL;
+}
+
+/* Rows of a tensor are the weights that the directory's writer put there, plus `plus`. */
+static void check_rows(slm_source *s, slm_tensor_role role, uint32_t layer, const char *name, float plus)
+{
+    const slm_source_tensor *t = tensor_of(s, role, layer);
+    float rows[96 * 96];
+    slm_status status = SLM_OK;
+    slm_error err;
+    CHECK(t != NULL, "%s is not there", name);
+    if (t == NULL)
+        return;
+    uint32_t cols = t->cols ? t->cols : 1, first = t->rows / 2, n = t->rows - first, wrong = 0;
+    s->read_rows(s, t, first, n, rows, &status, &err);
+    CHECK(status == SLM_OK, "%s: %s", name, err.message);
+    const uint16_t *half = (const uint16_t *) rows;
+    for (size_t i = 0; i < (size_t) n * cols; i++) {
+        float want = hf_weight(name, first * cols + i) + plus;
+        if (t->type == SLM_TYPE_F32)
+            wrong += rows[i] != want;
+        else
+            wrong += half[i] != hf_half(want, t->type == SLM_TYPE_BF16);
+    }
+    CHECK(wrong == 0, "%s: %u weights differ", name, wrong);
+    s->read_rows(s, t, t->rows, 1, rows, &status, &err);
+    CHECK(status == SLM_INTERNAL, "%s: a row beyond the last", name);
+}
+
+static slm_source *must_open(const char *dir, const slm_import_options *options)
+{
+    slm_source *s = NULL;
+    slm_error err;
+    slm_status status = slm_hf_open(dir, options, NULL, &s, &err);
+    CHECK(status == SLM_OK, "%s (%s)", err.message, err.hint);
+    return status == SLM_OK ? s : NULL;
+}
+
+/* Opening fails with this status, and the message or hint has the word. */
+static void must_fail(const char *dir, slm_status want, const char *word)
+{
+    slm_source *s = NULL;
+    slm_error err = {0};
+    slm_status status = slm_hf_open(dir, &floats, NULL, &s, &err);
+    CHECK(status == want, "status %d, not %d for \"%s\": %s", (int) status, (int) want, word, err.message);
+    CHECK(strstr(err.message, word) != NULL || strstr(err.hint, word) != NULL, "\"%s\" (%s) lacks \"%s\"", err.message, err.hint, word);
+    if (status == SLM_OK)
+        s->close(s);
+}
+
+/* ---- BERT ---- */
+
+static void check_bert(const char *dir)
+{
+    hf_bert(dir);
+    hf_text(dir, "README.md", "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\nlicense: none\n");
+    slm_source *s = must_open(dir, &floats);
+    if (s == NULL)
+        return;
+    const slm_hparams *hp = &s->hparams;
+    CHECK(strcmp(hp->family, "bert") == 0 && hp->n_layers == 2 && hp->n_heads == 2 && hp->head_dim == 32, "family and heads");
+    CHECK(hp->n_ff == 96 && hp->n_vocab == 32 && hp->n_context == 16, "sizes");
+    CHECK(hp->pooling == SLM_POOL_MEAN && hp->embed_normalize && !hp->causal && hp->norm_eps == 1e-12f, "what it is");
+    CHECK(s->info.can_embed && !s->info.can_generate && !s->info.can_rerank && strcmp(s->info.licence, "apache-2.0") == 0, "info");
+    check_rows(s, SLM_TENSOR_TOKEN_EMBD, 0, "embeddings.word_embeddings.weight", 0);
+    check_rows(s, SLM_TENSOR_ATTN_K, 1, "encoder.layer.1.attention.self.key.weight", 0);
+    check_rows(s, SLM_TENSOR_FFN_DOWN, 0, "encoder.layer.0.output.dense.weight", 0);
+    check_rows(s, SLM_TENSOR_LAYER_OUT_NORM_BIAS, 1, "encoder.layer.1.output.LayerNorm.bias", 0);
+    CHECK(tensor_of(s, SLM_TENSOR_CLS_DENSE, 0) == NULL && tensor_of(s, SLM_TENSOR_ATTN_IN_SCALE, 0) == NULL, "tensors that are not there");
+    slm_tokenizer *tok;
+    slm_error err;
+    slm_ids ids = {0};
+    CHECK(slm_tokenizer_open(s->tokenizer, s->tokenizer_bytes, &tok, &err) == SLM_OK, "%s", err.message);
+    CHECK(slm_tokenizer_encode(tok, "The cats, sating", 16, false, true, NULL, &ids, &err) == SLM_OK, "%s", err.message);
+    const int32_t want[] = {5, 6, 10, 23, 7, 11};
+    CHECK(ids.n == 6 && memcmp(ids.ids, want, sizeof want) == 0, "%zu ids", ids.n);
+    free(ids.ids);
+    slm_tokenizer_free(tok);
+    s->close(s);
+}
+
+/* Scaled matrices times inverse scales give the weights back. */
+static void check_smoothing(const char *dir)
+{
+    slm_source *s = must_open(dir, &quantized);
+    slm_status status = SLM_OK;
+    slm_error err;
+    float scale[64], rows[96 * 64];
+    volatile int stop = 1;
+    if (s == NULL)
+        return;
+    for (uint32_t layer = 0; layer < 2; layer++) {
+        char name[100];
+        uint32_t wrong = 0, ones = 0;
+        const slm_source_tensor *t = tensor_of(s, SLM_TENSOR_FFN_IN_SCALE, layer), *up = tensor_of(s, SLM_TENSOR_FFN_UP, layer);
+        snprintf(name, sizeof name, "encoder.layer.%u.intermediate.dense.weight", layer);
+        CHECK(t != NULL && up != NULL && t->rows == 64 && up->type == SLM_TYPE_F32, "layer %u has no scale", layer);
+        if (t == NULL || up == NULL)
+            continue;
+        s->read_rows(s, t, 0, 64, scale, &status, &err);
+        s->read_rows(s, up, 0, 96, rows, &status, &err);
+        for (size_t i = 0; i < 96 * 64; i++)
+            wrong += fabsf(rows[i] * scale[i % 64] - hf_weight(name, i)) > 1e-6f;
+        for (size_t i = 0; i < 64; i++)
+            ones += scale[i] == 1;
+        CHECK(status == SLM_OK && wrong == 0 && ones < 60, "layer %u: %u weights differ, %u scales are 1", layer, wrong, ones);
+    }
+    s->close(s);
+    CHECK(slm_hf_open(dir, &quantized, &stop, &s, &err) == SLM_CANCELLED, "stop is not seen");
+}
+
+static void check_sentence(const char *dir)
+{
+    char path[300];
+    hf_text(dir, "modules.json", "[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"\"},"
+                                 "{\"type\":\"sentence_transformers.models.Pooling\",\"path\":\"1_Pooling\"},"
+                                 "{\"type\":\"sentence_transformers.models.Normalize\",\"path\":\"2_Normalize\"}]");
+    must_fail(dir, SLM_IO, "1_Pooling/config.json");
+    snprintf(path, sizeof path, "%s/1_Pooling", dir);
+    CHECK(mkdir(path, 0700) == 0, "mkdir");
+    hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":false}");
+    hf_text(dir, "sentence_bert_config.json", "{\"max_seq_length\":12}");
+    hf_text(dir, "config_sentence_transformers.json", "{\"prompts\":{\"query\":\"query: \",\"passage\":\"passage: \"}}");
+    slm_source *s = must_open(dir, &floats);
+    if (s != NULL) {
+        CHECK(s->hparams.pooling == SLM_POOL_CLS && s->hparams.n_context == 12, "pooling and length");
+        CHECK(strcmp(s->info.query_prompt, "query: ") == 0 && strcmp(s->info.document_prompt, "passage: ") == 0, "prompts");
+        const slm_source_tensor *t = tensor_of(s, SLM_TENSOR_POSITION_EMBD, 0);
+        CHECK(t != NULL && t->rows == 12, "positions");
+        s->close(s);
+    }
+    hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_max_tokens\":true}");
+    must_fail(dir, SLM_UNSUPPORTED, "pooling");
+    hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_mean_tokens\":1}");
+    must_fail(dir, SLM_FORMAT, "pooling_mode_mean_tokens");
+    hf_text(dir, "modules.json", "[{\"type\":\"sentence_transformers.models.Dense\",\"path\":\"2_Dense\"}]");
+    must_fail(dir, SLM_UNSUPPORTED, "Dense");
+    hf_text(dir, "modules.json", "[{\"type\":\"x.Pooling\",\"path\":\"../../etc\"}]");
+    must_fail(dir, SLM_FORMAT, "outside");
+    hf_delete(dir, "modules.json");
+    hf_delete(dir, "sentence_bert_config.json");
+    hf_delete(dir, "config_sentence_transformers.json");
+}
+
+/* A cross-encoder: names with a prefix, a pooler and a classifier of one row. */
+static void check_cross_encoder(const char *dir)
+{
+    hf_model m;
+    hf_bert_tensors(&m, "bert.", "F16");
+    hf_add(&m, "bert.pooler.dense.weight", "F16", 64, 64);
+    hf_add(&m, "bert.pooler.dense.bias", "F16", 64, 0);
+    hf_add(&m, "classifier.weight", "F16", 1, 64);
+    hf_add(&m, "classifier.bias", "F16", 1, 0);
+    hf_safetensors(dir, "model.safetensors", &m, 0, m.n);
+    char config[1024];
+    snprintf(config, sizeof config, "{\"architectures\":[\"BertForSequenceClassification\"],%s", strstr(HF_BERT_CONFIG, "\"model_type\""));
+    hf_text(dir, "config.json", config);
+    slm_source *s = must_open(dir, &floats);
+    if (s != NULL) {
+        CHECK(s->hparams.pooling == SLM_POOL_RANK && s->info.can_rerank && !s->info.can_embed, "a cross-encoder");
+        check_rows(s, SLM_TENSOR_CLS_DENSE, 0, "bert.pooler.dense.weight", 0);
+        check_rows(s, SLM_TENSOR_CLS_OUT_BIAS, 0, "classifier.bias", 0);
+        check_rows(s, SLM_TENSOR_ATTN_OUT_NORM, 0, "bert.encoder.layer.0.attention.output.LayerNorm.weight", 0);
+        s->close(s);
+    }
+    m.tensors[m.n - 2].rows = 3;
+    hf_safetensors(dir, "model.safetensors", &m, 0, m.n);
+    must_fail(dir, SLM_FORMAT, "classifier.weight");
+    hf_bert(dir);
+}
+
+/* ---- configuration ---- */
+
+static void replace(const char *text, const char *from, const char *to, char *out, size_t size)
+{
+    const char *at = strstr(text, from);
+    CHECK(at != NULL, "%s is not in the configuration", from);
+    snprintf(out, size, "%.*s%s%s", at != NULL ? (int) (at - text) : 0, text, to, at != NULL ? at + strlen(from) : "");
+}
+
+static void check_configs(const char *dir)
+{
+    static const struct {
+        const char *from, *to;
+        slm_status status;
+        const char *word;
+    } bad[] = {
+        {"\"hidden_size\":64", "\"hidden_size\":NaN", SLM_FORMAT, "config.json"},
+        {"\"hidden_size\":64", "\"hidden_size\":64,\"hidden_size\":64", SLM_FORMAT, "config.json"},
+        {"\"hidden_size\":64", "\"hidden_size\":\"64\"", SLM_FORMAT, "hidden_size"},
+        {"\"hidden_size\":64", "\"hidden_size\":null", SLM_FORMAT, "hidden_size"},
+        {"\"hidden_size\":64", "\"hidden_size\":0", SLM_FORMAT, "embedding_length"},
+        {"\"hidden_size\":64", "\"hidden_size\":64.5", SLM_FORMAT, "embedding_length"},
+        {"\"hidden_size\":64", "\"hidden_size\":1e300", SLM_FORMAT, "embedding_length"},
+        {"\"hidden_size\":64", "\"hidden_size\":128", SLM_FORMAT, "shape"},
+        {"\"num_hidden_layers\":2", "\"num_hidden_layers\":3", SLM_FORMAT, "encoder.layer.2"},
+        {"\"num_hidden_layers\":2", "\"num_hidden_layers\":1", SLM_UNSUPPORTED, "encoder.layer.1"},
+        {"\"num_hidden_layers\":2", "\"num_hidden_layers\":100000", SLM_FORMAT, "num_hidden_layers"},
+        {"\"num_attention_heads\":2", "\"num_attention_heads\":0", SLM_FORMAT, "head_count"},
+        {"\"num_attention_heads\":2", "\"num_attention_heads\":-2", SLM_FORMAT, "head_count"},
+        {"\"vocab_size\":32", "\"vocab_size\":31", SLM_FORMAT, "word_embeddings"},
+        {"\"vocab_size\":32", "\"vocab_size\":4294967296", SLM_FORMAT, "vocab_size"},
+        {"\"max_position_embeddings\":16", "\"max_position_embeddings\":17", SLM_FORMAT, "position_embeddings"},
+        {"\"type_vocab_size\":2", "\"type_vocab_size\":3", SLM_FORMAT, "token_type"},
+        {"\"layer_norm_eps\":1e-12", "\"layer_norm_eps\":2", SLM_FORMAT, "epsilon"},
+        {"\"hidden_act\":\"gelu\"", "\"hidden_act\":\"relu\"", SLM_UNSUPPORTED, "relu"},
+        {"\"position_embedding_type\":\"absolute\"", "\"position_embedding_type\":\"relative_key\"", SLM_UNSUPPORTED, "relative_key"},
+        {"\"model_type\":\"bert\"", "\"model_type\":\"t5\"", SLM_UNSUPPORTED, "t5"},
+        {"\"model_type\":\"bert\"", "\"model\":1", SLM_FORMAT, "model_type"},
+        {"\"model_type\":\"bert\"", "\"model_type\":\"bert\",\"quantization_config\":{}", SLM_UNSUPPORTED, "quantized"},
+        {HF_BERT_CONFIG, "[]", SLM_FORMAT, "model_type"},
+        {HF_BERT_CONFIG, "", SLM_FORMAT, "config.json"},
+    };
+    char config[2048];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        replace(HF_BERT_CONFIG, bad[i].from, bad[i].to, config, sizeof config);
+        hf_text(dir, "config.json", config);
+        must_fail(dir, bad[i].status, bad[i].word);
+    }
+    hf_delete(dir, "config.json");
+    must_fail(dir, SLM_IO, "config.json");
+    hf_bert(dir);
+}
+
+/* ---- files ---- */
+
+static void check_files(const char *dir)
+{
+    char path[300], other[300];
+    hf_model m;
+    hf_delete(dir, "vocab.txt");
+    must_fail(dir, SLM_FORMAT, "tokenizer.json");
+    hf_text(dir, "tokenizer.json", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}");
+    must_fail(dir, SLM_UNSUPPORTED, "Unigram");
+    hf_delete(dir, "tokenizer.json");
+    hf_text(dir, "vocab.txt", "[PAD]\nthe\n");
+    must_fail(dir, SLM_FORMAT, "[CLS]");
+    hf_bert(dir);
+    hf_delete(dir, "model.safetensors");
+    must_fail(dir, SLM_FORMAT, "model.safetensors");
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    CHECK(mkfifo(path, 0600) == 0, "mkfifo");
+    must_fail(dir, SLM_FORMAT, "regular");
+    unlink(path);
+    hf_write(dir, "model.safetensors", "\1\2\3", 3);
+    must_fail(dir, SLM_FORMAT, "truncated");
+    hf_write(dir, "model.safetensors", "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10);
+    must_fail(dir, SLM_FORMAT, "header");
+    /* two shards and their index; then an index that lies */
+    hf_delete(dir, "model.safetensors");
+    hf_bert_tensors(&m, "", "BF16");
+    hf_safetensors(dir, "model-00001-of-00002.safetensors", &m, 0, 9);
+    hf_safetensors(dir, "model-00002-of-00002.safetensors", &m, 9, m.n);
+    static char index[16384];
+    size_t n = (size_t) sprintf(index, "{\"metadata\":{},\"weight_map\":{");
+    for (size_t i = 0; i < m.n; i++)
+        n += (size_t) sprintf(index + n, "%s\"%s\":\"model-0000%d-of-00002.safetensors\"", i ? "," : "", m.tensors[i].name, i < 9 ? 1 : 2);
+    strcpy(index + n, "}}");
+    hf_text(dir, "model.safetensors.index.json", index);
+    slm_source *s = must_open(dir, &floats);
+    if (s != NULL) {
+        check_rows(s, SLM_TENSOR_ATTN_Q, 0, "encoder.layer.0.attention.self.query.weight", 0);
+        check_rows(s, SLM_TENSOR_FFN_UP, 1, "encoder.layer.1.intermediate.dense.weight", 0);
+        s->close(s);
+    }
+    hf_safetensors(dir, "model-00002-of-00002.safetensors", &m, 8, m.n);
+    must_fail(dir, SLM_FORMAT, "more than one shard");
+    hf_safetensors(dir, "model-00002-of-00002.safetensors", &m, 10, m.n);
+    must_fail(dir, SLM_FORMAT, "missing in shard");
+    hf_text(dir, "model.safetensors.index.json", "{\"weight_map\":{\"a\":\"../../etc/passwd.safetensors\"}}");
+    must_fail(dir, SLM_FORMAT, "index.json");
+    hf_text(dir, "model.safetensors.index.json", "{\"weight_map\":{\"a\":\"gone.safetensors\"}}");
+    must_fail(dir, SLM_IO, "gone.safetensors");
+    hf_delete(dir, "model.safetensors.index.json");
+    /* links are fine, as in the cache of the hub */
+    hf_bert(dir);
+    snprintf(other, sizeof other, "%s/blob", dir);
+    CHECK(rename(path, other) == 0 && symlink("blob", path) == 0, "symlink");
+    s = must_open(dir, &floats);
+    if (s != NULL)
+        s->close(s);
+    unlink(path);
+    hf_bert(dir);
+    must_fail("/nonexistent/model", SLM_IO, "/nonexistent/model");
+}
+
+/* A file cut after it was opened, and weights that are not finite: errors of reading. */
+static void check_reading(const char *dir)
+{
+    char path[300];
+    slm_source *s = must_open(dir, &floats);
+    slm_status status = SLM_OK;
+    slm_error err;
+    float rows[64 * 64];
+    if (s == NULL)
+        return;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    FILE *f = fopen(path, "r+b");
+    const slm_source_tensor *t = tensor_of(s, SLM_TENSOR_ATTN_Q, 0);
+    float bad = NAN;
+    CHECK(f != NULL && fseek(f, (long) t->offset + 4 * 70, SEEK_SET) == 0 && fwrite(&bad, 4, 1, f) == 1 && fflush(f) == 0, "poke");
+    s->read_rows(s, t, 0, 1, rows, &status, &err);
+    CHECK(status == SLM_OK, "the row before");
+    s->read_rows(s, t, 1, 1, rows, &status, &err);
+    CHECK(status == SLM_FORMAT && strstr(err.message, "finite") != NULL, "NaN: %s", err.message);
+    CHECK(ftruncate(fileno(f), 20000) == 0, "truncate");
+    s->read_rows(s, tensor_of(s, SLM_TENSOR_FFN_DOWN, 1), 0, 2, rows, &status, &err);
+    CHECK(status == SLM_FORMAT && strstr(err.message, "truncated") != NULL, "a cut file: %s", err.message);
+    fclose(f);
+    s->close(s);
+    must_fail(dir, SLM_FORMAT, "model.safetensors");
+    hf_bert(dir);
+}
+
+/* ---- Llama and its relatives ---- */
+
+/* Byte-level BPE over the 256 byte characters would need 256 tokens; 40 do for ASCII letters. pairs: merges as arrays. */
+static void llama_tokenizer(const char *dir, bool pairs)
+{
+    static char text[8192];
+    size_t n = 0;
+    n += (size_t) sprintf(text + n, "{\"added_tokens\":[{\"id\":36,\"content\":\"<|end|>\",\"special\":true},"
+                                    "{\"id\":37,\"content\":\"<tag>\",\"special\":false}],\"normalizer\":null,"
+                                    "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true},"
+                                    "\"model\":{\"type\":\"BPE\",\"vocab\":{");
+    for (int i = 0; i < 26; i++)
+        n += (size_t) sprintf(text + n, "%s\"%c\":%d", i ? "," : "", 'a' + i, i);
+    n += (size_t) sprintf(text + n, ",\"\u0120\":26,\"th\":27,\"the\":28,\"\u0120the\":29,\"\u0120t\":30,\"he\":31,\".\":32},\"merges\":[");
+    n += (size_t) sprintf(text + n, pairs ? "[\"t\",\"h\"],[\"th\",\"e\"],[\"\u0120\",\"the\"]" : "\"t h\",\"th e\",\"\u0120 the\"");
+    sprintf(text + n, "]}}");
+    hf_text(dir, "tokenizer.json", text);
+    hf_text(dir, "tokenizer_config.json", "{\"eos_token\":\"<|end|>\",\"bos_token\":null}");
+}
+
+static void llama(const char *dir, const char *config, hf_model *m)
+{
+    hf_text(dir, "config.json", config);
+    llama_tokenizer(dir, false);
+    hf_safetensors(dir, "model.safetensors", m, 0, m->n);
+}
+
+static void check_llama(const char *dir)
+{
+    hf_model m;
+    for (int variant = 0; variant < 2; variant++) {
+        hf_llama_tensors(&m, variant ? "BF16" : "F16");
+        llama(dir, HF_LLAMA_CONFIG, &m);
+        llama_tokenizer(dir, variant);
+        slm_source *s = must_open(dir, &quantized);
+        if (s == NULL)
+            return;
+        const slm_hparams *hp = &s->hparams;
+        CHECK(hp->causal && hp->n_kv_heads == 2 && hp->head_dim == 16 && hp->n_rot == 16 && !hp->rope_interleaved && hp->tied_head &&
+                  s->info.can_generate && hp->norm_eps == 1e-5f,
+              "what it is");
+        check_rows(s, SLM_TENSOR_ATTN_K, 1, "model.layers.1.self_attn.k_proj.weight", 0);
+        check_rows(s, SLM_TENSOR_OUTPUT_NORM, 0, "model.norm.weight", 0);
+        slm_tokenizer *tok;
+        slm_error err;
+        slm_ids ids = {0};
+        CHECK(slm_tokenizer_open(s->tokenizer, s->tokenizer_bytes, &tok, &err) == SLM_OK, "%s", err.message);
+        CHECK(slm_tokenizer_encode(tok, "the cat the.", 12, false, true, NULL, &ids, &err) == SLM_OK, "%s", err.message);
+        const int32_t want[] = {28, 26, 2, 0, 19, 29, 32};
+        CHECK(ids.n == 7 && memcmp(ids.ids, want, sizeof want) == 0, "%zu ids", ids.n);
+        CHECK(slm_tokenizer_eos(tok) == 36 && slm_tokenizer_type(tok, 36) == SLM_TOKEN_CONTROL, "the end token");
+        CHECK(slm_tokenizer_type(tok, 39) == SLM_TOKEN_UNUSED, "an id without token");
+        free(ids.ids);
+        slm_tokenizer_free(tok);
+        s->close(s);
+    }
+}
+
+/* Configurations that differ from the tiny Llama's in one place, and what must come of them. */
+static void check_llama_configs(const char *dir)
+{
+    static const struct {
+        const char *from, *to;
+        slm_status status;
+        const char *word;
+    } bad[] = {
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}", SLM_UNSUPPORTED, "yarn"},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"low_freq_factor\":4,\"high_freq_factor\":1}", SLM_FORMAT,
+         "freq"},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1]}", SLM_FORMAT, "original_max"},
+        {"\"rope_theta\":10000.0", "\"rope_theta\":-1", SLM_FORMAT, "freq_base"},
+        {"\"rope_theta\":10000.0", "\"partial_rotary_factor\":0.01", SLM_FORMAT, "rotate"},
+        {"\"num_key_value_heads\":2", "\"num_key_value_heads\":3", SLM_FORMAT, "heads"},
+        {"\"num_key_value_heads\":2", "\"head_dim\":1e9", SLM_FORMAT, "rotate"},
+        {"\"hidden_act\":\"silu\"", "\"hidden_act\":\"gelu\"", SLM_UNSUPPORTED, "gelu"},
+        {"LlamaForCausalLM", "LlamaForSequenceClassification", SLM_UNSUPPORTED, "ForCausalLM"},
+        {"\"tie_word_embeddings\":true", "\"tie_word_embeddings\":false", SLM_FORMAT, "lm_head"},
+        {"\"vocab_size\":40", "\"vocab_size\":30", SLM_FORMAT, "embed_tokens"},
+        {"\"model_type\":\"llama\"", "\"model_type\":\"qwen3\",\"head_dim\":16", SLM_FORMAT, "q_norm"},
+    };
+    char config[2048];
+    hf_model m;
+    hf_llama_tensors(&m, "F16");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        replace(HF_LLAMA_CONFIG, bad[i].from, bad[i].to, config, sizeof config);
+        llama(dir, config, &m);
+        must_fail(dir, bad[i].status, bad[i].word);
+    }
+    /* a bias that nobody announced */
+    hf_add(&m, "model.layers.1.mlp.up_proj.bias", "F16", 96, 0);
+    llama(dir, HF_LLAMA_CONFIG, &m);
+    must_fail(dir, SLM_UNSUPPORTED, "up_proj.bias");
+    hf_llama_tensors(&m, "F16");
+    replace(HF_LLAMA_CONFIG, "\"rope_theta\":10000.0",
+            "\"rope_theta\":5e5,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+            "\"original_max_position_embeddings\":64}",
+            config, sizeof config);
+    llama(dir, config, &m);
+    slm_source *s = must_open(dir, &floats);
+    if (s != NULL) {
+        CHECK(s->hparams.has_rope_factors == 1 && s->hparams.rope_factors_short[0] == 1 && s->hparams.rope_factors_short[7] == 8 &&
+                  s->hparams.rope_base == 5e5f,
+              "Llama 3's scaling");
+        s->close(s);
+    }
+}
+
+/* Gemma: norms are stored minus one; the embedding is scaled. */
+static void check_gemma(const char *dir)
+{
+    char config[2048], named[2048];
+    hf_model m;
+    hf_llama_tensors(&m, "BF16");
+    replace(HF_LLAMA_CONFIG, "\"model_type\":\"llama\",\"hidden_act\":\"silu\"",
+            "\"model_type\":\"gemma\",\"head_dim\":16,\"hidden_act\":\"gelu_pytorch_tanh\"", named, sizeof named);
+    replace(named, "\"tie_word_embeddings\":true,", "", config, sizeof config);
+    llama(dir, config, &m);
+    slm_source *s = must_open(dir, &floats);
+    if (s == NULL)
+        return;
+    CHECK(s->hparams.embed_scale == 8 && s->hparams.activation == SLM_ACT_GEGLU && s->hparams.tied_head, "what it is");
+    const slm_source_tensor *t = tensor_of(s, SLM_TENSOR_ATTN_NORM, 1);
+    float norm[64];
+    slm_status status = SLM_OK;
+    slm_error err;
+    s->read_rows(s, t, 0, 64, norm, &status, &err);
+    for (int i = 0; i < 64; i++) {
+        uint32_t half = (uint32_t) hf_half(hf_weight("model.layers.1.input_layernorm.weight", (size_t) i), true) << 16;
+        float want;
+        memcpy(&want, &half, 4);
+        CHECK(status == SLM_OK && norm[i] == want + 1, "norm %d is %f", i, (double) norm[i]);
+    }
+    s->close(s);
+}
+
+static void check_tokenizers(const char *dir)
+{
+    static const struct {
+        const char *file, *word;
+        slm_status status;
+    } bad[] = {
+        {"{", "tokenizer.json", SLM_FORMAT},
+        {"{}", "unknown", SLM_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"BPE\"}}", "vocabulary", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":40}}}", "40", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1}}}", "-1", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1.5}}}", "integer", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1,\"b\":1}}}", "twice", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1}},\"added_tokens\":[{\"id\":2}]}", "added", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[\"a\"]}}", "merge", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[[\"a\"]]}}", "merge", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[3]}}", "merge", SLM_FORMAT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[]}}", "byte-level", SLM_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+         "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x+\"}},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}}",
+         "x+", SLM_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":1}}}", "BERT", SLM_UNSUPPORTED},
+    };
+    hf_model m;
+    hf_llama_tensors(&m, "F16");
+    llama(dir, HF_LLAMA_CONFIG, &m);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        hf_text(dir, "tokenizer.json", bad[i].file);
+        must_fail(dir, bad[i].status, bad[i].word);
+    }
+}
+
+int main(void)
+{
+    char bert[64], causal[64];
+    if (!hf_make_dir(bert, sizeof bert) || !hf_make_dir(causal, sizeof causal))
+        return 2;
+    check_bert(bert);
+    check_smoothing(bert);
+    check_sentence(bert);
+    check_cross_encoder(bert);
+    check_configs(bert);
+    check_files(bert);
+    check_reading(bert);
+    check_llama(causal);
+    check_llama_configs(causal);
+    check_gemma(causal);
+    check_tokenizers(causal);
+    hf_remove_dir(bert);
+    hf_remove_dir(causal);
+    TEST_MAIN_END("hf");
+}
