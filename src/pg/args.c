@@ -82,7 +82,7 @@ slm_segment slm_pg_segment(slm_role role, unsigned flags, const text *t)
 {
     slm_segment segment = {.role = role, .flags = flags};
 
-    segment.text = slm_pg_utf8_from_text(t, &segment.length);
+    segment.text = slm_pg_utf8_view(t, &segment.length);
     return segment;
 }
 

@@ -14,11 +14,17 @@
 
 const char *slm_pg_utf8_from_text(const text *t, size_t *length)
 {
-    const char *result;
+    const char *result = slm_pg_utf8_from_cstring(text_to_cstring(t));
 
-    if (length == NULL)
-        return slm_pg_utf8_from_cstring(text_to_cstring(t));
-    result = pg_server_to_any(VARDATA_ANY(t), (int) VARSIZE_ANY_EXHDR(t), PG_UTF8);
+    if (length != NULL)
+        *length = strlen(result);
+    return result;
+}
+
+const char *slm_pg_utf8_view(const text *t, size_t *length)
+{
+    const char *result = pg_server_to_any(VARDATA_ANY(t), (int) VARSIZE_ANY_EXHDR(t), PG_UTF8);
+
     *length = result == VARDATA_ANY(t) ? (size_t) VARSIZE_ANY_EXHDR(t) : strlen(result);
     return result;
 }

@@ -50,7 +50,7 @@ static int32_t *tokenize(const SlmEntry *entry, const text *t, size_t *n)
 {
     Held *held = hold();
     size_t length;
-    const char *s = slm_pg_utf8_from_text(t, &length);
+    const char *s = slm_pg_utf8_view(t, &length);
     slm_tokens tokens;
     slm_status status;
     slm_error err;
@@ -156,7 +156,7 @@ Datum slm_pg_chunk(PG_FUNCTION_ARGS)
                         errdetail("overlap is %d, max_tokens is %d.", overlap, max_tokens)));
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), SLM_TASK_ANY);
     held = hold();
-    s = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), &length);
+    s = slm_pg_utf8_view(PG_GETARG_TEXT_PP(0), &length);
     while ((status = slm_chunk(entry->model, s, length, (size_t) max_tokens, (size_t) overlap, SLM_STOP, &offsets, &n, &err)) ==
            SLM_CANCELLED)
         slm_pg_interrupted();

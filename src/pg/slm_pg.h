@@ -49,8 +49,10 @@ int slm_pg_sqlstate(const slm_error *err);
 void slm_pg_interrupted(void);
 
 /* ---- encoding.c: the engine speaks UTF-8, the database its own encoding */
-/* With length: *length bytes, maybe t's own, without a NUL behind them.  length NULL: a NUL-terminated copy. */
+/* A NUL-terminated copy of its own; *length (may be NULL) without the NUL. */
 const char *slm_pg_utf8_from_text(const text *t, size_t *length);
+/* *length bytes, where nothing has to be converted those of t itself, without a NUL behind them: long texts are not copied. */
+const char *slm_pg_utf8_view(const text *t, size_t *length);
 /* NUL-terminated, maybe s itself. */
 const char *slm_pg_utf8_from_cstring(const char *s);
 /* Characters that the database's encoding lacks become '?'. */
