@@ -119,6 +119,7 @@ typedef struct test_batch {
     slm_batch b;
     uint32_t capacity;
     int32_t *tokens, *positions, *lengths;
+    uint8_t *fine, *out_fine; /* of the batch, of the wanted rows */
     const uint16_t *const **blocks;
     uint32_t *out;
 } test_batch;
@@ -131,6 +132,9 @@ static inline test_batch test_batch_new(uint32_t capacity)
     t.lengths = test_alloc(capacity * sizeof *t.lengths);
     t.blocks = test_alloc(capacity * sizeof *t.blocks);
     t.out = test_alloc(capacity * sizeof *t.out);
+    t.fine = test_alloc(capacity);
+    t.out_fine = test_alloc(capacity);
+    t.b.fine = t.fine;
     t.b.tokens = t.tokens;
     t.b.positions = t.positions;
     t.b.lengths = t.lengths;
@@ -146,10 +150,13 @@ static inline void test_batch_free(test_batch *t)
     free(t->lengths);
     free(t->blocks);
     free(t->out);
+    free(t->fine);
+    free(t->out_fine);
 }
 
-/* Adds the next n tokens of a sequence that will be `length` long; wants the hidden states of all (out 2), the last (1) or none (0). */
-static inline void test_batch_add(test_batch *t, test_sequence *s, const int32_t *ids, uint32_t n, uint32_t length, int out)
+/* Adds the next n tokens of a sequence that will be `length` long; wants the hidden states of all (out 2), the last (1) or none (0);
+ * fine: with 16-bit activations. */
+static inline void test_batch_add_fine(test_batch *t, test_sequence *s, const int32_t *ids, uint32_t n, uint32_t length, int out, bool fine)
 {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t k = t->b.n++;
@@ -157,9 +164,17 @@ static inline void test_batch_add(test_batch *t, test_sequence *s, const int32_t
         t->positions[k] = (int32_t) s->n++;
         t->lengths[k] = (int32_t) length;
         t->blocks[k] = s->table;
-        if (out == 2 || (out == 1 && i + 1 == n))
+        t->fine[k] = fine;
+        if (out == 2 || (out == 1 && i + 1 == n)) {
+            t->out_fine[t->b.n_out] = fine;
             t->out[t->b.n_out++] = k;
+        }
     }
+}
+
+static inline void test_batch_add(test_batch *t, test_sequence *s, const int32_t *ids, uint32_t n, uint32_t length, int out)
+{
+    test_batch_add_fine(t, s, ids, n, length, out, false);
 }
 
 static inline void test_batch_clear(test_batch *t)
@@ -181,7 +196,7 @@ static inline void test_run(const slm_model *model, slm_workspace *ws, const tes
     if (slm_forward(model, ws, &t->b, n_threads, NULL, &hidden, &err) != SLM_OK)
         test_die("slm_forward", err.message);
     if (logits != NULL && t->b.n_out > 0 &&
-        slm_head_logits(model, ws, hidden, t->b.n_out, n_threads, NULL, logits, test_logit_stride(model), &err) != SLM_OK)
+        slm_head_logits(model, ws, hidden, t->out_fine, t->b.n_out, n_threads, NULL, logits, test_logit_stride(model), &err) != SLM_OK)
         test_die("slm_head_logits", err.message);
 }
 

@@ -38,9 +38,19 @@ bool slm_layer_slides(const slm_hparams *hp, uint32_t layer)
     return hp->window_pattern < 2 || (layer + 1) % hp->window_pattern != 0;
 }
 
-slm_act slm_attention_act(const slm_run *run)
+slm_act slm_attention_act(const slm_run *run, const uint8_t *fine)
 {
-    return (slm_act) {.q = run->ws->attq.p, .x = run->ws->att.p, .ldq = (size_t) run->hp->n_heads * run->hp->head_dim / 32, .ldx = run->ld.q};
+    slm_act a = {.q = run->ws->attq.p, .x = run->ws->att.p, .ldx = run->ld.q, .fine = fine};
+    a.ldq = (size_t) run->hp->n_heads * run->hp->head_dim / 32;
+    a.lo = fine == NULL ? NULL : a.q + run->n * a.ldq;
+    return a;
+}
+
+void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, uint32_t col, uint32_t cols, const uint8_t *fine)
+{
+    slm_act a = slm_attention_act(run, fine);
+    slm_qblock *q = (slm_qblock *) run->ws->attq.p + row * a.ldq + col / 32;
+    slm_quantize_row(run, s, a.x + row * a.ldx + col, cols, q, fine != NULL && fine[row] ? q + run->n * a.ldq : NULL);
 }
 
 /* Norm (per head) and rotation of n_heads heads at x. */
@@ -93,6 +103,7 @@ void slm_stage_keys(slm_lane *t, uint32_t layer)
 typedef struct attend_job {
     uint32_t layer, kv_head, begin, end; /* rows of ws->q */
     const uint32_t *rows;
+    const uint8_t *fine;
     bool with_keys, split; /* split: quantize here */
 } attend_job;
 
@@ -131,11 +142,8 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
 
     if (!job->split)
         return;
-    uint32_t cols = group * hp->head_dim;
-    slm_act out = slm_attention_act(run);
     for (uint32_t i = job->begin; i < job->end; i++)
-        run->kn->quantize(out.x + i * out.ldx + (size_t) job->kv_head * cols, out.ldx, 1, cols,
-                          (slm_qblock *) run->ws->attq.p + i * out.ldq + job->kv_head * (cols / 32));
+        slm_quantize_attention(run, s, i, job->kv_head * group * hp->head_dim, group * hp->head_dim, job->fine);
 }
 
 /* OLMo 2: the query norm spans all heads, so it precedes the cut into heads. */
@@ -154,15 +162,14 @@ static void norm_query_rows(slm_lane *t, uint32_t layer, uint32_t m)
 }
 
 /* Heads that are no multiple of 32 wide: rows are quantized whole, after all of their heads. */
-void slm_stage_quantize_attention(slm_lane *t, uint32_t m)
+void slm_stage_quantize_attention(slm_lane *t, uint32_t m, const uint8_t *fine)
 {
     const slm_run *run = t->run;
-    slm_act out = slm_attention_act(run);
     uint32_t b, e;
     slm_lane_end(t);
     while (slm_lane_next(t, m, 4, &b, &e))
-        run->kn->quantize(out.x + b * out.ldx, out.ldx, e - b, run->hp->n_heads * run->hp->head_dim,
-                          (slm_qblock *) run->ws->attq.p + b * out.ldq);
+        for (uint32_t i = b; i < e; i++)
+            slm_quantize_attention(run, t->s, i, 0, run->hp->n_heads * run->hp->head_dim, fine);
 }
 
 void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys)
@@ -174,16 +181,17 @@ void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_
     uint32_t tiles = (m + tile - 1) / tile, b, e;
     bool quantize = !slm_type_get(run->model->layers[layer].o.type)->is_float;
     bool split = group * hp->head_dim % 32 == 0;
+    const uint8_t *fine = rows == NULL ? run->fine : run->fine_out;
 
     if (run->model->qk_norm_rows)
         norm_query_rows(t, layer, m);
     while (slm_lane_next(t, tiles * hp->n_kv_heads, 1, &b, &e)) {
-        attend_job job = {.layer = layer, .rows = rows, .with_keys = with_keys, .split = quantize && split};
+        attend_job job = {.layer = layer, .rows = rows, .fine = fine, .with_keys = with_keys, .split = quantize && split};
         job.kv_head = b % hp->n_kv_heads;
         job.begin = (tiles - 1 - b / hp->n_kv_heads) * tile;
         job.end = job.begin + tile < m ? job.begin + tile : m;
         attend_unit(run, t->s, &job);
     }
     if (quantize && !split)
-        slm_stage_quantize_attention(t, m);
+        slm_stage_quantize_attention(t, m, fine);
 }

@@ -115,7 +115,6 @@ static void attend_stage(encode_job *job, slm_lane *t, const slm_layer *layer)
 {
     slm_run *run = &job->run;
     const slm_hparams *hp = run->hp;
-    slm_act out = slm_attention_act(run);
     bool quantize = !slm_type_get(layer->o.type)->is_float, split = hp->head_dim % 32 == 0;
     uint32_t b, e, grain = hp->n_heads >= 4 ? 2 : 1;
     while (slm_lane_next(t, job->batch->n_sequences * hp->n_heads, grain, &b, &e)) {
@@ -123,12 +122,11 @@ static void attend_stage(encode_job *job, slm_lane *t, const slm_layer *layer)
             uint32_t sequence = u / hp->n_heads, head = u % hp->n_heads, begin = job->starts[sequence];
             attend_unit(run, t->s, head, begin, job->batch->lengths[sequence]);
             for (uint32_t i = begin; quantize && split && i < job->starts[sequence + 1]; i++)
-                run->kn->quantize(out.x + i * out.ldx + (size_t) head * hp->head_dim, out.ldx, 1, hp->head_dim,
-                                  (slm_qblock *) run->ws->attq.p + i * out.ldq + head * (hp->head_dim / 32));
+                slm_quantize_attention(run, t->s, i, head * hp->head_dim, hp->head_dim, NULL);
         }
     }
     if (quantize && !split)
-        slm_stage_quantize_attention(t, run->n);
+        slm_stage_quantize_attention(t, run->n, NULL);
     slm_lane_end(t);
 }
 
@@ -220,7 +218,7 @@ static void encode_region(void *arg, slm_team *team, int thread, int n_threads)
         slm_lane_end(&t);
         attend_stage(job, &t, l);
 
-        slm_act att = slm_attention_act(run), ff = slm_feed_act(run);
+        slm_act att = slm_attention_act(run, NULL), ff = slm_feed_act(run, NULL);
         slm_product o = {&l->o, l->o_bias, ws->x.p, run->ld.embd}, down = {&l->down, l->down_bias, ws->x.p, run->ld.embd};
         slm_stage_residual(&t, &o, &att, 1.0f, run->n);
         slm_lane_end(&t);
@@ -272,7 +270,7 @@ slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encod
     if (n_threads < 1)
         n_threads = 1;
     SLM_TRY(batch_check(model, batch, &n, &longest, err));
-    SLM_TRY(slm_run_init(&job.run, model, ws, n, batch->n_sequences, longest, n_threads, stop, err));
+    SLM_TRY(slm_run_init(&job.run, model, ws, NULL, n, batch->n_sequences, longest, n_threads, stop, err));
     SLM_TRY(slm_buffer_need(&ws->rows, (size_t) n + batch->n_sequences + 1, sizeof(uint32_t), err));
     uint32_t *starts = ws->rows.p, *places = starts + batch->n_sequences + 1, row = 0;
     for (uint32_t i = 0; i < batch->n_sequences; i++) {

@@ -21,6 +21,7 @@ typedef struct stream {
     float *x;             /* [n, ld.embd] */
     uint32_t n;
     const uint32_t *rows; /* [n] batch row of each, NULL: the same */
+    const uint8_t *fine;  /* [n] or NULL */
 } stream;
 
 static void embed_stage(slm_lane *t)
@@ -41,19 +42,21 @@ static void embed_stage(slm_lane *t)
     slm_lane_end(t);
 }
 
-/* Rows [b, e) of x: norm (w NULL: none) to `norm`, blocks to `normq`. Both are indexed from b - base. */
-static void norm_range(const slm_run *run, const float *x, const float *w, uint32_t b, uint32_t e, float *norm, slm_qblock *normq)
+/* Rows [b, e) of the stream: norm (w NULL: none) to `norm`, blocks to `normq`, second terms of fine rows to `lo`. */
+static void norm_range(const slm_lane *t, const stream *st, const float *w, uint32_t b, uint32_t e, float *norm, slm_qblock *normq,
+                       slm_qblock *lo)
 {
+    const slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
-    size_t ld = run->ld.embd;
+    size_t ld = run->ld.embd, ldq = hp->n_embd / 32;
     for (uint32_t i = b; i < e; i++) {
-        const float *y = x + i * ld;
+        const float *y = st->x + i * ld;
         if (w != NULL) {
             run->kn->rms_norm(y, w, norm + i * ld, hp->n_embd, hp->norm_eps);
             y = norm + i * ld;
         }
         if (run->model->quantized)
-            run->kn->quantize(y, ld, 1, hp->n_embd, normq + i * (hp->n_embd / 32));
+            slm_quantize_row(run, t->s, y, hp->n_embd, normq + i * ldq, st->fine != NULL && st->fine[i] ? lo + i * ldq : NULL);
     }
 }
 
@@ -64,16 +67,19 @@ static slm_act norm_stage(slm_lane *t, const stream *st, const float *w)
     bool solo = st->n <= SLM_SOLO_ROWS;
     float *norm = solo ? t->s->norm.p : run->ws->norm.p;
     slm_qblock *normq = solo ? t->s->normq.p : run->ws->normq.p;
+    size_t ldq = run->hp->n_embd / 32;
+    slm_qblock *lo = normq + (solo ? SLM_SOLO_ROWS : run->n) * ldq;
     uint32_t b, e;
     if (solo) {
         if (!slm_stage_passed(t->team, &t->stage))
-            norm_range(run, st->x, w, 0, st->n, norm, normq);
+            norm_range(t, st, w, 0, st->n, norm, normq, lo);
     } else {
         while (slm_lane_next(t, st->n, 4, &b, &e))
-            norm_range(run, st->x, w, b, e, norm, normq);
+            norm_range(t, st, w, b, e, norm, normq, lo);
         slm_lane_end(t);
     }
-    return (slm_act) {.q = normq, .x = w != NULL ? norm : st->x, .ldq = run->hp->n_embd / 32, .ldx = run->ld.embd};
+    return (slm_act) {.q = normq, .x = w != NULL ? norm : st->x, .ldq = ldq, .ldx = run->ld.embd, .lo = st->fine != NULL ? lo : NULL,
+                      .fine = st->fine};
 }
 
 /* x += scale * (a . w'), with a norm of the product before the sum where post is set. */
@@ -114,7 +120,7 @@ static void compact_stage(slm_lane *t, stream *st)
         for (uint32_t i = b; i < e; i++)
             memcpy(compact + i * run->ld.embd, st->x + batch->out[i] * run->ld.embd, run->ld.embd * sizeof(float));
     slm_lane_end(t);
-    *st = (stream) {.x = compact, .n = batch->n_out, .rows = batch->out};
+    *st = (stream) {.x = compact, .n = batch->n_out, .rows = batch->out, .fine = run->fine_out};
 }
 
 /* Attention of one layer up to `o`; on the last layer the stream shrinks to the wanted rows. false: no row is left. */
@@ -162,20 +168,20 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
 {
     slm_run *run = arg;
     slm_lane t = slm_lane_of(run, team, thread);
-    stream st = {.x = run->ws->x.p, .n = run->n};
+    stream st = {.x = run->ws->x.p, .n = run->n, .fine = run->fine};
 
     embed_stage(&t);
     for (uint32_t layer = 0; layer < run->hp->n_layers; layer++) {
         const slm_layer *l = &run->model->layers[layer];
         if (!attention_block(&t, &st, layer))
             return;
-        slm_act a = slm_attention_act(run);
+        slm_act a = slm_attention_act(run, st.fine);
         join_stage(&t, &st, &l->o, l->o_bias, l->attn_post_norm, &a);
 
         a = norm_stage(&t, &st, l->ffn_norm);
         slm_stage_feed(&t, l, &a, st.n);
         slm_lane_end(&t);
-        a = slm_feed_act(run);
+        a = slm_feed_act(run, st.fine);
         join_stage(&t, &st, &l->down, l->down_bias, l->ffn_post_norm, &a);
     }
     output_stage(&t, &st);
@@ -226,7 +232,14 @@ slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batc
     if (n_threads < 1)
         n_threads = 1;
     SLM_TRY(batch_check(model, batch, &longest, err));
-    SLM_TRY(slm_run_init(&run, model, ws, batch->n, batch->n_out, (uint32_t) longest + 1, n_threads, stop, err));
+    const uint8_t *fine = batch->fine != NULL && memchr(batch->fine, 1, batch->n) != NULL ? batch->fine : NULL;
+    SLM_TRY(slm_run_init(&run, model, ws, fine, batch->n, batch->n_out, (uint32_t) longest + 1, n_threads, stop, err));
+    if (fine != NULL) {
+        SLM_TRY(slm_buffer_need(&ws->fine, batch->n_out + 1, 1, err));
+        for (uint32_t i = 0; i < batch->n_out; i++)
+            ((uint8_t *) ws->fine.p)[i] = fine[batch->out[i]];
+        run.fine_out = ws->fine.p;
+    }
     run.batch = batch;
     run.own_kv = rows_are_apart(batch);
     slm_parallel_stages(n_threads, forward_region, &run);

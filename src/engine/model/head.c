@@ -16,18 +16,23 @@ typedef struct head_job {
 } head_job;
 
 /* Hidden rows [b, e) as blocks in ws->normq. */
-static void quantize_hidden(const head_job *job, uint32_t b, uint32_t e)
+static void quantize_hidden(const head_job *job, slm_scratch *s, uint32_t b, uint32_t e)
 {
     const slm_run *run = &job->run;
     size_t cols = run->hp->n_embd;
     if (!slm_type_get(run->model->head.type)->is_float)
-        run->kn->quantize(job->hidden + b * cols, cols, e - b, (uint32_t) cols, (slm_qblock *) run->ws->normq.p + b * (cols / 32));
+        for (uint32_t i = b; i < e; i++) {
+            slm_qblock *q = (slm_qblock *) run->ws->normq.p + i * (cols / 32);
+            slm_quantize_row(run, s, job->hidden + i * cols, (uint32_t) cols, q, run->fine != NULL && run->fine[i] ? q + run->n * (cols / 32) : NULL);
+        }
 }
 
 static slm_act hidden_act(const head_job *job)
 {
     size_t cols = job->run.hp->n_embd;
-    return (slm_act) {.q = job->run.ws->normq.p, .x = job->hidden, .ldq = cols / 32, .ldx = cols};
+    slm_act a = {.q = job->run.ws->normq.p, .x = job->hidden, .ldq = cols / 32, .ldx = cols, .fine = job->run.fine};
+    a.lo = a.fine == NULL ? NULL : a.q + job->run.n * a.ldq;
+    return a;
 }
 
 static void logits_region(void *arg, slm_team *team, int thread, int n_threads)
@@ -36,14 +41,14 @@ static void logits_region(void *arg, slm_team *team, int thread, int n_threads)
     slm_lane lane = slm_lane_of(&job->run, team, thread), *t = &lane;
     uint32_t b, e;
     while (slm_lane_next(t, job->run.n, 4, &b, &e))
-        quantize_hidden(job, b, e);
+        quantize_hidden(job, t->s, b, e);
     slm_lane_end(t);
     slm_act a = hidden_act(job);
     slm_stage_logits(t, &job->run.model->head, &a, job->run.n, job->logits, job->ld);
     slm_lane_end(t);
 }
 
-slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const float *hidden, uint32_t n, int n_threads,
+slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const float *hidden, const uint8_t *fine, uint32_t n, int n_threads,
                            const volatile int *stop, float *logits, size_t ld, slm_error *err)
 {
     head_job job = {.hidden = hidden, .logits = logits, .ld = ld};
@@ -55,7 +60,7 @@ slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const floa
         return slm_fail(err, SLM_INTERNAL, "rows of logits are too short");
     if (n == 0)
         return SLM_OK;
-    SLM_TRY(slm_run_init(&job.run, model, ws, n, 0, 1, n_threads, stop, err));
+    SLM_TRY(slm_run_init(&job.run, model, ws, fine != NULL && memchr(fine, 1, n) != NULL ? fine : NULL, n, 0, 1, n_threads, stop, err));
     slm_parallel_stages(n_threads, logits_region, &job);
     if (slm_run_cancelled(&job.run))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
@@ -88,7 +93,7 @@ slm_status slm_head_some(const slm_model *model, slm_workspace *ws, const float 
     for (uint32_t i = 0; i < n_ids; i++)
         if (ids[i] < 0 || (uint32_t) ids[i] >= w->rows)
             return slm_fail(err, SLM_INVALID, "token id %d is outside the vocabulary of %u", ids[i], w->rows);
-    SLM_TRY(slm_run_init(&job.run, model, ws, 1, 0, 1, 1, NULL, err));
+    SLM_TRY(slm_run_init(&job.run, model, ws, NULL, 1, 0, 1, 1, NULL, err));
     SLM_TRY(slm_buffer_need(&ws->logits, job.ld, sizeof(float), err));
     SLM_TRY(slm_buffer_need(&ws->rows, w->n_panels, 1, err));
     job.logits = ws->logits.p;
@@ -97,7 +102,7 @@ slm_status slm_head_some(const slm_model *model, slm_workspace *ws, const float 
     memset(wanted, 0, w->n_panels);
     for (uint32_t i = 0; i < n_ids; i++)
         wanted[ids[i] / 16] = 1;
-    quantize_hidden(&job, 0, 1);
+    quantize_hidden(&job, &ws->scratch[0], 0, 1);
     for (uint32_t p = 0; p < w->n_panels;) {
         uint32_t first = p;
         while (p < w->n_panels && wanted[p])

@@ -65,6 +65,36 @@ static unit grid_unit(const grid *g, uint32_t index)
     return u;
 }
 
+void slm_quantize_row(const slm_run *run, slm_scratch *s, const float *x, uint32_t cols, slm_qblock *q, slm_qblock *lo)
+{
+    run->kn->quantize(x, cols, 1, cols, q);
+    if (lo == NULL)
+        return;
+    float *rest = s->rest.p;
+    for (uint32_t c = 0; c < cols; c++)
+        rest[c] = x[c] - q[c / 32].d * (float) q[c / 32].q[c % 32];
+    run->kn->quantize(rest, cols, 1, cols, lo);
+}
+
+/* Adds the second term of fine rows to y, run by run. */
+static void add_fine(const slm_run *run, slm_scratch *s, const slm_weight *part, const slm_act *a, uint32_t row, uint32_t rows, float *y,
+                     size_t ldy)
+{
+    float *tile = s->fine.p;
+    size_t ld = 16 * (size_t) part->n_panels;
+    for (uint32_t r = 0, n; r < rows; r += n) {
+        uint8_t fine = a->fine[row + r];
+        for (n = 1; r + n < rows && a->fine[row + r + n] == fine; n++)
+            continue;
+        if (!fine)
+            continue;
+        run->kn->gemm(part, 0, part->n_panels, a->lo + (row + r) * a->ldq, NULL, 0, n, tile, ld, s->gemm.p);
+        for (uint32_t i = 0; i < n; i++)
+            for (uint32_t c = 0; c < ld; c++)
+                y[(r + i) * ldy + c] += tile[i * ld + c];
+    }
+}
+
 /* Panels [panel, panel + panels) of w for rows [row, row + rows) of a: y[r, 0..16 * panels). */
 static void multiply(const slm_run *run, slm_scratch *s, const slm_weight *w, uint32_t panel, uint32_t panels, const slm_act *a,
                      uint32_t row, uint32_t rows, float *y, size_t ldy)
@@ -76,6 +106,8 @@ static void multiply(const slm_run *run, slm_scratch *s, const slm_weight *w, ui
     part.n_panels = panels;
     run->kn->gemm(&part, 0, panels, a->q == NULL ? NULL : a->q + row * a->ldq, a->x == NULL ? NULL : a->x + row * a->ldx, a->ldx, rows, y,
                   ldy, s->gemm.p);
+    if (a->lo != NULL && !slm_type_get(w->type)->is_float)
+        add_fine(run, s, &part, a, row, rows, y, ldy);
 }
 
 /* y[rows, cols] += bias[cols] */
@@ -150,7 +182,7 @@ void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *
 }
 
 /* A tile of the feed-forward's inner row: to the blocks of ws->ffq, or to ws->ff. */
-static void feed_store(slm_run *run, slm_scratch *s, const slm_weight *down, const unit *u, const float *tile)
+static void feed_store(slm_run *run, slm_scratch *s, const slm_weight *down, const unit *u, const float *tile, const uint8_t *fine)
 {
     size_t ld = 16 * (size_t) u->panels;
     if (slm_type_get(down->type)->is_float) {
@@ -160,8 +192,10 @@ static void feed_store(slm_run *run, slm_scratch *s, const slm_weight *down, con
     }
     size_t ldq = run->hp->n_ff / 32, first = u->panel / 2, count = u->panels / 2;
     slm_qblock *out = (slm_qblock *) run->ws->ffq.p + u->row * ldq + first, *blocks = s->blocks.p;
-    if (u->rows == 1) {
-        run->kn->quantize(tile, ld, 1, (uint32_t) ld, out);
+    if (fine != NULL || u->rows == 1) {
+        slm_qblock *lo = out + run->n * ldq;
+        for (uint32_t r = 0; r < u->rows; r++)
+            slm_quantize_row(run, s, tile + r * ld, (uint32_t) ld, out + r * ldq, fine != NULL && fine[u->row + r] ? lo + r * ldq : NULL);
         return;
     }
     run->kn->quantize(tile, ld, u->rows, (uint32_t) ld, blocks);
@@ -192,13 +226,15 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
         } else {
             run->kn->gelu_erf(tile, tile, count);
         }
-        feed_store(run, t->s, &layer->down, &u, tile);
+        feed_store(run, t->s, &layer->down, &u, tile, a->fine);
     }
 }
 
-slm_act slm_feed_act(const slm_run *run)
+slm_act slm_feed_act(const slm_run *run, const uint8_t *fine)
 {
-    return (slm_act) {.q = run->ws->ffq.p, .x = run->ws->ff.p, .ldq = run->hp->n_ff / 32, .ldx = run->ld.ff};
+    slm_act a = {.q = run->ws->ffq.p, .x = run->ws->ff.p, .ldq = run->hp->n_ff / 32, .ldx = run->ld.ff, .fine = fine};
+    a.lo = fine == NULL ? NULL : a.q + run->n * a.ldq;
+    return a;
 }
 
 void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32_t n,

@@ -13,6 +13,9 @@
  * Cancellation: whoever sees *stop aborts the stages; from then on slm_lane_next hands out nothing and slm_lane_end waits for nobody: all
  * threads walk through the rest without work.
  *
+ * Fine rows (slm_batch.fine) carry two int8 terms: the blocks, and the blocks of what they lost by rounding, at `n` rows further in the same
+ * buffer.  A product of a fine row is the sum of both products.  A row's bits depend on its own flag only.
+ *
  * Where the batch is small (n <= SOLO_ROWS) each thread repeats the norm and quantization of the few rows in its own scratch, which is
  * cheaper than a stage.  The same functions on the same rows: bits do not depend on it.
  */
@@ -41,7 +44,8 @@ typedef struct slm_scratch {
     slm_buffer attend;           /* of the attend kernel */
     slm_buffer tile;             /* [2, SLM_TILE_ROWS, SLM_TILE_COLS] floats */
     slm_buffer blocks;           /* quantized tile */
-    slm_buffer norm, normq;      /* [SLM_SOLO_ROWS, n_embd] floats, blocks */
+    slm_buffer norm, normq;      /* [SLM_SOLO_ROWS, n_embd] floats, blocks (and theirs of fine rows) */
+    slm_buffer rest, fine;       /* a row's rounding errors; a tile of the product with them */
     slm_buffer queries;          /* arrays of one slm_attend call */
     slm_buffer kv, table;        /* encoders: keys and values of one head of one sequence, and its block table */
 } slm_scratch;
@@ -57,7 +61,7 @@ struct slm_workspace {
     slm_buffer angles;     /* [tables, 2, n, n_rot / 2] cos and sin */
     slm_buffer hidden;     /* [n_out, n_embd] */
     slm_buffer logits;     /* slm_head_some */
-    slm_buffer rows;       /* index lists */
+    slm_buffer rows, fine; /* index lists, flags */
     slm_scratch *scratch;  /* [n_scratch] */
     int n_scratch;
 };
@@ -72,6 +76,8 @@ typedef struct slm_act {
     const slm_qblock *q; /* [n, ldq] blocks */
     const float *x;      /* [n, ldx] */
     size_t ldq, ldx;
+    const slm_qblock *lo; /* [n, ldq] what q lost by rounding, for fine rows; NULL: none is fine */
+    const uint8_t *fine;  /* [n] which rows are fine */
 } slm_act;
 
 typedef struct slm_run {
@@ -80,6 +86,8 @@ typedef struct slm_run {
     const slm_kernels *kn;
     slm_workspace *ws;
     const slm_batch *batch;
+    const uint8_t *fine;     /* [n] rows with 16-bit activations, NULL: none */
+    const uint8_t *fine_out; /* [n_out] the same of the wanted rows */
     const volatile int *stop;
     atomic_int cancelled;
     slm_strides ld;
@@ -96,9 +104,9 @@ static inline size_t slm_round_up(size_t n, size_t to)
 
 /* ---- workspace.c ---- */
 slm_status slm_buffer_need(slm_buffer *b, size_t count, size_t size, slm_error *err);
-/* Fills the run, and sizes all buffers for n rows of the model. n_positions: the longest row of keys that a query sees. */
-slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, uint32_t n, uint32_t n_out, uint32_t n_positions,
-                        int n_threads, const volatile int *stop, slm_error *err);
+/* Fills the run (fine: NULL or with a row set), and sizes all buffers for n rows of the model. n_positions: the longest row of keys that a query sees. */
+slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, const uint8_t *fine, uint32_t n, uint32_t n_out,
+                        uint32_t n_positions, int n_threads, const volatile int *stop, slm_error *err);
 
 /* One thread of a run. */
 typedef struct slm_lane {
@@ -135,7 +143,12 @@ static inline bool slm_run_cancelled(slm_run *run)
     return atomic_load(&run->cancelled) != 0;
 }
 
-/* ---- linear.c: each is one stage without its end ---- */
+/* ---- linear.c ---- */
+
+/* cols floats to blocks, and their rounding errors to blocks lo unless NULL. */
+void slm_quantize_row(const slm_run *run, slm_scratch *s, const float *x, uint32_t cols, slm_qblock *q, slm_qblock *lo);
+
+/* ---- stages of linear.c: each is one stage without its end ---- */
 
 typedef struct slm_product {
     const slm_weight *w;
@@ -152,8 +165,8 @@ void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *
                         float scale, uint32_t n);
 /* ff = act(a . gate') * (a . up' + bias), or act(a . up' + bias) without gate; to ws->ff and ws->ffq. */
 void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint32_t n);
-/* The feed-forward activations for `down`. */
-slm_act slm_feed_act(const slm_run *run);
+/* The feed-forward activations for `down`; fine: flags of their rows. */
+slm_act slm_feed_act(const slm_run *run, const uint8_t *fine);
 /* logits = softcap(scale * (a . w')). */
 void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32_t n,
                       float *logits, size_t ld);
@@ -174,9 +187,11 @@ void slm_stage_keys(slm_lane *t, uint32_t layer);
 /* Attention of the m rows of ws->q, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq. with_keys: also does what slm_stage_keys
  * does (run->own_kv only). One stage, or several; the last one is not ended. */
 void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys);
+/* Quantizes columns [col, col + cols) of one row of ws->att. */
+void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, uint32_t col, uint32_t cols, const uint8_t *fine);
 /* Quantizes m rows of ws->att whole, for heads that are no multiple of 32 wide. Ends the stage before; one stage. */
-void slm_stage_quantize_attention(slm_lane *t, uint32_t m);
-/* The attention output for `o`. */
-slm_act slm_attention_act(const slm_run *run);
+void slm_stage_quantize_attention(slm_lane *t, uint32_t m, const uint8_t *fine);
+/* The attention output for `o`; fine: flags of its rows. */
+slm_act slm_attention_act(const slm_run *run, const uint8_t *fine);
 
 #endif

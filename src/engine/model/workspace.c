@@ -48,6 +48,8 @@ static void scratch_free(slm_scratch *s)
     buffer_free(&s->norm);
     buffer_free(&s->normq);
     buffer_free(&s->queries);
+    buffer_free(&s->rest);
+    buffer_free(&s->fine);
     buffer_free(&s->kv);
     buffer_free(&s->table);
 }
@@ -57,7 +59,8 @@ void slm_workspace_free(slm_workspace *ws)
     if (ws == NULL)
         return;
     slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
-                         &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows};
+                         &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
+                         &ws->fine};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buffer_free(all[i]);
     for (int i = 0; i < ws->n_scratch; i++)
@@ -79,7 +82,11 @@ static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_po
     SLM_TRY(slm_buffer_need(&s->tile, 2 * SLM_TILE_ROWS * SLM_TILE_COLS, sizeof(float), err));
     SLM_TRY(slm_buffer_need(&s->blocks, SLM_TILE_ROWS * SLM_TILE_COLS / 32, sizeof(slm_qblock), err));
     SLM_TRY(slm_buffer_need(&s->norm, SLM_SOLO_ROWS * run->ld.embd, sizeof(float), err));
-    SLM_TRY(slm_buffer_need(&s->normq, SLM_SOLO_ROWS * (run->ld.embd / 32 + 1), sizeof(slm_qblock), err));
+    SLM_TRY(slm_buffer_need(&s->normq, 2 * SLM_SOLO_ROWS * (run->ld.embd / 32 + 1), sizeof(slm_qblock), err));
+    if (run->fine != NULL) {
+        SLM_TRY(slm_buffer_need(&s->rest, widest, sizeof(float), err));
+        SLM_TRY(slm_buffer_need(&s->fine, SLM_TILE_ROWS * SLM_TILE_COLS, sizeof(float), err));
+    }
     if (!hp->causal) {
         size_t blocks = (n_positions + SLM_KV_BLOCK - 1) / SLM_KV_BLOCK;
         SLM_TRY(slm_buffer_need(&s->kv, blocks, 2 * SLM_KV_BLOCK * hp->head_dim * sizeof(uint16_t), err));
@@ -101,8 +108,8 @@ static slm_status threads_need(slm_workspace *ws, int n_threads, slm_error *err)
     return SLM_OK;
 }
 
-slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, uint32_t n, uint32_t n_out, uint32_t n_positions,
-                        int n_threads, const volatile int *stop, slm_error *err)
+slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, const uint8_t *fine, uint32_t n, uint32_t n_out,
+                        uint32_t n_positions, int n_threads, const volatile int *stop, slm_error *err)
 {
     const slm_hparams *hp = &model->hp;
     memset(run, 0, sizeof *run);
@@ -112,6 +119,7 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
     run->ws = ws;
     run->stop = stop;
     run->n = n;
+    run->fine = fine;
     run->n_threads = n_threads;
     run->solo = n <= SLM_SOLO_ROWS;
     run->ld.embd = slm_round_up(hp->n_embd, 16);
@@ -119,16 +127,17 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
     run->ld.kv = slm_round_up((size_t) hp->n_kv_heads * hp->head_dim, 16);
     run->ld.ff = slm_round_up(hp->n_ff, 16);
 
+    size_t terms = fine != NULL ? 2 : 1;
     SLM_TRY(slm_buffer_need(&ws->x, n * run->ld.embd, sizeof(float), err));
     SLM_TRY(slm_buffer_need(&ws->norm, n * run->ld.embd, sizeof(float), err));
-    SLM_TRY(slm_buffer_need(&ws->normq, n * (run->ld.embd / 32 + 1), sizeof(slm_qblock), err));
+    SLM_TRY(slm_buffer_need(&ws->normq, terms * n * (run->ld.embd / 32 + 1), sizeof(slm_qblock), err));
     SLM_TRY(slm_buffer_need(&ws->q, n * run->ld.q, sizeof(float), err));
     SLM_TRY(slm_buffer_need(&ws->k, n * run->ld.kv, sizeof(float), err));
     SLM_TRY(slm_buffer_need(&ws->v, n * run->ld.kv, sizeof(float), err));
     SLM_TRY(slm_buffer_need(&ws->att, n * run->ld.q, sizeof(float), err));
-    SLM_TRY(slm_buffer_need(&ws->attq, n * (run->ld.q / 32 + 1), sizeof(slm_qblock), err));
+    SLM_TRY(slm_buffer_need(&ws->attq, terms * n * (run->ld.q / 32 + 1), sizeof(slm_qblock), err));
     if (model->quantized)
-        SLM_TRY(slm_buffer_need(&ws->ffq, n * (run->ld.ff / 32 + 1), sizeof(slm_qblock), err));
+        SLM_TRY(slm_buffer_need(&ws->ffq, terms * n * (run->ld.ff / 32 + 1), sizeof(slm_qblock), err));
     if (model->floats)
         SLM_TRY(slm_buffer_need(&ws->ff, n * run->ld.ff, sizeof(float), err));
     if (hp->post_norm_only || model->layers[0].attn_post_norm != NULL)

@@ -94,7 +94,7 @@ struct slm_job {
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
     uint32_t branch_end;  /* the same with labels' branches */
-    int regime;           /* 1 when the long rope factors apply */
+    int regime;           /* what keys and values depend on beside the tokens: 1 long rope factors, 2 16-bit activations (LOGPROBS) */
     slm_seq *seq;
     uint32_t promise;     /* KV blocks that it may still take */
     uint32_t branch_blocks, lane_blocks; /* labels: blocks for all branches, and for one */
@@ -138,6 +138,7 @@ typedef struct slm_want {
 typedef struct slm_step_state {
     int32_t *tokens, *positions, *lengths;
     const uint16_t *const **blocks;
+    uint8_t *fine; /* positions of LOGPROBS requests: 16-bit activations */
     uint32_t *out;
     slm_span *spans;
     slm_want *wants;
@@ -145,6 +146,7 @@ typedef struct slm_step_state {
     float *some; /* logits of labels' children */
     size_t n_some, some_room;
     float *rows;   /* hidden rows that need the whole head, [rows_room, n_embd] */
+    uint8_t *rows_fine; /* [room] which of them are fine */
     float *logits; /* [logit_rows, logit_stride], 64-byte aligned */
     size_t rows_room, logit_rows, logit_stride;
 } slm_step_state;

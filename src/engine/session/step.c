@@ -119,6 +119,7 @@ void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tok
         b->tokens[b->n] = tokens[i];
         b->positions[b->n] = (int32_t) position;
         b->lengths[b->n] = (int32_t) job->end;
+        b->fine[b->n] = job->mode == SLM_MODE_LOGPROBS;
         b->blocks[b->n] = (const uint16_t *const *) seq->table;
         if (position >= want_from) {
             b->out[b->n_out] = b->n;
@@ -243,13 +244,15 @@ static slm_status eval_whole_head(slm_session *s, const float *hidden, slm_error
     SLM_TRY(head_buffers(s, n_rows, err));
     n_rows = 0;
     for (uint32_t i = 0; i < b->n_out; i++)
-        if (b->wants[i].kind != SLM_WANT_STAGE)
+        if (b->wants[i].kind != SLM_WANT_STAGE) {
+            b->rows_fine[n_rows] = b->wants[i].kind == SLM_WANT_LOGPROB;
             memcpy(b->rows + n_embd * n_rows++, hidden + n_embd * i, n_embd * sizeof *hidden);
+        }
     for (uint32_t row = 0; row < n_rows;) {
         uint32_t n = n_rows - row < b->logit_rows ? n_rows - row : (uint32_t) b->logit_rows;
 
-        SLM_TRY(slm_head_logits(s->model, s->ws, b->rows + n_embd * row, n, s->limits.n_threads, s->limits.stop, b->logits, b->logit_stride,
-                                err));
+        SLM_TRY(slm_head_logits(s->model, s->ws, b->rows + n_embd * row, b->rows_fine + row, n, s->limits.n_threads, s->limits.stop,
+                                b->logits, b->logit_stride, err));
         for (uint32_t i = 0; i < n; next++)
             if (b->wants[next].kind != SLM_WANT_STAGE)
                 read_logits(s, &b->wants[next], b->logits + b->logit_stride * i++);
@@ -362,7 +365,7 @@ static void settle_labels(slm_session *s)
 static slm_status run_batch(slm_session *s, slm_error *err)
 {
     slm_step_state *b = &s->step;
-    slm_batch batch = {.n = b->n, .tokens = b->tokens, .positions = b->positions, .blocks = b->blocks, .lengths = b->lengths,
+    slm_batch batch = {.n = b->n, .tokens = b->tokens, .positions = b->positions, .blocks = b->blocks, .lengths = b->lengths, .fine = b->fine,
                        .n_out = b->n_out, .out = b->out};
     float *hidden = NULL;
     double start = slm_seconds(), seconds, share;
