@@ -189,6 +189,8 @@ typedef struct slm_request {
     bool best_only;               /* LABELS: only the winner matters: labels that cannot win any more are not computed; their scores are
                                      -INFINITY, the winner's is its unnormalized score (ties: the first in order, as with all computed) */
     bool stream;                  /* GENERATE: slm_next_piece will be called */
+    bool precise;                 /* LOGPROBS: activations rounded to 16 bits instead of 8: log probabilities within a few thousandths of
+                                     float32 (else some hundredths), for twice the time */
     bool speculate;               /* GENERATE: guess the next tokens from the prompt's own text and verify several in one pass; the answer is
                                      the same, and guessing stops where it does not pay */
 } slm_request;

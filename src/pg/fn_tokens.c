@@ -180,7 +180,7 @@ Datum slm_pg_chunk(PG_FUNCTION_ARGS)
 static slm_request logprobs_request(slm_segment *segment, const text *t, bool special)
 {
     *segment = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_SCORED | (special ? SLM_SEG_SPECIAL : 0), t);
-    return (slm_request){.mode = SLM_MODE_LOGPROBS, .segments = segment, .n_segments = 1};
+    return (slm_request){.mode = SLM_MODE_LOGPROBS, .segments = segment, .n_segments = 1, .precise = true};
 }
 
 Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)

@@ -226,7 +226,10 @@ static slm_status fill_job(slm_session *s, const slm_request *r, slm_job *job, s
         status = size_logprobs(job, &prompt, err);
     }
     job->n_prefix = prompt.n_prefix < job->end ? (uint32_t) prompt.n_prefix : job->end;
-    job->regime = (hp->has_rope_factors == 2 && job->end > hp->n_ctx_original) | (r->mode == SLM_MODE_LOGPROBS) << 1;
+    if (hp->has_rope_factors == 2 && job->end > hp->n_ctx_original)
+        job->regime |= SLM_REGIME_LONG;
+    if (r->precise && r->mode == SLM_MODE_LOGPROBS)
+        job->regime |= SLM_REGIME_FINE;
     slm_prompt_free(&prompt);
     return status == SLM_OK ? slm_job_check_budget(s, job, err) : status;
 }

@@ -94,7 +94,7 @@ struct slm_job {
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
     uint32_t branch_end;  /* the same with labels' branches */
-    int regime;           /* what keys and values depend on beside the tokens: 1 long rope factors, 2 16-bit activations (LOGPROBS) */
+    int regime;           /* SLM_REGIME_*: what keys and values depend on beside the tokens */
     slm_seq *seq;
     uint32_t promise;     /* KV blocks that it may still take */
     uint32_t branch_blocks, lane_blocks; /* labels: blocks for all branches, and for one */
@@ -123,6 +123,8 @@ typedef struct slm_span {
 
 typedef enum slm_want_kind { SLM_WANT_TOKEN, SLM_WANT_LOGPROB, SLM_WANT_STAGE } slm_want_kind;
 
+enum { SLM_REGIME_LONG = 1, SLM_REGIME_FINE = 2 }; /* long rope factors; 16-bit activations */
+
 /* A hidden row of the batch and what becomes of it. */
 typedef struct slm_want {
     slm_job *job;
@@ -138,7 +140,7 @@ typedef struct slm_want {
 typedef struct slm_step_state {
     int32_t *tokens, *positions, *lengths;
     const uint16_t *const **blocks;
-    uint8_t *fine; /* positions of LOGPROBS requests: 16-bit activations */
+    uint8_t *fine; /* positions of precise requests */
     uint32_t *out;
     slm_span *spans;
     slm_want *wants;

@@ -119,7 +119,7 @@ void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tok
         b->tokens[b->n] = tokens[i];
         b->positions[b->n] = (int32_t) position;
         b->lengths[b->n] = (int32_t) job->end;
-        b->fine[b->n] = job->mode == SLM_MODE_LOGPROBS;
+        b->fine[b->n] = (job->regime & SLM_REGIME_FINE) != 0;
         b->blocks[b->n] = (const uint16_t *const *) seq->table;
         if (position >= want_from) {
             b->out[b->n_out] = b->n;
@@ -245,7 +245,7 @@ static slm_status eval_whole_head(slm_session *s, const float *hidden, slm_error
     n_rows = 0;
     for (uint32_t i = 0; i < b->n_out; i++)
         if (b->wants[i].kind != SLM_WANT_STAGE) {
-            b->rows_fine[n_rows] = b->wants[i].kind == SLM_WANT_LOGPROB;
+            b->rows_fine[n_rows] = (b->wants[i].job->regime & SLM_REGIME_FINE) != 0;
             memcpy(b->rows + n_embd * n_rows++, hidden + n_embd * i, n_embd * sizeof *hidden);
         }
     for (uint32_t row = 0; row < n_rows;) {
