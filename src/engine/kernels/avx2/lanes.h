@@ -15,7 +15,9 @@
 
 #define SLM_NAME(op) slm_##op##_avx2
 #define LANES_SIGNED_WIDE 1
-#define LANES_TILE_ROWS 2
+#define LANES_TILE_ROWS 4
+#define LANES_TILE_PANELS 1
+#define LANES_DOT_STEP 2
 #define LANES_SCORE_BLOCKS 1
 #define LANES_VALUE_LANES 1
 #define INLINE static inline __attribute__((always_inline))
@@ -196,6 +198,16 @@ INLINE vi vi_dot(vi acc, vb w, const int8_t *a)
     memcpy(&four, a, sizeof four);
     __m256i x = _mm256_set1_epi32(four);
     return BOTH(vi, dot_half(acc.a, w.a, x), dot_half(acc.b, w.b, x));
+}
+/* Two steps of levels up to 63: the sums of four products still fit 16 bits. */
+INLINE vi vi_dot_pair(vi acc, vb w0, vb w1, const int8_t *a)
+{
+    int32_t four[2];
+    memcpy(four, a, sizeof four);
+    __m256i x0 = _mm256_set1_epi32(four[0]), x1 = _mm256_set1_epi32(four[1]), one = _mm256_set1_epi16(1);
+    __m256i low = _mm256_add_epi16(_mm256_maddubs_epi16(w0.a, x0), _mm256_maddubs_epi16(w1.a, x1));
+    __m256i high = _mm256_add_epi16(_mm256_maddubs_epi16(w0.b, x0), _mm256_maddubs_epi16(w1.b, x1));
+    return BOTH(vi, _mm256_add_epi32(acc.a, _mm256_madd_epi16(low, one)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(high, one)));
 }
 INLINE vi vi_dot_wide(vi acc, vb w, const int8_t *a)
 {

@@ -15,6 +15,8 @@
 #define SLM_NAME(op) slm_##op##_avx512
 #define LANES_SIGNED_WIDE 0
 #define LANES_TILE_ROWS 6
+#define LANES_TILE_PANELS 2
+#define LANES_DOT_STEP 1
 #define LANES_SCORE_BLOCKS 4
 #define LANES_VALUE_LANES 4
 #define INLINE static inline __attribute__((always_inline))
@@ -102,6 +104,7 @@ INLINE vi vi_dot(vi acc, vb w, const int8_t *a)
     memcpy(&four, a, sizeof four);
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
 }
+INLINE vi vi_dot_pair(vi acc, vb w0, vb w1, const int8_t *a) { return vi_dot(vi_dot(acc, w0, a), w1, a + 4); }
 INLINE vi vi_dot_wide(vi acc, vb w, const int8_t *a) { return vi_dot(acc, w, a); }
 
 INLINE void vf_load_pairs(const float *p, vf *even, vf *odd)

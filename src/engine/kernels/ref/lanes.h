@@ -15,6 +15,8 @@
 #define SLM_NAME(op) slm_##op##_ref
 #define LANES_SIGNED_WIDE 0 /* 8-bit levels stay unsigned, offset 128 */
 #define LANES_TILE_ROWS 2
+#define LANES_TILE_PANELS 2
+#define LANES_DOT_STEP 1
 #define LANES_SCORE_BLOCKS 1
 #define LANES_VALUE_LANES 1
 #define INLINE static
@@ -99,6 +101,7 @@ static inline vi vi_dot(vi acc, vb w, const int8_t *a)
     EACH(r) acc.v[r] += w.v[4 * r] * a[0] + w.v[4 * r + 1] * a[1] + w.v[4 * r + 2] * a[2] + w.v[4 * r + 3] * a[3];
     return acc;
 }
+static inline vi vi_dot_pair(vi acc, vb w0, vb w1, const int8_t *a) { return vi_dot(vi_dot(acc, w0, a), w1, a + 4); }
 static inline vi vi_dot_wide(vi acc, vb w, const int8_t *a) { return vi_dot(acc, w, a); }
 static inline vb vb_wide(vb a) { return a; }
 
