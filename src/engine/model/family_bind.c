@@ -83,6 +83,8 @@ static slm_status bind_one(binding *b, slm_tensor_role role, uint32_t layer, boo
 static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, slm_error *err)
 {
     slm_need need = slm_family_need(b->family, role, false);
+    if (role == SLM_TENSOR_CLS_OUT && need != SLM_NEED_NEVER && b->hp->pooling == SLM_POOL_RANK)
+        need = SLM_NEED_ALWAYS; /* what a cross-encoder answers with */
     bool present, first;
     char name[128];
     slm_found found;
