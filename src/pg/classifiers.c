@@ -31,7 +31,7 @@ static void free_unused(void)
 {
     dlist_mutable_iter it;
 
-    dlist_foreach_modify(it, &opened) {
+    dlist_foreach_modify (it, &opened) {
         SlmTrained *trained = dlist_container(SlmTrained, node, it.cur);
 
         if (trained->stale && trained->users == 0) {
@@ -48,7 +48,7 @@ static void at_relcache_inval(Datum arg, Oid relation)
 
     if (relation != InvalidOid && relation != registry_table)
         return;
-    dlist_foreach(it, &opened)
+    dlist_foreach (it, &opened)
         dlist_container(SlmTrained, node, it.cur)->stale = true;
 }
 
@@ -63,8 +63,9 @@ static SlmTrained *open_classifier(const char *name)
     slm_error err;
 
     if (SPI_connect() != SPI_OK_CONNECT ||
-        SPI_execute_with_args("SELECT r.version, r.image, r.blob FROM slm.classifier_registry r WHERE r.name OPERATOR(pg_catalog.=) $1 AND r.active", 1,
-                              types, values, NULL, true, 1) != SPI_OK_SELECT)
+        SPI_execute_with_args(
+            "SELECT r.version, r.image, r.blob FROM slm.classifier_registry r WHERE r.name OPERATOR(pg_catalog.=) $1 AND r.active", 1,
+            types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "could not read slm.classifier_registry");
     if (SPI_processed == 0)
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("classifier \"%s\" does not exist", name),
@@ -102,7 +103,7 @@ SlmTrained *slm_pg_use_classifier(const text *name)
     registry_table = find_registry();
     AcceptInvalidationMessages();
     free_unused();
-    dlist_foreach(it, &opened) {
+    dlist_foreach (it, &opened) {
         SlmTrained *trained = dlist_container(SlmTrained, node, it.cur);
 
         if (!trained->stale && strcmp(trained->name, wanted) == 0)
@@ -124,7 +125,10 @@ SlmEntry *slm_pg_classifier_model(const SlmTrained *trained)
     for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++)
         if (strcmp(row->key, trained->key) == 0)
             return slm_pg_use_model(cstring_to_text(row->name), SLM_TASK_EMBED);
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->name),
-                    errhint("Load the same file again with slm_load_model, or train the classifier anew. slm.classifiers shows the model's digest.")));
+    ereport(
+        ERROR,
+        (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->name),
+         errhint(
+             "Load the same file again with slm_load_model, or train the classifier anew. slm.classifiers shows the model's digest.")));
     pg_unreachable();
 }

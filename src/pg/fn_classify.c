@@ -67,8 +67,9 @@ static Method parse_method(const text *name, const SlmEntry *entry)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown classification method \"%s\"", s),
                         errhint("The methods are auto, embedding, direct and channel.")));
     if (method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("method %s does not fit the model, an %s of the family %s", s,
-                                                                   info->can_generate ? "generator" : "encoder", info->family),
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("method %s does not fit the model, an %s of the family %s", s,
+                               info->can_generate ? "generator" : "encoder", info->family),
                         errhint("Encoders classify by method embedding, generative models by direct or channel; auto chooses.")));
     return method;
 }
@@ -106,8 +107,13 @@ static char *direct_instruction(const Classify *c)
 static void submit_direct(SlmWork *work, const Classify *c)
 {
     slm_segment *segments = palloc(sizeof(slm_segment) * (Size) (3 * c->examples.n + 2));
-    slm_request request = {.mode = SLM_MODE_LABELS, .chat = true, .segments = segments, .labels = c->labels.names,
-                           .n_labels = (size_t) c->labels.n, .prior_text = "N/A", .best_only = c->best_only};
+    slm_request request = {.mode = SLM_MODE_LABELS,
+                           .chat = true,
+                           .segments = segments,
+                           .labels = c->labels.names,
+                           .n_labels = (size_t) c->labels.n,
+                           .prior_text = "N/A",
+                           .best_only = c->best_only};
     size_t n = 0;
 
     segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, direct_instruction(c));
@@ -149,7 +155,8 @@ static void submit_embedding(SlmWork *work, Classify *c)
     slm_request request;
 
     c->prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples);
-    request = slm_pg_embed_request(c->entry, &segment, slm_pg_info(c->entry)->document_prompt, slm_pg_utf8_from_text(c->input, NULL), false);
+    request =
+        slm_pg_embed_request(c->entry, &segment, slm_pg_info(c->entry)->document_prompt, slm_pg_utf8_from_text(c->input, NULL), false);
     slm_pg_work_submit(work, c->entry, &request);
 }
 
@@ -352,7 +359,12 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
         char *instruction = psprintf("%s\n\nText: ", fill(c->instruction, "{label}", c->labels.names[i]));
         slm_segment segments[2] = {slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, instruction),
                                    slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, c->input)};
-        slm_request request = {.mode = SLM_MODE_LABELS, .chat = true, .segments = segments, .n_segments = 2, .labels = answers, .n_labels = 2,
+        slm_request request = {.mode = SLM_MODE_LABELS,
+                               .chat = true,
+                               .segments = segments,
+                               .n_segments = 2,
+                               .labels = answers,
+                               .n_labels = 2,
                                .prior_text = "N/A"};
 
         slm_pg_work_submit(work, c->entry, &request);
@@ -366,7 +378,8 @@ static Datum finish_multi(SlmWork *work, bool *isnull)
     int n = 0;
 
     for (int i = 0; i < c->labels.n; i++) {
-        double score = c->method == METHOD_EMBEDDING ? raw_score(work, c, i) / COSINE_SCALE : slm_exp((double) slm_pg_work_result(work, i)->scores[0]);
+        double score = c->method == METHOD_EMBEDDING ? raw_score(work, c, i) / COSINE_SCALE
+                                                     : slm_exp((double) slm_pg_work_result(work, i)->scores[0]);
 
         if (score >= c->threshold)
             chosen[n++] = slm_pg_label_datum(&c->labels, i);

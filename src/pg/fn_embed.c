@@ -251,7 +251,8 @@ Datum slm_pg_rerank(PG_FUNCTION_ARGS)
             continue;
         result = slm_pg_wait(runs[i]);
         ranked[m].document = i + 1;
-        ranked[m++].score = query_vector == NULL ? (double) result->scores[0] : slm_pg_dot(query_vector, result->scores, (int) result->n_scores);
+        ranked[m++].score =
+            query_vector == NULL ? (double) result->scores[0] : slm_pg_dot(query_vector, result->scores, (int) result->n_scores);
         slm_pg_finish(runs[i]);
     }
     qsort(ranked, (size_t) m, sizeof *ranked, compare_ranked);

@@ -1,7 +1,7 @@
 /*
  * fn_train.c: slm_train_classifier.
  *
- *   query ──cursor──► rows (text | embedding, label) ──slm_embed──► matrix ──slm_train_*──► blob ──► slm.classifier_registry, next version
+ *   query ──cursor──► rows (text | embedding, label) ──embed──► matrix ──slm_train_*──► blob ──► next version in slm.classifier_registry
  *
  * The query is opened read-only, so one that writes is refused by the server.  Texts are embedded as they are read, some hundred ahead.
  * All rows are held in memory: 4 bytes x dimensions x rows, and the texts when n-grams are wanted.
@@ -32,12 +32,12 @@ PG_FUNCTION_INFO_V1(slm_pg_classifiers_touch);
 /* What is being learned from. Everything lives in one memory context. */
 typedef struct TrainSet {
     SlmEntry *entry;
-    bool by_names;     /* no label column */
-    bool keep_texts;   /* n-grams */
+    bool by_names;                                /* no label column */
+    bool keep_texts;                              /* n-grams */
     int text_column, vector_column, label_column; /* 0 = none */
     int dims;
     int64 n, room, skipped;
-    float *vectors;    /* [n, dims] */
+    float *vectors; /* [n, dims] */
     const char **texts;
     size_t *lengths;
     int32_t *labels;
@@ -103,7 +103,8 @@ static slm_train_options read_options(Jsonb *options)
         for (int i = 0; i < (int) lengthof(known) && !found; i++)
             found = key.val.string.len == (int) strlen(known[i]) && memcmp(key.val.string.val, known[i], strlen(known[i])) == 0;
         if (!found)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown training option \"%.*s\"", key.val.string.len, key.val.string.val),
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                            errmsg("unknown training option \"%.*s\"", key.val.string.len, key.val.string.val),
                             errhint("Options are ngrams, l2, folds, balance and seed.")));
     }
     out.ngrams = json_flag(options, "ngrams", false);
@@ -123,10 +124,12 @@ static void find_columns(TrainSet *set, TupleDesc desc)
     Oid first;
 
     if (desc->natts < 1 || desc->natts != (set->by_names ? 1 : 2))
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the query of a training must return %s, but it returns %d columns",
-                                                                   set->by_names ? "one column, the text or its embedding" : "a text or its embedding, and a label",
-                                                                   desc->natts),
-                        errhint(set->by_names ? "For example: SELECT body FROM tickets" : "For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
+        ereport(ERROR,
+                (errcode(ERRCODE_DATATYPE_MISMATCH),
+                 errmsg("the query of a training must return %s, but it returns %d columns",
+                        set->by_names ? "one column, the text or its embedding" : "a text or its embedding, and a label", desc->natts),
+                 errhint(set->by_names ? "For example: SELECT body FROM tickets"
+                                       : "For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
     first = TupleDescAttr(desc, 0)->atttypid;
     if (first == FLOAT4ARRAYOID)
         set->vector_column = 1;
@@ -145,8 +148,9 @@ static void make_room(TrainSet *set)
 {
     int64 room = set->room == 0 ? 1024 : set->room * 2;
 
-#define GROW(array, size)                                                                                                                  \
-    array = set->room == 0 ? MemoryContextAllocHuge(CurrentMemoryContext, (Size) room * (size)) : repalloc_huge(array, (Size) room * (size))
+#define GROW(array, size)                                                                                                                \
+    array =                                                                                                                              \
+        set->room == 0 ? MemoryContextAllocHuge(CurrentMemoryContext, (Size) room * (size)) : repalloc_huge(array, (Size) room * (size))
     GROW(set->vectors, sizeof(float) * (Size) set->dims);
     GROW(set->labels, sizeof(int32_t));
     GROW(set->texts, sizeof(char *));
@@ -174,7 +178,8 @@ static int label_id(TrainSet *set, const char *name)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the query gives more than %d labels", SLM_MAX_LABELS)));
     if (set->n_labels == set->label_room) {
         set->label_room = Max(64, 2 * set->label_room);
-        set->names = set->names == NULL ? palloc(sizeof(char *) * (Size) set->label_room) : repalloc(set->names, sizeof(char *) * (Size) set->label_room);
+        set->names = set->names == NULL ? palloc(sizeof(char *) * (Size) set->label_room)
+                                        : repalloc(set->names, sizeof(char *) * (Size) set->label_room);
     }
     set->names[set->n_labels] = pstrdup(name);
     if (found->id < 0)
@@ -187,8 +192,9 @@ static void add_vector(TrainSet *set, Datum datum, int64 row)
     ArrayType *array = DatumGetArrayTypeP(datum);
 
     if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || ARR_DIMS(array)[0] != set->dims)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("row " INT64_FORMAT " has an embedding of %d numbers, not %d", row + 1,
-                                                                         ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0, set->dims),
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("row " INT64_FORMAT " has an embedding of %d numbers, not %d", row + 1,
+                               ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0, set->dims),
                         errhint("All embeddings must come from the model that the classifier is trained for.")));
     memcpy(set->vectors + (Size) set->n * (Size) set->dims, slm_pg_floats(array), sizeof(float) * (Size) set->dims);
 }
@@ -255,8 +261,9 @@ static void read_query(TrainSet *set, const char *query, MemoryContext keep)
     Portal portal;
 
     if (plan == NULL || !SPI_is_cursor_plan(plan) || writes(plan))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of a training must be one SELECT that writes nothing"),
-                        errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of a training must be one SELECT that writes nothing"),
+                 errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
     portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
     find_columns(set, portal->tupDesc);
     for (;;) {
@@ -284,7 +291,8 @@ static void check_set(const TrainSet *set)
                         errdetail(INT64_FORMAT " rows without text or label were skipped.", set->skipped),
                         errhint("A training needs rows with a text (or embedding)%s.", set->by_names ? "" : " and a label")));
     if (set->n_labels < 2)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("all rows have the label \"%s\"", slm_pg_cstring_from_utf8(set->names[0])),
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("all rows have the label \"%s\"", slm_pg_cstring_from_utf8(set->names[0])),
                         errhint("A classifier needs at least two labels.")));
     if (set->skipped > 0)
         ereport(WARNING, (errmsg(INT64_FORMAT " rows without text or label were skipped", set->skipped)));
@@ -313,17 +321,19 @@ static Datum confusion_array(const slm_train_report *report, int n)
 }
 
 /* Stores the next version and makes it the active one; returns its number. */
-static int32 store_version(const char *name, const TrainSet *set, const slm_train_report *report, Jsonb *options, const char *query, double seconds)
+static int32 store_version(const char *name, const TrainSet *set, const slm_train_report *report, Jsonb *options, const char *query,
+                           double seconds)
 {
-    Oid types[16] = {TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID,
-                     INT4ARRAYOID, JSONBOID, TEXTOID, BYTEAOID, FLOAT8OID, BOOLOID};
+    Oid types[16] = {TEXTOID,   TEXTOID,   TEXTARRAYOID, INT8OID,  FLOAT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID,
+                     FLOAT8OID, FLOAT8OID, INT4ARRAYOID, JSONBOID, TEXTOID,   BYTEAOID,  FLOAT8OID, BOOLOID};
     Datum values[16];
     char nulls[17] = "                ";
     bytea *blob = MemoryContextAllocHuge(CurrentMemoryContext, report->blob_bytes + VARHDRSZ);
     bool isnull;
 
     if (report->blob_bytes + VARHDRSZ > MaxAllocSize)
-        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the classifier takes %zu bytes, more than a value may have", report->blob_bytes),
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the classifier takes %zu bytes, more than a value may have", report->blob_bytes),
                         errhint("Train without n-grams, or with fewer labels.")));
     SET_VARSIZE(blob, report->blob_bytes + VARHDRSZ);
     memcpy(VARDATA(blob), report->blob, report->blob_bytes);
@@ -344,8 +354,8 @@ static int32 store_version(const char *name, const TrainSet *set, const slm_trai
     values[13] = PointerGetDatum(blob);
     values[14] = Float8GetDatum(seconds);
     values[15] = BoolGetDatum(set->by_names);
-    if (SPI_execute_with_args("SELECT slm.classifier_store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)", 16, types, values, nulls,
-                              false, 1) != SPI_OK_SELECT)
+    if (SPI_execute_with_args("SELECT slm.classifier_store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)", 16,
+                              types, values, nulls, false, 1) != SPI_OK_SELECT)
         elog(ERROR, "could not store the classifier");
     return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
@@ -355,9 +365,14 @@ static int32 store_version(const char *name, const TrainSet *set, const slm_trai
 /* Runs the engine; the report must be freed. */
 static void train(const TrainSet *set, const slm_train_options *options, slm_train_report *report)
 {
-    slm_train_set input = {.n_rows = (size_t) set->n, .n_dims = (uint32_t) set->dims, .embeddings = set->vectors,
-                           .texts = options->ngrams ? set->texts : NULL, .text_lengths = options->ngrams ? set->lengths : NULL, .labels = set->labels,
-                           .n_labels = (uint32_t) set->n_labels, .label_names = set->names};
+    slm_train_set input = {.n_rows = (size_t) set->n,
+                           .n_dims = (uint32_t) set->dims,
+                           .embeddings = set->vectors,
+                           .texts = options->ngrams ? set->texts : NULL,
+                           .text_lengths = options->ngrams ? set->lengths : NULL,
+                           .labels = set->labels,
+                           .n_labels = (uint32_t) set->n_labels,
+                           .label_names = set->names};
     float *names = NULL;
     slm_status status;
     slm_error err;
@@ -370,7 +385,8 @@ static void train(const TrainSet *set, const slm_train_options *options, slm_tra
     }
     slm_pg_progress_phase("training");
     for (;;) {
-        status = set->by_names ? slm_train_by_names(&input, names, options, report, &err) : slm_train_classifier(&input, options, report, &err);
+        status = set->by_names ? slm_train_by_names(&input, names, options, report, &err)
+                               : slm_train_classifier(&input, options, report, &err);
         if (status != SLM_CANCELLED)
             break;
         slm_pg_interrupted();

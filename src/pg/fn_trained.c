@@ -70,11 +70,13 @@ static void begin_vector(SlmWork *work, FunctionCallInfo fcinfo, bool scores)
     array = PG_GETARG_ARRAYTYPE_P_COPY(0);
     dims = slm_classifier_n_dims(t->trained->classifier);
     if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || (uint32_t) ARR_DIMS(array)[0] != dims)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("classifier \"%s\" takes embeddings of %u numbers, not %d", t->trained->name,
-                                                                         dims, ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0),
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("classifier \"%s\" takes embeddings of %u numbers, not %d", t->trained->name, dims,
+                               ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0),
                         errhint("Pass what slm_embed gave with the model that the classifier was trained on.")));
     if (slm_classifier_needs_text(t->trained->classifier))
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("classifier \"%s\" needs the text, not the embedding alone", t->trained->name),
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("classifier \"%s\" needs the text, not the embedding alone", t->trained->name),
                         errhint("It was trained with n-grams. Pass the text, or train one without n-grams.")));
     t->vector = slm_pg_floats(array);
 }
@@ -87,7 +89,8 @@ static float *predict(SlmWork *work, Trained *t)
     bool text = slm_classifier_needs_text(t->trained->classifier);
     slm_error err;
 
-    if (slm_classifier_predict(t->trained->classifier, vector, text ? &t->text : NULL, text ? &t->length : NULL, 1, probabilities, &err) != SLM_OK)
+    if (slm_classifier_predict(t->trained->classifier, vector, text ? &t->text : NULL, text ? &t->length : NULL, 1, probabilities,
+                               &err) != SLM_OK)
         slm_pg_error(&err, NULL);
     return probabilities;
 }

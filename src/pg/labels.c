@@ -35,8 +35,9 @@ static void check_labels(const SlmLabels *labels)
     qsort(sorted, (size_t) labels->n, sizeof(char *), compare_strings);
     for (int i = 1; i < labels->n; i++) {
         if (strcmp(sorted[i - 1], sorted[i]) == 0)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                            errmsg("label \"%s\" is there twice", slm_pg_cstring_from_utf8(sorted[i])), errhint("Labels must be distinct.")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("label \"%s\" is there twice", slm_pg_cstring_from_utf8(sorted[i])),
+                     errhint("Labels must be distinct.")));
     }
     pfree(sorted);
 }
@@ -58,7 +59,8 @@ static Jsonb *json_array_arg(FunctionCallInfo fcinfo, int arg, const char *what,
     Jsonb *json = PG_GETARG_JSONB_P(arg);
 
     if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON array", what), errhint("For example: %s", example)));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON array", what), errhint("For example: %s", example)));
     if ((int) JB_ROOT_COUNT(json) > max)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("%s has %d elements", what, (int) JB_ROOT_COUNT(json)),
                         errhint("At most %d are allowed.", max)));
@@ -133,7 +135,8 @@ void slm_pg_labels_arg(FunctionCallInfo fcinfo, int arg, SlmLabels *out)
 Datum slm_pg_label_datum(const SlmLabels *labels, int i)
 {
     if (OidIsValid(labels->enum_type))
-        return DirectFunctionCall2(enum_in, CStringGetDatum(slm_pg_cstring_from_utf8(labels->names[i])), ObjectIdGetDatum(labels->enum_type));
+        return DirectFunctionCall2(enum_in, CStringGetDatum(slm_pg_cstring_from_utf8(labels->names[i])),
+                                   ObjectIdGetDatum(labels->enum_type));
     return PointerGetDatum(slm_pg_text_from_utf8(labels->names[i], strlen(labels->names[i])));
 }
 
@@ -164,8 +167,9 @@ void slm_pg_examples_arg(FunctionCallInfo fcinfo, int arg, const SlmLabels *labe
         while (out->labels[i] < labels->n && strcmp(labels->names[out->labels[i]], label) != 0)
             out->labels[i]++;
         if (out->labels[i] == labels->n)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                            errmsg("example %d has the label \"%s\", which is not among the labels", i + 1, slm_pg_cstring_from_utf8(label)),
-                            errhint("Add it to labels, or correct the example.")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                     errmsg("example %d has the label \"%s\", which is not among the labels", i + 1, slm_pg_cstring_from_utf8(label)),
+                     errhint("Add it to labels, or correct the example.")));
     }
 }

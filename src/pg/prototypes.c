@@ -49,7 +49,7 @@ static PrototypeSet *find_set(const StringInfo key)
 {
     dlist_iter it;
 
-    dlist_foreach(it, &sets) {
+    dlist_foreach (it, &sets) {
         PrototypeSet *set = dlist_container(PrototypeSet, node, it.cur);
 
         if (set->key_length == key->len && memcmp(set->key, key->data, (size_t) key->len) == 0) {
@@ -121,7 +121,8 @@ float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExam
 {
     int dims = (int) slm_pg_info(entry)->n_embd;
     const char **texts = palloc(sizeof(char *) * (Size) labels->n);
-    float *vectors = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(float) * (Size) labels->n * (Size) dims, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+    float *vectors = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(float) * (Size) labels->n * (Size) dims,
+                                                MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
     PrototypeSet *set;
     StringInfoData key;
 

@@ -395,7 +395,9 @@ static void keep_error(BatchState *state, BatchRow *row, MemoryContext context)
     FlushErrorState();
     MemoryContextSwitchTo(context);
     while (row != NULL) {
-        BatchRow *next = dlist_has_next(&state->window, &row->node) ? dlist_container(BatchRow, node, dlist_next_node(&state->window, &row->node)) : NULL;
+        BatchRow *next = dlist_has_next(&state->window, &row->node)
+                             ? dlist_container(BatchRow, node, dlist_next_node(&state->window, &row->node))
+                             : NULL;
 
         dlist_delete(&row->node);
         state->n_window--;
@@ -454,8 +456,7 @@ static void advance_window(BatchState *state)
     {
         dlist_mutable_iter iter;
 
-        dlist_foreach_modify(iter, &state->window)
-        {
+        dlist_foreach_modify (iter, &state->window) {
             current = dlist_container(BatchRow, node, iter.cur);
             advance_row(state, current);
         }

@@ -108,7 +108,8 @@ void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *
     if (!es->analyze || node->ss.ps.instrument == NULL)
         return;
     if (state->n_quals > 0 && node->ss.ps.instrument->nfiltered1 > 0)
-        ExplainPropertyFloat("Rows Removed by Filter", NULL, node->ss.ps.instrument->nfiltered1 / Max(node->ss.ps.instrument->nloops, 1), 0, es);
+        ExplainPropertyFloat("Rows Removed by Filter", NULL, node->ss.ps.instrument->nfiltered1 / Max(node->ss.ps.instrument->nloops, 1),
+                             0, es);
     ExplainPropertyUInteger("Rows Read", NULL, c->rows, es);
     ExplainPropertyUInteger("Calls Wanted", NULL, c->calls, es);
     ExplainPropertyUInteger("Calls Distinct", NULL, c->distinct, es);

@@ -47,12 +47,13 @@ static void end_progress(XactEvent event, void *arg)
 
 void slm_pg_batch_init(void)
 {
-    DefineCustomBoolVariable("slm.enable_batch", "Computes slm_* calls of many rows together.",
-                             "Off: the planner adds no SLM Batch nodes, and those in cached plans take one row at a time. Answers are the same.",
-                             &slm_enable_batch, true, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomBoolVariable(
+        "slm.enable_batch", "Computes slm_* calls of many rows together.",
+        "Off: the planner adds no SLM Batch nodes, and those in cached plans take one row at a time. Answers are the same.",
+        &slm_enable_batch, true, PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("slm.batch_size", "Rows that an SLM Batch node reads ahead at most.",
-                            "More rows make fuller batches and take more of slm.kv_cache_memory.", &slm_batch_size, 64, 1, 4096, PGC_USERSET, 0,
-                            NULL, NULL, NULL);
+                            "More rows make fuller batches and take more of slm.kv_cache_memory.", &slm_batch_size, 64, 1, 4096,
+                            PGC_USERSET, 0, NULL, NULL, NULL);
     slm_pg_progress_init();
     RegisterXactCallback(end_progress, NULL);
     RegisterCustomScanMethods(&slm_batch_scan_methods);

@@ -38,8 +38,8 @@ typedef struct Rewrite {
     List *calls;  /* of PlannedCall */
     List *guard;  /* of Expr: under which conditions the place at hand is evaluated */
     int stage;
-    bool frozen;        /* nothing may be lifted here */
-    bool fixed_leaves;  /* leaves are the child's target list as it stands: OUTER_VAR n is leaf n */
+    bool frozen;       /* nothing may be lifted here */
+    bool fixed_leaves; /* leaves are the child's target list as it stands: OUTER_VAR n is leaf n */
 } Rewrite;
 
 typedef struct PlanWalk {
@@ -106,7 +106,8 @@ static bool call_level_walker(Node *node, CallLevel *context)
     return expression_tree_walker(node, call_level_walker, context);
 }
 
-/* The INDEX_VAR for the result of a call whose arguments are rewritten already; equal calls share one where the first is always computed. */
+/* The INDEX_VAR for the result of a call whose arguments are rewritten already.  Equal calls share one where the first is always
+ * computed. */
 static Var *call_var(Rewrite *rw, FuncExpr *call)
 {
     Expr *guard = rw->guard == NIL ? NULL : list_length(rw->guard) == 1 ? linitial(rw->guard) : make_andclause(list_copy(rw->guard));
@@ -356,8 +357,8 @@ static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals
         guards = lappend(guards, fix_calls(call->guard, n_leaves, 0));
         stages = lappend_int(stages, call->stage);
         levels = lappend_int(levels, call->level);
-        scan->custom_scan_tlist = lappend(
-            scan->custom_scan_tlist, makeTargetEntry((Expr *) expr, n_leaves + foreach_current_index(cell) + 1, NULL, false));
+        scan->custom_scan_tlist =
+            lappend(scan->custom_scan_tlist, makeTargetEntry((Expr *) expr, n_leaves + foreach_current_index(cell) + 1, NULL, false));
     }
     scan->custom_exprs = list_make3(calls, guards, fix_calls(quals, n_leaves, 0));
     scan->custom_private = list_make4(makeInteger(n_leaves), makeInteger(list_length(calls)), makeInteger(list_length(quals)),
@@ -576,8 +577,7 @@ static Plan *rewrite_plan(Plan *plan, double bound, bool lift, PlanWalk *walk)
             rewrite_list(((MergeAppend *) plan)->mergeplans, lift, walk);
             break;
         case T_SubqueryScan:
-            ((SubqueryScan *) plan)->subplan =
-                rewrite_plan(((SubqueryScan *) plan)->subplan, plan->qual == NIL ? bound : 0, lift, walk);
+            ((SubqueryScan *) plan)->subplan = rewrite_plan(((SubqueryScan *) plan)->subplan, plan->qual == NIL ? bound : 0, lift, walk);
             break;
         case T_BitmapHeapScan:
         case T_ForeignScan:

@@ -36,12 +36,16 @@ static double argument_bytes(PlannerInfo *root, Node *arg)
     if (IsA(arg, Const)) {
         Const *c = (Const *) arg;
 
-        return c->constisnull || c->constbyval ? 0 : c->constlen == -1 ? (double) VARSIZE_ANY_EXHDR(DatumGetPointer(c->constvalue)) : c->constlen;
+        return c->constisnull || c->constbyval ? 0
+               : c->constlen == -1             ? (double) VARSIZE_ANY_EXHDR(DatumGetPointer(c->constvalue))
+                                               : c->constlen;
     }
     if (IsA(arg, Var) && root != NULL && !IS_SPECIAL_VARNO(((Var *) arg)->varno) && ((Var *) arg)->varlevelsup == 0 &&
         (int) ((Var *) arg)->varno < root->simple_rel_array_size) {
         RangeTblEntry *rte = root->simple_rte_array[((Var *) arg)->varno];
-        int32 width = rte != NULL && rte->rtekind == RTE_RELATION && ((Var *) arg)->varattno > 0 ? get_attavgwidth(rte->relid, ((Var *) arg)->varattno) : 0;
+        int32 width = rte != NULL && rte->rtekind == RTE_RELATION && ((Var *) arg)->varattno > 0
+                          ? get_attavgwidth(rte->relid, ((Var *) arg)->varattno)
+                          : 0;
 
         if (width > 0)
             return width;
@@ -101,6 +105,7 @@ Datum slm_pg_support(PG_FUNCTION_ARGS)
     read = TEMPLATE_TOKENS + argument_bytes(request->root, linitial(call->args)) / BYTES_PER_TOKEN;
     written = Min(named_constant(call, "max_tokens", 0), 256) + 1.5 * named_constant(call, "max_words", 0);
     request->startup = 0;
-    request->per_tuple = (read + DECODE_FACTOR * written) * COST_PER_TOKEN * cpu_operator_cost * default_parameters() / DEFAULT_PARAMETERS;
+    request->per_tuple =
+        (read + DECODE_FACTOR * written) * COST_PER_TOKEN * cpu_operator_cost * default_parameters() / DEFAULT_PARAMETERS;
     PG_RETURN_POINTER(request);
 }
