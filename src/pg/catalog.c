@@ -156,8 +156,8 @@ void slm_pg_check_name(const char *what, const char *name)
     }
     if (!ok)
         ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid %s name \"%s\"", what, name),
-                        errhint("A name has 1 to %d characters: letters, digits, \".\", \"_\", \"-\" and \":\", and begins with a letter or "
-                                "a digit.",
+                        errhint("A name has 1 to %d characters: letters, digits, \".\", \"_\", \"-\" and \":\", and begins with a letter "
+                                "or a digit.",
                                 SLM_NAME_MAX)));
 }
 

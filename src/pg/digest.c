@@ -142,7 +142,8 @@ static void hash_file(pg_cryptohash_ctx *ctx, const SourceFile *file, uint8 *buf
         if (n < 0)
             io_error("read", file->path);
         if (n == 0)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION), errmsg("file \"%s\" became shorter while it was read", file->path),
+            ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+                            errmsg("file \"%s\" became shorter while it was read", file->path),
                             errhint("Wait until the file is complete.")));
         update(ctx, buffer, (size_t) n);
         left -= (uint64) n;

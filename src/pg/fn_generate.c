@@ -157,7 +157,8 @@ static pg_noreturn void bad_messages(const char *why);
 static void bad_messages(const char *why)
 {
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid chat messages: %s", why),
-                    errhint("Pass an array such as '[{\"role\": \"system\", \"content\": \"...\"}, {\"role\": \"user\", \"content\": \"...\"}]'.")));
+                    errhint("Pass an array such as '[{\"role\": \"system\", \"content\": \"...\"}, "
+                            "{\"role\": \"user\", \"content\": \"...\"}]'.")));
     pg_unreachable();
 }
 

@@ -64,7 +64,8 @@ static void define_models(void)
     DefineCustomStringVariable("slm.generate_model", "Model of the functions that generate text, when the call names none.",
                                "Also used by the token functions.", &slm_guc_generate_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomStringVariable("slm.classify_model", "Model of the functions that classify, when the call names none.",
-                               "Empty means slm.embed_model, or slm.generate_model where that is empty too.", &slm_guc_classify_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
+                               "Empty means slm.embed_model, or slm.generate_model where that is empty too.", &slm_guc_classify_model, "",
+                               PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomStringVariable("slm.embed_model", "Model of the functions that compute embeddings, when the call names none.", NULL,
                                &slm_guc_embed_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
 }

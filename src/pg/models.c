@@ -257,7 +257,8 @@ static pg_noinline void import_work(Load *load, const char *temporary)
     slm_status status;
 
     slm_pg_progress_phase("importing");
-    while ((status = slm_import(path, temporary, &load->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, &err)) == SLM_CANCELLED)
+    while ((status = slm_import(path, temporary, &load->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, &err)) ==
+           SLM_CANCELLED)
         slm_pg_interrupted();
     if (status == SLM_OK) {
         slm_pg_progress_phase("probing");
@@ -301,7 +302,8 @@ static void ensure_image(Load *load)
             return;
         if (err.status != SLM_FORMAT && err.status != SLM_IO)
             load_error(load, &err);
-        ereport(NOTICE, (errmsg("the image of this file was damaged and is written again"), errdetail("%s", slm_pg_cstring_from_utf8(err.message))));
+        ereport(NOTICE, (errmsg("the image of this file was damaged and is written again"),
+                         errdetail("%s", slm_pg_cstring_from_utf8(err.message))));
     }
     import_image(load);
 }
@@ -334,7 +336,8 @@ static bool insert_row(const Load *load)
         psprintf("%u", info->kv_bytes_per_token),
     };
 
-    return change_registry("INSERT INTO slm.model_registry (name, image, owner, source, sha256, options, family, title, parameters, quantization,"
+    return change_registry("INSERT INTO slm.model_registry (name, image, owner, source, sha256, options, family, title, parameters,"
+                           " quantization,"
                            " context_length, vocabulary, embedding_dimension, layers, licence, image_bytes, chat_format, tokenizer,"
                            " can_generate, can_embed, can_rerank, kv_bytes_per_token)"
                            " VALUES ($1, $2, $3::oid::regrole, $4, $5, $6::jsonb, $7, $8, $9::bigint, $10, $11::int, $12::int, $13::int,"

@@ -47,7 +47,9 @@ static List *touched = NIL; /* of Touched, in TopMemoryContext; empty between tr
 
 char *slm_pg_store_directory(void)
 {
-    return is_absolute_path(slm_guc_model_directory) ? pstrdup(slm_guc_model_directory) : psprintf("%s/%s", DataDir, slm_guc_model_directory);
+    if (is_absolute_path(slm_guc_model_directory))
+        return pstrdup(slm_guc_model_directory);
+    return psprintf("%s/%s", DataDir, slm_guc_model_directory);
 }
 
 char *slm_pg_store_path(const char *key, const char *suffix)
@@ -111,7 +113,7 @@ void slm_pg_store_lock(const char *key)
     old = MemoryContextSwitchTo(TopMemoryContext);
     t = palloc0(sizeof(Touched));
     strlcpy(t->key, key, sizeof t->key);
-    touched = list_concat(list_make1(t), touched); /* all memory is there before the lock is */
+    touched = lcons(t, touched); /* all memory is there before the lock is */
     MemoryContextSwitchTo(old);
     key_tag(key, &tag);
     PG_TRY();
