@@ -17,6 +17,7 @@ CREATE TABLE slm.job_definition (
     input_columns name[] NOT NULL,
     expression text NOT NULL,
     search_path text NOT NULL,
+    settings jsonb NOT NULL DEFAULT '{}',
     version int NOT NULL DEFAULT 1,
     paused bool NOT NULL DEFAULT false,
     overwrite bool NOT NULL DEFAULT false,
@@ -29,6 +30,8 @@ CREATE TABLE slm.job_definition (
     created_at timestamptz NOT NULL DEFAULT now(),
     last_run timestamptz NOT NULL DEFAULT '-infinity',
     not_before timestamptz NOT NULL DEFAULT '-infinity',
+    prompt_tokens bigint NOT NULL DEFAULT 0,
+    output_tokens bigint NOT NULL DEFAULT 0,
     error text
 );
 COMMENT ON TABLE slm.job_definition IS 'Background jobs as they were created; slm.jobs shows them to users.';
@@ -42,9 +45,13 @@ CREATE TABLE slm.job_queue (
     attempts int NOT NULL DEFAULT 0,
     not_before timestamptz NOT NULL DEFAULT '-infinity',
     failed bool NOT NULL DEFAULT false,
-    error text
+    error text,
+    tries int NOT NULL DEFAULT 0,  -- begun and not ended: more than a few mean that the row ends the server
+    waits int NOT NULL DEFAULT 0,  -- for rows that others held locked
+    worker int                     -- process that tried it last
 );
 CREATE INDEX job_queue_next ON slm.job_queue (job_id, not_before, id) WHERE NOT failed;
+CREATE INDEX job_queue_key ON slm.job_queue (job_id, pg_catalog.jsonb_hash_extended(key, 0));
 CREATE INDEX job_queue_failed ON slm.job_queue (job_id) WHERE failed;
 COMMENT ON TABLE slm.job_queue IS 'Primary keys of rows whose job column is to be computed: written by the jobs'' triggers, emptied by the workers.';
 
@@ -54,10 +61,11 @@ CREATE TABLE slm.job_done (
     version int NOT NULL,
     input_hash text NOT NULL,
     value_hash text,
+    models text[] NOT NULL DEFAULT '{}',
     done_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (job_id, key)
 );
-COMMENT ON TABLE slm.job_done IS 'What jobs have computed: per row the hash of its inputs and of the value written, so that unchanged rows are skipped and values of users are kept.';
+COMMENT ON TABLE slm.job_done IS 'What jobs have computed: per row the hash of its inputs and of the value written, so that unchanged rows are skipped and values of users are kept; models are the SHA-256 digests of the models that its batch ran.';
 
 SELECT pg_catalog.pg_extension_config_dump('slm.job_definition', '');
 SELECT pg_catalog.pg_extension_config_dump('slm.job_definition_id_seq', '');
@@ -78,11 +86,29 @@ GRANT USAGE ON SEQUENCE slm.job_definition_id_seq, slm.job_queue_id_seq TO PUBLI
 CREATE FUNCTION slm.job_enqueue() RETURNS trigger AS 'MODULE_PATHNAME', 'slm_pg_job_enqueue' LANGUAGE C;
 COMMENT ON FUNCTION slm.job_enqueue() IS 'Trigger of jobs: puts the primary keys of new and changed rows into slm.job_queue. Made by slm_create_job.';
 
-CREATE FUNCTION slm.job_run_batch(job int) RETURNS int AS 'MODULE_PATHNAME', 'slm_pg_job_run_batch' LANGUAGE C STRICT;
-COMMENT ON FUNCTION slm.job_run_batch(int) IS 'Computes one batch of a job''s pending rows in this session and returns how many rows it looked at. For slm_run_job.';
+CREATE FUNCTION slm.job_claim(job int) RETURNS bigint[] AS 'MODULE_PATHNAME', 'slm_pg_job_claim_rows' LANGUAGE C STRICT;
+COMMENT ON FUNCTION slm.job_claim(int) IS 'Takes the next due rows of a job: ids in slm.job_queue, NULL when none is due. For slm_run_job.';
+
+CREATE FUNCTION slm.job_run_batch(job int, ids bigint[]) RETURNS int AS 'MODULE_PATHNAME', 'slm_pg_job_run_batch' LANGUAGE C;
+COMMENT ON FUNCTION slm.job_run_batch(int, bigint[]) IS
+'Computes claimed rows of a job in this session and returns how many it looked at; without ids, queues existing rows. For slm_run_job.';
+
+CREATE FUNCTION slm.job_key_expression(job int, prefix text) RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_job_key_expression' LANGUAGE C STRICT;
+COMMENT ON FUNCTION slm.job_key_expression(int, text) IS 'The SQL expression of a row''s key as slm.job_queue and slm.job_done have it.';
+
+CREATE FUNCTION slm.job_check_models(source regclass, expression text) RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_job_check_models' LANGUAGE C STRICT;
+COMMENT ON FUNCTION slm.job_check_models(regclass, text) IS 'Raises an error when the expression names a model that the current role may not use.';
 
 CREATE FUNCTION slm.job_wake() RETURNS bool AS 'MODULE_PATHNAME', 'slm_pg_job_wake' LANGUAGE C;
 COMMENT ON FUNCTION slm.job_wake() IS 'At commit, starts or wakes this database''s job workers; false when the library is not preloaded.';
+
+CREATE FUNCTION slm.job_defined() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    PERFORM slm.job_wake();
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION slm.job_defined() IS 'Trigger of slm.job_definition: wakes the workers, also when a dump is restored.';
+CREATE TRIGGER job_defined AFTER INSERT ON slm.job_definition FOR EACH STATEMENT EXECUTE FUNCTION slm.job_defined();
 
 -- The primary key of a table: names and types, in key order.
 CREATE FUNCTION slm.job_key(source regclass, OUT columns name[], OUT types text[]) LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
@@ -144,6 +170,7 @@ BEGIN
                 HINT = 'A separate target table needs the primary-key columns of ' || source || ' as its own key.';
         END IF;
     END LOOP;
+    PERFORM slm.job_check_models(source, expression);
     EXECUTE format('EXPLAIN UPDATE %s AS slm_target SET %I = (SELECT (%s) FROM %s LIMIT 1)', target, target_column, expression, source);
     IF target <> source THEN
         EXECUTE format('EXPLAIN INSERT INTO %s (%s, %I) SELECT %s, (%s) FROM %s', target,
@@ -153,23 +180,38 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION slm.job_check(regclass, regclass, name, text, name[]) IS 'Raises an error when the current role could not run a job with this expression and target.';
 
-CREATE FUNCTION slm.job_make_triggers(job int, source regclass) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION slm.job_make_triggers(job int, source regclass) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
     n text := 'slm_job_' || job;
-    partitioned bool := (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = source);
+    partitioned bool := (SELECT relkind = 'p' FROM pg_class WHERE oid = source);
 BEGIN
-    EXECUTE format('CREATE TRIGGER %I AFTER INSERT ON %s REFERENCING NEW TABLE AS slm_new FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
-                   n || '_insert', source, job);
+    IF NOT partitioned THEN
+        EXECUTE format('CREATE TRIGGER %I AFTER INSERT ON %s REFERENCING NEW TABLE AS slm_new FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
+                       n || '_insert', source, job);
+    END IF;
     EXECUTE format('CREATE TRIGGER %I AFTER UPDATE ON %s REFERENCING OLD TABLE AS slm_old NEW TABLE AS slm_new FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
                    n || '_update', source, job);
     EXECUTE format('CREATE TRIGGER %I AFTER DELETE ON %s REFERENCING OLD TABLE AS slm_old FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
                    n || '_delete', source, job);
     EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_truncate', source, job);
-    -- rows that logical replication applies fire row triggers only
-    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_replica', source, job);
-    EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER %I', source, n || '_replica');
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', source, n || '_truncate');
+    -- Rows that logical replication applies fire row triggers only; so do, for the root, rows that are written to a partition directly.
+    IF partitioned THEN
+        EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_row', source, job);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', source, n || '_row');
+    ELSE
+        EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_row', source, job);
+        EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER %I', source, n || '_row');
+    END IF;
 END $$;
 COMMENT ON FUNCTION slm.job_make_triggers(int, regclass) IS 'Creates the triggers of a job on its source table.';
+
+-- What sessions of the current role would use and a background worker does not know.
+CREATE FUNCTION slm.job_settings() RETURNS jsonb LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+    SELECT coalesce(jsonb_object_agg(name, setting), '{}') FROM pg_settings
+    WHERE name LIKE 'slm.%' AND context = 'user' AND name <> 'slm.threads' AND source IN ('user', 'database user', 'client', 'session')
+$$;
+COMMENT ON FUNCTION slm.job_settings() IS 'The slm.* settings that were made for this session or role; a job keeps them.';
 
 CREATE FUNCTION slm_create_job(name text, source regclass, target_column name, expression text, options jsonb DEFAULT '{}') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -191,10 +233,10 @@ BEGIN
     SELECT columns, types INTO job.key_columns, job.key_types FROM slm.job_key(source);
     job.target := coalesce((options ->> 'target')::regclass, source);
     PERFORM slm.job_check(source, job.target, target_column, expression, job.key_columns);
-    INSERT INTO slm.job_definition (name, owner, source, target, target_column, key_columns, key_types, input_columns, expression, search_path,
+    INSERT INTO slm.job_definition (name, owner, source, target, target_column, key_columns, key_types, input_columns, expression, search_path, settings,
                                     overwrite, batch_size, max_attempts, retry_delay, backfill, backfill_done, paused)
     VALUES (slm_create_job.name, current_user::regrole, source, job.target, target_column, job.key_columns, job.key_types,
-            slm.job_inputs(source, expression, CASE WHEN job.target = source THEN target_column ELSE '' END), expression, current_setting('search_path'),
+            slm.job_inputs(source, expression, CASE WHEN job.target = source THEN target_column ELSE '' END), expression, current_setting('search_path'), slm.job_settings(),
             coalesce((options ->> 'overwrite')::bool, false), coalesce((options ->> 'batch_size')::int, 128),
             coalesce((options ->> 'max_attempts')::int, 5), coalesce((options ->> 'retry_delay')::interval, '10 s'),
             coalesce(options ->> 'backfill', 'oldest'), coalesce(options ->> 'backfill', 'oldest') = 'none',
@@ -230,15 +272,17 @@ DECLARE
     unknown text;
 BEGIN
     SELECT string_agg(quote_literal(k), ', ') INTO unknown FROM jsonb_object_keys(coalesce(options, '{}')) k
-    WHERE k NOT IN ('overwrite', 'batch_size', 'max_attempts', 'retry_delay', 'backfill');
+    WHERE k NOT IN ('overwrite', 'batch_size', 'max_attempts', 'retry_delay', 'backfill', 'owner');
     IF unknown IS NOT NULL THEN
         RAISE EXCEPTION 'option % cannot be altered', unknown USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Options are overwrite, batch_size, max_attempts, retry_delay, backfill. For another target, create another job.';
+            HINT = 'Options are overwrite, batch_size, max_attempts, retry_delay, backfill, owner. For another target, create another job.';
     END IF;
+    PERFORM FROM slm.job_definition d WHERE d.id = job.id FOR UPDATE; -- waits for the batch that is under way
     IF expression IS NOT NULL THEN
         PERFORM slm.job_check(job.source, job.target, job.target_column, expression, job.key_columns);
     END IF;
     UPDATE slm.job_definition d SET
+        owner = coalesce((options ->> 'owner')::regrole, d.owner),
         overwrite = coalesce((options ->> 'overwrite')::bool, d.overwrite),
         batch_size = coalesce((options ->> 'batch_size')::int, d.batch_size),
         max_attempts = coalesce((options ->> 'max_attempts')::int, d.max_attempts),
@@ -246,6 +290,7 @@ BEGIN
         backfill = coalesce(options ->> 'backfill', d.backfill),
         expression = coalesce(slm_alter_job.expression, d.expression),
         search_path = CASE WHEN slm_alter_job.expression IS NULL THEN d.search_path ELSE current_setting('search_path') END,
+        settings = CASE WHEN slm_alter_job.expression IS NULL THEN d.settings ELSE slm.job_settings() END,
         input_columns = CASE WHEN slm_alter_job.expression IS NULL THEN d.input_columns
             ELSE slm.job_inputs(d.source, slm_alter_job.expression, CASE WHEN d.target = d.source THEN d.target_column ELSE '' END) END,
         version = d.version + 1,
@@ -256,22 +301,31 @@ BEGIN
     RETURN job.version;
 END $$;
 COMMENT ON FUNCTION slm_alter_job(text, text, jsonb) IS
-'Changes a job in place and raises its version, which it returns. Rows computed with an older version count as stale and are computed again (with a new model under the same name, call it without an expression).';
+'Changes a job in place and raises its version, which it returns. Rows computed with an older version count as stale and are computed again (with a new model under the same name, call it without an expression).
+Options: overwrite, batch_size, max_attempts, retry_delay, backfill (none: only rows that change from now on), owner.';
 
-CREATE FUNCTION slm_drop_job(name text, drop_values bool DEFAULT false) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION slm_drop_job(name text, drop_values bool DEFAULT false) RETURNS void LANGUAGE plpgsql
+SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET TimeZone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex' AS $$
 DECLARE
     job slm.job_definition := slm.job_of(name);
     suffix text;
+    tables bool := (SELECT count(*) = CASE WHEN job.source = job.target THEN 1 ELSE 2 END FROM pg_catalog.pg_class WHERE oid IN (job.source, job.target));
+    key text := slm.job_key_expression(job.id, 't');
 BEGIN
-    FOREACH suffix IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate', 'replica'] LOOP
-        EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', 'slm_job_' || job.id || '_' || suffix, job.source);
+    PERFORM FROM slm.job_definition d WHERE d.id = job.id FOR UPDATE; -- waits for the batch that is under way, before any lock on the table
+    FOREACH suffix IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate', 'row'] LOOP
+        IF EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = job.source AND tgname = 'slm_job_' || job.id || '_' || suffix) THEN
+            EXECUTE format('DROP TRIGGER %I ON %s', 'slm_job_' || job.id || '_' || suffix, job.source);
+        END IF;
     END LOOP;
-    IF drop_values AND job.target = job.source THEN
-        EXECUTE format('UPDATE %s t SET %I = NULL FROM slm.job_done d WHERE d.job_id = %s AND d.key = jsonb_build_array(%s) AND md5(t.%I::text) = d.value_hash',
-                       job.target, job.target_column, job.id, (SELECT string_agg(format('t.%I', k), ', ') FROM unnest(job.key_columns) k), job.target_column);
-    ELSIF drop_values THEN
-        EXECUTE format('DELETE FROM %s t USING slm.job_done d WHERE d.job_id = %s AND d.key = jsonb_build_array(%s)',
-                       job.target, job.id, (SELECT string_agg(format('t.%I', k), ', ') FROM unnest(job.key_columns) k));
+    IF drop_values AND tables THEN
+        IF job.target = job.source THEN
+            EXECUTE format('UPDATE %s t SET %I = NULL FROM slm.job_done d WHERE d.job_id = %s AND d.key = %s AND md5(t.%I::text) = d.value_hash',
+                           job.target, job.target_column, job.id, key, job.target_column);
+        ELSE
+            EXECUTE format('DELETE FROM %s t USING slm.job_done d WHERE d.job_id = %s AND d.key = %s AND (t.%I IS NULL OR md5(t.%I::text) = d.value_hash)',
+                           job.target, job.id, key, job.target_column, job.target_column);
+        END IF;
     END IF;
     DELETE FROM slm.job_queue WHERE job_id = job.id;
     DELETE FROM slm.job_done WHERE job_id = job.id;
@@ -296,7 +350,7 @@ CREATE FUNCTION slm_retry_failed(name text) RETURNS bigint LANGUAGE plpgsql AS $
 DECLARE
     n bigint;
 BEGIN
-    UPDATE slm.job_queue q SET failed = false, attempts = 0, not_before = '-infinity' WHERE q.job_id = (slm.job_of(slm_retry_failed.name)).id AND q.failed;
+    UPDATE slm.job_queue q SET failed = false, attempts = 0, tries = 0, not_before = '-infinity' WHERE q.job_id = (slm.job_of(slm_retry_failed.name)).id AND q.failed;
     GET DIAGNOSTICS n = ROW_COUNT;
     PERFORM slm.job_wake();
     RETURN n;
@@ -306,14 +360,18 @@ COMMENT ON FUNCTION slm_retry_failed(text) IS 'Gives the rows in slm.job_failure
 CREATE PROCEDURE slm_run_job(name text) LANGUAGE plpgsql AS $$
 DECLARE
     job slm.job_definition := slm.job_of(name);
+    ids bigint[];
     n int;
     total bigint := 0;
 BEGIN
     LOOP
-        n := slm.job_run_batch(job.id);
-        total := total + n;
+        ids := slm.job_claim(job.id);
+        COMMIT; -- the try counts, whatever happens next
+        n := slm.job_run_batch(job.id, ids);
         COMMIT;
-        EXIT WHEN n = 0;
+        EXIT WHEN n = 0 AND ids IS NULL;
+        CONTINUE WHEN ids IS NULL;
+        total := total + n;
         RAISE NOTICE 'job "%": % rows', name, total;
     END LOOP;
 END $$;
@@ -321,33 +379,37 @@ COMMENT ON PROCEDURE slm_run_job(text) IS 'Does all work of a job that is due, i
 
 CREATE VIEW slm.jobs AS
     SELECT d.name, d.owner, d.source, d.target, d.target_column, d.expression, d.version, d.paused, d.backfill, d.backfill_done, d.overwrite, d.batch_size,
-           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.id AS job_id,
-           CASE WHEN d.not_before > now() THEN d.error END AS error
+           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.prompt_tokens, d.output_tokens, d.id AS job_id, d.error
     FROM slm.job_definition d WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
-COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to.';
+COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to; error is why the last batch failed as a whole, tokens are what the job has taken so far.';
 
 CREATE VIEW slm.job_status AS
     SELECT d.name,
-           CASE WHEN d.paused THEN 'paused' WHEN q.pending > 0 OR NOT d.backfill_done THEN 'working' ELSE 'idle' END AS state,
-           q.pending + CASE WHEN d.backfill_done THEN 0 ELSE greatest(0, c.reltuples::bigint - x.current) END AS pending,
-           q.running, x.current AS done, x.stale, q.failed,
-           round(x.recent / 60.0, 2) AS rows_per_second,
-           CASE WHEN x.recent > 0 THEN make_interval(secs => (q.pending + CASE WHEN d.backfill_done THEN 0 ELSE greatest(0, c.reltuples::bigint - x.current) END)
-                                                       / (x.recent / 60.0)) END AS eta,
+           CASE WHEN d.paused THEN 'paused' WHEN d.error IS NOT NULL THEN 'error' WHEN q.pending > 0 OR NOT d.backfill_done THEN 'working' ELSE 'idle' END AS state,
+           q.pending - q.running + x.unqueued AS pending, q.running, c.done, c.stale, q.failed,
+           round(x.speed::numeric, 2) AS rows_per_second,
+           CASE WHEN x.speed > 0 THEN make_interval(secs => (q.pending + x.unqueued) / x.speed) END AS eta,
            clock_timestamp() - q.oldest AS lag
     FROM slm.job_definition d
-    LEFT JOIN pg_catalog.pg_class c ON c.oid = d.source
+    LEFT JOIN pg_catalog.pg_class r ON r.oid = d.source
     CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE NOT s.failed) AS pending, count(*) FILTER (WHERE s.failed) AS failed, min(s.enqueued_at) FILTER (WHERE NOT s.failed) AS oldest,
-               (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datname = current_database() AND a.query LIKE 'slm job "' || d.name || '"%' AND a.state = 'active') AS running
+               count(*) FILTER (WHERE NOT s.failed AND s.tries > 0 AND EXISTS (
+                   SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+                   AND l.classid = d.id::oid AND l.objid = s.worker::oid AND l.objsubid = 2 AND l.pid = s.worker)) AS running
         FROM slm.job_queue s WHERE s.job_id = d.id) q
     CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE s.version = d.version) AS current, count(*) FILTER (WHERE s.version < d.version) AS stale,
-               count(*) FILTER (WHERE s.done_at > clock_timestamp() - interval '60 s') AS recent
-        FROM slm.job_done s WHERE s.job_id = d.id) x
+        SELECT count(*) FILTER (WHERE s.version = d.version) AS done, count(*) FILTER (WHERE s.version < d.version) AS stale,
+               count(*) FILTER (WHERE s.done_at > clock_timestamp() - interval '60 s') AS recent,
+               min(s.done_at) FILTER (WHERE s.done_at > clock_timestamp() - interval '60 s') AS since
+        FROM slm.job_done s WHERE s.job_id = d.id) c
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN d.backfill_done THEN 0 ELSE greatest(0, r.reltuples::bigint - c.done - q.pending - q.failed) END AS unqueued,
+               c.recent / greatest(1, extract(epoch FROM clock_timestamp() - c.since)) AS speed) x
     WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
 COMMENT ON VIEW slm.job_status IS
-'How far jobs are: pending rows (the part of a backfill by the planner''s estimate), running workers, done and stale (computed with an older version) rows, failures, rows per second in the last minute, estimated time left, age of the oldest pending row.';
+'How far jobs are: pending rows (the part that a backfill has not reached by the planner''s estimate), rows being computed now, done and stale (computed with an older version) rows,
+failures, rows per second in the last minute, estimated time left, age of the oldest row that waits.';
 
 CREATE VIEW slm.job_failures AS
     SELECT d.name, q.key, q.error, q.attempts, q.enqueued_at

@@ -17,6 +17,8 @@
 
 #define MAX_OPEN_MODELS 8 /* kept mapped per backend; those without running requests are closed, least recently used first */
 
+SlmMeter *slm_pg_meter;
+
 static dlist_head entries = DLIST_STATIC_INIT(entries);
 static int n_entries;
 
@@ -164,6 +166,26 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     return run;
 }
 
+static void count_model(const SlmEntry *entry)
+{
+    SlmMeter *m = slm_pg_meter;
+    int i = 0;
+
+    while (i < m->n_models && strncmp(m->models[i], entry->key, 64) != 0)
+        i++;
+    if (i == m->n_models && i < SLM_METER_MODELS)
+        strlcpy(m->models[m->n_models++], entry->key, sizeof m->models[0]);
+}
+
+static void count_result(const SlmEntry *entry, const slm_result *result)
+{
+    slm_pg_meter->requests++;
+    slm_pg_meter->prompt_tokens += result->prompt_tokens;
+    slm_pg_meter->reused_tokens += result->reused_tokens;
+    slm_pg_meter->output_tokens += result->output_tokens;
+    count_model(entry);
+}
+
 /* Hands finished results to their runs. */
 static void collect(SlmEntry *entry)
 {
@@ -173,6 +195,8 @@ static void collect(SlmEntry *entry)
         SlmRun *owner = NULL;
         dlist_iter it;
 
+        if (slm_pg_meter != NULL)
+            count_result(entry, result);
         dlist_foreach(it, &entry->runs) {
             SlmRun *run = dlist_container(SlmRun, node, it.cur);
 

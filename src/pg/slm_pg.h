@@ -119,6 +119,15 @@ typedef struct SlmRun {
     MemoryContextCallback callback;
 } SlmRun;
 
+/* What the requests of a stretch of work took: points to an SlmMeter while somebody counts, else NULL. */
+#define SLM_METER_MODELS 8
+typedef struct SlmMeter {
+    uint64 requests, prompt_tokens, reused_tokens, output_tokens;
+    int n_models; /* distinct; those beyond the limit are not named */
+    char models[SLM_METER_MODELS][65]; /* SHA-256 of the source, hex */
+} SlmMeter;
+extern SlmMeter *slm_pg_meter;
+
 SlmEntry *slm_pg_find_entry(const char *key);
 SlmEntry *slm_pg_open_entry(const SlmModelRow *row);
 const slm_model_info *slm_pg_info(const SlmEntry *entry);

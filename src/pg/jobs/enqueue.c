@@ -1,163 +1,388 @@
 /*
  * The triggers of jobs: note the primary keys of rows whose inputs are new or changed.
  *
- * One C function serves the statement triggers (with transition tables) and the row trigger for logical replication.  It runs in the
- * writer's statement, so it does as little as it can: one INSERT ... SELECT, as the job's owner, with a fixed search_path.
+ * One C function serves the statement triggers (with transition tables) and the row triggers, which are there for logical replication and
+ * for partitioned tables (a statement trigger of the root does not see rows that are written to a partition directly).  It runs in the
+ * writer's statement, so it does as little as it can: one prepared INSERT ... SELECT.
+ *
+ * Prepared statements are kept per job and table; an entry is made anew when the job's version or owner differ from those in the
+ * definition (read with the latest snapshot: a transaction older than the job must not miss it) or the table has changed.
+ *
+ * Privileges: keys of built-in types are noted by the bootstrap superuser, as no function of a user is called; for other types a cast of
+ * a user might run, so the job's owner notes them.
  */
 #include "pg/jobs/jobs.h"
 
-#include "access/xact.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_authid.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
 
 #include "pg/jobs/wake.h"
 
+#define SMALL_CHANGE 100 /* rows; above, an UPDATE's comparison is planned for the actual numbers of rows */
+
 PG_FUNCTION_INFO_V1(slm_pg_job_enqueue);
 
-void slm_pg_spi(const char *query, int expected)
-{
-    int code = SPI_execute(query, false, 0);
+typedef enum Statement { NOTE_NEW, NOTE_CHANGED, FORGET_OLD, FORGET_MOVED, NOTE_ROW, FORGET_ROW, N_STATEMENTS } Statement;
 
-    if (code != expected)
-        elog(ERROR, "unexpected result %d of \"%s\"", code, query);
-}
+typedef struct JobTrigger {
+    struct {
+        int32 job;
+        Oid table;
+    } key;
+    bool valid;
+    int32 version;
+    Oid owner;
+    MemoryContext context; /* of job and columns */
+    SlmJob *job;
+    Bitmapset *keys, *inputs; /* attribute numbers of this table */
+    SPIPlanPtr plans[N_STATEMENTS];
+} JobTrigger;
 
-char *slm_pg_job_columns(const List *columns, const char *prefix)
-{
-    StringInfoData out;
-    ListCell *cell;
+static HTAB *triggers;
 
-    initStringInfo(&out);
-    foreach (cell, columns)
-        appendStringInfo(&out, "%s%s.%s", out.len > 0 ? ", " : "", prefix, (char *) lfirst(cell));
-    return out.data;
-}
-
-/* Queue rows for every new row. */
-static char *insert_query(const SlmJob *job)
-{
-    return psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, pg_catalog.jsonb_build_array(%s) FROM slm_new n", job->id,
-                    slm_pg_job_columns(job->key_columns, "n"));
-}
+/* ---------------------------------------------------------------- statements */
 
 /* Queue rows for every changed row: same key, other inputs; or a key that was not there. */
-static char *update_query(const SlmJob *job)
+static char *changed_query(const SlmJob *job, const char *note)
 {
     StringInfoData query;
-    ListCell *cell;
 
     initStringInfo(&query);
-    appendStringInfo(&query, "%s WHERE NOT EXISTS (SELECT FROM slm_old o WHERE ", insert_query(job));
-    foreach (cell, job->key_columns)
-        appendStringInfo(&query, "o.%s OPERATOR(pg_catalog.=) n.%s AND ", (char *) lfirst(cell), (char *) lfirst(cell));
+    appendStringInfo(&query, "%s FROM slm_new n WHERE NOT EXISTS (SELECT FROM slm_old o WHERE ", note);
+    if (job->simple_keys)
+        for (int i = 0; i < job->n_keys; i++)
+            appendStringInfo(&query, "o.%s OPERATOR(pg_catalog.=) n.%s AND ", job->keys[i].column, job->keys[i].column);
+    else
+        appendStringInfo(&query, "%s OPERATOR(pg_catalog.=) %s AND ", slm_pg_job_key(job, "o"), slm_pg_job_key(job, "n"));
     appendStringInfo(&query, "pg_catalog.record_image_eq(ROW(%s), ROW(%s)))", slm_pg_job_columns(job->input_columns, "o"),
                      slm_pg_job_columns(job->input_columns, "n"));
     return query.data;
 }
 
-/* What was computed for rows that are no more. */
-static char *forget_query(const SlmJob *job, bool updated)
+/* Forgets keys that are no more; a new key whose row carries a value that was computed under one of them takes over what is known. */
+static char *moved_query(const SlmJob *job, const char *forget)
 {
-    char *query = psprintf("DELETE FROM slm.job_done d USING slm_old o WHERE d.job_id OPERATOR(pg_catalog.=) %d AND d.key OPERATOR(pg_catalog.=) "
-                           "pg_catalog.jsonb_build_array(%s)",
-                           job->id, slm_pg_job_columns(job->key_columns, "o"));
-
-    if (updated)
-        query = psprintf("%s AND NOT EXISTS (SELECT FROM slm_new n WHERE pg_catalog.jsonb_build_array(%s) OPERATOR(pg_catalog.=) d.key)", query,
-                         slm_pg_job_columns(job->key_columns, "n"));
-    return query;
+    if (job->source != job->target)
+        return psprintf("%s", forget);
+    return psprintf("WITH gone AS (%s RETURNING d.version, d.input_hash, d.value_hash, d.models) INSERT INTO slm.job_done (job_id, key, version, input_hash, "
+                    "value_hash, models) SELECT %d, %s, g.version, g.input_hash, g.value_hash, g.models FROM slm_new n JOIN gone g ON g.value_hash "
+                    "OPERATOR(pg_catalog.=) pg_catalog.md5(n.%s::pg_catalog.text) WHERE NOT EXISTS (SELECT FROM slm_old o WHERE %s OPERATOR(pg_catalog.=) %s) "
+                    "ON CONFLICT DO NOTHING",
+                    forget, job->id, slm_pg_job_key(job, "n"), job->target_column, slm_pg_job_key(job, "o"), slm_pg_job_key(job, "n"));
 }
 
-/* Did an UPDATE name a key column? */
-static bool key_updated(const SlmJob *job, TriggerData *data)
+static char *statement_text(const SlmJob *job, Statement which)
 {
-    ListCell *cell;
+    char *key_n = slm_pg_job_key(job, "n"), *key_o = slm_pg_job_key(job, "o");
+    char *note = psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, %s", job->id, key_n);
+    char *forget = psprintf("DELETE FROM slm.job_done d USING %s WHERE d.job_id OPERATOR(pg_catalog.=) %d AND d.key OPERATOR(pg_catalog.=) %s",
+                            which == FORGET_ROW ? "(SELECT ($1).*) o" : "slm_old o", job->id, key_o);
 
-    foreach (cell, job->key_columns) {
-        for (int i = 0; i < data->tg_relation->rd_att->natts; i++) {
-            Form_pg_attribute att = TupleDescAttr(data->tg_relation->rd_att, i);
+    switch (which) {
+    case NOTE_NEW:
+        return psprintf("%s FROM slm_new n", note);
+    case NOTE_CHANGED:
+        return changed_query(job, note);
+    case NOTE_ROW:
+        return psprintf("%s FROM (SELECT ($1).*) n", note);
+    case FORGET_MOVED:
+        return moved_query(job, psprintf("%s AND NOT EXISTS (SELECT FROM slm_new n WHERE %s OPERATOR(pg_catalog.=) d.key)", forget, key_n));
+    default:
+        return forget;
+    }
+}
 
-            if (!att->attisdropped && strcmp(quote_identifier(NameStr(att->attname)), lfirst(cell)) == 0 &&
-                bms_is_member(att->attnum - FirstLowInvalidHeapAttributeNumber, data->tg_updatedcols))
-                return true;
-        }
+/* Returns how many rows it wrote. */
+static uint64 execute(JobTrigger *trigger, Statement which, TriggerData *data, HeapTuple row)
+{
+    bool by_row = which == NOTE_ROW || which == FORGET_ROW;
+    Oid type[1] = {InvalidOid};
+    Datum argument = (Datum) 0;
+    int code;
+
+    if (by_row) {
+        type[0] = get_rel_type_id(RelationGetRelid(data->tg_relation));
+        argument = heap_copy_tuple_as_datum(row, data->tg_relation->rd_att);
+    }
+    if (which == NOTE_CHANGED && tuplestore_tuple_count(data->tg_newtable) > SMALL_CHANGE) {
+        slm_pg_spi(statement_text(trigger->job, which), SPI_OK_INSERT);
+        return SPI_processed;
+    }
+    if (trigger->plans[which] == NULL) {
+        SPIPlanPtr plan = SPI_prepare(statement_text(trigger->job, which), by_row ? 1 : 0, type);
+
+        if (plan == NULL || SPI_keepplan(plan) != 0)
+            elog(ERROR, "could not prepare a statement of a job: %s", SPI_result_code_string(SPI_result));
+        trigger->plans[which] = plan;
+    }
+    code = SPI_execute_plan(trigger->plans[which], by_row ? &argument : NULL, NULL, false, 0);
+    if (code != SPI_OK_INSERT && code != SPI_OK_DELETE)
+        elog(ERROR, "could not note rows of a job: %s", SPI_result_code_string(code));
+    return SPI_processed;
+}
+
+/* ---------------------------------------------------------------- which job */
+
+/* Relation cache callback: table InvalidOid means all. */
+static void forget_table(Datum arg, Oid table)
+{
+    HASH_SEQ_STATUS scan;
+    JobTrigger *entry;
+
+    hash_seq_init(&scan, triggers);
+    while ((entry = hash_seq_search(&scan)) != NULL)
+        if (table == InvalidOid || entry->key.table == table)
+            entry->valid = false;
+}
+
+/* Owner and version as they are now, whatever this transaction's snapshot; false when there is no such job. */
+static bool read_stamp(int32 id, Oid *owner, int32 *version)
+{
+    Oid schema = get_namespace_oid("slm", true);
+    Oid table = get_relname_relid("job_definition", schema), index = get_relname_relid("job_definition_pkey", schema);
+    Relation relation;
+    SysScanDesc scan;
+    ScanKeyData key;
+    HeapTuple tuple;
+    bool isnull;
+
+    if (!OidIsValid(table))
+        return false;
+    relation = table_open(table, AccessShareLock);
+    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(id));
+    PushActiveSnapshot(GetLatestSnapshot());
+    scan = systable_beginscan(relation, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
+    tuple = systable_getnext(scan);
+    if (HeapTupleIsValid(tuple)) {
+        *owner = DatumGetObjectId(heap_getattr(tuple, get_attnum(table, "owner"), relation->rd_att, &isnull));
+        *version = DatumGetInt32(heap_getattr(tuple, get_attnum(table, "version"), relation->rd_att, &isnull));
+    }
+    systable_endscan(scan);
+    PopActiveSnapshot();
+    table_close(relation, AccessShareLock);
+    return HeapTupleIsValid(tuple);
+}
+
+/* The attribute numbers of quoted names in a table; a partition may have other numbers than its root. */
+static Bitmapset *column_numbers(TupleDesc desc, const SlmJob *job, bool keys)
+{
+    Bitmapset *result = NULL;
+
+    for (int i = 0; i < desc->natts; i++) {
+        Form_pg_attribute att = TupleDescAttr(desc, i);
+        const char *name = quote_identifier(NameStr(att->attname));
+        ListCell *cell;
+
+        for (int k = 0; keys && !att->attisdropped && k < job->n_keys; k++)
+            if (strcmp(job->keys[k].column, name) == 0)
+                result = bms_add_member(result, att->attnum);
+        foreach (cell, job->input_columns)
+            if (!keys && !att->attisdropped && strcmp(lfirst(cell), name) == 0)
+                result = bms_add_member(result, att->attnum);
+    }
+    return result;
+}
+
+static void fill_entry(JobTrigger *entry, TriggerData *data)
+{
+    MemoryContext old;
+    int level;
+
+    for (int i = 0; i < N_STATEMENTS; i++) {
+        if (entry->plans[i] != NULL)
+            SPI_freeplan(entry->plans[i]);
+        entry->plans[i] = NULL;
+    }
+    if (entry->context == NULL)
+        entry->context = AllocSetContextCreate(TopMemoryContext, "slm job trigger", ALLOCSET_SMALL_SIZES);
+    MemoryContextReset(entry->context);
+    level = NewGUCNestLevel();
+    (void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    PushActiveSnapshot(GetLatestSnapshot());
+    old = MemoryContextSwitchTo(entry->context);
+    entry->job = slm_pg_job_read(entry->key.job, false);
+    if (entry->job != NULL) {
+        entry->keys = column_numbers(data->tg_relation->rd_att, entry->job, true);
+        entry->inputs = column_numbers(data->tg_relation->rd_att, entry->job, false);
+    }
+    MemoryContextSwitchTo(old);
+    PopActiveSnapshot();
+    AtEOXact_GUC(true, level);
+}
+
+/* The prepared trigger, or NULL when its job is gone. Runs as the bootstrap superuser. */
+static JobTrigger *find_trigger(TriggerData *data)
+{
+    JobTrigger *entry, key = {.key = {pg_strtoint32(data->tg_trigger->tgargs[0]), RelationGetRelid(data->tg_relation)}};
+    bool found;
+    Oid owner;
+    int32 version;
+
+    if (!read_stamp(key.key.job, &owner, &version) || !slm_pg_job_owner_exists(owner))
+        return NULL;
+    if (triggers == NULL) {
+        HASHCTL control = {.keysize = sizeof key.key, .entrysize = sizeof(JobTrigger)};
+
+        triggers = hash_create("slm job triggers", 32, &control, HASH_ELEM | HASH_BLOBS);
+        CacheRegisterRelcacheCallback(forget_table, (Datum) 0);
+    }
+    entry = hash_search(triggers, &key.key, HASH_ENTER, &found);
+    if (!found)
+        memset((char *) entry + sizeof entry->key, 0, sizeof *entry - sizeof entry->key);
+    if (!entry->valid || entry->owner != owner || entry->version != version) {
+        entry->valid = true; /* before it is filled: an invalidation that arrives meanwhile counts */
+        entry->owner = owner;
+        entry->version = -1;
+        fill_entry(entry, data);
+        entry->version = version;
+    }
+    if (entry->job == NULL)
+        return NULL;
+    if (entry->job->source != entry->key.table &&
+        !(data->tg_relation->rd_rel->relispartition && list_member_oid(get_partition_ancestors(entry->key.table), entry->job->source)))
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("trigger \"%s\" belongs to a job of another table", data->tg_trigger->tgname), errhint("Use slm_create_job.")));
+    return entry;
+}
+
+/* ---------------------------------------------------------------- events */
+
+/* Do these columns differ between old and new row, in their stored bytes? */
+static bool columns_differ(TriggerData *data, const Bitmapset *columns)
+{
+    TupleDesc desc = data->tg_relation->rd_att;
+    int number = -1;
+
+    while ((number = bms_next_member(columns, number)) >= 0) {
+        Form_pg_attribute att = TupleDescAttr(desc, number - 1);
+        bool null_old, null_new;
+        Datum before = heap_getattr(data->tg_trigtuple, number, desc, &null_old);
+        Datum after = heap_getattr(data->tg_newtuple, number, desc, &null_new);
+
+        if (null_old != null_new || (!null_old && !datum_image_eq(before, after, att->attbyval, att->attlen)))
+            return true;
     }
     return false;
 }
 
-/* The row trigger: the writer is logical replication. Compares the inputs of old and new row. */
-static void enqueue_row(const SlmJob *job, TriggerData *data)
+/* Returns how many keys it noted. */
+static uint64 enqueue_row(JobTrigger *trigger, TriggerData *data)
 {
-    Relation relation = data->tg_relation;
-    TupleDesc desc = relation->rd_att;
-    bool update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
-    Oid types[2] = {get_rel_type_id(RelationGetRelid(relation)), get_rel_type_id(RelationGetRelid(relation))};
-    Datum values[2];
-    char *query;
+    bool moved;
 
-    values[0] = heap_copy_tuple_as_datum(update ? data->tg_newtuple : data->tg_trigtuple, desc);
-    values[1] = heap_copy_tuple_as_datum(data->tg_trigtuple, desc);
-    query = psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, pg_catalog.jsonb_build_array(%s) FROM (SELECT ($1).*) n, (SELECT ($2).*) o",
-                     job->id, slm_pg_job_columns(job->key_columns, "n"));
-    if (update)
-        query = psprintf("%s WHERE pg_catalog.record_image_ne(ROW(%s, %s), ROW(%s, %s))", query, slm_pg_job_columns(job->key_columns, "n"),
-                         slm_pg_job_columns(job->input_columns, "n"), slm_pg_job_columns(job->key_columns, "o"),
-                         slm_pg_job_columns(job->input_columns, "o"));
-    if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_INSERT)
-        elog(ERROR, "could not enqueue a row");
+    if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+        return execute(trigger, NOTE_ROW, data, data->tg_trigtuple);
+    moved = TRIGGER_FIRED_BY_DELETE(data->tg_event) || columns_differ(data, trigger->keys);
+    if (moved)
+        (void) execute(trigger, FORGET_ROW, data, data->tg_trigtuple);
+    if (TRIGGER_FIRED_BY_DELETE(data->tg_event) || (!moved && !columns_differ(data, trigger->inputs)))
+        return 0;
+    return execute(trigger, NOTE_ROW, data, data->tg_newtuple);
 }
 
-static void enqueue_statement(const SlmJob *job, TriggerData *data)
+/* Did an UPDATE name a key column? */
+static bool key_updated(const JobTrigger *trigger, TriggerData *data)
 {
-    if (TRIGGER_FIRED_BY_INSERT(data->tg_event)) {
-        slm_pg_spi(insert_query(job), SPI_OK_INSERT);
-    } else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event)) {
-        slm_pg_spi(update_query(job), SPI_OK_INSERT);
-        if (key_updated(job, data))
-            slm_pg_spi(forget_query(job, true), SPI_OK_DELETE);
-    } else if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
-        slm_pg_spi(forget_query(job, false), SPI_OK_DELETE);
-    } else {
-        slm_pg_spi(psprintf("DELETE FROM slm.job_done WHERE job_id OPERATOR(pg_catalog.=) %d", job->id), SPI_OK_DELETE);
-        slm_pg_spi(psprintf("DELETE FROM slm.job_queue WHERE job_id OPERATOR(pg_catalog.=) %d", job->id), SPI_OK_DELETE);
+    int number = -1;
+
+    while ((number = bms_next_member(trigger->keys, number)) >= 0)
+        if (bms_is_member(number - FirstLowInvalidHeapAttributeNumber, data->tg_updatedcols))
+            return true;
+    return false;
+}
+
+/* Runs a statement that casts a value of any type to text: as the job's owner, under fixed settings. */
+static void forget_moved(JobTrigger *trigger, TriggerData *data)
+{
+    int security, level = NewGUCNestLevel();
+    Oid user;
+
+    GetUserIdAndSecContext(&user, &security);
+    SetUserIdAndSecContext(trigger->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    slm_pg_job_text_settings();
+    (void) execute(trigger, FORGET_MOVED, data, NULL);
+    AtEOXact_GUC(true, level);
+    SetUserIdAndSecContext(user, security);
+}
+
+/* Returns how many keys it noted. The rows of a partitioned table are noted by row triggers. */
+static uint64 enqueue_statement(JobTrigger *trigger, TriggerData *data)
+{
+    bool partitioned = data->tg_relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+
+    if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+        return partitioned ? 0 : execute(trigger, NOTE_NEW, data, NULL);
+    if (TRIGGER_FIRED_BY_UPDATE(data->tg_event)) {
+        if (key_updated(trigger, data))
+            forget_moved(trigger, data);
+        return partitioned ? 0 : execute(trigger, NOTE_CHANGED, data, NULL);
     }
+    if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
+        (void) execute(trigger, FORGET_OLD, data, NULL);
+    } else {
+        slm_pg_spi(psprintf("DELETE FROM slm.job_done WHERE job_id OPERATOR(pg_catalog.=) %d", trigger->job->id), SPI_OK_DELETE);
+        slm_pg_spi(psprintf("DELETE FROM slm.job_queue WHERE job_id OPERATOR(pg_catalog.=) %d", trigger->job->id), SPI_OK_DELETE);
+    }
+    return 0;
+}
+
+/* A statement that touched no row: there is nothing to look up. */
+static bool no_rows(TriggerData *data)
+{
+    if (TRIGGER_FIRED_FOR_ROW(data->tg_event) || TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
+        return false;
+    return tuplestore_tuple_count(data->tg_newtable != NULL ? data->tg_newtable : data->tg_oldtable) == 0;
 }
 
 Datum slm_pg_job_enqueue(PG_FUNCTION_ARGS)
 {
     TriggerData *data = (TriggerData *) fcinfo->context;
-    int security, level;
+    int security, level = 0;
     Oid user;
-    SlmJob *job;
+    JobTrigger *trigger;
 
-    if (!CALLED_AS_TRIGGER(fcinfo) || data->tg_trigger->tgnargs != 1)
+    if (!CALLED_AS_TRIGGER(fcinfo) || data->tg_trigger->tgnargs != 1 ||
+        (TRIGGER_FIRED_FOR_STATEMENT(data->tg_event) && !TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) && data->tg_newtable == NULL &&
+         data->tg_oldtable == NULL))
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm.job_enqueue is the trigger of a job"),
                         errhint("Use slm_create_job.")));
+    if (no_rows(data))
+        return PointerGetDatum(NULL);
     if (SPI_connect() != SPI_OK_CONNECT || SPI_register_trigger_data(data) < 0)
         elog(ERROR, "could not connect to SPI");
 
     GetUserIdAndSecContext(&user, &security);
-    level = NewGUCNestLevel();
-    (void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-    job = slm_pg_job_read(pg_strtoint32(data->tg_trigger->tgargs[0]), false);
-    if (job != NULL) {
-        SetUserIdAndSecContext(job->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-        if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
-            enqueue_row(job, data);
-        else
-            enqueue_statement(job, data);
-        if (SPI_processed > 0)
+    trigger = find_trigger(data);
+    if (trigger != NULL) {
+        if (!trigger->job->simple_keys) {
+            SetUserIdAndSecContext(trigger->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+            level = NewGUCNestLevel();
+            slm_pg_job_text_settings();
+        }
+        if ((TRIGGER_FIRED_FOR_ROW(data->tg_event) ? enqueue_row(trigger, data) : enqueue_statement(trigger, data)) > 0)
             slm_pg_job_wake_at_commit();
+        if (level > 0)
+            AtEOXact_GUC(true, level);
     }
-    AtEOXact_GUC(true, level);
     SetUserIdAndSecContext(user, security);
     SPI_finish();
     return PointerGetDatum(NULL);

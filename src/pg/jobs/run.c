@@ -1,14 +1,18 @@
 /*
- * One batch of a job: claim, compute, write, note, in one transaction.
+ * The work of a job: claim due rows; compute, write and note them in one transaction.
  *
- * Everything here runs as the job's owner under row-level security, inside a security-restricted operation, with the owner's search_path
- * as it was at creation.  The values are computed and written by one statement: a CTE that is materialized and sorted computes all rows (the
- * batch node sees them together) before the first row of the target is locked.  A row that changed meanwhile has another
- * hash and is left: its own change has queued it again.
+ * The expression and the target are evaluated and written as the job's owner under row-level security, inside a security-restricted
+ * operation, with the owner's search_path and model settings as they were at creation.  The queue is kept by the bootstrap superuser under
+ * a fixed search_path: its statements call nothing of a user.
+ *
+ * The values are computed and written by one statement.  A CTE that is materialized and sorted computes all rows (the batch node sees
+ * them together) before the next one locks the rows of the target, passing over those that others hold.  A row that has changed
+ * meanwhile has another hash and is left: its own change has queued it again.
  */
 #include "pg/jobs/jobs.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -17,236 +21,281 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "pg/slm_pg.h"
 
 #define BACKFILL_CHUNK 1000 /* keys queued at a time */
+#define BATCH_SECONDS 5.0   /* a batch is sized to take about so long: locks on definitions are short, progress is seen */
+#define FIRST_BATCH 16      /* rows, while the speed of a job is not known */
+#define SUSPECT_TRIES 4     /* a row that was tried so often without an outcome (the server ended) is tried alone */
 
+PG_FUNCTION_INFO_V1(slm_pg_job_claim_rows);
 PG_FUNCTION_INFO_V1(slm_pg_job_run_batch);
 
 /* What has been claimed: parallel arrays in the order of the queue. */
 typedef struct Claim {
-    Datum ids, keys;         /* bigint[], jsonb[] */
+    Datum ids, keys;            /* bigint[], jsonb[] */
     Datum old_input, old_value; /* text[]: hashes of slm.job_done, NULL elements where unknown or of an older version */
     int n;
 } Claim;
 
-/* ---------------------------------------------------------------- definitions */
+/* What the compute statement says: parallel arrays of rows written, ids of those that it computed and could not write; 0 = none. */
+typedef struct Outcome {
+    Datum keys, inputs, values;           /* jsonb[], text[], text[] */
+    Datum left_ids, left_keys, left_inputs; /* bigint[], jsonb[], text[] */
+} Outcome;
 
-/* A name[] or text[] column of the first SPI row as a list of strings, quoted as identifiers where asked. */
-static List *string_list(int column, bool quote)
+static struct {
+    int32 job, version;
+    double rows_per_second;
+} speed; /* of the job that this session ran last */
+
+static void become(Oid user)
+{
+    SetUserIdAndSecContext(user, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+static void set_local(const char *name, const char *value)
+{
+    (void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* From here to leave_owner: user and search_path of the job; outside of it, those of nobody's choice. */
+static int enter_owner(const SlmJob *job)
+{
+    int level = NewGUCNestLevel();
+
+    set_local("search_path", job->search_path);
+    become(job->owner);
+    return level;
+}
+
+static void leave_owner(int level)
+{
+    become(BOOTSTRAP_SUPERUSERID);
+    AtEOXact_GUC(true, level);
+}
+
+static Datum spi_datum(int column)
 {
     bool isnull;
     Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
-    List *result = NIL;
-    Datum *elements;
-    int n;
 
-    deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
-    for (int i = 0; i < n; i++) {
-        char *s = TextDatumGetCString(elements[i]);
-
-        result = lappend(result, quote ? pstrdup(quote_identifier(s)) : s);
-    }
-    return result;
+    return isnull ? (Datum) 0 : value;
 }
 
-static char *string_value(int column)
+/* ---------------------------------------------------------------- claiming */
+
+static int batch_limit(const SlmJob *job)
 {
-    return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+    if (speed.job != job->id || speed.version != job->version)
+        return Min(job->batch_size, FIRST_BATCH);
+    return (int) Min((double) job->batch_size, Max(speed.rows_per_second * BATCH_SECONDS, 1.0));
 }
 
-SlmJob *slm_pg_job_read(int32 id, bool lock)
+/* Due rows, the first of each key only: two workers never compute the same row. Those that were tried too often are taken alone. */
+static Datum claim_rows(const SlmJob *job, bool suspect)
 {
-    const char *query = "SELECT d.name, d.owner::oid, d.source::oid, d.target::oid, d.source::text, d.target::text, d.target_column, "
-                        "d.key_columns::text[], d.key_types, d.input_columns::text[], d.expression, d.search_path, d.version, d.batch_size, "
-                        "d.max_attempts, d.overwrite, d.backfill, d.backfill_done "
-                        "FROM slm.job_definition d WHERE d.id OPERATOR(pg_catalog.=) $1";
-    Oid types[1] = {INT4OID};
-    Datum values[1] = {Int32GetDatum(id)};
+    slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id FROM slm.job_queue q WHERE q.job_id = %d AND NOT q.failed AND q.not_before <= "
+                        "pg_catalog.clock_timestamp() AND q.tries %s %d AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE o.job_id = q.job_id AND "
+                        "pg_catalog.jsonb_hash_extended(o.key, 0) = pg_catalog.jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND NOT "
+                        "o.failed AND o.not_before <= pg_catalog.clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q SKIP LOCKED), "
+                        "slm_tried AS (UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d FROM slm_due WHERE q.id = slm_due.id RETURNING q.id) "
+                        "SELECT pg_catalog.array_agg(id ORDER BY id) FROM slm_tried",
+                        job->id, suspect ? ">=" : "<", SUSPECT_TRIES, suspect ? 1 : batch_limit(job), MyProcPid),
+               SPI_OK_SELECT);
+    return spi_datum(1);
+}
+
+/* Gives up rows during which the server ended again and again although they were alone. */
+static void fail_suspects(const SlmJob *job)
+{
+    slm_pg_spi(psprintf("UPDATE slm.job_queue SET failed = true, attempts = tries, error = 'the server or the worker ended each time while this row was "
+                        "computed' WHERE job_id = %d AND NOT failed AND tries >= %d",
+                        job->id, SUSPECT_TRIES + job->max_attempts),
+               SPI_OK_UPDATE);
+}
+
+Datum slm_pg_job_claim(int32 id)
+{
+    int security, level;
+    Oid user;
     SlmJob *job;
-    int code;
+    Datum ids = (Datum) 0;
 
-    code = SPI_execute_with_args(lock ? psprintf("%s FOR KEY SHARE", query) : query, 1, types, values, NULL, !lock, 1);
-    if (code != SPI_OK_SELECT)
-        elog(ERROR, "could not read slm.job_definition");
-    if (SPI_processed == 0)
-        return NULL;
-    job = palloc0(sizeof *job);
-    job->id = id;
-    job->name = string_value(1);
-    job->owner = atooid(string_value(2));
-    job->source = atooid(string_value(3));
-    job->target = atooid(string_value(4));
-    job->source_name = string_value(5);
-    job->target_name = string_value(6);
-    job->target_column = pstrdup(quote_identifier(string_value(7)));
-    job->key_columns = string_list(8, true);
-    job->key_types = string_list(9, false);
-    job->input_columns = string_list(10, true);
-    job->expression = string_value(11);
-    job->search_path = string_value(12);
-    job->version = pg_strtoint32(string_value(13));
-    job->batch_size = pg_strtoint32(string_value(14));
-    job->max_attempts = pg_strtoint32(string_value(15));
-    job->overwrite = string_value(16)[0] == 't';
-    job->newest_first = strcmp(string_value(17), "newest") == 0;
-    job->backfill_done = string_value(18)[0] == 't';
-    return job;
+    if (SPI_connect() != SPI_OK_CONNECT)
+        elog(ERROR, "could not connect to SPI");
+    job = slm_pg_job_read(id, true);
+    if (job != NULL) {
+        GetUserIdAndSecContext(&user, &security);
+        become(BOOTSTRAP_SUPERUSERID);
+        level = NewGUCNestLevel();
+        set_local("search_path", "pg_catalog, pg_temp");
+        ids = claim_rows(job, false);
+        if (ids == (Datum) 0 && (ids = claim_rows(job, true)) != (Datum) 0)
+            fail_suspects(job);
+        if (ids != (Datum) 0)
+            ids = SPI_datumTransfer(ids, false, -1);
+        AtEOXact_GUC(true, level);
+        SetUserIdAndSecContext(user, security);
+    }
+    SPI_finish();
+    return ids;
 }
 
-/* "t.k1 = (u.slm_key ->> 0)::type1 AND ..." */
-static char *key_condition(const SlmJob *job, const char *table, const char *key)
+/* Locks the claimed rows, drops older ones of the same keys, and fetches what was computed for them before. */
+static bool lock_claimed(const SlmJob *job, Datum ids, Claim *out)
 {
-    StringInfoData out;
-    ListCell *column, *type;
+    Oid types[1] = {INT8ARRAYOID};
+    char *query;
 
-    initStringInfo(&out);
-    forboth(column, job->key_columns, type, job->key_types)
-        appendStringInfo(&out, "%s%s.%s = (%s->>%d)::%s", out.len > 0 ? " AND " : "", table, (char *) lfirst(column), key,
-                         foreach_current_index(column), (char *) lfirst(type));
-    return out.data;
+    query = psprintf("WITH slm_due AS MATERIALIZED (SELECT id, key FROM slm.job_queue WHERE id = ANY ($1) AND job_id = %d AND NOT failed ORDER BY id FOR UPDATE "
+                     "SKIP LOCKED), slm_older AS (DELETE FROM slm.job_queue o USING slm_due q WHERE o.job_id = %d AND o.id < q.id AND "
+                     "pg_catalog.jsonb_hash_extended(o.key, 0) = pg_catalog.jsonb_hash_extended(q.key, 0) AND o.key = q.key AND (o.failed OR o.not_before > "
+                     "pg_catalog.clock_timestamp())) "
+                     "SELECT pg_catalog.array_agg(q.id), pg_catalog.array_agg(q.key), pg_catalog.array_agg(CASE WHEN d.version = %d THEN d.input_hash END), "
+                     "pg_catalog.array_agg(d.value_hash), pg_catalog.count(*)::int FROM slm_due q LEFT JOIN slm.job_done d ON d.job_id = %d AND d.key = q.key",
+                     job->id, job->id, job->version, job->id);
+    if (SPI_execute_with_args(query, 1, types, &ids, NULL, false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not lock the queue");
+    out->n = DatumGetInt32(spi_datum(5));
+    out->ids = spi_datum(1);
+    out->keys = spi_datum(2);
+    out->old_input = spi_datum(3);
+    out->old_value = spi_datum(4);
+    return out->n > 0;
 }
 
-/* "k1, k2" */
-static char *plain_columns(const List *columns)
-{
-    StringInfoData out;
-    ListCell *cell;
+/* ---------------------------------------------------------------- backfill */
 
-    initStringInfo(&out);
-    foreach (cell, columns)
-        appendStringInfo(&out, "%s%s", out.len > 0 ? ", " : "", (char *) lfirst(cell));
-    return out.data;
-}
-
-/* "(key ->> 0)::type1, ..." */
-static char *key_values(const SlmJob *job, const char *key)
-{
-    StringInfoData out;
-    ListCell *type;
-
-    initStringInfo(&out);
-    foreach (type, job->key_types)
-        appendStringInfo(&out, "%s(%s->>%d)::%s", out.len > 0 ? ", " : "", key, foreach_current_index(type), (char *) lfirst(type));
-    return out.data;
-}
-
-/* ---------------------------------------------------------------- the steps */
-
-/* Queues the next keys of the existing rows; returns how many. */
+/* Queues the next keys of the existing rows, read as the owner; returns how many. */
 static int queue_backfill(const SlmJob *job)
 {
-    char *keys = slm_pg_job_columns(job->key_columns, "t");
-    const char *direction = job->newest_first ? "DESC" : "ASC";
-    StringInfoData query, sort;
-    ListCell *cell;
+    const char *direction = job->newest_first ? " DESC" : "";
+    char *sort = slm_pg_job_key_columns(job, "t.", direction);
+    Oid types[1] = {JSONBARRAYOID};
+    StringInfoData query;
     char *position;
+    Datum keys;
+    int n, level;
 
-    initStringInfo(&sort);
-    foreach (cell, job->key_columns)
-        appendStringInfo(&sort, "%st.%s %s", sort.len > 0 ? ", " : "", (char *) lfirst(cell), direction);
     slm_pg_spi(psprintf("SELECT backfill_position FROM slm.job_definition WHERE id = %d AND NOT backfill_done FOR NO KEY UPDATE", job->id), SPI_OK_SELECT);
     if (SPI_processed == 0)
         return 0;
-    position = string_value(1);
+    position = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
     initStringInfo(&query);
-    appendStringInfo(&query,
-                     "WITH slm_next AS MATERIALIZED (SELECT pg_catalog.jsonb_build_array(%s) AS key, pg_catalog.row_number() OVER (ORDER BY %s) AS n FROM %s t ",
-                     keys, sort.data, job->source_name);
+    appendStringInfo(&query, "SELECT pg_catalog.array_agg(key ORDER BY n), pg_catalog.count(*)::int FROM (SELECT %s AS key, pg_catalog.row_number() OVER (ORDER BY %s) AS n "
+                             "FROM %s t ", slm_pg_job_key(job, "t"), sort, job->source_name);
     if (position != NULL) /* a constant, so that the primary key's index is entered there */
-        appendStringInfo(&query, "WHERE (%s) %s (%s) ", keys, job->newest_first ? "<" : ">",
-                         key_values(job, psprintf("%s::jsonb", quote_literal_cstr(position))));
-    appendStringInfo(&query,
-                     "ORDER BY %s LIMIT %d), slm_queued AS (INSERT INTO slm.job_queue (job_id, key) SELECT %d, key FROM slm_next ORDER BY n) "
-                     "UPDATE slm.job_definition SET backfill_position = COALESCE((SELECT key FROM slm_next ORDER BY n DESC LIMIT 1), backfill_position), "
-                     "backfill_done = (SELECT pg_catalog.count(*) < %d FROM slm_next) WHERE id = %d RETURNING (SELECT pg_catalog.count(*) FROM slm_next)",
-                     sort.data, BACKFILL_CHUNK, job->id, BACKFILL_CHUNK, job->id);
-    slm_pg_spi(query.data, SPI_OK_UPDATE_RETURNING);
-    return pg_strtoint32(string_value(1));
+        appendStringInfo(&query, "WHERE (%s) %s (%s) ", slm_pg_job_key_columns(job, "t.", ""), job->newest_first ? "<" : ">",
+                         slm_pg_job_key_values(job, psprintf("%s::jsonb", quote_literal_cstr(position))));
+    appendStringInfo(&query, "ORDER BY %s LIMIT %d) s", sort, BACKFILL_CHUNK);
+    level = enter_owner(job);
+    slm_pg_spi(query.data, SPI_OK_SELECT);
+    leave_owner(level);
+    keys = spi_datum(1);
+    n = DatumGetInt32(spi_datum(2));
+    if (n > 0 && SPI_execute_with_args(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM pg_catalog.unnest($1) WITH ORDINALITY u(k, n) ORDER BY n", job->id),
+                                       1, types, &keys, NULL, false, 0) != SPI_OK_INSERT)
+        elog(ERROR, "could not queue existing rows");
+    if (SPI_execute_with_args(psprintf("UPDATE slm.job_definition SET backfill_position = COALESCE($1[%d], backfill_position), backfill_done = %s WHERE id = %d", n,
+                                       n < BACKFILL_CHUNK ? "true" : "false", job->id),
+                              1, types, &keys, n > 0 ? NULL : "n", false, 0) != SPI_OK_UPDATE)
+        elog(ERROR, "could not note the progress of a backfill");
+    return n;
 }
 
-/* Takes the next due rows of the queue, and what was computed for them before. */
-static bool claim(const SlmJob *job, Claim *out)
+/* ---------------------------------------------------------------- computing */
+
+/* May a value of the target be replaced? old_value is the expression of the hash of the value that the job wrote last. */
+static char *replaceable(const SlmJob *job, const char *current_hash, const char *old_value)
 {
-    bool isnull;
-
-    slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT id, key FROM slm.job_queue WHERE job_id = %d AND NOT failed AND not_before <= "
-                        "pg_catalog.clock_timestamp() ORDER BY not_before, id LIMIT %d FOR UPDATE SKIP LOCKED) "
-                        "SELECT pg_catalog.array_agg(q.id), pg_catalog.array_agg(q.key), pg_catalog.array_agg(CASE WHEN d.version = %d THEN d.input_hash END), "
-                        "pg_catalog.array_agg(d.value_hash), pg_catalog.count(*) FROM slm_due q LEFT JOIN slm.job_done d ON d.job_id = %d AND d.key = q.key",
-                        job->id, job->batch_size, job->version, job->id),
-               SPI_OK_SELECT);
-    out->n = pg_strtoint32(string_value(5));
-    if (out->n == 0)
-        return false;
-    out->ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-    out->keys = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
-    out->old_input = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull);
-    out->old_value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull);
-    return true;
+    return job->overwrite ? pstrdup("true") : psprintf("(%s IS NULL OR %s = %s)", current_hash, current_hash, old_value);
 }
 
-/* The statement that computes the claimed rows ($1 ids, $2 keys, $3 and $4 old hashes), writes them, and notes them. */
+/* "slm_u ..., slm_c ...": the claimed rows ($1 ids, $2 keys, $3 and $4 old hashes) and the values of those that need one. */
+static void append_compute(StringInfo query, const SlmJob *job)
+{
+    char *hash = psprintf("pg_catalog.md5(ROW(%s)::pg_catalog.text)", slm_pg_job_columns(job->input_columns, job->source_name));
+
+    appendStringInfo(query,
+                     "slm_u AS MATERIALIZED (SELECT u.*, (SELECT pg_catalog.md5(slm_o.%s::pg_catalog.text) FROM %s slm_o WHERE %s) AS slm_current FROM ROWS FROM "
+                     "(pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::jsonb[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) "
+                     "u(slm_id, slm_key, slm_old_input, slm_old_value)), ",
+                     job->target_column, job->target_name, slm_pg_job_key_condition(job, "slm_o", "u.slm_key"));
+    appendStringInfo(query,
+                     "slm_c AS MATERIALIZED (SELECT * FROM (SELECT slm_u.slm_id, slm_u.slm_key, slm_u.slm_old_value, %s AS slm_hash, (%s) AS slm_value FROM slm_u "
+                     "JOIN %s ON %s WHERE (%s IS DISTINCT FROM slm_u.slm_old_input OR (slm_u.slm_old_value IS NOT NULL AND slm_u.slm_current IS NULL)%s) AND %s "
+                     "OFFSET 0) slm_s ORDER BY slm_key)",
+                     hash, job->expression, job->source_name, slm_pg_job_key_condition(job, job->source_name, "slm_u.slm_key"), hash,
+                     job->overwrite ? " OR slm_u.slm_current IS DISTINCT FROM slm_u.slm_old_value" : "",
+                     replaceable(job, "slm_u.slm_current", "slm_u.slm_old_value"));
+}
+
+/* The statement that computes the claimed rows and writes them; its one row is an Outcome. */
 static char *compute_query(const SlmJob *job)
 {
-    char *hash = psprintf("pg_catalog.md5(ROW(%s)::text)", slm_pg_job_columns(job->input_columns, job->source_name));
-    char *hash_t = psprintf("pg_catalog.md5(ROW(%s)::text)", slm_pg_job_columns(job->input_columns, "slm_t"));
-    bool same = job->source == job->target;
+    char *hash_t = psprintf("pg_catalog.md5(ROW(%s)::pg_catalog.text)", slm_pg_job_columns(job->input_columns, "slm_t"));
+    char *value_t = psprintf("pg_catalog.md5(slm_t.%s::pg_catalog.text)", job->target_column);
+    char *condition = slm_pg_job_key_condition(job, "slm_t", "slm_c.slm_key");
+    char *ours = replaceable(job, value_t, "slm_c.slm_old_value");
+    char *keys = slm_pg_job_key_columns(job, "", "");
     StringInfoData query;
 
     initStringInfo(&query);
-    appendStringInfo(&query,
-                     "WITH slm_u AS (SELECT DISTINCT ON (slm_key) * FROM ROWS FROM (pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::jsonb[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) "
-                     "u(slm_id, slm_key, slm_old_input, slm_old_value)), "
-                     "slm_c AS MATERIALIZED (SELECT slm_u.slm_key, slm_u.slm_old_value, %s AS slm_hash, (%s) AS slm_value FROM slm_u JOIN %s ON %s "
-                     "WHERE %s IS DISTINCT FROM slm_u.slm_old_input",
-                     hash, job->expression, job->source_name, key_condition(job, job->source_name, "slm_u.slm_key"), hash);
-    if (same && !job->overwrite)
-        appendStringInfo(&query, " AND (%s.%s IS NULL OR pg_catalog.md5(%s.%s::text) = slm_u.slm_old_value)", job->source_name, job->target_column,
-                         job->source_name, job->target_column);
-    appendStringInfoString(&query, " ORDER BY slm_u.slm_key), slm_w AS (");
-    if (same) {
-        appendStringInfo(&query, "UPDATE %s slm_t SET %s = slm_c.slm_value FROM slm_c WHERE %s AND %s = slm_c.slm_hash ", job->target_name,
-                         job->target_column, key_condition(job, "slm_t", "slm_c.slm_key"), hash_t);
-        if (!job->overwrite)
-            appendStringInfo(&query, "AND (slm_t.%s IS NULL OR pg_catalog.md5(slm_t.%s::text) = slm_c.slm_old_value) ", job->target_column,
-                             job->target_column);
-        appendStringInfo(&query, "RETURNING slm_c.slm_key, slm_c.slm_hash, pg_catalog.md5(slm_t.%s::text) AS slm_value_hash)", job->target_column);
-    } else {
-        appendStringInfo(&query, "INSERT INTO %s AS slm_t (%s, %s) SELECT %s, slm_value FROM slm_c ON CONFLICT (%s) DO UPDATE SET %s = EXCLUDED.%s ",
-                         job->target_name, plain_columns(job->key_columns), job->target_column, key_values(job, "slm_c.slm_key"),
-                         plain_columns(job->key_columns), job->target_column, job->target_column);
-        if (!job->overwrite)
-            appendStringInfo(&query, "WHERE slm_t.%s IS NULL OR pg_catalog.md5(slm_t.%s::text) = ANY ($4) ", job->target_column, job->target_column);
+    appendStringInfoString(&query, "WITH ");
+    append_compute(&query, job);
+    if (job->source == job->target) {
         appendStringInfo(&query,
-                         "RETURNING pg_catalog.jsonb_build_array(%s) AS slm_key, pg_catalog.md5(slm_t.%s::text) AS slm_value_hash), slm_x AS (SELECT slm_w.slm_key, "
-                         "slm_c.slm_hash, slm_w.slm_value_hash FROM slm_w JOIN slm_c USING (slm_key))",
-                         slm_pg_job_columns(job->key_columns, "slm_t"), job->target_column);
+                         ", slm_l AS MATERIALIZED (SELECT slm_c.* FROM slm_c JOIN %s slm_t ON %s WHERE %s = slm_c.slm_hash AND %s FOR NO KEY UPDATE OF slm_t "
+                         "SKIP LOCKED), slm_w AS (UPDATE %s slm_t SET %s = slm_c.slm_value FROM slm_l slm_c WHERE %s AND %s = slm_c.slm_hash AND %s "
+                         "RETURNING slm_c.slm_key, %s AS slm_written)",
+                         job->target_name, condition, hash_t, ours, job->target_name, job->target_column, condition, hash_t, ours, value_t);
+    } else {
+        char *old = psprintf("(SELECT slm_u.slm_old_value FROM slm_u WHERE slm_u.slm_key = %s)", slm_pg_job_key(job, "slm_t"));
+
+        appendStringInfo(&query,
+                         ", slm_w AS (INSERT INTO %s AS slm_t (%s, %s) SELECT %s, slm_value FROM slm_c ON CONFLICT (%s) DO UPDATE SET %s = EXCLUDED.%s WHERE %s "
+                         "RETURNING %s AS slm_key, %s AS slm_written)",
+                         job->target_name, keys, job->target_column, slm_pg_job_key_values(job, "slm_c.slm_key"), keys, job->target_column,
+                         job->target_column, replaceable(job, value_t, old), slm_pg_job_key(job, "slm_t"), value_t);
     }
-    appendStringInfo(&query,
-                     "INSERT INTO slm.job_done (job_id, key, version, input_hash, value_hash) SELECT %d, slm_key, %d, slm_hash, slm_value_hash FROM %s "
-                     "ON CONFLICT (job_id, key) DO UPDATE SET version = EXCLUDED.version, input_hash = EXCLUDED.input_hash, value_hash = EXCLUDED.value_hash, "
-                     "done_at = pg_catalog.clock_timestamp()",
-                     job->id, job->version, same ? "slm_w" : "slm_x");
+    appendStringInfoString(&query,
+                           " SELECT pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NOT NULL), pg_catalog.array_agg(c.slm_hash) FILTER (WHERE w.slm_key IS "
+                           "NOT NULL), pg_catalog.array_agg(w.slm_written) FILTER (WHERE w.slm_key IS NOT NULL), pg_catalog.array_agg(c.slm_id) FILTER (WHERE "
+                           "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NULL), pg_catalog.array_agg(c.slm_hash) FILTER (WHERE "
+                           "w.slm_key IS NULL) FROM slm_c c LEFT JOIN slm_w w ON w.slm_key = c.slm_key");
     return query.data;
 }
 
-/* Runs the compute statement for a claim; false with the error's words when it failed and was undone. */
-static bool compute(const char *query, const Claim *c, char **error)
+/* Is this the row's fault, so that the others should go on? */
+static bool is_row_error(int code)
+{
+    return code != ERRCODE_QUERY_CANCELED && code != ERRCODE_DISK_FULL && code != ERRCODE_TOO_MANY_CONNECTIONS;
+}
+
+/* Runs the compute statement for a claim as the owner; false with the error when it failed and was undone. */
+static bool compute(const SlmJob *job, const char *query, const Claim *c, Outcome *out, ErrorData **error)
 {
     Oid types[4] = {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
     Datum values[4] = {c->ids, c->keys, c->old_input, c->old_value};
     MemoryContext context = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
+    ResourceOwner resources = CurrentResourceOwner;
     volatile bool ok = false;
 
+    become(job->owner);
     BeginInternalSubTransaction(NULL);
     MemoryContextSwitchTo(context);
     PG_TRY();
     {
-        if (SPI_execute_with_args(query, 4, types, values, NULL, false, 0) != SPI_OK_INSERT)
+        set_local("search_path", job->search_path); /* until the end of the subtransaction */
+        if (SPI_execute_with_args(query, 4, types, values, NULL, false, 0) != SPI_OK_SELECT)
             elog(ERROR, "unexpected result of a job's statement");
+        *out = (Outcome){spi_datum(1), spi_datum(2), spi_datum(3), spi_datum(4), spi_datum(5), spi_datum(6)};
         ReleaseCurrentSubTransaction();
         ok = true;
     }
@@ -256,140 +305,236 @@ static bool compute(const char *query, const Claim *c, char **error)
 
         MemoryContextSwitchTo(context);
         data = CopyErrorData();
-        if (ERRCODE_TO_CATEGORY(data->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
-            ERRCODE_TO_CATEGORY(data->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
-            PG_RE_THROW(); /* cancelled, shut down, or not the row's fault */
+        if (!is_row_error(data->sqlerrcode))
+            PG_RE_THROW();
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();
-        *error = psprintf("%s: %s", unpack_sql_state(data->sqlerrcode), data->message);
+        *error = data;
     }
     PG_END_TRY();
     MemoryContextSwitchTo(context);
-    CurrentResourceOwner = owner;
+    CurrentResourceOwner = resources;
+    become(BOOTSTRAP_SUPERUSERID);
     return ok;
 }
 
-/* Notes the failure of one queue row: again later, or never. */
-static void note_failure(const SlmJob *job, Datum id, char *error)
-{
-    Oid types[2] = {INT8OID, TEXTOID};
-    Datum values[2] = {id, CStringGetTextDatum(error)};
-    char *query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, failed = attempts + 1 >= %d, not_before = pg_catalog.clock_timestamp() + "
-                           "(SELECT retry_delay FROM slm.job_definition WHERE id = %d) * pg_catalog.power(2, LEAST(attempts, 12)) WHERE id = $1",
-                           job->max_attempts, job->id);
+/* ---------------------------------------------------------------- noting */
 
+/* Again later with back-off, or never. A row that lost against other transactions is not at fault and never given up. */
+static void note_failures(const SlmJob *job, Datum ids, const char *error, bool contention)
+{
+    Oid types[2] = {INT8ARRAYOID, TEXTOID};
+    Datum values[2] = {ids, CStringGetTextDatum(error)};
+    char *query;
+
+    if (contention)
+        query = pstrdup("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = pg_catalog.clock_timestamp() + "
+                        "interval '1 s' * pg_catalog.power(2, LEAST(waits, 6)) WHERE id = ANY ($1)");
+    else
+        query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d, not_before = "
+                         "pg_catalog.clock_timestamp() + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * pg_catalog.power(2, LEAST(attempts, 12)) "
+                         "WHERE id = ANY ($1)",
+                         job->max_attempts, job->id);
     if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
-        elog(ERROR, "could not note a failed row");
+        elog(ERROR, "could not note failed rows");
 }
 
-static void delete_claimed(Datum ids)
+/* Sorts out rows that were computed and not written: held by others (later), refused by a trigger or policy (failed), or changed. */
+static void note_left(const SlmJob *job, const Outcome *o, Datum *settled)
 {
-    Oid types[1] = {INT8ARRAYOID};
-    Datum values[1] = {ids};
+    Oid types[3] = {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID};
+    Datum values[3] = {o->left_ids, o->left_keys, o->left_inputs}, waiting, free_rows;
+    char *hash_t = psprintf("pg_catalog.md5(ROW(%s)::pg_catalog.text)", slm_pg_job_columns(job->input_columns, "slm_t"));
+    char *from = psprintf("FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) slm_c(slm_id, slm_key, slm_hash) JOIN %s slm_t ON %s "
+                          "WHERE %s = slm_c.slm_hash AND (%s OR slm_t.%s IS NULL)",
+                          job->source_name, slm_pg_job_key_condition(job, "slm_t", "slm_c.slm_key"), hash_t, job->overwrite ? "true" : "false",
+                          job->target_column);
+    int level;
 
-    if (SPI_execute_with_args("DELETE FROM slm.job_queue WHERE id = ANY ($1)", 1, types, values, NULL, false, 0) != SPI_OK_DELETE)
+    if (job->source != job->target)
+        return; /* the target holds a value of a user */
+    level = enter_owner(job);
+    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_c.slm_id) %s", from), 3, types, values, NULL, false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not look at rows that were not written");
+    waiting = spi_datum(1);
+    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_id) FROM (SELECT slm_c.slm_id %s FOR NO KEY UPDATE OF slm_t SKIP LOCKED) s", from), 3, types,
+                              values, NULL, false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not look at rows that were not written");
+    free_rows = spi_datum(1);
+    leave_owner(level);
+    if (waiting == (Datum) 0)
+        return;
+    *settled = waiting;
+    note_failures(job, waiting, "another transaction held the row locked", true);
+    if (free_rows != (Datum) 0)
+        note_failures(job, free_rows, "the row was not written: another transaction has just held it, or a trigger or policy refused", false);
+}
+
+/* The SHA-256 digests of the models that ran, as text[]. */
+static Datum used_models(const SlmMeter *meter)
+{
+    Datum elements[SLM_METER_MODELS];
+
+    for (int i = 0; i < meter->n_models; i++)
+        elements[i] = CStringGetTextDatum(meter->models[i]);
+    return PointerGetDatum(construct_array(elements, meter->n_models, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static void note_done(const SlmJob *job, const Outcome *o, const SlmMeter *meter)
+{
+    Oid types[4] = {JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+    Datum values[4] = {o->keys, o->inputs, o->values, used_models(meter)};
+    char *query = psprintf("INSERT INTO slm.job_done (job_id, key, version, input_hash, value_hash, models, done_at) SELECT %d, u.key, %d, u.input, u.value, $4, "
+                           "pg_catalog.clock_timestamp() FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) u(key, input, value) "
+                           "ON CONFLICT (job_id, key) DO UPDATE SET version = EXCLUDED.version, input_hash = EXCLUDED.input_hash, value_hash = EXCLUDED.value_hash, "
+                           "models = EXCLUDED.models, done_at = EXCLUDED.done_at",
+                           job->id, job->version);
+
+    if (SPI_execute_with_args(query, 4, types, values, NULL, false, 0) != SPI_OK_INSERT)
+        elog(ERROR, "could not note computed rows");
+}
+
+/* Empties the queue of a claim, but for the rows in `keep` (bigint[], 0 = none). */
+static void dequeue(Datum ids, Datum keep)
+{
+    Oid types[2] = {INT8ARRAYOID, INT8ARRAYOID};
+    Datum values[2] = {ids, keep};
+
+    if (SPI_execute_with_args("DELETE FROM slm.job_queue WHERE id = ANY ($1) AND ($2 IS NULL OR id <> ALL ($2))", 2, types, values,
+                              keep == (Datum) 0 ? " n" : NULL, false, 0) != SPI_OK_DELETE)
         elog(ERROR, "could not empty the queue");
 }
 
-/* The i-th element of a claim as a claim of its own. */
-static Claim claim_element(const Claim *c, int i)
+/* ---------------------------------------------------------------- a batch */
+
+/* Elements from..from + n - 1 of an array. */
+static Datum slice(Datum array, Oid type, int length, bool by_value, char align, int from, int n)
 {
-    const struct {
-        Datum array;
-        Oid type;
-        int length;
-        bool by_value;
-        char align;
-    } parts[4] = {{c->ids, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
-                  {c->keys, JSONBOID, -1, false, TYPALIGN_INT},
-                  {c->old_input, TEXTOID, -1, false, TYPALIGN_INT},
-                  {c->old_value, TEXTOID, -1, false, TYPALIGN_INT}};
-    Datum single[4];
-
-    for (int p = 0; p < 4; p++) {
-        int one = 1, lower = 1, n;
-        Datum *elements;
-        bool *nulls;
-
-        deconstruct_array(DatumGetArrayTypeP(parts[p].array), parts[p].type, parts[p].length, parts[p].by_value, parts[p].align, &elements, &nulls, &n);
-        single[p] = PointerGetDatum(
-            construct_md_array(&elements[i], &nulls[i], 1, &one, &lower, parts[p].type, parts[p].length, parts[p].by_value, parts[p].align));
-    }
-    return (Claim){single[0], single[1], single[2], single[3], 1};
-}
-
-static Datum claim_id(const Claim *c)
-{
+    int lower = 1, total;
     Datum *elements;
-    int n;
+    bool *nulls;
 
-    deconstruct_array(DatumGetArrayTypeP(c->ids), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, NULL, &n);
-    return elements[0];
+    deconstruct_array(DatumGetArrayTypeP(array), type, length, by_value, align, &elements, &nulls, &total);
+    return PointerGetDatum(construct_md_array(&elements[from], &nulls[from], 1, &n, &lower, type, length, by_value, align));
 }
 
-/* All rows together; when that fails, one by one, so that a bad row holds back no other. */
-static void run_claim(const SlmJob *job, const Claim *c)
+static Claim claim_part(const Claim *c, int from, int n)
 {
-    char *query = compute_query(job), *error = NULL;
+    return (Claim){slice(c->ids, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, from, n), slice(c->keys, JSONBOID, -1, false, TYPALIGN_INT, from, n),
+                   slice(c->old_input, TEXTOID, -1, false, TYPALIGN_INT, from, n), slice(c->old_value, TEXTOID, -1, false, TYPALIGN_INT, from, n), n};
+}
 
-    if (compute(query, c, &error)) {
-        delete_claimed(c->ids);
-        return;
-    }
-    for (int i = 0; i < c->n; i++) {
-        Claim one = claim_element(c, i);
+static bool is_contention(int code)
+{
+    return ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) || code == ERRCODE_LOCK_NOT_AVAILABLE;
+}
 
-        CHECK_FOR_INTERRUPTS();
-        if (c->n > 1 ? compute(query, &one, &error) : false)
-            delete_claimed(one.ids);
-        else
-            note_failure(job, claim_id(&one), error);
+/* All rows together; when that fails, half by half, so that a bad row holds back no other. */
+static void run_claim(const SlmJob *job, const char *query, const Claim *c, SlmMeter *meter)
+{
+    Outcome outcome = {0};
+    ErrorData *error = NULL;
+    Datum keep = (Datum) 0;
+
+    CHECK_FOR_INTERRUPTS();
+    if (compute(job, query, c, &outcome, &error)) {
+        if (outcome.keys != (Datum) 0)
+            note_done(job, &outcome, meter);
+        if (outcome.left_ids != (Datum) 0)
+            note_left(job, &outcome, &keep);
+        dequeue(c->ids, keep);
+    } else if (c->n == 1) {
+        note_failures(job, c->ids, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message), is_contention(error->sqlerrcode));
+    } else {
+        Claim first = claim_part(c, 0, c->n / 2), second = claim_part(c, c->n / 2, c->n - c->n / 2);
+
+        run_claim(job, query, &first, meter);
+        run_claim(job, query, &second, meter);
     }
 }
 
-/* Tells who listens when nothing is pending any more. */
-static void notify_if_idle(const SlmJob *job)
+/* Settings on which hashes depend, and the model settings of the owner, which he may only choose as far as he could himself. */
+static void set_job_settings(const SlmJob *job)
 {
+    set_local("search_path", "pg_catalog, pg_temp");
+    set_local("lock_timeout", "10s");
+    slm_pg_job_text_settings();
+    become(job->owner);
+    slm_pg_spi(psprintf("SELECT set_config(key, value, true) FROM jsonb_each_text(%s::jsonb) WHERE key LIKE 'slm.%%'", quote_literal_cstr(job->settings)),
+               SPI_OK_SELECT);
+    become(BOOTSTRAP_SUPERUSERID);
+}
+
+/* Adds what the batch took to the job, and tells who listens when nothing is pending any more. */
+static void finish_batch(const SlmJob *job, const SlmMeter *meter)
+{
+    slm_pg_spi(psprintf("UPDATE slm.job_definition SET prompt_tokens = prompt_tokens + " UINT64_FORMAT ", output_tokens = output_tokens + " UINT64_FORMAT
+                        ", last_run = pg_catalog.clock_timestamp(), error = NULL WHERE id = %d",
+                        meter->prompt_tokens, meter->output_tokens, job->id),
+               SPI_OK_UPDATE);
     slm_pg_spi(psprintf("SELECT pg_catalog.pg_notify(%s, '') WHERE NOT EXISTS (SELECT FROM slm.job_queue WHERE job_id = %d AND NOT failed) AND EXISTS "
                         "(SELECT FROM slm.job_definition WHERE id = %d AND backfill_done)",
                         quote_literal_cstr(psprintf("slm_job_%s", job->name)), job->id, job->id),
                SPI_OK_SELECT);
 }
 
-/* Settings that the hashes depend on, and the job's own search_path. */
-static void set_job_settings(const SlmJob *job)
+static void check_job(const SlmJob *job)
 {
-    const char *const settings[][2] = {{"search_path", job->search_path}, {"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"},
-                                       {"TimeZone", "UTC"}, {"extra_float_digits", "1"}, {"bytea_output", "hex"}};
+    const char *missing = job->source_name == NULL ? "source table" : job->target_name == NULL ? "target table" : NULL;
 
-    for (int i = 0; i < (int) lengthof(settings); i++)
-        (void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    if (missing == NULL && !slm_pg_job_owner_exists(job->owner))
+        missing = "owner";
+    if (missing != NULL)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the %s of job \"%s\" was dropped", missing, job->name),
+                        errhint("SELECT slm_drop_job(%s); ends the job.", quote_literal_cstr(job->name))));
 }
 
-int slm_pg_job_run(int32 id)
+/* Computes the claimed rows and remembers how fast that went. */
+static int run_rows(const SlmJob *job, Datum ids, SlmMeter *meter)
 {
+    TimestampTz start = GetCurrentTimestamp();
+    double seconds;
+    Claim c;
+
+    if (!lock_claimed(job, ids, &c))
+        return 0;
+    run_claim(job, compute_query(job), &c, meter);
+    seconds = Max((double) (GetCurrentTimestamp() - start) / USECS_PER_SEC, 0.001);
+    speed.job = job->id;
+    speed.version = job->version;
+    speed.rows_per_second = c.n / seconds;
+    return c.n;
+}
+
+int slm_pg_job_run(int32 id, Datum ids)
+{
+    SlmMeter meter = {0}, *outer = slm_pg_meter;
     int security, level, n = 0;
     Oid user;
     SlmJob *job;
-    Claim c;
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
     job = slm_pg_job_read(id, true);
     if (job != NULL) {
+        check_job(job);
         GetUserIdAndSecContext(&user, &security);
-        SetUserIdAndSecContext(job->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+        become(BOOTSTRAP_SUPERUSERID);
         level = NewGUCNestLevel();
         set_job_settings(job);
-        if (claim(job, &c)) {
-            run_claim(job, &c);
-            n = c.n;
-            notify_if_idle(job);
-        } else if (!job->backfill_done) {
-            n = queue_backfill(job);
-            if (n == 0)
-                notify_if_idle(job);
+        slm_pg_spi(psprintf("SELECT pg_try_advisory_xact_lock_shared(%d, %d)", id, MyProcPid), SPI_OK_SELECT); /* slm.job_status sees it */
+        PG_TRY();
+        {
+            slm_pg_meter = &meter;
+            n = ids != (Datum) 0 ? run_rows(job, ids, &meter) : job->backfill_done ? 0 : queue_backfill(job);
         }
+        PG_FINALLY();
+        {
+            slm_pg_meter = outer;
+        }
+        PG_END_TRY();
+        if (n > 0 || !job->backfill_done)
+            finish_batch(job, &meter);
         AtEOXact_GUC(true, level);
         SetUserIdAndSecContext(user, security);
     }
@@ -397,8 +542,20 @@ int slm_pg_job_run(int32 id)
     return n;
 }
 
-/* slm.job_run_batch(job int) -> int. Row-level security has the last word on who may see the job. */
+/* slm.job_claim(job int) -> bigint[]. Row-level security has the last word on who may see the job. */
+Datum slm_pg_job_claim_rows(PG_FUNCTION_ARGS)
+{
+    Datum ids = slm_pg_job_claim(PG_GETARG_INT32(0));
+
+    if (ids == (Datum) 0)
+        PG_RETURN_NULL();
+    PG_RETURN_DATUM(ids);
+}
+
+/* slm.job_run_batch(job int, ids bigint[]) -> int. */
 Datum slm_pg_job_run_batch(PG_FUNCTION_ARGS)
 {
-    PG_RETURN_INT32(slm_pg_job_run(PG_GETARG_INT32(0)));
+    if (PG_ARGISNULL(0))
+        PG_RETURN_INT32(0);
+    PG_RETURN_INT32(slm_pg_job_run(PG_GETARG_INT32(0), PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1)));
 }

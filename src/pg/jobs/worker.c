@@ -5,8 +5,9 @@
  *   launcher (never in a database for long) ──► starts a worker for every wanted slot that has none
  *   worker: next job with due rows ──► one batch in one transaction ──► ... ──► sleeps until the next is due, or ends when there is no job
  *
- * Shared memory: JobShared.  slots[] are guarded by `lock`; a slot belongs to one database and is never freed before restart.  After a crash of any
- * backend the memory is new and the launcher asks every database once.
+ * Shared memory: JobShared.  slots[] are guarded by `lock`; a slot belongs to one database until that is dropped.  After a crash of any backend
+ * the memory is new.  The launcher asks every database that it does not know once whether it has jobs, and every database that has
+ * some once a minute, as not every way of writing can wake (COMMIT PREPARED).
  */
 #include "pg/jobs/jobs.h"
 
@@ -34,6 +35,7 @@
 #include "storage/shmem.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -45,7 +47,8 @@
 #define MAX_DATABASES 64
 #define MAX_WORKERS 8 /* per database */
 #define RESTART_MS 1000 /* a failing worker is started at most so often, and due work of a sleeping database is looked for */
-#define IDLE_MS 5000    /* a worker without due work leaves the database after this, so that it can be dropped */
+#define IDLE_MS 3000    /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
+#define LOOK_MS 10000   /* between looks for databases that are new or gone */
 
 typedef struct JobSlot {
     Oid database;
@@ -88,15 +91,22 @@ static void wake_process(pid_t pid)
 /* The slot of a database, made when it is new; NULL when there are too many. Needs the lock. */
 static JobSlot *find_slot(Oid database)
 {
-    for (int i = 0; i < shared->n_slots; i++)
+    JobSlot *slot = NULL;
+
+    for (int i = 0; i < shared->n_slots; i++) {
         if (shared->slots[i].database == database)
             return &shared->slots[i];
-    if (shared->n_slots == MAX_DATABASES)
+        if (shared->slots[i].database == InvalidOid)
+            slot = &shared->slots[i];
+    }
+    if (slot == NULL && shared->n_slots < MAX_DATABASES)
+        slot = &shared->slots[shared->n_slots++];
+    if (slot == NULL)
         return NULL;
-    memset(&shared->slots[shared->n_slots], 0, sizeof(JobSlot));
-    shared->slots[shared->n_slots].database = database;
-    shared->slots[shared->n_slots].wake_at = DT_NOEND;
-    return &shared->slots[shared->n_slots++];
+    memset(slot, 0, sizeof *slot);
+    slot->database = database;
+    slot->wake_at = DT_NOEND;
+    return slot;
 }
 
 static void wake_now(void)
@@ -210,6 +220,28 @@ static void end_transaction(void)
 
 typedef enum NextJob { NEXT_NONE, NEXT_LATER, NEXT_FOUND } NextJob;
 
+/* A job whose tables are being restored from a dump has its triggers last: until then its rows may be missing. */
+#define HAS_TRIGGERS \
+    "EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = d.source AND g.tgname = ('slm_job_' || d.id || '_truncate')::name) AND EXISTS (SELECT FROM " \
+    "pg_class c WHERE c.oid = d.target)"
+
+/* When the first row of a job that may run comes due; sets *result to NEXT_LATER where there is any job. */
+static TimestampTz next_due(NextJob *result)
+{
+    bool isnull;
+    Datum first;
+
+    slm_pg_spi("SELECT min(CASE WHEN NOT " HAS_TRIGGERS " THEN clock_timestamp() + interval '5 s' WHEN NOT d.backfill_done THEN d.not_before "
+               "ELSE GREATEST(d.not_before, (SELECT min(q.not_before) FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed)) END) "
+               "FROM slm.job_definition d WHERE NOT d.paused AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.source) HAVING count(*) > 0",
+               SPI_OK_SELECT);
+    if (SPI_processed == 0)
+        return DT_NOEND;
+    *result = NEXT_LATER;
+    first = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+    return isnull ? DT_NOEND : DatumGetTimestampTz(first);
+}
+
 /* The job with due rows that has waited longest; *activity is what pg_stat_activity shows. For NEXT_LATER, *due is lowered to when work comes due. */
 static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
 {
@@ -222,29 +254,17 @@ static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
         return NEXT_NONE;
     }
     SPI_connect();
-    slm_pg_spi("SELECT d.id, d.name, d.source::text, d.batch_size FROM slm.job_definition d WHERE NOT d.paused AND d.not_before <= pg_catalog.clock_timestamp() AND (NOT d.backfill_done OR EXISTS (SELECT FROM "
-               "slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed AND q.not_before <= pg_catalog.clock_timestamp())) ORDER BY d.last_run, d.id LIMIT 1",
+    slm_pg_spi("SELECT d.id, d.name, d.source::text, d.batch_size FROM slm.job_definition d WHERE NOT d.paused AND d.not_before <= clock_timestamp() AND " HAS_TRIGGERS
+               " AND (NOT d.backfill_done OR EXISTS (SELECT FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed AND q.not_before <= clock_timestamp())) "
+               "ORDER BY d.last_run, d.id LIMIT 1",
                SPI_OK_SELECT);
     if (SPI_processed > 0) {
         *id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
         snprintf(activity, size, "slm job \"%s\": up to %s rows of %s", SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2),
                  SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4), SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3));
-        slm_pg_spi(psprintf("UPDATE slm.job_definition SET last_run = pg_catalog.clock_timestamp() WHERE id = %d AND last_run < "
-                            "pg_catalog.clock_timestamp() - interval '1 s'",
-                            *id),
-                   SPI_OK_UPDATE);
         result = NEXT_FOUND;
     } else {
-        slm_pg_spi("SELECT pg_catalog.min(GREATEST(d.not_before, q.not_before)) FROM slm.job_definition d LEFT JOIN slm.job_queue q ON q.job_id = d.id AND NOT q.failed "
-                   "WHERE NOT d.paused AND (q.id IS NOT NULL OR NOT d.backfill_done) HAVING pg_catalog.count(*) > 0",
-                   SPI_OK_SELECT);
-        if (SPI_processed > 0) {
-            TimestampTz first = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-
-            if (!isnull)
-                *due = Min(*due, first);
-            result = NEXT_LATER;
-        }
+        *due = Min(*due, next_due(&result));
     }
     SPI_finish();
     end_transaction();
@@ -256,22 +276,35 @@ static void postpone(int32 id, const char *message)
 {
     begin_transaction();
     SPI_connect();
-    slm_pg_spi(psprintf("UPDATE slm.job_definition SET not_before = pg_catalog.clock_timestamp() + interval '60 s', error = %s WHERE id = %d",
+    slm_pg_spi(psprintf("UPDATE slm.job_definition SET not_before = clock_timestamp() + interval '60 s', error = %s WHERE id = %d",
                         quote_literal_cstr(message), id),
                SPI_OK_UPDATE);
     SPI_finish();
     end_transaction();
 }
 
+/* A batch: one transaction that claims, one that computes. An error that is not of a row postpones the job. */
 static void run_job(int32 id, const char *activity, MemoryContext context)
 {
     char *volatile failure = NULL;
 
     PG_TRY();
     {
+        Datum ids;
+
         begin_transaction();
         pgstat_report_activity(STATE_RUNNING, activity);
-        (void) slm_pg_job_run(id);
+        ids = slm_pg_job_claim(id);
+        if (ids != (Datum) 0) {
+            MemoryContext old = MemoryContextSwitchTo(context);
+
+            ids = datumCopy(ids, false, -1);
+            MemoryContextSwitchTo(old);
+        }
+        end_transaction();
+        begin_transaction();
+        pgstat_report_activity(STATE_RUNNING, activity);
+        (void) slm_pg_job_run(id, ids);
         end_transaction();
     }
     PG_CATCH();
@@ -280,12 +313,10 @@ static void run_job(int32 id, const char *activity, MemoryContext context)
 
         MemoryContextSwitchTo(context);
         data = CopyErrorData();
-        if (ERRCODE_TO_CATEGORY(data->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
-            PG_RE_THROW();
         EmitErrorReport();
         FlushErrorState();
         AbortCurrentTransaction();
-        failure = pstrdup(data->message);
+        failure = psprintf("%s: %s", unpack_sql_state(data->sqlerrcode), data->message);
     }
     PG_END_TRY();
     if (failure != NULL)
@@ -298,8 +329,10 @@ static void leave_slot(int code, Datum arg)
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     for (int i = 0; i < shared->n_slots; i++)
         for (int w = 0; w < MAX_WORKERS; w++)
-            if (shared->slots[i].worker[w] == MyProcPid)
+            if (shared->slots[i].worker[w] == MyProcPid) {
                 shared->slots[i].worker[w] = 0;
+                shared->slots[i].wanted = shared->slots[i].wanted || code != 0; /* it did not end by itself */
+            }
     LWLockRelease(shared->lock);
 }
 
@@ -320,6 +353,7 @@ static void set_worker_settings(void)
 {
     SetConfigOption("slm.threads", psprintf("%d", job_threads), PGC_USERSET, PGC_S_SESSION);
     SetConfigOption("application_name", "slm job worker", PGC_USERSET, PGC_S_SESSION);
+    SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION); /* whatever the database's owner has set */
     SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
 }
 
@@ -370,28 +404,53 @@ void slm_pg_job_worker_main(Datum arg)
 
 /* ---------------------------------------------------------------- launcher */
 
-/* Asks every database once whether it has jobs. */
-static void want_all_databases(void)
+/* Frees the slots of databases that are gone. `present` are the databases that accept connections. */
+static void free_slots(const List *present)
+{
+    for (int i = 0; i < shared->n_slots; i++) {
+        JobSlot *slot = &shared->slots[i];
+        bool busy = false;
+
+        for (int w = 0; w < MAX_WORKERS; w++)
+            busy = busy || slot->worker[w] != 0;
+        if (!busy && !list_member_oid(present, slot->database))
+            slot->database = InvalidOid;
+    }
+}
+
+/* Asks databases that were not known yet whether they have jobs. */
+static void look_for_databases(void)
 {
     Relation relation;
     TableScanDesc scan;
     HeapTuple tuple;
+    List *present = NIL;
+    ListCell *cell;
 
     StartTransactionCommand();
     (void) GetTransactionSnapshot();
     relation = table_open(DatabaseRelationId, AccessShareLock);
     scan = table_beginscan_catalog(relation, 0, NULL);
-    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection))) {
         Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-        JobSlot *slot = database->datallowconn && !database->datistemplate ? find_slot(database->oid) : NULL;
 
-        if (slot != NULL)
+        if (database->datallowconn && !database->datistemplate)
+            present = lappend_oid(present, database->oid);
+    }
+    table_endscan(scan);
+    table_close(relation, AccessShareLock);
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    free_slots(present);
+    foreach (cell, present) {
+        bool known = false;
+        JobSlot *slot;
+
+        for (int i = 0; i < shared->n_slots; i++)
+            known = known || shared->slots[i].database == lfirst_oid(cell);
+        if (!known && (slot = find_slot(lfirst_oid(cell))) != NULL)
             slot->wanted = true;
     }
     LWLockRelease(shared->lock);
-    table_endscan(scan);
-    table_close(relation, AccessShareLock);
     CommitTransactionCommand();
 }
 
@@ -426,7 +485,7 @@ static void start_workers(void)
             LWLockAcquire(shared->lock, LW_EXCLUSIVE);
             if (slot->worker[w] > 0 && kill(slot->worker[w], 0) != 0 && errno == ESRCH)
                 slot->worker[w] = 0;
-            start = (slot->wanted || (w == 0 && slot->wake_at <= GetCurrentTimestamp())) && slot->worker[w] == 0 && TimestampDifferenceExceeds(slot->started, GetCurrentTimestamp(), w == 0 ? RESTART_MS : 0);
+            start = slot->database != InvalidOid && (slot->wanted || (w == 0 && slot->wake_at <= GetCurrentTimestamp())) && slot->worker[w] == 0 && TimestampDifferenceExceeds(slot->started, GetCurrentTimestamp(), w == 0 ? RESTART_MS : 0);
             if (start) {
                 slot->worker[w] = -1;
                 slot->started = GetCurrentTimestamp();
@@ -444,12 +503,13 @@ static void start_workers(void)
 
 void slm_pg_job_launcher_main(Datum arg)
 {
+    TimestampTz looked = 0;
+
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(NULL, NULL, 0);
     shared->launcher = MyProcPid;
-    want_all_databases();
     while (!ShutdownRequestPending) {
         CHECK_FOR_INTERRUPTS();
         if (ConfigReloadPending) {
@@ -457,6 +517,10 @@ void slm_pg_job_launcher_main(Datum arg)
             ProcessConfigFile(PGC_SIGHUP);
         }
         ResetLatch(MyLatch);
+        if (TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), LOOK_MS)) {
+            looked = GetCurrentTimestamp();
+            look_for_databases();
+        }
         start_workers();
         (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RESTART_MS, PG_WAIT_EXTENSION);
     }
