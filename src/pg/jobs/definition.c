@@ -146,12 +146,14 @@ SlmJob *slm_pg_job_read(int32 id, bool lock)
                         "FROM slm.job_definition d WHERE d.id OPERATOR(pg_catalog.=) $1";
     Oid types[1] = {INT4OID};
     Datum values[1] = {Int32GetDatum(id)};
+    MemoryContext context = CurrentMemoryContext;
     List *keys, *inputs;
     Relation source;
     SlmJob *job;
 
     if (SPI_execute_with_args(lock ? psprintf("%s FOR KEY SHARE", query) : query, 1, types, values, NULL, !lock, 1) != SPI_OK_SELECT)
         elog(ERROR, "could not read slm.job_definition");
+    MemoryContextSwitchTo(context); /* SPI has left its own */
     if (SPI_processed == 0)
         return NULL;
     job = palloc0(sizeof *job);
