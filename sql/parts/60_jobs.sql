@@ -102,13 +102,10 @@ COMMENT ON FUNCTION slm.job_check_models(regclass, text) IS 'Raises an error whe
 CREATE FUNCTION slm.job_wake() RETURNS bool AS 'MODULE_PATHNAME', 'slm_pg_job_wake' LANGUAGE C;
 COMMENT ON FUNCTION slm.job_wake() IS 'At commit, starts or wakes this database''s job workers; false when the library is not preloaded.';
 
-CREATE FUNCTION slm.job_defined() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-BEGIN
-    PERFORM slm.job_wake();
-    RETURN NULL;
-END $$;
-COMMENT ON FUNCTION slm.job_defined() IS 'Trigger of slm.job_definition: wakes the workers, also when a dump is restored.';
-CREATE TRIGGER job_defined AFTER INSERT ON slm.job_definition FOR EACH STATEMENT EXECUTE FUNCTION slm.job_defined();
+CREATE FUNCTION slm.job_defined() RETURNS trigger AS 'MODULE_PATHNAME', 'slm_pg_job_defined' LANGUAGE C;
+COMMENT ON FUNCTION slm.job_defined() IS 'Trigger of slm.job_definition: tells all sessions of changed jobs and wakes the workers, also when a dump is restored.';
+CREATE TRIGGER job_defined AFTER INSERT OR DELETE OR UPDATE OF owner, source, target, target_column, key_columns, input_columns, version, paused
+    ON slm.job_definition FOR EACH STATEMENT EXECUTE FUNCTION slm.job_defined();
 
 -- The primary key of a table: names and types, in key order.
 CREATE FUNCTION slm.job_key(source regclass, OUT columns name[], OUT types text[]) LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
@@ -279,6 +276,7 @@ BEGIN
     END IF;
     PERFORM FROM slm.job_definition d WHERE d.id = job.id FOR UPDATE; -- waits for the batch that is under way
     IF expression IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', job.source); -- writers that noted the inputs of the old one come first
         PERFORM slm.job_check(job.source, job.target, job.target_column, expression, job.key_columns);
     END IF;
     UPDATE slm.job_definition d SET

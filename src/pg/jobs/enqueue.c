@@ -5,17 +5,15 @@
  * for partitioned tables (a statement trigger of the root does not see rows that are written to a partition directly).  It runs in the
  * writer's statement, so it does as little as it can: one prepared INSERT ... SELECT.
  *
- * Prepared statements are kept per job and table; an entry is made anew when the job's version or owner differ from those in the
- * definition (read with the latest snapshot: a transaction older than the job must not miss it) or the table has changed.
+ * Prepared statements are kept per job and table and made anew after a change of the table or of any definition, of which the trigger of
+ * slm.job_definition tells all sessions.  Definitions are read with the latest snapshot: a transaction older than the job must not miss it.
  *
  * Privileges: keys of built-in types are noted by the bootstrap superuser, as no function of a user is called; for other types a cast of
  * a user might run, so the job's owner notes them.
  */
 #include "pg/jobs/jobs.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_authid.h"
@@ -25,7 +23,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -39,6 +36,7 @@
 #define SMALL_CHANGE 100 /* rows; above, an UPDATE's comparison is planned for the actual numbers of rows */
 
 PG_FUNCTION_INFO_V1(slm_pg_job_enqueue);
+PG_FUNCTION_INFO_V1(slm_pg_job_defined);
 
 typedef enum Statement { NOTE_NEW, NOTE_CHANGED, FORGET_OLD, FORGET_MOVED, NOTE_ROW, FORGET_ROW, N_STATEMENTS } Statement;
 
@@ -48,15 +46,14 @@ typedef struct JobTrigger {
         Oid table;
     } key;
     bool valid;
-    int32 version;
-    Oid owner;
     MemoryContext context; /* of job and columns */
-    SlmJob *job;
+    SlmJob *job;           /* NULL: there is none */
     Bitmapset *keys, *inputs; /* attribute numbers of this table */
     SPIPlanPtr plans[N_STATEMENTS];
 } JobTrigger;
 
 static HTAB *triggers;
+static Oid definitions; /* slm.job_definition */
 
 /* ---------------------------------------------------------------- statements */
 
@@ -149,36 +146,8 @@ static void forget_table(Datum arg, Oid table)
 
     hash_seq_init(&scan, triggers);
     while ((entry = hash_seq_search(&scan)) != NULL)
-        if (table == InvalidOid || entry->key.table == table)
+        if (table == InvalidOid || table == definitions || entry->key.table == table)
             entry->valid = false;
-}
-
-/* Owner and version as they are now, whatever this transaction's snapshot; false when there is no such job. */
-static bool read_stamp(int32 id, Oid *owner, int32 *version)
-{
-    Oid schema = get_namespace_oid("slm", true);
-    Oid table = get_relname_relid("job_definition", schema), index = get_relname_relid("job_definition_pkey", schema);
-    Relation relation;
-    SysScanDesc scan;
-    ScanKeyData key;
-    HeapTuple tuple;
-    bool isnull;
-
-    if (!OidIsValid(table))
-        return false;
-    relation = table_open(table, AccessShareLock);
-    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(id));
-    PushActiveSnapshot(GetLatestSnapshot());
-    scan = systable_beginscan(relation, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
-    tuple = systable_getnext(scan);
-    if (HeapTupleIsValid(tuple)) {
-        *owner = DatumGetObjectId(heap_getattr(tuple, get_attnum(table, "owner"), relation->rd_att, &isnull));
-        *version = DatumGetInt32(heap_getattr(tuple, get_attnum(table, "version"), relation->rd_att, &isnull));
-    }
-    systable_endscan(scan);
-    PopActiveSnapshot();
-    table_close(relation, AccessShareLock);
-    return HeapTupleIsValid(tuple);
 }
 
 /* The attribute numbers of quoted names in a table; a partition may have other numbers than its root. */
@@ -206,6 +175,9 @@ static void fill_entry(JobTrigger *entry, TriggerData *data)
     MemoryContext old;
     int level;
 
+    entry->valid = false;
+    entry->job = NULL;
+    definitions = get_relname_relid("job_definition", get_namespace_oid("slm", false));
     for (int i = 0; i < N_STATEMENTS; i++) {
         if (entry->plans[i] != NULL)
             SPI_freeplan(entry->plans[i]);
@@ -214,6 +186,7 @@ static void fill_entry(JobTrigger *entry, TriggerData *data)
     if (entry->context == NULL)
         entry->context = AllocSetContextCreate(TopMemoryContext, "slm job trigger", ALLOCSET_SMALL_SIZES);
     MemoryContextReset(entry->context);
+    entry->valid = true; /* before it is filled: an invalidation that arrives meanwhile counts */
     level = NewGUCNestLevel();
     (void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     PushActiveSnapshot(GetLatestSnapshot());
@@ -233,11 +206,7 @@ static JobTrigger *find_trigger(TriggerData *data)
 {
     JobTrigger *entry, key = {.key = {pg_strtoint32(data->tg_trigger->tgargs[0]), RelationGetRelid(data->tg_relation)}};
     bool found;
-    Oid owner;
-    int32 version;
 
-    if (!read_stamp(key.key.job, &owner, &version) || !slm_pg_job_owner_exists(owner))
-        return NULL;
     if (triggers == NULL) {
         HASHCTL control = {.keysize = sizeof key.key, .entrysize = sizeof(JobTrigger)};
 
@@ -247,14 +216,9 @@ static JobTrigger *find_trigger(TriggerData *data)
     entry = hash_search(triggers, &key.key, HASH_ENTER, &found);
     if (!found)
         memset((char *) entry + sizeof entry->key, 0, sizeof *entry - sizeof entry->key);
-    if (!entry->valid || entry->owner != owner || entry->version != version) {
-        entry->valid = true; /* before it is filled: an invalidation that arrives meanwhile counts */
-        entry->owner = owner;
-        entry->version = -1;
+    if (!entry->valid)
         fill_entry(entry, data);
-        entry->version = version;
-    }
-    if (entry->job == NULL)
+    if (entry->job == NULL || !slm_pg_job_owner_exists(entry->job->owner))
         return NULL;
     if (entry->job->source != entry->key.table &&
         !(data->tg_relation->rd_rel->relispartition && list_member_oid(get_partition_ancestors(entry->key.table), entry->job->source)))
@@ -316,7 +280,7 @@ static void forget_moved(JobTrigger *trigger, TriggerData *data)
     Oid user;
 
     GetUserIdAndSecContext(&user, &security);
-    SetUserIdAndSecContext(trigger->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    SetUserIdAndSecContext(trigger->job->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     slm_pg_job_text_settings();
     (void) execute(trigger, FORGET_MOVED, data, NULL);
     AtEOXact_GUC(true, level);
@@ -374,7 +338,7 @@ Datum slm_pg_job_enqueue(PG_FUNCTION_ARGS)
     trigger = find_trigger(data);
     if (trigger != NULL) {
         if (!trigger->job->simple_keys) {
-            SetUserIdAndSecContext(trigger->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+            SetUserIdAndSecContext(trigger->job->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
             level = NewGUCNestLevel();
             slm_pg_job_text_settings();
         }
@@ -385,5 +349,15 @@ Datum slm_pg_job_enqueue(PG_FUNCTION_ARGS)
     }
     SetUserIdAndSecContext(user, security);
     SPI_finish();
+    return PointerGetDatum(NULL);
+}
+
+/* The trigger of slm.job_definition: every session forgets what it knows of jobs, and the workers look. */
+Datum slm_pg_job_defined(PG_FUNCTION_ARGS)
+{
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm.job_defined is a trigger")));
+    CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+    slm_pg_job_wake_at_commit();
     return PointerGetDatum(NULL);
 }

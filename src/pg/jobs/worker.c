@@ -109,11 +109,15 @@ static JobSlot *find_slot(Oid database)
     return slot;
 }
 
+/* Marks this database as wanted and wakes who can serve it, unless it was marked already: workers unmark before they look. */
 static void wake_now(void)
 {
-    JobSlot *slot;
+    static JobSlot *slot;
     pid_t pids[MAX_WORKERS] = {0}, launcher = 0;
 
+    pg_memory_barrier(); /* what was committed is visible before the mark is read */
+    if (slot != NULL && slot->database == MyDatabaseId && slot->wanted)
+        return;
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     slot = find_slot(MyDatabaseId);
     if (slot != NULL) {
@@ -122,10 +126,13 @@ static void wake_now(void)
         launcher = shared->launcher;
     }
     LWLockRelease(shared->lock);
-    for (int i = 0; i < MAX_WORKERS; i++)
+    for (int i = 0; i < Min(job_workers, MAX_WORKERS); i++) {
         wake_process(pids[i]);
-    if (pids[0] == 0)
-        wake_process(launcher);
+        if (pids[i] == 0) {
+            wake_process(launcher);
+            break;
+        }
+    }
 }
 
 static void wake_at_xact_end(XactEvent event, void *arg)
@@ -232,7 +239,7 @@ static TimestampTz next_due(NextJob *result)
     Datum first;
 
     slm_pg_spi("SELECT min(CASE WHEN NOT " HAS_TRIGGERS " THEN clock_timestamp() + interval '5 s' WHEN NOT d.backfill_done THEN d.not_before "
-               "ELSE GREATEST(d.not_before, (SELECT min(q.not_before) FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed)) END) "
+               "ELSE (SELECT GREATEST(d.not_before, min(q.not_before)) FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed HAVING count(*) > 0) END) "
                "FROM slm.job_definition d WHERE NOT d.paused AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.source) HAVING count(*) > 0",
                SPI_OK_SELECT);
     if (SPI_processed == 0)
@@ -336,6 +343,14 @@ static void leave_slot(int code, Datum arg)
     LWLockRelease(shared->lock);
 }
 
+/* What is asked for from now on is not seen yet. */
+static void unmark(JobSlot *slot)
+{
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    slot->wanted = false;
+    LWLockRelease(shared->lock);
+}
+
 /* Nothing is due: ends, unless something was asked for in the meantime. The launcher looks again at wake_at. */
 static bool retire(JobSlot *slot, TimestampTz wake_at)
 {
@@ -343,8 +358,11 @@ static bool retire(JobSlot *slot, TimestampTz wake_at)
 
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     ends = !slot->wanted;
-    slot->wanted = false;
     slot->wake_at = wake_at;
+    if (ends)
+        for (int w = 0; w < MAX_WORKERS; w++)
+            if (slot->worker[w] == MyProcPid)
+                slot->worker[w] = 0; /* under the same lock: whoever marks the slot from now on wakes the launcher */
     LWLockRelease(shared->lock);
     return ends;
 }
@@ -389,6 +407,7 @@ void slm_pg_job_worker_main(Datum arg)
             set_worker_settings();
         }
         ResetLatch(MyLatch);
+        unmark(slot);
         due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 60 * 1000);
         next = may_work() ? next_job(&id, activity, sizeof activity, &due) : NEXT_LATER;
         if (next == NEXT_FOUND) {
@@ -474,24 +493,34 @@ static bool start_worker(int index)
     return WaitForBackgroundWorkerStartup(handle, &pid) == BGWH_STARTED;
 }
 
+/* Should worker w of a slot be started now? Then it is marked as being started. */
+static bool begin_start(JobSlot *slot, int w, bool wanted)
+{
+    TimestampTz now = GetCurrentTimestamp();
+    bool start;
+
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    if (slot->worker[w] > 0 && kill(slot->worker[w], 0) != 0 && errno == ESRCH)
+        slot->worker[w] = 0;
+    start = slot->database != InvalidOid && slot->worker[w] == 0 && (wanted || (w == 0 && slot->wake_at <= now)) &&
+            TimestampDifferenceExceeds(slot->started, now, w == 0 ? RESTART_MS : 0);
+    if (start) {
+        slot->worker[w] = -1;
+        slot->started = now;
+    }
+    LWLockRelease(shared->lock);
+    return start;
+}
+
 /* Starts what is wanted; a worker that has died is wanted still. */
 static void start_workers(void)
 {
     for (int i = 0; i < shared->n_slots; i++) {
-        for (int w = 0; w < Min(job_workers, MAX_WORKERS); w++) {
-            JobSlot *slot = &shared->slots[i];
-            bool start;
+        JobSlot *slot = &shared->slots[i];
+        bool wanted = slot->wanted; /* the first worker unmarks the slot */
 
-            LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-            if (slot->worker[w] > 0 && kill(slot->worker[w], 0) != 0 && errno == ESRCH)
-                slot->worker[w] = 0;
-            start = slot->database != InvalidOid && (slot->wanted || (w == 0 && slot->wake_at <= GetCurrentTimestamp())) && slot->worker[w] == 0 && TimestampDifferenceExceeds(slot->started, GetCurrentTimestamp(), w == 0 ? RESTART_MS : 0);
-            if (start) {
-                slot->worker[w] = -1;
-                slot->started = GetCurrentTimestamp();
-            }
-            LWLockRelease(shared->lock);
-            if (start && !start_worker(i * MAX_WORKERS + w)) {
+        for (int w = 0; w < Min(job_workers, MAX_WORKERS); w++) {
+            if (begin_start(slot, w, wanted) && !start_worker(i * MAX_WORKERS + w)) {
                 LWLockAcquire(shared->lock, LW_EXCLUSIVE);
                 if (slot->worker[w] == -1)
                     slot->worker[w] = 0;
