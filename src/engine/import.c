@@ -1,5 +1,5 @@
 /*
- * slm_import: a source of weights, whatever it is, to a packed image.
+ * slm_import: a source of weights, whatever it is, to a packed image; slm_quantize_image: an image to another one.
  *
  * The kind of source is told from the path: a directory is a Hugging Face model, a file is GGUF.  The tokenizer's blob is
  * opened once before it is written, so that an image never holds one that slm_model_open would refuse.
@@ -12,6 +12,7 @@
 #include "engine/gguf/gguf.h"
 #include "engine/hf/hf.h"
 #include "engine/image/image.h"
+#include "engine/model/model.h"
 #include "engine/slm.h"
 #include "engine/text/tokenizer.h"
 
@@ -55,6 +56,33 @@ slm_status slm_import(const char *source_path, const char *image_path, const slm
     slm_status status = describe_tokenizer(source, err);
     if (status == SLM_OK)
         status = slm_image_write(source, image_path, &chosen, progress, progress_arg, stop, err);
+    if (status == SLM_OK && info != NULL)
+        *info = source->info;
+    source->close(source);
+    return status;
+}
+
+/* Encoders whose activations are scaled carry weights that were divided by the same: they work with quantized activations only. */
+static slm_status check_scaled(const slm_model *model, const char *type, slm_error *err)
+{
+    if (type == NULL)
+        return slm_fail(err, SLM_INVALID, "no type to quantize to");
+    int found = slm_type_by_name(type);
+    if (found < 0 || !slm_type_get((uint32_t) found)->is_float || model->layers[0].attn_in_scale == NULL)
+        return SLM_OK;
+    slm_fail(err, SLM_INVALID, "the weights of this model were scaled for quantized types and cannot become %s",
+             slm_type_get((uint32_t) found)->name);
+    return slm_hint(err, "Load the model from its source with that quantization.");
+}
+
+slm_status slm_quantize_image(const slm_model *model, const char *image_path, const char *type, slm_progress_fn progress,
+                              void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err)
+{
+    slm_import_options options = {.quantization = type};
+    slm_source *source = NULL;
+    SLM_TRY(check_scaled(model, type, err));
+    SLM_TRY(slm_image_source(model->image, &source, err));
+    slm_status status = slm_image_write(source, image_path, &options, progress, progress_arg, stop, err);
     if (status == SLM_OK && info != NULL)
         *info = source->info;
     source->close(source);

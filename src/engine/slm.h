@@ -87,6 +87,12 @@ typedef void (*slm_progress_fn)(void *arg, uint64_t done, uint64_t total);
 slm_status slm_import(const char *source_path, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
                       void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err);
 
+/* Writes the image of an open model once more with other weight types; type as in slm_import_options.quantization.  What is not a weight
+ * of the layers stays as it is.  Files, memory, progress and status as slm_import; INVALID also for a type that this model's weights cannot
+ * take. */
+slm_status slm_quantize_image(const slm_model *model, const char *image_path, const char *type, slm_progress_fn progress,
+                              void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err);
+
 /* Maps an image read-only and shared.  Checks header, layout version, sizes and the checksum of everything but the
  * weights; the weights' checksum is checked by slm_model_prewarm.  Milliseconds for any size. */
 slm_status slm_model_open(const char *image_path, slm_model **out, slm_error *err);

@@ -63,6 +63,9 @@ struct slm_source {
     void (*close)(slm_source *source);
 };
 
+/* The tensors of an open image as a source, to write them with other types; the image must outlive it. */
+slm_status slm_image_source(const slm_image *image, slm_source **out, slm_error *err);
+
 /* Writes the image of a source; options->quantization converts matrices of float types. */
 slm_status slm_image_write(slm_source *source, const char *path, const slm_import_options *options, slm_progress_fn progress, void *arg,
                            const volatile int *stop, slm_error *err);

@@ -80,15 +80,30 @@ static void quantize_with_minimum(const float *x, uint8_t *out, int bits)
     put_nibbles(level, out + (bits == 5 ? 8 : 4), 32);
 }
 
+/* The rounding errors of a block depend on its scale as if by chance: of a few scales from largest / 127 up, the one whose errors have the
+ * smallest sum of squares loses about a quarter less than the first. */
 static void quantize_q8_0(const float *x, uint8_t *out)
 {
-    float largest = 0;
+    const float round_to_int = 12582912.0f; /* 1.5 * 2^23: adding and subtracting it rounds to nearest */
+    float largest = 0, best = INFINITY, level[32];
     for (int i = 0; i < 32; i++)
         largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-    float d = largest / 127.0f, inverse = d != 0 ? 1.0f / d : 0;
-    put_f16(out, d);
-    for (int i = 0; i < 32; i++)
-        out[2 + i] = (uint8_t) (int8_t) clamp_round(x[i] * inverse, -127, 127);
+    memset(out, 0, 34);
+    for (int k = 0; k < 12; k++) {
+        float d = slm_f16_to_f32(slm_f32_to_f16(largest / (127.0f - (float) k))), inverse = d > 0 ? 1.0f / d : 0, error = 0;
+        for (int i = 0; i < 32; i++) {
+            float l = x[i] * inverse;
+            l = l > 127.0f ? 127.0f : l < -127.0f ? -127.0f : l;
+            level[i] = (l + round_to_int) - round_to_int;
+            error += (x[i] - d * level[i]) * (x[i] - d * level[i]);
+        }
+        if (!(error < best))
+            continue;
+        best = error;
+        put_f16(out, d);
+        for (int i = 0; i < 32; i++)
+            out[2 + i] = (uint8_t) (int8_t) level[i];
+    }
 }
 
 /* Weighted squared error of x against scale * level + minimum after rounding; fills level. */
