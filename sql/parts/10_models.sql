@@ -33,7 +33,8 @@ CREATE TABLE slm.model_registry (
     can_generate boolean NOT NULL,
     can_embed boolean NOT NULL,
     can_rerank boolean NOT NULL,
-    kv_bytes_per_token integer NOT NULL
+    kv_bytes_per_token integer NOT NULL,
+    base text COLLATE "C" -- adapters: the name of their model
 );
 REVOKE ALL ON slm.model_registry FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('slm.model_registry', '');
@@ -45,7 +46,7 @@ SELECT m.name, m.family, m.parameters, m.quantization, m.context_length, m.vocab
        ARRAY(SELECT CASE WHEN r.role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' ELSE r.role::pg_catalog.text END
              FROM pg_catalog.unnest(m.roles) WITH ORDINALITY AS r(role, n) ORDER BY r.n) AS roles,
        m.can_generate, m.can_embed, m.can_rerank, m.title, m.layers, m.tokenizer, m.kv_bytes_per_token, m.options, m.loaded_at
-FROM slm.model_registry m;
+FROM slm.model_registry m WHERE m.base IS NULL;
 GRANT SELECT ON slm.models TO PUBLIC;
 COMMENT ON VIEW slm.models IS 'The models of this database: what they are, where they came from, who owns them and which roles may use them';
 
@@ -57,7 +58,7 @@ COMMENT ON COLUMN slm.models.context_length IS 'Tokens that fit into one request
 COMMENT ON COLUMN slm.models.vocabulary IS 'Number of tokens';
 COMMENT ON COLUMN slm.models.embedding_dimension IS 'Width of the model, and of its embeddings where it computes them';
 COMMENT ON COLUMN slm.models.licence IS 'The source''s licence, as it states it';
-COMMENT ON COLUMN slm.models.source IS 'Path that it was loaded from';
+COMMENT ON COLUMN slm.models.source IS 'Path that it was loaded from, or the call that made it';
 COMMENT ON COLUMN slm.models.sha256 IS 'SHA-256 of the source';
 COMMENT ON COLUMN slm.models.image_bytes IS 'Size of the packed image';
 COMMENT ON COLUMN slm.models.chat_format IS 'How conversations are written for it';

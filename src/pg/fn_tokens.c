@@ -5,6 +5,7 @@
  * reset callback until it has been copied.
  */
 #include "pg/args.h"
+#include "pg/tokens.h"
 #include "pg/work.h"
 
 #include "catalog/pg_type.h"
@@ -235,9 +236,8 @@ static void begin_perplexity(SlmWork *work, FunctionCallInfo fcinfo)
     slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), &request);
 }
 
-static Datum finish_perplexity(SlmWork *work, bool *isnull)
+static double perplexity(const slm_result *result, bool *isnull)
 {
-    const slm_result *result = slm_pg_work_result(work, 0);
     double sum = 0;
     size_t n = 0;
 
@@ -248,7 +248,23 @@ static Datum finish_perplexity(SlmWork *work, bool *isnull)
         }
     }
     *isnull = n == 0; /* nothing was predicted */
-    return *isnull ? (Datum) 0 : Float8GetDatum(slm_exp(-sum / (double) n));
+    return *isnull ? 0 : slm_exp(-sum / (double) n);
+}
+
+static Datum finish_perplexity(SlmWork *work, bool *isnull)
+{
+    return Float8GetDatum(perplexity(slm_pg_work_result(work, 0), isnull));
+}
+
+double slm_pg_perplexity_of(SlmEntry *entry, const text *input, bool *isnull)
+{
+    slm_segment segment;
+    slm_request request = logprobs_request(&segment, input, false);
+    SlmRun *run = slm_pg_start(entry, &request);
+    double result = perplexity(slm_pg_wait(run), isnull);
+
+    slm_pg_finish(run);
+    return result;
 }
 
 const SlmWorkKind slm_pg_perplexity_kind = {"slm_pg_perplexity", begin_perplexity, finish_perplexity};

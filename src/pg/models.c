@@ -7,7 +7,7 @@
  * what is registered has run once on this machine.  Whatever fails, the abort of the transaction removes row, marker and files
  * (store.c).  Rows are written by SPI as the table's owner with a fixed search_path, after our own checks of privilege.
  */
-#include "pg/slm_pg.h"
+#include "pg/models.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,7 +65,7 @@ static uint64 run_sql(const char *sql, int n, const char *const *values)
 {
     Oid types[24];
     Datum args[24];
-    char nulls[24];
+    char nulls[24] = {0};
 
     Assert(n <= 24);
     for (int i = 0; i < n; i++) {
@@ -78,7 +78,7 @@ static uint64 run_sql(const char *sql, int n, const char *const *values)
     return SPI_processed;
 }
 
-static uint64 change_registry(const char *sql, int n, const char *const *values)
+uint64 slm_pg_change_registry(const char *sql, int n, const char *const *values)
 {
     AsOwner saved;
     uint64 changed;
@@ -107,7 +107,7 @@ static Datum models_row(const char *name)
     return row;
 }
 
-static void refuse_read_only(const char *function)
+void slm_pg_refuse_read_only(const char *function)
 {
     PreventCommandIfReadOnly(function);
     PreventCommandDuringRecovery(function);
@@ -116,27 +116,30 @@ static void refuse_read_only(const char *function)
 
 /* ---- loading */
 
-typedef struct Load {
-    const char *name;
-    char *path;
-    Jsonb *options;
-    slm_import_options import; /* strings in UTF-8 */
-    SlmSourceState source;
-    char key[SLM_KEY_SIZE];
-    slm_model_info info;
-} Load;
+Jsonb *slm_pg_no_options(void)
+{
+    return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+}
 
-static void parse_options(Load *load)
+/* What slm_load_model adds to an SlmLoad. */
+typedef struct FileLoad {
+    SlmLoad load; /* first: SlmLoad * is FileLoad * */
+    char *path;
+    slm_import_options import; /* strings in UTF-8 */
+    SlmSourceState state;
+} FileLoad;
+
+static void parse_options(FileLoad *file)
 {
     JsonbIterator *it;
     JsonbIteratorToken token;
     JsonbValue value;
     char *key = NULL;
 
-    if (!JB_ROOT_IS_OBJECT(load->options))
+    if (!JB_ROOT_IS_OBJECT(file->load.options))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object"),
                         errhint("For example '{\"quantization\": \"Q8_0\"}'.")));
-    it = JsonbIteratorInit(&load->options->root);
+    it = JsonbIteratorInit(&file->load.options->root);
     while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE) {
         char *string;
 
@@ -151,26 +154,35 @@ static void parse_options(Load *load)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a string of 1 to 31 bytes", key)));
         string = pnstrdup(value.val.string.val, value.val.string.len);
         if (strcmp(key, "quantization") == 0)
-            load->import.quantization = slm_pg_utf8_from_cstring(string);
+            file->import.quantization = slm_pg_utf8_from_cstring(string);
         else
-            load->import.chat_format = slm_pg_utf8_from_cstring(string);
+            file->import.chat_format = slm_pg_utf8_from_cstring(string);
     }
 }
 
-static void make_key(Load *load)
+void slm_pg_load_key(SlmLoad *load, const char *sha256, const char *options)
 {
-    int n = snprintf(load->key, sizeof load->key, "%s-l%d", load->source.sha256, SLM_IMAGE_LAYOUT);
+    int n = snprintf(load->key, sizeof load->key, "%s-l%d", sha256, SLM_IMAGE_LAYOUT);
 
-    if (load->import.quantization != NULL || load->import.chat_format != NULL) {
-        char *canonical = psprintf("%s\n%s", load->import.quantization ? load->import.quantization : "",
-                                   load->import.chat_format ? load->import.chat_format : "");
+    load->sha256 = sha256;
+    if (options != NULL) {
         uint8 digest[32];
 
-        slm_pg_sha256(canonical, strlen(canonical), digest);
+        slm_pg_sha256(options, strlen(options), digest);
         load->key[n++] = '-';
         for (int i = 0; i < 8; i++, n += 2)
             snprintf(load->key + n, sizeof load->key - (size_t) n, "%02x", digest[i]);
     }
+}
+
+static void make_key(FileLoad *file)
+{
+    const slm_import_options *import = &file->import;
+    char *canonical = NULL;
+
+    if (import->quantization != NULL || import->chat_format != NULL)
+        canonical = psprintf("%s\n%s", import->quantization ? import->quantization : "", import->chat_format ? import->chat_format : "");
+    slm_pg_load_key(&file->load, file->state.sha256, canonical);
 }
 
 /* One small request through the model. */
@@ -225,15 +237,15 @@ static pg_noinline void probe_work(Probe *p, slm_model_info *info, slm_error *er
         p->status = probe_session(p->session, info, err);
 }
 
-/* Opens the image and lets it answer; fills info.  Nothing stays open. */
-static slm_status probe(const char *image, slm_model_info *info, slm_error *err)
+/* Opens the image and lets it answer.  Nothing stays open. */
+slm_status slm_pg_load_probe_model(SlmLoad *load, const char *image, slm_error *err)
 {
     Probe *p = palloc0(sizeof(Probe));
 
     p->image = image;
     PG_TRY();
     {
-        probe_work(p, info, err);
+        probe_work(p, &load->info, err);
     }
     PG_FINALLY();
     {
@@ -245,42 +257,56 @@ static slm_status probe(const char *image, slm_model_info *info, slm_error *err)
     return p->status;
 }
 
-static void load_error(const Load *load, const slm_error *err)
+static void load_error(const SlmLoad *load, const slm_error *err)
 {
-    slm_pg_error(err, psprintf("could not load model \"%s\"", load->name));
+    slm_pg_error(err, psprintf("could not %s \"%s\"", load->verb, load->name));
 }
 
-static pg_noinline void import_work(Load *load, const char *temporary)
+static slm_status make_from_file(SlmLoad *load, const char *temporary, slm_error *err)
 {
-    const char *path = slm_pg_utf8_from_cstring(load->path);
+    FileLoad *file = (FileLoad *) load;
+    const char *path = slm_pg_utf8_from_cstring(file->path);
+
+    return slm_import(path, temporary, &file->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, err);
+}
+
+static void file_made(SlmLoad *load)
+{
+    FileLoad *file = (FileLoad *) load;
+
+    if (slm_pg_source_stamp(file->path) != file->state.stamp)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", file->path),
+                        errhint("Load the model again when its files are complete.")));
+}
+
+static pg_noinline void make_work(SlmLoad *load, const char *temporary)
+{
     slm_error err;
     slm_status status;
 
-    slm_pg_progress_phase("importing");
-    while ((status = slm_import(path, temporary, &load->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, &err)) ==
-           SLM_CANCELLED)
+    slm_pg_progress_phase(load->phase);
+    while ((status = load->make(load, temporary, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status == SLM_OK) {
         slm_pg_progress_phase("probing");
-        status = probe(temporary, &load->info, &err);
+        status = load->probe(load, temporary, &err);
     }
     if (status != SLM_OK)
         load_error(load, &err);
-    if (slm_pg_source_stamp(load->path) != load->source.stamp)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", load->path),
-                        errhint("Load the model again when its files are complete.")));
+    if (load->made != NULL)
+        load->made(load);
     durable_rename(temporary, slm_pg_store_path(load->key, ".img"), ERROR);
 }
 
 /* Writes <key>.tmp.<pid>, probes it and renames it. */
-static void import_image(Load *load)
+static void make_image(SlmLoad *load)
 {
     char *temporary = slm_pg_store_path(load->key, psprintf(".tmp.%d", MyProcPid));
 
     (void) unlink(temporary);
     PG_TRY();
     {
-        import_work(load, temporary);
+        make_work(load, temporary);
     }
     PG_CATCH();
     {
@@ -291,32 +317,32 @@ static void import_image(Load *load)
 }
 
 /* Makes sure that the image is there and good. Holds the key's lock. */
-static void ensure_image(Load *load)
+static void ensure_image(SlmLoad *load)
 {
     char *image = slm_pg_store_path(load->key, ".img");
     slm_error err;
 
     if (access(image, F_OK) == 0) {
         slm_pg_progress_phase("probing");
-        if (probe(image, &load->info, &err) == SLM_OK)
+        if (load->probe(load, image, &err) == SLM_OK)
             return;
         if (err.status != SLM_FORMAT && err.status != SLM_IO)
             load_error(load, &err);
         ereport(NOTICE, (errmsg("the image of this file was damaged and is written again"),
                          errdetail("%s", slm_pg_cstring_from_utf8(err.message))));
     }
-    import_image(load);
+    make_image(load);
 }
 
-static bool insert_row(const Load *load)
+static bool insert_row(const SlmLoad *load)
 {
     const slm_model_info *info = &load->info;
     const char *values[] = {
         load->name,
         load->key,
         psprintf("%u", GetUserId()),
-        load->path,
-        load->source.sha256,
+        load->source,
+        load->sha256,
         JsonbToCString(NULL, &load->options->root, (int) VARSIZE(load->options)),
         slm_pg_cstring_from_utf8(info->family),
         slm_pg_cstring_from_utf8(info->name),
@@ -334,14 +360,14 @@ static bool insert_row(const Load *load)
         info->can_embed ? "true" : "false",
         info->can_rerank ? "true" : "false",
         psprintf("%u", info->kv_bytes_per_token),
+        load->base,
     };
 
-    return change_registry("INSERT INTO slm.model_registry (name, image, owner, source, sha256, options, family, title, parameters,"
-                           " quantization,"
-                           " context_length, vocabulary, embedding_dimension, layers, licence, image_bytes, chat_format, tokenizer,"
-                           " can_generate, can_embed, can_rerank, kv_bytes_per_token)"
+    return slm_pg_change_registry("INSERT INTO slm.model_registry (name, image, owner, source, sha256, options, family, title, parameters,"
+                           " quantization, context_length, vocabulary, embedding_dimension, layers, licence, image_bytes, chat_format, tokenizer,"
+                           " can_generate, can_embed, can_rerank, kv_bytes_per_token, base)"
                            " VALUES ($1, $2, $3::oid::regrole, $4, $5, $6::jsonb, $7, $8, $9::bigint, $10, $11::int, $12::int, $13::int,"
-                           " $14::int, $15, $16::bigint, $17, $18, $19::bool, $20::bool, $21::bool, $22::int)"
+                           " $14::int, $15, $16::bigint, $17, $18, $19::bool, $20::bool, $21::bool, $22::int, $23)"
                            " ON CONFLICT (name) DO NOTHING",
                            lengthof(values), values) == 1;
 }
@@ -356,7 +382,7 @@ static void name_taken(const char *name)
 }
 
 /* Before any work: is the name free, or registered with an image that is missing?  Returns whether the row is there. */
-static bool name_registered(const char *name)
+bool slm_pg_name_registered(const char *name)
 {
     const SlmModelRow *row = slm_pg_find_model(name);
 
@@ -368,14 +394,10 @@ static bool name_registered(const char *name)
     return true;
 }
 
-static void load_work(Load *load, bool registered)
+void slm_pg_load_register(SlmLoad *load, bool registered)
 {
-    const SlmModelRow *row;
+    const SlmModelRow *row = registered ? slm_pg_find_model(load->name) : NULL;
 
-    slm_pg_progress_begin(load->name);
-    slm_pg_digest_source(load->path, slm_pg_progress_report, NULL, &load->source);
-    make_key(load);
-    row = registered ? slm_pg_find_model(load->name) : NULL;
     if (row != NULL && strcmp(row->key, load->key) != 0)
         ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
                         errmsg("model \"%s\" was registered from another file or with other options", load->name),
@@ -389,47 +411,64 @@ static void load_work(Load *load, bool registered)
         name_taken(load->name);
 }
 
+void slm_pg_check_may_read_files(const char *what, const char *function)
+{
+    if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to load %s from a file of the server", what),
+                        errhint("It needs a superuser, or a member of pg_read_server_files who was granted EXECUTE on %s.", function)));
+}
+
+static void load_work(FileLoad *file, bool registered)
+{
+    slm_pg_progress_begin(file->load.name);
+    slm_pg_digest_source(file->path, slm_pg_progress_report, NULL, &file->state);
+    make_key(file);
+    slm_pg_load_register(&file->load, registered);
+}
+
+char *slm_pg_server_path(char *path)
+{
+    canonicalize_path(path);
+    return is_absolute_path(path) ? path : psprintf("%s/%s", DataDir, path);
+}
+
 Datum slm_pg_load_model(PG_FUNCTION_ARGS)
 {
-    Load load = {0};
+    FileLoad file = {.load = {.verb = "load model", .phase = "importing", .make = make_from_file, .probe = slm_pg_load_probe_model, .made = file_made}};
     bool registered;
 
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name and path of a model must not be null")));
-    if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to load a model from a file of the server"),
-                        errhint("It needs a superuser, or a member of pg_read_server_files who was granted EXECUTE on slm_load_model.")));
-    load.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    load.path = text_to_cstring(PG_GETARG_TEXT_PP(1));
-    load.options = PG_ARGISNULL(2) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))) : PG_GETARG_JSONB_P(2);
-    slm_pg_check_name("model", load.name);
-    if (load.path[0] == '\0')
+    slm_pg_check_may_read_files("a model", "slm_load_model");
+    file.load.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    file.path = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    file.load.options = PG_ARGISNULL(2) ? slm_pg_no_options() : PG_GETARG_JSONB_P(2);
+    slm_pg_check_name("model", file.load.name);
+    if (file.path[0] == '\0')
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the path of a model must not be empty")));
-    parse_options(&load);
-    canonicalize_path(load.path);
-    if (!is_absolute_path(load.path))
-        load.path = psprintf("%s/%s", DataDir, load.path);
-    registered = name_registered(load.name);
+    parse_options(&file);
+    file.load.source = file.path = slm_pg_server_path(file.path);
+    registered = slm_pg_name_registered(file.load.name);
     if (registered) /* only the image is made, which a standby may do for itself */
         PreventCommandIfParallelMode("slm_load_model()");
     else
-        refuse_read_only("slm_load_model()");
+        slm_pg_refuse_read_only("slm_load_model()");
     slm_pg_store_make_directory();
     PG_TRY();
     {
-        load_work(&load, registered);
+        load_work(&file, registered);
     }
     PG_FINALLY();
     {
         slm_pg_progress_end();
     }
     PG_END_TRY();
-    return models_row(load.name);
+    return models_row(file.load.name);
 }
 
 /* ---- the others */
 
-static char *name_argument(FunctionCallInfo fcinfo, int i, const char *what)
+char *slm_pg_name_argument(FunctionCallInfo fcinfo, int i, const char *what)
 {
     if (PG_ARGISNULL(i))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", what)));
@@ -438,13 +477,13 @@ static char *name_argument(FunctionCallInfo fcinfo, int i, const char *what)
 
 Datum slm_pg_drop_model(PG_FUNCTION_ARGS)
 {
-    const char *name = name_argument(fcinfo, 0, "the name of a model");
+    const char *name = slm_pg_name_argument(fcinfo, 0, "the name of a model");
     char key[SLM_KEY_SIZE];
 
-    refuse_read_only("slm_drop_model()");
+    slm_pg_refuse_read_only("slm_drop_model()");
     strlcpy(key, slm_pg_owned_model(name)->key, sizeof key);
     slm_pg_store_lock(key);
-    if (change_registry("DELETE FROM slm.model_registry WHERE name = $1", 1, &name) == 0)
+    if (slm_pg_change_registry("DELETE FROM slm.model_registry WHERE name = $1", 1, &name) == 0)
         slm_pg_unknown_model(name);
     slm_pg_store_sweep();
     PG_RETURN_VOID();
@@ -452,29 +491,29 @@ Datum slm_pg_drop_model(PG_FUNCTION_ARGS)
 
 Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
 {
-    const char *values[2] = {name_argument(fcinfo, 0, "the name of a model"), name_argument(fcinfo, 1, "the new name of a model")};
+    const char *values[2] = {slm_pg_name_argument(fcinfo, 0, "the name of a model"), slm_pg_name_argument(fcinfo, 1, "the new name of a model")};
 
-    refuse_read_only("slm_rename_model()");
+    slm_pg_refuse_read_only("slm_rename_model()");
     slm_pg_check_name("model", values[1]);
     (void) slm_pg_owned_model(values[0]);
     if (slm_pg_find_model(values[1]) != NULL)
         name_taken(values[1]);
-    if (change_registry("UPDATE slm.model_registry SET name = $2 WHERE name = $1", 2, values) == 0)
+    if (slm_pg_change_registry("UPDATE slm.model_registry SET name = $2 WHERE name = $1", 2, values) == 0)
         slm_pg_unknown_model(values[0]);
     PG_RETURN_VOID();
 }
 
 static void change_roles(FunctionCallInfo fcinfo, const char *function, const char *sql)
 {
-    const char *name = name_argument(fcinfo, 0, "the name of a model");
-    const char *role = name_argument(fcinfo, 1, "the name of a role");
+    const char *name = slm_pg_name_argument(fcinfo, 0, "the name of a model");
+    const char *role = slm_pg_name_argument(fcinfo, 1, "the name of a role");
     const char *values[2];
 
-    refuse_read_only(function);
+    slm_pg_refuse_read_only(function);
     (void) slm_pg_owned_model(name);
     values[0] = name;
     values[1] = psprintf("%u", pg_strcasecmp(role, "public") == 0 ? InvalidOid : get_role_oid(role, false));
-    if (change_registry(sql, 2, values) == 0)
+    if (slm_pg_change_registry(sql, 2, values) == 0)
         slm_pg_unknown_model(name);
 }
 

@@ -67,6 +67,20 @@ static void make_room(void)
     }
 }
 
+static void image_missing(const SlmModelRow *row, const char *path) pg_attribute_noreturn();
+
+static void image_missing(const SlmModelRow *row, const char *path)
+{
+    bool made_here = strncmp(row->source, "slm_quantize_model(", 19) == 0;
+    char *again = made_here ? pstrdup(row->source) : psprintf("slm_load_model(%s, %s)", quote_literal_cstr(row->name), quote_literal_cstr(row->source));
+
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the image of model \"%s\" is not on this server", row->name),
+                    errdetail("There is no file \"%s\".", path),
+                    errhint("After a restore or on a standby, run %s: SELECT %s;",
+                            made_here ? "the call that made it again" : "slm_load_model again with the file that it was loaded from", again)));
+    pg_unreachable();
+}
+
 SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
 {
     char *path = slm_pg_store_path(row->key, ".img");
@@ -76,11 +90,7 @@ SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
 
     make_room();
     if (stat(path, &st) != 0 && errno == ENOENT)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the image of model \"%s\" is not on this server", row->name),
-                        errdetail("There is no file \"%s\".", path),
-                        errhint("After a restore or on a standby, run slm_load_model again with the file that it was loaded from: "
-                                "SELECT slm_load_model(%s, %s);",
-                                quote_literal_cstr(row->name), quote_literal_cstr(row->source))));
+        image_missing(row, path);
     SlmEntry *entry = MemoryContextAllocZero(TopMemoryContext, sizeof(SlmEntry));
 
     if (slm_model_open(path, &model, &err) != SLM_OK) {

@@ -1,0 +1,12 @@
+/*
+ * tokens.h: what fn_tokens.c offers to other files: the perplexity of a text.
+ */
+#ifndef SLM_PG_TOKENS_H
+#define SLM_PG_TOKENS_H
+
+#include "pg/slm_pg.h"
+
+/* As slm_perplexity(); *isnull when nothing was predicted. */
+double slm_pg_perplexity_of(SlmEntry *entry, const text *input, bool *isnull);
+
+#endif
