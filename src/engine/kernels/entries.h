@@ -41,8 +41,7 @@ SLM_ISA_PROTOTYPES(avx512)
 #define SLM_GEMM_CHUNK 20
 /* Bytes of one unpacked block at most: levels 512, scales and minima of both halves. */
 #define SLM_GEMM_BLOCK 768
-/* Rows whose sums wait in scratch between chunks, at most, and bytes of activations that should stay in the second-level cache. */
-#define SLM_GEMM_ROWS 256
-#define SLM_GEMM_RESIDENT (448 * 1024)
+/* Rows of a block: their sums wait in scratch between chunks. A block's panels are unpacked anew, which 128 rows outweigh. */
+#define SLM_GEMM_ROWS 128
 
 #endif
