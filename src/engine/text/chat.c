@@ -195,6 +195,8 @@ static slm_status build_plain(builder *b)
     b->format = &plain;
     for (size_t i = 0; i < b->n_segments; i++)
         SLM_TRY(put_segments(b, i, i + 1, NULL));
+    if (b->n_segments > 0 && (b->segments[0].flags & SLM_SEG_SCORED) != 0)
+        b->out->scored_begin = 0; /* with the BOS, which nothing precedes */
     return SLM_OK;
 }
 
