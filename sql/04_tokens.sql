@@ -25,6 +25,7 @@ SELECT count(*), count(logprob) FROM slm_token_logprobs('<|im_start|>');
 SELECT count(*) FROM slm_token_logprobs(NULL);
 SELECT round(slm_perplexity('The capital of France is Paris.')::numeric, 3) AS perplexity;
 SELECT slm_perplexity('The quick brown fox jumps over the lazy dog.') < slm_perplexity('Dog the lazy over jumps fox brown quick the.') AS as_expected;
+SELECT count(*) AS of_nothing, slm_perplexity('') IS NULL AS nothing FROM slm_token_logprobs('');
 SELECT slm_perplexity('The') IS NULL AS one_token, slm_perplexity(NULL) IS NULL AS null_text;
 SELECT abs(slm_perplexity(t) - exp(-avg(logprob))) < 1e-6 AS agrees FROM (SELECT 'All models are wrong, but some are useful.'::text AS t) x, slm_token_logprobs(t) GROUP BY t;
 \x on

@@ -21,6 +21,9 @@ SELECT * FROM slm_classify_scores('I like it', ARRAY['good']);
 SELECT count(*) FROM slm_classify_scores(NULL, ARRAY['good']);
 -- an answer does not depend on its neighbours
 SELECT count(DISTINCT slm_classify('Which exchange rate do you use for dollars?', ARRAY['exchange rate', 'PIN code'])) FROM generate_series(1, 3);
+-- nothing to classify
+SELECT m, slm_classify('', ARRAY['good', 'bad'], method => m) IS NULL AS empty, slm_classify(E' \n\t ', ARRAY['good', 'bad'], method => m) IS NULL AS blank,
+  (SELECT count(*) FROM slm_classify_scores('', ARRAY['good', 'bad'], method => m)) AS scores FROM unnest(ARRAY['direct', 'channel']) m;
 -- the threshold
 SELECT slm_classify('Which exchange rate do you use for dollars?', ARRAY['exchange rate', 'PIN code'], threshold => 0.5),
   slm_classify('Which exchange rate do you use for dollars?', ARRAY['exchange rate', 'PIN code'], threshold => 1) IS NULL AS unsure;

@@ -10,6 +10,19 @@
 #define MAX_TOKENS 1000000
 #define MAX_STOPS 64
 
+bool slm_pg_blank_arg(FunctionCallInfo fcinfo, int i)
+{
+    const text *t = slm_pg_text_arg(fcinfo, i);
+    const char *s = t == NULL ? NULL : VARDATA_ANY(t);
+    size_t n = t == NULL ? 0 : VARSIZE_ANY_EXHDR(t);
+
+    while (n > 0 && (*s == ' ' || (*s >= '\t' && *s <= '\r'))) {
+        s++;
+        n--;
+    }
+    return n == 0;
+}
+
 int slm_pg_int_arg(FunctionCallInfo fcinfo, int i, const char *name, int otherwise, int min, int max)
 {
     int value = PG_ARGISNULL(i) ? otherwise : PG_GETARG_INT32(i);

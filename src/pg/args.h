@@ -18,6 +18,8 @@ static inline bool slm_pg_bool_arg(FunctionCallInfo fcinfo, int i, bool otherwis
     return PG_ARGISNULL(i) ? otherwise : PG_GETARG_BOOL(i);
 }
 
+/* NULL, or nothing but white space: nothing to work on. */
+bool slm_pg_blank_arg(FunctionCallInfo fcinfo, int i);
 /* [min, max], else an ERROR that names both. */
 int slm_pg_int_arg(FunctionCallInfo fcinfo, int i, const char *name, int otherwise, int min, int max);
 /* [min, max]; open_min and open_max exclude the bound; NaN is refused. */

@@ -243,7 +243,7 @@ static void begin_classify(SlmWork *work, FunctionCallInfo fcinfo)
 {
     double threshold;
 
-    if (PG_ARGISNULL(0)) {
+    if (slm_pg_blank_arg(fcinfo, 0)) {
         slm_pg_work_decide(work, (Datum) 0, true);
         return;
     }
@@ -322,7 +322,7 @@ Datum slm_pg_classify_scores(PG_FUNCTION_ARGS)
     bool isnull;
 
     InitMaterializedSRF(fcinfo, 0);
-    if (PG_ARGISNULL(0))
+    if (slm_pg_blank_arg(fcinfo, 0))
         return (Datum) 0;
     work = slm_pg_work_begin(&kind, fcinfo);
     c = (const Classify *) DatumGetPointer(slm_pg_work_finish(work, &isnull));
@@ -340,7 +340,7 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
     bool embeds;
 
     slm_pg_work_set_state(work, c);
-    if (PG_ARGISNULL(0)) {
+    if (slm_pg_blank_arg(fcinfo, 0)) {
         slm_pg_work_decide(work, (Datum) 0, true);
         return;
     }

@@ -47,8 +47,8 @@ static void begin_summarize(SlmWork *work, FunctionCallInfo fcinfo)
     char *instruction;
     int *max_words = palloc(sizeof(int));
 
-    if (PG_ARGISNULL(0)) {
-        slm_pg_work_decide(work, (Datum) 0, true);
+    if (slm_pg_blank_arg(fcinfo, 0)) {
+        slm_pg_work_decide(work, PointerGetDatum(cstring_to_text("")), PG_ARGISNULL(0));
         return;
     }
     *max_words = slm_pg_int_arg(fcinfo, 1, "max_words", 50, 1, 10000);

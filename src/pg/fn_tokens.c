@@ -195,7 +195,7 @@ Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
     MemoryContext row_context, old;
 
     InitMaterializedSRF(fcinfo, 0);
-    if (PG_ARGISNULL(0))
+    if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
         return (Datum) 0;
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE);
     request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), slm_pg_bool_arg(fcinfo, 2, false));
@@ -228,7 +228,7 @@ static void begin_perplexity(SlmWork *work, FunctionCallInfo fcinfo)
     slm_segment segment;
     slm_request request;
 
-    if (PG_ARGISNULL(0)) {
+    if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0) {
         slm_pg_work_decide(work, (Datum) 0, true);
         return;
     }

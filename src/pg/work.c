@@ -237,9 +237,9 @@ Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
 
     while (!work->decided && (run = first_running(work)) != NULL)
         slm_pg_advance(run);
-    Assert(!work->decided || work->decided_null || work->runs == NIL);
     value = slm_pg_work_finish(work, &isnull);
-    slm_pg_work_free(work);
+    if (!work->decided || isnull)
+        slm_pg_work_free(work); /* else the value is in its context, which goes with the caller's */
     fcinfo->isnull = isnull;
     return value;
 }
