@@ -15,6 +15,7 @@
 #include "engine/model/run.h"
 
 #define UNIT_BYTES 49152
+#define ROWS_AHEAD 16 /* of the residual stream, whose columns of a unit lie far apart, fetched before they are needed */
 #define TILE_FLOATS (SLM_TILE_ROWS * SLM_TILE_COLS)
 
 typedef struct grid {
@@ -171,6 +172,8 @@ void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *
         for (uint32_t r = 0; r < u.rows; r++) {
             float *restrict x = product->y + (u.row + r) * product->ldy + 16 * (size_t) u.panel;
             const float *restrict y = tile + r * ld;
+            for (uint32_t c = 0; c < cols; c += 16)
+                __builtin_prefetch(x + ROWS_AHEAD * product->ldy + c, 1);
             if (scale == 1.0f)
                 for (uint32_t c = 0; c < cols; c++)
                     x[c] += y[c];
