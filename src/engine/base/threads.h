@@ -2,8 +2,9 @@
  * The worker threads of the process: the only file that includes pthread.h is threads.c.
  *
  * A parallel region runs one function on n threads (the caller is thread 0).  Inside it, slm_take hands out chunks of work and slm_barrier
- * separates stages; or, where stages are short and many, slm_stage_take and slm_stage_end.  Workers spin for some microseconds after their work, then sleep on a futex or
- * condition; they block all signals and never touch PostgreSQL.  They are created lazily and gone after slm_threads_release or fork.
+ * separates stages; or, where stages are short and many, slm_stage_take and slm_stage_end.  Workers spin for some microseconds after
+ * their work, then sleep; they block all signals and never touch PostgreSQL.  They are created lazily and gone after
+ * slm_threads_release or fork.
  */
 #ifndef SLM_BASE_THREADS_H
 #define SLM_BASE_THREADS_H
@@ -32,8 +33,8 @@ void slm_barrier(slm_team *team);
 bool slm_take(slm_team *team, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end);
 
 /*
- * Regions of many short stages (a forward pass has some 200): a stage ends when all of its items are done, not when all threads have arrived.  A
- * thread that the system does not run holds nobody up unless it is inside an item; when it comes back it finds the stages that it missed
+ * Regions of many short stages (a forward pass has some 200): a stage ends when all of its items are done, not when all threads have
+ * arrived.  A thread that the system does not run holds nobody up unless it is inside an item; when it comes back it finds the stages that it missed
  * complete and passes through them without work.  Threads may join late or not at all.
  *
  * So every thread runs the same sequence of stages, keeps its own slm_stage (all zero at first), and what it does outside of items must

@@ -213,7 +213,8 @@ static void encode_region(void *arg, slm_team *team, int thread, int n_threads)
     embed_stage(job, &t);
     for (uint32_t i = 0; i < run->hp->n_layers; i++) {
         const slm_layer *l = &run->model->layers[i];
-        slm_product qkv[3] = {{&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
+        slm_product qkv[3] = {
+            {&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
         slm_stage_project(&t, qkv, 3, &a, run->n);
         slm_lane_end(&t);
         attend_stage(job, &t, l);

@@ -131,7 +131,8 @@ static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
     const slm_layer *l = &run->model->layers[layer];
     bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
     bool with_keys = run->own_kv && !shrink && !run->model->qk_norm_rows;
-    slm_product qkv[3] = {{&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
+    slm_product qkv[3] = {
+        {&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
 
     slm_act a = norm_stage(t, st, l->attn_norm);
     slm_stage_project(t, shrink ? qkv + 1 : qkv, shrink ? 2 : 3, &a, st->n);

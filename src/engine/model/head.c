@@ -1,8 +1,8 @@
 /*
  * The output head: hidden states to logits, for all tokens or for some.
  *
- * It is the largest matrix of a small model (21 % of SmolLM2-135M's arithmetic), so it is evaluated only for positions that are sampled, and
- * with constraints only for the panels of 16 rows that hold an allowed token.  A token's logit has the same bits either way.
+ * It is the largest matrix of a small model (21 % of SmolLM2-135M's arithmetic), so it is evaluated only for positions that are
+ * sampled, and with constraints only for the panels of 16 rows that hold an allowed token.  A token's logit has the same bits either way.
  */
 #include <string.h>
 
@@ -23,7 +23,8 @@ static void quantize_hidden(const head_job *job, slm_scratch *s, uint32_t b, uin
     if (!slm_type_get(run->model->head.type)->is_float)
         for (uint32_t i = b; i < e; i++) {
             slm_qblock *q = (slm_qblock *) run->ws->normq.p + i * (cols / 32);
-            slm_quantize_row(run, s, job->hidden + i * cols, (uint32_t) cols, q, run->fine != NULL && run->fine[i] ? q + run->n * (cols / 32) : NULL);
+            slm_qblock *lo = run->fine != NULL && run->fine[i] ? q + run->n * (cols / 32) : NULL;
+            slm_quantize_row(run, s, job->hidden + i * cols, (uint32_t) cols, q, lo);
         }
 }
 

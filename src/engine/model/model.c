@@ -2,8 +2,8 @@
  * Opening a packed image as a model: the weights of each role where the forward pass looks for them.
  *
  * The image has been validated by slm_image_open (sections, sizes, checksum of everything but the weights).  Here every weight that the
- * family needs must be there, and each one that is there must have the shape that the hyper-parameters demand: the forward pass relies on it
- * and checks nothing.  The order of a pass is in forward.c and encoder.c.
+ * family needs must be there, and each one that is there must have the shape that the hyper-parameters demand: the forward pass
+ * relies on it and checks nothing.  The order of a pass is in forward.c and encoder.c.
  *
  * References are counted without atomics: a model belongs to one thread at a time, like its sessions.
  */

@@ -48,9 +48,8 @@ typedef struct slm_batch {
     const int32_t *tokens;
     const int32_t *positions;                 /* in the sequence, from 0 */
     const uint16_t *const *const *blocks;     /* per position: its sequence's table of KV blocks, reaching to this position (written) */
-    const int32_t *lengths;                   /* encoders: the sequence's length (all see all); decoders: the sequence's final length where known, for
-                                                 longrope's choice of factors; may be NULL */
-    const uint8_t *fine;                      /* 1: this row's activations are rounded to 16 bits (two int8 terms) instead of 8: scoring; NULL: none */
+    const int32_t *lengths;                   /* the sequence's final length where known, for longrope's choice of factors; may be NULL */
+    const uint8_t *fine;                      /* 1: the row's activations are rounded to 16 bits (two int8 terms), not 8; NULL: none */
     uint32_t n_out;                           /* positions whose hidden state is wanted */
     const uint32_t *out;                      /* [n_out] indices into the batch, ascending */
 } slm_batch;
@@ -59,15 +58,16 @@ typedef struct slm_workspace slm_workspace; /* activations of one batch, grown a
 slm_workspace *slm_workspace_new(void);
 void slm_workspace_free(slm_workspace *ws);
 
-/* Runs all layers. *hidden: [n_out, n_embd] after the final norm, owned by ws, valid until the next call.  CANCELLED when *stop became set: KV of the batch's
- * positions is then undefined and must be computed again. */
+/* Runs all layers. *hidden: [n_out, n_embd] after the final norm, owned by ws, valid until the next call.  CANCELLED when *stop became
+ * set: KV of the batch's positions is then undefined and must be computed again. */
 slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batch *batch, int n_threads, const volatile int *stop,
                        float **hidden, slm_error *err);
 
 /* Logits of hidden rows: logits[n, ld], ld >= n_vocab rounded up to 16; softcap and scale applied. fine: [n] as in slm_batch, or NULL. */
 slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const float *hidden, const uint8_t *fine, uint32_t n, int n_threads,
                            const volatile int *stop, float *logits, size_t ld, slm_error *err);
-/* Logits of some tokens only: out[i] for ids[i] of one hidden row; the panels that hold them are computed and no others. The same bits as slm_head_logits. */
+/* Logits of some tokens only: out[i] for ids[i] of one hidden row; the panels that hold them are computed and no others.  The same
+ * bits as slm_head_logits. */
 slm_status slm_head_some(const slm_model *model, slm_workspace *ws, const float *hidden, const int32_t *ids, uint32_t n_ids, float *out,
                          slm_error *err);
 

@@ -13,8 +13,8 @@
  * Cancellation: whoever sees *stop aborts the stages; from then on slm_lane_next hands out nothing and slm_lane_end waits for nobody: all
  * threads walk through the rest without work.
  *
- * Fine rows (slm_batch.fine) carry two int8 terms: the blocks, and the blocks of what they lost by rounding, at `n` rows further in the same
- * buffer.  A product of a fine row is the sum of both products.  A row's bits depend on its own flag only.
+ * Fine rows (slm_batch.fine) carry two int8 terms: the blocks, and the blocks of what they lost by rounding, at `n` rows further in
+ * the same buffer.  A product of a fine row is the sum of both products.  A row's bits depend on its own flag only.
  *
  * Where the batch is small (n <= SOLO_ROWS) each thread repeats the norm and quantization of the few rows in its own scratch, which is
  * cheaper than a stage.  The same functions on the same rows: bits do not depend on it.
@@ -104,7 +104,8 @@ static inline size_t slm_round_up(size_t n, size_t to)
 
 /* ---- workspace.c ---- */
 slm_status slm_buffer_need(slm_buffer *b, size_t count, size_t size, slm_error *err);
-/* Fills the run (fine: NULL or with a row set), and sizes all buffers for n rows of the model. n_positions: the longest row of keys that a query sees. */
+/* Fills the run (fine: NULL or with a row set), and sizes all buffers for n rows of the model.  n_positions: the longest row of keys
+ * that a query sees. */
 slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, const uint8_t *fine, uint32_t n, uint32_t n_out,
                         uint32_t n_positions, int n_threads, const volatile int *stop, slm_error *err);
 
@@ -184,8 +185,8 @@ const float *slm_rope_row(const slm_run *run, uint32_t layer, uint32_t i);
 bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
 /* Keys and values of all batch rows (ws->k, ws->v) into their KV blocks: norm, rotation, store. One stage. */
 void slm_stage_keys(slm_lane *t, uint32_t layer);
-/* Attention of the m rows of ws->q, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq. with_keys: also does what slm_stage_keys
- * does (run->own_kv only). One stage, or several; the last one is not ended. */
+/* Attention of the m rows of ws->q, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq.  with_keys: also does what
+ * slm_stage_keys does (run->own_kv only). One stage, or several; the last one is not ended. */
 void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys);
 /* Quantizes columns [col, col + cols) of one row of ws->att. */
 void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, uint32_t col, uint32_t cols, const uint8_t *fine);
