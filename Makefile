@@ -27,6 +27,10 @@ export PG_CONFIG
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 .DEFAULT_GOAL := all
 
+# V=1 shows the engine's commands in full
+Q   = $(if $(V),,@)
+SAY = $(if $(V),:,echo)
+
 # ---- the engine: a plain C11 library, one folder per instruction set with its own flags
 ENGINE_SRC  = $(wildcard src/engine/*.c src/engine/*/*.c src/engine/kernels/ref/*.c)
 ENGINE_LIBS = -lpcre2-8 -lutf8proc -ljansson -lxxhash -lpthread -lm
@@ -63,23 +67,24 @@ endif
 
 # The extension script: its parts in the order of their names.
 $(SCRIPT): $(wildcard sql/parts/*.sql)
-	cat $^ > $@
+	@$(SAY) "cat $^ > $@"
+	$(Q)cat $^ > $@
 
 build/engine/%.o: src/engine/%.c
-	@mkdir -p $(dir $@)
-	$(CC) $(ENGINE_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
+	@mkdir -p $(dir $@); $(SAY) "cc $<"
+	$(Q)$(CC) $(ENGINE_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
 -include $(ENGINE_OBJS:.o=.d)
 
 libslm.a: $(ENGINE_OBJS)
-	@rm -f $@
-	$(AR) rcs $@ $^
+	@rm -f $@; $(SAY) "ar $@"
+	$(Q)$(AR) rcs $@ $^
 
 # ---- programs on the engine: tests (own main, print "name: N passed, N failed"), benchmarks, tools
 TEST_PROGRAMS  = $(patsubst test/%.c,build/test/%,$(wildcard test/unit/test_*.c test/golden/test_*.c))
 BENCH_PROGRAMS = $(patsubst test/bench/%.c,build/bench/%,$(wildcard test/bench/*.c))
 TOOL_PROGRAMS  = $(patsubst test/tools/%.c,build/tools/%,$(wildcard test/tools/*.c))
 PROGRAM_LIBS   = libslm.a $(ENGINE_LIBS)
-program = @mkdir -p $(dir $@); echo "cc $@"; $(CC) $(ENGINE_CFLAGS) -Itest -MMD -MP -MF $@.d -o $@ $<
+program = @mkdir -p $(dir $@); $(SAY) "cc $@"; $(CC) $(ENGINE_CFLAGS) -Itest -MMD -MP -MF $@.d -o $@ $<
 
 build/test/%: test/%.c libslm.a
 	$(program) $(PROGRAM_LIBS)
@@ -104,14 +109,14 @@ SAN_TESTS   = $(patsubst test/%.c,build/asan/test/%,$(wildcard test/unit/test_*.
 SAN_ENV     = ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 
 build/asan/engine/%.o: src/engine/%.c
-	@mkdir -p $(dir $@)
-	$(CC) $(SAN_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
+	@mkdir -p $(dir $@); $(SAY) "cc $@"
+	$(Q)$(CC) $(SAN_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
 build/asan/libslm.a: $(SAN_OBJS)
-	@rm -f $@
-	$(AR) rcs $@ $^
+	@rm -f $@; $(SAY) "ar $@"
+	$(Q)$(AR) rcs $@ $^
 build/asan/test/%: test/%.c build/asan/libslm.a
-	@mkdir -p $(dir $@); echo "cc $@"
-	@$(CC) $(SAN_CFLAGS) -Itest -MMD -MP -MF $@.d -o $@ $< build/asan/libslm.a $(ENGINE_LIBS)
+	@mkdir -p $(dir $@); $(SAY) "cc $@"
+	$(Q)$(CC) $(SAN_CFLAGS) -Itest -MMD -MP -MF $@.d -o $@ $< build/asan/libslm.a $(ENGINE_LIBS)
 -include $(SAN_OBJS:.o=.d) $(SAN_TESTS:=.d)
 
 .PHONY: sanitize sanitize-programs fuzz-replay

@@ -1,17 +1,17 @@
--- What `make demo` shows.  Needs psql variables: model (path of the GGUF file).  Answers are greedy and therefore the same on every
+-- What `make demo` shows.  Needs psql variables: model (path of the GGUF file), encoder (directory of all-MiniLM-L6-v2).  Answers are greedy and therefore the same on every
 -- machine; only the times differ.
 \set ON_ERROR_STOP on
 \pset border 2
 \pset linestyle unicode
 \pset footer off
-\pset format wrapped
-\pset columns 140
-\pset null '(null)'
+\pset null ''
 SET client_min_messages = warning;
 SET search_path = public;
 
--- Timing of a step: \i of two lines would do, but a table is what we want to show at the end.
+-- what each step took, for the table at the end; and text in lines of at most n characters
 CREATE TEMP TABLE measured (no serial, step text, n int, unit text, seconds float8);
+CREATE FUNCTION pg_temp.wrap(t text, n int) RETURNS text LANGUAGE sql AS
+$$ SELECT rtrim(regexp_replace(regexp_replace(t, '\s+', ' ', 'g'), '(.{1,' || n || '})(\s|$)', E'\\1\n', 'g'), E'\n') $$;
 
 \echo
 \echo '== 1. A 4-bit model becomes part of the database: validated, repacked for this engine, shared by all sessions'
@@ -20,52 +20,70 @@ CREATE EXTENSION slm_pg;
 SELECT name, family, quantization, context_length, pg_size_pretty(image_bytes) AS image, chat_format, licence
 FROM slm_load_model('smollm2', :'model');
 INSERT INTO measured (step, n, unit, seconds)
-VALUES ('load the model (once)', 1, 'models', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz));
+VALUES ('load the model (once for all sessions and restarts)', 1, 'model', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz));
 
 SET slm.generate_model = 'smollm2';
 SET slm.classify_model = 'smollm2';
 
 \echo
 \echo '== 2. A question, a stream of pieces, and what an answer cost'
-SELECT slm_generate('What is the capital of France?', max_tokens => 40) AS answer;
-SELECT text, finish_reason, prompt_tokens, reused_tokens, output_tokens, round(ms::numeric) AS ms
-FROM slm_generate_details('Name three things that a relational database is good at.', max_tokens => 80);
-SELECT string_agg(piece, '|') AS "pieces of a stream, in the order they came"
+SELECT slm_generate('What is the capital of France?', system => 'Answer in one short sentence.') AS answer;
+SELECT pg_temp.wrap(text, 60) AS text, finish_reason, prompt_tokens, reused_tokens, output_tokens, round(ms::numeric) AS ms
+FROM slm_generate_details('What does a database do?', system => 'Answer in one short sentence.', max_tokens => 60);
+SELECT pg_temp.wrap(string_agg(piece, '|'), 110) AS "pieces of a stream, in the order they came"
 FROM slm_generate_stream('Write one sentence about elephants.', max_tokens => 30) AS piece;
 
 \echo
 \echo '== 3. The tickets'
 SELECT count(*) AS tickets, count(DISTINCT topic) AS topics, sum(slm_count_tokens(body, 'smollm2')) AS tokens, round(avg(length(body))) AS "characters each"
 FROM tickets;
-SELECT id, customer, body FROM tickets ORDER BY id LIMIT 4;
+SELECT id, customer, pg_temp.wrap(body, 100) AS body FROM tickets ORDER BY id LIMIT 4;
 
 \echo
-\echo '== 4. Labels: every ticket gets one of six, by the probability of the whole label; nothing else can be answered'
+\echo '== 4. Labels: each ticket gets one of six, and nothing else can be answered; a small encoder is the right tool for it'
 SELECT clock_timestamp() AS t0 \gset
-CREATE TEMP TABLE labelled AS
-SELECT id, topic, slm_classify(body, ARRAY['billing', 'delivery', 'account access', 'technical problem', 'cancellation', 'praise'],
-                               method => 'channel') AS label
+SELECT name, family, quantization, embedding_dimension, pg_size_pretty(image_bytes) AS image, licence FROM slm_load_model('minilm', :'encoder');
+INSERT INTO measured (step, n, unit, seconds)
+VALUES ('load the encoder (once)', 1, 'model', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz));
+
+\set labels 'ARRAY[''billing'', ''delivery'', ''account access'', ''technical problem'', ''cancellation'', ''praise'']'
+CREATE TEMP TABLE topics (label text, description text);
+INSERT INTO topics VALUES ('billing', 'invoices, payments, refunds, charges'), ('delivery', 'parcels, shipping, missing or late orders'),
+    ('account access', 'login, password, locked account'), ('technical problem', 'something does not work, errors, broken devices'),
+    ('cancellation', 'the customer wants to cancel an order or a subscription'), ('praise', 'the customer is happy and says thanks');
+
+CREATE TEMP TABLE labelled (method text, id int, label text);
+SELECT clock_timestamp() AS t0 \gset
+INSERT INTO labelled
+SELECT 'MiniLM, labels with a description', id,
+       slm_classify(body, (SELECT jsonb_agg(to_jsonb(topics)) FROM topics), model => 'minilm')
 FROM tickets;
 INSERT INTO measured (step, n, unit, seconds)
-SELECT 'classify, 6 labels, method channel', count(*), 'rows', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz) FROM labelled;
+SELECT 'classify by MiniLM', 36, 'rows', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz);
+
+INSERT INTO labelled
+SELECT 'MiniLM, names of the labels only', id, slm_classify(body, :labels, model => 'minilm') FROM tickets;
+
 SELECT clock_timestamp() AS t0 \gset
-CREATE TEMP TABLE labelled_direct AS
-SELECT id, topic, slm_classify(body, ARRAY['billing', 'delivery', 'account access', 'technical problem', 'cancellation', 'praise'],
-                               method => 'direct') AS label
-FROM tickets;
+INSERT INTO labelled
+SELECT 'SmolLM2, which label explains the text (channel)', id, slm_classify(body, :labels, model => 'smollm2', method => 'channel') FROM tickets;
 INSERT INTO measured (step, n, unit, seconds)
-SELECT 'classify, 6 labels, method direct', count(*), 'rows', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz) FROM labelled_direct;
+SELECT 'classify by SmolLM2, channel', 36, 'rows', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz);
+
+SELECT clock_timestamp() AS t0 \gset
+INSERT INTO labelled
+SELECT 'SmolLM2, asked for the label (direct)', id, slm_classify(body, :labels, model => 'smollm2', method => 'direct') FROM tickets;
+INSERT INTO measured (step, n, unit, seconds)
+SELECT 'classify by SmolLM2, direct', 36, 'rows', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz);
 
 SELECT t.id, left(t.body, 70) || '…' AS ticket, t.topic AS "a person says", l.label AS "the model says"
-FROM tickets t JOIN labelled l USING (id) ORDER BY id LIMIT 12;
+FROM tickets t JOIN labelled l USING (id) WHERE method LIKE 'MiniLM, labels%' ORDER BY id LIMIT 12;
 
 SELECT method, count(*) AS tickets, sum((topic = label)::int) AS right, round(100.0 * avg((topic = label)::int), 1) || ' %' AS accuracy
-FROM (SELECT 'channel' AS method, * FROM labelled UNION ALL SELECT 'direct', * FROM labelled_direct) AS x
-GROUP BY method ORDER BY method;
+FROM labelled JOIN tickets USING (id) GROUP BY method ORDER BY 3 DESC;
 
 SELECT label, round(probability::numeric, 3) AS probability
-FROM tickets, slm_classify_scores(body, ARRAY['billing', 'delivery', 'account access', 'technical problem', 'cancellation', 'praise'],
-                                  method => 'channel')
+FROM tickets, slm_classify_scores(body, (SELECT jsonb_agg(to_jsonb(topics)) FROM topics), model => 'minilm')
 WHERE id = 25 ORDER BY probability DESC;
 
 \echo
@@ -74,24 +92,24 @@ SELECT clock_timestamp() AS t0 \gset
 CREATE TEMP TABLE summarized AS SELECT id, slm_summarize(body, max_words => 15) AS summary FROM tickets WHERE id <= 12;
 INSERT INTO measured (step, n, unit, seconds)
 SELECT 'summarize', count(*), 'rows', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz) FROM summarized;
-SELECT t.id, t.body AS ticket, s.summary FROM tickets t JOIN summarized s USING (id) ORDER BY id LIMIT 6;
+SELECT t.id, pg_temp.wrap(t.body, 60) AS ticket, pg_temp.wrap(s.summary, 50) AS summary FROM tickets t JOIN summarized s USING (id) ORDER BY id LIMIT 6;
 
 \echo
 \echo '== 6. A draft of an answer for each ticket of a topic'
 SELECT clock_timestamp() AS t0 \gset
 CREATE TEMP TABLE drafts AS
 SELECT id, slm_generate('Reply to this customer in two or three friendly sentences.' || E'\n\n' || body,
-                        system => 'You are a support agent of a web shop. You are polite and brief.', max_tokens => 80) AS draft
+                        system => 'You are a support agent of a web shop. You are polite and brief.', max_tokens => 80, repeat_penalty => 1.1) AS draft
 FROM tickets WHERE topic IN ('delivery', 'praise');
 INSERT INTO measured (step, n, unit, seconds)
 SELECT 'draft an answer', count(*), 'rows', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz) FROM drafts;
 INSERT INTO measured (step, n, unit, seconds)
 SELECT '  the same in tokens of answer', sum(slm_count_tokens(draft, 'smollm2')), 'tokens', (SELECT seconds FROM measured WHERE step = 'draft an answer')
 FROM drafts;
-SELECT t.customer, t.body AS ticket, d.draft FROM drafts d JOIN tickets t USING (id) ORDER BY id LIMIT 4;
+SELECT t.customer, pg_temp.wrap(t.body, 50) AS ticket, pg_temp.wrap(d.draft, 60) AS draft FROM drafts d JOIN tickets t USING (id) ORDER BY id LIMIT 4;
 
 \echo
 \echo '== 7. How fast that was, here'
-SELECT step, n || ' ' || unit AS amount, round(seconds::numeric, 2) AS seconds, round((n / seconds)::numeric, 1) || ' ' || unit || '/s' AS speed
+SELECT step, n || ' ' || unit AS amount, round(seconds::numeric, 2) AS seconds, CASE WHEN n > 1 THEN round((n / seconds)::numeric, 1) || ' ' || unit || '/s' END AS speed
 FROM measured ORDER BY no;
 SELECT * FROM slm_system_info();

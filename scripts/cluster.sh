@@ -13,9 +13,16 @@ slm_root=
 slm_servers=
 
 slm_cleanup() {
-    local data
+    local data exe
     for data in $slm_servers; do
         as_server "$slm_bin/pg_ctl" -D "$data" -m immediate -w stop >/dev/null 2>&1 || true
+    done
+    # servers of TAP tests that were interrupted: whatever still runs a program of our own copy
+    for exe in /proc/[0-9]*/exe; do
+        [ -n "$slm_root" ] || break
+        case $(readlink "$exe" 2>/dev/null) in
+        "$slm_root"/*) kill -QUIT "$(basename "$(dirname "$exe")")" 2>/dev/null ;;
+        esac
     done
     [ -z "$slm_root" ] || rm -rf "$slm_root"
 }

@@ -4,7 +4,7 @@
 #
 # usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql; default: all
 # Every CSV has a header line; the SQL one is metric,type,threads,value,unit.
-set -u
+set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=../../scripts/cluster.sh
 . scripts/cluster.sh
@@ -18,12 +18,26 @@ wanted() { [ -z "$names" ] || case " $names " in *" $1 "*) ;; *) return 1 ;; esa
 names=$*
 status=0
 
+# The same model in the other types that are compared, made from the Q4_1 file by test/tools: for speed, not for quality.
+q4_1=$SLM_MODEL_CACHE/SmolLM2-135M-Instruct.Q4_1.gguf
+models=("$q4_1")
+mkdir -p "$out/models"
+for type in Q4_0 Q8_0 Q4_K_M; do
+    model=$out/models/SmolLM2-135M-Instruct.$type.gguf
+    [ -e "$model" ] || { build/tools/quantize_gguf "$q4_1" "$model.new" $type && mv "$model.new" "$model"; } || status=1
+    models+=("$model")
+done
+
 for source in test/bench/bench_*.c; do
     [ -e "$source" ] || continue
     name=$(basename "$source" .c)
     wanted "${name#bench_}" || continue
     echo "-- $name"
-    "$out/$name" >"$out/$name.csv.new" && mv "$out/$name.csv.new" "$out/$name.csv" || { echo "$name failed"; status=1; }
+    if [ "$name" = bench_forward ]; then
+        for model in "${models[@]}"; do "$out/$name" "$model" --csv || exit 1; done | awk 'NR == 1 || !/^model,/'
+    else
+        "$out/$name" --csv
+    fi >"$out/$name.csv.new" && mv "$out/$name.csv.new" "$out/$name.csv" || { echo "$name failed"; status=1; }
 done
 
 # The first call of a new session, as a client sees it: connection open, library not loaded, model not mapped by this backend.
@@ -40,8 +54,7 @@ if wanted sql; then
     slm_install_private >"$out/install.log" 2>&1 && slm_start bench || { tail -n 40 "$out/install.log"; exit 1; }
     psql -X -q -v ON_ERROR_STOP=1 -f demo/tickets.sql -c 'CREATE EXTENSION slm_pg' || exit 1
     echo "metric,type,threads,value,unit" >"$out/sql.csv"
-    for model in "$SLM_MODEL_CACHE/SmolLM2-135M-Instruct.Q4_1.gguf" "$out"/models/*.gguf; do
-        [ -e "$model" ] || continue
+    for model in "${models[@]}"; do
         type=$(basename "$model" .gguf)
         type=${type##*.}
         slm_share "$slm_root/models" "$model"

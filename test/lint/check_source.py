@@ -115,7 +115,7 @@ def rule_fast_math():
 
 
 def sql_script():
-    return "\n".join(read(n) for n in tracked("sql/slm_pg--*.sql"))
+    return "\n".join(read(n) for n in tracked("sql/slm_pg--*.sql", "sql/parts/*.sql"))
 
 
 def rule_sql_comments():
