@@ -2,7 +2,7 @@
  * Cross-validation and the final fit.
  *
  *   rows ──shuffled within each label, dealt to folds──► [fold 0 | fold 1 | ... | rows beyond the cross-validation's share]
- *   for each strength, strong to weak:  for each fold: minimize without it (from the last strength's result), score it
+ *   for each strength of the search:  for each fold: minimize without it (from the last strength's result), score it
  *   the strength with the best held-out accuracy ──► minimize on all rows ──► blob; temperature from held-out scores
  *
  * Invariant: the order of rows is a function of labels and seed alone, sums run in that order, so a training set gives one blob.
@@ -40,9 +40,11 @@
 #define BALANCE_RATIO 5
 #define SPARSE_L2 1.0f
 
-/* From strong to weak, so that each fit begins near its end. */
-static const float strengths[] = {1.0f, 0.3f, 0.1f, 0.03f, 0.01f, 0.003f};
-#define N_STRENGTHS (sizeof strengths / sizeof strengths[0])
+/* The ladder of strengths. The search begins at FIRST, goes on to weaker ones while they do better, and if none did, to stronger ones. */
+static const float strengths[] = {3.0f, 1.0f, 0.3f, 0.1f, 0.03f, 0.01f, 0.003f};
+#define N_STRENGTHS ((int) (sizeof strengths / sizeof strengths[0]))
+#define FIRST 3
+#define LIKELY_STRENGTHS 4 /* that a search tries, for its progress */
 
 double slm_fit_clock(void)
 {
@@ -120,8 +122,7 @@ typedef struct fitting {
     const slm_train_set *set;
     const slm_train_options *options;
     slm_fit_share share;
-    float path[N_STRENGTHS];        /* strengths to try */
-    uint32_t n_path, n_folds;
+    uint32_t n_folds, n_tried;      /* strengths tried so far */
     size_t cv_rows;                 /* rows of all folds: the first of the order */
     size_t fold_begin[MAX_FOLDS + 1];
     uint32_t *order;                /* [n_rows] */
@@ -137,6 +138,7 @@ typedef struct fitting {
     float *theta, *fold_theta;      /* [size], [n_folds, size] */
     float *best_theta;              /* [size] mean over the folds at the best strength */
     float *z, *best_z;              /* [cv_rows, stride] held-out scores */
+    double best_accuracy, best_loss;
     double done;                    /* fraction reported so far */
     double stage_begin, stage_end;
     uint32_t stage_steps;
@@ -342,13 +344,15 @@ static slm_status make_features(fitting *f, slm_error *err)
 }
 
 /* One strength: fits each fold's complement and scores the fold. */
-static slm_status run_folds(fitting *f, uint32_t strength, slm_error *err)
+static slm_status run_folds(fitting *f, float l2, slm_error *err)
 {
     size_t size = f->lbfgs.size;
-    f->problem.l2 = f->path[strength];
+    uint32_t likely = f->options->l2 > 0 ? 1 : LIKELY_STRENGTHS, strength = f->n_tried < likely ? f->n_tried : likely - 1;
+    f->n_tried++;
+    f->problem.l2 = l2;
     f->stage_steps = CV_STEPS;
     for (uint32_t k = 0; k < f->n_folds; k++) {
-        double piece = 0.7 / (f->n_path * f->n_folds), at = piece * (strength * f->n_folds + k);
+        double piece = 0.7 / (likely * f->n_folds), at = piece * (strength * f->n_folds + k);
         float *theta = f->fold_theta + k * size;
         f->stage_begin = at;
         f->stage_end = at + piece;
@@ -372,11 +376,43 @@ static void keep_best(fitting *f)
             f->best_theta[i] += f->fold_theta[k * size + i] / (float) f->n_folds;
 }
 
+/* Tries one strength; *better: it beats the best so far, by accuracy, then by loss. */
+static slm_status try_strength(fitting *f, float l2, float *best_l2, bool *better, slm_error *err)
+{
+    SLM_TRY(run_folds(f, l2, err));
+    double accuracy = slm_accuracy(f->z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels);
+    double loss = slm_log_loss(f->z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels, 1.0f);
+    *better = accuracy > f->best_accuracy || (accuracy == f->best_accuracy && loss < f->best_loss);
+    if (*better) {
+        f->best_accuracy = accuracy;
+        f->best_loss = loss;
+        *best_l2 = l2;
+        keep_best(f);
+    }
+    return SLM_OK;
+}
+
+static slm_status search_strength(fitting *f, float *l2, slm_error *err)
+{
+    bool better;
+    int last = FIRST;
+    f->best_accuracy = -1;
+    if (f->options->l2 > 0)
+        return try_strength(f, f->options->l2, l2, &better, err);
+    SLM_TRY(try_strength(f, strengths[FIRST], l2, &better, err));
+    for (int s = FIRST + 1; s < N_STRENGTHS && better; s++) {
+        SLM_TRY(try_strength(f, strengths[s], l2, &better, err));
+        last = better ? s : last;
+    }
+    better = last == FIRST;
+    for (int s = FIRST - 1; s >= 0 && better; s--)
+        SLM_TRY(try_strength(f, strengths[s], l2, &better, err));
+    return SLM_OK;
+}
+
 static slm_status cross_validate(fitting *f, float *l2, float *temperature, slm_train_report *out, slm_error *err)
 {
     size_t size, scores = f->cv_rows * (size_t) f->problem.stride;
-    double best = -1, best_loss = INFINITY;
-    uint32_t worse = 0;
     SLM_TRY(slm_problem_init(&f->problem, err));
     size = slm_problem_size(&f->problem);
     SLM_TRY(slm_lbfgs_init(&f->lbfgs, size, err));
@@ -386,20 +422,7 @@ static slm_status cross_validate(fitting *f, float *l2, float *temperature, slm_
     f->best_z = aligned_alloc(64, (scores * sizeof *f->z + 63) / 64 * 64);
     if (f->fold_theta == NULL || f->best_theta == NULL || f->z == NULL || f->best_z == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    for (uint32_t s = 0; s < f->n_path && worse < 2; s++) {
-        SLM_TRY(run_folds(f, s, err));
-        double accuracy = slm_accuracy(f->z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels);
-        double loss = slm_log_loss(f->z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels, 1.0f);
-        bool better = accuracy > best || (accuracy == best && loss < best_loss);
-        worse = better || loss < best_loss ? 0 : worse + 1;
-        if (loss < best_loss)
-            best_loss = loss;
-        if (better) {
-            best = accuracy;
-            *l2 = f->path[s];
-            keep_best(f);
-        }
-    }
+    SLM_TRY(search_strength(f, l2, err));
     *temperature = slm_fit_temperature(f->best_z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels);
     SLM_TRY(slm_measure(f->best_z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels, *temperature, out, err));
     out->n_folds = f->n_folds;
@@ -488,9 +511,6 @@ slm_status slm_fit(const slm_train_set *set, const slm_train_options *options, b
         f->n_folds = 1; /* no cross-validation */
     if (f->n_folds == 1)
         result.accuracy = result.macro_f1 = result.log_loss = result.ece = NAN;
-    f->n_path = options->l2 > 0 ? 1 : N_STRENGTHS;
-    for (uint32_t i = 0; i < f->n_path; i++)
-        f->path[i] = options->l2 > 0 ? options->l2 : strengths[i];
     slm_status status = run(f, &result, err);
     free_fitting(f);
     free(f);
