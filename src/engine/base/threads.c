@@ -353,3 +353,30 @@ void slm_threads_release(void)
     pool.n_workers = 0;
     atomic_store(&pool.busy, 0);
 }
+
+/* ---- closing what takes long ---- */
+
+static void *close_main(void *fd)
+{
+    close((int) (intptr_t) fd);
+    return NULL;
+}
+
+void slm_close_later(int fd)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    sigset_t all, before;
+    bool ok = false;
+    sigfillset(&all);
+    if (pthread_attr_init(&attr) == 0) {
+        if (pthread_attr_setstacksize(&attr, STACK_BYTES) == 0 && pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED) == 0 &&
+            pthread_sigmask(SIG_SETMASK, &all, &before) == 0) {
+            ok = pthread_create(&thread, &attr, close_main, (void *) (intptr_t) fd) == 0;
+            pthread_sigmask(SIG_SETMASK, &before, NULL);
+        }
+        pthread_attr_destroy(&attr);
+    }
+    if (!ok)
+        close(fd);
+}

@@ -56,4 +56,8 @@ bool slm_stage_passed(slm_team *team, const slm_stage *stage);
 /* Ends this and all later stages at once for all threads: nobody gets an item any more, nobody waits. */
 void slm_stage_abort(slm_team *team);
 
+/* Closes a descriptor on a thread of its own that ends by itself: the last close of a removed file frees its pages, 50 ms for each GB, and a
+ * cancel must not wait for that.  Closes at once when no thread can be made. */
+void slm_close_later(int fd);
+
 #endif

@@ -333,9 +333,12 @@ slm_status slm_image_write(slm_source *source, const char *path, const slm_impor
     slm_status status = slm_file_create(path, &w.fd, err);
     if (status == SLM_OK) {
         status = write_all(&w, options, err);
-        slm_file_close(w.fd);
-        if (status != SLM_OK)
+        if (status == SLM_OK) {
+            slm_file_close(w.fd);
+        } else { /* its pages are freed behind the caller's back: that takes longer than a cancel may */
             unlink(path);
+            slm_close_later(w.fd);
+        }
     }
     XXH3_freeState(w.hash);
     free(w.rows);
