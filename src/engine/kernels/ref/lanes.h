@@ -1,8 +1,8 @@
 /*
  * The 16-lane operations in plain C: the reference that the other instruction sets must equal bit for bit.
  *
- * vf: 16 floats, vi: 16 int32, vb: 64 bytes (byte 4r + i belongs to lane r).  max and min return the second operand when
- * one is a NaN, as the x86 instructions do.  A dot multiplies the four unsigned bytes of each lane with four signed bytes that all lanes share.
+ * vf: 16 floats, vi: 16 int32, vb: 64 bytes (byte 4r + i belongs to lane r).  max and min return the second operand when one is a
+ * NaN, as the x86 instructions do.  A dot multiplies the four unsigned bytes of each lane with four signed bytes that all lanes share.
  */
 #ifndef SLM_KERNELS_REF_LANES_H
 #define SLM_KERNELS_REF_LANES_H
