@@ -7,17 +7,18 @@
  *     waits for IDLE of all  ◄────────────────────────────── RUNNING -> IDLE, spins SPIN_NS, then sleeps on a futex
  *
  * Waiting is always "spin a while with pause, then sleep": a decode step has some 150 stages in two milliseconds and cannot
- * afford a system call at each, while an oversubscribed machine must not burn its cores.  A waker pays for a system call only when the
- * word's sleeper count says that somebody sleeps; the count and the word are accessed with sequential consistency on both sides, so
- * either the waker sees the sleeper or the sleeper's futex call sees the new word.
+ * afford a system call at each, while an oversubscribed machine must not burn its cores.  A waker pays for a system call only
+ * when the word's sleeper count says that somebody sleeps; the count and the word are accessed with sequential consistency on
+ * both sides, so either the waker sees the sleeper or the sleeper's futex call sees the new word.
  *
- * slm_parallel_stages: the stage and its first item not handed out are one 64-bit word, changed by compare-and-swap only, so that a late
- * thread can neither take nor disturb items of a stage that it is not in.  Whoever reports the last item done opens the next stage.  At the
- * end the caller takes back (POSTED -> IDLE) the call to workers that have not yet begun.
+ * slm_parallel_stages: the stage and its first item not handed out are one 64-bit word, changed by compare-and-swap only, so
+ * that a late thread can neither take nor disturb items of a stage that it is not in.  Whoever reports the last item done opens
+ * the next stage.  At the end the caller takes back (POSTED -> IDLE) the call to workers that have not yet begun.
  *
- * Invariants: one region runs at a time in a process (a nested or concurrent call runs on its caller alone); workers are created by
- * the first call that needs them, with all signals blocked, and never before a fork of the server: a child that finds a pool of another
- * pid forgets it, for its threads do not exist there.  Results never depend on how many threads there are.
+ * Invariants: one region runs at a time in a process (a nested or concurrent call runs on its caller alone); workers are
+ * created by the first call that needs them, with all signals blocked, and never before a fork of the server: a child that
+ * finds a pool of another pid forgets it, for its threads do not exist there.  Results never depend on how many threads there
+ * are.
  */
 #include "engine/base/threads.h"
 

@@ -1,10 +1,10 @@
 /*
  * The worker threads of the process: the only file that includes pthread.h is threads.c.
  *
- * A parallel region runs one function on n threads (the caller is thread 0).  Inside it, slm_take hands out chunks of work and slm_barrier
- * separates stages; or, where stages are short and many, slm_stage_take and slm_stage_end.  Workers spin for some microseconds after
- * their work, then sleep; they block all signals and never touch PostgreSQL.  They are created lazily and gone after
- * slm_threads_release or fork.
+ * A parallel region runs one function on n threads (the caller is thread 0).  Inside it, slm_take hands out chunks of work and
+ * slm_barrier separates stages; or, where stages are short and many, slm_stage_take and slm_stage_end.  Workers spin for some
+ * microseconds after their work, then sleep; they block all signals and never touch PostgreSQL.  They are created lazily and
+ * gone after slm_threads_release or fork.
  */
 #ifndef SLM_BASE_THREADS_H
 #define SLM_BASE_THREADS_H
@@ -33,12 +33,12 @@ void slm_barrier(slm_team *team);
 bool slm_take(slm_team *team, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end);
 
 /*
- * Regions of many short stages (a forward pass has some 200): a stage ends when all of its items are done, not when all threads have
- * arrived.  A thread that the system does not run holds nobody up unless it is inside an item; when it comes back it finds the stages that it missed
- * complete and passes through them without work.  Threads may join late or not at all.
+ * Regions of many short stages (a forward pass has some 200): a stage ends when all of its items are done, not when all threads
+ * have arrived.  A thread that the system does not run holds nobody up unless it is inside an item; when it comes back it finds
+ * the stages that it missed complete and passes through them without work.  Threads may join late or not at all.
  *
- * So every thread runs the same sequence of stages, keeps its own slm_stage (all zero at first), and what it does outside of items must
- * be harmless when it is late: it may read what others are changing, if it then uses it in items of this stage only.
+ * So every thread runs the same sequence of stages, keeps its own slm_stage (all zero at first), and what it does outside of
+ * items must be harmless when it is late: it may read what others are changing, if it then uses it in items of this stage only.
  */
 typedef struct slm_stage {
     uint32_t id;   /* the stage that this thread is in */
@@ -56,8 +56,8 @@ bool slm_stage_passed(slm_team *team, const slm_stage *stage);
 /* Ends this and all later stages at once for all threads: nobody gets an item any more, nobody waits. */
 void slm_stage_abort(slm_team *team);
 
-/* Closes a descriptor on a thread of its own that ends by itself: the last close of a removed file frees its pages, 50 ms for each GB, and a
- * cancel must not wait for that.  Closes at once when no thread can be made. */
+/* Closes a descriptor on a thread of its own that ends by itself: the last close of a removed file frees its pages, 50 ms for
+ * each GB, and a cancel must not wait for that.  Closes at once when no thread can be made. */
 void slm_close_later(int fd);
 
 #endif

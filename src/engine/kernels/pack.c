@@ -71,7 +71,8 @@ static inline __attribute__((always_inline)) void put_level(uint8_t *q, unsigned
         planes[8 * j + byte / 8] |= (uint8_t) ((level & 1) << (byte % 8));
 }
 
-/* The 32 levels of a row's block. The number of bits is a constant in each branch: an import takes a third less than with one loop for all. */
+/* The 32 levels of a row's block. The number of bits is a constant in each branch: an import takes a third less than with one
+ * loop for all. */
 static void put_block(uint8_t *q, unsigned bits, unsigned row, const slm_group *group, unsigned first)
 {
 #define PUT(b) \
