@@ -237,7 +237,8 @@ static void train(const bench *b, const char *metric, size_t each, bool ngrams, 
     }
     slm_train_set set = {.n_rows = part.n, .n_dims = DIMS, .embeddings = part.x, .texts = part.texts, .text_lengths = part.lengths,
                          .labels = by_names ? NULL : part.labels, .n_labels = b->n_labels, .label_names = b->names};
-    must(by_names ? slm_train_by_names(&set, b->name_x, &options, &report, &err) : slm_train_classifier(&set, &options, &report, &err), &err);
+    must(by_names ? slm_train_by_names(&set, b->name_x, &options, &report, &err) : slm_train_classifier(&set, &options, &report, &err),
+         &err);
     snprintf(name, sizeof name, "%s: training", metric);
     figure(b, name, threads, report.seconds, "s");
     judge(b, &report, metric);
