@@ -162,7 +162,8 @@ static void bench_type(const slm_kernels *k, slm_type type, double int8, double 
             if (batches[b] >= 128 && peak > 0)
                 printf(" (%2.0f%%)", 100 * gmacs / peak);
             if (csv)
-                fprintf(csv, "%s,%s,%u,%u,%u,%.2f,%.1f,\n", k->isa, info->name, rows, cols, batches[b], gmacs, peak > 0 ? 100 * gmacs / peak : 0.0);
+                fprintf(csv, "%s,%s,%u,%u,%u,%.2f,%.1f,\n", k->isa, info->name, rows, cols, batches[b], gmacs,
+                        peak > 0 ? 100 * gmacs / peak : 0.0);
         }
         free(data);
         if (s == 3) {

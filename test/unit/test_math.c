@@ -60,7 +60,8 @@ static void test_exp_log_pow(void)
     CHECK(pow_error < 1e-13, "pow: error %g", pow_error);
     CHECK(slm_exp(1000) == INFINITY && slm_exp(-1000) == 0 && slm_exp(0) == 1 && isnan(slm_exp(NAN)), "ends of exp");
     CHECK(slm_exp(-740) > 0 && slm_exp(-740) < 1e-320, "exp of subnormal results");
-    CHECK(slm_log(0) == -INFINITY && slm_log(INFINITY) == INFINITY && isnan(slm_log(-1)) && isnan(slm_log(NAN)) && slm_log(1) == 0, "ends of log");
+    CHECK(slm_log(0) == -INFINITY && slm_log(INFINITY) == INFINITY && slm_log(1) == 0, "ends of log");
+    CHECK(isnan(slm_log(-1)) && isnan(slm_log(NAN)), "no log");
     CHECK(relative(slm_log(4e-320), logl(4e-320)) < 1e-14, "log of a subnormal");
     CHECK(slm_pow(10.0, 400) == INFINITY && slm_pow(10.0, -400) == 0 && slm_pow(10.0, 0) == 1, "ends of pow");
 }
@@ -87,7 +88,8 @@ static void test_half(void)
     CHECK(wrong_b == 0, "%d BF16 patterns", wrong_b);
     /* ties to even between every two neighbours, and just beside them */
     for (uint32_t h = 0; h < 0x7C00; h++) {
-        float a = slm_f16_to_f32((uint16_t) h), b = h == 0x7BFF ? 65536.0f : slm_f16_to_f32((uint16_t) (h + 1)), middle = a + (b - a) * 0.5f;
+        float a = slm_f16_to_f32((uint16_t) h), b = h == 0x7BFF ? 65536.0f : slm_f16_to_f32((uint16_t) (h + 1));
+        float middle = a + (b - a) * 0.5f;
         wrong += slm_f32_to_f16(middle) != h + (h & 1);
         wrong += slm_f32_to_f16(nextafterf(middle, 0)) != h;
         wrong += slm_f32_to_f16(nextafterf(middle, INFINITY)) != h + 1;
