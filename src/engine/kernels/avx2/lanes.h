@@ -16,6 +16,7 @@
 #define SLM_NAME(op) slm_##op##_avx2
 #define LANES_SIGNED_WIDE 1
 #define LANES_TILE_ROWS 4
+#define LANES_TILE_ROWS_HALVES 4
 #define LANES_TILE_PANELS 1
 #define LANES_DOT_STEP 2
 #define LANES_SCORE_BLOCKS 1

@@ -15,6 +15,7 @@
 #define SLM_NAME(op) slm_##op##_avx512
 #define LANES_SIGNED_WIDE 0
 #define LANES_TILE_ROWS 6
+#define LANES_TILE_ROWS_HALVES 4 /* the first halves' sums need registers too */
 #define LANES_TILE_PANELS 2
 #define LANES_DOT_STEP 1
 #define LANES_SCORE_BLOCKS 4

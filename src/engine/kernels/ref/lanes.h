@@ -15,6 +15,7 @@
 #define SLM_NAME(op) slm_##op##_ref
 #define LANES_SIGNED_WIDE 0 /* 8-bit levels stay unsigned, offset 128 */
 #define LANES_TILE_ROWS 2
+#define LANES_TILE_ROWS_HALVES 2
 #define LANES_TILE_PANELS 2
 #define LANES_DOT_STEP 1
 #define LANES_SCORE_BLOCKS 1
