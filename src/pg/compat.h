@@ -23,4 +23,11 @@
 #include "varatt.h"
 #endif
 
+/* The index of this backend among MaxBackends + NUM_AUXILIARY_PROCS. */
+#if PG_VERSION_NUM >= 170000
+#define SLM_MY_PROC_NUMBER MyProcNumber
+#else
+#define SLM_MY_PROC_NUMBER (MyProc->pgprocno)
+#endif
+
 #endif

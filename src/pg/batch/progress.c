@@ -18,6 +18,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "pg/compat.h"
+
 PG_FUNCTION_INFO_V1(slm_pg_progress);
 
 typedef struct ProgressSlot {
@@ -60,7 +62,7 @@ static void startup_slots(void)
 
 static ProgressSlot *begin_write(void)
 {
-    ProgressSlot *slot = slots == NULL || MyProc == NULL ? NULL : &slots[MyProc->pgprocno];
+    ProgressSlot *slot = slots == NULL || MyProc == NULL ? NULL : &slots[SLM_MY_PROC_NUMBER];
 
     if (slot != NULL) {
         pg_atomic_fetch_add_u32(&slot->changes, 1);
