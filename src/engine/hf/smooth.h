@@ -3,8 +3,8 @@
  *
  * A BERT has a few channels whose values are far larger than their neighbours'; in a block of 32 activations they cost the others their
  * precision.  Each channel c of the input of q, k, v and of the feed-forward is therefore divided by s[c] and the matrices' column c
- * multiplied by it, which changes nothing but the rounding (SmoothQuant, Xiao et al. 2023, arXiv 2211.10438, with exponent 1/2).  s is the root of the
- * channel's size over some fixed sequences of tokens, run through the model in plain float.
+ * multiplied by it, which changes nothing but the rounding (SmoothQuant, Xiao et al. 2023, arXiv 2211.10438, with exponent 1/2).
+ * s is the root of the channel's size over some fixed sequences of tokens, run through the model in plain float.
  * Measured on all-MiniLM-L6-v2 at Q8_0, 16 texts: smallest cosine to float 0.9985 without, 0.9991 with.
  */
 #ifndef SLM_HF_SMOOTH_H
