@@ -216,6 +216,34 @@ static void check_corners(void)
     CHECK(recalled[1] > recalled[0], "weights do not help the rare label: %zu, %zu of %d", recalled[0], recalled[1], rare);
 }
 
+/* Wider than the preconditioner is a matrix for. */
+static void check_wide(void)
+{
+    enum { WIDE = 1700, ROWS = 40 };
+    static const char *const names[2] = {"yes", "no"};
+    static float x[ROWS * WIDE], p[ROWS * 2];
+    static int32_t labels[ROWS];
+    slm_train_options options = {.n_threads = 2};
+    slm_train_report report, measured;
+    slm_classifier *c;
+    slm_error err;
+    for (int r = 0; r < ROWS; r++) {
+        labels[r] = r % 2;
+        for (int d = 0; d < WIDE; d++)
+            x[r * WIDE + d] = noise() + (d % 50 == 7 ? (float) (2 * labels[r] - 1) : 0);
+    }
+    slm_train_set set = {.n_rows = ROWS, .n_dims = WIDE, .embeddings = x, .labels = labels, .n_labels = 2, .label_names = names};
+    CHECK(slm_train_classifier(&set, &options, &report, &err) == SLM_OK, "%s", err.message);
+    CHECK(report.accuracy > 0.8, "held-out rows: %f", report.accuracy);
+    CHECK(slm_classifier_open(report.blob, report.blob_bytes, &c, &err) == SLM_OK, "%s", err.message);
+    CHECK(slm_classifier_predict(c, x, NULL, NULL, ROWS, p, &err) == SLM_OK, "%s", err.message);
+    CHECK(slm_train_evaluate(p, labels, ROWS, 2, &measured, &err) == SLM_OK && measured.accuracy == 1, "rows learned from: %f",
+          measured.accuracy);
+    slm_train_report_free(&measured);
+    slm_classifier_free(c);
+    slm_train_report_free(&report);
+}
+
 static void check_prediction(void)
 {
     static toy t;
@@ -416,6 +444,7 @@ int main(void)
     check_toys();
     check_by_names();
     check_corners();
+    check_wide();
     check_prediction();
     check_hostile_blobs();
     check_refusals();

@@ -11,20 +11,28 @@
 #include <string.h>
 
 #include "engine/base/math.h"
+#include "engine/train/lanes.h"
 
 #define BINS 15
 #define MAX_CONFUSION_LABELS 1000
+#define FIT_SCORES (1u << 19) /* that one look at a temperature takes, at most */
 
 /* Log of the sum of exp(z / t) over a row, and the place of its largest. */
 static double log_sum(const float *z, uint32_t n, double t, uint32_t *best)
 {
+    const slm_f4 inverse = slm_f4_all((float) (1 / t));
     double sum = 0;
     *best = 0;
     for (uint32_t i = 1; i < n; i++)
         if (z[i] > z[*best])
             *best = i;
-    for (uint32_t i = 0; i < n; i++)
-        sum += slm_exp(((double) z[i] - z[*best]) / t);
+    const slm_f4 top = slm_f4_all(z[*best]);
+    for (uint32_t i = 0; i < n; i += 4) {
+        slm_f4 v = slm_f4_all(-3e38f);
+        memcpy(&v, z + i, (n - i < 4 ? n - i : 4) * sizeof *z);
+        v = slm_f4_exp((v - top) * inverse);
+        sum += ((double) v[0] + v[2]) + ((double) v[1] + v[3]);
+    }
     return z[*best] / t + slm_log(sum);
 }
 
@@ -51,12 +59,14 @@ double slm_accuracy(const float *z, size_t stride, const int32_t *labels, size_t
     return n > 0 ? (double) right / (double) n : 0;
 }
 
-/* The loss is convex in 1 / t, so golden section over log t finds the one minimum. At most 4,000 rows are looked at, for one number. */
+/* The loss is convex in 1 / t, so golden section over log t finds the one minimum. For one number, a few thousand rows
+ * do. */
 float slm_fit_temperature(const float *z, size_t stride, const int32_t *labels, size_t n, uint32_t n_labels)
 {
     const double golden = 0.6180339887498949;
     double low = slm_log(0.05), high = slm_log(20.0), a, b, loss_a, loss_b;
-    size_t rows = n < 4000 ? n : 4000; /* folds are shuffled: the first rows are a sample */
+    size_t rows = FIT_SCORES / n_labels < 4000 ? FIT_SCORES / n_labels : 4000;
+    rows = n < rows ? n : rows; /* folds are shuffled: the first rows are a sample */
     a = high - golden * (high - low);
     b = low + golden * (high - low);
     loss_a = slm_log_loss(z, stride, labels, rows, n_labels, (float) slm_exp(a));

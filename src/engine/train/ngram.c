@@ -211,7 +211,7 @@ static slm_status count_rows(const char *const *texts, const size_t *lengths, si
 {
     *total = 0;
     for (size_t r = 0; r < n; r++) {
-        if (stop != NULL && r % 64 == 0 && *stop)
+        if (stop != NULL && *stop)
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         SLM_TRY(slm_ngram_count(bag, texts[r], lengths[r], bits, err));
         for (uint32_t i = 0; i < bag->n; i++)
@@ -244,7 +244,7 @@ static slm_status fill_rows(const char *const *texts, const size_t *lengths, con
 {
     rows->begin[0] = 0;
     for (size_t r = 0; r < rows->n_rows; r++) {
-        if (stop != NULL && r % 64 == 0 && *stop)
+        if (stop != NULL && *stop)
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         SLM_TRY(slm_ngram_count(bag, texts[r], lengths[r], space->bits, err));
         size_t at = rows->begin[r];

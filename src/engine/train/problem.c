@@ -5,7 +5,8 @@
  * that of W is one matrix product a panel.
  *
  * The preconditioner is the Hessian's shape at uniform probabilities, the same for every label (Boehning 1992): c x x' + l2, with
- * c = (1/L)(1 - 1/L); embeddings are so unevenly scaled along their principal axes that it saves four fifths of the steps.
+ * c = (1/L)(1 - 1/L); embeddings are so unevenly scaled along their principal axes that it saves four fifths of the steps.  Of
+ * very wide embeddings only the diagonal is taken.
  */
 #include "engine/train/problem.h"
 
@@ -18,6 +19,8 @@
 #include "engine/train/lanes.h"
 
 #define PANEL_FLOATS (1u << 20) /* scores of a panel: 4 MiB */
+#define PANEL_MACS (1u << 29)   /* of one product, so that the stop flag is seen every few milliseconds */
+#define MAX_DENSE 1600          /* inputs up to which the preconditioner is a matrix: its inversion takes time with their cube */
 #define ROWS_A_PIECE 64
 #define AHEAD 12 /* features that are fetched before their turn */
 
@@ -26,13 +29,44 @@ size_t slm_problem_size(const slm_problem *p)
     return (size_t) p->n_labels * p->n_inputs + (size_t) p->n_features * p->stride;
 }
 
+static bool is_dense(const slm_problem *p)
+{
+    return p->n_inputs <= MAX_DENSE;
+}
+
+static size_t rows_of(size_t n_rows, size_t macs_a_row)
+{
+    size_t rows = PANEL_MACS / macs_a_row;
+    rows = rows < 64 ? 64 : rows > 4096 ? 4096 : rows;
+    return rows < n_rows ? rows : n_rows;
+}
+
+/* The mean of x x' over all rows, or its diagonal. */
+static slm_status find_gram(slm_problem *p, slm_error *err)
+{
+    size_t square = is_dense(p) ? (size_t) p->n_inputs * p->n_inputs : p->n_inputs, step = rows_of(p->n_rows, square);
+    memset(p->gram, 0, square * sizeof *p->gram);
+    for (size_t at = 0; at < p->n_rows; at += step) {
+        uint32_t n = (uint32_t) (p->n_rows - at < step ? p->n_rows - at : step);
+        const float *x = p->x + at * p->n_inputs;
+        if (p->stop != NULL && *p->stop)
+            return slm_fail(err, SLM_CANCELLED, "cancelled");
+        if (is_dense(p))
+            slm_blas_gemm(true, false, p->n_inputs, p->n_inputs, n, x, p->n_inputs, x, p->n_inputs, 1.0f, p->gram, p->n_inputs);
+        for (size_t i = 0; !is_dense(p) && i < (size_t) n * p->n_inputs; i++)
+            p->gram[i % p->n_inputs] += x[i] * x[i];
+    }
+    for (size_t i = 0; i < square; i++)
+        p->gram[i] /= (float) p->n_rows;
+    return SLM_OK;
+}
+
 slm_status slm_problem_init(slm_problem *p, slm_error *err)
 {
-    size_t square = (size_t) p->n_inputs * p->n_inputs;
-    p->panel_rows = PANEL_FLOATS / p->stride;
-    p->panel_rows = p->panel_rows < 64 ? 64 : p->panel_rows > 4096 ? 4096 : p->panel_rows;
-    if (p->panel_rows > p->n_rows)
-        p->panel_rows = p->n_rows;
+    size_t square = is_dense(p) ? (size_t) p->n_inputs * p->n_inputs : p->n_inputs;
+    p->panel_rows = rows_of(p->n_rows, (size_t) p->n_inputs * p->n_labels);
+    if (p->panel_rows > 64 && p->panel_rows > PANEL_FLOATS / p->stride)
+        p->panel_rows = PANEL_FLOATS / p->stride < 64 ? 64 : PANEL_FLOATS / p->stride;
     p->z = aligned_alloc(64, (p->panel_rows * p->stride * sizeof *p->z + 63) / 64 * 64);
     p->row_loss = malloc(p->panel_rows * sizeof *p->row_loss);
     p->gram = malloc(square * sizeof *p->gram);
@@ -40,16 +74,7 @@ slm_status slm_problem_init(slm_problem *p, slm_error *err)
     p->curvature = calloc((size_t) p->n_features + 1, sizeof *p->curvature);
     if (p->z == NULL || p->row_loss == NULL || p->gram == NULL || p->inverse == NULL || p->curvature == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    memset(p->gram, 0, square * sizeof *p->gram);
-    for (size_t at = 0; at < p->n_rows; at += p->panel_rows) {
-        uint32_t n = (uint32_t) (p->n_rows - at < p->panel_rows ? p->n_rows - at : p->panel_rows);
-        const float *x = p->x + at * p->n_inputs;
-        if (p->stop != NULL && *p->stop)
-            return slm_fail(err, SLM_CANCELLED, "cancelled");
-        slm_blas_gemm(true, false, p->n_inputs, p->n_inputs, n, x, p->n_inputs, x, p->n_inputs, 1.0f, p->gram, p->n_inputs);
-    }
-    for (size_t i = 0; i < square; i++)
-        p->gram[i] /= (float) p->n_rows;
+    SLM_TRY(find_gram(p, err));
     for (size_t i = 0; p->sparse != NULL && i < p->sparse->begin[p->n_rows]; i++)
         p->curvature[p->sparse->feature[i]] += p->sparse->value[i] * p->sparse->value[i] / (float) p->n_rows;
     return SLM_OK;
@@ -75,6 +100,10 @@ slm_status slm_problem_prepare(slm_problem *p, slm_error *err)
 {
     size_t n = p->n_inputs;
     float ridge = p->l2 / (float) p->n_rows, c = bend(p);
+    for (size_t i = 0; !is_dense(p) && i < n; i++)
+        p->inverse[i] = 1.0f / (c * p->gram[i] + ridge + c * 1e-6f);
+    if (!is_dense(p))
+        return SLM_OK;
     for (int attempt = 0; attempt < 12; attempt++) {
         for (size_t i = 0; i < n * n; i++)
             p->inverse[i] = c * p->gram[i];
@@ -91,7 +120,10 @@ void slm_problem_precondition(slm_problem *p, const float *v, float *out)
 {
     size_t dense = (size_t) p->n_labels * p->n_inputs;
     float ridge = p->l2 * p->sparse_l2 / (float) p->n_rows, c = bend(p);
-    slm_blas_gemm(false, false, p->n_labels, p->n_inputs, p->n_inputs, v, p->n_inputs, p->inverse, p->n_inputs, 0.0f, out, p->n_inputs);
+    if (is_dense(p))
+        slm_blas_gemm(false, false, p->n_labels, p->n_inputs, p->n_inputs, v, p->n_inputs, p->inverse, p->n_inputs, 0.0f, out, p->n_inputs);
+    for (size_t i = 0; !is_dense(p) && i < dense; i++)
+        out[i] = v[i] * p->inverse[i % p->n_inputs];
     for (uint32_t f = 0; f < p->n_features; f++) {
         float scale = 1.0f / (c * p->curvature[f] + ridge);
         const float *from = v + dense + (size_t) f * p->stride;

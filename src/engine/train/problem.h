@@ -35,8 +35,8 @@ typedef struct slm_problem {
     size_t panel_rows;
     float *z;                /* [panel_rows, stride] */
     double *row_loss;        /* [panel_rows] */
-    float *gram;             /* [n_inputs, n_inputs] mean of x x' over all rows */
-    float *inverse;          /* of (curvature * gram + l2): the preconditioner of W */
+    float *gram;             /* [n_inputs, n_inputs] mean of x x' over all rows; only its diagonal [n_inputs] for very many inputs */
+    float *inverse;          /* of (curvature * gram + l2): the preconditioner of W; as gram */
     float *curvature;        /* [n_features] of S: the same for its diagonal */
 } slm_problem;
 
