@@ -104,6 +104,29 @@ slm_status slm_model_prewarm(slm_model *model, slm_progress_fn progress, void *p
 /* Bytes of the image that are in memory now (mincore). */
 uint64_t slm_model_resident_bytes(const slm_model *model);
 
+/* ------------------------------------------------------------------ adapters */
+
+/* A LoRA adapter: a low-rank change of a decoder's projections, used by the requests that name it. */
+typedef struct slm_adapter slm_adapter;
+
+typedef struct slm_adapter_info {
+    char name[128];        /* the name that the source gives itself; maybe empty */
+    uint64_t n_parameters, image_bytes;
+    uint32_t rank;         /* the largest of its matrices */
+    uint32_t n_matrices;   /* projections that it changes */
+} slm_adapter_info;
+
+/* Validates an adapter (a GGUF file of type adapter, or a PEFT directory) against the model that it is for and writes its image to
+ * image_path,
+ * which must not exist; removed on failure.  Status: IO, FORMAT, UNSUPPORTED, INVALID (it does not fit the model), NOMEM, CANCELLED. */
+slm_status slm_adapter_import(const char *source_path, const slm_model *base, const char *image_path, const volatile int *stop,
+                              slm_adapter_info *info, slm_error *err);
+/* Maps an adapter's image and checks it, its checksum and its fit to the model.  INVALID when it does not fit. */
+slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_adapter **out, slm_error *err);
+/* Drops a reference; requests hold their own.  NULL is fine. */
+void slm_adapter_close(slm_adapter *adapter);
+const slm_adapter_info *slm_adapter_get_info(const slm_adapter *adapter);
+
 /* ------------------------------------------------------------------ tokens */
 
 typedef struct slm_tokens {
@@ -180,6 +203,7 @@ typedef struct slm_sampling {
 
 typedef struct slm_request {
     slm_mode mode;
+    slm_adapter *adapter;         /* decoders: opened for the session's model, or NULL */
     bool chat;                    /* wrap segments in the model's chat format and open the assistant's turn; else raw text after BOS */
     bool truncate;                /* cut the last user segment's tail to fit instead of SLM_LIMIT */
     const slm_segment *segments;  /* [n_segments] */

@@ -256,6 +256,22 @@ slm_status slm_safetensors_open(int dir, slm_safetensors *out, slm_error *err)
     return SLM_OK;
 }
 
+slm_status slm_safetensors_open_file(int dir, const char *name, slm_safetensors *out, slm_error *err)
+{
+    slm_safetensors st = {.fds = malloc(sizeof *st.fds), .file_names = calloc(1, sizeof *st.file_names)};
+    slm_status status = st.fds == NULL || st.file_names == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
+    if (status == SLM_OK)
+        status = open_one(dir, name, &st, err);
+    if (status == SLM_OK)
+        status = sort_names(&st, err);
+    if (status != SLM_OK) {
+        slm_safetensors_close(&st);
+        return status;
+    }
+    *out = st;
+    return SLM_OK;
+}
+
 void slm_safetensors_close(slm_safetensors *st)
 {
     for (size_t i = 0; i < st->n_tensors; i++)

@@ -40,6 +40,8 @@ typedef struct slm_safetensors {
 
 /* Opens model.safetensors of the directory, or the shards that model.safetensors.index.json lists. */
 slm_status slm_safetensors_open(int dir, slm_safetensors *out, slm_error *err);
+/* Opens this one file of the directory. */
+slm_status slm_safetensors_open_file(int dir, const char *name, slm_safetensors *out, slm_error *err);
 void slm_safetensors_close(slm_safetensors *st);
 const slm_st_tensor *slm_safetensors_find(const slm_safetensors *st, const char *name);
 

@@ -14,6 +14,7 @@
  */
 #include <string.h>
 
+#include "engine/model/adapter.h"
 #include "engine/model/run.h"
 
 /* The residual stream and its rows at some point of the pass. */
@@ -64,7 +65,7 @@ static void norm_range(const slm_lane *t, const stream *st, const float *w, uint
 static slm_act norm_stage(slm_lane *t, const stream *st, const float *w)
 {
     slm_run *run = t->run;
-    bool solo = st->n <= SLM_SOLO_ROWS;
+    bool solo = st->n <= SLM_SOLO_ROWS && run->batch->adapters == NULL; /* adapters read the norm in a later stage */
     float *norm = solo ? t->s->norm.p : run->ws->norm.p;
     slm_qblock *normq = solo ? t->s->normq.p : run->ws->normq.p;
     size_t ldq = run->hp->n_embd / 32;
@@ -82,8 +83,22 @@ static slm_act norm_stage(slm_lane *t, const stream *st, const float *w)
                       .fine = st->fine};
 }
 
+/* What adapters add to finished products of the activations a; ends its stages. Nothing for batches without. */
+static void adapt_stage(slm_lane *t, const stream *st, uint32_t layer, slm_target first, int n_products, const slm_product *products,
+                        float scale, const slm_act *a)
+{
+    slm_adapted adapted[3];
+    if (t->run->batch->adapters == NULL)
+        return;
+    for (int i = 0; i < n_products; i++)
+        adapted[i] = (slm_adapted) {(slm_target) (first + i), products[i].y, products[i].ldy};
+    slm_stage_adapt(t, layer, adapted, n_products, a->x, a->ldx, st->rows, scale, st->n);
+}
+
 /* x += scale * (a . w'), with a norm of the product before the sum where post is set. */
-static void join_stage(slm_lane *t, const stream *st, const slm_weight *w, const float *bias, const float *post, const slm_act *a)
+static void join_stage(slm_lane *t, const stream *st, uint32_t layer, slm_target target, const slm_weight *w, const float *bias,
+        const float *post,
+                       const slm_act *a)
 {
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
@@ -93,11 +108,13 @@ static void join_stage(slm_lane *t, const stream *st, const slm_weight *w, const
         slm_product product = {w, bias, st->x, ld};
         slm_stage_residual(t, &product, a, hp->residual_scale, st->n);
         slm_lane_end(t);
+        adapt_stage(t, st, layer, target, 1, &product, hp->residual_scale, a);
         return;
     }
     slm_product product = {w, bias, run->ws->out.p, ld};
     slm_stage_project(t, &product, 1, a, st->n);
     slm_lane_end(t);
+    adapt_stage(t, st, layer, target, 1, &product, 1.0f, a);
     while (slm_lane_next(t, st->n, 2, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *restrict x = st->x + i * ld, *restrict y = (float *) run->ws->out.p + i * ld;
@@ -137,6 +154,7 @@ static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
     slm_act a = norm_stage(t, st, l->attn_norm);
     slm_stage_project(t, shrink ? qkv + 1 : qkv, shrink ? 2 : 3, &a, st->n);
     slm_lane_end(t);
+    adapt_stage(t, st, layer, shrink ? SLM_TARGET_K : SLM_TARGET_Q, shrink ? 2 : 3, shrink ? qkv + 1 : qkv, 1.0f, &a);
     if (!with_keys) {
         slm_stage_keys(t, layer);
         slm_lane_end(t);
@@ -148,6 +166,7 @@ static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
         a = norm_stage(t, st, l->attn_norm);
         slm_stage_project(t, qkv, 1, &a, st->n);
         slm_lane_end(t);
+        adapt_stage(t, st, layer, SLM_TARGET_Q, 1, qkv, 1.0f, &a);
     }
     slm_stage_attend(t, layer, st->rows, st->n, with_keys);
     slm_lane_end(t);
@@ -177,13 +196,17 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
         if (!attention_block(&t, &st, layer))
             return;
         slm_act a = slm_attention_act(run, st.fine);
-        join_stage(&t, &st, &l->o, l->o_bias, l->attn_post_norm, &a);
+        join_stage(&t, &st, layer, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &a);
 
         a = norm_stage(&t, &st, l->ffn_norm);
-        slm_stage_feed(&t, l, &a, st.n);
-        slm_lane_end(&t);
+        if (run->batch->adapters != NULL) {
+            slm_stage_feed_adapted(&t, layer, &a, st.rows, st.n);
+        } else {
+            slm_stage_feed(&t, l, &a, st.n);
+            slm_lane_end(&t);
+        }
         a = slm_feed_act(run, st.fine);
-        join_stage(&t, &st, &l->down, l->down_bias, l->ffn_post_norm, &a);
+        join_stage(&t, &st, layer, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, &a);
     }
     output_stage(&t, &st);
     slm_lane_end(&t);
@@ -205,6 +228,10 @@ static slm_status batch_check(const slm_model *model, const slm_batch *batch, in
     for (uint32_t i = 0; i < batch->n_out; i++)
         if (batch->out[i] >= batch->n || (i > 0 && batch->out[i] <= batch->out[i - 1]))
             return slm_fail(err, SLM_INVALID, "wanted rows of a batch must ascend and exist");
+    for (uint32_t i = 0; batch->adapters != NULL && i < batch->n; i++)
+        if (batch->adapters[i] != NULL && (i == 0 || batch->adapters[i] != batch->adapters[i - 1]) &&
+            !slm_adapter_fits(batch->adapters[i], model))
+            return slm_fail(err, SLM_INVALID, "the adapter of a row was opened for another model");
     return SLM_OK;
 }
 
@@ -242,6 +269,8 @@ slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batc
         run.fine_out = ws->fine.p;
     }
     run.batch = batch;
+    if (batch->adapters != NULL)
+        SLM_TRY(slm_adapt_need(&run, err));
     run.own_kv = rows_are_apart(batch);
     slm_parallel_stages(n_threads, forward_region, &run);
     if (slm_run_cancelled(&run))

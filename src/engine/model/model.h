@@ -50,6 +50,7 @@ typedef struct slm_batch {
     const uint16_t *const *const *blocks;     /* per position: its sequence's table of KV blocks, reaching to this position (written) */
     const int32_t *lengths;                   /* the sequence's final length where known, for longrope's choice of factors; may be NULL */
     const uint8_t *fine;                      /* 1: the row's activations are rounded to 16 bits (two int8 terms), not 8; NULL: none */
+    const slm_adapter *const *adapters;       /* per position, NULL entries: the model alone; NULL: no position has one */
     uint32_t n_out;                           /* positions whose hidden state is wanted */
     const uint32_t *out;                      /* [n_out] indices into the batch, ascending */
 } slm_batch;

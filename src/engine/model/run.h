@@ -61,6 +61,8 @@ struct slm_workspace {
     slm_buffer angles;     /* [tables, 2, n, n_rot / 2] cos and sin */
     slm_buffer hidden;     /* [n_out, n_embd] */
     slm_buffer logits;     /* slm_head_some */
+    slm_buffer low, gate;  /* batches with adapters: [3, n, ld_low] A x of each product; [n, ld_ff] */
+    size_t ld_low;
     slm_buffer rows, fine; /* index lists, flags */
     slm_scratch *scratch;  /* [n_scratch] */
     int n_scratch;

@@ -60,7 +60,7 @@ void slm_workspace_free(slm_workspace *ws)
         return;
     slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
                          &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
-                         &ws->fine};
+                         &ws->fine, &ws->low, &ws->gate};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buffer_free(all[i]);
     for (int i = 0; i < ws->n_scratch; i++)

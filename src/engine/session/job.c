@@ -50,6 +50,7 @@ void slm_job_free(slm_session *s, slm_job *job)
     slm_job_release_kv(s, job);
     slm_labels_clear(s, job);
     slm_pieces_clear(&job->gen.pieces);
+    slm_adapter_close(job->adapter);
     free(job->ids);
     free(job->result.text);
     free(job->result.scores);

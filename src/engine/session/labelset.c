@@ -249,8 +249,10 @@ static slm_prior *prior_new(slm_label_set *set, key_buffer *key, uint64_t hash)
 static void prior_key(const slm_request *r, key_buffer *key)
 {
     const slm_segment *last = &r->segments[r->n_segments - 1];
+    uint64_t adapter = r->adapter == NULL ? 0 : r->adapter->serial;
     char chat = (char) r->chat;
 
+    key_add(key, &adapter, sizeof adapter);
     key_add(key, &chat, 1);
     for (size_t i = 0; i < r->n_segments; i++) {
         key_add(key, &r->segments[i].role, sizeof r->segments[i].role);

@@ -14,7 +14,7 @@
 typedef struct prefix_entry {
     int32_t *ids; /* [n] */
     uint32_t n;
-    int regime;
+    uint64_t regime;
     uint64_t last_use;
     slm_seq *seq;
 } prefix_entry;
@@ -55,7 +55,7 @@ static uint32_t common_length(const int32_t *a, uint32_t n_a, const int32_t *b, 
     return i;
 }
 
-uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n, int regime, slm_seq **seq)
+uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n, uint64_t regime, slm_seq **seq)
 {
     uint32_t best = 0;
     prefix_entry *found = NULL;
@@ -76,7 +76,7 @@ uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n
     return best;
 }
 
-void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *ids, uint32_t n, int regime, const slm_seq *seq)
+void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *ids, uint32_t n, uint64_t regime, const slm_seq *seq)
 {
     prefix_entry e = {.n = n, .regime = regime, .last_use = ++cache->clock};
 

@@ -22,6 +22,8 @@ static slm_status check_mode(const slm_session *s, const slm_request *r, slm_err
             return slm_fail(err, SLM_INVALID, "segment %zu of the request is broken", i + 1);
     if (s->model->tokenizer == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", info->name);
+    if (r->adapter != NULL && (s->pool == NULL || !slm_adapter_fits(r->adapter, s->model)))
+        return slm_fail(err, SLM_INVALID, "the request's adapter was opened for another model");
     switch (r->mode) {
     case SLM_MODE_GENERATE:
     case SLM_MODE_LABELS:
@@ -244,6 +246,11 @@ slm_status slm_job_from_request(slm_session *s, const slm_request *r, slm_job **
     if (job == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a request");
     job->stream = r->stream && r->mode == SLM_MODE_GENERATE;
+    if (r->adapter != NULL) {
+        job->adapter = r->adapter;
+        r->adapter->references++;
+        job->regime = r->adapter->serial << SLM_REGIME_ADAPTER_SHIFT;
+    }
     status = r->mode == SLM_MODE_EMBED ? slm_embed_submit(s, r, job, err) : fill_job(s, r, job, err);
     if (status != SLM_OK)
         slm_job_free(s, job);

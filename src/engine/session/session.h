@@ -17,7 +17,7 @@
 #include "engine/decode/pieces.h"
 #include "engine/decode/sampler.h"
 #include "engine/decode/trie.h"
-#include "engine/model/model.h"
+#include "engine/model/adapter.h"
 #include "engine/session/kv.h"
 #include "engine/session/prefix.h"
 #include "engine/slm.h"
@@ -88,13 +88,14 @@ struct slm_job {
     uint64_t id;          /* 0: internal, never polled */
     slm_mode mode;
     bool stream;
+    slm_adapter *adapter; /* a reference, or NULL */
     int32_t *ids;         /* [n_ids] prompt, then the answer so far (or the labels' common beginning) */
     uint32_t n_ids, id_room, n_prompt;
     uint32_t n_prefix;    /* positions worth keeping for others */
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
     uint32_t branch_end;  /* the same with labels' branches */
-    int regime;           /* SLM_REGIME_*: what keys and values depend on beside the tokens */
+    uint64_t regime;      /* SLM_REGIME_*, and the adapter's serial number above them: what keys and values depend on beside the tokens */
     slm_seq *seq;
     uint32_t promise;     /* KV blocks that it may still take */
     uint32_t branch_blocks, lane_blocks; /* labels: blocks for all branches, and for one */
@@ -123,7 +124,7 @@ typedef struct slm_span {
 
 typedef enum slm_want_kind { SLM_WANT_TOKEN, SLM_WANT_LOGPROB, SLM_WANT_STAGE } slm_want_kind;
 
-enum { SLM_REGIME_LONG = 1, SLM_REGIME_FINE = 2 }; /* long rope factors; 16-bit activations */
+enum { SLM_REGIME_LONG = 1, SLM_REGIME_FINE = 2, SLM_REGIME_ADAPTER_SHIFT = 8 }; /* long rope factors; 16-bit activations */
 
 /* A hidden row of the batch and what becomes of it. */
 typedef struct slm_want {
@@ -140,6 +141,7 @@ typedef struct slm_want {
 typedef struct slm_step_state {
     int32_t *tokens, *positions, *lengths;
     const uint16_t *const **blocks;
+    const slm_adapter **adapters; /* NULL entries: none */
     uint8_t *fine; /* positions of precise requests */
     uint32_t *out;
     slm_span *spans;

@@ -119,6 +119,7 @@ void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tok
         b->tokens[b->n] = tokens[i];
         b->positions[b->n] = (int32_t) position;
         b->lengths[b->n] = (int32_t) job->end;
+        b->adapters[b->n] = job->adapter;
         b->fine[b->n] = (job->regime & SLM_REGIME_FINE) != 0;
         b->blocks[b->n] = (const uint16_t *const *) seq->table;
         if (position >= want_from) {
@@ -370,6 +371,8 @@ static slm_status run_batch(slm_session *s, slm_error *err)
     float *hidden = NULL;
     double start = slm_seconds(), seconds, share;
 
+    for (uint32_t i = 0; i < b->n && batch.adapters == NULL; i++)
+        batch.adapters = b->adapters[i] != NULL ? b->adapters : NULL;
     SLM_TRY(slm_forward(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &hidden, err));
     SLM_TRY(eval_stages(s, hidden, err));
     SLM_TRY(eval_whole_head(s, hidden, err));

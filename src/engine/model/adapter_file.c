@@ -1,0 +1,293 @@
+/*
+ * The image file of an adapter: written by the import, mapped and checked on opening (adapter.h shows the layout).
+ *
+ * Little-endian, fixed-width, no pointers.  Opening takes nothing for granted: the checksum of the whole file, sizes, every entry's
+ * shape against
+ * the model that it is opened for, every place inside the file.  Values are floats that the import found finite; a disk that rots
+ * shows in the
+ * checksum.
+ */
+#include "engine/model/adapter.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "engine/base/file.h"
+#include "engine/model/family.h"
+
+#define MAGIC "SLMADAPT"
+#define BYTE_ORDER_MARK 0x01020304u
+
+typedef struct adapter_header {
+    char magic[8];
+    uint32_t layout, byte_order, n_parts, reserved;
+    uint64_t file_bytes, checksum; /* XXH3 of everything after the header */
+    char family[32];
+    slm_adapter_info info;
+} adapter_header;
+
+typedef struct adapter_entry {
+    uint32_t target, layer, rank, rows, cols;
+    float scale;
+    uint64_t a_offset, b_offset;
+} adapter_entry;
+
+slm_tensor_role slm_target_role(slm_target target)
+{
+    static const slm_tensor_role roles[SLM_TARGETS] = {SLM_TENSOR_ATTN_Q,   SLM_TENSOR_ATTN_K, SLM_TENSOR_ATTN_V,  SLM_TENSOR_ATTN_OUT,
+                                                       SLM_TENSOR_FFN_GATE, SLM_TENSOR_FFN_UP, SLM_TENSOR_FFN_DOWN};
+    return roles[target];
+}
+
+bool slm_adapter_fits(const slm_adapter *adapter, const slm_model *model)
+{
+    return memcmp(&adapter->shape, &model->hp, sizeof model->hp) == 0;
+}
+
+static uint64_t up64(uint64_t n)
+{
+    return (n + 63) & ~(uint64_t) 63;
+}
+
+/* ------------------------------------------------------------------ writing */
+
+struct slm_adapter_writer {
+    int fd;
+    char *path;
+    adapter_header header;
+    adapter_entry *entries; /* [header.n_parts] */
+    uint32_t n;
+    uint64_t at;
+};
+
+slm_status slm_adapter_create(const char *path, const slm_model *base, uint32_t n_parts, const slm_adapter_info *info,
+                              slm_adapter_writer **out, slm_error *err)
+{
+    slm_adapter_writer *w = calloc(1, sizeof *w);
+    if (w == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    w->fd = -1;
+    w->path = strdup(path);
+    w->entries = calloc(n_parts, sizeof *w->entries);
+    w->header = (adapter_header){.layout = SLM_IMAGE_LAYOUT, .byte_order = BYTE_ORDER_MARK, .n_parts = n_parts, .info = *info};
+    memcpy(w->header.magic, MAGIC, 8);
+    memcpy(w->header.family, base->hp.family, sizeof w->header.family);
+    w->at = up64(up64(sizeof w->header) + n_parts * sizeof *w->entries);
+    slm_status status = w->path == NULL || w->entries == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
+    if (status == SLM_OK)
+        status = slm_file_create(path, &w->fd, err);
+    if (status != SLM_OK) {
+        free(w->path);
+        free(w->entries);
+        free(w);
+        return status;
+    }
+    *out = w;
+    return SLM_OK;
+}
+
+/* A matrix [rows, cols] in panels at the end of the file. */
+static slm_status write_matrix(slm_adapter_writer *w, const float *x, uint32_t rows, uint32_t cols, uint64_t *offset, slm_error *err)
+{
+    size_t bytes = slm_panel_bytes(SLM_TYPE_F32, cols);
+    void *panel = bytes == 0 ? NULL : aligned_alloc(64, up64(bytes));
+    slm_status status = panel == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
+    *offset = w->at;
+    for (uint32_t row = 0; status == SLM_OK && row < rows; row += 16) {
+        slm_pack_panel(SLM_TYPE_F32, x + (size_t) row * cols, (size_t) cols * sizeof *x, rows - row < 16 ? rows - row : 16, cols, panel);
+        status = slm_file_write(w->fd, panel, bytes, w->at, err);
+        w->at += bytes;
+    }
+    free(panel);
+    return status;
+}
+
+slm_status slm_adapter_write(slm_adapter_writer *w, const slm_adapter_part *part, slm_error *err)
+{
+    adapter_entry *e = &w->entries[w->n];
+    if (w->n == w->header.n_parts)
+        return slm_fail(err, SLM_INTERNAL, "more parts than announced");
+    *e = (adapter_entry){.target = part->target, .layer = part->layer, .rank = part->rank, .rows = part->rows, .cols = part->cols,
+                         .scale = part->scale};
+    SLM_TRY(write_matrix(w, part->a, part->rank, part->cols, &e->a_offset, err));
+    SLM_TRY(write_matrix(w, part->b, part->rows, part->rank, &e->b_offset, err));
+    w->header.info.n_parameters += (uint64_t) part->rank * part->cols + (uint64_t) part->rows * part->rank;
+    if (part->rank > w->header.info.rank)
+        w->header.info.rank = part->rank;
+    w->n++;
+    return SLM_OK;
+}
+
+/* XXH3 of the file after the header, read back. */
+static slm_status checksum_file(const slm_adapter_writer *w, uint64_t *sum, slm_error *err)
+{
+    enum { STEP = 1 << 16 };
+    unsigned char *buffer = malloc(STEP);
+    XXH3_state_t *state = XXH3_createState();
+    slm_status status = buffer == NULL || state == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
+    if (status == SLM_OK)
+        XXH3_64bits_reset(state);
+    for (uint64_t at = up64(sizeof w->header); status == SLM_OK && at < w->at; at += STEP) {
+        size_t n = w->at - at < STEP ? (size_t) (w->at - at) : STEP;
+        status = slm_file_read(w->fd, buffer, n, at, w->path, err);
+        if (status == SLM_OK)
+            XXH3_64bits_update(state, buffer, n);
+    }
+    if (status == SLM_OK)
+        *sum = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    free(buffer);
+    return status;
+}
+
+static slm_status complete(slm_adapter_writer *w, slm_error *err)
+{
+    w->header.file_bytes = w->header.info.image_bytes = w->at;
+    w->header.info.n_matrices = w->n;
+    SLM_TRY(slm_file_write(w->fd, w->entries, w->n * sizeof *w->entries, up64(sizeof w->header), err));
+    SLM_TRY(checksum_file(w, &w->header.checksum, err));
+    SLM_TRY(slm_file_write(w->fd, &w->header, sizeof w->header, 0, err));
+    return slm_file_sync(w->fd, err);
+}
+
+slm_status slm_adapter_finish(slm_adapter_writer *w, slm_status failed, slm_adapter_info *info, slm_error *err)
+{
+    slm_status status = failed == SLM_OK ? complete(w, err) : failed;
+    if (status == SLM_OK && info != NULL)
+        *info = w->header.info;
+    slm_file_close(w->fd);
+    if (status != SLM_OK)
+        unlink(w->path);
+    free(w->path);
+    free(w->entries);
+    free(w);
+    return status;
+}
+
+/* ------------------------------------------------------------------ opening */
+
+static slm_status damaged(slm_error *err, const char *what)
+{
+    slm_fail(err, SLM_FORMAT, "the adapter's image is damaged: %s", what);
+    return slm_hint(err, "Load the adapter again from its source.");
+}
+
+static bool matrix_inside(const adapter_header *h, uint64_t offset, uint32_t rows, uint32_t cols, slm_weight *out, const char *map)
+{
+    size_t panel = slm_panel_bytes(SLM_TYPE_F32, cols);
+    uint64_t bytes, end;
+    uint32_t panels = rows / 16 + (rows % 16 != 0);
+    if (panel == 0 || offset % 64 != 0 || offset < sizeof *h || __builtin_mul_overflow((uint64_t) panel, (uint64_t) panels, &bytes) ||
+        __builtin_add_overflow(offset, bytes, &end) || end > h->file_bytes)
+        return false;
+    *out = (slm_weight){.data = map + offset, .panel_bytes = panel, .rows = rows, .cols = cols, .n_panels = panels, .type = SLM_TYPE_F32};
+    return true;
+}
+
+static slm_status take_entry(slm_adapter *adapter, const adapter_header *h, const adapter_entry *e, const slm_model *base, slm_error *err)
+{
+    uint32_t rows, cols;
+    if (e->target >= SLM_TARGETS || e->layer >= base->hp.n_layers || e->rank == 0 || e->rank > SLM_ADAPTER_MAX_RANK || !isfinite(e->scale))
+        return damaged(err, "an entry is out of range");
+    slm_adapter_pair *pair = &adapter->layers[e->layer][e->target];
+    slm_role_shape(&base->hp, slm_target_role((slm_target) e->target), &rows, &cols);
+    if (rows != e->rows || cols != e->cols) {
+        slm_fail(err, SLM_INVALID, "the adapter does not fit the model: a projection of %u x %u instead of %u x %u", e->rows,
+                e->cols, rows, cols);
+        return slm_hint(err, "An adapter belongs to models of the shape that it was trained on.");
+    }
+    if (pair->a.data != NULL || !matrix_inside(h, e->a_offset, e->rank, cols, &pair->a, adapter->map) ||
+        !matrix_inside(h, e->b_offset, rows, e->rank, &pair->b, adapter->map))
+        return damaged(err, "an entry is out of place");
+    pair->scale = e->scale;
+    if (e->rank > adapter->max_rank)
+        adapter->max_rank = e->rank;
+    return SLM_OK;
+}
+
+static slm_status check_file(slm_adapter *adapter, const slm_model *base, slm_error *err)
+{
+    const adapter_header *h = adapter->map;
+    const char *map = adapter->map;
+    uint64_t entries = up64(sizeof *h), end;
+    if (memcmp(h->magic, MAGIC, 8) != 0 || h->byte_order != BYTE_ORDER_MARK)
+        return damaged(err, "it does not begin as an adapter");
+    if (h->layout != SLM_IMAGE_LAYOUT)
+        return slm_fail(err, SLM_UNSUPPORTED, "the adapter's image has layout %u, this version reads layout %d", h->layout,
+                SLM_IMAGE_LAYOUT);
+    if (h->file_bytes != adapter->bytes || __builtin_mul_overflow((uint64_t) h->n_parts, sizeof(adapter_entry), &end) ||
+        __builtin_add_overflow(end, entries, &end) || end > adapter->bytes)
+        return damaged(err, "its size is not what its header says");
+    if (XXH3_64bits(map + entries, adapter->bytes - (size_t) entries) != h->checksum)
+        return damaged(err, "its checksum is wrong");
+    if (memchr(h->info.name, 0, sizeof h->info.name) == NULL || memchr(h->family, 0, sizeof h->family) == NULL)
+        return damaged(err, "a text has no end");
+    if (strcmp(h->family, base->hp.family) != 0)
+        return slm_fail(err, SLM_INVALID, "the adapter is for models of the family %s, the model is of the family %s", h->family,
+                base->hp.family);
+    adapter->info = h->info;
+    for (uint32_t i = 0; i < h->n_parts; i++)
+        SLM_TRY(take_entry(adapter, h, (const adapter_entry *) (const void *) (map + entries) + i, base, err));
+    return SLM_OK;
+}
+
+static slm_status map_file(slm_adapter *adapter, const char *path, slm_error *err)
+{
+    int fd;
+    uint64_t bytes;
+    SLM_TRY(slm_file_open(path, &fd, &bytes, err));
+    if (bytes < up64(sizeof(adapter_header))) {
+        slm_file_close(fd);
+        return damaged(err, "it is too short");
+    }
+    void *map = mmap(NULL, (size_t) bytes, PROT_READ, MAP_SHARED, fd, 0);
+    int reason = errno;
+    slm_file_close(fd);
+    if (map == MAP_FAILED)
+        return slm_fail(err, SLM_IO, "cannot map \"%s\": %s", path, strerror(reason));
+    adapter->map = map;
+    adapter->bytes = (size_t) bytes;
+    return SLM_OK;
+}
+
+slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_adapter **out, slm_error *err)
+{
+    static atomic_uint_fast64_t openings;
+    slm_adapter *adapter = calloc(1, sizeof *adapter);
+    if (adapter == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    adapter->references = 1;
+    adapter->serial = atomic_fetch_add(&openings, 1) + 1;
+    adapter->shape = base->hp;
+    adapter->layers = calloc(base->hp.n_layers, sizeof *adapter->layers);
+    slm_status status = adapter->layers == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : map_file(adapter, image_path, err);
+    if (status == SLM_OK)
+        status = check_file(adapter, base, err);
+    if (status != SLM_OK) {
+        slm_adapter_close(adapter);
+        return status;
+    }
+    *out = adapter;
+    return SLM_OK;
+}
+
+void slm_adapter_close(slm_adapter *adapter)
+{
+    if (adapter == NULL || --adapter->references > 0)
+        return;
+    if (adapter->map != NULL)
+        munmap((void *) (uintptr_t) adapter->map, adapter->bytes);
+    free(adapter->layers);
+    free(adapter);
+}
+
+const slm_adapter_info *slm_adapter_get_info(const slm_adapter *adapter)
+{
+    return &adapter->info;
+}
