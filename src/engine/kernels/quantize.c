@@ -23,11 +23,13 @@ static float f16_of(const uint8_t *p)
     return slm_f16_to_f32((uint16_t) (p[0] | p[1] << 8));
 }
 
-static int clamp_round(float value, int low, int high)
+/* Rounds to nearest even within low..high (a NaN gives low). Adding 1.5 * 2^23 leaves no bits behind the point. */
+static inline int clamp_round(float value, int low, int high)
 {
-    if (!(value > (float) low))
-        return low;
-    return value >= (float) high ? high : (int) rintf(value);
+    float bottom = (float) low, top = (float) high;
+    value = value > bottom ? value : bottom;
+    value = value < top ? value : top;
+    return (int) ((value + 12582912.0f) - 12582912.0f);
 }
 
 static void put_nibbles(const uint8_t *level, uint8_t *q, int n)
@@ -106,23 +108,69 @@ static void quantize_q8_0(const float *x, uint8_t *out)
     }
 }
 
-/* Weighted squared error of x against scale * level + minimum after rounding; fills level. */
-static float error_of(const float *x, const float *weight, int n, float scale, float minimum, int top, uint8_t *level)
+/* Sums over a block go by four lanes, which the compiler can keep in one register. */
+#define LANES 4
+
+static float lane_sum(const float *lane)
 {
-    float inverse = scale > 0 ? 1.0f / scale : 0, error = 0;
-    for (int i = 0; i < n; i++) {
-        level[i] = (uint8_t) clamp_round((x[i] - minimum) * inverse, 0, top);
-        float difference = scale * (float) level[i] + minimum - x[i];
-        error += weight[i] * difference * difference;
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+}
+
+/* Levels of a block of 32 for a scale and a minimum, as floats. */
+static void round_levels(const float *x, float scale, float minimum, int top, float *level)
+{
+    float inverse = scale > 0 ? 1.0f / scale : 0, highest = (float) top;
+    for (int i = 0; i < 32; i++) {
+        float value = (x[i] - minimum) * inverse;
+        value = value > 0.0f ? value : 0.0f;
+        value = value < highest ? value : highest;
+        level[i] = (value + 12582912.0f) - 12582912.0f;
     }
-    return error;
+}
+
+/* Weighted squared error of x against scale * level + minimum after rounding. */
+static float error_of(const float *x, const float *weight, float scale, float minimum, int top)
+{
+    float level[32], error[LANES] = {0};
+    round_levels(x, scale, minimum, top, level);
+    for (int i = 0; i < 32; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            float difference = scale * level[i + l] + minimum - x[i + l];
+            error[l] += weight[i + l] * difference * difference;
+        }
+    return lane_sum(error);
+}
+
+/* Least squares for x = scale * level + minimum with the given levels; minimum is at most 0.  false: no positive scale fits. */
+static bool solve(const float *x, const float *weight, const float *level, float *scale, float *minimum)
+{
+    float w[LANES] = {0}, wl[LANES] = {0}, wll[LANES] = {0}, wx[LANES] = {0}, wxl[LANES] = {0};
+    for (int i = 0; i < 32; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            float weighted = weight[i + l] * level[i + l];
+            w[l] += weight[i + l];
+            wl[l] += weighted;
+            wll[l] += weighted * level[i + l];
+            wx[l] += weight[i + l] * x[i + l];
+            wxl[l] += weighted * x[i + l];
+        }
+    float sw = lane_sum(w), sl = lane_sum(wl), sll = lane_sum(wll), sx = lane_sum(wx), sxl = lane_sum(wxl);
+    float determinant = sw * sll - sl * sl;
+    if (!(determinant > 0))
+        return false;
+    *scale = (sw * sxl - sx * sl) / determinant;
+    *minimum = (sll * sx - sl * sxl) / determinant;
+    if (*minimum > 0) {
+        *minimum = 0;
+        *scale = sxl / sll;
+    }
+    return *scale > 0;
 }
 
 /* Scale and minimum (<= 0) of one block of 32 for levels 0..top. */
 static void fit_with_minimum(const float *x, int top, float *scale, float *minimum)
 {
-    uint8_t level[32];
-    float weight[32], low = 0, high = x[0], square = 0;
+    float weight[32], level[32], low = 0, high = x[0], square = 0;
     for (int i = 0; i < 32; i++) {
         square += x[i] * x[i];
         low = x[i] < low ? x[i] : low;
@@ -136,30 +184,13 @@ static void fit_with_minimum(const float *x, int top, float *scale, float *minim
     if (!(high > low))
         return;
     *scale = (high - low) / (float) top;
-    float best = error_of(x, weight, 32, *scale, *minimum, top, level);
+    float best = error_of(x, weight, *scale, *minimum, top);
     for (int step = 0; step <= 20; step++) {
-        float trial = (high - low) / ((float) top - 1.0f + 0.1f * (float) step);
-        float w = 0, wl = 0, wll = 0, wx = 0, wxl = 0;
-        error_of(x, weight, 32, trial, low, top, level);
-        for (int i = 0; i < 32; i++) {
-            float l = (float) level[i];
-            w += weight[i];
-            wl += weight[i] * l;
-            wll += weight[i] * l * l;
-            wx += weight[i] * x[i];
-            wxl += weight[i] * x[i] * l;
-        }
-        float determinant = w * wll - wl * wl;
-        if (!(determinant > 0))
+        float s, m;
+        round_levels(x, (high - low) / ((float) top - 1.0f + 0.1f * (float) step), low, top, level);
+        if (!solve(x, weight, level, &s, &m))
             continue;
-        float s = (w * wxl - wx * wl) / determinant, m = (wll * wx - wl * wxl) / determinant;
-        if (m > 0) {
-            m = 0;
-            s = wxl / wll;
-        }
-        if (!(s > 0))
-            continue;
-        float error = error_of(x, weight, 32, s, m, top, level);
+        float error = error_of(x, weight, s, m, top);
         if (error < best) {
             best = error;
             *scale = s;
@@ -218,12 +249,17 @@ static float fit_q6(const float *x)
     if (!(fabsf(extreme) > 1e-15f))
         return 0;
     for (int step = -9; step <= 9; step++) {
-        float inverse = -(32.0f + 0.1f * (float) step) / extreme, xl = 0, ll = 0;
-        for (int i = 0; i < 16; i++) {
-            float l = (float) clamp_round(x[i] * inverse, -32, 31), w = x[i] * x[i];
-            xl += w * x[i] * l;
-            ll += w * l * l;
-        }
+        float inverse = -(32.0f + 0.1f * (float) step) / extreme, lane_xl[LANES] = {0}, lane_ll[LANES] = {0};
+        for (int i = 0; i < 16; i += LANES)
+            for (int l = 0; l < LANES; l++) {
+                float value = x[i + l], weight = value * value, level = value * inverse;
+                level = level > -32.0f ? level : -32.0f;
+                level = level < 31.0f ? level : 31.0f;
+                level = (level + 12582912.0f) - 12582912.0f;
+                lane_xl[l] += weight * value * level;
+                lane_ll[l] += weight * level * level;
+            }
+        float xl = lane_sum(lane_xl), ll = lane_sum(lane_ll);
         if (ll > 0 && xl * xl > best * ll) {
             best = xl * xl / ll;
             best_scale = xl / ll;
