@@ -295,6 +295,7 @@ BEGIN
         backfill_done = coalesce(options ->> 'backfill', d.backfill) = 'none',
         backfill_position = NULL
     WHERE d.id = job.id RETURNING version INTO job.version;
+    UPDATE slm.job_queue q SET failed = false, attempts = 0, tries = 0, not_before = '-infinity' WHERE q.job_id = job.id AND q.failed;
     PERFORM slm.job_wake();
     RETURN job.version;
 END $$;

@@ -38,7 +38,7 @@
 PG_FUNCTION_INFO_V1(slm_pg_job_enqueue);
 PG_FUNCTION_INFO_V1(slm_pg_job_defined);
 
-typedef enum Statement { NOTE_NEW, NOTE_CHANGED, FORGET_OLD, FORGET_MOVED, NOTE_ROW, FORGET_ROW, N_STATEMENTS } Statement;
+typedef enum Statement { NOTE_NEW, NOTE_CHANGED, FORGET_OLD, FORGET_MOVED, NOTE_ROW, FORGET_ROW, MOVE_ROW, N_STATEMENTS } Statement;
 
 typedef struct JobTrigger {
     struct {
@@ -91,7 +91,7 @@ static char *statement_text(const SlmJob *job, Statement which)
     char *key_n = slm_pg_job_key(job, "n"), *key_o = slm_pg_job_key(job, "o");
     char *note = psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, %s", job->id, key_n);
     char *forget = psprintf("DELETE FROM slm.job_done d USING %s WHERE d.job_id OPERATOR(pg_catalog.=) %d AND d.key OPERATOR(pg_catalog.=) %s",
-                            which == FORGET_ROW ? "(SELECT ($1).*) o" : "slm_old o", job->id, key_o);
+                            which == FORGET_ROW || which == MOVE_ROW ? "(SELECT ($1).*) o" : "slm_old o", job->id, key_o);
 
     switch (which) {
     case NOTE_NEW:
@@ -99,7 +99,13 @@ static char *statement_text(const SlmJob *job, Statement which)
     case NOTE_CHANGED:
         return changed_query(job, note);
     case NOTE_ROW:
-        return psprintf("%s FROM (SELECT ($1).*) n", note);
+        return psprintf("%s FROM (SELECT ($2).*) n", note);
+    case MOVE_ROW:
+        return job->source != job->target ? forget :
+               psprintf("WITH gone AS (%s RETURNING d.version, d.input_hash, d.value_hash, d.models) INSERT INTO slm.job_done (job_id, key, version, "
+                        "input_hash, value_hash, models) SELECT %d, %s, g.version, g.input_hash, g.value_hash, g.models FROM gone g, (SELECT ($2).*) n "
+                        "ON CONFLICT DO NOTHING",
+                        forget, job->id, key_n);
     case FORGET_MOVED:
         return moved_query(job, psprintf("%s AND NOT EXISTS (SELECT FROM slm_new n WHERE %s OPERATOR(pg_catalog.=) d.key)", forget, key_n));
     default:
@@ -107,30 +113,30 @@ static char *statement_text(const SlmJob *job, Statement which)
     }
 }
 
-/* Returns how many rows it wrote. */
-static uint64 execute(JobTrigger *trigger, Statement which, TriggerData *data, HeapTuple row)
+/* Returns how many rows it wrote. Of the statements for one row, $1 is the old row and $2 the new one (the same, where there is one only). */
+static uint64 execute(JobTrigger *trigger, Statement which, TriggerData *data)
 {
-    bool by_row = which == NOTE_ROW || which == FORGET_ROW;
-    Oid type[1] = {InvalidOid};
-    Datum argument = (Datum) 0;
+    bool by_row = which >= NOTE_ROW;
+    Oid type = get_rel_type_id(RelationGetRelid(data->tg_relation)), types[2] = {type, type};
+    Datum rows[2] = {0};
     int code;
 
     if (by_row) {
-        type[0] = get_rel_type_id(RelationGetRelid(data->tg_relation));
-        argument = heap_copy_tuple_as_datum(row, data->tg_relation->rd_att);
+        rows[0] = heap_copy_tuple_as_datum(data->tg_trigtuple, data->tg_relation->rd_att);
+        rows[1] = data->tg_newtuple == NULL ? rows[0] : heap_copy_tuple_as_datum(data->tg_newtuple, data->tg_relation->rd_att);
     }
     if (which == NOTE_CHANGED && tuplestore_tuple_count(data->tg_newtable) > SMALL_CHANGE) {
         slm_pg_spi(statement_text(trigger->job, which), SPI_OK_INSERT);
         return SPI_processed;
     }
     if (trigger->plans[which] == NULL) {
-        SPIPlanPtr plan = SPI_prepare(statement_text(trigger->job, which), by_row ? 1 : 0, type);
+        SPIPlanPtr plan = SPI_prepare(statement_text(trigger->job, which), by_row ? 2 : 0, types);
 
         if (plan == NULL || SPI_keepplan(plan) != 0)
             elog(ERROR, "could not prepare a statement of a job: %s", SPI_result_code_string(SPI_result));
         trigger->plans[which] = plan;
     }
-    code = SPI_execute_plan(trigger->plans[which], by_row ? &argument : NULL, NULL, false, 0);
+    code = SPI_execute_plan(trigger->plans[which], by_row ? rows : NULL, NULL, false, 0);
     if (code != SPI_OK_INSERT && code != SPI_OK_DELETE)
         elog(ERROR, "could not note rows of a job: %s", SPI_result_code_string(code));
     return SPI_processed;
@@ -250,16 +256,17 @@ static bool columns_differ(TriggerData *data, const Bitmapset *columns)
 /* Returns how many keys it noted. */
 static uint64 enqueue_row(JobTrigger *trigger, TriggerData *data)
 {
-    bool moved;
-
-    if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-        return execute(trigger, NOTE_ROW, data, data->tg_trigtuple);
-    moved = TRIGGER_FIRED_BY_DELETE(data->tg_event) || columns_differ(data, trigger->keys);
-    if (moved)
-        (void) execute(trigger, FORGET_ROW, data, data->tg_trigtuple);
-    if (TRIGGER_FIRED_BY_DELETE(data->tg_event) || (!moved && !columns_differ(data, trigger->inputs)))
+    if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
+        (void) execute(trigger, FORGET_ROW, data);
         return 0;
-    return execute(trigger, NOTE_ROW, data, data->tg_newtuple);
+    }
+    if (TRIGGER_FIRED_BY_UPDATE(data->tg_event)) {
+        if (columns_differ(data, trigger->keys))
+            (void) execute(trigger, MOVE_ROW, data);
+        else if (!columns_differ(data, trigger->inputs))
+            return 0;
+    }
+    return execute(trigger, NOTE_ROW, data);
 }
 
 /* Did an UPDATE name a key column? */
@@ -282,7 +289,7 @@ static void forget_moved(JobTrigger *trigger, TriggerData *data)
     GetUserIdAndSecContext(&user, &security);
     SetUserIdAndSecContext(trigger->job->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     slm_pg_job_text_settings();
-    (void) execute(trigger, FORGET_MOVED, data, NULL);
+    (void) execute(trigger, FORGET_MOVED, data);
     AtEOXact_GUC(true, level);
     SetUserIdAndSecContext(user, security);
 }
@@ -293,14 +300,14 @@ static uint64 enqueue_statement(JobTrigger *trigger, TriggerData *data)
     bool partitioned = data->tg_relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 
     if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-        return partitioned ? 0 : execute(trigger, NOTE_NEW, data, NULL);
+        return partitioned ? 0 : execute(trigger, NOTE_NEW, data);
     if (TRIGGER_FIRED_BY_UPDATE(data->tg_event)) {
         if (key_updated(trigger, data))
             forget_moved(trigger, data);
-        return partitioned ? 0 : execute(trigger, NOTE_CHANGED, data, NULL);
+        return partitioned ? 0 : execute(trigger, NOTE_CHANGED, data);
     }
     if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
-        (void) execute(trigger, FORGET_OLD, data, NULL);
+        (void) execute(trigger, FORGET_OLD, data);
     } else {
         slm_pg_spi(psprintf("DELETE FROM slm.job_done WHERE job_id OPERATOR(pg_catalog.=) %d", trigger->job->id), SPI_OK_DELETE);
         slm_pg_spi(psprintf("DELETE FROM slm.job_queue WHERE job_id OPERATOR(pg_catalog.=) %d", trigger->job->id), SPI_OK_DELETE);

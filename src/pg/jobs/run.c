@@ -46,7 +46,7 @@ typedef struct Claim {
 /* What the compute statement says: parallel arrays of rows written, ids of those that it computed and could not write; 0 = none. */
 typedef struct Outcome {
     Datum keys, inputs, values;           /* jsonb[], text[], text[] */
-    Datum left_ids, left_keys, left_inputs; /* bigint[], jsonb[], text[] */
+    Datum left_ids, left_keys, left_inputs, left_values; /* bigint[], jsonb[], text[]; text[] the value's hash of before */
 } Outcome;
 
 static struct {
@@ -101,11 +101,11 @@ static int batch_limit(const SlmJob *job)
 static Datum claim_rows(const SlmJob *job, bool suspect)
 {
     slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id FROM slm.job_queue q WHERE q.job_id = %d AND NOT q.failed AND q.not_before <= "
-                        "pg_catalog.clock_timestamp() AND q.tries %s %d AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE o.job_id = q.job_id AND "
-                        "pg_catalog.jsonb_hash_extended(o.key, 0) = pg_catalog.jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND NOT "
-                        "o.failed AND o.not_before <= pg_catalog.clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q SKIP LOCKED), "
+                        "clock_timestamp() AND q.tries %s %d AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE o.job_id = q.job_id AND "
+                        "jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND NOT "
+                        "o.failed AND o.not_before <= clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q SKIP LOCKED), "
                         "slm_tried AS (UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d FROM slm_due WHERE q.id = slm_due.id RETURNING q.id) "
-                        "SELECT pg_catalog.array_agg(id ORDER BY id) FROM slm_tried",
+                        "SELECT array_agg(id ORDER BY id) FROM slm_tried",
                         job->id, suspect ? ">=" : "<", SUSPECT_TRIES, suspect ? 1 : batch_limit(job), MyProcPid),
                SPI_OK_SELECT);
     return spi_datum(1);
@@ -114,10 +114,12 @@ static Datum claim_rows(const SlmJob *job, bool suspect)
 /* Gives up rows during which the server ended again and again although they were alone. */
 static void fail_suspects(const SlmJob *job)
 {
-    slm_pg_spi(psprintf("UPDATE slm.job_queue SET failed = true, attempts = tries, error = 'the server or the worker ended each time while this row was "
-                        "computed' WHERE job_id = %d AND NOT failed AND tries >= %d",
-                        job->id, SUSPECT_TRIES + job->max_attempts),
-               SPI_OK_UPDATE);
+    slm_pg_spi(psprintf("WITH slm_failed AS (UPDATE slm.job_queue SET failed = true, attempts = tries, error = 'the server or the worker ended each time while "
+                        "this row was computed' WHERE job_id = %d AND NOT failed AND tries >= %d RETURNING id, key) "
+                        "DELETE FROM slm.job_queue o USING slm_failed f WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(f.key, 0) "
+                        "AND o.key = f.key AND o.id < f.id AND o.failed",
+                        job->id, SUSPECT_TRIES + job->max_attempts, job->id),
+               SPI_OK_DELETE);
 }
 
 Datum slm_pg_job_claim(int32 id)
@@ -136,8 +138,10 @@ Datum slm_pg_job_claim(int32 id)
         level = NewGUCNestLevel();
         set_local("search_path", "pg_catalog, pg_temp");
         ids = claim_rows(job, false);
-        if (ids == (Datum) 0 && (ids = claim_rows(job, true)) != (Datum) 0)
+        if (ids == (Datum) 0) {
             fail_suspects(job);
+            ids = claim_rows(job, true);
+        }
         if (ids != (Datum) 0)
             ids = SPI_datumTransfer(ids, false, -1);
         AtEOXact_GUC(true, level);
@@ -155,10 +159,10 @@ static bool lock_claimed(const SlmJob *job, Datum ids, Claim *out)
 
     query = psprintf("WITH slm_due AS MATERIALIZED (SELECT id, key FROM slm.job_queue WHERE id = ANY ($1) AND job_id = %d AND NOT failed ORDER BY id FOR UPDATE "
                      "SKIP LOCKED), slm_older AS (DELETE FROM slm.job_queue o USING slm_due q WHERE o.job_id = %d AND o.id < q.id AND "
-                     "pg_catalog.jsonb_hash_extended(o.key, 0) = pg_catalog.jsonb_hash_extended(q.key, 0) AND o.key = q.key AND (o.failed OR o.not_before > "
-                     "pg_catalog.clock_timestamp())) "
-                     "SELECT pg_catalog.array_agg(q.id), pg_catalog.array_agg(q.key), pg_catalog.array_agg(CASE WHEN d.version = %d THEN d.input_hash END), "
-                     "pg_catalog.array_agg(d.value_hash), pg_catalog.count(*)::int FROM slm_due q LEFT JOIN slm.job_done d ON d.job_id = %d AND d.key = q.key",
+                     "jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND (o.failed OR o.not_before > "
+                     "clock_timestamp())) "
+                     "SELECT array_agg(q.id), array_agg(q.key), array_agg(CASE WHEN d.version = %d THEN d.input_hash END), "
+                     "array_agg(d.value_hash), count(*)::int FROM slm_due q LEFT JOIN slm.job_done d ON d.job_id = %d AND d.key = q.key",
                      job->id, job->id, job->version, job->id);
     if (SPI_execute_with_args(query, 1, types, &ids, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not lock the queue");
@@ -199,7 +203,10 @@ static int queue_backfill(const SlmJob *job)
     leave_owner(level);
     keys = spi_datum(1);
     n = DatumGetInt32(spi_datum(2));
-    if (n > 0 && SPI_execute_with_args(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM pg_catalog.unnest($1) WITH ORDINALITY u(k, n) ORDER BY n", job->id),
+    if (n > 0 && SPI_execute_with_args(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM unnest($1) WITH ORDINALITY u(k, n) WHERE NOT EXISTS (SELECT 1 FROM "
+                                                "slm.job_queue q WHERE q.job_id = %d AND jsonb_hash_extended(q.key, 0) = jsonb_hash_extended(k, 0) AND q.key = k "
+                                                "OFFSET 0) ORDER BY n",
+                                                job->id, job->id),
                                        1, types, &keys, NULL, false, 0) != SPI_OK_INSERT)
         elog(ERROR, "could not queue existing rows");
     if (SPI_execute_with_args(psprintf("UPDATE slm.job_definition SET backfill_position = COALESCE($1[%d], backfill_position), backfill_done = %s WHERE id = %d", n,
@@ -268,7 +275,7 @@ static char *compute_query(const SlmJob *job)
                            " SELECT pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NOT NULL), pg_catalog.array_agg(c.slm_hash) FILTER (WHERE w.slm_key IS "
                            "NOT NULL), pg_catalog.array_agg(w.slm_written) FILTER (WHERE w.slm_key IS NOT NULL), pg_catalog.array_agg(c.slm_id) FILTER (WHERE "
                            "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NULL), pg_catalog.array_agg(c.slm_hash) FILTER (WHERE "
-                           "w.slm_key IS NULL) FROM slm_c c LEFT JOIN slm_w w ON w.slm_key = c.slm_key");
+                           "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_old_value) FILTER (WHERE w.slm_key IS NULL) FROM slm_c c LEFT JOIN slm_w w ON w.slm_key = c.slm_key");
     return query.data;
 }
 
@@ -295,7 +302,7 @@ static bool compute(const SlmJob *job, const char *query, const Claim *c, Outcom
         set_local("search_path", job->search_path); /* until the end of the subtransaction */
         if (SPI_execute_with_args(query, 4, types, values, NULL, false, 0) != SPI_OK_SELECT)
             elog(ERROR, "unexpected result of a job's statement");
-        *out = (Outcome){spi_datum(1), spi_datum(2), spi_datum(3), spi_datum(4), spi_datum(5), spi_datum(6)};
+        *out = (Outcome){spi_datum(1), spi_datum(2), spi_datum(3), spi_datum(4), spi_datum(5), spi_datum(6), spi_datum(7)};
         ReleaseCurrentSubTransaction();
         ok = true;
     }
@@ -328,11 +335,11 @@ static void note_failures(const SlmJob *job, Datum ids, const char *error, bool 
     char *query;
 
     if (contention)
-        query = pstrdup("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = pg_catalog.clock_timestamp() + "
-                        "interval '1 s' * pg_catalog.power(2, LEAST(waits, 6)) WHERE id = ANY ($1)");
+        query = pstrdup("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = clock_timestamp() + "
+                        "interval '1 s' * power(2, LEAST(waits, 6)) WHERE id = ANY ($1)");
     else
         query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d, not_before = "
-                         "pg_catalog.clock_timestamp() + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * pg_catalog.power(2, LEAST(attempts, 12)) "
+                         "clock_timestamp() + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * power(2, LEAST(attempts, 12)) "
                          "WHERE id = ANY ($1)",
                          job->max_attempts, job->id);
     if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
@@ -342,22 +349,23 @@ static void note_failures(const SlmJob *job, Datum ids, const char *error, bool 
 /* Sorts out rows that were computed and not written: held by others (later), refused by a trigger or policy (failed), or changed. */
 static void note_left(const SlmJob *job, const Outcome *o, Datum *settled)
 {
-    Oid types[3] = {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID};
-    Datum values[3] = {o->left_ids, o->left_keys, o->left_inputs}, waiting, free_rows;
+    Oid types[4] = {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+    Datum values[4] = {o->left_ids, o->left_keys, o->left_inputs, o->left_values}, waiting, free_rows;
     char *hash_t = psprintf("pg_catalog.md5(ROW(%s)::pg_catalog.text)", slm_pg_job_columns(job->input_columns, "slm_t"));
-    char *from = psprintf("FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) slm_c(slm_id, slm_key, slm_hash) JOIN %s slm_t ON %s "
-                          "WHERE %s = slm_c.slm_hash AND (%s OR slm_t.%s IS NULL)",
-                          job->source_name, slm_pg_job_key_condition(job, "slm_t", "slm_c.slm_key"), hash_t, job->overwrite ? "true" : "false",
-                          job->target_column);
+    char *value_t = psprintf("pg_catalog.md5(slm_t.%s::pg_catalog.text)", job->target_column);
+    char *from = psprintf("FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) slm_c(slm_id, "
+                          "slm_key, slm_hash, slm_old_value) JOIN %s slm_t ON %s WHERE %s = slm_c.slm_hash AND %s",
+                          job->source_name, slm_pg_job_key_condition(job, "slm_t", "slm_c.slm_key"), hash_t,
+                          replaceable(job, value_t, "slm_c.slm_old_value"));
     int level;
 
     if (job->source != job->target)
         return; /* the target holds a value of a user */
     level = enter_owner(job);
-    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_c.slm_id) %s", from), 3, types, values, NULL, false, 0) != SPI_OK_SELECT)
+    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_c.slm_id) %s", from), 4, types, values, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not look at rows that were not written");
     waiting = spi_datum(1);
-    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_id) FROM (SELECT slm_c.slm_id %s FOR NO KEY UPDATE OF slm_t SKIP LOCKED) s", from), 3, types,
+    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_id) FROM (SELECT slm_c.slm_id %s FOR NO KEY UPDATE OF slm_t SKIP LOCKED) s", from), 4, types,
                               values, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not look at rows that were not written");
     free_rows = spi_datum(1);
@@ -385,7 +393,7 @@ static void note_done(const SlmJob *job, const Outcome *o, const SlmMeter *meter
     Oid types[4] = {JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
     Datum values[4] = {o->keys, o->inputs, o->values, used_models(meter)};
     char *query = psprintf("INSERT INTO slm.job_done (job_id, key, version, input_hash, value_hash, models, done_at) SELECT %d, u.key, %d, u.input, u.value, $4, "
-                           "pg_catalog.clock_timestamp() FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) u(key, input, value) "
+                           "clock_timestamp() FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) u(key, input, value) "
                            "ON CONFLICT (job_id, key) DO UPDATE SET version = EXCLUDED.version, input_hash = EXCLUDED.input_hash, value_hash = EXCLUDED.value_hash, "
                            "models = EXCLUDED.models, done_at = EXCLUDED.done_at",
                            job->id, job->version);
@@ -469,10 +477,10 @@ static void set_job_settings(const SlmJob *job)
 static void finish_batch(const SlmJob *job, const SlmMeter *meter)
 {
     slm_pg_spi(psprintf("UPDATE slm.job_definition SET prompt_tokens = prompt_tokens + " UINT64_FORMAT ", output_tokens = output_tokens + " UINT64_FORMAT
-                        ", last_run = pg_catalog.clock_timestamp(), error = NULL WHERE id = %d",
+                        ", last_run = clock_timestamp(), error = NULL WHERE id = %d",
                         meter->prompt_tokens, meter->output_tokens, job->id),
                SPI_OK_UPDATE);
-    slm_pg_spi(psprintf("SELECT pg_catalog.pg_notify(%s, '') WHERE NOT EXISTS (SELECT FROM slm.job_queue WHERE job_id = %d AND NOT failed) AND EXISTS "
+    slm_pg_spi(psprintf("SELECT pg_notify(%s, '') WHERE NOT EXISTS (SELECT FROM slm.job_queue WHERE job_id = %d AND NOT failed) AND EXISTS "
                         "(SELECT FROM slm.job_definition WHERE id = %d AND backfill_done)",
                         quote_literal_cstr(psprintf("slm_job_%s", job->name)), job->id, job->id),
                SPI_OK_SELECT);

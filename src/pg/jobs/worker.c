@@ -363,6 +363,8 @@ static bool retire(JobSlot *slot, TimestampTz wake_at)
         for (int w = 0; w < MAX_WORKERS; w++)
             if (slot->worker[w] == MyProcPid)
                 slot->worker[w] = 0; /* under the same lock: whoever marks the slot from now on wakes the launcher */
+    if (ends)
+        slot->started = 0; /* it did not fail: the next one may start at once */
     LWLockRelease(shared->lock);
     return ends;
 }
