@@ -40,12 +40,32 @@ def table(rows):
     return [fit(rows[0]), rule] + [fit(r) for r in rows[1:]]
 
 
+def kernels(rows):
+    """The long list of bench_kernels as one line a type and shape: GMAC/s by batch, the share of the peak, GB/s of a vector."""
+    head, lines = rows[0], {}
+    batches = sorted({int(r[4]) for r in rows[1:]})
+    for r in (dict(zip(head, r)) for r in rows[1:]):
+        line = lines.setdefault((r["isa"], r["type"], f"{r['rows']} x {r['cols']}"), {})
+        if r["gmacs"]:
+            line[r["batch"]] = f"{float(r['gmacs']):.0f}"
+            line["peak"] = r["percent_of_peak"]
+        if r["gb_per_s"]:
+            line["gb"] = r["gb_per_s"]
+    out = [["isa", "type", "rows x cols", *(f"batch {b}" for b in batches), f"% of peak at {batches[-1]}", "GB/s at 1"]]
+    return out + [[*key, *(v.get(str(b), "") for b in batches), v.get("peak", ""), v.get("gb", "")] for key, v in lines.items()]
+
+
 def main(folder, page, command):
     lines = [f"{datetime.date.today()}, {cpu()}, `{command}`", ""]
     for name in sorted(glob.glob(os.path.join(folder, "*.csv"))):
         with open(name, newline="", encoding="utf-8") as f:
             rows = list(csv.reader(f))
+        remarks = name[:-4] + ".txt"
+        if os.path.exists(remarks):
+            with open(remarks, encoding="utf-8") as f:
+                lines += [f.readline().strip(), ""]
         if len(rows) > 1:
+            rows = kernels(rows) if "percent_of_peak" in rows[0] else rows
             lines += [f"**{os.path.basename(name)[:-4].replace('_', ' ')}**", "", *table(rows), ""]
     if len(lines) == 2:
         print("no results in " + folder, file=sys.stderr)

@@ -29,9 +29,14 @@ SELECT 'slm_summarize, 15 words', :'type', :threads,
        round((:n / extract(epoch FROM clock_timestamp() - :'t0'::timestamptz))::numeric, 2), 'rows/s';
 
 SELECT clock_timestamp() AS t0 \gset
-SELECT sum(output_tokens) AS n
-FROM generate_series(1, 4) AS i, slm_generate_details('Write a long story about dragon number ' || i || '.', max_tokens => 100) \gset
-SELECT 'slm_generate, 100 tokens, one at a time', :'type', :threads,
+SELECT output_tokens AS n FROM slm_generate_details('Write a long story about a dragon.', max_tokens => 200) \gset
+SELECT 'slm_generate, one row', :'type', :threads,
+       round((:n / extract(epoch FROM clock_timestamp() - :'t0'::timestamptz))::numeric, 1), 'tokens/s';
+
+SELECT clock_timestamp() AS t0 \gset
+SELECT sum(slm_count_tokens(slm_generate('Write a long story about dragon number ' || i || '.', max_tokens => 100))) AS n
+FROM generate_series(1, 16) AS i \gset
+SELECT 'slm_generate, 16 rows', :'type', :threads,
        round((:n / extract(epoch FROM clock_timestamp() - :'t0'::timestamptz))::numeric, 1), 'tokens/s';
 
 SELECT clock_timestamp() AS t0 \gset
