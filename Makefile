@@ -22,6 +22,10 @@ SHLIB_LINK  = libslm.a -Wl,--version-script=src/pg/slm_pg.map $(ENGINE_LIBS)
 SLM_MODEL_CACHE ?= $(HOME)/.cache/slm_pg
 export SLM_MODEL_CACHE
 
+# Reference values of the golden tests: test/golden holds what is small, the folder beside the checkout all of them.
+SLM_GOLDEN ?= $(firstword $(wildcard ../shared/golden) test/golden)
+export SLM_GOLDEN
+
 PG_CONFIG ?= pg_config
 export PG_CONFIG
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)

@@ -90,7 +90,7 @@ prepare_work() {
     done
     # pg_regress puts results beside the tests, isolationtester into output_iso
     [ "$(id -u)" -ne 0 ] || chown -R nobody:nogroup "$slm_root/work"
-    export SLM_TEST_DATA=$slm_root/work/test/data SLM_GOLDEN=${SLM_GOLDEN:-$slm_root/work/test/golden}
+    export SLM_TEST_DATA=$slm_root/work/test/data SLM_GOLDEN=$slm_root/work/test/golden
 }
 
 fetched=0

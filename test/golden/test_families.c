@@ -162,9 +162,14 @@ static void test_family(const char *name)
 {
     char path[1024];
     fixture f = {.name = name};
-    snprintf(path, sizeof path, "families/%s.json", name);
-    json_t *reference = test_json(path);
     snprintf(path, sizeof path, "%s/families/%s.gguf", test_golden(), name);
+    if (access(path, R_OK) != 0) { /* test/golden holds some of them, ../shared/golden all */
+        printf("skip family %s: %s is not there (SLM_GOLDEN)\n", name, path);
+        return;
+    }
+    char reference_path[256];
+    snprintf(reference_path, sizeof reference_path, "families/%s.json", name);
+    json_t *reference = test_json(reference_path);
     f.model = test_import(path, NULL);
     CHECK(reference != NULL && f.model != NULL, "%s does not load", name);
     if (reference != NULL && f.model != NULL) {

@@ -245,6 +245,11 @@ static void check_model(size_t m)
     snprintf(path, sizeof path, "families/%s.json", name);
     json_t *reference = test_json(path);
     snprintf(path, sizeof path, "%s/families/%s.gguf", test_golden(), name);
+    if (access(path, R_OK) != 0) { /* test/golden holds some of them, ../shared/golden all */
+        printf("skip family %s from a directory: %s is not there (SLM_GOLDEN)\n", name, path);
+        json_decref(reference);
+        return;
+    }
     slm_import_options options = {.quantization = NULL};
     slm_status status = slm_gguf_source(path, &options, NULL, &source, &err);
     CHECK(status == SLM_OK && reference != NULL && hf_make_dir(dir, sizeof dir), "%s: %s", name, err.message);
