@@ -63,6 +63,7 @@ static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
     strlcpy(row->name, get_text(tuple, Anum_slm_model_name, desc), sizeof row->name);
     strlcpy(row->key, get_text(tuple, Anum_slm_model_image, desc), sizeof row->key);
     row->source = get_text(tuple, Anum_slm_model_source, desc);
+    strlcpy(row->base, get_text(tuple, Anum_slm_model_base, desc), sizeof row->base);
     value = heap_getattr(tuple, Anum_slm_model_owner, desc, &isnull);
     row->owner = isnull ? InvalidOid : DatumGetObjectId(value);
     value = heap_getattr(tuple, Anum_slm_model_roles, desc, &isnull);
@@ -217,21 +218,72 @@ static const char *default_model(SlmTask task)
     return name;
 }
 
+void slm_pg_unknown_adapter(const char *name)
+{
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("adapter \"%s\" does not exist", name),
+                    errhint("The view slm.adapters lists the loaded adapters; slm_load_adapter() loads one.")));
+    pg_unreachable();
+}
+
+static void check_may_use(const SlmModelRow *row, const char *what)
+{
+    if (!may_use(row))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for %s \"%s\"", what, row->name),
+                        errhint("Its owner or a superuser can run: SELECT slm_grant_model('%s', '%s');", row->name,
+                                GetUserNameFromId(GetUserId(), true))));
+}
+
+static SlmEntry *entry_of_row(const SlmModelRow *row)
+{
+    SlmEntry *entry = slm_pg_find_entry(row->key);
+
+    return entry != NULL ? entry : slm_pg_open_entry(row);
+}
+
+/* The entry of model `base` with the adapter. Rows are looked at, and the adapter's copied, before an entry exists that a changed catalog could
+ * close. */
+static SlmEntry *entry_with_adapter(const char *base, const char *adapter)
+{
+    const SlmModelRow *row = slm_pg_find_model(adapter);
+    SlmModelRow copy;
+    SlmEntry *entry;
+
+    if (row == NULL || row->base[0] == '\0')
+        slm_pg_unknown_adapter(adapter);
+    if (strcmp(row->base, base) != 0)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("adapter \"%s\" does not belong to model \"%s\"", adapter, base),
+                        errhint("It is used as '%s+%s'.", row->base, adapter)));
+    check_may_use(row, "adapter");
+    copy = *row;
+    copy.source = pstrdup(row->source);
+    row = slm_pg_find_model(base);
+    if (row == NULL)
+        slm_pg_unknown_model(base);
+    check_may_use(row, "model");
+    entry = entry_of_row(row);
+    entry->last_use = GetCurrentStatementStartTimestamp();
+    return slm_pg_adapted_entry(entry, &copy);
+}
+
+static SlmEntry *entry_of_model(const char *name)
+{
+    const SlmModelRow *row = slm_pg_find_model(name);
+
+    if (row == NULL)
+        slm_pg_unknown_model(name);
+    if (row->base[0] != '\0')
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is an adapter, not a model", name),
+                        errhint("Use it with its model: '%s+%s'.", row->base, name)));
+    check_may_use(row, "model");
+    return entry_of_row(row);
+}
+
 SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
 {
     const char *chosen = name != NULL ? text_to_cstring(name) : default_model(task);
-    const SlmModelRow *row = slm_pg_find_model(chosen);
+    const char *plus = strchr(chosen, '+');
+    SlmEntry *entry = plus == NULL ? entry_of_model(chosen) : entry_with_adapter(pnstrdup(chosen, (Size) (plus - chosen)), plus + 1);
 
-    if (row == NULL)
-        slm_pg_unknown_model(chosen);
-    if (!may_use(row))
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for model \"%s\"", chosen),
-                        errhint("Its owner or a superuser can run: SELECT slm_grant_model('%s', '%s');", chosen,
-                                GetUserNameFromId(GetUserId(), true))));
-    SlmEntry *entry = slm_pg_find_entry(row->key);
-
-    if (entry == NULL)
-        entry = slm_pg_open_entry(row);
     if (task == SLM_TASK_GENERATE && !slm_pg_info(entry)->can_generate)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot generate text", chosen),
                         errdetail("It is an encoder of the family %s.", slm_pg_info(entry)->family),

@@ -88,7 +88,7 @@ static List *list_source(const char *path, bool *is_directory, uint64 *stamp)
     *is_directory = S_ISDIR(st.st_mode);
     *stamp = 0;
     if (*is_directory) {
-        if (access(psprintf("%s/config.json", path), F_OK) == 0)
+        if (access(psprintf("%s/config.json", path), F_OK) == 0 || access(psprintf("%s/adapter_config.json", path), F_OK) == 0)
             list_directory(path, "", 0, &files, stamp);
         if (files == NIL)
             ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("directory \"%s\" holds no model", path),

@@ -108,7 +108,8 @@ Datum slm_pg_model_status(PG_FUNCTION_ARGS)
 
     InitMaterializedSRF(fcinfo, 0);
     for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++)
-        put_model(rsinfo, pstrdup(row->name), pstrdup(row->key));
+        if (row->base[0] == '\0')
+            put_model(rsinfo, pstrdup(row->name), pstrdup(row->key));
     loads = slm_pg_progress_list(&n_loads);
     for (int i = 0; i < n_loads; i++)
         put_load(rsinfo, &loads[i]);

@@ -91,16 +91,15 @@ uint64 slm_pg_change_registry(const char *sql, int n, const char *const *values)
     return changed;
 }
 
-/* The row of the view slm.models as a composite datum. */
-static Datum models_row(const char *name)
+Datum slm_pg_registry_row(const char *sql, const char *name)
 {
     AsOwner saved;
     Datum row;
     bool isnull;
 
     begin_as_owner(&saved);
-    if (run_sql("SELECT m FROM slm.models m WHERE m.name = $1", 1, &name) != 1)
-        elog(ERROR, "model \"%s\" is not in slm.models", name);
+    if (run_sql(sql, 1, &name) != 1)
+        elog(ERROR, "\"%s\" is not registered", name);
     row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
     row = SPI_datumTransfer(row, false, -1);
     end_as_owner(&saved);
@@ -376,8 +375,11 @@ static pg_noreturn void name_taken(const char *name);
 
 static void name_taken(const char *name)
 {
-    ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("model \"%s\" already exists", name),
-                    errhint("Choose another name, or drop it first: SELECT slm_drop_model('%s');", name)));
+    const SlmModelRow *row = slm_pg_find_model(name);
+    const char *what = row != NULL && row->base[0] != '\0' ? "adapter" : "model";
+
+    ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("%s \"%s\" already exists", what, name),
+                    errhint("Choose another name, or drop it first: SELECT slm_drop_%s('%s');", what, name)));
     pg_unreachable();
 }
 
@@ -463,7 +465,7 @@ Datum slm_pg_load_model(PG_FUNCTION_ARGS)
         slm_pg_progress_end();
     }
     PG_END_TRY();
-    return models_row(file.load.name);
+    return slm_pg_registry_row("SELECT m FROM slm.models m WHERE m.name = $1", file.load.name);
 }
 
 /* ---- the others */
@@ -475,17 +477,34 @@ char *slm_pg_name_argument(FunctionCallInfo fcinfo, int i, const char *what)
     return text_to_cstring(PG_GETARG_TEXT_PP(i));
 }
 
-Datum slm_pg_drop_model(PG_FUNCTION_ARGS)
+void slm_pg_drop_registered(const char *name)
 {
-    const char *name = slm_pg_name_argument(fcinfo, 0, "the name of a model");
     char key[SLM_KEY_SIZE];
+    const SlmModelRow *row = slm_pg_owned_model(name);
 
-    slm_pg_refuse_read_only("slm_drop_model()");
-    strlcpy(key, slm_pg_owned_model(name)->key, sizeof key);
+    strlcpy(key, row->key, sizeof key);
     slm_pg_store_lock(key);
+    (void) slm_pg_key_in_use(key); /* reads the rows anew: an adapter may have come while we waited */
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
+        if (strcmp(row->base, name) == 0)
+            ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST), errmsg("model \"%s\" has adapters", name),
+                            errdetail("Adapter \"%s\" is one of them.", row->name),
+                            errhint("Drop them first: SELECT slm_drop_adapter('%s');", row->name)));
+    }
     if (slm_pg_change_registry("DELETE FROM slm.model_registry WHERE name = $1", 1, &name) == 0)
         slm_pg_unknown_model(name);
     slm_pg_store_sweep();
+}
+
+Datum slm_pg_drop_model(PG_FUNCTION_ARGS)
+{
+    const char *name = slm_pg_name_argument(fcinfo, 0, "the name of a model");
+    const SlmModelRow *row = slm_pg_find_model(name);
+
+    slm_pg_refuse_read_only("slm_drop_model()");
+    if (row != NULL && row->base[0] != '\0')
+        slm_pg_unknown_model(name);
+    slm_pg_drop_registered(name);
     PG_RETURN_VOID();
 }
 
@@ -498,7 +517,8 @@ Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
     (void) slm_pg_owned_model(values[0]);
     if (slm_pg_find_model(values[1]) != NULL)
         name_taken(values[1]);
-    if (slm_pg_change_registry("UPDATE slm.model_registry SET name = $2 WHERE name = $1", 2, values) == 0)
+    if (slm_pg_change_registry("UPDATE slm.model_registry SET name = CASE name WHEN $1 THEN $2 ELSE name END,"
+                               " base = CASE base WHEN $1 THEN $2 ELSE base END WHERE name = $1 OR base = $1", 2, values) == 0)
         slm_pg_unknown_model(values[0]);
     PG_RETURN_VOID();
 }

@@ -43,6 +43,10 @@ Jsonb *slm_pg_no_options(void);
 void slm_pg_check_may_read_files(const char *what, const char *function);
 /* Canonical and absolute; relative paths begin at the data directory. */
 char *slm_pg_server_path(char *path);
+/* The one row that a query with the parameter name gives, as a composite datum. */
+Datum slm_pg_registry_row(const char *sql, const char *name);
+/* Deletes the row of a model or adapter that the user owns; its image goes at commit. */
+void slm_pg_drop_registered(const char *name);
 /* An argument that must not be null. */
 char *slm_pg_name_argument(FunctionCallInfo fcinfo, int i, const char *what);
 void slm_pg_refuse_read_only(const char *function);

@@ -5,6 +5,10 @@
  * lives at most as long as the memory context in which it was started: its reset callback is registered before the request exists.  An
  * error of the statement ends it earlier: at abort every session is reset, at the abort of a subtransaction its own requests.
  *
+ * A model with an adapter is an entry beside the model's own, without a session: its requests run in the model's session, in one batch
+ * with
+ * those of the model and of its other adapters.
+ *
  * Invariants: an entry with runs is never closed; slm_poll is called in one place only, which hands each result to its run, so that a
  * stream and an ordinary call can share a session; the engine is never called from inside the engine.
  */
@@ -19,11 +23,29 @@
 
 SlmMeter *slm_pg_meter;
 
+#define MAX_ADAPTED 32 /* models with adapters */
+
 static dlist_head entries = DLIST_STATIC_INIT(entries);
+static dlist_head adapted = DLIST_STATIC_INIT(adapted); /* entries with a base, most recently used first */
+static int n_adapted;
 static int n_entries;
+
+static void close_adapted(SlmEntry *entry)
+{
+    slm_adapter_close(entry->adapter);
+    dlist_delete(&entry->node);
+    n_adapted--;
+    pfree(entry);
+}
 
 static void close_entry(SlmEntry *entry)
 {
+    dlist_mutable_iter it;
+
+    dlist_foreach_modify(it, &adapted) {
+        if (dlist_container(SlmEntry, node, it.cur)->base == entry)
+            close_adapted(dlist_container(SlmEntry, node, it.cur));
+    }
     slm_session_free(entry->session);
     slm_model_close(entry->model);
     dlist_delete(&entry->node);
@@ -67,17 +89,20 @@ static void make_room(void)
     }
 }
 
-static void image_missing(const SlmModelRow *row, const char *path) pg_attribute_noreturn();
+static pg_noreturn void image_missing(const SlmModelRow *row, const char *path);
 
 static void image_missing(const SlmModelRow *row, const char *path)
 {
     bool made_here = strncmp(row->source, "slm_quantize_model(", 19) == 0;
-    char *again = made_here ? pstrdup(row->source) : psprintf("slm_load_model(%s, %s)", quote_literal_cstr(row->name), quote_literal_cstr(row->source));
+    const char *function = row->base[0] != '\0' ? "slm_load_adapter" : "slm_load_model";
+    char *again = made_here ? pstrdup(row->source) : psprintf("%s(%s, %s%s%s)", function, quote_literal_cstr(row->name),
+                                                              row->base[0] != '\0' ? quote_literal_cstr(row->base) : "",
+                                                              row->base[0] != '\0' ? ", " : "", quote_literal_cstr(row->source));
 
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the image of model \"%s\" is not on this server", row->name),
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the image of %s \"%s\" is not on this server", row->base[0] != '\0' ? "adapter" : "model", row->name),
                     errdetail("There is no file \"%s\".", path),
                     errhint("After a restore or on a standby, run %s: SELECT %s;",
-                            made_here ? "the call that made it again" : "slm_load_model again with the file that it was loaded from", again)));
+                            made_here ? "the call that made it again" : psprintf("%s again with the file that it was loaded from", function), again)));
     pg_unreachable();
 }
 
@@ -107,18 +132,83 @@ SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
     return entry;
 }
 
+static slm_adapter *open_adapter(const SlmEntry *base, const SlmModelRow *row)
+{
+    char *path = slm_pg_store_path(row->key, ".img");
+    struct stat st;
+    slm_adapter *adapter;
+    slm_error err;
+
+    if (stat(path, &st) != 0 && errno == ENOENT)
+        image_missing(row, path);
+    if (slm_adapter_open(path, base->model, &adapter, &err) != SLM_OK)
+        slm_pg_error(&err, psprintf("could not open the image of adapter \"%s\"", row->name));
+    return adapter;
+}
+
+SlmEntry *slm_pg_adapted_entry(SlmEntry *base, const SlmModelRow *row)
+{
+    dlist_iter it;
+    SlmEntry *entry;
+    char key[sizeof base->key];
+
+    snprintf(key, sizeof key, "%s+%s", base->key, row->key);
+    dlist_foreach(it, &adapted) {
+        entry = dlist_container(SlmEntry, node, it.cur);
+        if (entry->base == base && strcmp(entry->key, key) == 0) {
+            dlist_move_head(&adapted, &entry->node);
+            return entry;
+        }
+    }
+    if (n_adapted >= MAX_ADAPTED)
+        close_adapted(dlist_container(SlmEntry, node, dlist_tail_node(&adapted)));
+    entry = MemoryContextAllocZero(TopMemoryContext, sizeof(SlmEntry));
+    PG_TRY();
+    {
+        entry->adapter = open_adapter(base, row);
+    }
+    PG_CATCH();
+    {
+        pfree(entry);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    strlcpy(entry->key, key, sizeof entry->key);
+    entry->base = base;
+    entry->model = base->model;
+    dlist_init(&entry->runs);
+    dlist_push_head(&adapted, &entry->node);
+    n_adapted++;
+    slm_pg_store_mark_if_missing(row->key);
+    return entry;
+}
+
+/* Is there a row whose image has this key? */
+static bool registered(const char *key)
+{
+    const SlmModelRow *row;
+
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
+        if (strcmp(row->key, key) == 0)
+            return true;
+    }
+    return false;
+}
+
 void slm_pg_close_unused(void)
 {
     dlist_mutable_iter it;
 
+    dlist_foreach_modify(it, &adapted) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+
+        if (!registered(strchr(entry->key, '+') + 1))
+            close_adapted(entry);
+    }
     dlist_foreach_modify(it, &entries) {
         SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
-        const SlmModelRow *row;
-        bool used = !dlist_is_empty(&entry->runs);
 
-        for (int i = 0; !used && (row = slm_pg_nth_model(i)) != NULL; i++)
-            used = strcmp(row->key, entry->key) == 0;
-        if (!used)
+        if (dlist_is_empty(&entry->runs) && !registered(entry->key))
             close_entry(entry);
     }
 }
@@ -158,6 +248,7 @@ static void finish_callback(void *arg)
 SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
 {
     SlmRun *run = palloc0(sizeof(SlmRun));
+    slm_request adapted_request = *request;
     slm_status status;
     slm_error err;
 
@@ -165,8 +256,12 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     run->callback.func = finish_callback;
     run->callback.arg = run;
     MemoryContextRegisterResetCallback(CurrentMemoryContext, &run->callback);
+    if (entry->base != NULL) {
+        adapted_request.adapter = entry->adapter;
+        entry = entry->base;
+    }
     apply_limits(entry);
-    while ((status = slm_submit(entry->session, request, &run->id, &err)) == SLM_CANCELLED)
+    while ((status = slm_submit(entry->session, &adapted_request, &run->id, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     slm_pg_give_threads();
     if (status != SLM_OK)

@@ -68,12 +68,14 @@ enum {
     Anum_slm_model_image = 2,
     Anum_slm_model_owner = 3,
     Anum_slm_model_roles = 4,
-    Anum_slm_model_source = 5
+    Anum_slm_model_source = 5,
+    Anum_slm_model_base = 25
 };
 
 typedef struct SlmModelRow {
     char name[SLM_NAME_MAX + 1];
     char key[SLM_KEY_SIZE];
+    char base[SLM_NAME_MAX + 1]; /* of an adapter: its model; else empty */
     char *source;
     Oid owner;
     Oid *roles; /* [n_roles], InvalidOid is PUBLIC */
@@ -91,9 +93,10 @@ const SlmModelRow *slm_pg_nth_model(int i);
 bool slm_pg_key_in_use(const char *key);
 void slm_pg_check_name(const char *what, const char *name);
 pg_noreturn void slm_pg_unknown_model(const char *name);
+pg_noreturn void slm_pg_unknown_adapter(const char *name);
 /* The row of a model that the current user owns, or an ERROR. */
 const SlmModelRow *slm_pg_owned_model(const char *name);
-/* The opened model for a task: name NULL means the task's default. Checks the privilege. */
+/* The opened model (or 'model+adapter') for a task: name NULL means the task's default. Checks the privilege. */
 SlmEntry *slm_pg_use_model(const text *name, SlmTask task);
 void slm_pg_registry_changed(void); /* tells every backend */
 void slm_pg_catalog_init(void);
@@ -101,11 +104,13 @@ void slm_pg_catalog_init(void);
 /* ---- session_cache.c */
 struct SlmEntry {
     dlist_node node;
-    char key[SLM_KEY_SIZE];
+    char key[2 * SLM_KEY_SIZE]; /* of the image; 'model+adapter' of both */
     slm_model *model;
     slm_session *session; /* NULL until the first request */
     slm_limits limits;    /* as the session has them */
     dlist_head runs;      /* of SlmRun */
+    struct SlmEntry *base; /* of a model with an adapter: the model's entry, whose session runs its requests; else NULL */
+    slm_adapter *adapter;  /* then */
     TimestampTz last_use;
 };
 
@@ -130,6 +135,8 @@ extern SlmMeter *slm_pg_meter;
 
 SlmEntry *slm_pg_find_entry(const char *key);
 SlmEntry *slm_pg_open_entry(const SlmModelRow *row);
+/* The entry of a model with an adapter: shares the model and its session. */
+SlmEntry *slm_pg_adapted_entry(SlmEntry *base, const SlmModelRow *adapter);
 const slm_model_info *slm_pg_info(const SlmEntry *entry);
 /* Submits a request; raises its errors. */
 SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request);

@@ -1,0 +1,121 @@
+/*
+ * adapters.c: slm_load_adapter, slm_drop_adapter.  Used as model => 'base+adapter' (catalog.c, session_cache.c).
+ *
+ * An adapter is a row of slm.model_registry with a base, so names, owner, privileges, image files and their locks are those of models;
+ * the
+ * views slm.models and slm.adapters tell them apart.  Its image was made for the base's image, whose key is part of its own.
+ *
+ * Lock: loading an adapter and dropping its base both hold the base's lock to the end of their transactions, so no adapter is left
+ * without a base.
+ */
+#include "pg/models.h"
+#include "pg/args.h"
+
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_load_adapter);
+PG_FUNCTION_INFO_V1(slm_pg_drop_adapter);
+
+typedef struct AdapterLoad {
+    SlmLoad load; /* first: SlmLoad * is AdapterLoad * */
+    char *path;
+    SlmSourceState state;
+    SlmEntry *base;
+} AdapterLoad;
+
+static slm_status make_adapter(SlmLoad *load, const char *temporary, slm_error *err)
+{
+    AdapterLoad *a = (AdapterLoad *) load;
+
+    return slm_adapter_import(slm_pg_utf8_from_cstring(a->path), a->base->model, temporary, SLM_STOP, NULL, err);
+}
+
+/* Opens the image; the row shows the adapter's size and the base's shape. */
+static slm_status probe_adapter(SlmLoad *load, const char *image, slm_error *err)
+{
+    AdapterLoad *a = (AdapterLoad *) load;
+    slm_adapter *adapter;
+    slm_adapter_info info;
+    slm_status status = slm_adapter_open(image, a->base->model, &adapter, err);
+
+    if (status != SLM_OK)
+        return status;
+    info = *slm_adapter_get_info(adapter);
+    slm_adapter_close(adapter);
+    load->info = *slm_pg_info(a->base);
+    load->info.n_parameters = info.n_parameters;
+    load->info.image_bytes = info.image_bytes;
+    strlcpy(load->info.name, info.name, sizeof load->info.name);
+    load->options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{\"rank\": %u, \"matrices\": %u}", info.rank,
+                                                                                         info.n_matrices))));
+    return SLM_OK;
+}
+
+static void adapter_made(SlmLoad *load)
+{
+    AdapterLoad *a = (AdapterLoad *) load;
+
+    if (slm_pg_source_stamp(a->path) != a->state.stamp)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", a->path),
+                        errhint("Load the adapter again when its files are complete.")));
+}
+
+static void load_work(AdapterLoad *a, bool registered)
+{
+    char *base_key;
+
+    slm_pg_progress_begin(a->load.name);
+    slm_pg_digest_source(a->path, slm_pg_progress_report, NULL, &a->state);
+    a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_GENERATE);
+    base_key = pstrdup(a->base->key);
+    slm_pg_store_lock(base_key);
+    if (!slm_pg_key_in_use(base_key)) /* dropped while we waited */
+        slm_pg_unknown_model(a->load.base);
+    a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_GENERATE);
+    slm_pg_load_key(&a->load, a->state.sha256, psprintf("adapter\n%s", base_key));
+    slm_pg_load_register(&a->load, registered);
+}
+
+Datum slm_pg_load_adapter(PG_FUNCTION_ARGS)
+{
+    AdapterLoad a = {.load = {.verb = "load adapter", .phase = "importing", .make = make_adapter, .probe = probe_adapter, .made = adapter_made}};
+    bool registered;
+
+    slm_pg_check_may_read_files("an adapter", "slm_load_adapter");
+    a.load.name = slm_pg_name_argument(fcinfo, 0, "the name of an adapter");
+    a.load.base = slm_pg_name_argument(fcinfo, 1, "the name of its model");
+    a.path = slm_pg_name_argument(fcinfo, 2, "the path of an adapter");
+    a.load.options = slm_pg_no_options();
+    slm_pg_check_name("adapter", a.load.name);
+    if (a.path[0] == '\0')
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the path of an adapter must not be empty")));
+    if (strchr(a.load.base, '+') != NULL)
+        slm_pg_unknown_model(a.load.base);
+    a.load.source = a.path = slm_pg_server_path(a.path);
+    registered = slm_pg_name_registered(a.load.name);
+    if (!registered)
+        slm_pg_refuse_read_only("slm_load_adapter()");
+    slm_pg_store_make_directory();
+    PG_TRY();
+    {
+        load_work(&a, registered);
+    }
+    PG_FINALLY();
+    {
+        slm_pg_progress_end();
+    }
+    PG_END_TRY();
+    return slm_pg_registry_row("SELECT a FROM slm.adapters a WHERE a.name = $1", a.load.name);
+}
+
+Datum slm_pg_drop_adapter(PG_FUNCTION_ARGS)
+{
+    const char *name = slm_pg_name_argument(fcinfo, 0, "the name of an adapter");
+    const SlmModelRow *row = slm_pg_find_model(name);
+
+    slm_pg_refuse_read_only("slm_drop_adapter()");
+    if (row == NULL || row->base[0] == '\0')
+        slm_pg_unknown_adapter(name);
+    slm_pg_drop_registered(name);
+    PG_RETURN_VOID();
+}
