@@ -1,0 +1,99 @@
+-- SQL-level figures on Banking77 (real messages to a bank) for run_bench.sh: prints CSV lines "metric,type,threads,value,unit".
+-- psql variables: data (the folder of banking77_train.csv, banking77_test.csv and banking8.csv), and models loaded as bench (generates) and
+-- minilm (embeds).  Node on and off alternate where both are shown; the last run of two counts.
+\set ON_ERROR_STOP on
+\pset format unaligned
+\pset tuples_only on
+\pset fieldsep ','
+\set QUIET on
+SET client_min_messages = error;
+SET slm.threads = 2;
+SET slm.generate_model = 'bench';
+SET slm.embed_model = 'minilm';
+SET slm.classify_model = 'minilm';
+
+CREATE TEMP TABLE train (id serial, text text, category text);
+CREATE TEMP TABLE test (id serial, text text, category text);
+CREATE TEMP TABLE eight (id serial, text text, label text);
+COPY train (text, category) FROM :'train_file' (FORMAT csv, HEADER);
+COPY test (text, category) FROM :'test_file' (FORMAT csv, HEADER);
+COPY eight (text, label) FROM :'eight_file' (FORMAT csv, HEADER);
+CREATE TEMP TABLE document AS SELECT d AS id, string_agg(text, ' ' ORDER BY id) AS body FROM (SELECT id, text, id / 10 AS d FROM test WHERE id < 480) t GROUP BY d;
+ANALYZE;
+
+-- seconds of a query, after one run to warm up; the second number is its result
+CREATE FUNCTION pg_temp.seconds(query text, runs int DEFAULT 2) RETURNS double precision LANGUAGE plpgsql AS $$
+DECLARE t timestamptz; best double precision := 1e9;
+BEGIN
+    FOR i IN 1..runs LOOP
+        t := clock_timestamp();
+        EXECUTE query;
+        best := least(best, extract(epoch FROM clock_timestamp() - t));
+    END LOOP;
+    RETURN best;
+END $$;
+CREATE FUNCTION pg_temp.on_off(metric text, query text, n int) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE batched double precision; single double precision;
+BEGIN
+    SET slm.enable_batch = on;
+    batched := pg_temp.seconds(query);
+    SET slm.enable_batch = off;
+    single := pg_temp.seconds(query, 1);
+    SET slm.enable_batch = on;
+    RETURN NEXT format('"%s, batch node on",Q4_1,2,%s,rows/s', metric, round((n / batched)::numeric, 1));
+    RETURN NEXT format('"%s, batch node off",Q4_1,2,%s,rows/s', metric, round((n / single)::numeric, 1));
+    RETURN NEXT format('"%s, on : off",Q4_1,2,%s,ratio', metric, round((single / batched)::numeric, 2));
+END $$;
+
+-- batches (issue D)
+SELECT * FROM pg_temp.on_off('classify direct 8 labels over 240 texts',
+    $$SELECT count(slm_classify(text, ARRAY['card delivery', 'exchange rate', 'lost or stolen card', 'top-up problem', 'refund request', 'identity verification', 'PIN code',
+      'cash withdrawal'], model => 'bench', method => 'direct')) FROM test WHERE id <= 240$$, 240);
+SELECT * FROM pg_temp.on_off('48 tokens of summary of 48 documents', $$SELECT count(slm_generate(body, system => 'Summarize the text in one or two sentences.', max_tokens => 48)) FROM document$$, 48);
+SELECT format('documents of,,,%s,tokens on average', round(avg(slm_count_tokens(body)))) FROM document;
+SELECT format('"classify over 2,400 texts of which 240 are distinct : over 240",Q4_1,2,%s,times as long', round((pg_temp.seconds(
+    $$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test, generate_series(1, 10) WHERE id <= 240$$) / pg_temp.seconds(
+    $$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test WHERE id <= 240$$))::numeric, 2));
+SELECT format('"512-token shared instruction : 64-token, 200 rows",Q4_1,2,%s,times as long', round((pg_temp.seconds(
+    format($$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct', instruction => %L)) FROM test WHERE id <= 200$$,
+        'Choose among {labels}. ' || repeat('The bank sells cards and accounts. ', 70))) / pg_temp.seconds(
+    format($$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct', instruction => %L)) FROM test WHERE id <= 200$$,
+        'Choose among {labels}. ' || repeat('The bank sells cards and accounts. ', 4))))::numeric, 2));
+SET slm.speculate = off;
+SELECT pg_temp.seconds($$SELECT slm_generate('Repeat this text word for word: ' || body, max_tokens => 120) FROM document WHERE id = 3$$, 3) AS plain \gset
+SELECT pg_temp.seconds($$SELECT slm_generate('Tell me a story about a king.', max_tokens => 120)$$, 3) AS plain_free \gset
+SET slm.speculate = on;
+SELECT format('"one call that copies its text, speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain / pg_temp.seconds(
+    $$SELECT slm_generate('Repeat this text word for word: ' || body, max_tokens => 120) FROM document WHERE id = 3$$, 3))::numeric, 2));
+SELECT format('"one call of free text, speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain_free / pg_temp.seconds(
+    $$SELECT slm_generate('Tell me a story about a king.', max_tokens => 120)$$, 3))::numeric, 2));
+
+-- embeddings and classifiers (issue B)
+SELECT format('"slm_embed(text) over 3,080 texts",Q8_0,2,%s,rows/s', round((3080 / pg_temp.seconds('SELECT count(slm_embed(text)) FROM test'))::numeric));
+SELECT format('"slm_embed(text[]) over 3,080 texts",Q8_0,2,%s,rows/s', round((3080 / pg_temp.seconds('SELECT count(*) FROM slm_embed((SELECT array_agg(text) FROM test))'))::numeric));
+SELECT format('"slm_embed of one short text, warm",Q8_0,2,%s,ms', round((pg_temp.seconds($$SELECT slm_embed('How do I locate my card?')$$, 20) * 1000)::numeric, 2));
+CREATE TEMP TABLE stored AS SELECT id, slm_embed(text) AS e, category FROM train;
+SELECT format('"training on 10,003 stored embeddings",,2,%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench', 'SELECT e, category FROM stored ORDER BY id');
+CREATE TEMP TABLE tested AS SELECT id, slm_embed(text) AS e, category FROM test;
+SET slm.threads = 1;
+SELECT format('"classifier on stored embeddings",,1,%s,rows/s', round((30800 / pg_temp.seconds('SELECT count(slm_classify(e, classifier => ''bench'')) FROM tested, generate_series(1, 10)'))::numeric));
+SET slm.threads = 2;
+CREATE FUNCTION pg_temp.accuracy(metric text, classifier text) RETURNS text LANGUAGE sql AS $$
+    WITH p AS (SELECT category, slm_classify(text, classifier => $2) AS label FROM test),
+    f AS (SELECT 2.0 * count(*) FILTER (WHERE label = c AND category = c) / nullif(count(*) FILTER (WHERE label = c) + count(*) FILTER (WHERE category = c), 0) AS f1
+          FROM p, (SELECT DISTINCT category AS c FROM p) x GROUP BY c)
+    SELECT format('"%s: accuracy / macro F1",,2,%s / %s,percent', $1, round(100.0 * (SELECT avg((label = category)::int) FROM p), 2), round(100 * (SELECT avg(coalesce(f1, 0)) FROM f)::numeric, 2)) $$;
+SELECT pg_temp.accuracy('Banking77, embeddings', 'bench');
+SELECT format('"training on 10,003 texts, embedding included",,2,%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench', 'SELECT text, category FROM train ORDER BY id');
+SELECT seconds FROM slm_train_classifier('bench', 'SELECT text, category FROM train ORDER BY id', options => '{"ngrams": true}') \gset
+SELECT pg_temp.accuracy('Banking77, with n-grams', 'bench');
+SELECT seconds FROM slm_train_classifier('bench', 'SELECT text, category FROM (SELECT *, row_number() OVER (PARTITION BY category ORDER BY id) AS n FROM train) t WHERE n <= 10 ORDER BY id') \gset
+SELECT pg_temp.accuracy('Banking77, 10 rows a label', 'bench');
+SELECT format($$SELECT seconds FROM slm_train_classifier('bench', 'SELECT text FROM train ORDER BY id', labels => %L)$$, array_agg(replace(category, '_', ' ') ORDER BY category)) FROM (SELECT DISTINCT category FROM train) c \gexec
+WITH p AS (SELECT replace(category, '_', ' ') AS category, slm_classify(text, classifier => 'bench') AS label FROM test)
+SELECT format('"Banking77, label names and unlabelled texts: accuracy",,2,%s,percent', round(100.0 * avg((label = category)::int), 2)) FROM p;
+WITH l AS (SELECT array_agg(DISTINCT replace(category, '_', ' ')) AS labels FROM train), p AS (SELECT replace(category, '_', ' ') AS category, slm_classify(text, (SELECT labels FROM l)) AS label FROM test)
+SELECT format('"Banking77, zero-shot by label names: accuracy",,2,%s,percent', round(100.0 * avg((label = category)::int), 2)) FROM p;
+SELECT format('"banking8, %s: accuracy",,2,%s,percent', m.method || ' (' || m.model || ')', round(100.0 * avg((slm_classify(text, (SELECT array_agg(DISTINCT label) FROM eight), model => m.model, method => m.method) = label)::int), 1))
+FROM eight, (VALUES (1, 'embedding', 'minilm'), (2, 'channel', 'bench'), (3, 'direct', 'bench'), (4, 'auto', 'minilm'), (5, 'auto', 'bench')) m(n, method, model) GROUP BY m.n, m.method, m.model ORDER BY m.n;
+SELECT slm_drop_classifier('bench') \g /dev/null
