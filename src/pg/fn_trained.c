@@ -58,27 +58,31 @@ static void begin_text(SlmWork *work, FunctionCallInfo fcinfo, bool scores)
     slm_pg_work_submit(work, entry, &request);
 }
 
-static void begin_vector(SlmWork *work, FunctionCallInfo fcinfo, bool scores)
+/* The numbers of an embedding argument, checked against the classifier. */
+static const float *embedding_of(const SlmTrained *trained, ArrayType *array)
 {
-    ArrayType *array;
-    Trained *t;
-    uint32_t dims;
+    uint32_t dims = slm_classifier_n_dims(trained->classifier);
 
-    if (!begin_trained(work, fcinfo, scores))
-        return;
-    t = slm_pg_work_state(work);
-    array = PG_GETARG_ARRAYTYPE_P_COPY(0);
-    dims = slm_classifier_n_dims(t->trained->classifier);
     if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || (uint32_t) ARR_DIMS(array)[0] != dims)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("classifier \"%s\" takes embeddings of %u numbers, not %d", t->trained->name, dims,
+                        errmsg("classifier \"%s\" takes embeddings of %u numbers, not %d", trained->name, dims,
                                ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0),
                         errhint("Pass what slm_embed gave with the model that the classifier was trained on.")));
-    if (slm_classifier_needs_text(t->trained->classifier))
+    if (slm_classifier_needs_text(trained->classifier))
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("classifier \"%s\" needs the text, not the embedding alone", t->trained->name),
+                        errmsg("classifier \"%s\" needs the text, not the embedding alone", trained->name),
                         errhint("It was trained with n-grams. Pass the text, or train one without n-grams.")));
-    t->vector = slm_pg_floats(array);
+    return slm_pg_floats(array);
+}
+
+static void begin_vector(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    Trained *t;
+
+    if (!begin_trained(work, fcinfo, true))
+        return;
+    t = slm_pg_work_state(work);
+    t->vector = embedding_of(t->trained, PG_GETARG_ARRAYTYPE_P_COPY(0));
 }
 
 /* Probabilities [n_labels] of the row. */
@@ -95,16 +99,24 @@ static float *predict(SlmWork *work, Trained *t)
     return probabilities;
 }
 
+/* The first label of the highest probability. */
+static uint32_t most_likely(const slm_classifier *classifier, const float *probabilities)
+{
+    uint32_t best = 0;
+
+    for (uint32_t i = 1; i < slm_classifier_n_labels(classifier); i++)
+        if (probabilities[i] > probabilities[best])
+            best = i;
+    return best;
+}
+
 static Datum finish_trained(SlmWork *work, bool *isnull)
 {
     Trained *t = slm_pg_work_state(work);
     float *probabilities = predict(work, t);
-    uint32_t best = 0;
+    uint32_t best = most_likely(t->trained->classifier, probabilities);
     const char *label;
 
-    for (uint32_t i = 1; i < slm_classifier_n_labels(t->trained->classifier); i++)
-        if (probabilities[i] > probabilities[best])
-            best = i;
     *isnull = (double) probabilities[best] < t->threshold;
     label = slm_classifier_label(t->trained->classifier, best);
     pfree(probabilities);
@@ -116,22 +128,60 @@ static void begin_classify_text(SlmWork *work, FunctionCallInfo fcinfo)
     begin_text(work, fcinfo, false);
 }
 
-static void begin_classify_vector(SlmWork *work, FunctionCallInfo fcinfo)
-{
-    begin_vector(work, fcinfo, false);
-}
-
 const SlmWorkKind slm_pg_classify_trained_kind = {"slm_pg_classify_trained", begin_classify_text, finish_trained};
-const SlmWorkKind slm_pg_classify_vector_kind = {"slm_pg_classify_vector", begin_classify_vector, finish_trained};
 
 Datum slm_pg_classify_trained(PG_FUNCTION_ARGS)
 {
     return slm_pg_work_call(&slm_pg_classify_trained_kind, fcinfo);
 }
 
+/* ---- a stored embedding: no model runs, so it is no work; the classifier is looked up once per statement */
+
+typedef struct VectorCall {
+    text *name; /* of the classifier, as the argument had it */
+    SlmTrained *trained;
+    float *probabilities; /* [n_labels] */
+} VectorCall;
+
+static VectorCall *vector_call(FunctionCallInfo fcinfo)
+{
+    VectorCall *call = fcinfo->flinfo->fn_extra;
+    text *name = PG_GETARG_TEXT_PP(1);
+    MemoryContext old;
+
+    if (call != NULL && VARSIZE_ANY_EXHDR(call->name) == VARSIZE_ANY_EXHDR(name) &&
+        memcmp(VARDATA_ANY(call->name), VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == 0)
+        return call;
+    old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+    call = palloc(sizeof *call);
+    call->name = cstring_to_text_with_len(VARDATA_ANY(name), (int) VARSIZE_ANY_EXHDR(name));
+    call->trained = slm_pg_use_classifier(name);
+    call->probabilities = palloc(sizeof(float) * slm_classifier_n_labels(call->trained->classifier));
+    MemoryContextSwitchTo(old);
+    fcinfo->flinfo->fn_extra = call;
+    return call;
+}
+
 Datum slm_pg_classify_vector(PG_FUNCTION_ARGS)
 {
-    return slm_pg_work_call(&slm_pg_classify_vector_kind, fcinfo);
+    VectorCall *call;
+    double threshold;
+    const char *label;
+    uint32_t best;
+    slm_error err;
+
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+        PG_RETURN_NULL();
+    threshold = slm_pg_float_arg(fcinfo, 2, "threshold", 0, 0, false, 1, false);
+    call = vector_call(fcinfo);
+    if (slm_classifier_predict(call->trained->classifier, embedding_of(call->trained, PG_GETARG_ARRAYTYPE_P(0)), NULL, NULL, 1,
+                               call->probabilities, &err) != SLM_OK)
+        slm_pg_error(&err, NULL);
+    best = most_likely(call->trained->classifier, call->probabilities);
+    if ((double) call->probabilities[best] < threshold)
+        PG_RETURN_NULL();
+    label = slm_classifier_label(call->trained->classifier, best);
+    PG_RETURN_TEXT_P(slm_pg_text_from_utf8(label, strlen(label)));
 }
 
 /* ---- scores */
@@ -143,7 +193,7 @@ static void begin_scores_text(SlmWork *work, FunctionCallInfo fcinfo)
 
 static void begin_scores_vector(SlmWork *work, FunctionCallInfo fcinfo)
 {
-    begin_vector(work, fcinfo, true);
+    begin_vector(work, fcinfo);
 }
 
 static Datum finish_scores(SlmWork *work, bool *isnull)
