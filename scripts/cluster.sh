@@ -49,7 +49,7 @@ slm_share() {
 slm_install_private() {
     local config=${PG_CONFIG:-pg_config} directory name
     unset "${!PG@}" OPENBLAS_CORETYPE
-    export PG_CONFIG=$config LC_ALL=C.UTF-8
+    export PG_CONFIG=$config LANG=C.UTF-8 LC_ALL=C.UTF-8
     make --no-print-directory -j2 all || return 1
 
     slm_root=$(mktemp -d "${TMPDIR:-/tmp}/slm.XXXXXX")

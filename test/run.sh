@@ -76,7 +76,7 @@ run_tap() {
     rc=$?
     ok=$(grep -cE '^ok [0-9]+' build/log/tap.log)
     bad=$(grep -E '^not ok [0-9]+' build/log/tap.log | grep -vc '# TODO')
-    [ "$rc" -eq 0 ] || as_server sh -c 'tail -n 30 tap_log/*.log tmp_check/log/*.log' >>build/log/tap.log 2>/dev/null
+    [ "$rc" -eq 0 ] || as_server sh -c 'tail -n 30 tap_log/* tmp_check/log/*' >>build/log/tap.log 2>/dev/null
     add tap "$ok" "$bad" "$rc" $((SECONDS - begin))
 }
 
