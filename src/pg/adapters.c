@@ -78,7 +78,8 @@ static void load_work(AdapterLoad *a, bool registered)
 
 Datum slm_pg_load_adapter(PG_FUNCTION_ARGS)
 {
-    AdapterLoad a = {.load = {.verb = "load adapter", .phase = "importing", .make = make_adapter, .probe = probe_adapter, .made = adapter_made}};
+    AdapterLoad a = {.load = {.verb = "load adapter", .phase = "importing", .make = make_adapter, .probe = probe_adapter,
+                              .made = adapter_made}};
     bool registered;
 
     slm_pg_check_may_read_files("an adapter", "slm_load_adapter");

@@ -240,8 +240,8 @@ static SlmEntry *entry_of_row(const SlmModelRow *row)
     return entry != NULL ? entry : slm_pg_open_entry(row);
 }
 
-/* The entry of model `base` with the adapter. Rows are looked at, and the adapter's copied, before an entry exists that a changed catalog could
- * close. */
+/* The entry of model `base` with the adapter. Rows are looked at, and the adapter's copied, before an entry exists that a changed catalog
+ * could close. */
 static SlmEntry *entry_with_adapter(const char *base, const char *adapter)
 {
     const SlmModelRow *row = slm_pg_find_model(adapter);

@@ -42,9 +42,12 @@ int slm_pg_sqlstate(const slm_error *err)
 void slm_pg_error(const slm_error *err, const char *what)
 {
     char *message = slm_pg_cstring_from_utf8(err->message);
+    static const char budget[] = "Raise the KV cache budget";
     char *hint = NULL;
 
-    if (err->hint[0] != '\0')
+    if (strncmp(err->hint, budget, strlen(budget)) == 0) /* the engine does not know what it is called here */
+        hint = psprintf("Raise slm.kv_cache_memory%s", slm_pg_cstring_from_utf8(err->hint + strlen(budget)));
+    else if (err->hint[0] != '\0')
         hint = slm_pg_cstring_from_utf8(err->hint);
     else if (is_disk_full(err))
         hint = "Free space on the disk that holds slm.model_directory, or move that directory.";

@@ -436,7 +436,8 @@ char *slm_pg_server_path(char *path)
 
 Datum slm_pg_load_model(PG_FUNCTION_ARGS)
 {
-    FileLoad file = {.load = {.verb = "load model", .phase = "importing", .make = make_from_file, .probe = slm_pg_load_probe_model, .made = file_made}};
+    FileLoad file = {.load = {.verb = "load model", .phase = "importing", .make = make_from_file, .probe = slm_pg_load_probe_model,
+                              .made = file_made}};
     bool registered;
 
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
@@ -510,7 +511,8 @@ Datum slm_pg_drop_model(PG_FUNCTION_ARGS)
 
 Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
 {
-    const char *values[2] = {slm_pg_name_argument(fcinfo, 0, "the name of a model"), slm_pg_name_argument(fcinfo, 1, "the new name of a model")};
+    const char *values[2] = {slm_pg_name_argument(fcinfo, 0, "the name of a model"),
+                             slm_pg_name_argument(fcinfo, 1, "the new name of a model")};
 
     slm_pg_refuse_read_only("slm_rename_model()");
     slm_pg_check_name("model", values[1]);

@@ -30,7 +30,8 @@ struct SlmLoad {
     void (*made)(SlmLoad *load); /* may raise an error; NULL */
 };
 
-/* The key of an image: the source's digest, and the digest of the options where there are any (NULL: none). sha256 must live as long as load. */
+/* The key of an image: the source's digest, and the digest of the options where there are any (NULL: none). sha256 must live as long
+ * as load. */
 void slm_pg_load_key(SlmLoad *load, const char *sha256, const char *options);
 /* Makes the image unless it is there, and the row unless the name is registered already. */
 void slm_pg_load_register(SlmLoad *load, bool registered);

@@ -1,7 +1,9 @@
 /*
  * quantize.c: slm_quantize_model, a new model from a loaded one.
  *
- *   image of the source ──slm_quantize_image──► <key>.img ──► row of slm.model_registry        key = <source's sha256>-l<layout>-<how it was made>
+ *   image of the source ──slm_quantize_image──► <key>.img ──► row of slm.model_registry
+ *
+ * The key is the source's SHA-256, the layout, and a digest of how the image was made.
  *
  * The original file is not needed.  The row's source is the call itself, to be repeated where the image is missing.  Whoever makes a model
  * of another one owns it and may grant it, so the source must be the caller's own.

@@ -99,10 +99,12 @@ static void image_missing(const SlmModelRow *row, const char *path)
                                                               row->base[0] != '\0' ? quote_literal_cstr(row->base) : "",
                                                               row->base[0] != '\0' ? ", " : "", quote_literal_cstr(row->source));
 
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the image of %s \"%s\" is not on this server", row->base[0] != '\0' ? "adapter" : "model", row->name),
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE),
+                    errmsg("the image of %s \"%s\" is not on this server", row->base[0] != '\0' ? "adapter" : "model", row->name),
                     errdetail("There is no file \"%s\".", path),
                     errhint("After a restore or on a standby, run %s: SELECT %s;",
-                            made_here ? "the call that made it again" : psprintf("%s again with the file that it was loaded from", function), again)));
+                            made_here ? "the call that made it again"
+                                      : psprintf("%s again with the file that it was loaded from", function), again)));
     pg_unreachable();
 }
 
