@@ -43,12 +43,16 @@ static char *upper_ascii(const char *s)
 /* slm_quantize_model(source, target, type): the part that makes files. */
 static void quantize_work(Requantize *q, const char *source, bool registered)
 {
-    const SlmModelRow *row = slm_pg_find_model(source);
+    char *key = pstrdup(slm_pg_owned_model(source)->key);
 
+    slm_pg_store_lock(key); /* nobody drops the source from here on */
+    if (!slm_pg_key_in_use(key))
+        slm_pg_unknown_model(source);
+    q->from = slm_pg_use_model(cstring_to_text(source), SLM_TASK_ANY);
     slm_pg_progress_begin(q->load.name);
     q->load.source = psprintf("slm_quantize_model(%s, %s, %s)", quote_literal_cstr(source), quote_literal_cstr(q->load.name),
                               quote_literal_cstr(q->type));
-    slm_pg_load_key(&q->load, pnstrdup(row->key, 64), psprintf("quantized\n%s\n%s", row->key, q->type));
+    slm_pg_load_key(&q->load, pnstrdup(key, 64), psprintf("quantized\n%s\n%s", key, q->type));
     slm_pg_load_register(&q->load, registered);
 }
 
@@ -75,8 +79,8 @@ Datum slm_pg_quantize_model(PG_FUNCTION_ARGS)
         elog(ERROR, "return type must be a row type");
     slm_pg_check_name("model", q.load.name);
     (void) slm_pg_owned_model(source);
-    q.from = slm_pg_use_model(cstring_to_text(source), sample != NULL ? SLM_TASK_GENERATE : SLM_TASK_ANY);
     registered = slm_pg_name_registered(q.load.name);
+    put_perplexity(source, sample, &values[4], &nulls[4]); /* first: a sample that is too long costs no image */
     if (!registered)
         slm_pg_refuse_read_only("slm_quantize_model()");
     PG_TRY();
@@ -92,7 +96,6 @@ Datum slm_pg_quantize_model(PG_FUNCTION_ARGS)
     values[1] = CStringGetTextDatum(slm_pg_cstring_from_utf8(q.load.info.quantization));
     values[2] = Int64GetDatum((int64) slm_pg_info(slm_pg_use_model(cstring_to_text(source), SLM_TASK_ANY))->image_bytes);
     values[3] = Int64GetDatum((int64) q.load.info.image_bytes);
-    put_perplexity(source, sample, &values[4], &nulls[4]);
     put_perplexity(q.load.name, sample, &values[5], &nulls[5]);
     return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
