@@ -317,7 +317,7 @@ BEGIN
             EXECUTE format('DROP TRIGGER %I ON %s', 'slm_job_' || job.id || '_' || suffix, job.source);
         END IF;
     END LOOP;
-    IF drop_values AND tables THEN
+    IF drop_values AND tables AND key IS NOT NULL THEN
         IF job.target = job.source THEN
             EXECUTE format('UPDATE %s t SET %I = NULL FROM slm.job_done d WHERE d.job_id = %s AND d.key = %s AND md5(t.%I::text) = d.value_hash',
                            job.target, job.target_column, job.id, key, job.target_column);

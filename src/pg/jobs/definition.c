@@ -5,8 +5,8 @@
  * columns and changed types need no attention.  The expression is text; when a column that it reads is renamed, its next
  * batch says so, and writers are not disturbed.
  *
- * A key is a jsonb array of the key columns' values.  Values of simple types are written as jsonb writes them, all others as text under fixed
- * settings, so that the same row has the same key in every session.
+ * A key is a jsonb array of the key columns' values.  Values of simple types are written as jsonb writes them, all others as text under
+ * fixed settings, so that the same row has the same key in every session.
  */
 #include "pg/jobs/jobs.h"
 
@@ -85,7 +85,7 @@ static void set_key(SlmJobKey *key, Form_pg_attribute att)
     key->simple = simple_type(att->atttypid);
 }
 
-/* The source's primary key; without one, the columns that it had when the job was created, as long as they exist. */
+/* The source's primary key; without one, the columns that it had when the job was created; none when they are gone, too. */
 static void read_keys(SlmJob *job, Relation source, const List *stored)
 {
     Bitmapset *unused = RelationGetIndexAttrBitmap(source, INDEX_ATTR_BITMAP_PRIMARY_KEY); /* sets rd_pkindex */
@@ -106,10 +106,10 @@ static void read_keys(SlmJob *job, Relation source, const List *stored)
         for (int i = 0; i < list_length(stored); i++) {
             AttrNumber number = get_attnum(job->source, list_nth(stored, i));
 
-            if (number <= 0)
-                ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("table %s has no primary key any more", job->source_name),
-                                errhint("Add one with ALTER TABLE ... ADD PRIMARY KEY, or end the job with SELECT slm_drop_job(%s).",
-                                        quote_literal_cstr(job->name))));
+            if (number <= 0) {
+                job->n_keys = 0;
+                return;
+            }
             set_key(&job->keys[job->n_keys++], TupleDescAttr(source->rd_att, number - 1));
         }
     }
@@ -141,8 +141,10 @@ static void read_inputs(SlmJob *job, Relation source, const List *stored, const 
 
 SlmJob *slm_pg_job_read(int32 id, bool lock)
 {
-    const char *query = "SELECT d.name, d.owner::oid, d.source::oid, d.target::oid, d.target_column, d.key_columns::text[], d.input_columns::text[], "
-                        "d.expression, d.search_path, d.version, d.batch_size, d.max_attempts, d.overwrite, d.backfill, d.backfill_done, d.settings "
+    const char *query = "SELECT d.name, d.owner::oid, d.source::oid, d.target::oid, d.target_column, d.key_columns::text[], "
+                        "d.input_columns::text[], "
+                        "d.expression, d.search_path, d.version, d.batch_size, d.max_attempts, d.overwrite, d.backfill, d.backfill_done, "
+                        "d.settings "
                         "FROM slm.job_definition d WHERE d.id OPERATOR(pg_catalog.=) $1";
     Oid types[1] = {INT4OID};
     Datum values[1] = {Int32GetDatum(id)};
@@ -259,7 +261,7 @@ Datum slm_pg_job_key_expression(PG_FUNCTION_ARGS)
 
     SPI_connect();
     job = slm_pg_job_read(PG_GETARG_INT32(0), false);
-    if (job != NULL && job->source_name != NULL)
+    if (job != NULL && job->source_name != NULL && job->n_keys > 0)
         result = MemoryContextStrdup(context, slm_pg_job_key(job, quote_identifier(text_to_cstring(PG_GETARG_TEXT_PP(1)))));
     SPI_finish();
     if (result == NULL)

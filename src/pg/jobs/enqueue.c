@@ -79,9 +79,12 @@ static char *moved_query(const SlmJob *job, const char *forget)
 {
     if (job->source != job->target)
         return psprintf("%s", forget);
-    return psprintf("WITH gone AS (%s RETURNING d.version, d.input_hash, d.value_hash, d.models) INSERT INTO slm.job_done (job_id, key, version, input_hash, "
-                    "value_hash, models) SELECT %d, %s, g.version, g.input_hash, g.value_hash, g.models FROM slm_new n JOIN gone g ON g.value_hash "
-                    "OPERATOR(pg_catalog.=) pg_catalog.md5(n.%s::pg_catalog.text) WHERE NOT EXISTS (SELECT FROM slm_old o WHERE %s OPERATOR(pg_catalog.=) %s) "
+    return psprintf("WITH gone AS (%s RETURNING d.version, d.input_hash, d.value_hash, d.models) INSERT INTO slm.job_done (job_id, key, "
+                    "version, input_hash, "
+                    "value_hash, models) SELECT %d, %s, g.version, g.input_hash, g.value_hash, g.models FROM slm_new n JOIN gone g ON "
+                    "g.value_hash "
+                    "OPERATOR(pg_catalog.=) pg_catalog.md5(n.%s::pg_catalog.text) WHERE NOT EXISTS (SELECT FROM slm_old o WHERE %s "
+                    "OPERATOR(pg_catalog.=) %s) "
                     "ON CONFLICT DO NOTHING",
                     forget, job->id, slm_pg_job_key(job, "n"), job->target_column, slm_pg_job_key(job, "o"), slm_pg_job_key(job, "n"));
 }
@@ -90,7 +93,8 @@ static char *statement_text(const SlmJob *job, Statement which)
 {
     char *key_n = slm_pg_job_key(job, "n"), *key_o = slm_pg_job_key(job, "o");
     char *note = psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, %s", job->id, key_n);
-    char *forget = psprintf("DELETE FROM slm.job_done d USING %s WHERE d.job_id OPERATOR(pg_catalog.=) %d AND d.key OPERATOR(pg_catalog.=) %s",
+    char *forget = psprintf("DELETE FROM slm.job_done d USING %s WHERE d.job_id OPERATOR(pg_catalog.=) %d AND d.key "
+                            "OPERATOR(pg_catalog.=) %s",
                             which == FORGET_ROW || which == MOVE_ROW ? "(SELECT ($1).*) o" : "slm_old o", job->id, key_o);
 
     switch (which) {
@@ -102,8 +106,10 @@ static char *statement_text(const SlmJob *job, Statement which)
         return psprintf("%s FROM (SELECT ($2).*) n", note);
     case MOVE_ROW:
         return job->source != job->target ? forget :
-               psprintf("WITH gone AS (%s RETURNING d.version, d.input_hash, d.value_hash, d.models) INSERT INTO slm.job_done (job_id, key, version, "
-                        "input_hash, value_hash, models) SELECT %d, %s, g.version, g.input_hash, g.value_hash, g.models FROM gone g, (SELECT ($2).*) n "
+               psprintf("WITH gone AS (%s RETURNING d.version, d.input_hash, d.value_hash, d.models) INSERT INTO slm.job_done (job_id, "
+                        "key, version, "
+                        "input_hash, value_hash, models) SELECT %d, %s, g.version, g.input_hash, g.value_hash, g.models FROM gone g, "
+                        "(SELECT ($2).*) n "
                         "ON CONFLICT DO NOTHING",
                         forget, job->id, key_n);
     case FORGET_MOVED:
@@ -113,7 +119,8 @@ static char *statement_text(const SlmJob *job, Statement which)
     }
 }
 
-/* Returns how many rows it wrote. Of the statements for one row, $1 is the old row and $2 the new one (the same, where there is one only). */
+/* Returns how many rows it wrote. Of the statements for one row, $1 is the old row and $2 the new one (the same, where there is one
+ * only). */
 static uint64 execute(JobTrigger *trigger, Statement which, TriggerData *data)
 {
     bool by_row = which >= NOTE_ROW;
@@ -226,10 +233,18 @@ static JobTrigger *find_trigger(TriggerData *data)
         fill_entry(entry, data);
     if (entry->job == NULL || !slm_pg_job_owner_exists(entry->job->owner))
         return NULL;
+    if (entry->job->n_keys == 0) {
+        ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                          errmsg("job \"%s\" does not see this change: table %s has no primary key any more", entry->job->name,
+                                 entry->job->source_name),
+                          errhint("Add one, or end the job with SELECT slm_drop_job(%s).", quote_literal_cstr(entry->job->name))));
+        return NULL;
+    }
     if (entry->job->source != entry->key.table &&
         !(data->tg_relation->rd_rel->relispartition && list_member_oid(get_partition_ancestors(entry->key.table), entry->job->source)))
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("trigger \"%s\" belongs to a job of another table", data->tg_trigger->tgname), errhint("Use slm_create_job.")));
+                        errmsg("trigger \"%s\" belongs to a job of another table", data->tg_trigger->tgname),
+                        errhint("Use slm_create_job.")));
     return entry;
 }
 

@@ -35,7 +35,7 @@ typedef struct SlmJob {
     char *source_name, *target_name; /* quoted and qualified; NULL when the table was dropped */
     char *target_column;             /* quoted */
     SlmJobKey *keys;
-    int n_keys;
+    int n_keys; /* 0: the table has lost its primary key */
     bool simple_keys;
     List *input_columns; /* of char *, quoted; those that exist, or all but the target when one does not */
     char *expression, *search_path, *settings;

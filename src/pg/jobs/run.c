@@ -100,11 +100,14 @@ static int batch_limit(const SlmJob *job)
 /* Due rows, the first of each key only: two workers never compute the same row. Those that were tried too often are taken alone. */
 static Datum claim_rows(const SlmJob *job, bool suspect)
 {
-    slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id FROM slm.job_queue q WHERE q.job_id = %d AND NOT q.failed AND q.not_before <= "
+    slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id FROM slm.job_queue q WHERE q.job_id = %d AND NOT q.failed AND "
+                        "q.not_before <= "
                         "clock_timestamp() AND q.tries %s %d AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE o.job_id = q.job_id AND "
                         "jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND NOT "
-                        "o.failed AND o.not_before <= clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q SKIP LOCKED), "
-                        "slm_tried AS (UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d FROM slm_due WHERE q.id = slm_due.id RETURNING q.id) "
+                        "o.failed AND o.not_before <= clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q "
+                        "SKIP LOCKED), "
+                        "slm_tried AS (UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d FROM slm_due WHERE q.id = slm_due.id "
+                        "RETURNING q.id) "
                         "SELECT array_agg(id ORDER BY id) FROM slm_tried",
                         job->id, suspect ? ">=" : "<", SUSPECT_TRIES, suspect ? 1 : batch_limit(job), MyProcPid),
                SPI_OK_SELECT);
@@ -114,9 +117,11 @@ static Datum claim_rows(const SlmJob *job, bool suspect)
 /* Gives up rows during which the server ended again and again although they were alone. */
 static void fail_suspects(const SlmJob *job)
 {
-    slm_pg_spi(psprintf("WITH slm_failed AS (UPDATE slm.job_queue SET failed = true, attempts = tries, error = 'the server or the worker ended each time while "
+    slm_pg_spi(psprintf("WITH slm_failed AS (UPDATE slm.job_queue SET failed = true, attempts = tries, error = 'the server or the worker "
+                        "ended each time while "
                         "this row was computed' WHERE job_id = %d AND NOT failed AND tries >= %d RETURNING id, key) "
-                        "DELETE FROM slm.job_queue o USING slm_failed f WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(f.key, 0) "
+                        "DELETE FROM slm.job_queue o USING slm_failed f WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = "
+                        "jsonb_hash_extended(f.key, 0) "
                         "AND o.key = f.key AND o.id < f.id AND o.failed",
                         job->id, SUSPECT_TRIES + job->max_attempts, job->id),
                SPI_OK_DELETE);
@@ -157,7 +162,8 @@ static bool lock_claimed(const SlmJob *job, Datum ids, Claim *out)
     Oid types[1] = {INT8ARRAYOID};
     char *query;
 
-    query = psprintf("WITH slm_due AS MATERIALIZED (SELECT id, key FROM slm.job_queue WHERE id = ANY ($1) AND job_id = %d AND NOT failed ORDER BY id FOR UPDATE "
+    query = psprintf("WITH slm_due AS MATERIALIZED (SELECT id, key FROM slm.job_queue WHERE id = ANY ($1) AND job_id = %d AND NOT failed "
+                     "ORDER BY id FOR UPDATE "
                      "SKIP LOCKED), slm_older AS (DELETE FROM slm.job_queue o USING slm_due q WHERE o.job_id = %d AND o.id < q.id AND "
                      "jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND (o.failed OR o.not_before > "
                      "clock_timestamp())) "
@@ -187,12 +193,14 @@ static int queue_backfill(const SlmJob *job)
     Datum keys;
     int n, level;
 
-    slm_pg_spi(psprintf("SELECT backfill_position FROM slm.job_definition WHERE id = %d AND NOT backfill_done FOR NO KEY UPDATE", job->id), SPI_OK_SELECT);
+    slm_pg_spi(psprintf("SELECT backfill_position FROM slm.job_definition WHERE id = %d AND NOT backfill_done FOR NO KEY UPDATE",
+                        job->id), SPI_OK_SELECT);
     if (SPI_processed == 0)
         return 0;
     position = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
     initStringInfo(&query);
-    appendStringInfo(&query, "SELECT pg_catalog.array_agg(key ORDER BY n), pg_catalog.count(*)::int FROM (SELECT %s AS key, pg_catalog.row_number() OVER (ORDER BY %s) AS n "
+    appendStringInfo(&query, "SELECT pg_catalog.array_agg(key ORDER BY n), pg_catalog.count(*)::int FROM (SELECT %s AS key, "
+                             "pg_catalog.row_number() OVER (ORDER BY %s) AS n "
                              "FROM %s t ", slm_pg_job_key(job, "t"), sort, job->source_name);
     if (position != NULL) /* a constant, so that the primary key's index is entered there */
         appendStringInfo(&query, "WHERE (%s) %s (%s) ", slm_pg_job_key_columns(job, "t.", ""), job->newest_first ? "<" : ">",
@@ -203,13 +211,16 @@ static int queue_backfill(const SlmJob *job)
     leave_owner(level);
     keys = spi_datum(1);
     n = DatumGetInt32(spi_datum(2));
-    if (n > 0 && SPI_execute_with_args(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM unnest($1) WITH ORDINALITY u(k, n) WHERE NOT EXISTS (SELECT 1 FROM "
-                                                "slm.job_queue q WHERE q.job_id = %d AND jsonb_hash_extended(q.key, 0) = jsonb_hash_extended(k, 0) AND q.key = k "
+    if (n > 0 && SPI_execute_with_args(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM unnest($1) WITH ORDINALITY "
+                                                "u(k, n) WHERE NOT EXISTS (SELECT 1 FROM "
+                                                "slm.job_queue q WHERE q.job_id = %d AND jsonb_hash_extended(q.key, 0) = "
+                                                "jsonb_hash_extended(k, 0) AND q.key = k "
                                                 "OFFSET 0) ORDER BY n",
                                                 job->id, job->id),
                                        1, types, &keys, NULL, false, 0) != SPI_OK_INSERT)
         elog(ERROR, "could not queue existing rows");
-    if (SPI_execute_with_args(psprintf("UPDATE slm.job_definition SET backfill_position = COALESCE($1[%d], backfill_position), backfill_done = %s WHERE id = %d", n,
+    if (SPI_execute_with_args(psprintf("UPDATE slm.job_definition SET backfill_position = COALESCE($1[%d], backfill_position), "
+                                       "backfill_done = %s WHERE id = %d", n,
                                        n < BACKFILL_CHUNK ? "true" : "false", job->id),
                               1, types, &keys, n > 0 ? NULL : "n", false, 0) != SPI_OK_UPDATE)
         elog(ERROR, "could not note the progress of a backfill");
@@ -230,13 +241,17 @@ static void append_compute(StringInfo query, const SlmJob *job)
     char *hash = psprintf("pg_catalog.md5(ROW(%s)::pg_catalog.text)", slm_pg_job_columns(job->input_columns, job->source_name));
 
     appendStringInfo(query,
-                     "slm_u AS MATERIALIZED (SELECT u.*, (SELECT pg_catalog.md5(slm_o.%s::pg_catalog.text) FROM %s slm_o WHERE %s) AS slm_current FROM ROWS FROM "
-                     "(pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::jsonb[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) "
+                     "slm_u AS MATERIALIZED (SELECT u.*, (SELECT pg_catalog.md5(slm_o.%s::pg_catalog.text) FROM %s slm_o WHERE %s) AS "
+                     "slm_current FROM ROWS FROM "
+                     "(pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::jsonb[]), pg_catalog.unnest($3::text[]), "
+                     "pg_catalog.unnest($4::text[])) "
                      "u(slm_id, slm_key, slm_old_input, slm_old_value)), ",
                      job->target_column, job->target_name, slm_pg_job_key_condition(job, "slm_o", "u.slm_key"));
     appendStringInfo(query,
-                     "slm_c AS MATERIALIZED (SELECT * FROM (SELECT slm_u.slm_id, slm_u.slm_key, slm_u.slm_old_value, %s AS slm_hash, (%s) AS slm_value FROM slm_u "
-                     "JOIN %s ON %s WHERE (%s IS DISTINCT FROM slm_u.slm_old_input OR (slm_u.slm_old_value IS NOT NULL AND slm_u.slm_current IS NULL)%s) AND %s "
+                     "slm_c AS MATERIALIZED (SELECT * FROM (SELECT slm_u.slm_id, slm_u.slm_key, slm_u.slm_old_value, %s AS slm_hash, (%s) "
+                     "AS slm_value FROM slm_u "
+                     "JOIN %s ON %s WHERE (%s IS DISTINCT FROM slm_u.slm_old_input OR (slm_u.slm_old_value IS NOT NULL AND "
+                     "slm_u.slm_current IS NULL)%s) AND %s "
                      "OFFSET 0) slm_s ORDER BY slm_key)",
                      hash, job->expression, job->source_name, slm_pg_job_key_condition(job, job->source_name, "slm_u.slm_key"), hash,
                      job->overwrite ? " OR slm_u.slm_current IS DISTINCT FROM slm_u.slm_old_value" : "",
@@ -258,24 +273,31 @@ static char *compute_query(const SlmJob *job)
     append_compute(&query, job);
     if (job->source == job->target) {
         appendStringInfo(&query,
-                         ", slm_l AS MATERIALIZED (SELECT slm_c.* FROM slm_c JOIN %s slm_t ON %s WHERE %s = slm_c.slm_hash AND %s FOR NO KEY UPDATE OF slm_t "
-                         "SKIP LOCKED), slm_w AS (UPDATE %s slm_t SET %s = slm_c.slm_value FROM slm_l slm_c WHERE %s AND %s = slm_c.slm_hash AND %s "
+                         ", slm_l AS MATERIALIZED (SELECT slm_c.* FROM slm_c JOIN %s slm_t ON %s WHERE %s = slm_c.slm_hash AND %s FOR NO "
+                         "KEY UPDATE OF slm_t "
+                         "SKIP LOCKED), slm_w AS (UPDATE %s slm_t SET %s = slm_c.slm_value FROM slm_l slm_c WHERE %s AND %s = "
+                         "slm_c.slm_hash AND %s "
                          "RETURNING slm_c.slm_key, %s AS slm_written)",
                          job->target_name, condition, hash_t, ours, job->target_name, job->target_column, condition, hash_t, ours, value_t);
     } else {
         char *old = psprintf("(SELECT slm_u.slm_old_value FROM slm_u WHERE slm_u.slm_key = %s)", slm_pg_job_key(job, "slm_t"));
 
         appendStringInfo(&query,
-                         ", slm_w AS (INSERT INTO %s AS slm_t (%s, %s) SELECT %s, slm_value FROM slm_c ON CONFLICT (%s) DO UPDATE SET %s = EXCLUDED.%s WHERE %s "
+                         ", slm_w AS (INSERT INTO %s AS slm_t (%s, %s) SELECT %s, slm_value FROM slm_c ON CONFLICT (%s) DO UPDATE SET %s "
+                         "= EXCLUDED.%s WHERE %s "
                          "RETURNING %s AS slm_key, %s AS slm_written)",
                          job->target_name, keys, job->target_column, slm_pg_job_key_values(job, "slm_c.slm_key"), keys, job->target_column,
                          job->target_column, replaceable(job, value_t, old), slm_pg_job_key(job, "slm_t"), value_t);
     }
     appendStringInfoString(&query,
-                           " SELECT pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NOT NULL), pg_catalog.array_agg(c.slm_hash) FILTER (WHERE w.slm_key IS "
-                           "NOT NULL), pg_catalog.array_agg(w.slm_written) FILTER (WHERE w.slm_key IS NOT NULL), pg_catalog.array_agg(c.slm_id) FILTER (WHERE "
-                           "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NULL), pg_catalog.array_agg(c.slm_hash) FILTER (WHERE "
-                           "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_old_value) FILTER (WHERE w.slm_key IS NULL) FROM slm_c c LEFT JOIN slm_w w ON w.slm_key = c.slm_key");
+                           " SELECT pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NOT NULL), "
+                           "pg_catalog.array_agg(c.slm_hash) FILTER (WHERE w.slm_key IS "
+                           "NOT NULL), pg_catalog.array_agg(w.slm_written) FILTER (WHERE w.slm_key IS NOT NULL), "
+                           "pg_catalog.array_agg(c.slm_id) FILTER (WHERE "
+                           "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NULL), "
+                           "pg_catalog.array_agg(c.slm_hash) FILTER (WHERE "
+                           "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_old_value) FILTER (WHERE w.slm_key IS NULL) FROM slm_c c LEFT "
+                           "JOIN slm_w w ON w.slm_key = c.slm_key");
     return query.data;
 }
 
@@ -338,7 +360,8 @@ static void note_failures(const SlmJob *job, Datum ids, const char *error, bool 
         query = pstrdup("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = clock_timestamp() + "
                         "interval '1 s' * power(2, LEAST(waits, 6)) WHERE id = ANY ($1)");
     else
-        query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d, not_before = "
+        query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d, "
+                         "not_before = "
                          "clock_timestamp() + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * power(2, LEAST(attempts, 12)) "
                          "WHERE id = ANY ($1)",
                          job->max_attempts, job->id);
@@ -353,7 +376,8 @@ static void note_left(const SlmJob *job, const Outcome *o, Datum *settled)
     Datum values[4] = {o->left_ids, o->left_keys, o->left_inputs, o->left_values}, waiting, free_rows;
     char *hash_t = psprintf("pg_catalog.md5(ROW(%s)::pg_catalog.text)", slm_pg_job_columns(job->input_columns, "slm_t"));
     char *value_t = psprintf("pg_catalog.md5(slm_t.%s::pg_catalog.text)", job->target_column);
-    char *from = psprintf("FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) slm_c(slm_id, "
+    char *from = psprintf("FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
+                          "slm_c(slm_id, "
                           "slm_key, slm_hash, slm_old_value) JOIN %s slm_t ON %s WHERE %s = slm_c.slm_hash AND %s",
                           job->source_name, slm_pg_job_key_condition(job, "slm_t", "slm_c.slm_key"), hash_t,
                           replaceable(job, value_t, "slm_c.slm_old_value"));
@@ -362,10 +386,12 @@ static void note_left(const SlmJob *job, const Outcome *o, Datum *settled)
     if (job->source != job->target)
         return; /* the target holds a value of a user */
     level = enter_owner(job);
-    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_c.slm_id) %s", from), 4, types, values, NULL, false, 0) != SPI_OK_SELECT)
+    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_c.slm_id) %s", from), 4, types, values, NULL, false,
+                              0) != SPI_OK_SELECT)
         elog(ERROR, "could not look at rows that were not written");
     waiting = spi_datum(1);
-    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_id) FROM (SELECT slm_c.slm_id %s FOR NO KEY UPDATE OF slm_t SKIP LOCKED) s", from), 4, types,
+    if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_id) FROM (SELECT slm_c.slm_id %s FOR NO KEY UPDATE OF slm_t SKIP "
+                                       "LOCKED) s", from), 4, types,
                               values, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not look at rows that were not written");
     free_rows = spi_datum(1);
@@ -375,7 +401,8 @@ static void note_left(const SlmJob *job, const Outcome *o, Datum *settled)
     *settled = waiting;
     note_failures(job, waiting, "another transaction held the row locked", true);
     if (free_rows != (Datum) 0)
-        note_failures(job, free_rows, "the row was not written: another transaction has just held it, or a trigger or policy refused", false);
+        note_failures(job, free_rows, "the row was not written: another transaction has just held it, or a trigger or policy refused",
+                      false);
 }
 
 /* The SHA-256 digests of the models that ran, as text[]. */
@@ -392,9 +419,11 @@ static void note_done(const SlmJob *job, const Outcome *o, const SlmMeter *meter
 {
     Oid types[4] = {JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
     Datum values[4] = {o->keys, o->inputs, o->values, used_models(meter)};
-    char *query = psprintf("INSERT INTO slm.job_done (job_id, key, version, input_hash, value_hash, models, done_at) SELECT %d, u.key, %d, u.input, u.value, $4, "
+    char *query = psprintf("INSERT INTO slm.job_done (job_id, key, version, input_hash, value_hash, models, done_at) SELECT %d, u.key, "
+                           "%d, u.input, u.value, $4, "
                            "clock_timestamp() FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) u(key, input, value) "
-                           "ON CONFLICT (job_id, key) DO UPDATE SET version = EXCLUDED.version, input_hash = EXCLUDED.input_hash, value_hash = EXCLUDED.value_hash, "
+                           "ON CONFLICT (job_id, key) DO UPDATE SET version = EXCLUDED.version, input_hash = EXCLUDED.input_hash, "
+                           "value_hash = EXCLUDED.value_hash, "
                            "models = EXCLUDED.models, done_at = EXCLUDED.done_at",
                            job->id, job->version);
 
@@ -428,8 +457,10 @@ static Datum slice(Datum array, Oid type, int length, bool by_value, char align,
 
 static Claim claim_part(const Claim *c, int from, int n)
 {
-    return (Claim){slice(c->ids, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, from, n), slice(c->keys, JSONBOID, -1, false, TYPALIGN_INT, from, n),
-                   slice(c->old_input, TEXTOID, -1, false, TYPALIGN_INT, from, n), slice(c->old_value, TEXTOID, -1, false, TYPALIGN_INT, from, n), n};
+    return (Claim){slice(c->ids, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, from, n), slice(c->keys, JSONBOID, -1, false,
+                                                                                               TYPALIGN_INT, from, n),
+                   slice(c->old_input, TEXTOID, -1, false, TYPALIGN_INT, from, n), slice(c->old_value, TEXTOID, -1, false, TYPALIGN_INT,
+                                                                                         from, n), n};
 }
 
 static bool is_contention(int code)
@@ -452,7 +483,8 @@ static void run_claim(const SlmJob *job, const char *query, const Claim *c, SlmM
             note_left(job, &outcome, &keep);
         dequeue(c->ids, keep);
     } else if (c->n == 1) {
-        note_failures(job, c->ids, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message), is_contention(error->sqlerrcode));
+        note_failures(job, c->ids, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message),
+                      is_contention(error->sqlerrcode));
     } else {
         Claim first = claim_part(c, 0, c->n / 2), second = claim_part(c, c->n / 2, c->n - c->n / 2);
 
@@ -468,7 +500,8 @@ static void set_job_settings(const SlmJob *job)
     set_local("lock_timeout", "10s");
     slm_pg_job_text_settings();
     become(job->owner);
-    slm_pg_spi(psprintf("SELECT set_config(key, value, true) FROM jsonb_each_text(%s::jsonb) WHERE key LIKE 'slm.%%'", quote_literal_cstr(job->settings)),
+    slm_pg_spi(psprintf("SELECT set_config(key, value, true) FROM jsonb_each_text(%s::jsonb) WHERE key LIKE 'slm.%%'",
+                        quote_literal_cstr(job->settings)),
                SPI_OK_SELECT);
     become(BOOTSTRAP_SUPERUSERID);
 }
@@ -476,8 +509,8 @@ static void set_job_settings(const SlmJob *job)
 /* Adds what the batch took to the job, and tells who listens when nothing is pending any more. */
 static void finish_batch(const SlmJob *job, const SlmMeter *meter)
 {
-    slm_pg_spi(psprintf("UPDATE slm.job_definition SET prompt_tokens = prompt_tokens + " UINT64_FORMAT ", output_tokens = output_tokens + " UINT64_FORMAT
-                        ", last_run = clock_timestamp(), error = NULL WHERE id = %d",
+    slm_pg_spi(psprintf("UPDATE slm.job_definition SET prompt_tokens = prompt_tokens + " UINT64_FORMAT ", output_tokens = output_tokens + "
+                        UINT64_FORMAT ", last_run = clock_timestamp(), error = NULL WHERE id = %d",
                         meter->prompt_tokens, meter->output_tokens, job->id),
                SPI_OK_UPDATE);
     slm_pg_spi(psprintf("SELECT pg_notify(%s, '') WHERE NOT EXISTS (SELECT FROM slm.job_queue WHERE job_id = %d AND NOT failed) AND EXISTS "
@@ -492,6 +525,8 @@ static void check_job(const SlmJob *job)
 
     if (missing == NULL && !slm_pg_job_owner_exists(job->owner))
         missing = "owner";
+    if (missing == NULL && job->n_keys == 0)
+        missing = "primary key of the source table";
     if (missing != NULL)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the %s of job \"%s\" was dropped", missing, job->name),
                         errhint("SELECT slm_drop_job(%s); ends the job.", quote_literal_cstr(job->name))));

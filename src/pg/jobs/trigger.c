@@ -116,7 +116,8 @@ static RowExpression *prepare_expression(TriggerData *data)
     if (entry->plan != NULL)
         SPI_freeplan(entry->plan);
     entry->plan = NULL;
-    query = psprintf("SELECT (%s) FROM (SELECT ($1).*) AS %s", data->tg_trigger->tgargs[1], quote_identifier(RelationGetRelationName(relation)));
+    query = psprintf("SELECT (%s) FROM (SELECT ($1).*) AS %s", data->tg_trigger->tgargs[1],
+                     quote_identifier(RelationGetRelationName(relation)));
     entry->plan = SPI_prepare(query, 1, row_type);
     if (entry->plan == NULL || SPI_keepplan(entry->plan) != 0)
         elog(ERROR, "could not prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
@@ -154,14 +155,19 @@ static int check_call(FunctionCallInfo fcinfo)
 
     if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
         TRIGGER_FIRED_BY_DELETE(data->tg_event))
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm_trigger must be fired before INSERT or UPDATE, for each row"),
-                        errhint("CREATE TRIGGER name BEFORE INSERT OR UPDATE ON table FOR EACH ROW EXECUTE FUNCTION slm_trigger('column', 'expression');")));
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm_trigger must be fired before INSERT or UPDATE, "
+                                                                                   "for each row"),
+                        errhint("CREATE TRIGGER name BEFORE INSERT OR UPDATE ON table FOR EACH ROW EXECUTE FUNCTION slm_trigger('column', "
+                                "'expression');")));
     if (data->tg_trigger->tgnargs != 2)
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm_trigger takes two arguments, not %d", data->tg_trigger->tgnargs),
-                        errhint("They are the target column and an SQL expression over the row: slm_trigger('summary', 'slm_summarize(body)').")));
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm_trigger takes two arguments, not %d",
+                                                                                   data->tg_trigger->tgnargs),
+                        errhint("They are the target column and an SQL expression over the row: slm_trigger('summary', "
+                                "'slm_summarize(body)').")));
     target = SPI_fnumber(data->tg_relation->rd_att, data->tg_trigger->tgargs[0]);
     if (target <= 0)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("table \"%s\" has no column \"%s\"", RelationGetRelationName(data->tg_relation),
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("table \"%s\" has no column \"%s\"",
+                                                                  RelationGetRelationName(data->tg_relation),
                                                                  data->tg_trigger->tgargs[0]),
                         errhint("The first argument of slm_trigger is the column that it fills.")));
     return target;

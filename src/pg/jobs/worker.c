@@ -3,11 +3,11 @@
  *
  *   COMMIT of a writer ──► wake: latch of the database's workers, or its slot marked wanted and the launcher's latch
  *   launcher (never in a database for long) ──► starts a worker for every wanted slot that has none
- *   worker: next job with due rows ──► one batch in one transaction ──► ... ──► sleeps until the next is due, or ends when there is no job
+ *   worker: next job with due rows ──► one batch ──► ... ──► sleeps until the next is due, or leaves the database
  *
- * Shared memory: JobShared.  slots[] are guarded by `lock`; a slot belongs to one database until that is dropped.  After a crash of any backend
- * the memory is new.  The launcher asks every database that it does not know once whether it has jobs, and every database that has
- * some once a minute, as not every way of writing can wake (COMMIT PREPARED).
+ * Shared memory: JobShared.  slots[] are guarded by `lock`; a slot belongs to one database until that is dropped.  After a crash of
+ * any backend the memory is new.  The launcher asks every database that it does not know once whether it has jobs, and every database
+ * that has some once a minute, as not every way of writing can wake (COMMIT PREPARED).
  */
 #include "pg/jobs/jobs.h"
 
@@ -228,9 +228,9 @@ static void end_transaction(void)
 typedef enum NextJob { NEXT_NONE, NEXT_LATER, NEXT_FOUND } NextJob;
 
 /* A job whose tables are being restored from a dump has its triggers last: until then its rows may be missing. */
-#define HAS_TRIGGERS \
-    "EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = d.source AND g.tgname = ('slm_job_' || d.id || '_truncate')::name) AND EXISTS (SELECT FROM " \
-    "pg_class c WHERE c.oid = d.target)"
+#define HAS_TRIGGERS                                                                                                           \
+    "EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = d.source AND g.tgname = ('slm_job_' || d.id || '_truncate')::name) "    \
+    "AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.target)"
 
 /* When the first row of a job that may run comes due; sets *result to NEXT_LATER where there is any job. */
 static TimestampTz next_due(NextJob *result)
@@ -238,9 +238,12 @@ static TimestampTz next_due(NextJob *result)
     bool isnull;
     Datum first;
 
-    slm_pg_spi("SELECT min(CASE WHEN NOT " HAS_TRIGGERS " THEN clock_timestamp() + interval '5 s' WHEN NOT d.backfill_done THEN d.not_before "
-               "ELSE (SELECT GREATEST(d.not_before, min(q.not_before)) FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed HAVING count(*) > 0) END) "
-               "FROM slm.job_definition d WHERE NOT d.paused AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.source) HAVING count(*) > 0",
+    slm_pg_spi("SELECT min(CASE WHEN NOT " HAS_TRIGGERS " THEN clock_timestamp() + interval '5 s' "
+               "WHEN NOT d.backfill_done THEN d.not_before "
+               "ELSE (SELECT GREATEST(d.not_before, min(q.not_before)) FROM slm.job_queue q "
+               "WHERE q.job_id = d.id AND NOT q.failed HAVING count(*) > 0) END) "
+               "FROM slm.job_definition d WHERE NOT d.paused AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.source) "
+               "HAVING count(*) > 0",
                SPI_OK_SELECT);
     if (SPI_processed == 0)
         return DT_NOEND;
@@ -249,7 +252,8 @@ static TimestampTz next_due(NextJob *result)
     return isnull ? DT_NOEND : DatumGetTimestampTz(first);
 }
 
-/* The job with due rows that has waited longest; *activity is what pg_stat_activity shows. For NEXT_LATER, *due is lowered to when work comes due. */
+/* The job with due rows that has waited longest; *activity is what pg_stat_activity shows. For NEXT_LATER, *due is lowered to when work
+ * comes due. */
 static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
 {
     bool isnull;
@@ -261,14 +265,17 @@ static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
         return NEXT_NONE;
     }
     SPI_connect();
-    slm_pg_spi("SELECT d.id, d.name, d.source::text, d.batch_size FROM slm.job_definition d WHERE NOT d.paused AND d.not_before <= clock_timestamp() AND " HAS_TRIGGERS
-               " AND (NOT d.backfill_done OR EXISTS (SELECT FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed AND q.not_before <= clock_timestamp())) "
+    slm_pg_spi("SELECT d.id, d.name, d.source::text, d.batch_size FROM slm.job_definition d WHERE NOT d.paused AND d.not_before <= "
+               "clock_timestamp() AND " HAS_TRIGGERS
+               " AND (NOT d.backfill_done OR EXISTS (SELECT FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed AND q.not_before "
+               "<= clock_timestamp())) "
                "ORDER BY d.last_run, d.id LIMIT 1",
                SPI_OK_SELECT);
     if (SPI_processed > 0) {
         *id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
         snprintf(activity, size, "slm job \"%s\": up to %s rows of %s", SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2),
-                 SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4), SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3));
+                 SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4), SPI_getvalue(SPI_tuptable->vals[0],
+                                                                                             SPI_tuptable->tupdesc, 3));
         result = NEXT_FOUND;
     } else {
         *due = Min(*due, next_due(&result));
@@ -586,13 +593,16 @@ static void startup_shared(void)
 static void define_settings(void)
 {
     DefineCustomIntVariable("slm.job_workers", "Background workers for jobs in each database that has jobs.",
-                            "0 stops background work; CALL slm_run_job still does it in a session. Each worker takes a slot of max_worker_processes.",
+                            "0 stops background work; CALL slm_run_job still does it in a session. Each worker takes a slot of "
+                            "max_worker_processes.",
                             &job_workers, 1, 0, MAX_WORKERS, PGC_SIGHUP, 0, NULL, NULL, NULL);
-    DefineCustomIntVariable("slm.job_threads", "Threads that a job worker may use.", "0 means all. Workers run at lower priority than sessions.",
+    DefineCustomIntVariable("slm.job_threads", "Threads that a job worker may use.",
+                            "0 means all. Workers run at lower priority than sessions.",
                             &job_threads, 1, 0, 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
     DefineCustomRealVariable("slm.job_max_load", "Jobs pause while the machine's one-minute load average is above this.", "0 means never.",
                              &job_max_load, 0, 0, 10000, PGC_SIGHUP, 0, NULL, NULL, NULL);
-    DefineCustomStringVariable("slm.job_window", "The hours at which jobs may work, in log_timezone, such as 22:00-06:00.", "Empty means always.",
+    DefineCustomStringVariable("slm.job_window", "The hours at which jobs may work, in log_timezone, such as 22:00-06:00.",
+                               "Empty means always.",
                                &job_window, "", PGC_SIGHUP, 0, check_window, NULL, NULL);
 }
 
