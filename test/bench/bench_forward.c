@@ -217,8 +217,8 @@ static bool wanted(const bench *b, const char *kind)
 static void bench_threads(bench *b, int n_threads)
 {
     double int8 = peak_int8(n_threads), memory = peak_memory(n_threads);
-    if (!b->csv)
-        printf("%d thread%s: int8 peak %.0f GMAC/s, memory %.1f GB/s\n", n_threads, n_threads == 1 ? "" : "s", int8 * 1e-9, memory * 1e-9);
+    fprintf(b->csv ? stderr : stdout, "%d thread%s: int8 peak %.0f GMAC/s, memory %.1f GB/s\n", n_threads, n_threads == 1 ? "" : "s",
+            int8 * 1e-9, memory * 1e-9);
     for (uint32_t n = 128; n <= 512 && wanted(b, "prefill"); n *= 4) {
         double t = prefill(b, n, n_threads);
         report(b, "prefill", n, n_threads, n / t, int8 > 0 ? (n * b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
@@ -266,7 +266,8 @@ int main(int argc, char **argv)
             path = argv[i];
     }
     if (path == NULL || b.runs < 1) {
-        fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill|decode|batch] [--cpu]\n");
+        fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill|decode|batch] "
+                        "[--cpu]\n");
         return 2;
     }
     b.model = open_any(path);

@@ -55,15 +55,27 @@ def kernels(rows):
     return out + [[*key, *(v.get(str(b), "") for b in batches), v.get("peak", ""), v.get("gb", "")] for key, v in lines.items()]
 
 
+def peaks(name):
+    """What a program says about the machine: its lines with peaks, the best of those that were measured more than once."""
+    best = {}
+    if os.path.exists(name):
+        with open(name, encoding="utf-8") as f:
+            for line in f:
+                m = re.match(r"(\d+ threads?): int8 peak (\d+) GMAC/s, memory ([\d.]+) GB/s", line)
+                if m:
+                    int8, memory = best.get(m[1], (0, 0.0))
+                    best[m[1]] = max(int8, int(m[2])), max(memory, float(m[3]))
+                elif "peaks" in line:
+                    return [line.strip(), ""]
+    return ["; ".join(f"{k}: int8 peak {v[0]} GMAC/s, memory {v[1]} GB/s" for k, v in best.items()), ""] if best else []
+
+
 def main(folder, page, command):
     lines = [f"{datetime.date.today()}, {cpu()}, `{command}`", ""]
     for name in sorted(glob.glob(os.path.join(folder, "*.csv"))):
         with open(name, newline="", encoding="utf-8") as f:
             rows = list(csv.reader(f))
-        remarks = name[:-4] + ".txt"
-        if os.path.exists(remarks):
-            with open(remarks, encoding="utf-8") as f:
-                lines += [f.readline().strip(), ""]
+        lines += peaks(name[:-4] + ".txt")
         if len(rows) > 1:
             rows = kernels(rows) if "percent_of_peak" in rows[0] else rows
             lines += [f"**{os.path.basename(name)[:-4].replace('_', ' ')}**", "", *table(rows), ""]
