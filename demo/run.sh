@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The demo: a private cluster, SmolLM2-135M-Instruct in 4 bits, 36 support tickets, and plain SQL over them (demo/demo.sql).
-# Everything happens in a temporary directory and is gone afterwards; the exit status is psql's.  Another script may be named: demo/run.sh FILE.
+# Everything happens in a temporary directory and is gone afterwards; the exit status is psql's.
+# Another script may be named: demo/run.sh FILE.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=../scripts/cluster.sh

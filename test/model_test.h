@@ -70,7 +70,8 @@ static inline bool test_model_path(const char *variable, const char *name, char 
     return access(out, R_OK) == 0;
 }
 
-/* Imports a file and opens the image; the image's name is unlinked at once, its mapping stays. NULL on failure, with the reason on stderr. */
+/* Imports a file and opens the image; the image's name is unlinked at once, its mapping stays. NULL on failure, with the reason on stderr.
+ */
 static inline slm_model *test_import(const char *path, const char *quantization)
 {
     char image[1024];

@@ -10,7 +10,8 @@
 #   preloaded   pg_regress again with shared_preload_libraries = slm_pg, another instruction set and one thread: same answers (D4)
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
 #
-# usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/        SLM_TEST_LONG=1 asks for the long variants
+# usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/
+# SLM_TEST_LONG=1 asks for the long variants.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=../scripts/cluster.sh
@@ -60,7 +61,9 @@ run_regress() {
     shift
     as_server "$@" >"build/log/$suite.log" 2>&1
     rc=$?
-    rm -rf "build/log/$suite" && mkdir "build/log/$suite" && cp -R "$slm_root"/work/{results,output_iso/results} "build/log/$suite/" 2>/dev/null
+    rm -rf "build/log/$suite"
+    mkdir "build/log/$suite"
+    cp -R "$slm_root"/work/{results,output_iso/results} "build/log/$suite/" 2>/dev/null
     ok=$(grep -cE '^(test .* \.\.\. ok|     .* \.\.\. ok|ok [0-9]+)' "build/log/$suite.log")
     bad=$(grep -cE '^(test .* \.\.\. .*FAILED|     .* \.\.\. .*FAILED|not ok [0-9]+)' "build/log/$suite.log")
     [ "$rc" -eq 0 ] || as_server find . -name regression.diffs -exec cat {} + >>"build/log/$suite.log" 2>/dev/null

@@ -221,8 +221,8 @@ typedef struct slm_request {
     bool stream;                  /* GENERATE: slm_next_piece will be called */
     bool precise;                 /* LOGPROBS: activations rounded to 16 bits instead of 8: log probabilities within a few thousandths of
                                      float32 (else some hundredths), for twice the time */
-    bool speculate;               /* GENERATE: guess the next tokens from the prompt's own text and verify several in one pass; the answer is
-                                     the same, and guessing stops where it does not pay */
+    bool speculate; /* GENERATE: guess the next tokens from the prompt's own text and verify several in one pass; the answer is
+                       the same, and guessing stops where it does not pay */
 } slm_request;
 
 typedef enum slm_finish { SLM_FINISH_STOP = 0, SLM_FINISH_LENGTH = 1, SLM_FINISH_CONTEXT = 2 } slm_finish;

@@ -363,12 +363,14 @@ static bool insert_row(const SlmLoad *load)
     };
 
     return slm_pg_change_registry("INSERT INTO slm.model_registry (name, image, owner, source, sha256, options, family, title, parameters,"
-                           " quantization, context_length, vocabulary, embedding_dimension, layers, licence, image_bytes, chat_format, tokenizer,"
-                           " can_generate, can_embed, can_rerank, kv_bytes_per_token, base)"
-                           " VALUES ($1, $2, $3::oid::regrole, $4, $5, $6::jsonb, $7, $8, $9::bigint, $10, $11::int, $12::int, $13::int,"
-                           " $14::int, $15, $16::bigint, $17, $18, $19::bool, $20::bool, $21::bool, $22::int, $23)"
-                           " ON CONFLICT (name) DO NOTHING",
-                           lengthof(values), values) == 1;
+                                  " quantization, context_length, vocabulary, embedding_dimension, layers, licence, image_bytes, "
+                                  "chat_format, tokenizer,"
+                                  " can_generate, can_embed, can_rerank, kv_bytes_per_token, base)"
+                                  " VALUES ($1, $2, $3::oid::regrole, $4, $5, $6::jsonb, $7, $8, $9::bigint, $10, $11::int, $12::int, "
+                                  "$13::int,"
+                                  " $14::int, $15, $16::bigint, $17, $18, $19::bool, $20::bool, $21::bool, $22::int, $23)"
+                                  " ON CONFLICT (name) DO NOTHING",
+                                  lengthof(values), values) == 1;
 }
 
 static pg_noreturn void name_taken(const char *name);

@@ -3,8 +3,8 @@
  *
  *   begin ──► runs in the work's own memory context ──► step ... ──► all runs have results ──► finish
  *
- * A scalar call steps the sessions of its own runs only; the batch node steps all.  A work's error is raised by slm_pg_work_finish and nowhere
- * else, so that an error of row n is raised when row n would have been returned.
+ * A scalar call steps the sessions of its own runs only; the batch node steps all.  A work's error is raised by slm_pg_work_finish and
+ * nowhere else, so that an error of row n is raised when row n would have been returned.
  */
 #include "pg/work.h"
 

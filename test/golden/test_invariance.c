@@ -116,8 +116,8 @@ static void compare(slm_model *model, const char *name, const way *ways, size_t 
             different += ways[w].n_tokens == ways[0].n_tokens ? strcmp(want[i], got[i]) != 0 : n == 0 || strncmp(want[i], got[i], n) != 0;
             free(got[i]);
         }
-        CHECK(different == 0, "%s, %s, %d threads, %u sequences, batches of %u: %d of %d answers differ", name, ways[w].isa, ways[w].threads,
-              ways[w].sequences, ways[w].batch, different, ways[w].n_prompts);
+        CHECK(different == 0, "%s, %s, %d threads, %u sequences, batches of %u: %d of %d answers differ", name, ways[w].isa,
+              ways[w].threads, ways[w].sequences, ways[w].batch, different, ways[w].n_prompts);
     }
     for (int i = 0; i < N_PROMPTS; i++)
         free(want[i]);

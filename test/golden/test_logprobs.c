@@ -2,8 +2,8 @@
  * SmolLM2-135M-Instruct Q4_1 against a float32 reference of the same file: log probabilities of five prompts, the twenty likeliest next
  * tokens, the greedy path where its margin is clear, and the perplexity of 8 windows of 512 tokens.
  *
- * Scoring (fine rows) rounds activations to 16 bits, generation to 8.  With 8 bits llama.cpp on the same file is 0.05-0.08 away on average and
- * 0.09-0.35 at most.  A fine row has the same bits among rows that are not, and the other way round.
+ * Scoring (fine rows) rounds activations to 16 bits, generation to 8.  With 8 bits llama.cpp on the same file is 0.05-0.08 away on average
+ * and 0.09-0.35 at most.  A fine row has the same bits among rows that are not, and the other way round.
  */
 #include <math.h>
 #include <signal.h>
@@ -84,7 +84,8 @@ static void check_mixed(fixture *f, const int32_t *ids, uint32_t n, const float 
     test_run(f->model, f->ws, &t, n_threads, f->logits);
     CHECK(memcmp(f->logits, plain, half * row) == 0, "plain rows before fine ones, %d threads", n_threads);
     CHECK(memcmp(f->logits + half * f->stride, fine, n * row) == 0, "fine rows among plain ones, %d threads", n_threads);
-    CHECK(memcmp(f->logits + (half + n) * f->stride, plain + half * f->stride, (n - half) * row) == 0, "plain rows after, %d threads", n_threads);
+    CHECK(memcmp(f->logits + (half + n) * f->stride, plain + half * f->stride, (n - half) * row) == 0, "plain rows after, %d threads",
+          n_threads);
 
     /* decoding: the last position of both */
     test_batch_clear(&t);
@@ -217,7 +218,8 @@ int main(void)
     fixture f = {0};
     json_t *logprobs = test_json("smollm2/logprobs.json"), *perplexity = test_json("smollm2/perplexity.json");
     if (!test_model_path("SLM_TEST_MODEL", MODEL, path, sizeof path) || logprobs == NULL || perplexity == NULL) {
-        printf("logprobs: skipped, %s or the reference values in %s are not there (make models; SLM_TEST_MODEL, SLM_GOLDEN)\n", path, test_golden());
+        printf("logprobs: skipped, %s or the reference values in %s are not there (make models; SLM_TEST_MODEL, SLM_GOLDEN)\n", path,
+               test_golden());
         return 0;
     }
     f.model = test_import(path, NULL);

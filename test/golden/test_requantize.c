@@ -2,8 +2,8 @@
  * SmolLM2 quantized once more from its image: the image as F16, that as Q8_0 and as Q4_K, and the perplexity of each on the reference text
  * (the windows of smollm2/perplexity.json, or this project's own documentation where the reference values are not there).
  *
- * F16 of the 4-bit file is exact to an ulp of a half float, but its activations are floats: it agrees with the file to 0.5 %; Q8_0 is within 0.5 % of
- * it, Q4_K within 8 %.  What is not a weight (vocabulary, hyper-parameters, norms) must be the same to the byte.
+ * F16 of the 4-bit file is exact to an ulp of a half float, but its activations are floats: it agrees with the file to 0.5 %; Q8_0 is
+ * within 0.5 % of it, Q4_K within 8 %.  What is not a weight (vocabulary, hyper-parameters, norms) must be the same to the byte.
  */
 #include <math.h>
 

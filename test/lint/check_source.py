@@ -58,8 +58,8 @@ def rule_size():
 
 
 def rule_width():
-    """no line of more than 140 characters"""
-    return [f"{n}:{i}: {len(line)} characters" for n, t in {**C_FILES, **SCRIPTS}.items()
+    """no line of more than 140 characters (but for the SQL in TAP tests)"""
+    return [f"{n}:{i}: {len(line)} characters" for n, t in {**C_FILES, **SCRIPTS}.items() if not n.endswith((".pl", ".pm"))
             for i, line in enumerate(t.split("\n"), 1) if len(line.expandtabs(4)) > MAX_WIDTH]
 
 

@@ -8,8 +8,8 @@
  *   slm_cli embed    MODEL [options] TEXT...
  *
  * MODEL is an image or a source, which is imported to a temporary image first.  Options: -n tokens, -j threads, -m sequences at a time,
- * -B batch positions, -k KV cache in MiB, -r repeat each prompt, -t temperature, -s seed, -i instruction set, -p prior text, -y system text,
- * -f file of prompts, one per line, -b best label only, -g guess tokens from the prompt, -x raw text, -q figures only.
+ * -B batch positions, -k KV cache in MiB, -r repeat each prompt, -t temperature, -s seed, -i instruction set, -p prior text, -y system
+ * text, -f file of prompts, one per line, -b best label only, -g guess tokens from the prompt, -x raw text, -q figures only.
  */
 #include <errno.h>
 #include <math.h>
@@ -174,8 +174,9 @@ static void run(slm_session *session, const options *o, slm_mode mode, char **la
     }
     seconds = now() - start;
     slm_session_get_stats(session, &stats);
-    fprintf(stderr, "%zu requests in %.3f s: %.1f/s; %llu prompt tokens (%.0f/s), %llu reused, %llu output (%.0f/s), %llu positions, %llu steps; "
-                    "prefill %.3f s, decode %.3f s; %s\n",
+    fprintf(stderr,
+            "%zu requests in %.3f s: %.1f/s; %llu prompt tokens (%.0f/s), %llu reused, %llu output (%.0f/s), %llu positions, %llu steps; "
+            "prefill %.3f s, decode %.3f s; %s\n",
             n_requests, seconds, (double) n_requests / seconds, (unsigned long long) stats.prompt_tokens,
             (double) stats.prompt_tokens / stats.prefill_seconds, (unsigned long long) stats.reused_tokens,
             (unsigned long long) stats.output_tokens, (double) stats.output_tokens / stats.decode_seconds,

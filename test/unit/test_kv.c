@@ -105,7 +105,8 @@ static void test_prefixes(void)
     CHECK(slm_prefix_find(f.cache, ids, 64, 0, &found) == 20, "up to the first difference");
     CHECK(slm_kv_promise(f.pool, 8, 0), "the cache does not stand in the way of a promise");
     seq = slm_seq_new(128);
-    CHECK(slm_seq_reserve(f.pool, seq, 128, true, &taken) && taken == 8 && slm_prefix_count(f.cache) == 0, "evicted when blocks are wanted");
+    CHECK(slm_seq_reserve(f.pool, seq, 128, true, &taken) && taken == 8 && slm_prefix_count(f.cache) == 0, "evicted when blocks are "
+                                                                                                           "wanted");
     slm_seq_drop(f.pool, seq);
     close_fixture(&f);
 }

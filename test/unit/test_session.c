@@ -57,7 +57,13 @@ static const slm_result *run(slm_session *s, const slm_request *r, slm_error *er
 
 /* ---- generation */
 
-static const char *const texts[] = {"The quick brown fox", "jumps over", "the lazy dog", "", "a", "PostgreSQL is a database", "\xc3\xa4\xc3\xb6",
+static const char *const texts[] = {"The quick brown fox",
+                                    "jumps over",
+                                    "the lazy dog",
+                                    "",
+                                    "a",
+                                    "PostgreSQL is a database",
+                                    "\xc3\xa4\xc3\xb6",
                                     "Summaries of long documents are short documents that keep what matters."};
 #define N_TEXTS 40
 
@@ -78,7 +84,11 @@ static void answers(size_t kv_kib, uint32_t batch, uint32_t sequences, int threa
     for (int i = 0; i < N_TEXTS; i++) {
         char text[200];
         slm_segment segments[2] = {{SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, "You are a helpful assistant for tests.", 38}};
-        slm_request req = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2, .max_tokens = 5 + (uint32_t) i % 30,
+        slm_request req = {.mode = SLM_MODE_GENERATE,
+                           .chat = true,
+                           .segments = segments,
+                           .n_segments = 2,
+                           .max_tokens = 5 + (uint32_t) i % 30,
                            .sampling = {temperature, i % 3 ? 0 : 20, i % 2 ? 1 : 0.9f, 0, i % 5 ? 1 : 1.3f, (uint64_t) i}};
 
         text_of(i, text);
@@ -174,7 +184,8 @@ static void test_speculation(void)
         slm_session_free(s);
     }
     CHECK(different == 0, "%d answers differ", different);
-    CHECK(steps[1] * 8 < steps[0] * 7, "%llu steps with guesses, %llu without", (unsigned long long) steps[1], (unsigned long long) steps[0]);
+    CHECK(steps[1] * 8 < steps[0] * 7, "%llu steps with guesses, %llu without", (unsigned long long) steps[1],
+          (unsigned long long) steps[0]);
 }
 
 static void test_stream_and_stops(void)
@@ -410,7 +421,8 @@ static void test_logprobs(void)
 
     CHECK(a != NULL && b != NULL && a->n_scores == 19 && memcmp(a->scores, b->scores, 19 * sizeof(float)) == 0, "in chunks and at once");
     for (size_t i = 0; i < 19; i++)
-        CHECK(a->scores[i] < 0 && a->scores[i] > -50 && a->tokens[i] == (unsigned char) segments[1].text[i], "score %g", (double) a->scores[i]);
+        CHECK(a->scores[i] < 0 && a->scores[i] > -50 && a->tokens[i] == (unsigned char) segments[1].text[i], "score %g",
+              (double) a->scores[i]);
     c = run(s, &req, &err);
     CHECK(memcmp(a->scores, c->scores, 19 * sizeof(float)) == 0, "again");
     segments[0] = segments[1];
@@ -510,7 +522,11 @@ static void test_cancel(void)
     for (int i = 0; i < N_TEXTS; i++) {
         char text[200];
         slm_segment segments[2] = {{SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, "You are a helpful assistant for tests.", 38}};
-        slm_request req = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2, .max_tokens = 5 + (uint32_t) i % 30,
+        slm_request req = {.mode = SLM_MODE_GENERATE,
+                           .chat = true,
+                           .segments = segments,
+                           .n_segments = 2,
+                           .max_tokens = 5 + (uint32_t) i % 30,
                            .sampling = {0, i % 3 ? 0 : 20, i % 2 ? 1 : 0.9f, 0, i % 5 ? 1 : 1.3f, (uint64_t) i}};
 
         text_of(i, text);

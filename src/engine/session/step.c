@@ -366,8 +366,14 @@ static void settle_labels(slm_session *s)
 static slm_status run_batch(slm_session *s, slm_error *err)
 {
     slm_step_state *b = &s->step;
-    slm_batch batch = {.n = b->n, .tokens = b->tokens, .positions = b->positions, .blocks = b->blocks, .lengths = b->lengths, .fine = b->fine,
-                       .n_out = b->n_out, .out = b->out};
+    slm_batch batch = {.n = b->n,
+                       .tokens = b->tokens,
+                       .positions = b->positions,
+                       .blocks = b->blocks,
+                       .lengths = b->lengths,
+                       .fine = b->fine,
+                       .n_out = b->n_out,
+                       .out = b->out};
     float *hidden = NULL;
     double start = slm_seconds(), seconds, share;
 
