@@ -144,7 +144,7 @@ SlmJob *slm_pg_job_read(int32 id, bool lock)
     const char *query = "SELECT d.name, d.owner::oid, d.source::oid, d.target::oid, d.target_column, d.key_columns::text[], "
                         "d.input_columns::text[], "
                         "d.expression, d.search_path, d.version, d.batch_size, d.max_attempts, d.overwrite, d.backfill, d.backfill_done, "
-                        "d.settings "
+                        "d.settings, d.paused "
                         "FROM slm.job_definition d WHERE d.id OPERATOR(pg_catalog.=) $1";
     Oid types[1] = {INT4OID};
     Datum values[1] = {Int32GetDatum(id)};
@@ -178,6 +178,7 @@ SlmJob *slm_pg_job_read(int32 id, bool lock)
     job->newest_first = strcmp(string_value(14), "newest") == 0;
     job->backfill_done = string_value(15)[0] == 't';
     job->settings = string_value(16);
+    job->paused = string_value(17)[0] == 't';
     if (job->source_name != NULL) {
         source = table_open(job->source, AccessShareLock);
         read_keys(job, source, keys);

@@ -364,7 +364,8 @@ Datum slm_pg_job_enqueue(PG_FUNCTION_ARGS)
             level = NewGUCNestLevel();
             slm_pg_job_text_settings();
         }
-        if ((TRIGGER_FIRED_FOR_ROW(data->tg_event) ? enqueue_row(trigger, data) : enqueue_statement(trigger, data)) > 0)
+        if ((TRIGGER_FIRED_FOR_ROW(data->tg_event) ? enqueue_row(trigger, data) : enqueue_statement(trigger, data)) > 0 &&
+            !trigger->job->paused)
             slm_pg_job_wake_at_commit();
         if (level > 0)
             AtEOXact_GUC(true, level);

@@ -40,7 +40,7 @@ typedef struct SlmJob {
     List *input_columns; /* of char *, quoted; those that exist, or all but the target when one does not */
     char *expression, *search_path, *settings;
     int32 version, batch_size, max_attempts;
-    bool overwrite, newest_first, backfill_done;
+    bool overwrite, newest_first, backfill_done, paused;
 } SlmJob;
 
 /* ---- definition.c: needs SPI */

@@ -48,6 +48,7 @@
 #define MAX_WORKERS 8 /* per database */
 #define RESTART_MS 1000 /* a failing worker is started at most so often, and due work of a sleeping database is looked for */
 #define IDLE_MS 3000    /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
+#define GATHER_MS 20    /* a look that found nothing is not repeated before, so that many small commits cost one look */
 #define LOOK_MS 10000   /* between looks for databases that are new or gone */
 
 typedef struct JobSlot {
@@ -427,6 +428,8 @@ void slm_pg_job_worker_main(Datum arg)
         if ((next == NEXT_NONE || idle) && retire(slot, next == NEXT_NONE ? DT_NOEND : due))
             return;
         idle = (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION) & WL_TIMEOUT) != 0;
+        if (!idle)
+            pg_usleep(GATHER_MS * 1000L);
     }
 }
 
