@@ -13,7 +13,7 @@
 #include "slm_test.h"
 
 #define MODEL "SmolLM2-135M-Instruct.Q4_1.gguf"
-#define MEAN_DIFFERENCE_8 0.1 /* over all prompts; the last bit of a rounding moves it by 0.01 */
+#define MEAN_DIFFERENCE_8 0.08 /* over all prompts; the last bit of a rounding moves it by 0.01 */
 #define LARGEST_DIFFERENCE_8 0.7
 #define MEAN_DIFFERENCE_16 0.005 /* of each prompt */
 #define LARGEST_DIFFERENCE_16 0.03

@@ -250,6 +250,18 @@ static bool rows_are_apart(const slm_batch *batch)
     return true;
 }
 
+/* Which rows are fine, into fine[n]: those that the batch names, and the first of each sequence, where the models keep their outliers
+ * (attention sinks): what eight bits lose there, every later position sees. */
+static bool fine_rows(const slm_batch *batch, uint8_t *fine)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < batch->n; i++) {
+        fine[i] = batch->positions[i] < SLM_SINK_POSITIONS || (batch->fine != NULL && batch->fine[i]);
+        any = any || fine[i];
+    }
+    return any;
+}
+
 slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batch *batch, int n_threads, const volatile int *stop,
                        float **hidden, slm_error *err)
 {
@@ -260,13 +272,13 @@ slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batc
     if (n_threads < 1)
         n_threads = 1;
     SLM_TRY(batch_check(model, batch, &longest, err));
-    const uint8_t *fine = batch->fine != NULL && memchr(batch->fine, 1, batch->n) != NULL ? batch->fine : NULL;
+    SLM_TRY(slm_buffer_need(&ws->fine, batch->n + batch->n_out + 1, 1, err));
+    uint8_t *fine = fine_rows(batch, ws->fine.p) ? ws->fine.p : NULL;
     SLM_TRY(slm_run_init(&run, model, ws, fine, batch->n, batch->n_out, (uint32_t) longest + 1, n_threads, stop, err));
     if (fine != NULL) {
-        SLM_TRY(slm_buffer_need(&ws->fine, batch->n_out + 1, 1, err));
+        run.fine_out = fine + batch->n;
         for (uint32_t i = 0; i < batch->n_out; i++)
-            ((uint8_t *) ws->fine.p)[i] = fine[batch->out[i]];
-        run.fine_out = ws->fine.p;
+            fine[batch->n + i] = fine[batch->out[i]];
     }
     run.batch = batch;
     if (batch->adapters != NULL)
