@@ -78,6 +78,11 @@ static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
     }
 }
 
+static int compare_rows(const void *a, const void *b)
+{
+    return strcmp(((const SlmModelRow *) a)->name, ((const SlmModelRow *) b)->name);
+}
+
 static void load_rows(void)
 {
     uint64 invalidations = n_invalidations;
@@ -107,6 +112,7 @@ static void load_rows(void)
         n_rows++;
     }
     systable_endscan(scan);
+    qsort(rows, (size_t) n_rows, sizeof(SlmModelRow), compare_rows); /* messages name the same row wherever the rows lie */
     MemoryContextSwitchTo(old);
     table_close(rel, AccessShareLock);
     rows_valid = invalidations == n_invalidations;
