@@ -30,6 +30,15 @@ for my $phase (sort keys %statement)
 	my ($sql, $longest) = @{ $statement{$phase} };
 	my @seconds;
 	my $other = 0;
+	if ($phase eq 'load' || $phase eq 'tokenize')
+	{
+		# these end by themselves, on a fast machine soon
+		my $begin = time();
+		$worker->query($sql);
+		my $whole = 0.7 * (time() - $begin);
+		$longest = $whole if $whole < $longest;
+		$worker->query("SELECT slm_drop_model('again')") if $phase eq 'load';
+	}
 	for my $try (1 .. $tries)
 	{
 		$worker->send($sql);
