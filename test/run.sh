@@ -11,7 +11,7 @@
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
 #
 # usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/
-# SLM_TEST_LONG=1 asks for the long variants.
+# SLM_TEST_LONG=1 asks for the long variants; SLM_TAP=002 runs only the TAP files that begin so.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=../scripts/cluster.sh
@@ -75,7 +75,7 @@ run_tap() {
     pgxs=$(dirname "$("$slm_bin/pg_config" --pgxs)")/../..
     as_server env TESTDIR="$slm_root/work" TESTLOGDIR="$slm_root/work/tap_log" TESTDATADIR="$slm_root/work/tap_data" \
         PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-        sh -c 'ls test/tap/*.pl test/tap/*.t 2>/dev/null | xargs -r prove -v --timer' >build/log/tap.log 2>&1
+        sh -c "ls test/tap/${SLM_TAP:-}*.pl | xargs -r prove -v --timer" >build/log/tap.log 2>&1
     rc=$?
     ok=$(grep -cE '^ok [0-9]+' build/log/tap.log)
     bad=$(grep -E '^not ok [0-9]+' build/log/tap.log | grep -vc '# TODO')
