@@ -278,34 +278,25 @@ static Node *rewrite_mutator(Node *node, Rewrite *rw)
     return expression_tree_mutator(node, rewrite_mutator, rw);
 }
 
-typedef struct FixContext {
-    int n_leaves;
-    int replace_varno; /* 0: keep INDEX_VAR */
-} FixContext;
-
 /* Gives calls their final column numbers. */
-static Node *fix_mutator(Node *node, FixContext *context)
+static Node *fix_mutator(Node *node, int *n_leaves)
 {
     if (node == NULL)
         return NULL;
     if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR && ((Var *) node)->varattno >= CALL_BASE) {
         Var *var = copyObject((Var *) node);
 
-        var->varattno = var->varattno - CALL_BASE + context->n_leaves + 1;
+        var->varattno = var->varattno - CALL_BASE + *n_leaves + 1;
         var->varattnosyn = 0;
         var->varnosyn = 0;
-        if (context->replace_varno != 0)
-            var->varno = context->replace_varno;
         return (Node *) var;
     }
-    return expression_tree_mutator(node, fix_mutator, context);
+    return expression_tree_mutator(node, fix_mutator, n_leaves);
 }
 
-static void *fix_calls(void *expr, int n_leaves, int replace_varno)
+static void *fix_calls(void *expr, int n_leaves)
 {
-    FixContext context = {n_leaves, replace_varno};
-
-    return fix_mutator(expr, &context);
+    return fix_mutator(expr, &n_leaves);
 }
 
 /* ---------------------------------------------------------------- plan nodes */
@@ -351,16 +342,16 @@ static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals
     }
     foreach (cell, rw->calls) {
         PlannedCall *call = lfirst(cell);
-        FuncExpr *expr = fix_calls(call->call, n_leaves, 0);
+        FuncExpr *expr = fix_calls(call->call, n_leaves);
 
         calls = lappend(calls, expr);
-        guards = lappend(guards, fix_calls(call->guard, n_leaves, 0));
+        guards = lappend(guards, fix_calls(call->guard, n_leaves));
         stages = lappend_int(stages, call->stage);
         levels = lappend_int(levels, call->level);
         scan->custom_scan_tlist =
             lappend(scan->custom_scan_tlist, makeTargetEntry((Expr *) expr, n_leaves + foreach_current_index(cell) + 1, NULL, false));
     }
-    scan->custom_exprs = list_make3(calls, guards, fix_calls(quals, n_leaves, 0));
+    scan->custom_exprs = list_make3(calls, guards, fix_calls(quals, n_leaves));
     scan->custom_private = list_make4(makeInteger(n_leaves), makeInteger(list_length(calls)), makeInteger(list_length(quals)),
                                       makeInteger(bound < INT_MAX ? (int) bound : 0));
     scan->custom_private = lappend(scan->custom_private, stages);
@@ -375,7 +366,7 @@ static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals
     plan->parallel_safe = child->parallel_safe;
     plan->async_capable = false;
     plan->plan_node_id = walk->next_plan_id++;
-    plan->targetlist = fix_calls(tlist, n_leaves, 0);
+    plan->targetlist = fix_calls(tlist, n_leaves);
     plan->lefttree = child;
     plan->initPlan = child->initPlan;
     child->initPlan = NIL;
@@ -542,8 +533,8 @@ static void lower_calls(Plan *plan, PlanWalk *walk)
 
         tlist = lappend(tlist, makeTargetEntry((Expr *) var, n_leaves + foreach_current_index(cell) + 1, NULL, false));
     }
-    plan->targetlist = (List *) to_outer_mutator(fix_calls(new_tlist, n_leaves, 0), NULL);
-    plan->qual = (List *) to_outer_mutator(fix_calls(new_qual, n_leaves, 0), NULL);
+    plan->targetlist = (List *) to_outer_mutator(fix_calls(new_tlist, n_leaves), NULL);
+    plan->qual = (List *) to_outer_mutator(fix_calls(new_qual, n_leaves), NULL);
     plan->lefttree = (Plan *) make_batch(child, &rw, tlist, NIL, child_bound(plan), walk);
 }
 
