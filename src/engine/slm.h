@@ -241,9 +241,10 @@ typedef struct slm_result {
     uint32_t best;          /* LABELS: the label with the highest score, the first of equals */
     int32_t *tokens;        /* GENERATE: ids of the answer; LOGPROBS: ids of the scored tokens, [n_scores] */
     size_t n_tokens;
-    uint32_t prompt_tokens; /* whole prompt */
+    uint32_t prompt_tokens; /* whole prompt; LABELS: and the prior's, for the request that it was computed for */
     uint32_t reused_tokens; /* of it, taken from the prefix cache */
     uint32_t output_tokens;
+    uint32_t label_tokens;  /* LABELS: tokens of labels that went through the model, the prior's likewise */
     double prefill_ms, decode_ms;
 } slm_result;
 

@@ -218,6 +218,7 @@ void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters)
         counters->prompt_tokens += result->prompt_tokens;
         counters->reused_tokens += result->reused_tokens;
         counters->output_tokens += result->output_tokens;
+        counters->label_tokens += result->label_tokens;
         counters->prefill_ms += result->prefill_ms;
         counters->decode_ms += result->decode_ms;
     }

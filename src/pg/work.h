@@ -32,7 +32,7 @@ typedef struct SlmWorkKind {
 
 /* What a node or a statement spent; summed over works. */
 typedef struct SlmWorkCounters {
-    uint64 requests, prompt_tokens, reused_tokens, output_tokens;
+    uint64 requests, prompt_tokens, reused_tokens, output_tokens, label_tokens;
     double prefill_ms, decode_ms;
 } SlmWorkCounters;
 

@@ -211,6 +211,15 @@ slm_status slm_labels_commit(slm_session *s, slm_job *job, const slm_span *span,
 
 /* ---- the answer */
 
+/* What the prior cost counts with the first answer that uses it. */
+static void count_prior(slm_result *result, slm_prior *prior)
+{
+    result->prompt_tokens += prior->prompt_tokens;
+    result->reused_tokens += prior->reused_tokens;
+    result->label_tokens += prior->label_tokens;
+    prior->prompt_tokens = prior->reused_tokens = prior->label_tokens = 0;
+}
+
 /* Scores of a finished job: prior subtracted, normalized again, as floats. */
 static slm_status answer(slm_job *job, bool best_only, slm_error *err)
 {
@@ -238,6 +247,8 @@ static slm_status answer(slm_job *job, bool best_only, slm_error *err)
         job->result.scores[i] = best_only && i != best ? -INFINITY : (float) (l->scores[i] - shift);
     job->result.n_scores = n;
     job->result.best = best;
+    if (l->prior != NULL)
+        count_prior(&job->result, l->prior);
     return SLM_OK;
 }
 
@@ -256,6 +267,9 @@ static void fill_prior(slm_prior *prior, const slm_job *job)
             prior->stage_min[i] = fmin(prior->stage_min[i], to < 0 ? prior->scores[-1 - to] : prior->stage_min[to]);
         }
     }
+    prior->prompt_tokens = job->result.prompt_tokens;
+    prior->reused_tokens = job->result.reused_tokens;
+    prior->label_tokens = job->result.label_tokens;
     prior->state = SLM_PRIOR_READY;
 }
 

@@ -511,7 +511,7 @@ static BatchRow *next_row(BatchState *state)
 static void report_progress(BatchState *state)
 {
     SlmWorkCounters *c = &state->counters.engine;
-    uint64 tokens = c->prompt_tokens - c->reused_tokens + c->output_tokens;
+    uint64 tokens = c->prompt_tokens - c->reused_tokens + c->output_tokens + c->label_tokens;
 
     slm_pg_progress_rows(1, tokens - state->reported_tokens);
     state->reported_tokens = tokens;

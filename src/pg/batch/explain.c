@@ -33,6 +33,7 @@ static void add_counters(BatchCounters *to, const BatchCounters *from)
     to->engine.prompt_tokens += from->engine.prompt_tokens;
     to->engine.reused_tokens += from->engine.reused_tokens;
     to->engine.output_tokens += from->engine.output_tokens;
+    to->engine.label_tokens += from->engine.label_tokens;
     to->engine.prefill_ms += from->engine.prefill_ms;
     to->engine.decode_ms += from->engine.decode_ms;
 }
@@ -102,6 +103,7 @@ void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *
     BatchState *state = (BatchState *) node;
     BatchCounters *c = &state->counters;
     uint64 computed = c->engine.prompt_tokens - c->engine.reused_tokens;
+    uint64 written = c->engine.output_tokens + c->engine.label_tokens;
     double seconds = INSTR_TIME_GET_DOUBLE(c->engine_time);
 
     explain_expressions(node, ancestors, es);
@@ -116,11 +118,13 @@ void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *
     ExplainPropertyUInteger("Prompt Tokens Computed", NULL, computed, es);
     ExplainPropertyUInteger("Prompt Tokens Reused", NULL, c->engine.reused_tokens, es);
     ExplainPropertyUInteger("Output Tokens", NULL, c->engine.output_tokens, es);
+    if (c->engine.label_tokens > 0 || es->format != EXPLAIN_FORMAT_TEXT)
+        ExplainPropertyUInteger("Label Tokens Computed", NULL, c->engine.label_tokens, es);
     if (!es->timing)
         return;
     ExplainPropertyUInteger("Batches", NULL, c->steps, es);
     ExplainPropertyFloat("Mean Batch Rows", NULL, c->steps > 0 ? (double) c->step_rows / c->steps : 0, 1, es);
-    ExplainPropertyFloat("Tokens per Second", NULL, seconds > 0 ? (computed + c->engine.output_tokens) / seconds : 0, 1, es);
+    ExplainPropertyFloat("Tokens per Second", NULL, seconds > 0 ? (computed + written) / seconds : 0, 1, es);
     ExplainPropertyFloat("Model Time", "ms", seconds * 1000, 3, es);
     ExplainPropertyFloat("Input Time", "ms", INSTR_TIME_GET_MILLISEC(c->input_time), 3, es);
 }
