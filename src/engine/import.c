@@ -75,14 +75,13 @@ static slm_status check_scaled(const slm_model *model, const char *type, slm_err
     return slm_hint(err, "Load the model from its source with that quantization.");
 }
 
-slm_status slm_quantize_image(const slm_model *model, const char *image_path, const char *type, slm_progress_fn progress,
+slm_status slm_quantize_image(const slm_model *model, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
                               void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err)
 {
-    slm_import_options options = {.quantization = type};
     slm_source *source = NULL;
-    SLM_TRY(check_scaled(model, type, err));
+    SLM_TRY(check_scaled(model, options->quantization, err));
     SLM_TRY(slm_image_source(model->image, &source, err));
-    slm_status status = slm_image_write(source, image_path, &options, progress, progress_arg, stop, err);
+    slm_status status = slm_image_write(source, image_path, options, progress, progress_arg, stop, err);
     if (status == SLM_OK && info != NULL)
         *info = source->info;
     source->close(source);

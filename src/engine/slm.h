@@ -75,9 +75,11 @@ typedef struct slm_import_options {
     const char *quantization; /* for float sources: "Q8_0", "Q4_K", "F16", ...; NULL keeps the source's types
                                  (GGUF) or means Q8_0 (Hugging Face directory) */
     const char *chat_format;  /* forces a chat format by name; NULL recognizes it from the template */
+    int n_threads;            /* that pack; 0 = one a CPU, 8 at most */
 } slm_import_options;
 
-/* Called now and then from the importing thread; done and total in bytes.  It must return and may not longjmp. */
+/* Called now and then from the importing thread; done and total in bytes.  It must return and may not longjmp.  It is also called when the
+ * stop flag is seen set, and may clear it where there is no reason to stop: the work then goes on from where it is. */
 typedef void (*slm_progress_fn)(void *arg, uint64_t done, uint64_t total);
 
 /* Validates the source (a GGUF file or a Hugging Face directory) and writes its packed image to image_path, which must not exist.
@@ -87,10 +89,10 @@ typedef void (*slm_progress_fn)(void *arg, uint64_t done, uint64_t total);
 slm_status slm_import(const char *source_path, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
                       void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err);
 
-/* Writes the image of an open model once more with other weight types; type as in slm_import_options.quantization.  What is not a weight
- * of the layers stays as it is.  Files, memory, progress and status as slm_import; INVALID also for a type that this model's weights cannot
- * take. */
-slm_status slm_quantize_image(const slm_model *model, const char *image_path, const char *type, slm_progress_fn progress,
+/* Writes the image of an open model once more with other weight types (options->quantization; chat_format does not count).
+ * What is not a weight of the layers stays as it is.  Files, memory, progress and status as slm_import; INVALID also for a type
+ * that this model's weights cannot take. */
+slm_status slm_quantize_image(const slm_model *model, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
                               void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err);
 
 /* Maps an image read-only and shared.  Checks header, layout version, sizes and the checksum of everything but the

@@ -25,8 +25,8 @@ Datum slm_pg_prewarm(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a model must not be null")));
     entry = slm_pg_use_model(PG_GETARG_TEXT_PP(0), SLM_TASK_ANY);
-    while ((status = slm_model_prewarm(entry->model, NULL, NULL, SLM_STOP, &err)) == SLM_CANCELLED)
-        slm_pg_interrupted();
+    while ((status = slm_model_prewarm(entry->model, slm_pg_progress_report, NULL, SLM_STOP, &err)) == SLM_CANCELLED)
+        slm_pg_progress_interrupted();
     if (status != SLM_OK)
         slm_pg_error(&err, psprintf("could not read the image of model \"%s\"", text_to_cstring(PG_GETARG_TEXT_PP(0))));
     PG_RETURN_INT64((int64) slm_pg_info(entry)->image_bytes);

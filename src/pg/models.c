@@ -266,6 +266,7 @@ static slm_status make_from_file(SlmLoad *load, const char *temporary, slm_error
     FileLoad *file = (FileLoad *) load;
     const char *path = slm_pg_utf8_from_cstring(file->path);
 
+    file->import.n_threads = slm_pg_take_threads();
     return slm_import(path, temporary, &file->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, err);
 }
 
@@ -285,7 +286,8 @@ static pg_noinline void make_work(SlmLoad *load, const char *temporary)
 
     slm_pg_progress_phase(load->phase);
     while ((status = load->make(load, temporary, &err)) == SLM_CANCELLED)
-        slm_pg_interrupted();
+        slm_pg_progress_interrupted();
+    slm_pg_give_threads();
     if (status == SLM_OK) {
         slm_pg_progress_phase("probing");
         status = load->probe(load, temporary, &err);

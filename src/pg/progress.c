@@ -4,6 +4,10 @@
  * One small file <slm.model_directory>/loading.<pid> of fixed size, rewritten in place at most every 100 ms by the loading backend.  It is
  * made when the load begins and removed when it ends, also by an error; one whose process is gone is removed by the next load.  It works
  * without shared memory, so without shared_preload_libraries.  Writing may fail (disk full): then there is no progress to see, that is all.
+ *
+ * A load takes long, and most interrupts of a session (a timer of the statistics, a barrier, a look at its memory) are no reason to
+ * begin it anew: they are answered here, below the engine.  A cancel is not, nor is an error that an answer raises: these wait until
+ * the engine has returned.
  */
 #include "pg/slm_pg.h"
 
@@ -17,6 +21,7 @@
 static SlmProgress current;
 static int progress_fd = -1;
 static TimestampTz last_write;
+static ErrorData *held; /* raised by an interrupt below the engine, waiting for the engine's return */
 
 static char *progress_path(int pid)
 {
@@ -52,8 +57,40 @@ void slm_pg_progress_phase(const char *phase)
     write_progress();
 }
 
+static void answer_interrupts(void)
+{
+    MemoryContext context = CurrentMemoryContext;
+
+    if (QueryCancelPending || ProcDiePending || held != NULL)
+        return;
+    PG_TRY();
+    {
+        CHECK_FOR_INTERRUPTS();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(context);
+        held = CopyErrorData();
+        FlushErrorState();
+        InterruptPending = true; /* the engine stops */
+    }
+    PG_END_TRY();
+}
+
+void slm_pg_progress_interrupted(void)
+{
+    ErrorData *error = held;
+
+    held = NULL;
+    if (error != NULL)
+        ReThrowError(error);
+    slm_pg_interrupted();
+}
+
 void slm_pg_progress_report(void *arg, uint64_t done, uint64_t total)
 {
+    if (InterruptPending)
+        answer_interrupts();
     current.done = done;
     current.total = total;
     if (TimestampDifferenceExceeds(last_write, GetCurrentTimestamp(), 100))
@@ -62,6 +99,7 @@ void slm_pg_progress_report(void *arg, uint64_t done, uint64_t total)
 
 void slm_pg_progress_end(void)
 {
+    held = NULL;
     if (progress_fd < 0)
         return;
     close(progress_fd);

@@ -27,8 +27,9 @@ typedef struct Requantize {
 static slm_status make_from_image(SlmLoad *load, const char *temporary, slm_error *err)
 {
     Requantize *q = (Requantize *) load;
+    slm_import_options options = {.quantization = q->type, .n_threads = slm_pg_take_threads()};
 
-    return slm_quantize_image(q->from->model, temporary, q->type, slm_pg_progress_report, NULL, SLM_STOP, &load->info, err);
+    return slm_quantize_image(q->from->model, temporary, &options, slm_pg_progress_report, NULL, SLM_STOP, &load->info, err);
 }
 
 static char *upper_ascii(const char *s)

@@ -184,7 +184,8 @@ typedef struct SlmProgress {
 } SlmProgress;
 void slm_pg_progress_begin(const char *name);
 void slm_pg_progress_phase(const char *phase);
-void slm_pg_progress_report(void *arg, uint64_t done, uint64_t total);
+void slm_pg_progress_report(void *arg, uint64_t done, uint64_t total); /* also answers interrupts that are no cancel, below the engine */
+void slm_pg_progress_interrupted(void); /* in place of slm_pg_interrupted() after a call with slm_pg_progress_report */
 void slm_pg_progress_end(void);
 /* Loads that are running now in the cluster: palloc'ed array. */
 SlmProgress *slm_pg_progress_list(int *n);

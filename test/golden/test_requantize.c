@@ -26,7 +26,7 @@ static slm_model *requantize(const slm_model *from, const char *type, slm_status
     slm_error err = {0};
     snprintf(image, sizeof image, "%s/slm_requantize_%d.slm", tmp != NULL && *tmp ? tmp : "/tmp", (int) getpid());
     unlink(image);
-    *status = slm_quantize_image(from, image, type, NULL, NULL, NULL, NULL, &err);
+    *status = slm_quantize_image(from, image, &(slm_import_options){.quantization = type}, NULL, NULL, NULL, NULL, &err);
     if (*status == SLM_OK)
         *status = slm_model_open(image, &model, &err);
     if (*status != SLM_OK)
@@ -108,6 +108,7 @@ static void check_type(const slm_model *f16, double before, const char *type, do
 static void check_refusals(const slm_model *model)
 {
     static const char *const bad[] = {"", "Q9_9", "IQ4_XS", "none"};
+    const slm_import_options options = {.quantization = "Q8_0"};
     volatile int stop = 1;
     slm_error err = {0};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -115,8 +116,9 @@ static void check_refusals(const slm_model *model)
         slm_model *made = requantize(model, bad[i], &status);
         CHECK(made == NULL && status == SLM_INVALID, "type \"%s\": status %d", bad[i], (int) status);
     }
-    CHECK(slm_quantize_image(model, "/tmp/slm_requantize_never", "Q8_0", NULL, NULL, &stop, NULL, &err) == SLM_CANCELLED, "not cancelled");
-    CHECK(access("/tmp/slm_requantize_never", F_OK) != 0, "a file is left");
+    const char *never = "/tmp/slm_requantize_never";
+    CHECK(slm_quantize_image(model, never, &options, NULL, NULL, &stop, NULL, &err) == SLM_CANCELLED, "not cancelled");
+    CHECK(access(never, F_OK) != 0, "a file is left");
 }
 
 int main(void)

@@ -14,13 +14,15 @@ my $watcher = SlmTest::Session->new($node);
 my $count_files = "SELECT count(*) FROM pg_ls_dir('slm_models')";
 
 # what the engine keeps in memory of its own, beside mapped files
-my ($peak, $seen, $last) = (0, 0, 0);
+my ($peak, $seen, $last, $looks) = (0, 0, 0, 0);
 my $before = process_kb($maker->pid, 'status', 'RssAnon');
 $maker->send("SELECT target_bytes > source_bytes FROM slm_quantize_model('smollm2', 'f16', 'F16')");
 my $begin = time();
 while (time() - $begin < 120)
 {
 	my $now = process_kb($maker->pid, 'status', 'RssAnon');
+	# an interrupt, and no reason to begin anew
+	$watcher->query('SELECT pg_log_backend_memory_contexts(' . $maker->pid . ')') if $looks++ % 50 == 0;
 	$peak = $now if $now > $peak;
 	my ($state, $progress) = split(/\|/, $watcher->query("SELECT state, progress FROM slm.model_status WHERE name = 'f16'") || '');
 	last if defined $state && $state eq 'ready';

@@ -300,7 +300,7 @@ static void test_damage(void)
 typedef struct saboteur {
     int fd;           /* truncated after the first batch, -1 = not */
     volatile int stop;
-    bool set_stop;
+    bool set_stop, alarms; /* alarms: the flag is set, and when asked there is no reason */
     uint64_t calls, last_done, total;
     bool monotonous;
 } saboteur;
@@ -316,6 +316,8 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
         abort();
     if (s->set_stop)
         s->stop = 1;
+    if (s->alarms)
+        s->stop = !s->stop;
 }
 
 static void test_failures(void)
@@ -342,6 +344,11 @@ static void test_failures(void)
     s = (saboteur){.fd = -1, .stop = 1};
     CHECK(slm_import(path, image_path, NULL, NULL, NULL, &s.stop, NULL, &err) == SLM_CANCELLED, "cancel at once: %s", err.message);
     CHECK(access(image_path, F_OK) != 0, "a cancelled import left its file");
+
+    s = (saboteur){.fd = -1, .alarms = true, .monotonous = true};
+    CHECK(slm_import(path, image_path, NULL, on_progress, &s, &s.stop, NULL, &err) == SLM_OK, "no reason to stop: %s", err.message);
+    CHECK(s.monotonous && s.last_done == s.total, "begun anew");
+    unlink(image_path);
 
     /* the disk is full: here, files may not grow beyond 12 KiB */
     struct rlimit old, limit;

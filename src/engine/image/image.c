@@ -255,13 +255,13 @@ slm_status slm_image_prewarm(const slm_image *image, slm_progress_fn progress, v
     (void) madvise((void *) (uintptr_t) image->map, (size_t) image->bytes, MADV_WILLNEED);
     while (status == SLM_OK && at < image->bytes) {
         uint64_t n = image->bytes - at < step ? image->bytes - at : step;
+        if (progress != NULL)
+            progress(arg, at, image->bytes);
         if (stop != NULL && *stop)
             status = slm_fail(err, SLM_CANCELLED, "cancelled");
         else
             XXH3_64bits_update(state, image->map + at, (size_t) n);
         at += n;
-        if (progress != NULL)
-            progress(arg, at, image->bytes);
     }
     uint64_t sum = XXH3_64bits_digest(state);
     XXH3_freeState(state);

@@ -47,9 +47,17 @@ typedef struct batch {
     atomic_int failure;               /* slm_status of the first failure */
 } batch;
 
-static bool stopped(const volatile int *stop)
+static bool flagged(const volatile int *stop)
 {
     return stop != NULL && *stop != 0;
+}
+
+/* The caller looks at what has set the flag, and may go on. */
+static bool stopped(const writer *w)
+{
+    if (flagged(w->stop) && w->progress != NULL)
+        w->progress(w->progress_arg, w->at, w->total);
+    return flagged(w->stop);
 }
 
 static slm_status grow(unsigned char **buffer, size_t *capacity, size_t bytes, slm_error *err)
@@ -103,6 +111,7 @@ static void pack_region(void *arg, slm_team *team, int thread, int n_threads)
     batch *b = arg;
     uint32_t n_panels = (b->n_rows + 15) / 16, begin, end;
     unsigned char *scratch = NULL;
+    slm_stage stage = {0};
     slm_status status = SLM_OK;
     if (b->part->type != b->part->source->type) {
         scratch = malloc((size_t) (((uint64_t) b->part->cols * 4 + 63) & ~(uint64_t) 63) +
@@ -110,16 +119,16 @@ static void pack_region(void *arg, slm_team *team, int thread, int n_threads)
         if (scratch == NULL)
             status = SLM_NOMEM;
     }
-    while (slm_take(team, n_panels, 1, &begin, &end))
-        for (uint32_t p = begin; p < end; p++) {
-            if (status == SLM_OK && stopped(b->stop))
-                status = SLM_CANCELLED;
-            if (status == SLM_OK)
-                status = pack_panel(b, p, scratch);
-        }
-    int none = SLM_OK;
-    if (status != SLM_OK)
-        atomic_compare_exchange_strong(&b->failure, &none, (int) status);
+    while (slm_stage_take(team, &stage, n_panels, 1, &begin, &end)) {
+        int none = SLM_OK;
+        if (status == SLM_OK && flagged(b->stop))
+            status = SLM_CANCELLED;
+        if (status == SLM_OK)
+            status = pack_panel(b, begin, scratch);
+        if (status != SLM_OK) /* before the item is reported done */
+            atomic_compare_exchange_strong(&b->failure, &none, (int) status);
+    }
+    slm_stage_end(team, &stage);
     free(scratch);
 }
 
@@ -162,7 +171,7 @@ static slm_status write_matrix(writer *w, const slm_part *part, slm_error *err)
     step = 16 * (step < 1 ? 1 : step);
     for (uint64_t row = 0; row < part->rows; row += step) {
         slm_status status = SLM_OK;
-        if (stopped(w->stop))
+        if (stopped(w))
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         b.n_rows = (uint32_t) (part->rows - row < step ? part->rows - row : step);
         size_t n_panels = (b.n_rows + 15) / 16;
@@ -172,7 +181,10 @@ static slm_status write_matrix(writer *w, const slm_part *part, slm_error *err)
         b.panels = w->panels;
         w->source->read_rows(w->source, part->source, part->first_row + (uint32_t) row, b.n_rows, w->rows, &status, err);
         SLM_TRY(status);
-        slm_parallel(n_panels < 4 ? 1 : w->n_threads, pack_region, &b);
+        do {
+            atomic_store(&b.failure, SLM_OK);
+            slm_parallel_stages(n_panels < 4 ? 1 : w->n_threads, pack_region, &b);
+        } while (atomic_load(&b.failure) == SLM_CANCELLED && !stopped(w));
         SLM_TRY(batch_status(&b, err));
         SLM_TRY(append(w, w->panels, n_panels * panel_bytes, err));
     }
@@ -287,7 +299,7 @@ static slm_status write_head(writer *w, slm_image_header *h, const slm_part *par
 static slm_status flush_all(writer *w, slm_error *err)
 {
     for (uint64_t at = 0; at < w->at; at += FLUSH_BYTES / 8) {
-        if (stopped(w->stop))
+        if (stopped(w))
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         slm_file_flush_wait(w->fd, at, FLUSH_BYTES / 8);
     }
@@ -323,9 +335,9 @@ static slm_status write_all(writer *w, const slm_import_options *options, slm_er
 slm_status slm_image_write(slm_source *source, const char *path, const slm_import_options *options, slm_progress_fn progress, void *arg,
                            const volatile int *stop, slm_error *err)
 {
-    int cpus = slm_cpu_count();
+    int cpus = slm_cpu_count(), n_threads = options != NULL && options->n_threads > 0 ? options->n_threads : cpus;
     writer w = {.source = source, .fd = -1, .progress = progress, .progress_arg = arg, .stop = stop,
-                .n_threads = cpus < 1 ? 1 : cpus > 8 ? 8 : cpus};
+                .n_threads = n_threads < 1 ? 1 : n_threads > 8 ? 8 : n_threads};
     w.hash = XXH3_createState();
     if (w.hash == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
