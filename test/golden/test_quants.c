@@ -41,8 +41,8 @@ static void check_type(const char *folder, slm_type type)
         return;
     slm_pack_panel(type, source, row_bytes, ROWS, COLS, panel);
     slm_weight w = {panel, panel_bytes, ROWS, COLS, 1, type};
-    static const char *const isas[] = {"ref", "avx2", "avx512"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const isas[] = {"ref", "avx2", "avx512", "neon"};
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         const slm_kernels *k = slm_kernels_of(isas[i]);
         for (uint32_t r = 0; k && r < ROWS; r++) {
             k->unpack_row(&w, r, got);

@@ -13,8 +13,8 @@
 #include "engine/base/math.h"
 #include "engine/kernels/kernels.h"
 
-static const char *const isas[] = {"ref", "avx2", "avx512"};
-enum { N_ISAS = 3 };
+static const char *const isas[] = {"ref", "avx2", "avx512", "neon"};
+enum { N_ISAS = sizeof isas / sizeof *isas };
 
 static uint64_t state = 88172645463325252ull;
 

@@ -1,8 +1,8 @@
 /*
  * Which table of kernels is in use (DESIGN D5).
  *
- * A table per instruction set; "auto" takes the last one that both the CPU (CPUID) and the operating system (XGETBV: it saves the
- * registers) support.  SLM_FORCE_ISA overrides "auto".  The choice is one pointer, written at the first use and by
+ * A table per instruction set; "auto" takes the best one that both the CPU (CPUID) and the operating system (XGETBV: it saves the
+ * registers) support; on ARM the kernel says both (AT_HWCAP).  SLM_FORCE_ISA overrides "auto".  The choice is one pointer, written at the first use and by
  * slm_kernels_select, never while a region runs; two threads that make the first choice make the same one.
  */
 #include <stdlib.h>
@@ -12,6 +12,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #define KERNEL(name) .name = slm_##name##_ref,
@@ -55,6 +58,12 @@ static int x86_level(void)
         return 1;
     return 2;
 }
+#elif defined(__aarch64__)
+#define KERNEL(name) .name = slm_##name##_neon,
+static const slm_kernels table_neon = {.isa = "neon",
+#include "engine/kernels/kernels.def"
+};
+#undef KERNEL
 #endif
 
 const slm_kernels *slm_kernels_of(const char *isa)
@@ -66,13 +75,16 @@ const slm_kernels *slm_kernels_of(const char *isa)
         return &table_avx2;
     if (strcmp(isa, "avx512") == 0 && x86_level() >= 2)
         return &table_avx512;
+#elif defined(__aarch64__)
+    if (strcmp(isa, "neon") == 0 && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP))
+        return &table_neon;
 #endif
     return NULL;
 }
 
 static const slm_kernels *automatic(void)
 {
-    static const char *const best_first[] = {"avx512", "avx2", "ref"};
+    static const char *const best_first[] = {"avx512", "avx2", "neon", "ref"};
     const char *forced = getenv("SLM_FORCE_ISA");
     const slm_kernels *table = forced ? slm_kernels_of(forced) : NULL;
     for (int i = 0; !table; i++)

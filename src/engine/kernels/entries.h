@@ -34,6 +34,7 @@
 SLM_ISA_PROTOTYPES(ref)
 SLM_ISA_PROTOTYPES(avx2)
 SLM_ISA_PROTOTYPES(avx512)
+SLM_ISA_PROTOTYPES(neon)
 
 /* Queries that attend handles together; part of slm_attend_scratch. */
 #define SLM_ATTEND_TILE 6
