@@ -48,10 +48,11 @@ endif
 ifeq ($(MACHINE),aarch64)
 ENGINE_SRC += $(wildcard src/engine/kernels/neon/*.c)
 endif
-ISA_AVX2   = -mavx2 -mfma -mf16c
-ISA_AVX512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_AVX2)
-ISA_NEON   = -march=armv8.2-a+dotprod
-isa_flags  = $(if $(findstring kernels/avx2/,$1),$(ISA_AVX2))$(if $(findstring kernels/avx512/,$1),$(ISA_AVX512))$(if $(findstring kernels/neon/,$1),$(ISA_NEON))
+ISA_avx2   = -mavx2 -mfma -mf16c
+ISA_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_avx2)
+ISA_neon   = -march=armv8.2-a+dotprod
+isa_of     = $(patsubst %/,%,$(dir $(patsubst src/engine/kernels/%,%,$1)))
+isa_flags  = $(ISA_$(call isa_of,$1))
 ENGINE_OBJS = $(patsubst src/engine/%.c,build/engine/%.o,$(ENGINE_SRC))
 
 # ---- the module

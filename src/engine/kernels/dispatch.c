@@ -2,8 +2,9 @@
  * Which table of kernels is in use (DESIGN D5).
  *
  * A table per instruction set; "auto" takes the best one that both the CPU (CPUID) and the operating system (XGETBV: it saves the
- * registers) support; on ARM the kernel says both (AT_HWCAP).  SLM_FORCE_ISA overrides "auto".  The choice is one pointer, written at the first use and by
- * slm_kernels_select, never while a region runs; two threads that make the first choice make the same one.
+ * registers) support; on ARM the operating system tells both (AT_HWCAP).  SLM_FORCE_ISA overrides "auto".  The choice is one pointer,
+ * written at the first use and by slm_kernels_select, never while a region runs; two threads that make the first choice make the same
+ * one.
  */
 #include <stdlib.h>
 #include <string.h>
