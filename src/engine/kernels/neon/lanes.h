@@ -28,15 +28,15 @@ typedef struct { float32x4_t q[4]; } vf;
 typedef struct { int32x4_t q[4]; } vi;
 typedef struct { uint8x16_t q[4]; } vb;
 
-/* A value whose register i is f(i). */
-#define QUARTERS(type, f) ((type){{f(0), f(1), f(2), f(3)}})
+/* Returns a value whose register i is the expression. */
+#define EACH(type, expression) \
+    type r_; \
+    UNROLL \
+    for (int i = 0; i < 4; i++) \
+        r_.q[i] = (expression); \
+    return r_
 
-INLINE vf vf_load(const float *p)
-{
-#define F(i) vld1q_f32(p + 4 * (i))
-    return QUARTERS(vf, F);
-#undef F
-}
+INLINE vf vf_load(const float *p) { EACH(vf, vld1q_f32(p + 4 * i)); }
 INLINE void vf_store(float *p, vf a)
 {
     for (int i = 0; i < 4; i++)
@@ -54,24 +54,14 @@ INLINE void vf_store_part(float *p, vf a, uint32_t n)
     vf_store(whole, a);
     memcpy(p, whole, n * sizeof *p);
 }
-INLINE vf vf_load_f16(const uint16_t *p)
-{
-#define F(i) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * (i))))
-    return QUARTERS(vf, F);
-#undef F
-}
+INLINE vf vf_load_f16(const uint16_t *p) { EACH(vf, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
 INLINE vf vf_load_f16_part(const uint16_t *p, uint32_t n)
 {
     uint16_t whole[16] = {0};
     memcpy(whole, p, n * sizeof *p);
     return vf_load_f16(whole);
 }
-INLINE vf vf_load_bf16(const uint16_t *p)
-{
-#define F(i) vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * (i)), 16))
-    return QUARTERS(vf, F);
-#undef F
-}
+INLINE vf vf_load_bf16(const uint16_t *p) { EACH(vf, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); }
 INLINE void vf_store_f16_part(uint16_t *p, vf a, uint32_t n)
 {
     uint16_t whole[16];
@@ -79,93 +69,32 @@ INLINE void vf_store_f16_part(uint16_t *p, vf a, uint32_t n)
         vst1_u16(whole + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(a.q[i])));
     memcpy(p, whole, n * sizeof *p);
 }
-INLINE vf vf_set(float x)
-{
-    float32x4_t v = vdupq_n_f32(x);
-    return (vf){{v, v, v, v}};
-}
+INLINE vf vf_set(float x) { EACH(vf, vdupq_n_f32(x)); }
 
-/* Operations that work on each register alone: MAP1(name, result, operand, expression of a.q[i]), MAP2 with a second operand b. */
-#define MAP1(name, result, operand, f) \
-    INLINE result name(operand a) { return QUARTERS(result, f); }
-#define MAP2(name, type, f) \
-    INLINE type name(type a, type b) { return QUARTERS(type, f); }
-
-#define F(i) vaddq_f32(a.q[i], b.q[i])
-MAP2(vf_add, vf, F)
-#undef F
-#define F(i) vsubq_f32(a.q[i], b.q[i])
-MAP2(vf_sub, vf, F)
-#undef F
-#define F(i) vmulq_f32(a.q[i], b.q[i])
-MAP2(vf_mul, vf, F)
-#undef F
-#define F(i) vdivq_f32(a.q[i], b.q[i])
-MAP2(vf_div, vf, F)
-#undef F
-#define F(i) vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])
-MAP2(vf_max, vf, F)
-#undef F
-#define F(i) vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])
-MAP2(vf_min, vf, F)
-#undef F
-#define F(i) vabsq_f32(a.q[i])
-MAP1(vf_abs, vf, vf, F)
-#undef F
-#define F(i) vnegq_f32(a.q[i])
-MAP1(vf_neg, vf, vf, F)
-#undef F
-INLINE vf vf_fma(vf a, vf b, vf c)
-{
-#define F(i) vfmaq_f32(c.q[i], a.q[i], b.q[i])
-    return QUARTERS(vf, F);
-#undef F
-}
-INLINE vf vf_if_less(vf a, vf b, vf yes, vf no)
-{
-#define F(i) vbslq_f32(vcltq_f32(a.q[i], b.q[i]), yes.q[i], no.q[i])
-    return QUARTERS(vf, F);
-#undef F
-}
+INLINE vf vf_add(vf a, vf b) { EACH(vf, vaddq_f32(a.q[i], b.q[i])); }
+INLINE vf vf_sub(vf a, vf b) { EACH(vf, vsubq_f32(a.q[i], b.q[i])); }
+INLINE vf vf_mul(vf a, vf b) { EACH(vf, vmulq_f32(a.q[i], b.q[i])); }
+INLINE vf vf_div(vf a, vf b) { EACH(vf, vdivq_f32(a.q[i], b.q[i])); }
+INLINE vf vf_max(vf a, vf b) { EACH(vf, vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+INLINE vf vf_min(vf a, vf b) { EACH(vf, vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+INLINE vf vf_abs(vf a) { EACH(vf, vabsq_f32(a.q[i])); }
+INLINE vf vf_neg(vf a) { EACH(vf, vnegq_f32(a.q[i])); }
+INLINE vf vf_fma(vf a, vf b, vf c) { EACH(vf, vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
+INLINE vf vf_if_less(vf a, vf b, vf yes, vf no) { EACH(vf, vbslq_f32(vcltq_f32(a.q[i], b.q[i]), yes.q[i], no.q[i])); }
 INLINE uint32x4_t lanes_within(int first, int last, int quarter)
 {
     static const int32_t lane[4] = {0, 1, 2, 3};
     int32x4_t n = vaddq_s32(vld1q_s32(lane), vdupq_n_s32(4 * quarter));
     return vandq_u32(vcgeq_s32(n, vdupq_n_s32(first)), vcleq_s32(n, vdupq_n_s32(last)));
 }
-INLINE vf vf_lanes(vf a, vf b, int first, int last)
-{
-#define F(i) vbslq_f32(lanes_within(first, last, i), a.q[i], b.q[i])
-    return QUARTERS(vf, F);
-#undef F
-}
+INLINE vf vf_lanes(vf a, vf b, int first, int last) { EACH(vf, vbslq_f32(lanes_within(first, last, i), a.q[i], b.q[i])); }
 
-INLINE vi vi_set(int32_t x)
-{
-    int32x4_t v = vdupq_n_s32(x);
-    return (vi){{v, v, v, v}};
-}
-#define F(i) vaddq_s32(a.q[i], b.q[i])
-MAP2(vi_add, vi, F)
-#undef F
-#define F(i) vsubq_s32(a.q[i], b.q[i])
-MAP2(vi_sub, vi, F)
-#undef F
-#define F(i) vorrq_s32(a.q[i], b.q[i])
-MAP2(vi_or, vi, F)
-#undef F
-INLINE vi vi_and(vi a, int32_t b)
-{
-#define F(i) vandq_s32(a.q[i], vdupq_n_s32(b))
-    return QUARTERS(vi, F);
-#undef F
-}
-INLINE vi vi_shl(vi a, int n)
-{
-#define F(i) vshlq_s32(a.q[i], vdupq_n_s32(n))
-    return QUARTERS(vi, F);
-#undef F
-}
+INLINE vi vi_set(int32_t x) { EACH(vi, vdupq_n_s32(x)); }
+INLINE vi vi_add(vi a, vi b) { EACH(vi, vaddq_s32(a.q[i], b.q[i])); }
+INLINE vi vi_sub(vi a, vi b) { EACH(vi, vsubq_s32(a.q[i], b.q[i])); }
+INLINE vi vi_or(vi a, vi b) { EACH(vi, vorrq_s32(a.q[i], b.q[i])); }
+INLINE vi vi_and(vi a, int32_t b) { EACH(vi, vandq_s32(a.q[i], vdupq_n_s32(b))); }
+INLINE vi vi_shl(vi a, int n) { EACH(vi, vshlq_s32(a.q[i], vdupq_n_s32(n))); }
 INLINE vi vi_sar(vi a, int n) { return vi_shl(a, -n); }
 INLINE vi vi_from_u8(const uint8_t *p)
 {
@@ -182,15 +111,9 @@ INLINE vi vi_from_i8(const uint8_t *p)
     return (vi){{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)), vmovl_s16(vget_low_s16(high)),
                  vmovl_s16(vget_high_s16(high))}};
 }
-#define F(i) vcvtnq_s32_f32(a.q[i])
-MAP1(vi_round, vi, vf, F)
-#undef F
-#define F(i) vcvtq_f32_s32(a.q[i])
-MAP1(vi_to_vf, vf, vi, F)
-#undef F
-#define F(i) vreinterpretq_f32_s32(a.q[i])
-MAP1(vi_as_vf, vf, vi, F)
-#undef F
+INLINE vi vi_round(vf a) { EACH(vi, vcvtnq_s32_f32(a.q[i])); }
+INLINE vf vi_to_vf(vi a) { EACH(vf, vcvtq_f32_s32(a.q[i])); }
+INLINE vf vi_as_vf(vi a) { EACH(vf, vreinterpretq_f32_s32(a.q[i])); }
 INLINE int32_t vi_store_sum(int8_t *p, vi a)
 {
     int16x8_t low = vcombine_s16(vmovn_s32(a.q[0]), vmovn_s32(a.q[1])), high = vcombine_s16(vmovn_s32(a.q[2]), vmovn_s32(a.q[3]));
@@ -199,60 +122,28 @@ INLINE int32_t vi_store_sum(int8_t *p, vi a)
     return vaddlvq_s8(bytes);
 }
 
-INLINE vb vb_load(const void *p)
-{
-#define F(i) vld1q_u8((const uint8_t *) p + 16 * (i))
-    return QUARTERS(vb, F);
-#undef F
-}
+INLINE vb vb_load(const void *p) { EACH(vb, vld1q_u8((const uint8_t *) p + 16 * i)); }
 INLINE void vb_store(void *p, vb a)
 {
     for (int i = 0; i < 4; i++)
         vst1q_u8((uint8_t *) p + 16 * i, a.q[i]);
 }
-#define F(i) vandq_u8(a.q[i], vdupq_n_u8(15))
-MAP1(vb_low, vb, vb, F)
-#undef F
-#define F(i) vshrq_n_u8(a.q[i], 4)
-MAP1(vb_high, vb, vb, F)
-#undef F
-#define F(i) veorq_u8(a.q[i], vdupq_n_u8(0x80))
-MAP1(vb_wide, vb, vb, F)
-#undef F
-INLINE vb vb_field(vb a, int f)
-{
-#define F(i) vandq_u8(vshlq_u8(a.q[i], vdupq_n_s8((int8_t) (-2 * f))), vdupq_n_u8(3))
-    return QUARTERS(vb, F);
-#undef F
-}
-INLINE vb vb_or_shifted(vb a, vb b, int n)
-{
-#define F(i) vorrq_u8(a.q[i], vshlq_u8(b.q[i], vdupq_n_s8((int8_t) n)))
-    return QUARTERS(vb, F);
-#undef F
-}
+INLINE vb vb_low(vb a) { EACH(vb, vandq_u8(a.q[i], vdupq_n_u8(15))); }
+INLINE vb vb_high(vb a) { EACH(vb, vshrq_n_u8(a.q[i], 4)); }
+INLINE vb vb_wide(vb a) { EACH(vb, veorq_u8(a.q[i], vdupq_n_u8(0x80))); }
+INLINE vb vb_field(vb a, int f) { EACH(vb, vandq_u8(vshlq_u8(a.q[i], vdupq_n_s8((int8_t) (-2 * f))), vdupq_n_u8(3))); }
+INLINE vb vb_or_shifted(vb a, vb b, int n) { EACH(vb, vorrq_u8(a.q[i], vshlq_u8(b.q[i], vdupq_n_s8((int8_t) n)))); }
 INLINE vb vb_or_plane(vb a, const uint8_t *plane, int value)
 {
     static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     uint8x16_t bits = vld1q_u8(bit), v = vdupq_n_u8((uint8_t) value);
-#define SET(i) vtstq_u8(vcombine_u8(vdup_n_u8(plane[2 * (i)]), vdup_n_u8(plane[2 * (i) + 1])), bits)
-#define F(i) vorrq_u8(a.q[i], vandq_u8(SET(i), v))
-    return QUARTERS(vb, F);
-#undef F
-#undef SET
+    EACH(vb, vorrq_u8(a.q[i], vandq_u8(vtstq_u8(vcombine_u8(vdup_n_u8(plane[2 * i]), vdup_n_u8(plane[2 * i + 1])), bits), v)));
 }
-INLINE vb vb_add(vb a, int b)
-{
-#define F(i) vaddq_u8(a.q[i], vdupq_n_u8((uint8_t) b))
-    return QUARTERS(vb, F);
-#undef F
-}
+INLINE vb vb_add(vb a, int b) { EACH(vb, vaddq_u8(a.q[i], vdupq_n_u8((uint8_t) b))); }
 INLINE vb vb_lookup(const uint8_t *table, vb a)
 {
     uint8x16_t t = vld1q_u8(table);
-#define F(i) vqtbl1q_u8(t, a.q[i])
-    return QUARTERS(vb, F);
-#undef F
+    EACH(vb, vqtbl1q_u8(t, a.q[i]));
 }
 
 INLINE vi vi_dot(vi acc, vb w, const int8_t *a)
@@ -260,9 +151,7 @@ INLINE vi vi_dot(vi acc, vb w, const int8_t *a)
     int32_t four;
     memcpy(&four, a, sizeof four);
     int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
-#define F(i) vdotq_s32(acc.q[i], vreinterpretq_s8_u8(w.q[i]), x)
-    return QUARTERS(vi, F);
-#undef F
+    EACH(vi, vdotq_s32(acc.q[i], vreinterpretq_s8_u8(w.q[i]), x));
 }
 INLINE vi vi_dot_pair(vi acc, vb w0, vb w1, const int8_t *a) { return vi_dot(vi_dot(acc, w0, a), w1, a + 4); }
 INLINE vi vi_dot_wide(vi acc, vb w, const int8_t *a) { return vi_dot(acc, w, a); }
