@@ -30,7 +30,8 @@ SELECT proname, provolatile, proparallel, procost > 1000 AS dear FROM pg_proc WH
     'slm_perplexity', 'slm_prewarm', 'slm_summarize', 'slm_token_logprobs', 'slm_tokenize') AND pronargs > 0 ORDER BY 1, pronargs;
 -- in a parallel worker
 CREATE TABLE rows_in_parallel AS SELECT i FROM generate_series(1, 4) i;
-SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET force_parallel_mode = on;
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query'); -- its name up to 15, and since 16
 SELECT count(DISTINCT slm_generate('Name a fruit.', max_tokens => 8)) AS answers, min(slm_generate('Name a fruit.', max_tokens => 8)) = :'answer' AS same FROM rows_in_parallel;
-RESET force_parallel_mode;
+SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
 DROP TABLE rows_in_parallel;
