@@ -23,6 +23,13 @@
 #include "varatt.h"
 #endif
 
+/* May the current role execute a function? */
+#if PG_VERSION_NUM >= 160000
+#define SLM_EXECUTE_ACL(function) object_aclcheck(ProcedureRelationId, function, GetUserId(), ACL_EXECUTE)
+#else
+#define SLM_EXECUTE_ACL(function) pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE)
+#endif
+
 /* The index of this backend among MaxBackends + NUM_AUXILIARY_PROCS. */
 #if PG_VERSION_NUM >= 170000
 #define SLM_MY_PROC_NUMBER MyProcNumber

@@ -2,6 +2,7 @@
  * SLM Batch: the executor node that computes slm_* calls for many rows at once (DESIGN D9 and section 8).
  *
  *   plan.c       after the planner: finds calls, puts a CustomScan above (or, for arguments of aggregates, below) their node
+ *   safety.c     where reading ahead would show
  *   exec.c       reads rows ahead, runs the calls stage by stage, emits rows in order
  *   functions.c  which SQL functions can be batched, and the planner hook
  *   support.c    what calls cost, for the planner
@@ -11,8 +12,8 @@
  * A planned node in the plan tree (everything survives nodeToString, for parallel workers):
  *
  *   custom_scan_tlist   leaves 1..n_leaves: the child's output columns; then one column per call
- *   custom_exprs        [calls..., guards..., quals...], in terms of INDEX_VAR
- *   custom_private      [n_leaves, n_calls, n_quals, bound, (stage of each call), (level of each call)]
+ *   custom_exprs        [(calls), (guards), (quals), (limit: count, offset)], in terms of INDEX_VAR
+ *   custom_private      [n_leaves, n_calls, n_quals, bound, (stage of each call), (level of each call), flags]
  *
  * A call of stage s is wanted before qual s can be evaluated (s = n_quals: for the target list); within a stage a
  * call of level l has arguments that need results of lower levels.  A guard, where there is one, says for which rows plain execution
@@ -36,10 +37,32 @@ enum {
     SLM_BATCH_N_LEAVES,
     SLM_BATCH_N_CALLS,
     SLM_BATCH_N_QUALS,
-    SLM_BATCH_BOUND, /* rows that a Limit above wants at most; 0 = unknown */
+    SLM_BATCH_BOUND, /* how many rows are wanted: SLM_BATCH_... below */
     SLM_BATCH_STAGES,
-    SLM_BATCH_LEVELS
+    SLM_BATCH_LEVELS,
+    SLM_BATCH_FLAGS
 };
+
+/* How many rows the node above wants. */
+enum { SLM_BATCH_LIMIT = -2, SLM_BATCH_ALL = -1, SLM_BATCH_UNKNOWN = 0 };
+
+/* Flags. */
+#define SLM_BATCH_WARY 1     /* arguments or conditions run code of users: only in a subtransaction ahead of their time */
+#define SLM_BATCH_MODIFIES 2 /* the plan below writes: its error may not be forgotten */
+
+/* A statement whose plan is inspected (safety.c). */
+typedef struct SlmBatchPlan {
+    PlannedStmt *stmt;
+    List *init_plans; /* of SubPlan, wherever they hang */
+} SlmBatchPlan;
+
+typedef struct SlmBatchTraits {
+    bool is_volatile, wary, modifies;
+} SlmBatchTraits;
+
+/* Add to the traits what a plan does between its rows, or an expression (a List of them, of TargetEntry) does. */
+void slm_pg_batch_inspect_plan(const SlmBatchPlan *of, Plan *plan, SlmBatchTraits *traits);
+void slm_pg_batch_inspect_expression(const SlmBatchPlan *of, void *expression, SlmBatchTraits *traits);
 
 extern const CustomScanMethods slm_batch_scan_methods;
 
@@ -50,7 +73,7 @@ void slm_pg_batch_init(void);
 Node *slm_pg_batch_create_state(CustomScan *scan);
 
 /* Puts batch nodes into a finished plan (plan.c). */
-void slm_pg_batch_rewrite(PlannedStmt *stmt, int cursor_options);
+void slm_pg_batch_rewrite(PlannedStmt *stmt);
 
 /* Can calls of this function be batched? (functions.c) */
 bool slm_pg_batchable(Oid function);

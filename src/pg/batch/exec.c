@@ -10,26 +10,37 @@
  * Equal argument values share one computation within the statement (cache).  The window grows from one row, so that a consumer that
  * stops early has cost little; where the plan says that everything will be read it starts full.
  *
- * Errors: a call's own error is raised when its row would be returned.  An error of another expression during
- * read-ahead waits until the rows before it are computed, so that the first error in row order is the one raised.
+ * Errors: a row for which anything fails ahead of its turn is evaluated in the plain way when its turn comes (plain.c).  An error of the
+ * child waits until the rows before it are computed and returned, so that the first error in row order is the one raised.  Catching an
+ * error without a subtransaction is right only where it has left nothing behind: plan.c puts no batch node above code of users, and says
+ * where expressions of the node itself run such code (SLM_BATCH_WARY); they are evaluated ahead in a subtransaction.
  */
 #include "pg/batch/batch.h"
 
 #include "access/htup_details.h"
+#include "access/parallel.h"
+#include "access/relscan.h"
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_proc.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "portability/instr_time.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
 
 #include "pg/batch/progress.h"
 #include "pg/batch/state.h"
+#include "pg/compat.h"
 
 static void batch_begin(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *batch_exec(CustomScanState *node);
@@ -86,6 +97,9 @@ static void init_call(BatchState *state, BatchCall *call, FuncExpr *expr, Expr *
     call->kind = slm_pg_work_kind(expr->funcid);
     if (call->kind == NULL)
         elog(ERROR, "function %u in a batch node is not one that runs a model", expr->funcid);
+    if (SLM_EXECUTE_ACL(expr->funcid) != ACLCHECK_OK)
+        aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(expr->funcid));
+    InvokeFunctionExecuteHook(expr->funcid);
     call->stage = stage;
     call->level = level;
     call->guard = guard == NULL ? NULL : ExecInitExpr(guard, parent);
@@ -105,20 +119,55 @@ static void init_call(BatchState *state, BatchCall *call, FuncExpr *expr, Expr *
     InitFunctionCallInfoData(*call->fcinfo, &call->function, n_args, expr->inputcollid, NULL, NULL);
 }
 
+/* The scan of a table whose current row is that of a plan, as WHERE CURRENT OF looks for it. */
+static ScanState *find_source(PlanState *node)
+{
+    switch (nodeTag(node)) {
+        case T_SeqScanState:
+        case T_SampleScanState:
+        case T_IndexScanState:
+        case T_IndexOnlyScanState:
+        case T_BitmapHeapScanState:
+        case T_TidScanState:
+        case T_TidRangeScanState:
+            return (ScanState *) node;
+        case T_CustomScanState:
+            return ((ScanState *) node)->ss_currentRelation != NULL ? (ScanState *) node : NULL;
+        case T_ResultState:
+        case T_LimitState:
+            return outerPlanState(node) == NULL ? NULL : find_source(outerPlanState(node));
+        case T_SubqueryScanState:
+            return find_source(((SubqueryScanState *) node)->subplan);
+        default:
+            return NULL;
+    }
+}
+
 static void batch_begin(CustomScanState *node, EState *estate, int eflags)
 {
     BatchState *state = (BatchState *) node;
     CustomScan *scan = castNode(CustomScan, node->ss.ps.plan);
     List *private = scan->custom_private;
     List *calls = linitial(scan->custom_exprs), *guards = lsecond(scan->custom_exprs), *quals = lthird(scan->custom_exprs);
+    List *limit = lfourth(scan->custom_exprs);
     TupleDesc desc;
     ListCell *cell;
 
+    if ((eflags & EXEC_FLAG_BACKWARD) != 0)
+        slm_pg_batch_scroll_begin(state);
     outerPlanState(node) = ExecInitNode(outerPlan(scan), estate, eflags & ~(EXEC_FLAG_BACKWARD | EXEC_FLAG_MARK));
+    state->source = find_source(outerPlanState(node));
+    if (state->source != NULL)
+        node->ss.ss_currentRelation = state->source->ss_currentRelation;
     state->n_leaves = intVal(list_nth(private, SLM_BATCH_N_LEAVES));
     state->n_calls = list_length(calls);
     state->n_quals = list_length(quals);
-    state->bound = intVal(list_nth(private, SLM_BATCH_BOUND));
+    state->demand = intVal(list_nth(private, SLM_BATCH_BOUND));
+    state->flags = intVal(list_nth(private, SLM_BATCH_FLAGS));
+    if (limit != NIL) {
+        state->limit_count = linitial(limit) == NULL ? NULL : ExecInitExpr(linitial(limit), &node->ss.ps);
+        state->limit_offset = lsecond(limit) == NULL ? NULL : ExecInitExpr(lsecond(limit), &node->ss.ps);
+    }
 
     state->calls = palloc0(sizeof(BatchCall) * state->n_calls);
     for (int i = 0; i < state->n_calls; i++)
@@ -136,7 +185,7 @@ static void batch_begin(CustomScanState *node, EState *estate, int eflags)
     if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
         slm_pg_progress_statement(scan->scan.plan.plan_rows);
     dlist_init(&state->window);
-    state->read_ahead = state->bound < 0 ? slm_batch_size : 1;
+    state->read_ahead = state->demand == SLM_BATCH_ALL ? slm_batch_size : 1;
 }
 
 static void batch_end(CustomScanState *node)
@@ -144,6 +193,8 @@ static void batch_end(CustomScanState *node)
     BatchState *state = (BatchState *) node;
 
     slm_pg_progress_done();
+    if (state->error != NULL && (state->flags & SLM_BATCH_MODIFIES) != 0)
+        ReThrowError(state->error); /* what was to be written has not been */
     MemoryContextDelete(state->window_context);
     MemoryContextDelete(state->cache.context);
     if (state->old.context != NULL)
@@ -159,17 +210,49 @@ static void clear_window(BatchState *state)
     state->n_window = 0;
     state->window_bytes = 0;
     state->returned = NULL;
+    state->n_plain = 0;
     state->error = NULL;
+}
+
+/* How many rows the Limit above wants: the child may need to know, because a bounded Sort orders ties in its own way. */
+static void find_bound(BatchState *state)
+{
+    ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+    bool count_null = true, offset_null = true;
+    int64 count = 0, offset = 0;
+
+    state->limit_known = true;
+    state->bound = 0;
+    if (state->demand != SLM_BATCH_LIMIT)
+        return;
+    if (state->limit_count != NULL)
+        count = DatumGetInt64(ExecEvalExprSwitchContext(state->limit_count, econtext, &count_null));
+    if (state->limit_offset != NULL)
+        offset = DatumGetInt64(ExecEvalExprSwitchContext(state->limit_offset, econtext, &offset_null));
+    if (count_null) {
+        ExecSetTupleBound(-1, outerPlanState(&state->css));
+        return;
+    }
+    offset = offset_null ? 0 : Max(offset, 0);
+    if (count >= 0 && offset <= PG_INT64_MAX - count) {
+        ExecSetTupleBound(count + offset, outerPlanState(&state->css));
+        state->bound = Max(count + offset, 1);
+    }
 }
 
 static void batch_rescan(CustomScanState *node)
 {
     BatchState *state = (BatchState *) node;
 
+    if (state->error != NULL)
+        ReThrowError(state->error); /* the child has stopped in the middle of things and cannot go on */
     clear_window(state);
+    if (state->store != NULL)
+        slm_pg_batch_scroll_clear(state);
     state->child_done = false;
     state->n_emitted = 0;
-    state->read_ahead = state->bound < 0 ? slm_batch_size : 1;
+    state->read_ahead = state->demand == SLM_BATCH_ALL ? slm_batch_size : 1;
+    find_bound(state);
     if (outerPlanState(node)->chgParam == NULL)
         ExecReScan(outerPlanState(node));
 }
@@ -297,6 +380,8 @@ static TupleTableSlot *load_row(BatchState *state, BatchRow *row)
         slot->tts_values[state->n_leaves + i] = known ? entry->value : (Datum) 0;
         slot->tts_isnull[state->n_leaves + i] = known ? entry->isnull : true;
     }
+    slot->tts_tid = row->tid;
+    slot->tts_tableOid = row->table;
     return ExecStoreVirtualTuple(slot);
 }
 
@@ -331,6 +416,14 @@ static void begin_calls(BatchState *state, BatchRow *row)
     }
 }
 
+/* The row goes no further by itself: it is evaluated in the plain way when its turn comes. */
+static void make_plain(BatchState *state, BatchRow *row)
+{
+    row->plain = true;
+    row->state = ROW_READY;
+    state->n_plain++;
+}
+
 /* Has the row calls of its stage and level that are still under way? Settles those that are done. */
 static bool row_waits(BatchState *state, BatchRow *row)
 {
@@ -342,8 +435,8 @@ static bool row_waits(BatchState *state, BatchRow *row)
         if (!entry->settled && !slm_pg_work_done(entry->work))
             return true;
         settle_entry(state, entry);
-        if (entry->work != NULL) /* failed: the row goes no further */
-            row->failed = entry;
+        if (entry->work != NULL) /* failed */
+            make_plain(state, row);
     }
     return false;
 }
@@ -368,9 +461,9 @@ static void advance_row(BatchState *state, BatchRow *row)
         }
         if (row_waits(state, row))
             return;
-        if (row->failed != NULL) {
-            row->state = ROW_READY;
-        } else if (row->level < max_level(state, row->stage)) {
+        if (row->plain)
+            return;
+        if (row->level < max_level(state, row->stage)) {
             row->level++;
             row->begun = false;
         } else if (row->stage < state->n_quals) {
@@ -387,22 +480,25 @@ static void advance_row(BatchState *state, BatchRow *row)
     }
 }
 
-/* Remembers an error of an expression in read-ahead; rows from this one on are forgotten. */
-static void keep_error(BatchState *state, BatchRow *row, MemoryContext context)
+/* Is the row to be evaluated in the plain way from the start? */
+static bool row_at_a_time(BatchState *state)
 {
-    MemoryContextSwitchTo(state->window_context);
-    state->error = CopyErrorData();
-    FlushErrorState();
-    MemoryContextSwitchTo(context);
-    while (row != NULL) {
-        BatchRow *next = dlist_has_next(&state->window, &row->node)
-                             ? dlist_container(BatchRow, node, dlist_next_node(&state->window, &row->node))
-                             : NULL;
+    return !slm_enable_batch || state->css.ss.ps.state->es_epq_active != NULL ||
+           ((state->flags & SLM_BATCH_WARY) != 0 && IsInParallelMode() && !IsParallelWorker());
+}
 
-        dlist_delete(&row->node);
-        state->n_window--;
-        row = next;
-    }
+/* Remembers which row of its table a row is. */
+static void set_address(BatchState *state, BatchRow *row)
+{
+    TupleTableSlot *slot;
+
+    ItemPointerSetInvalid(&row->tid);
+    row->table = InvalidOid;
+    if (state->source == NULL)
+        return;
+    slot = state->source->ss_ScanTupleSlot;
+    row->table = RelationGetRelid(state->source->ss_currentRelation);
+    row->tid = IsA(state->source, IndexOnlyScanState) ? ((IndexOnlyScanState *) state->source)->ioss_ScanDesc->xs_heaptid : slot->tts_tid;
 }
 
 /* Reads one row of the child into the window; false at the end. */
@@ -427,6 +523,9 @@ static bool read_row(BatchState *state)
     row->tuple = ExecCopySlotMinimalTuple(slot);
     row->generation = state->cache.generation;
     MemoryContextSwitchTo(old);
+    set_address(state, row);
+    if (row_at_a_time(state))
+        make_plain(state, row);
     dlist_push_tail(&state->window, &row->node);
     state->n_window++;
     state->window_bytes += row->tuple->t_len;
@@ -437,46 +536,94 @@ static bool read_row(BatchState *state)
 /* How many rows may be in the window now. */
 static int window_limit(BatchState *state)
 {
-    int limit = slm_enable_batch ? Min(state->read_ahead, slm_batch_size) : 1;
-
-    if (state->css.ss.ps.state->es_epq_active != NULL)
+    if (row_at_a_time(state))
         return 1;
     if (state->bound > 0)
-        limit = Min(slm_enable_batch ? slm_batch_size : 1, Max((int) (state->bound - state->n_emitted), 1));
-    return limit;
+        return (int) Min(slm_batch_size, Max(state->bound - state->n_emitted, 1));
+    return Min(state->read_ahead, slm_batch_size);
 }
 
-/* Fills the window and moves every row on; errors are kept for later. */
+/* Fills the window and moves every row on; `current` is the row at hand. */
+static void fill_window(BatchState *state, BatchRow *volatile *current)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify (iter, &state->window) {
+        *current = dlist_container(BatchRow, node, iter.cur);
+        advance_row(state, *current);
+    }
+    *current = NULL;
+    while (state->error == NULL && state->n_plain == 0 && !state->child_done && state->n_window < window_limit(state) &&
+           (state->n_window == 0 || state->window_bytes < (Size) work_mem * 1024L) && read_row(state)) {
+        *current = dlist_tail_element(BatchRow, node, &state->window);
+        advance_row(state, *current);
+        *current = NULL;
+    }
+}
+
+/* Errors that have nothing to do with the row at hand are raised at once. */
+static bool may_wait(int code)
+{
+    switch (ERRCODE_TO_CATEGORY(code)) {
+        case ERRCODE_OPERATOR_INTERVENTION:
+        case ERRCODE_INSUFFICIENT_RESOURCES:
+        case ERRCODE_SYSTEM_ERROR:
+        case ERRCODE_INTERNAL_ERROR:
+        case ERRCODE_TRANSACTION_ROLLBACK:
+        case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+        case ERRCODE_CONNECTION_EXCEPTION:
+            return false;
+        default:
+            return true;
+    }
+}
+
+/* fill_window, with errors kept for later. */
 static void advance_window(BatchState *state)
 {
     MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
     BatchRow *volatile current = NULL;
+    volatile bool nested = (state->flags & SLM_BATCH_WARY) != 0 && !row_at_a_time(state);
 
+    if (nested && IsInParallelMode()) { /* in a worker, where there is no order of rows to keep */
+        fill_window(state, &current);
+        return;
+    }
+    if (nested) {
+        BeginInternalSubTransaction(NULL);
+        MemoryContextSwitchTo(context);
+        CurrentResourceOwner = owner; /* what the child holds outlives the subtransaction */
+    }
     PG_TRY();
     {
-        dlist_mutable_iter iter;
-
-        dlist_foreach_modify (iter, &state->window) {
-            current = dlist_container(BatchRow, node, iter.cur);
-            advance_row(state, current);
-        }
-        current = NULL;
-        while (state->error == NULL && !state->child_done && state->n_window < window_limit(state) &&
-               (state->n_window == 0 || state->window_bytes < (Size) work_mem * 1024L) && read_row(state)) {
-            current = dlist_tail_element(BatchRow, node, &state->window);
-            advance_row(state, current);
-            current = NULL;
-        }
+        fill_window(state, &current);
     }
     PG_CATCH();
     {
-        if (state->n_window <= 1 && (current != NULL || state->n_window == 0))
-            PG_RE_THROW(); /* nothing before it */
-        if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_OPERATOR_INTERVENTION)
+        if (!may_wait(geterrcode()) || (current == NULL && state->n_window == 0))
             PG_RE_THROW();
-        keep_error(state, current, context);
+        if (current == NULL) {
+            MemoryContextSwitchTo(state->window_context);
+            state->error = CopyErrorData();
+        } else {
+            make_plain(state, current);
+        }
+        MemoryContextSwitchTo(context);
+        FlushErrorState();
+        if (nested) {
+            RollbackAndReleaseCurrentSubTransaction();
+            MemoryContextSwitchTo(context);
+            CurrentResourceOwner = owner;
+            nested = false;
+        }
     }
     PG_END_TRY();
+    if (nested) {
+        ReleaseCurrentSubTransaction();
+        MemoryContextSwitchTo(context);
+        CurrentResourceOwner = owner;
+    }
 }
 
 /* Returns the head row, ready, dropped or failed, or NULL at the end. */
@@ -517,10 +664,43 @@ static void report_progress(BatchState *state)
     state->reported_tokens = tokens;
 }
 
-static TupleTableSlot *batch_exec(CustomScanState *node)
+/* Takes the head row out of the window; its values stay until the next call. */
+static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
 {
-    BatchState *state = (BatchState *) node;
+    CustomScanState *node = &state->css;
     ExprContext *econtext = node->ss.ps.ps_ExprContext;
+    TupleTableSlot *slot;
+    bool passed = row->state == ROW_READY;
+
+    econtext->ecxt_scantuple = slot = load_row(state, row);
+    if (passed && row->plain)
+        passed = slm_pg_batch_plain_row(state, &slot);
+    else if (passed && node->ss.ps.ps_ProjInfo != NULL)
+        slot = ExecProject(node->ss.ps.ps_ProjInfo);
+
+    dlist_delete(&row->node);
+    state->n_window--;
+    state->window_bytes -= row->tuple->t_len;
+    state->read_ahead = Min(state->read_ahead * 2, slm_batch_size);
+    if (row->plain)
+        state->n_plain--;
+    if (passed) {
+        state->returned = row;
+        state->n_emitted++;
+        report_progress(state);
+        return slot;
+    }
+    InstrCountFiltered1(node, 1);
+    pfree(row->tuple);
+    pfree(row);
+    trim_cache(state);
+    return NULL;
+}
+
+/* The next row that passes, or NULL at the end. */
+static TupleTableSlot *next_result(BatchState *state)
+{
+    TupleTableSlot *slot;
 
     if (state->returned != NULL) {
         pfree(state->returned->tuple);
@@ -528,33 +708,26 @@ static TupleTableSlot *batch_exec(CustomScanState *node)
         state->returned = NULL;
         trim_cache(state);
     }
-    ResetExprContext(econtext);
-    for (;;) {
-        BatchRow *row = next_row(state);
-        bool isnull;
+    if (!state->limit_known)
+        find_bound(state);
+    do {
+        BatchRow *row;
 
+        ResetExprContext(state->css.ss.ps.ps_ExprContext);
+        row = next_row(state);
         CHECK_FOR_INTERRUPTS();
-        if (row == NULL)
+        if (row == NULL) {
+            ExecClearTuple(state->css.ss.ss_ScanTupleSlot);
             return NULL;
-        if (row->failed != NULL)
-            (void) slm_pg_work_finish(row->failed->work, &isnull); /* raises */
-        dlist_delete(&row->node);
-        state->n_window--;
-        state->window_bytes -= row->tuple->t_len;
-        state->read_ahead = Min(state->read_ahead * 2, slm_batch_size);
-        if (row->state == ROW_DROPPED) {
-            InstrCountFiltered1(node, 1);
-            pfree(row->tuple);
-            pfree(row);
-            trim_cache(state);
-            continue;
         }
-        state->returned = row;
-        state->n_emitted++;
-        report_progress(state);
-        econtext->ecxt_scantuple = load_row(state, row);
-        if (node->ss.ps.ps_ProjInfo == NULL)
-            return econtext->ecxt_scantuple;
-        return ExecProject(node->ss.ps.ps_ProjInfo);
-    }
+        slot = return_row(state, row);
+    } while (slot == NULL);
+    return slot;
+}
+
+static TupleTableSlot *batch_exec(CustomScanState *node)
+{
+    BatchState *state = (BatchState *) node;
+
+    return state->store != NULL ? slm_pg_batch_scroll_exec(state, next_result) : next_result(state);
 }

@@ -34,7 +34,7 @@ static PlannedStmt *batch_planner(Query *parse, const char *query_string, int cu
     else
         stmt = standard_planner(parse, query_string, cursor_options, params);
     if (slm_enable_batch && stmt->commandType != CMD_UTILITY)
-        slm_pg_batch_rewrite(stmt, cursor_options);
+        slm_pg_batch_rewrite(stmt);
     return stmt;
 }
 

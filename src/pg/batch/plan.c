@@ -11,7 +11,8 @@
  *
  * Invariants: a call is lifted only if the batch evaluates it for exactly the rows for which plain execution would (guards stand for
  * CASE, COALESCE, AND, OR); a qual moves up only together with every qual after it, so the order that the planner chose, with
- * security barriers, stays; what is not understood stays where it is.
+ * security barriers, stays; volatile functions are evaluated in the order of plain execution (safety.c), so none of them ahead of its
+ * time; what is not understood stays where it is.
  */
 #include "pg/batch/batch.h"
 
@@ -23,6 +24,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/planmain.h"
 #include "optimizer/tlist.h"
+#include "utils/syscache.h"
 
 /* INDEX_VAR attribute numbers of calls begin here until the number of leaves is known; no tuple is so wide. */
 #define CALL_BASE 10000
@@ -40,10 +42,15 @@ typedef struct Rewrite {
     int stage;
     bool frozen;       /* nothing may be lifted here */
     bool fixed_leaves; /* leaves are the child's target list as it stands: OUTER_VAR n is leaf n */
+    bool whole_frames; /* of a WindowAgg: they begin with the partition and end with the current row or later */
+    const SlmBatchPlan *of;
 } Rewrite;
 
 typedef struct PlanWalk {
+    SlmBatchPlan of;
     int next_plan_id;
+    const Limit *limit;  /* of SLM_BATCH_LIMIT */
+    bool volatile_above; /* a node above evaluates volatile functions, row by row */
 } PlanWalk;
 
 static Node *rewrite_mutator(Node *node, Rewrite *rw);
@@ -64,6 +71,14 @@ static bool contains_call_walker(Node *node, void *context)
 static bool contains_call(Node *node)
 {
     return contains_call_walker(node, NULL);
+}
+
+static SlmBatchTraits traits_of(const SlmBatchPlan *of, void *expression)
+{
+    SlmBatchTraits traits = {0};
+
+    slm_pg_batch_inspect_expression(of, expression, &traits);
+    return traits;
 }
 
 /* The INDEX_VAR for a leaf expression, added to the child's output where it is new. */
@@ -230,6 +245,20 @@ static Node *rewrite_frozen(Node *node, Rewrite *rw)
     return result;
 }
 
+/* x[i]: x is always evaluated, subscripts unless one before them was NULL. */
+static Node *rewrite_subscript(SubscriptingRef *ref, Rewrite *rw)
+{
+    SubscriptingRef *result;
+    SubscriptingRef subscripts = *ref;
+
+    if (ref->refassgnexpr != NULL)
+        return rewrite_frozen((Node *) ref, rw);
+    subscripts.refexpr = NULL;
+    result = (SubscriptingRef *) rewrite_frozen((Node *) &subscripts, rw);
+    result->refexpr = (Expr *) rewrite_mutator((Node *) ref->refexpr, rw);
+    return (Node *) result;
+}
+
 /* An expression of X in terms of Batch's columns. */
 static Node *rewrite_mutator(Node *node, Rewrite *rw)
 {
@@ -243,7 +272,11 @@ static Node *rewrite_mutator(Node *node, Rewrite *rw)
             return (Node *) leaf_var(rw, (Expr *) node);
         case T_FuncExpr:
             if (slm_pg_batchable(((FuncExpr *) node)->funcid) && !rw->frozen) {
-                FuncExpr *call = (FuncExpr *) expression_tree_mutator(node, rewrite_mutator, rw);
+                FuncExpr *call;
+
+                if (traits_of(rw->of, ((FuncExpr *) node)->args).is_volatile)
+                    return rewrite_frozen(node, rw);
+                call = (FuncExpr *) expression_tree_mutator(node, rewrite_mutator, rw);
 
                 return (Node *) call_var(rw, call);
             }
@@ -254,7 +287,7 @@ static Node *rewrite_mutator(Node *node, Rewrite *rw)
             /* Conditions before a call are evaluated twice, for the guard and in place: only if that is the same. */
             if (rw->frozen || !contains_call(node))
                 break;
-            if (contain_volatile_functions(node))
+            if (traits_of(rw->of, node).is_volatile)
                 return rewrite_frozen(node, rw);
             if (IsA(node, BoolExpr))
                 return rewrite_bool((BoolExpr *) node, rw);
@@ -266,11 +299,14 @@ static Node *rewrite_mutator(Node *node, Rewrite *rw)
         case T_SubPlan:
         case T_AlternativeSubPlan:
         case T_ArrayCoerceExpr: /* their inner expressions are evaluated per element, or per row of another plan */
-        case T_SubscriptingRef:
         case T_FieldStore:
-        case T_CoerceToDomain:
+        case T_RowCompareExpr: /* left where a column decides */
             if (!rw->frozen)
                 return rewrite_frozen(node, rw);
+            break;
+        case T_SubscriptingRef:
+            if (!rw->frozen)
+                return rewrite_subscript((SubscriptingRef *) node, rw);
             break;
         default:
             break;
@@ -301,37 +337,30 @@ static void *fix_calls(void *expr, int n_leaves)
 
 /* ---------------------------------------------------------------- plan nodes */
 
-/* How many rows a node wants of its child: a number, 0 = unknown, -1 = all. */
-static double child_bound(Plan *plan)
+/* How many rows a node wants of its child. */
+static int child_demand(Plan *plan)
 {
-    Limit *limit = (Limit *) plan;
-    double count, offset = 0;
-
     if (IsA(plan, Sort) || IsA(plan, Agg) || IsA(plan, Hash) || IsA(plan, ModifyTable))
-        return -1;
-    if (!IsA(plan, Limit))
-        return 0;
-    if (limit->limitOption != LIMIT_OPTION_COUNT || limit->limitCount == NULL || !IsA(limit->limitCount, Const))
-        return 0;
-    if (limit->limitOffset != NULL) {
-        if (!IsA(limit->limitOffset, Const))
-            return 0;
-        if (!((Const *) limit->limitOffset)->constisnull)
-            offset = (double) DatumGetInt64(((Const *) limit->limitOffset)->constvalue);
-    }
-    if (((Const *) limit->limitCount)->constisnull)
-        return 0;
-    count = (double) DatumGetInt64(((Const *) limit->limitCount)->constvalue);
-    return Max(count + Max(offset, 0), 1);
+        return SLM_BATCH_ALL;
+    return IsA(plan, Limit) && ((Limit *) plan)->limitOption == LIMIT_OPTION_COUNT ? SLM_BATCH_LIMIT : SLM_BATCH_UNKNOWN;
+}
+
+/* May calls be computed above `child` before their rows are wanted, if what comes after them is evaluated by `later` expressions? */
+static bool may_read_ahead(Plan *child, void *later, PlanWalk *walk, SlmBatchTraits *below)
+{
+    slm_pg_batch_inspect_plan(&walk->of, child, below);
+    if (below->wary)
+        return false;
+    return !below->is_volatile || !(walk->volatile_above || traits_of(&walk->of, later).is_volatile);
 }
 
 /* A Batch node over `child`; rw->leaves describes the child's output. tlist and quals are already in terms of INDEX_VAR. */
-static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals, double bound, PlanWalk *walk)
+static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals, int demand, int flags, PlanWalk *walk)
 {
     CustomScan *scan = makeNode(CustomScan);
     Plan *plan = &scan->scan.plan;
     int n_leaves = list_length(rw->leaves);
-    List *calls = NIL, *guards = NIL, *stages = NIL, *levels = NIL;
+    List *calls = NIL, *guards = NIL, *stages = NIL, *levels = NIL, *limit = NIL;
     ListCell *cell;
 
     foreach (cell, rw->leaves) {
@@ -351,11 +380,16 @@ static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals
         scan->custom_scan_tlist =
             lappend(scan->custom_scan_tlist, makeTargetEntry((Expr *) expr, n_leaves + foreach_current_index(cell) + 1, NULL, false));
     }
-    scan->custom_exprs = list_make3(calls, guards, fix_calls(quals, n_leaves));
+    if (traits_of(&walk->of, list_make3(calls, guards, quals)).wary)
+        flags |= SLM_BATCH_WARY;
+    if (demand == SLM_BATCH_LIMIT)
+        limit = list_make2(copyObject(walk->limit->limitCount), copyObject(walk->limit->limitOffset));
+    scan->custom_exprs = list_make4(calls, guards, fix_calls(quals, n_leaves), limit);
     scan->custom_private = list_make4(makeInteger(n_leaves), makeInteger(list_length(calls)), makeInteger(list_length(quals)),
-                                      makeInteger(bound < INT_MAX ? (int) bound : 0));
+                                      makeInteger(demand));
     scan->custom_private = lappend(scan->custom_private, stages);
     scan->custom_private = lappend(scan->custom_private, levels);
+    scan->custom_private = lappend(scan->custom_private, makeInteger(flags));
     scan->methods = &slm_batch_scan_methods;
 
     plan->startup_cost = child->startup_cost;
@@ -434,28 +468,48 @@ static bool can_project(Plan *plan)
     }
 }
 
-/* Batch -> X' for a node with calls in its target list or movable quals; X itself otherwise. */
-static Plan *lift_calls(Plan *plan, double bound, PlanWalk *walk)
+/* The conjuncts that move above X with their calls, join conditions first; none where that would disorder volatile functions. */
+static List *take_movable(Plan *plan, PlanWalk *walk)
 {
-    Rewrite rw = {0};
-    List **lists[2];
-    List *moved = NIL, *quals = NIL, *tlist = NIL;
+    List **lists[2], *kept[2];
     int n_lists = movable_quals(plan, lists);
+    List *moved = NIL;
+
+    for (int i = n_lists - 1; i >= 0; i--) {
+        kept[i] = *lists[i];
+        moved = list_concat(moved, take_quals(lists[i]));
+    }
+    if (moved == NIL || !traits_of(&walk->of, moved).is_volatile)
+        return moved;
+    for (int i = 0; i < n_lists; i++)
+        *lists[i] = kept[i];
+    return NIL;
+}
+
+/* Batch -> X' for a node with calls in its target list or movable quals; X itself otherwise. */
+static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
+{
+    Rewrite rw = {.of = &walk->of};
+    List **lists[2], *kept[2];
+    List *old_tlist = plan->targetlist;
+    List *moved, *quals = NIL, *tlist = NIL;
+    SlmBatchTraits below = {0};
+    int n_lists = movable_quals(plan, lists);
+    bool backward = ExecSupportsBackwardScan(plan);
     bool found = contains_call((Node *) plan->targetlist);
+    CustomScan *scan;
     ListCell *cell;
 
-    for (int i = 0; i < n_lists; i++)
+    for (int i = 0; i < n_lists; i++) {
         found = found || contains_call((Node *) *lists[i]);
+        kept[i] = *lists[i];
+    }
     if (!found)
         return plan;
     if (IsA(plan, WindowAgg) && (((WindowAgg *) plan)->runCondition != NIL || contains_call((Node *) plan->qual)))
         return plan; /* they refer to the target list by position */
 
-    /* Join quals come before the filter above the join. */
-    for (int i = n_lists - 1; i >= 0; i--)
-        moved = list_concat(moved, take_quals(lists[i]));
-    if (n_lists == 2 && moved != NIL)
-        ((Join *) plan)->inner_unique = false; /* the proof may have used what moved */
+    moved = take_movable(plan, walk);
     foreach (cell, moved) {
         rw.stage = foreach_current_index(cell);
         quals = lappend(quals, rewrite_mutator(lfirst(cell), &rw));
@@ -468,7 +522,25 @@ static Plan *lift_calls(Plan *plan, double bound, PlanWalk *walk)
         tlist = lappend(tlist, entry);
     }
     plan->targetlist = rw.leaves;
-    return (Plan *) make_batch(plan, &rw, tlist, quals, moved == NIL || bound < 0 ? bound : 0, walk);
+    if (rw.calls == NIL || !may_read_ahead(plan, old_tlist, walk, &below)) {
+        plan->targetlist = old_tlist;
+        for (int i = 0; i < n_lists; i++)
+            *lists[i] = kept[i];
+        return plan;
+    }
+    if (n_lists == 2 && moved != NIL)
+        ((Join *) plan)->inner_unique = false; /* the proof may have used what moved */
+    scan = make_batch(plan, &rw, tlist, quals, moved == NIL || demand == SLM_BATCH_ALL ? demand : SLM_BATCH_UNKNOWN,
+                      below.modifies ? SLM_BATCH_MODIFIES : 0, walk);
+    if (backward)
+        scan->flags |= CUSTOMPATH_SUPPORT_BACKWARD_SCAN;
+    return (Plan *) scan;
+}
+
+/* Does a window function see every row of the partition once and in order? Others take what they want of it. */
+static bool takes_all_rows(WindowFunc *function, Rewrite *rw)
+{
+    return function->winagg && rw->whole_frames;
 }
 
 /* Rewrites the arguments of aggregates or window functions: calls become columns of the input. */
@@ -476,7 +548,7 @@ static Node *lower_arguments(Node *node, Rewrite *rw)
 {
     if (node == NULL)
         return NULL;
-    if (IsA(node, Aggref) || IsA(node, WindowFunc)) {
+    if (IsA(node, Aggref) || (IsA(node, WindowFunc) && takes_all_rows((WindowFunc *) node, rw))) {
         Node *copy = copyObject(node);
         List **args = IsA(node, Aggref) ? &((Aggref *) copy)->args : &((WindowFunc *) copy)->args;
         bool filtered = IsA(node, Aggref) ? ((Aggref *) node)->aggfilter != NULL : ((WindowFunc *) node)->aggfilter != NULL;
@@ -507,18 +579,27 @@ static Node *to_outer_mutator(Node *node, void *context)
 /* Agg -> Y becomes Agg' -> Batch -> Y where arguments of aggregates hold calls. */
 static void lower_calls(Plan *plan, PlanWalk *walk)
 {
-    Rewrite rw = {.fixed_leaves = true};
+    Rewrite rw = {.fixed_leaves = true, .of = &walk->of};
     Plan *child = plan->lefttree;
+    SlmBatchTraits below = {0};
     List *tlist = NIL, *new_tlist, *new_qual;
     ListCell *cell;
     int n_leaves;
 
     if (child == NULL || (IsA(plan, Agg) && ((Agg *) plan)->chain != NIL))
         return;
+    if (IsA(plan, WindowAgg)) {
+        int options = ((WindowAgg *) plan)->frameOptions;
+
+        if (((WindowAgg *) plan)->runCondition != NIL)
+            return;
+        rw.whole_frames = (options & FRAMEOPTION_START_UNBOUNDED_PRECEDING) != 0 && (options & FRAMEOPTION_EXCLUSION) == 0 &&
+                          (options & (FRAMEOPTION_END_CURRENT_ROW | FRAMEOPTION_END_UNBOUNDED_FOLLOWING)) != 0;
+    }
     rw.leaves = child->targetlist;
     new_tlist = (List *) lower_arguments((Node *) plan->targetlist, &rw);
     new_qual = (List *) lower_arguments((Node *) plan->qual, &rw);
-    if (rw.calls == NIL)
+    if (rw.calls == NIL || !may_read_ahead(child, list_make2(plan->targetlist, plan->qual), walk, &below))
         return;
     n_leaves = list_length(child->targetlist);
     foreach (cell, child->targetlist) {
@@ -535,53 +616,79 @@ static void lower_calls(Plan *plan, PlanWalk *walk)
     }
     plan->targetlist = (List *) to_outer_mutator(fix_calls(new_tlist, n_leaves), NULL);
     plan->qual = (List *) to_outer_mutator(fix_calls(new_qual, n_leaves), NULL);
-    plan->lefttree = (Plan *) make_batch(child, &rw, tlist, NIL, child_bound(plan), walk);
+    plan->lefttree = (Plan *) make_batch(child, &rw, tlist, NIL, child_demand(plan), below.modifies ? SLM_BATCH_MODIFIES : 0, walk);
 }
 
-static Plan *rewrite_plan(Plan *plan, double bound, bool lift, PlanWalk *walk);
+static Plan *rewrite_plan(Plan *plan, int demand, bool lift, PlanWalk *walk);
 
-static void rewrite_list(List *plans, bool lift, PlanWalk *walk)
+static void rewrite_list(List *plans, int demand, bool lift, PlanWalk *walk)
 {
     ListCell *cell;
 
     foreach (cell, plans)
-        lfirst(cell) = rewrite_plan(lfirst(cell), 0, lift, walk);
+        lfirst(cell) = rewrite_plan(lfirst(cell), demand, lift, walk);
 }
 
-/* Children first; `lift` false where a child must keep its shape or is read only until a first match. */
-static Plan *rewrite_plan(Plan *plan, double bound, bool lift, PlanWalk *walk)
+/* Rewrites what is below a node. `lift` false where a child must keep its shape or is read only until a first match. */
+static void rewrite_children(Plan *plan, int demand, bool lift, PlanWalk *walk)
 {
     bool lift_right = lift;
+    int below = child_demand(plan);
 
-    if (plan == NULL)
-        return NULL;
-    check_stack_depth();
     if (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin))
         lift_right = lift && ((Join *) plan)->jointype != JOIN_SEMI && ((Join *) plan)->jointype != JOIN_ANTI;
     if (IsA(plan, MergeJoin) && !IsA(plan->righttree, Sort) && !IsA(plan->righttree, Material))
         lift_right = false; /* mark and restore */
     switch (nodeTag(plan)) {
         case T_Append:
-            rewrite_list(((Append *) plan)->appendplans, lift, walk);
+            rewrite_list(((Append *) plan)->appendplans, demand == SLM_BATCH_ALL ? SLM_BATCH_UNKNOWN : demand, lift, walk);
             break;
         case T_MergeAppend:
-            rewrite_list(((MergeAppend *) plan)->mergeplans, lift, walk);
+            rewrite_list(((MergeAppend *) plan)->mergeplans, demand == SLM_BATCH_ALL ? SLM_BATCH_UNKNOWN : demand, lift, walk);
             break;
         case T_SubqueryScan:
-            ((SubqueryScan *) plan)->subplan = rewrite_plan(((SubqueryScan *) plan)->subplan, plan->qual == NIL ? bound : 0, lift, walk);
+            ((SubqueryScan *) plan)->subplan =
+                rewrite_plan(((SubqueryScan *) plan)->subplan, plan->qual == NIL ? demand : SLM_BATCH_UNKNOWN, lift, walk);
             break;
-        case T_BitmapHeapScan:
-        case T_ForeignScan:
-        case T_CustomScan:
-            return IsA(plan, BitmapHeapScan) && lift ? lift_calls(plan, bound, walk) : plan;
+        case T_Limit:
+            walk->limit = (Limit *) plan;
+            /* The limits are evaluated by the batch node too; a bound that it does not know would change how ties are sorted. */
+            if (below == SLM_BATCH_LIMIT &&
+                traits_of(&walk->of, list_make2(((Limit *) plan)->limitCount, ((Limit *) plan)->limitOffset)).is_volatile)
+                lift = false;
+            break;
+        case T_Result:
+            if (plan->lefttree != NULL)
+                below = demand;
+            break;
         default:
             break;
     }
-    plan->lefttree = rewrite_plan(plan->lefttree, child_bound(plan), lift, walk);
-    plan->righttree = rewrite_plan(plan->righttree, 0, lift_right, walk);
+    plan->lefttree = rewrite_plan(plan->lefttree, below, lift, walk);
+    plan->righttree = rewrite_plan(plan->righttree, SLM_BATCH_UNKNOWN, lift_right, walk);
+}
+
+/* Children first. */
+static Plan *rewrite_plan(Plan *plan, int demand, bool lift, PlanWalk *walk)
+{
+    const Limit *limit = walk->limit;
+    bool volatile_above = walk->volatile_above;
+
+    if (plan == NULL)
+        return NULL;
+    check_stack_depth();
+    if (IsA(plan, ForeignScan) || IsA(plan, CustomScan))
+        return plan;
+    if (!IsA(plan, BitmapHeapScan)) {
+        walk->volatile_above = volatile_above || traits_of(&walk->of, list_make2(plan->targetlist, plan->qual)).is_volatile ||
+                               (IsA(plan, ModifyTable) && traits_of(&walk->of, ((ModifyTable *) plan)->returningLists).is_volatile);
+        rewrite_children(plan, demand, lift, walk);
+        walk->limit = limit;
+        walk->volatile_above = volatile_above;
+    }
     if (lift && (IsA(plan, Agg) || IsA(plan, WindowAgg)))
         lower_calls(plan, walk);
-    return lift && can_project(plan) ? lift_calls(plan, bound, walk) : plan;
+    return lift && can_project(plan) ? lift_calls(plan, demand, walk) : plan;
 }
 
 /* ---------------------------------------------------------------- statements */
@@ -622,21 +729,23 @@ static bool whole_subplan_walker(Node *node, Bitmapset **ids)
     return expression_tree_walker(node, whole_subplan_walker, ids);
 }
 
-static void whole_subplans(Plan *plan, Bitmapset **ids)
+/* ... of a whole plan, and the subqueries that it computes once. */
+static void whole_subplans(Plan *plan, Bitmapset **ids, List **init_plans)
 {
     ListCell *cell;
 
     if (plan == NULL)
         return;
+    *init_plans = list_concat(*init_plans, plan->initPlan);
     whole_subplan_walker((Node *) plan->initPlan, ids);
     whole_subplan_walker((Node *) plan->targetlist, ids);
     whole_subplan_walker((Node *) plan->qual, ids);
     if (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin))
         whole_subplan_walker((Node *) ((Join *) plan)->joinqual, ids);
     foreach (cell, child_plans(plan))
-        whole_subplans(lfirst(cell), ids);
-    whole_subplans(plan->lefttree, ids);
-    whole_subplans(plan->righttree, ids);
+        whole_subplans(lfirst(cell), ids, init_plans);
+    whole_subplans(plan->lefttree, ids, init_plans);
+    whole_subplans(plan->righttree, ids, init_plans);
 }
 
 static void max_plan_id(Plan *plan, int *id)
@@ -652,27 +761,36 @@ static void max_plan_id(Plan *plan, int *id)
     max_plan_id(plan->righttree, id);
 }
 
-void slm_pg_batch_rewrite(PlannedStmt *stmt, int cursor_options)
+/* Does the plan depend on any function but built-in ones? */
+static bool uses_functions(PlannedStmt *stmt)
 {
-    PlanWalk walk = {0};
-    bool backward = (cursor_options & CURSOR_OPT_SCROLL) != 0;
-    Plan *top = stmt->planTree;
+    ListCell *cell;
+
+    foreach (cell, stmt->invalItems)
+        if (lfirst_node(PlanInvalItem, cell)->cacheId == PROCOID)
+            return true;
+    return false;
+}
+
+void slm_pg_batch_rewrite(PlannedStmt *stmt)
+{
+    PlanWalk walk = {.of = {.stmt = stmt}};
     Bitmapset *whole = NULL;
     ListCell *cell;
 
+    if (!uses_functions(stmt))
+        return;
     max_plan_id(stmt->planTree, &walk.next_plan_id);
     foreach (cell, stmt->subplans)
         max_plan_id(lfirst(cell), &walk.next_plan_id);
     walk.next_plan_id++;
 
-    whole_subplans(stmt->planTree, &whole);
+    whole_subplans(stmt->planTree, &whole, &walk.of.init_plans);
     foreach (cell, stmt->subplans)
-        whole_subplans(lfirst(cell), &whole);
+        whole_subplans(lfirst(cell), &whole, &walk.of.init_plans);
+    walk.volatile_above = true; /* who reads a subplan may do what it likes */
     foreach (cell, stmt->subplans)
-        lfirst(cell) = rewrite_plan(lfirst(cell), 0, bms_is_member(foreach_current_index(cell) + 1, whole), &walk);
-    stmt->planTree = rewrite_plan(stmt->planTree, 0, true, &walk);
-    if (backward && stmt->planTree != top && !ExecSupportsBackwardScan(stmt->planTree)) {
-        stmt->planTree = materialize_finished_plan(stmt->planTree);
-        stmt->planTree->plan_node_id = walk.next_plan_id++;
-    }
+        lfirst(cell) = rewrite_plan(lfirst(cell), SLM_BATCH_UNKNOWN, bms_is_member(foreach_current_index(cell) + 1, whole), &walk);
+    walk.volatile_above = false;
+    stmt->planTree = rewrite_plan(stmt->planTree, SLM_BATCH_UNKNOWN, true, &walk);
 }

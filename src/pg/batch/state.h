@@ -60,8 +60,10 @@ typedef struct BatchRow {
     int64 generation;   /* of the cache when the row was read: its entries are of this one or a later */
     BatchRowState state;
     int stage, level;
-    bool begun;         /* the calls of this stage and level have been begun */
-    BatchEntry *failed; /* its error is raised in place of the row */
+    bool begun; /* the calls of this stage and level have been begun */
+    bool plain; /* something failed: the row is evaluated in the plain way when its turn comes, which raises what there is to raise */
+    ItemPointerData tid; /* of the row of state->source that it comes from */
+    Oid table;
     BatchEntry *entries[FLEXIBLE_ARRAY_MEMBER]; /* [n_calls] NULL: not evaluated, or NULL by strictness */
 } BatchRow;
 
@@ -79,13 +81,21 @@ typedef struct BatchCache {
 } BatchCache;
 
 typedef struct BatchShared BatchShared;
+typedef struct BatchStore BatchStore;
 
 typedef struct BatchState {
     CustomScanState css; /* first */
     int n_leaves, n_calls, n_quals;
-    int bound; /* rows wanted at most; 0 unknown, -1 all will be read */
+    int demand;                          /* SLM_BATCH_ALL, ... */
+    ExprState *limit_count, *limit_offset; /* of SLM_BATCH_LIMIT, or NULL */
+    bool limit_known;
+    int64 bound; /* rows wanted at most; 0 unknown */
+    int flags;
     BatchCall *calls;
     ExprState **quals;
+    ExprState *plain_qual; /* conditions and target list with calls in place, made when first needed */
+    ProjectionInfo *plain_projection;
+    ScanState *source; /* the table scan whose current row is the node's, for WHERE CURRENT OF; or NULL */
     TupleTableSlot *leaf_slot;
     ExprContext *arg_context;
     MemoryContext window_context;
@@ -95,7 +105,8 @@ typedef struct BatchState {
     int read_ahead; /* rows that the window may hold; doubles with each row emitted */
     int64 n_emitted;
     bool child_done;
-    ErrorData *error;   /* of a row after those in the window */
+    int n_plain;        /* of the window: nothing is read beyond plain rows */
+    ErrorData *error;   /* of the child, for a row after those in the window */
     BatchRow *returned; /* the row whose values the slot last returned points to */
     BatchCache cache;   /* the one that grows */
     BatchCache old;     /* the one before, until no row refers to it; context NULL = none */
@@ -103,6 +114,7 @@ typedef struct BatchState {
     BatchCounters counters;
     uint64 reported_tokens; /* of them, in slm.progress */
     BatchShared *shared; /* in parallel plans, while it lasts */
+    BatchStore *store;   /* rows returned, for scrolling; or NULL */
 } BatchState;
 
 void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *es);
@@ -111,5 +123,13 @@ void slm_pg_batch_initialize_dsm(CustomScanState *node, ParallelContext *pcxt, v
 void slm_pg_batch_reinitialize_dsm(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
 void slm_pg_batch_initialize_worker(CustomScanState *node, shm_toc *toc, void *coordinate);
 void slm_pg_batch_shutdown(CustomScanState *node);
+
+/* The row as plain execution computes it: false where a condition drops it. Raises what plain execution raises (plain.c). */
+bool slm_pg_batch_plain_row(BatchState *state, TupleTableSlot **slot);
+
+/* A node that can be read backwards keeps the rows that it has returned (scroll.c). */
+void slm_pg_batch_scroll_begin(BatchState *state);
+TupleTableSlot *slm_pg_batch_scroll_exec(BatchState *state, TupleTableSlot *(*next)(BatchState *state));
+void slm_pg_batch_scroll_clear(BatchState *state);
 
 #endif

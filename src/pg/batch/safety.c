@@ -1,0 +1,238 @@
+/*
+ * What an expression or a plan may do when rows are read ahead: the traits that plan.c decides by.
+ *
+ *   volatile    evaluates volatile functions: the order of its evaluations beside others matters
+ *   wary        runs code of users (procedural languages, SQL functions that are not inlined, SECURITY DEFINER, SET, domains): an error in
+ *               it leaves the session in the middle of things, and only the end of a subtransaction cleans up
+ *   modifies    writes: a statement runs it to its end, whoever reads it
+ *
+ * Of a plan only what runs between its rows counts: a Sort has read everything when its first row comes, and so has a hashed Agg; below
+ * them anything is allowed, because the batch node asks for a first row with nothing in its window.  That does not hold where the node
+ * is begun anew in the middle (the inner side of a nested loop, later members of an Append).
+ */
+#include "pg/batch/batch.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+typedef struct Inspection {
+    const SlmBatchPlan *of;
+    SlmBatchTraits *traits;
+} Inspection;
+
+static void inspect_plan(Inspection *in, Plan *plan, bool once);
+
+static bool function_checker(Oid function, void *context)
+{
+    SlmBatchTraits *traits = ((Inspection *) context)->traits;
+    HeapTuple tuple;
+    Form_pg_proc form;
+
+    if (slm_pg_batchable(function))
+        return false;
+    tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple))
+        return false;
+    form = (Form_pg_proc) GETSTRUCT(tuple);
+    if (form->provolatile == PROVOLATILE_VOLATILE)
+        traits->is_volatile = true;
+    if ((form->prolang != INTERNALlanguageId && form->prolang != ClanguageId) || form->prosecdef ||
+        !heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL) || (form->prokind != PROKIND_FUNCTION && function >= FirstNormalObjectId))
+        traits->wary = true;
+    ReleaseSysCache(tuple);
+    return false;
+}
+
+/* The plan that computes an executor parameter, where it is that of a subquery computed once. */
+static void inspect_param(Inspection *in, int id)
+{
+    ListCell *cell;
+
+    foreach (cell, in->of->init_plans) {
+        SubPlan *subplan = lfirst_node(SubPlan, cell);
+
+        if (list_member_int(subplan->setParam, id))
+            inspect_plan(in, list_nth(in->of->stmt->subplans, subplan->plan_id - 1), false);
+    }
+}
+
+static bool expression_walker(Node *node, Inspection *in)
+{
+    if (node == NULL || (in->traits->is_volatile && in->traits->wary && in->traits->modifies))
+        return false;
+    check_stack_depth();
+    (void) check_functions_in_node(node, function_checker, in);
+    if (IsA(node, NextValueExpr))
+        in->traits->is_volatile = true;
+    else if (IsA(node, CoerceToDomain))
+        in->traits->wary = true;
+    else if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
+        inspect_param(in, ((Param *) node)->paramid);
+    else if (IsA(node, SubPlan))
+        inspect_plan(in, list_nth(in->of->stmt->subplans, ((SubPlan *) node)->plan_id - 1), false);
+    return expression_tree_walker(node, expression_walker, in);
+}
+
+static void inspect(Inspection *in, void *expression)
+{
+    (void) expression_walker(expression, in);
+}
+
+static void inspect_list(Inspection *in, List *plans, bool once)
+{
+    ListCell *cell;
+
+    foreach (cell, plans)
+        inspect_plan(in, lfirst(cell), once);
+}
+
+/* A written relation runs code of users where it has triggers before the row, checks or generated columns. */
+static void inspect_modify(Inspection *in, ModifyTable *modify)
+{
+    ListCell *cell;
+
+    in->traits->modifies = true;
+    foreach (cell, modify->resultRelations) {
+        Relation relation = table_open(rt_fetch(lfirst_int(cell), in->of->stmt->rtable)->relid, NoLock);
+        TriggerDesc *triggers = relation->trigdesc;
+        TupleConstr *constraints = relation->rd_att->constr;
+
+        if (relation->rd_rel->relkind != RELKIND_RELATION ||
+            (triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_update_before_row || triggers->trig_delete_before_row)) ||
+            (constraints != NULL && (constraints->num_check > 0 || constraints->has_generated_stored)))
+            in->traits->wary = true;
+        table_close(relation, NoLock);
+    }
+    inspect(in, modify->returningLists);
+    inspect(in, modify->onConflictSet);
+    inspect(in, modify->onConflictWhere);
+    inspect(in, modify->mergeActionLists);
+}
+
+/* Expressions that only nodes of this type have. */
+static void inspect_scan(Inspection *in, Plan *plan)
+{
+    switch (nodeTag(plan)) {
+        case T_SampleScan:
+            inspect(in, ((SampleScan *) plan)->tablesample);
+            break;
+        case T_IndexScan:
+            inspect(in, ((IndexScan *) plan)->indexqual);
+            inspect(in, ((IndexScan *) plan)->indexqualorig);
+            inspect(in, ((IndexScan *) plan)->indexorderby);
+            break;
+        case T_IndexOnlyScan:
+            inspect(in, ((IndexOnlyScan *) plan)->indexqual);
+            inspect(in, ((IndexOnlyScan *) plan)->recheckqual);
+            break;
+        case T_BitmapHeapScan:
+            inspect(in, ((BitmapHeapScan *) plan)->bitmapqualorig);
+            break;
+        case T_TidScan:
+            inspect(in, ((TidScan *) plan)->tidquals);
+            break;
+        case T_ValuesScan:
+            inspect(in, ((ValuesScan *) plan)->values_lists);
+            break;
+        case T_CteScan:
+            inspect_plan(in, list_nth(in->of->stmt->subplans, ((CteScan *) plan)->ctePlanId - 1), false);
+            break;
+        case T_FunctionScan: /* materialized: all calls come before the first row */
+        default:
+            break;
+    }
+}
+
+/* `once`: the plan is begun once, when nothing has been read ahead. */
+static void inspect_plan(Inspection *in, Plan *plan, bool once)
+{
+    if (plan == NULL)
+        return;
+    check_stack_depth();
+    inspect(in, plan->targetlist);
+    inspect(in, plan->qual);
+    inspect_scan(in, plan);
+    switch (nodeTag(plan)) {
+        case T_Sort:
+        case T_Hash:
+            if (once)
+                return;
+            break;
+        case T_Agg:
+            if (once && (((Agg *) plan)->aggstrategy == AGG_PLAIN || ((Agg *) plan)->aggstrategy == AGG_HASHED) && ((Agg *) plan)->chain == NIL)
+                return;
+            break;
+        case T_FunctionScan:
+            if (!once)
+                inspect(in, ((FunctionScan *) plan)->functions);
+            break;
+        case T_NestLoop:
+            inspect(in, ((Join *) plan)->joinqual);
+            inspect_plan(in, plan->lefttree, once);
+            inspect_plan(in, plan->righttree, false);
+            return;
+        case T_MergeJoin:
+            inspect(in, ((MergeJoin *) plan)->mergeclauses);
+            inspect(in, ((Join *) plan)->joinqual);
+            break;
+        case T_HashJoin:
+            inspect(in, ((HashJoin *) plan)->hashclauses);
+            inspect(in, ((Join *) plan)->joinqual);
+            break;
+        case T_Append:
+            inspect_list(in, ((Append *) plan)->appendplans, false);
+            break;
+        case T_MergeAppend:
+            inspect_list(in, ((MergeAppend *) plan)->mergeplans, once);
+            break;
+        case T_SubqueryScan:
+            inspect_plan(in, ((SubqueryScan *) plan)->subplan, once);
+            break;
+        case T_ModifyTable:
+            inspect_modify(in, (ModifyTable *) plan);
+            once = false;
+            break;
+        case T_RecursiveUnion:
+            once = false;
+            break;
+        case T_Result:
+            inspect(in, ((Result *) plan)->resconstantqual);
+            break;
+        case T_Limit:
+            break; /* its expressions come before its first row */
+        case T_CustomScan:
+            inspect(in, ((CustomScan *) plan)->custom_exprs);
+            inspect_list(in, ((CustomScan *) plan)->custom_plans, once);
+            break;
+        case T_ForeignScan:
+            inspect(in, ((ForeignScan *) plan)->fdw_exprs);
+            break;
+        default:
+            break;
+    }
+    inspect_plan(in, plan->lefttree, once);
+    inspect_plan(in, plan->righttree, once);
+}
+
+void slm_pg_batch_inspect_plan(const SlmBatchPlan *of, Plan *plan, SlmBatchTraits *traits)
+{
+    Inspection in = {of, traits};
+
+    inspect_plan(&in, plan, true);
+}
+
+void slm_pg_batch_inspect_expression(const SlmBatchPlan *of, void *expression, SlmBatchTraits *traits)
+{
+    Inspection in = {of, traits};
+
+    inspect(&in, expression);
+}
