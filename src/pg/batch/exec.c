@@ -119,6 +119,18 @@ static void init_call(BatchState *state, BatchCall *call, FuncExpr *expr, Expr *
     InitFunctionCallInfoData(*call->fcinfo, &call->function, n_args, expr->inputcollid, NULL, NULL);
 }
 
+/* What expressions evaluate beside the row. */
+static bool subquery_walker(Node *node, BatchState *state)
+{
+    if (node == NULL)
+        return false;
+    if (IsA(node, SubPlan))
+        state->has_subplans = true;
+    else if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
+        state->params = list_append_unique_int(state->params, ((Param *) node)->paramid);
+    return expression_tree_walker(node, subquery_walker, state);
+}
+
 /* The scan of a table whose current row is that of a plan, as WHERE CURRENT OF looks for it. */
 static ScanState *find_source(PlanState *node)
 {
@@ -168,6 +180,8 @@ static void batch_begin(CustomScanState *node, EState *estate, int eflags)
         state->limit_count = linitial(limit) == NULL ? NULL : ExecInitExpr(linitial(limit), &node->ss.ps);
         state->limit_offset = lsecond(limit) == NULL ? NULL : ExecInitExpr(lsecond(limit), &node->ss.ps);
     }
+
+    (void) subquery_walker((Node *) list_make3(calls, guards, quals), state);
 
     state->calls = palloc0(sizeof(BatchCall) * state->n_calls);
     for (int i = 0; i < state->n_calls; i++)
@@ -244,8 +258,17 @@ static void batch_rescan(CustomScanState *node)
 {
     BatchState *state = (BatchState *) node;
 
+    dlist_iter iter;
+
+    /* What has stopped in the middle of things cannot begin anew. */
     if (state->error != NULL)
-        ReThrowError(state->error); /* the child has stopped in the middle of things and cannot go on */
+        ReThrowError(state->error);
+    dlist_foreach(iter, &state->window) {
+        BatchRow *row = dlist_container(BatchRow, node, iter.cur);
+
+        if (row->error != NULL)
+            ReThrowError(row->error);
+    }
     clear_window(state);
     if (state->store != NULL)
         slm_pg_batch_scroll_clear(state);
@@ -480,10 +503,21 @@ static void advance_row(BatchState *state, BatchRow *row)
     }
 }
 
+/* Are there subqueries, to be computed once, that have not been?  They would not survive an error that is caught. */
+static bool params_pending(BatchState *state)
+{
+    ListCell *cell;
+
+    foreach (cell, state->params)
+        if (state->css.ss.ps.state->es_param_exec_vals[lfirst_int(cell)].execPlan != NULL)
+            return true;
+    return false;
+}
+
 /* Is the row to be evaluated in the plain way from the start? */
 static bool row_at_a_time(BatchState *state)
 {
-    return !slm_enable_batch || state->css.ss.ps.state->es_epq_active != NULL ||
+    return !slm_enable_batch || params_pending(state) || state->css.ss.ps.state->es_epq_active != NULL ||
            ((state->flags & SLM_BATCH_WARY) != 0 && IsInParallelMode() && !IsParallelWorker());
 }
 
@@ -603,12 +637,13 @@ static void advance_window(BatchState *state)
     {
         if (!may_wait(geterrcode()) || (current == NULL && state->n_window == 0))
             PG_RE_THROW();
-        if (current == NULL) {
-            MemoryContextSwitchTo(state->window_context);
+        MemoryContextSwitchTo(state->window_context);
+        if (current == NULL)
             state->error = CopyErrorData();
-        } else {
+        else
             make_plain(state, current);
-        }
+        if (current != NULL && state->has_subplans)
+            current->error = CopyErrorData();
         MemoryContextSwitchTo(context);
         FlushErrorState();
         if (nested) {
@@ -677,6 +712,8 @@ static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
         passed = slm_pg_batch_plain_row(state, &slot);
     else if (passed && node->ss.ps.ps_ProjInfo != NULL)
         slot = ExecProject(node->ss.ps.ps_ProjInfo);
+    if (row->error != NULL)
+        ReThrowError(row->error);
 
     dlist_delete(&row->node);
     state->n_window--;

@@ -62,6 +62,7 @@ typedef struct BatchRow {
     int stage, level;
     bool begun; /* the calls of this stage and level have been begun */
     bool plain; /* something failed: the row is evaluated in the plain way when its turn comes, which raises what there is to raise */
+    ErrorData *error; /* what failed, where subqueries took part: interrupted once, they may not fail again */
     ItemPointerData tid; /* of the row of state->source that it comes from */
     Oid table;
     BatchEntry *entries[FLEXIBLE_ARRAY_MEMBER]; /* [n_calls] NULL: not evaluated, or NULL by strictness */
@@ -91,6 +92,8 @@ typedef struct BatchState {
     bool limit_known;
     int64 bound; /* rows wanted at most; 0 unknown */
     int flags;
+    List *params;      /* of int: executor parameters that calls, guards and quals use */
+    bool has_subplans; /* these evaluate subqueries */
     BatchCall *calls;
     ExprState **quals;
     ExprState *plain_qual; /* conditions and target list with calls in place, made when first needed */
