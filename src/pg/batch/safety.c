@@ -107,7 +107,8 @@ static void inspect_modify(Inspection *in, ModifyTable *modify)
         TupleConstr *constraints = relation->rd_att->constr;
 
         if (relation->rd_rel->relkind != RELKIND_RELATION ||
-            (triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_update_before_row || triggers->trig_delete_before_row)) ||
+            (triggers != NULL &&
+             (triggers->trig_insert_before_row || triggers->trig_update_before_row || triggers->trig_delete_before_row)) ||
             (constraints != NULL && (constraints->num_check > 0 || constraints->has_generated_stored)))
             in->traits->wary = true;
         table_close(relation, NoLock);
@@ -168,7 +169,8 @@ static void inspect_plan(Inspection *in, Plan *plan, bool once)
                 return;
             break;
         case T_Agg:
-            if (once && (((Agg *) plan)->aggstrategy == AGG_PLAIN || ((Agg *) plan)->aggstrategy == AGG_HASHED) && ((Agg *) plan)->chain == NIL)
+            if (once && (((Agg *) plan)->aggstrategy == AGG_PLAIN || ((Agg *) plan)->aggstrategy == AGG_HASHED) &&
+                ((Agg *) plan)->chain == NIL)
                 return;
             break;
         case T_FunctionScan:
