@@ -81,16 +81,26 @@ bool slm_job_push_id(slm_job *job, int32_t id)
     return true;
 }
 
-void slm_list_append(slm_job_list *list, slm_job *job)
+void slm_list_insert(slm_job_list *list, slm_job *behind, slm_job *job)
 {
-    job->next = NULL;
-    job->prev = list->tail;
-    if (list->tail != NULL)
-        list->tail->next = job;
+    slm_job *before = behind != NULL ? behind->next : list->head;
+
+    job->prev = behind;
+    job->next = before;
+    if (behind != NULL)
+        behind->next = job;
     else
         list->head = job;
-    list->tail = job;
+    if (before != NULL)
+        before->prev = job;
+    else
+        list->tail = job;
     list->n++;
+}
+
+void slm_list_append(slm_job_list *list, slm_job *job)
+{
+    slm_list_insert(list, list->tail, job);
 }
 
 void slm_list_remove(slm_job_list *list, slm_job *job)

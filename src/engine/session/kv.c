@@ -400,3 +400,11 @@ uint32_t slm_seq_unpinned(const slm_kv_pool *pool, const slm_seq *seq, uint32_t 
     }
     return n;
 }
+
+bool slm_seq_owns_block(const slm_kv_pool *pool, const slm_seq *seq)
+{
+    for (uint32_t i = seq->n_blocks; i-- > 0;)
+        if (pool->blocks[seq->ids[i]].refs == 1)
+            return true;
+    return false;
+}

@@ -68,6 +68,8 @@ bool slm_seq_reserve(slm_kv_pool *pool, slm_seq *seq, uint32_t n_positions, bool
 uint32_t slm_seq_drop(slm_kv_pool *pool, slm_seq *seq);
 /* Number of blocks of the first `length` positions that are not pinned now (full ones only): the cost of sharing them. */
 uint32_t slm_seq_unpinned(const slm_kv_pool *pool, const slm_seq *seq, uint32_t length);
+/* Has it a block that nobody else refers to? */
+bool slm_seq_owns_block(const slm_kv_pool *pool, const slm_seq *seq);
 
 static inline uint32_t slm_kv_blocks_for(uint32_t n_positions)
 {

@@ -102,12 +102,17 @@ void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *i
 bool slm_prefix_evict(slm_prefix_cache *cache, slm_kv_pool *pool)
 {
     size_t oldest = 0;
+    bool frees = false;
 
     if (cache->n == 0)
         return false;
-    for (size_t i = 1; i < cache->n; i++)
-        if (cache->entries[i].last_use < cache->entries[oldest].last_use)
+    for (size_t i = 0; i < cache->n; i++) {
+        bool owns = slm_seq_owns_block(pool, cache->entries[i].seq);
+
+        if (owns == frees ? cache->entries[i].last_use < cache->entries[oldest].last_use : owns)
             oldest = i;
+        frees = frees || owns;
+    }
     drop_entry(cache, pool, oldest);
     return true;
 }

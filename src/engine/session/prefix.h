@@ -1,5 +1,5 @@
 /*
- * The prefix cache: keys and values of prompt beginnings that many requests share (DESIGN D8).
+ * The prefix cache: keys and values of prompt beginnings that several requests share (DESIGN D8); which ones, admit.c decides.
  *
  * An entry is a token sequence and a snapshot of the KV blocks that hold it.  A request takes the longest common beginning with any
  * entry, to the token; what it takes is immutable, so answers have the same bits with and without reuse.  Least recently used
@@ -22,7 +22,8 @@ void slm_prefix_cache_free(slm_prefix_cache *cache, slm_kv_pool *pool);
 uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n, uint64_t regime, slm_seq **seq);
 /* Keeps the first n positions of seq; entries that are a beginning of it are replaced.  Quietly does nothing when memory is out. */
 void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *ids, uint32_t n, uint64_t regime, const slm_seq *seq);
-/* Drops the least recently used entry; false when there is none. */
+/* Drops the least recently used entry of those whose going frees memory (running requests do not use all of it), else of all; false when
+ * there is none. */
 bool slm_prefix_evict(slm_prefix_cache *cache, slm_kv_pool *pool);
 size_t slm_prefix_count(const slm_prefix_cache *cache);
 

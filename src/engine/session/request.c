@@ -228,6 +228,7 @@ static slm_status fill_job(slm_session *s, const slm_request *r, slm_job *job, s
         status = size_logprobs(job, &prompt, err);
     }
     job->n_prefix = prompt.n_prefix < job->end ? (uint32_t) prompt.n_prefix : job->end;
+    job->n_keep = job->n_prefix;
     if (hp->has_rope_factors == 2 && job->end > hp->n_ctx_original)
         job->regime |= SLM_REGIME_LONG;
     if (r->precise && r->mode == SLM_MODE_LOGPROBS)

@@ -197,7 +197,10 @@ slm_status slm_submit(slm_session *s, const slm_request *request, uint64_t *id, 
     }
     job->id = s->next_id++;
     job->result.id = job->id;
-    slm_list_append(&s->queued, job);
+    if (trivial || s->pool == NULL)
+        slm_list_append(&s->queued, job);
+    else
+        slm_admit_enqueue(s, job);
     *id = job->id;
     if (trivial)
         slm_job_finish(s, &s->queued, job, NULL);

@@ -92,7 +92,9 @@ struct slm_job {
     slm_adapter *adapter; /* a reference, or NULL */
     int32_t *ids;         /* [n_ids] prompt, then the answer so far (or the labels' common beginning) */
     uint32_t n_ids, id_room, n_prompt;
-    uint32_t n_prefix;    /* positions worth keeping for others */
+    uint32_t n_prefix;    /* positions worth keeping for others: declared by the request */
+    uint32_t n_keep;      /* positions that it will keep if it leads: n_prefix, or more that another job begins with too */
+    uint32_t n_kept;      /* of them, those that are in the prefix cache already */
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
     uint32_t branch_end;  /* the same with labels' branches */
@@ -180,6 +182,8 @@ bool slm_job_push_id(slm_job *job, int32_t id);
 /* Room for n ids. */
 bool slm_job_id_room(slm_job *job, uint32_t n);
 void slm_list_append(slm_job_list *list, slm_job *job);
+/* Puts job behind another one of the list; NULL: at its head. */
+void slm_list_insert(slm_job_list *list, slm_job *behind, slm_job *job);
 void slm_list_remove(slm_job_list *list, slm_job *job);
 /* Moves a running or queued job to finished (frees it when internal) with the status of *error, or OK when NULL. */
 void slm_job_finish(slm_session *s, slm_job_list *from, slm_job *job, const slm_error *error);
@@ -193,6 +197,14 @@ slm_status slm_job_prompt(slm_session *s, const slm_request *request, uint32_t m
 /* Blocks that a job needs at its worst when the first `reused` positions are shared. */
 uint32_t slm_job_blocks(const slm_job *job, uint32_t reused);
 slm_status slm_job_check_budget(const slm_session *s, const slm_job *job, slm_error *err);
+
+/* ---- admit.c: the queue and shared prefixes */
+/* Queues a job: behind one that begins like it, else at the end. */
+void slm_admit_enqueue(slm_session *s, slm_job *job);
+/* Lets queued jobs run while the limits last. */
+void slm_admit_jobs(slm_session *s);
+/* A leader that is past a prefix turns it into a cache entry. */
+void slm_admit_keep(slm_session *s, slm_job *job);
 
 /* ---- step.c: the batch */
 uint32_t slm_step_left(const slm_session *s);

@@ -1,102 +1,18 @@
 /*
- * slm_step: admission, the batch, one forward pass, and its results (see session.h for the stages).
+ * slm_step: admission (admit.c), the batch, one forward pass, and its results (see session.h for the stages).
  *
  * The batch takes decode positions first, then prompts in order of arrival, up to max_batch_tokens: a long prompt never holds back
  * running answers by more than one step, and what is left over goes on in the next step.
- *
- * Prefixes: a job whose declared prefix is not cached yet either leads (computes it as part of its own prompt; its blocks then
- * become the cache entry) or waits in the queue until the leader is past it.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/session/session.h"
 
-/* A shorter prefix than this is not worth an entry. */
-#define MIN_PREFIX 8
 /* Bytes of the logits buffer, at least one row. */
 #define LOGITS_BYTES ((size_t) 16 << 20)
 /* KV memory that an idle session keeps for the next request, beside cached prefixes. */
 #define IDLE_BYTES ((size_t) 64 << 20)
-
-/* ---- admission */
-
-static bool same_ids(const slm_job *a, const slm_job *b, uint32_t n)
-{
-    return a->n_ids >= n && b->n_ids >= n && memcmp(a->ids, b->ids, n * sizeof *a->ids) == 0;
-}
-
-/* Is a running job about to compute the first n positions of this one? */
-static bool has_leader(const slm_session *s, const slm_job *job, uint32_t n)
-{
-    for (const slm_job *j = s->running.head; j != NULL; j = j->next)
-        if (j->leads && j->n_prefix >= n && j->regime == job->regime && same_ids(j, job, n))
-            return true;
-    return false;
-}
-
-typedef enum admission { ADMITTED, WAITS, NO_ROOM, GONE } admission;
-
-/* Gives the job its sequence with the first `reused` positions of a cached prefix. */
-static admission start_job(slm_session *s, slm_job *job, const slm_seq *from, uint32_t reused)
-{
-    uint32_t blocks = slm_job_blocks(job, reused), taken = 0;
-    uint32_t pins = reused > 0 ? slm_seq_unpinned(s->pool, from, reused) : 0;
-    slm_error error = {0};
-
-    if (!slm_kv_promise(s->pool, blocks, pins)) {
-        if (s->running.n > 0)
-            return NO_ROOM;
-        if (slm_job_check_budget(s, job, &error) == SLM_OK) {
-            if (reused == 0)
-                return NO_ROOM;
-            return start_job(s, job, NULL, 0);
-        }
-        slm_job_finish(s, &s->queued, job, &error);
-        return GONE;
-    }
-    job->promise = blocks;
-    job->seq = reused > 0 ? slm_seq_fork(s->pool, from, reused, job->branch_end, true, &taken) : slm_seq_new(job->branch_end);
-    job->promise -= taken;
-    if (job->seq == NULL) {
-        slm_fail(&error, SLM_NOMEM, "out of memory for the KV cache");
-        slm_job_finish(s, &s->queued, job, &error);
-        return GONE;
-    }
-    job->result.reused_tokens = reused;
-    s->stats.reused_tokens += reused;
-    job->admitted_at = slm_seconds();
-    slm_list_remove(&s->queued, job);
-    slm_list_append(&s->running, job);
-    return ADMITTED;
-}
-
-static admission admit(slm_session *s, slm_job *job)
-{
-    slm_seq *from = NULL;
-    uint32_t want = job->n_prefix < job->first_out ? job->n_prefix : job->first_out;
-    uint32_t reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, job->regime, &from);
-    admission result;
-
-    if (want >= MIN_PREFIX && reused < want && has_leader(s, job, want))
-        return WAITS;
-    job->leads = want >= MIN_PREFIX && reused < want;
-    result = start_job(s, job, from, reused);
-    if (result == NO_ROOM)
-        job->leads = false;
-    return result;
-}
-
-static void admit_jobs(slm_session *s)
-{
-    slm_job *next;
-
-    for (slm_job *job = s->queued.head; job != NULL && s->running.n < s->limits.max_sequences; job = next) {
-        next = job->next;
-        if (admit(s, job) == NO_ROOM)
-            return;
-    }
-}
 
 /* ---- the batch */
 
@@ -288,15 +204,6 @@ static slm_status eval_stages(slm_session *s, const float *hidden, slm_error *er
 
 /* ---- commit */
 
-/* A leader that is past its prefix turns it into a cache entry. */
-static void keep_prefix(slm_session *s, slm_job *job)
-{
-    if (!job->leads || job->seq->length < job->n_prefix)
-        return;
-    job->leads = false;
-    slm_prefix_add(s->prefixes, s->pool, job->ids, job->n_prefix, job->regime, job->seq);
-}
-
 static void commit_logprobs(slm_session *s, slm_job *job, const slm_span *span, bool *done)
 {
     for (uint32_t i = 0; i < span->n_wants; i++) {
@@ -342,7 +249,7 @@ static void commit(slm_session *s)
             status = slm_generate_commit(s, job, span, &done, &error);
         else if (job->mode == SLM_MODE_LOGPROBS)
             commit_logprobs(s, job, span, &done);
-        keep_prefix(s, job);
+        slm_admit_keep(s, job);
         if (job->mode == SLM_MODE_LABELS)
             status = slm_labels_commit(s, job, span, &error);
         for (uint32_t k = i + 1; status != SLM_OK && k < s->step.n_spans; k++)
@@ -403,7 +310,7 @@ static slm_status step_decoder(slm_session *s, slm_error *err)
 {
     size_t before;
 
-    admit_jobs(s);
+    slm_admit_jobs(s);
     plan(s);
     before = jobs_left(s);
     settle_labels(s); /* those of which planning has ruled out all that was left */

@@ -1,0 +1,190 @@
+/*
+ * Admission: in what order queued jobs join the running ones, and which of them compute a prefix for others.
+ *
+ *   queue    A1 A2 A3 B1 B2 C1     jobs that begin alike stand together, behind the first of them to come
+ *   running  A1 B1 C1              the first computes the prefix (leads), the others wait until it is past it
+ *   cache    A B                   and continue from the kept copy
+ *
+ * Two kinds of prefix: what requests declare (SLM_SEG_PREFIX) is kept in any case; of what is not declared the common beginning of two
+ * jobs is kept as soon as the second one shows up.  Everything is compared as token ids of one regime, never as text.  A position's keys and
+ * values depend on the tokens up to it alone, so whose they are and when they were computed does not show in any answer.
+ *
+ * Nobody waits for a queued job, only for running ones, and those always advance: waiting ends.
+ */
+#include <string.h>
+
+#include "engine/session/session.h"
+
+/* A shorter declared prefix than this is not worth an entry. */
+#define MIN_PREFIX 8
+/* An undeclared one must save so many tokens: waiting for it costs up to one pass over the weights, about as much as 8 tokens. */
+#define MIN_SHARED 32
+/* Queued jobs that a new one is compared with. */
+#define HORIZON 128
+
+/* Common beginning of two jobs, as far as either may be reused. */
+static uint32_t shared_length(const slm_job *a, const slm_job *b)
+{
+    uint32_t n = a->first_out < b->first_out ? a->first_out : b->first_out, i = 0;
+
+    if (a->regime != b->regime)
+        return 0;
+    while (i < n && a->ids[i] == b->ids[i])
+        i++;
+    return i;
+}
+
+/* The same, or 0 when it is less than `least`, which is MIN_SHARED or more: mostly seen by a look at the last tokens before it. */
+static uint32_t shared_at_least(const slm_job *a, const slm_job *b, uint32_t least)
+{
+    uint32_t n, from = least - MIN_SHARED;
+
+    if (a->first_out < least || b->first_out < least || memcmp(a->ids + from, b->ids + from, MIN_SHARED * sizeof *a->ids) != 0)
+        return 0;
+    n = shared_length(a, b);
+    return n < least ? 0 : n;
+}
+
+void slm_admit_enqueue(slm_session *s, slm_job *job)
+{
+    slm_job *behind = s->queued.tail;
+    uint32_t most = behind == NULL ? 0 : shared_length(behind, job), seen = 0;
+
+    /* log probabilities are wanted of several prompts for one row: grouped by prompt, all rows would end together */
+    if (job->mode != SLM_MODE_LOGPROBS) {
+        for (slm_job *other = behind; other != NULL && seen < HORIZON; other = other->prev, seen++) {
+            uint32_t n = shared_at_least(other, job, most + MIN_SHARED);
+
+            if (n == 0)
+                continue;
+            most = n;
+            behind = other;
+        }
+    }
+    slm_list_insert(&s->queued, behind, job);
+}
+
+/* ---- prefixes of running jobs */
+
+static bool same_ids(const slm_job *a, const slm_job *b, uint32_t n)
+{
+    return a->n_ids >= n && b->n_ids >= n && memcmp(a->ids, b->ids, n * sizeof *a->ids) == 0;
+}
+
+/* Is a running job about to compute the first n positions of this one, all of them declared? */
+static bool has_leader(const slm_session *s, const slm_job *job, uint32_t n)
+{
+    for (const slm_job *j = s->running.head; j != NULL; j = j->next)
+        if (j->leads && j->n_prefix >= n && j->regime == job->regime && same_ids(j, job, n))
+            return true;
+    return false;
+}
+
+/* The running job with the longest common beginning with this one, at least `least`; *n is its length. NULL when there is none. */
+static slm_job *find_sharer(const slm_session *s, const slm_job *job, uint32_t least, uint32_t *n)
+{
+    slm_job *found = NULL;
+
+    for (slm_job *j = s->running.head; j != NULL; j = j->next) {
+        uint32_t length = j->seq == NULL ? 0 : shared_at_least(j, job, least);
+
+        if (length == 0)
+            continue;
+        found = j;
+        *n = length;
+        least = length + 1;
+    }
+    return found;
+}
+
+void slm_admit_keep(slm_session *s, slm_job *job)
+{
+    uint32_t length, n;
+
+    if (!job->leads)
+        return;
+    length = job->seq->length;
+    n = length >= job->n_keep ? job->n_keep : length >= job->n_prefix ? job->n_prefix : 0;
+    job->leads = length < job->n_keep;
+    if (n <= job->n_kept)
+        return;
+    job->n_kept = n;
+    slm_prefix_add(s->prefixes, s->pool, job->ids, n, job->regime, job->seq);
+}
+
+/* ---- admission */
+
+typedef enum admission { ADMITTED, WAITS, NO_ROOM, GONE } admission;
+
+/* Gives the job its sequence with the first `reused` positions of a cached prefix. */
+static admission start_job(slm_session *s, slm_job *job, const slm_seq *from, uint32_t reused)
+{
+    uint32_t blocks = slm_job_blocks(job, reused), taken = 0;
+    uint32_t pins = reused > 0 ? slm_seq_unpinned(s->pool, from, reused) : 0;
+    slm_error error = {0};
+
+    if (!slm_kv_promise(s->pool, blocks, pins)) {
+        if (s->running.n > 0)
+            return NO_ROOM;
+        if (slm_job_check_budget(s, job, &error) == SLM_OK) {
+            if (reused == 0)
+                return NO_ROOM;
+            return start_job(s, job, NULL, 0);
+        }
+        slm_job_finish(s, &s->queued, job, &error);
+        return GONE;
+    }
+    job->promise = blocks;
+    job->seq = reused > 0 ? slm_seq_fork(s->pool, from, reused, job->branch_end, true, &taken) : slm_seq_new(job->branch_end);
+    job->promise -= taken;
+    if (job->seq == NULL) {
+        slm_fail(&error, SLM_NOMEM, "out of memory for the KV cache");
+        slm_job_finish(s, &s->queued, job, &error);
+        return GONE;
+    }
+    job->n_kept = reused;
+    job->result.reused_tokens = reused;
+    s->stats.reused_tokens += reused;
+    job->admitted_at = slm_seconds();
+    slm_list_remove(&s->queued, job);
+    slm_list_append(&s->running, job);
+    return ADMITTED;
+}
+
+static admission admit(slm_session *s, slm_job *job)
+{
+    slm_seq *from = NULL;
+    uint32_t want = job->n_prefix < job->first_out ? job->n_prefix : job->first_out, n = 0;
+    uint32_t reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, job->regime, &from);
+    slm_job *sharer;
+    admission result;
+
+    if (want >= MIN_PREFIX && reused < want && has_leader(s, job, want))
+        return WAITS;
+    sharer = find_sharer(s, job, reused + MIN_SHARED, &n);
+    if (sharer != NULL && sharer->seq->length < n) {
+        sharer->leads = true;
+        sharer->n_keep = sharer->n_keep > n ? sharer->n_keep : n;
+        return WAITS;
+    }
+    if (sharer != NULL) {
+        slm_prefix_add(s->prefixes, s->pool, job->ids, n, job->regime, sharer->seq);
+        reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, job->regime, &from);
+    }
+    job->leads = want >= MIN_PREFIX && reused < want;
+    result = start_job(s, job, from, reused);
+    if (result == NO_ROOM)
+        job->leads = false;
+    return result;
+}
+
+void slm_admit_jobs(slm_session *s)
+{
+    slm_job *next;
+
+    for (slm_job *job = s->queued.head; job != NULL && s->running.n < s->limits.max_sequences; job = next) {
+        next = job->next;
+        if (admit(s, job) == NO_ROOM)
+            return;
+    }
+}
