@@ -116,6 +116,15 @@ void slm_admit_keep(slm_session *s, slm_job *job)
 
 typedef enum admission { ADMITTED, WAITS, NO_ROOM, GONE } admission;
 
+/* The job is to keep what others wait for: its declared prefix, and what it has in common with the next of the queue. */
+static void choose_leader(slm_job *job, uint32_t declared, uint32_t reused)
+{
+    uint32_t n = job->next == NULL ? 0 : shared_at_least(job->next, job, reused + MIN_SHARED);
+
+    job->leads = n > 0 || (declared >= MIN_PREFIX && reused < declared);
+    job->n_keep = n > job->n_prefix ? n : job->n_prefix;
+}
+
 /* Gives the job its sequence with the first `reused` positions of a cached prefix. */
 static admission start_job(slm_session *s, slm_job *job, const slm_seq *from, uint32_t reused)
 {
@@ -171,7 +180,7 @@ static admission admit(slm_session *s, slm_job *job)
         slm_prefix_add(s->prefixes, s->pool, job->ids, n, job->regime, sharer->seq);
         reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, job->regime, &from);
     }
-    job->leads = want >= MIN_PREFIX && reused < want;
+    choose_leader(job, want, reused);
     result = start_job(s, job, from, reused);
     if (result == NO_ROOM)
         job->leads = false;
