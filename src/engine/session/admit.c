@@ -6,8 +6,8 @@
  *   cache    A B                   and continue from the kept copy
  *
  * Two kinds of prefix: what requests declare (SLM_SEG_PREFIX) is kept in any case; of what is not declared the common beginning of two
- * jobs is kept as soon as the second one shows up.  Everything is compared as token ids of one regime, never as text.  A position's keys and
- * values depend on the tokens up to it alone, so whose they are and when they were computed does not show in any answer.
+ * jobs is kept as soon as the second one shows up.  Everything is compared as token ids of one regime, never as text.  A position's keys
+ * and values depend on the tokens up to it alone, so whose they are and when they were computed does not show in any answer.
  *
  * Nobody waits for a queued job, only for running ones, and those always advance: waiting ends.
  */
