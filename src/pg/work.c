@@ -31,10 +31,6 @@ struct SlmWork {
     Datum value;
 };
 
-extern const SlmWorkKind slm_pg_generate_kind, slm_pg_generate_details_kind, slm_pg_chat_kind, slm_pg_summarize_kind, slm_pg_classify_kind,
-    slm_pg_perplexity_kind, slm_pg_embed_kind, slm_pg_embed_query_kind, slm_pg_similarity_kind, slm_pg_classify_multi_kind,
-    slm_pg_classify_trained_kind;
-
 static const SlmWorkKind *const kinds[] = {&slm_pg_generate_kind,  &slm_pg_generate_details_kind, &slm_pg_chat_kind,
                                            &slm_pg_summarize_kind, &slm_pg_classify_kind,         &slm_pg_perplexity_kind,
                                            &slm_pg_embed_kind,     &slm_pg_embed_query_kind,      &slm_pg_similarity_kind,

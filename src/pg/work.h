@@ -30,6 +30,11 @@ typedef struct SlmWorkKind {
     Datum (*finish)(SlmWork *work, bool *isnull);
 } SlmWorkKind;
 
+/* Every kind, beside its functions in fn_*.c. */
+extern const SlmWorkKind slm_pg_generate_kind, slm_pg_generate_details_kind, slm_pg_chat_kind, slm_pg_summarize_kind, slm_pg_classify_kind,
+    slm_pg_perplexity_kind, slm_pg_embed_kind, slm_pg_embed_query_kind, slm_pg_similarity_kind, slm_pg_classify_multi_kind,
+    slm_pg_classify_trained_kind;
+
 /* What a node or a statement spent; summed over works. */
 typedef struct SlmWorkCounters {
     uint64 requests, prompt_tokens, reused_tokens, output_tokens, label_tokens;
