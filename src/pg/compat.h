@@ -30,6 +30,11 @@
 #define SLM_EXECUTE_ACL(function) pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE)
 #endif
 
+/* 18 moved the properties of EXPLAIN to a header of their own. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#endif
+
 /* The index of this backend among MaxBackends + NUM_AUXILIARY_PROCS. */
 #if PG_VERSION_NUM >= 170000
 #define SLM_MY_PROC_NUMBER MyProcNumber

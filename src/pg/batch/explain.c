@@ -14,6 +14,7 @@
 #include "utils/ruleutils.h"
 
 #include "pg/batch/state.h"
+#include "pg/compat.h"
 
 struct BatchShared {
     slock_t lock; /* guards counters */
