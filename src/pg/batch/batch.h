@@ -3,6 +3,7 @@
  *
  *   plan.c       after the planner: finds calls, puts a CustomScan above (or, for arguments of aggregates, below) their node
  *   safety.c     where reading ahead would show
+ *   parallel.c   marks nodes that run in workers
  *   exec.c       reads rows ahead, runs the calls stage by stage, emits rows in order
  *   functions.c  which SQL functions can be batched, and the planner hook
  *   support.c    what calls cost, for the planner
@@ -74,6 +75,14 @@ Node *slm_pg_batch_create_state(CustomScan *scan);
 
 /* Puts batch nodes into a finished plan (plan.c). */
 void slm_pg_batch_rewrite(PlannedStmt *stmt);
+
+/* Children of a plan node that are not its left or right tree (plan.c). */
+List *slm_pg_batch_child_plans(Plan *plan);
+
+/* Does the plan have batch nodes already? (parallel.c) */
+bool slm_pg_batch_planned(PlannedStmt *stmt);
+/* Marks the batch nodes that run in workers (parallel.c). */
+void slm_pg_batch_mark_parallel(PlannedStmt *stmt);
 
 /* Can calls of this function be batched? (functions.c) */
 bool slm_pg_batchable(Oid function);

@@ -693,8 +693,7 @@ static Plan *rewrite_plan(Plan *plan, int demand, bool lift, PlanWalk *walk)
 
 /* ---------------------------------------------------------------- statements */
 
-/* Children of a node that are not its left or right tree. */
-static List *child_plans(Plan *plan)
+List *slm_pg_batch_child_plans(Plan *plan)
 {
     switch (nodeTag(plan)) {
         case T_Append:
@@ -742,7 +741,7 @@ static void whole_subplans(Plan *plan, Bitmapset **ids, List **init_plans)
     whole_subplan_walker((Node *) plan->qual, ids);
     if (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin))
         whole_subplan_walker((Node *) ((Join *) plan)->joinqual, ids);
-    foreach (cell, child_plans(plan))
+    foreach (cell, slm_pg_batch_child_plans(plan))
         whole_subplans(lfirst(cell), ids, init_plans);
     whole_subplans(plan->lefttree, ids, init_plans);
     whole_subplans(plan->righttree, ids, init_plans);
@@ -755,7 +754,7 @@ static void max_plan_id(Plan *plan, int *id)
     if (plan == NULL)
         return;
     *id = Max(*id, plan->plan_node_id);
-    foreach (cell, child_plans(plan))
+    foreach (cell, slm_pg_batch_child_plans(plan))
         max_plan_id(lfirst(cell), id);
     max_plan_id(plan->lefttree, id);
     max_plan_id(plan->righttree, id);
@@ -793,4 +792,6 @@ void slm_pg_batch_rewrite(PlannedStmt *stmt)
         lfirst(cell) = rewrite_plan(lfirst(cell), SLM_BATCH_UNKNOWN, bms_is_member(foreach_current_index(cell) + 1, whole), &walk);
     walk.volatile_above = false;
     stmt->planTree = rewrite_plan(stmt->planTree, SLM_BATCH_UNKNOWN, true, &walk);
+    if (stmt->parallelModeNeeded)
+        slm_pg_batch_mark_parallel(stmt);
 }
