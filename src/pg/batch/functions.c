@@ -1,11 +1,15 @@
 /*
  * Which calls the batch node takes, and the planner hook that puts it in.
+ *
+ * Without preloading, the library comes in while the session's first statement with a call is planned, after its planner hook would have
+ * been called.  So until the end of that transaction plans are looked at once more when they start.
  */
 #include "pg/batch/batch.h"
 
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "optimizer/planner.h"
 #include "utils/guc.h"
@@ -18,6 +22,8 @@ bool slm_enable_batch = true;
 int slm_batch_size = 64;
 
 static planner_hook_type previous_planner_hook;
+static ExecutorStart_hook_type previous_start_hook;
+static bool just_loaded; /* plans of this transaction may be older than the planner hook */
 
 /* A function that runs a model and whose result depends on its arguments alone. */
 bool slm_pg_batchable(Oid function)
@@ -38,11 +44,28 @@ static PlannedStmt *batch_planner(Query *parse, const char *query_string, int cu
     return stmt;
 }
 
+/* Gives a plan that was made before the library was there its nodes; one that has them is left alone. */
+static void batch_start(QueryDesc *query, int eflags)
+{
+    if (just_loaded && slm_enable_batch && query->plannedstmt->commandType != CMD_UTILITY && !slm_pg_batch_planned(query->plannedstmt)) {
+        MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(query));
+
+        query->plannedstmt = copyObject(query->plannedstmt);
+        slm_pg_batch_rewrite(query->plannedstmt);
+        MemoryContextSwitchTo(old);
+    }
+    if (previous_start_hook != NULL)
+        previous_start_hook(query, eflags);
+    else
+        standard_ExecutorStart(query, eflags);
+}
+
 /* A statement that fails does not end its nodes. */
-static void end_progress(XactEvent event, void *arg)
+static void end_transaction(XactEvent event, void *arg)
 {
     if (event == XACT_EVENT_ABORT)
         slm_pg_progress_done();
+    just_loaded = false;
 }
 
 void slm_pg_batch_init(void)
@@ -55,8 +78,13 @@ void slm_pg_batch_init(void)
                             "More rows make fuller batches and take more of slm.kv_cache_memory.", &slm_batch_size, 64, 1, 4096,
                             PGC_USERSET, 0, NULL, NULL, NULL);
     slm_pg_progress_init();
-    RegisterXactCallback(end_progress, NULL);
+    RegisterXactCallback(end_transaction, NULL);
     RegisterCustomScanMethods(&slm_batch_scan_methods);
     previous_planner_hook = planner_hook;
     planner_hook = batch_planner;
+    if (process_shared_preload_libraries_in_progress)
+        return;
+    just_loaded = true;
+    previous_start_hook = ExecutorStart_hook;
+    ExecutorStart_hook = batch_start;
 }
