@@ -54,11 +54,13 @@ enum { SLM_BATCH_LIMIT = -2, SLM_BATCH_ALL = -1, SLM_BATCH_UNKNOWN = 0 };
 /* A statement whose plan is inspected (safety.c). */
 typedef struct SlmBatchPlan {
     PlannedStmt *stmt;
-    List *init_plans; /* of SubPlan, wherever they hang */
+    List *init_plans;  /* of SubPlan, wherever they hang */
+    List *cte_readers; /* of int: the ctePlanId of every CteScan */
 } SlmBatchPlan;
 
 typedef struct SlmBatchTraits {
     bool is_volatile, wary, modifies;
+    Bitmapset *subplans; /* their ids */
 } SlmBatchTraits;
 
 /* Add to the traits what a plan does between its rows, or an expression (a List of them, of TargetEntry) does. */

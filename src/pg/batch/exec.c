@@ -119,16 +119,14 @@ static void init_call(BatchState *state, BatchCall *call, FuncExpr *expr, Expr *
     InitFunctionCallInfoData(*call->fcinfo, &call->function, n_args, expr->inputcollid, NULL, NULL);
 }
 
-/* What expressions evaluate beside the row. */
-static bool subquery_walker(Node *node, BatchState *state)
+/* The executor parameters of expressions. */
+static bool param_walker(Node *node, BatchState *state)
 {
     if (node == NULL)
         return false;
-    if (IsA(node, SubPlan))
-        state->has_subplans = true;
-    else if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
+    if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
         state->params = list_append_unique_int(state->params, ((Param *) node)->paramid);
-    return expression_tree_walker(node, subquery_walker, state);
+    return expression_tree_walker(node, param_walker, state);
 }
 
 /* The scan of a table whose current row is that of a plan, as WHERE CURRENT OF looks for it. */
@@ -181,7 +179,7 @@ static void batch_begin(CustomScanState *node, EState *estate, int eflags)
         state->limit_offset = lsecond(limit) == NULL ? NULL : ExecInitExpr(lsecond(limit), &node->ss.ps);
     }
 
-    (void) subquery_walker((Node *) list_make3(calls, guards, quals), state);
+    (void) param_walker((Node *) list_make3(calls, guards, quals), state);
 
     state->calls = palloc0(sizeof(BatchCall) * state->n_calls);
     for (int i = 0; i < state->n_calls; i++)
@@ -258,17 +256,8 @@ static void batch_rescan(CustomScanState *node)
 {
     BatchState *state = (BatchState *) node;
 
-    dlist_iter iter;
-
-    /* What has stopped in the middle of things cannot begin anew. */
     if (state->error != NULL)
-        ReThrowError(state->error);
-    dlist_foreach(iter, &state->window) {
-        BatchRow *row = dlist_container(BatchRow, node, iter.cur);
-
-        if (row->error != NULL)
-            ReThrowError(row->error);
-    }
+        ReThrowError(state->error); /* the child has stopped in the middle of things and cannot begin anew */
     clear_window(state);
     if (state->store != NULL)
         slm_pg_batch_scroll_clear(state);
@@ -538,13 +527,16 @@ static void set_address(BatchState *state, BatchRow *row)
 /* Reads one row of the child into the window; false at the end. */
 static bool read_row(BatchState *state)
 {
+    ResourceOwner owner = CurrentResourceOwner;
     TupleTableSlot *slot;
     MemoryContext old;
     BatchRow *row;
     instr_time begin, end;
 
     INSTR_TIME_SET_CURRENT(begin);
+    CurrentResourceOwner = state->owner; /* what the child holds outlives a subtransaction */
     slot = ExecProcNode(outerPlanState(&state->css));
+    CurrentResourceOwner = owner;
     INSTR_TIME_SET_CURRENT(end);
     INSTR_TIME_ACCUM_DIFF(state->counters.input_time, end, begin);
 
@@ -620,6 +612,7 @@ static void advance_window(BatchState *state)
     BatchRow *volatile current = NULL;
     volatile bool nested = (state->flags & SLM_BATCH_WARY) != 0 && !row_at_a_time(state);
 
+    state->owner = owner;
     if (nested && IsInParallelMode()) { /* in a worker, where there is no order of rows to keep */
         fill_window(state, &current);
         return;
@@ -627,7 +620,6 @@ static void advance_window(BatchState *state)
     if (nested) {
         BeginInternalSubTransaction(NULL);
         MemoryContextSwitchTo(context);
-        CurrentResourceOwner = owner; /* what the child holds outlives the subtransaction */
     }
     PG_TRY();
     {
@@ -644,8 +636,6 @@ static void advance_window(BatchState *state)
             state->error = CopyErrorData();
         else
             make_plain(state, current);
-        if (current != NULL && state->has_subplans)
-            current->error = CopyErrorData();
         MemoryContextSwitchTo(context);
         FlushErrorState();
         if (nested) {
@@ -714,8 +704,6 @@ static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
         passed = slm_pg_batch_plain_row(state, &slot);
     else if (passed && node->ss.ps.ps_ProjInfo != NULL)
         slot = ExecProject(node->ss.ps.ps_ProjInfo);
-    if (row->error != NULL)
-        ReThrowError(row->error);
 
     dlist_delete(&row->node);
     state->n_window--;

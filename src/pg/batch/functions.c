@@ -6,6 +6,7 @@
  */
 #include "pg/batch/batch.h"
 
+#include "access/htup_details.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
@@ -13,7 +14,7 @@
 #include "miscadmin.h"
 #include "optimizer/planner.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "pg/batch/progress.h"
 #include "pg/work.h"
@@ -25,10 +26,21 @@ static planner_hook_type previous_planner_hook;
 static ExecutorStart_hook_type previous_start_hook;
 static bool just_loaded; /* plans of this transaction may be older than the planner hook */
 
-/* A function that runs a model and whose result depends on its arguments alone. */
+/* A function that runs a model and whose result depends on its arguments alone, called as it is. */
 bool slm_pg_batchable(Oid function)
 {
-    return function >= FirstNormalObjectId && slm_pg_work_kind(function) != NULL && func_volatile(function) != PROVOLATILE_VOLATILE;
+    HeapTuple tuple;
+    bool result;
+
+    if (function < FirstNormalObjectId || slm_pg_work_kind(function) == NULL)
+        return false;
+    tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple))
+        return false;
+    result = ((Form_pg_proc) GETSTRUCT(tuple))->provolatile != PROVOLATILE_VOLATILE && !((Form_pg_proc) GETSTRUCT(tuple))->prosecdef &&
+             heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL);
+    ReleaseSysCache(tuple);
+    return result;
 }
 
 static PlannedStmt *batch_planner(Query *parse, const char *query_string, int cursor_options, ParamListInfo params)

@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planmain.h"
 #include "optimizer/tlist.h"
@@ -245,6 +246,28 @@ static Node *rewrite_frozen(Node *node, Rewrite *rw)
     return result;
 }
 
+/* A call becomes a column.  Arguments with subqueries are the child's to compute, which is right where every row wants the call. */
+static Node *rewrite_call(FuncExpr *call, Rewrite *rw)
+{
+    FuncExpr *result = makeNode(FuncExpr);
+    ListCell *cell;
+
+    if (traits_of(rw->of, call->args).is_volatile)
+        return rewrite_frozen((Node *) call, rw);
+    foreach (cell, call->args)
+        if (contain_subplans(lfirst(cell)) && (rw->guard != NIL || rw->stage > 0 || rw->fixed_leaves || contains_call(lfirst(cell))))
+            return rewrite_frozen((Node *) call, rw);
+
+    memcpy(result, call, sizeof *result);
+    result->args = NIL;
+    foreach (cell, call->args) {
+        Node *arg = lfirst(cell);
+
+        result->args = lappend(result->args, contain_subplans(arg) ? (Node *) leaf_var(rw, (Expr *) arg) : rewrite_mutator(arg, rw));
+    }
+    return (Node *) call_var(rw, result);
+}
+
 /* x[i]: x is always evaluated, subscripts unless one before them was NULL. */
 static Node *rewrite_subscript(SubscriptingRef *ref, Rewrite *rw)
 {
@@ -271,15 +294,8 @@ static Node *rewrite_mutator(Node *node, Rewrite *rw)
         case T_GroupingFunc:
             return (Node *) leaf_var(rw, (Expr *) node);
         case T_FuncExpr:
-            if (slm_pg_batchable(((FuncExpr *) node)->funcid) && !rw->frozen) {
-                FuncExpr *call;
-
-                if (traits_of(rw->of, ((FuncExpr *) node)->args).is_volatile)
-                    return rewrite_frozen(node, rw);
-                call = (FuncExpr *) expression_tree_mutator(node, rewrite_mutator, rw);
-
-                return (Node *) call_var(rw, call);
-            }
+            if (slm_pg_batchable(((FuncExpr *) node)->funcid) && !rw->frozen)
+                return rewrite_call((FuncExpr *) node, rw);
             break;
         case T_BoolExpr:
         case T_CoalesceExpr:
@@ -287,7 +303,7 @@ static Node *rewrite_mutator(Node *node, Rewrite *rw)
             /* Conditions before a call are evaluated twice, for the guard and in place: only if that is the same. */
             if (rw->frozen || !contains_call(node))
                 break;
-            if (traits_of(rw->of, node).is_volatile)
+            if (contain_subplans(node) || traits_of(rw->of, node).is_volatile)
                 return rewrite_frozen(node, rw);
             if (IsA(node, BoolExpr))
                 return rewrite_bool((BoolExpr *) node, rw);
@@ -297,7 +313,6 @@ static Node *rewrite_mutator(Node *node, Rewrite *rw)
                 return rewrite_case((CaseExpr *) node, rw);
             return rewrite_frozen(node, rw);
         case T_SubPlan:
-        case T_AlternativeSubPlan:
         case T_ArrayCoerceExpr: /* their inner expressions are evaluated per element, or per row of another plan */
         case T_FieldStore:
         case T_RowCompareExpr: /* left where a column decides */
@@ -348,10 +363,12 @@ static int child_demand(Plan *plan)
 /* May calls be computed above `child` before their rows are wanted, if what comes after them is evaluated by `later` expressions? */
 static bool may_read_ahead(Plan *child, void *later, PlanWalk *walk, SlmBatchTraits *below)
 {
+    SlmBatchTraits after = traits_of(&walk->of, later);
+
     slm_pg_batch_inspect_plan(&walk->of, child, below);
-    if (below->wary)
+    if (below->wary || bms_overlap(below->subplans, after.subplans))
         return false;
-    return !below->is_volatile || !(walk->volatile_above || traits_of(&walk->of, later).is_volatile);
+    return !below->is_volatile || !(walk->volatile_above || after.is_volatile);
 }
 
 /* A Batch node over `child`; rw->leaves describes the child's output. tlist and quals are already in terms of INDEX_VAR. */
@@ -468,7 +485,7 @@ static bool can_project(Plan *plan)
     }
 }
 
-/* The conjuncts that move above X with their calls, join conditions first; none where that would disorder volatile functions. */
+/* The conjuncts that move above X with their calls, join conditions first; none where they evaluate volatile functions or subqueries. */
 static List *take_movable(Plan *plan, PlanWalk *walk)
 {
     List **lists[2], *kept[2];
@@ -479,7 +496,7 @@ static List *take_movable(Plan *plan, PlanWalk *walk)
         kept[i] = *lists[i];
         moved = list_concat(moved, take_quals(lists[i]));
     }
-    if (moved == NIL || !traits_of(&walk->of, moved).is_volatile)
+    if (moved == NIL || (!contain_subplans((Node *) moved) && !traits_of(&walk->of, moved).is_volatile))
         return moved;
     for (int i = 0; i < n_lists; i++)
         *lists[i] = kept[i];
@@ -522,7 +539,7 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
         tlist = lappend(tlist, entry);
     }
     plan->targetlist = rw.leaves;
-    if (rw.calls == NIL || !may_read_ahead(plan, old_tlist, walk, &below)) {
+    if (rw.calls == NIL || !may_read_ahead(plan, list_make2(tlist, quals), walk, &below)) {
         plan->targetlist = old_tlist;
         for (int i = 0; i < n_lists; i++)
             *lists[i] = kept[i];
@@ -728,23 +745,25 @@ static bool whole_subplan_walker(Node *node, Bitmapset **ids)
     return expression_tree_walker(node, whole_subplan_walker, ids);
 }
 
-/* ... of a whole plan, and the subqueries that it computes once. */
-static void whole_subplans(Plan *plan, Bitmapset **ids, List **init_plans)
+/* ... of a whole plan, and what safety.c wants to know of it. */
+static void whole_subplans(Plan *plan, Bitmapset **ids, SlmBatchPlan *of)
 {
     ListCell *cell;
 
     if (plan == NULL)
         return;
-    *init_plans = list_concat(*init_plans, plan->initPlan);
+    of->init_plans = list_concat(of->init_plans, plan->initPlan);
+    if (IsA(plan, CteScan))
+        of->cte_readers = lappend_int(of->cte_readers, ((CteScan *) plan)->ctePlanId);
     whole_subplan_walker((Node *) plan->initPlan, ids);
     whole_subplan_walker((Node *) plan->targetlist, ids);
     whole_subplan_walker((Node *) plan->qual, ids);
     if (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin))
         whole_subplan_walker((Node *) ((Join *) plan)->joinqual, ids);
     foreach (cell, slm_pg_batch_child_plans(plan))
-        whole_subplans(lfirst(cell), ids, init_plans);
-    whole_subplans(plan->lefttree, ids, init_plans);
-    whole_subplans(plan->righttree, ids, init_plans);
+        whole_subplans(lfirst(cell), ids, of);
+    whole_subplans(plan->lefttree, ids, of);
+    whole_subplans(plan->righttree, ids, of);
 }
 
 static void max_plan_id(Plan *plan, int *id)
@@ -784,9 +803,9 @@ void slm_pg_batch_rewrite(PlannedStmt *stmt)
         max_plan_id(lfirst(cell), &walk.next_plan_id);
     walk.next_plan_id++;
 
-    whole_subplans(stmt->planTree, &whole, &walk.of.init_plans);
+    whole_subplans(stmt->planTree, &whole, &walk.of);
     foreach (cell, stmt->subplans)
-        whole_subplans(lfirst(cell), &whole, &walk.of.init_plans);
+        whole_subplans(lfirst(cell), &whole, &walk.of);
     walk.volatile_above = true; /* who reads a subplan may do what it likes */
     foreach (cell, stmt->subplans)
         lfirst(cell) = rewrite_plan(lfirst(cell), SLM_BATCH_UNKNOWN, bms_is_member(foreach_current_index(cell) + 1, whole), &walk);

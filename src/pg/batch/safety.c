@@ -3,8 +3,9 @@
  *
  *   volatile    evaluates volatile functions: the order of its evaluations beside others matters
  *   wary        runs code of users (procedural languages, SQL functions that are not inlined, SECURITY DEFINER, SET, domains): an error in
- *               it leaves the session in the middle of things, and only the end of a subtransaction cleans up
+ *               it leaves the session in the middle of things, and only the end of a subtransaction cleans up; or reads what others read on
  *   modifies    writes: a statement runs it to its end, whoever reads it
+ *   subplans    the subqueries in it: interrupted by an error they must not be evaluated again, wherever else they stand
  *
  * Of a plan only what runs between its rows counts: a Sort has read everything when its first row comes, and so has a hashed Agg; below
  * them anything is allowed, because the batch node asks for a first row with nothing in its window.  That does not hold where the node
@@ -60,14 +61,16 @@ static void inspect_param(Inspection *in, int id)
     foreach (cell, in->of->init_plans) {
         SubPlan *subplan = lfirst_node(SubPlan, cell);
 
-        if (list_member_int(subplan->setParam, id))
+        if (list_member_int(subplan->setParam, id) && !bms_is_member(subplan->plan_id, in->traits->subplans)) {
+            in->traits->subplans = bms_add_member(in->traits->subplans, subplan->plan_id);
             inspect_plan(in, list_nth(in->of->stmt->subplans, subplan->plan_id - 1), false);
+        }
     }
 }
 
 static bool expression_walker(Node *node, Inspection *in)
 {
-    if (node == NULL || (in->traits->is_volatile && in->traits->wary && in->traits->modifies))
+    if (node == NULL)
         return false;
     check_stack_depth();
     (void) check_functions_in_node(node, function_checker, in);
@@ -77,8 +80,10 @@ static bool expression_walker(Node *node, Inspection *in)
         in->traits->wary = true;
     else if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
         inspect_param(in, ((Param *) node)->paramid);
-    else if (IsA(node, SubPlan))
+    else if (IsA(node, SubPlan)) {
+        in->traits->subplans = bms_add_member(in->traits->subplans, ((SubPlan *) node)->plan_id);
         inspect_plan(in, list_nth(in->of->stmt->subplans, ((SubPlan *) node)->plan_id - 1), false);
+    }
     return expression_tree_walker(node, expression_walker, in);
 }
 
@@ -119,6 +124,16 @@ static void inspect_modify(Inspection *in, ModifyTable *modify)
     inspect(in, modify->mergeActionLists);
 }
 
+static bool shared_cte(const SlmBatchPlan *of, int id)
+{
+    ListCell *cell;
+    int readers = 0;
+
+    foreach (cell, of->cte_readers)
+        readers += lfirst_int(cell) == id ? 1 : 0;
+    return readers > 1;
+}
+
 /* Expressions that only nodes of this type have. */
 static void inspect_scan(Inspection *in, Plan *plan)
 {
@@ -145,6 +160,8 @@ static void inspect_scan(Inspection *in, Plan *plan)
             inspect(in, ((ValuesScan *) plan)->values_lists);
             break;
         case T_CteScan:
+            if (shared_cte(in->of, ((CteScan *) plan)->ctePlanId))
+                in->traits->wary = true; /* another reader would go on after an error */
             inspect_plan(in, list_nth(in->of->stmt->subplans, ((CteScan *) plan)->ctePlanId - 1), false);
             break;
         case T_FunctionScan: /* materialized: all calls come before the first row */

@@ -13,6 +13,7 @@
 #include "nodes/execnodes.h"
 #include "portability/instr_time.h"
 #include "utils/hsearch.h"
+#include "utils/resowner.h"
 
 #include "pg/work.h"
 
@@ -62,7 +63,6 @@ typedef struct BatchRow {
     int stage, level;
     bool begun; /* the calls of this stage and level have been begun */
     bool plain; /* something failed: the row is evaluated in the plain way when its turn comes, which raises what there is to raise */
-    ErrorData *error; /* what failed, where subqueries took part: interrupted once, they may not fail again */
     ItemPointerData tid; /* of the row of state->source that it comes from */
     Oid table;
     BatchEntry *entries[FLEXIBLE_ARRAY_MEMBER]; /* [n_calls] NULL: not evaluated, or NULL by strictness */
@@ -92,8 +92,7 @@ typedef struct BatchState {
     bool limit_known;
     int64 bound; /* rows wanted at most; 0 unknown */
     int flags;
-    List *params;      /* of int: executor parameters that calls, guards and quals use */
-    bool has_subplans; /* these evaluate subqueries */
+    List *params; /* of int: executor parameters that calls, guards and quals use */
     BatchCall *calls;
     ExprState **quals;
     ExprState *plain_qual; /* conditions and target list with calls in place, made when first needed */
@@ -101,6 +100,7 @@ typedef struct BatchState {
     ScanState *source; /* the table scan whose current row is the node's, for WHERE CURRENT OF; or NULL */
     TupleTableSlot *leaf_slot;
     ExprContext *arg_context;
+    ResourceOwner owner; /* of what the child holds */
     MemoryContext window_context;
     dlist_head window; /* of BatchRow, oldest first */
     int n_window;
