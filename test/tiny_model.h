@@ -86,8 +86,9 @@ static inline void tiny_close(slm_source *source)
     free(source->tokenizer);
 }
 
-/* The model with matrices of one type ("F32", "Q8_0", "Q4_0", ...); NULL and a message when it cannot be made. */
-static inline slm_model *tiny_model(const char *type)
+/* The model with matrices of one type ("F32", "Q8_0", "Q4_0", ...), a context, and a sliding window in its first layer (0: none);
+ * NULL and a message when it cannot be made. */
+static inline slm_model *tiny_model_of(const char *type, uint32_t context, uint32_t window)
 {
     static const slm_tensor_role per_layer[] = {SLM_TENSOR_ATTN_NORM, SLM_TENSOR_ATTN_Q,   SLM_TENSOR_ATTN_K,
                                                 SLM_TENSOR_ATTN_V,    SLM_TENSOR_ATTN_OUT, SLM_TENSOR_FFN_NORM,
@@ -103,10 +104,10 @@ static inline slm_model *tiny_model(const char *type)
     if (fd >= 0)
         close(fd);
     unlink(path);
-    s.hparams = (slm_hparams){.family = "llama", .n_vocab = TINY_VOCAB, .n_context = TINY_CONTEXT, .n_embd = 64, .n_layers = 2, .n_ff = 96,
+    s.hparams = (slm_hparams){.family = "llama", .n_vocab = TINY_VOCAB, .n_context = context, .n_embd = 64, .n_layers = 2, .n_ff = 96,
                               .n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .n_rot = 16, .rope_interleaved = 1, .causal = 1,
-                              .tied_head = 1, .n_ctx_original = TINY_CONTEXT, .norm_eps = 1e-5f, .rope_base = 10000.0f,
-                              .rope_base_local = 10000.0f, .rope_scale = 1, .rope_attn_factor = 1, .attn_scale = 0.25f, .embed_scale = 1,
+                              .tied_head = 1, .n_ctx_original = context, .window = window, .window_pattern = 2,
+                              .norm_eps = 1e-5f, .rope_base = 10000.0f, .rope_base_local = 10000.0f, .rope_scale = 1, .rope_attn_factor = 1, .attn_scale = 0.25f, .embed_scale = 1,
                               .residual_scale = 1, .logit_scale = 1};
     s.info = (slm_model_info){.family = "llama", .name = "tiny", .chat_format = "chatml", .tokenizer = "gpt-2"};
     s.n_tensors = 2;
@@ -123,6 +124,11 @@ static inline slm_model *tiny_model(const char *type)
     tiny_close(&s);
     unlink(path);
     return model;
+}
+
+static inline slm_model *tiny_model(const char *type)
+{
+    return tiny_model_of(type, TINY_CONTEXT, 0);
 }
 
 #endif

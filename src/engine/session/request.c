@@ -3,6 +3,7 @@
  *
  * Whatever is wrong with a request is found here, before it costs a forward pass, and is an error of slm_submit.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,15 +114,24 @@ uint32_t slm_job_blocks(const slm_job *job, uint32_t reused)
     return slm_kv_blocks_for(job->end) - reused / SLM_KV_BLOCK + job->branch_blocks;
 }
 
+/* As an administrator reads it: kB below 10 MB, then MB; `up`: what is needed is not rounded down. */
+static void put_size(char out[24], size_t bytes, bool up)
+{
+    size_t unit = bytes < ((size_t) 10 << 20) ? 1024 : (size_t) 1 << 20;
+    snprintf(out, 24, "%zu %s", (bytes + (up ? unit - 1 : 0)) / unit, unit == 1024 ? "kB" : "MB");
+}
+
 slm_status slm_job_check_budget(const slm_session *s, const slm_job *job, slm_error *err)
 {
     size_t stride = slm_kv_block_stride(s->pool);
     uint32_t need = slm_job_blocks(job, 0), have = slm_kv_capacity(s->pool);
+    char needed[24], allowed[24];
 
     if (need <= have)
         return SLM_OK;
-    slm_fail(err, SLM_LIMIT, "the request needs %zu kB of KV cache for %u tokens, but the budget is %zu kB", stride * need / 1024,
-             job->branch_end, stride * have / 1024);
+    put_size(needed, stride * need, true);
+    put_size(allowed, stride * have, false);
+    slm_fail(err, SLM_LIMIT, "the request needs %s of KV cache for %u tokens, but the budget is %s", needed, job->branch_end, allowed);
     return slm_hint(err, "Raise the KV cache budget, shorten the prompt, or ask for fewer tokens.");
 }
 
