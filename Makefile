@@ -133,7 +133,7 @@ sanitize: $(SAN_TESTS)           ## the unit tests under AddressSanitizer and UB
 -include test/fuzz/fuzz.mk
 
 # ---- everything in one command each
-.PHONY: deps models lint test test-long demo bench help clean-engine
+.PHONY: deps models lint test test-long demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
@@ -149,6 +149,8 @@ demo: deps                       ## load SmolLM2 into a private cluster and answ
 	@bash demo/run.sh
 bench: deps                      ## kernels, forward pass and SQL timings -> build/bench/*.csv, table, docs/SPEED.md
 	@bash test/bench/run_bench.sh
+bench-shapes: deps               ## models of full size with random weights, 1B to 7B: import, prefill, decode (9 GB of disk)
+	@bash test/bench/run_bench.sh shapes
 help:                            ## this list
 	@echo "make                 build the extension for the server of PG_CONFIG (default: pg_config)"
 	@echo "make install         install it, as any PGXS extension (DESTDIR honoured)"

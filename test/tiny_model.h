@@ -107,7 +107,8 @@ static inline slm_model *tiny_model_of(const char *type, uint32_t context, uint3
     s.hparams = (slm_hparams){.family = "llama", .n_vocab = TINY_VOCAB, .n_context = context, .n_embd = 64, .n_layers = 2, .n_ff = 96,
                               .n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .n_rot = 16, .rope_interleaved = 1, .causal = 1,
                               .tied_head = 1, .n_ctx_original = context, .window = window, .window_pattern = 2,
-                              .norm_eps = 1e-5f, .rope_base = 10000.0f, .rope_base_local = 10000.0f, .rope_scale = 1, .rope_attn_factor = 1, .attn_scale = 0.25f, .embed_scale = 1,
+                              .norm_eps = 1e-5f, .rope_base = 10000.0f, .rope_base_local = 10000.0f, .rope_scale = 1,
+                              .rope_attn_factor = 1, .attn_scale = 0.25f, .embed_scale = 1,
                               .residual_scale = 1, .logit_scale = 1};
     s.info = (slm_model_info){.family = "llama", .name = "tiny", .chat_format = "chatml", .tokenizer = "gpt-2"};
     s.n_tensors = 2;

@@ -1,9 +1,9 @@
 /*
  * The forward pass on one model: prefill of 128 and 512 tokens, decoding of one sequence, and of 4 and 16 together, on 1 and 2 threads.
  *
- *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill|decode|batch] [--cpu]
+ *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] [--prompt N] [--cpu]
  *
- * --cpu: one thread only, timed by its CPU clock: what the machine would do without its other load.
+ * --prompt: prefill of N tokens only.  --cpu: one thread only, timed by its CPU clock: what the machine would do without its other load.
  *
  * Every figure is the best of several runs, for the machine may be shared.  The peaks are measured in the same run: int8 multiply-adds by a
  * loop of vpdpbusd (AVX-512 VNNI only; 0 elsewhere), memory by reading 256 MiB.  Shares: prefill and batches by the multiply-adds of all
@@ -26,7 +26,8 @@ typedef struct bench {
     double layer_macs, head_macs, bytes; /* per token */
     int runs;
     bool csv;
-    const char *only; /* one kind of figure, or NULL */
+    const char *only; /* these kinds of figures, or NULL */
+    uint32_t prompt;  /* tokens, 0 = both lengths */
 } bench;
 
 static clockid_t clock_used = CLOCK_MONOTONIC;
@@ -211,7 +212,7 @@ static void report(const bench *b, const char *what, uint32_t n, int n_threads, 
 
 static bool wanted(const bench *b, const char *kind)
 {
-    return b->only == NULL || strcmp(b->only, kind) == 0;
+    return b->only == NULL || strstr(b->only, kind) != NULL;
 }
 
 static void bench_threads(bench *b, int n_threads)
@@ -219,7 +220,7 @@ static void bench_threads(bench *b, int n_threads)
     double int8 = peak_int8(n_threads), memory = peak_memory(n_threads);
     fprintf(b->csv ? stderr : stdout, "%d thread%s: int8 peak %.0f GMAC/s, memory %.1f GB/s\n", n_threads, n_threads == 1 ? "" : "s",
             int8 * 1e-9, memory * 1e-9);
-    for (uint32_t n = 128; n <= 512 && wanted(b, "prefill"); n *= 4) {
+    for (uint32_t n = b->prompt ? b->prompt : 128; n <= (b->prompt ? b->prompt : 512) && wanted(b, "prefill"); n *= 4) {
         double t = prefill(b, n, n_threads);
         report(b, "prefill", n, n_threads, n / t, int8 > 0 ? (n * b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
     }
@@ -262,12 +263,14 @@ int main(int argc, char **argv)
             b.runs = atoi(argv[++i]);
         else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
             b.only = argv[++i];
+        else if (strcmp(argv[i], "--prompt") == 0 && i + 1 < argc)
+            b.prompt = (uint32_t) strtoul(argv[++i], NULL, 10);
         else
             path = argv[i];
     }
-    if (path == NULL || b.runs < 1) {
-        fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill|decode|batch] "
-                        "[--cpu]\n");
+    if (path == NULL || b.runs < 1 || b.prompt > 4096) {
+        fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] "
+                        "[--prompt N] [--cpu]\n");
         return 2;
     }
     b.model = open_any(path);

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Prints the CSV files of a benchmark run as tables and writes them into docs/SPEED.md.
 
-usage: report.py FOLDER SPEED.md COMMAND
+usage: report.py FOLDER SPEED.md COMMAND [SECTION]
 
-The text between the two "latest run" marks of SPEED.md is replaced; everything else there is written by people.
+The text between the two marks of the section (default "latest run") in SPEED.md is replaced; everything else there is written by people.
+Section "shapes" is shapes.csv alone, which takes long and is not in a default run; "latest run" is all others.
 """
 import csv
 import datetime
@@ -11,8 +12,6 @@ import glob
 import os
 import re
 import sys
-
-BEGIN, END = "<!-- latest run: begin -->", "<!-- latest run: end -->"
 
 
 def cpu():
@@ -70,9 +69,12 @@ def peaks(name):
     return ["; ".join(f"{k}: int8 peak {v[0]} GMAC/s, memory {v[1]} GB/s" for k, v in best.items()), ""] if best else []
 
 
-def main(folder, page, command):
+def main(folder, page, command, section="latest run"):
+    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     lines = [f"{datetime.date.today()}, {cpu()}, `{command}`", ""]
     for name in sorted(glob.glob(os.path.join(folder, "*.csv"))):
+        if (os.path.basename(name) == "shapes.csv") != (section == "shapes"):
+            continue
         with open(name, newline="", encoding="utf-8") as f:
             rows = list(csv.reader(f))
         lines += peaks(name[:-4] + ".txt")
@@ -85,12 +87,12 @@ def main(folder, page, command):
     print("\n".join(lines))
     with open(page, encoding="utf-8") as f:
         text = f.read()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    before, after = text.split(begin)[0], text.split(end)[1]
     with open(page + ".new", "w", encoding="utf-8") as f:
-        f.write(before + BEGIN + "\n" + "\n".join(lines).rstrip() + "\n" + END + after)
+        f.write(before + begin + "\n" + "\n".join(lines).rstrip() + "\n" + end + after)
     os.replace(page + ".new", page)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    sys.exit(main(*sys.argv[1:5]))

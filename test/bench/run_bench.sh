@@ -2,7 +2,9 @@
 # Measures everything in one run on this machine: the machine's own peaks, kernels, forward pass (C programs, test/bench/bench_*.c)
 # and SQL (a private cluster).  Writes build/bench/*.csv, prints the tables and puts them into docs/SPEED.md.
 #
-# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql; default: all
+# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql; default: all of these
+#        test/bench/run_bench.sh shapes         models of 1 to 7 billion random weights, one after the other, in SLM_BENCH_DIR
+#                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
 # Every CSV has a header line; the SQL one is metric,type,threads,value,unit.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -11,7 +13,7 @@ cd "$(dirname "$0")/../.." || exit 1
 unset OPENBLAS_CORETYPE
 out=build/bench
 mkdir -p "$out"
-models/fetch --default || exit 1
+[ "$*" = shapes ] || models/fetch --default || exit 1
 export SLM_MODEL_CACHE=${SLM_MODEL_CACHE:-$HOME/.cache/slm_pg}
 make --no-print-directory -j2 libslm.a benchmarks tools || exit 1
 wanted() { [ -z "$names" ] || case " $names " in *" $1 "*) ;; *) return 1 ;; esac; }
@@ -23,6 +25,7 @@ q4_1=$SLM_MODEL_CACHE/SmolLM2-135M-Instruct.Q4_1.gguf
 models=("$q4_1")
 mkdir -p "$out/models"
 for type in Q4_0 Q8_0 Q4_K_M; do
+    [ "$names" != shapes ] || break
     model=$out/models/SmolLM2-135M-Instruct.$type.gguf
     [ -e "$model" ] || { build/tools/quantize_gguf "$q4_1" "$model.new" $type && mv "$model.new" "$model"; } || status=1
     models+=("$model")
@@ -80,6 +83,36 @@ if wanted sql; then
         done
         psql -X -q -c "SELECT slm_drop_model('bench')" -o /dev/null
     done
+fi
+
+# One model of a shape and type: its line, or a failure that says why.
+shape() {
+    local file=$1 made answer
+    made=$(build/tools/make_model "$file.gguf" "$2" "$3" && build/tools/slm_cli import "$file.gguf" "$file.slm" 2>&1) || { echo "$made" >&2; return 1; }
+    answer=$(build/tools/slm_cli generate "$file.slm" -n 8 -k 64 -j 2 'The harbour was quiet.' 2>/dev/null)
+    [ -n "${answer#1: }" ] || { echo "no answer" >&2; return 1; }
+    made=$(sed -nE 's/.* ([0-9]+) ms, at most ([0-9]+) MiB.*/\1 \2/p' <<<"$made")
+    "$out/bench_forward" "$file.slm" --csv --threads 2 --runs 3 --only prefill,decode --prompt 128 2>>"$out/shapes.txt.new" |
+        awk -F, -v head="$2,$3,$(($(stat -c %s "$file.gguf") / 1000000))" -v ms="${made% *}" -v mib="${made#* }" '
+            $3 == "prefill" || $3 == "decode" { figures = figures sprintf(",%s,%.0f %%", $6, 100 * $7); n++ }
+            END { if (n == 2) printf "%s,%.1f,%s%s\n", head, ms / 1000, mib, figures; exit n != 2 }'
+}
+
+if [[ " $names " == *" shapes "* ]]; then
+    folder=${SLM_BENCH_DIR:-$out/models}
+    : >"$out/shapes.txt.new"
+    echo "shape,type,MB,import s,import MiB,prefill 128 tokens/s,of int8 peak,decode tokens/s,of memory bandwidth" >"$out/shapes.csv.new"
+    for name in llama-3.2-1b llama-3.2-3b phi-3.5-mini mistral-7b gemma-2-2b; do
+        for type in Q4_0 Q4_K_M; do
+            echo "-- $name $type"
+            rm -f "$folder/shape.gguf" "$folder/shape.slm"
+            shape "$folder/shape" $name $type >>"$out/shapes.csv.new" || { echo "$name $type failed"; status=1; }
+            rm -f "$folder/shape.gguf" "$folder/shape.slm"
+        done
+    done
+    mv "$out/shapes.csv.new" "$out/shapes.csv" && mv "$out/shapes.txt.new" "$out/shapes.txt"
+    python3 test/bench/report.py "$out" docs/SPEED.md "make bench-shapes" shapes || status=1
+    [ "$names" != shapes ] || exit $status
 fi
 
 python3 test/bench/report.py "$out" docs/SPEED.md "make bench${names:+ (only: $names)}" || status=1

@@ -77,6 +77,21 @@ static int parse_options(int argc, char **argv, options *o)
 
 /* ---- models */
 
+/* A number of /proc/self/status in MiB; 0 where there is none. */
+static double status_mib(const char *key)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+    double kib = 0;
+
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, key, strlen(key)) == 0)
+            kib = strtod(line + strlen(key), NULL);
+    if (f != NULL)
+        fclose(f);
+    return kib / 1024;
+}
+
 static void import(const char *source, const char *image, const char *type)
 {
     slm_import_options wanted = {.quantization = type};
@@ -86,8 +101,8 @@ static void import(const char *source, const char *image, const char *type)
 
     if (slm_import(source, image, &wanted, NULL, NULL, NULL, &info, &err) != SLM_OK)
         die(source, &err);
-    fprintf(stderr, "imported %s: %s %s, %.1f MB, %.0f ms\n", info.name, info.family, info.quantization, (double) info.image_bytes / 1e6,
-            (now() - start) * 1e3);
+    fprintf(stderr, "imported %s: %s %s, %.1f MB, %.0f ms, at most %.0f MiB of memory\n", info.name, info.family, info.quantization,
+            (double) info.image_bytes / 1e6, (now() - start) * 1e3, status_mib("VmHWM:") - status_mib("RssFile:"));
 }
 
 static slm_model *open_model(const char *path)
