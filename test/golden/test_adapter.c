@@ -235,6 +235,16 @@ static void check_hostile(const fixture *f, const adapter_recipe *recipe)
     wide.size = INFINITY;
     make_gguf_adapter(f->gguf, f->model->hp.family, &wide, in_folder("bad.gguf"));
     check_refused(f, in_folder("bad.gguf"), SLM_FORMAT, "infinite weights");
+    wide.size = NAN;
+    make_gguf_adapter(f->gguf, f->model->hp.family, &wide, in_folder("bad.gguf"));
+    check_refused(f, in_folder("bad.gguf"), SLM_FORMAT, "weights that are no numbers");
+
+    make_peft_adapter(f->gguf, &f->model->hp, recipe, in_folder("peft"), "");
+    unlink(in_folder("peft/adapter_model.safetensors"));
+    check_refused(f, in_folder("peft"), SLM_IO, "a directory without weights");
+    make_peft_adapter(f->gguf, &f->model->hp, recipe, in_folder("peft"), "");
+    unlink(in_folder("peft/adapter_config.json"));
+    check_refused(f, in_folder("peft"), SLM_IO, "a directory without its configuration");
 }
 
 static void check_damage(const fixture *f, const adapter_recipe *recipe)
