@@ -87,10 +87,11 @@ fi
 
 # One model of a shape and type: its line, or a failure that says why.
 shape() {
-    local file=$1 made answer
-    made=$(build/tools/make_model "$file.gguf" "$2" "$3" && build/tools/slm_cli import "$file.gguf" "$file.slm" 2>&1) || { echo "$made" >&2; return 1; }
-    answer=$(build/tools/slm_cli generate "$file.slm" -n 8 -k 64 -j 2 'The harbour was quiet.' 2>/dev/null)
-    [ -n "${answer#1: }" ] || { echo "no answer" >&2; return 1; }
+    local file=$1 made
+    build/tools/make_model "$file.gguf" "$2" "$3" || return 1
+    made=$(build/tools/slm_cli import "$file.gguf" "$file.slm" 2>&1) || { echo "$made" >&2; return 1; }
+    build/tools/slm_cli generate "$file.slm" -n 8 -k 64 -j 2 -q 'The harbour was quiet.' 2>&1 | grep -qE ' [1-9][0-9]* output' ||
+        { echo "no answer" >&2; return 1; }
     made=$(sed -nE 's/.* ([0-9]+) ms, at most ([0-9]+) MiB.*/\1 \2/p' <<<"$made")
     "$out/bench_forward" "$file.slm" --csv --threads 2 --runs 3 --only prefill,decode --prompt 128 2>>"$out/shapes.txt.new" |
         awk -F, -v head="$2,$3,$(($(stat -c %s "$file.gguf") / 1000000))" -v ms="${made% *}" -v mib="${made#* }" '
