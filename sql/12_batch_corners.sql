@@ -75,6 +75,10 @@ SELECT same('SELECT id, 10 / (id - 9), slm_generate(body, max_tokens => 2 * (9 -
 SELECT same('SELECT id, slm_generate(body, max_tokens => 2 * (8 - id)), 10 / (id - 8) FROM ticket');
 SELECT same('SELECT id, slm_generate(repeat(body, CASE id WHEN 6 THEN 100000 ELSE 1 END), max_tokens => 2) AS x, 1 / (id - 6) AS d FROM ticket');
 SELECT same('SELECT id, slm_generate(body, max_tokens => id % 3 + 1 / (id - 7)) FROM ticket WHERE @c(body) <> ''x'' AND slm_generate(body, max_tokens => 7 - id) <> ''''');
+SELECT same('SELECT team, sum(10 / (id - 8)), max(slm_generate(body, max_tokens => 2 * (8 - id))) FROM ticket GROUP BY team');
+SELECT same('SELECT max(slm_generate(body, max_tokens => 2 * (8 - id))), sum(10 / (id - 8)) FROM ticket');
+SELECT same('SELECT sum(10 / (id - 8)) OVER w, max(slm_generate(body, max_tokens => 2 * (8 - id))) OVER w FROM ticket WINDOW w AS (ORDER BY id)');
+SELECT same('SELECT team, count(@g(body || 10 / (id - 50))), string_agg(@c(body) || 1 / id, ''+'' ORDER BY @g(body), id) FROM ticket GROUP BY team ORDER BY 1');
 -- the reader stops before the row that fails, and goes on with a clean session
 CREATE FUNCTION prefix(n int) RETURNS text LANGUAGE plpgsql STABLE SECURITY DEFINER SET work_mem = '1MB' AS $$
 BEGIN

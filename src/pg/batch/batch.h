@@ -50,6 +50,7 @@ enum { SLM_BATCH_LIMIT = -2, SLM_BATCH_ALL = -1, SLM_BATCH_UNKNOWN = 0 };
 /* Flags. */
 #define SLM_BATCH_WARY 1     /* arguments or conditions run code of users: only in a subtransaction ahead of their time */
 #define SLM_BATCH_MODIFIES 2 /* the plan below writes: its error may not be forgotten */
+#define SLM_BATCH_LOWERED 4  /* for arguments of aggregates: one more column says whether the calls of the row have been computed */
 
 /* A statement whose plan is inspected (safety.c). */
 typedef struct SlmBatchPlan {

@@ -392,6 +392,10 @@ static TupleTableSlot *load_row(BatchState *state, BatchRow *row)
         slot->tts_values[state->n_leaves + i] = known ? entry->value : (Datum) 0;
         slot->tts_isnull[state->n_leaves + i] = known ? entry->isnull : true;
     }
+    if ((state->flags & SLM_BATCH_LOWERED) != 0) {
+        slot->tts_values[state->n_leaves + state->n_calls] = BoolGetDatum(!row->plain);
+        slot->tts_isnull[state->n_leaves + state->n_calls] = false;
+    }
     slot->tts_tid = row->tid;
     slot->tts_tableOid = row->table;
     return ExecStoreVirtualTuple(slot);
@@ -629,7 +633,7 @@ static void advance_window(BatchState *state)
     {
         if (!may_wait(geterrcode()) || (current == NULL && state->n_window == 0))
             PG_RE_THROW();
-        if (ParallelContextActive()) /* it may be a worker's: who goes on would wait for that worker for ever */
+        if (current == NULL && ParallelContextActive()) /* it may be a worker's: who goes on would wait for that worker for ever */
             PG_RE_THROW();
         MemoryContextSwitchTo(state->window_context);
         if (current == NULL)
@@ -700,7 +704,7 @@ static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
     bool passed = row->state == ROW_READY;
 
     econtext->ecxt_scantuple = slot = load_row(state, row);
-    if (passed && row->plain)
+    if (passed && row->plain && (state->flags & SLM_BATCH_LOWERED) == 0)
         passed = slm_pg_batch_plain_row(state, &slot);
     else if (passed && node->ss.ps.ps_ProjInfo != NULL)
         slot = ExecProject(node->ss.ps.ps_ProjInfo);

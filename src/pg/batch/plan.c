@@ -29,6 +29,7 @@
 
 /* INDEX_VAR attribute numbers of calls begin here until the number of leaves is known; no tuple is so wide. */
 #define CALL_BASE 10000
+#define COMPUTED (CALL_BASE - 1) /* the column of SLM_BATCH_LOWERED */
 
 typedef struct PlannedCall {
     FuncExpr *call; /* arguments in terms of INDEX_VAR */
@@ -397,6 +398,9 @@ static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals
         scan->custom_scan_tlist =
             lappend(scan->custom_scan_tlist, makeTargetEntry((Expr *) expr, n_leaves + foreach_current_index(cell) + 1, NULL, false));
     }
+    if ((flags & SLM_BATCH_LOWERED) != 0)
+        scan->custom_scan_tlist = lappend(scan->custom_scan_tlist, makeTargetEntry((Expr *) makeBoolConst(true, false),
+                                                                                  n_leaves + list_length(calls) + 1, NULL, false));
     if (traits_of(&walk->of, list_make3(calls, guards, quals)).wary)
         flags |= SLM_BATCH_WARY;
     if (demand == SLM_BATCH_LIMIT)
@@ -560,6 +564,26 @@ static bool takes_all_rows(WindowFunc *function, Rewrite *rw)
     return function->winagg && rw->whole_frames;
 }
 
+/* An argument that takes its calls from the row where they have been computed.  Where they could not be, it is evaluated as it was, in
+ * its order among the other arguments. */
+static Expr *lower_argument(Expr *arg, Rewrite *rw)
+{
+    CaseExpr *result = makeNode(CaseExpr);
+    CaseWhen *when = makeNode(CaseWhen);
+
+    if (!contains_call((Node *) arg))
+        return (Expr *) rewrite_mutator((Node *) arg, rw);
+    when->expr = (Expr *) makeVar(INDEX_VAR, COMPUTED, BOOLOID, -1, InvalidOid, 0);
+    when->result = (Expr *) rewrite_mutator((Node *) arg, rw);
+    when->location = -1;
+    result->casetype = exprType((Node *) arg);
+    result->casecollid = exprCollation((Node *) arg);
+    result->args = list_make1(when);
+    result->defresult = copyObject(arg);
+    result->location = -1;
+    return (Expr *) result;
+}
+
 /* Rewrites the arguments of aggregates or window functions: calls become columns of the input. */
 static Node *lower_arguments(Node *node, Rewrite *rw)
 {
@@ -568,17 +592,24 @@ static Node *lower_arguments(Node *node, Rewrite *rw)
     if (IsA(node, Aggref) || (IsA(node, WindowFunc) && takes_all_rows((WindowFunc *) node, rw))) {
         Node *copy = copyObject(node);
         List **args = IsA(node, Aggref) ? &((Aggref *) copy)->args : &((WindowFunc *) copy)->args;
+        ListCell *cell;
         bool filtered = IsA(node, Aggref) ? ((Aggref *) node)->aggfilter != NULL : ((WindowFunc *) node)->aggfilter != NULL;
 
-        if (!filtered && contains_call((Node *) *args))
-            *args = (List *) rewrite_mutator((Node *) *args, rw);
+        if (filtered || !contains_call((Node *) *args))
+            return copy;
+        foreach (cell, *args) { /* expressions, or TargetEntry in an aggregate */
+            if (IsA(lfirst(cell), TargetEntry))
+                lfirst_node(TargetEntry, cell)->expr = lower_argument(lfirst_node(TargetEntry, cell)->expr, rw);
+            else
+                lfirst(cell) = lower_argument(lfirst(cell), rw);
+        }
         return copy;
     }
     return expression_tree_mutator(node, lower_arguments, rw);
 }
 
 /* Columns of the lowered expressions refer to the Agg's input again. */
-static Node *to_outer_mutator(Node *node, void *context)
+static Node *to_outer_mutator(Node *node, int *computed)
 {
     if (node == NULL)
         return NULL;
@@ -586,11 +617,13 @@ static Node *to_outer_mutator(Node *node, void *context)
         Var *var = copyObject((Var *) node);
 
         var->varno = OUTER_VAR;
+        if (var->varattno == COMPUTED)
+            var->varattno = *computed;
         var->varnosyn = 0;
         var->varattnosyn = 0;
         return (Node *) var;
     }
-    return expression_tree_mutator(node, to_outer_mutator, context);
+    return expression_tree_mutator(node, to_outer_mutator, computed);
 }
 
 /* Agg -> Y becomes Agg' -> Batch -> Y where arguments of aggregates hold calls. */
@@ -601,7 +634,7 @@ static void lower_calls(Plan *plan, PlanWalk *walk)
     SlmBatchTraits below = {0};
     List *tlist = NIL, *new_tlist, *new_qual;
     ListCell *cell;
-    int n_leaves;
+    int n_leaves, computed;
 
     if (child == NULL || (IsA(plan, Agg) && ((Agg *) plan)->chain != NIL))
         return;
@@ -631,9 +664,12 @@ static void lower_calls(Plan *plan, PlanWalk *walk)
 
         tlist = lappend(tlist, makeTargetEntry((Expr *) var, n_leaves + foreach_current_index(cell) + 1, NULL, false));
     }
-    plan->targetlist = (List *) to_outer_mutator(fix_calls(new_tlist, n_leaves), NULL);
-    plan->qual = (List *) to_outer_mutator(fix_calls(new_qual, n_leaves), NULL);
-    plan->lefttree = (Plan *) make_batch(child, &rw, tlist, NIL, child_demand(plan), below.modifies ? SLM_BATCH_MODIFIES : 0, walk);
+    computed = list_length(tlist) + 1;
+    tlist = lappend(tlist, makeTargetEntry((Expr *) makeVar(INDEX_VAR, computed, BOOLOID, -1, InvalidOid, 0), computed, NULL, false));
+    plan->targetlist = (List *) to_outer_mutator(fix_calls(new_tlist, n_leaves), &computed);
+    plan->qual = (List *) to_outer_mutator(fix_calls(new_qual, n_leaves), &computed);
+    plan->lefttree = (Plan *) make_batch(child, &rw, tlist, NIL, child_demand(plan),
+                                         SLM_BATCH_LOWERED | (below.modifies ? SLM_BATCH_MODIFIES : 0), walk);
 }
 
 static Plan *rewrite_plan(Plan *plan, int demand, bool lift, PlanWalk *walk);
