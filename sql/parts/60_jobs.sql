@@ -182,22 +182,23 @@ DECLARE
     n text := 'slm_job_' || job;
     partitioned bool := (SELECT relkind = 'p' FROM pg_class WHERE oid = source);
 BEGIN
+    -- A table that was restored without the jobs may have triggers of these names.
     IF NOT partitioned THEN
-        EXECUTE format('CREATE TRIGGER %I AFTER INSERT ON %s REFERENCING NEW TABLE AS slm_new FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER INSERT ON %s REFERENCING NEW TABLE AS slm_new FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
                        n || '_insert', source, job);
     END IF;
-    EXECUTE format('CREATE TRIGGER %I AFTER UPDATE ON %s REFERENCING OLD TABLE AS slm_old NEW TABLE AS slm_new FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
+    EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER UPDATE ON %s REFERENCING OLD TABLE AS slm_old NEW TABLE AS slm_new FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
                    n || '_update', source, job);
-    EXECUTE format('CREATE TRIGGER %I AFTER DELETE ON %s REFERENCING OLD TABLE AS slm_old FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
+    EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER DELETE ON %s REFERENCING OLD TABLE AS slm_old FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)',
                    n || '_delete', source, job);
-    EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_truncate', source, job);
+    EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_truncate', source, job);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', source, n || '_truncate');
     -- Rows that logical replication applies fire row triggers only; so do, for the root, rows that are written to a partition directly.
     IF partitioned THEN
-        EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_row', source, job);
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_row', source, job);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', source, n || '_row');
     ELSE
-        EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_row', source, job);
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION slm.job_enqueue(%L)', n || '_row', source, job);
         EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER %I', source, n || '_row');
     END IF;
 END $$;
@@ -362,12 +363,23 @@ DECLARE
     ids bigint[];
     n int;
     total bigint := 0;
+    state text;
+    message text;
+    hint text;
 BEGIN
     LOOP
         ids := slm.job_claim(job.id);
-        COMMIT; -- the try counts, whatever happens next
-        n := slm.job_run_batch(job.id, ids);
+        COMMIT; -- the try counts, should this be the end of the server
+        BEGIN
+            n := slm.job_run_batch(job.id, ids);
+        EXCEPTION WHEN query_canceled OR OTHERS THEN -- not the fault of a row: the try does not count
+            GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+            UPDATE slm.job_queue q SET tries = greatest(q.tries - 1, 0) WHERE q.id = ANY (ids) AND q.job_id = job.id;
+        END;
         COMMIT;
+        IF state IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message, HINT = hint;
+        END IF;
         EXIT WHEN n = 0 AND ids IS NULL;
         CONTINUE WHEN ids IS NULL;
         total := total + n;

@@ -167,6 +167,7 @@ SlmJob *slm_pg_job_read(int32 id, bool lock)
     job->source_name = table_name(job->source);
     job->target_name = table_name(job->target);
     job->target_column = pstrdup(quote_identifier(string_value(5)));
+    job->has_target_column = get_attnum(job->target, string_value(5)) > 0;
     keys = string_list(6);
     inputs = string_list(7);
     job->expression = string_value(8);

@@ -241,10 +241,13 @@ static JobTrigger *find_trigger(TriggerData *data)
         return NULL;
     }
     if (entry->job->source != entry->key.table &&
-        !(data->tg_relation->rd_rel->relispartition && list_member_oid(get_partition_ancestors(entry->key.table), entry->job->source)))
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("trigger \"%s\" belongs to a job of another table", data->tg_trigger->tgname),
-                        errhint("Use slm_create_job.")));
+        !(data->tg_relation->rd_rel->relispartition && list_member_oid(get_partition_ancestors(entry->key.table), entry->job->source))) {
+        ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                          errmsg("trigger \"%s\" of table \"%s\" belongs to a job of another table", data->tg_trigger->tgname,
+                                 RelationGetRelationName(data->tg_relation)),
+                          errhint("Drop the trigger; slm_create_job makes those of a job.")));
+        return NULL;
+    }
     return entry;
 }
 

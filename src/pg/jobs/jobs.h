@@ -34,6 +34,7 @@ typedef struct SlmJob {
     Oid owner, source, target;
     char *source_name, *target_name; /* quoted and qualified; NULL when the table was dropped */
     char *target_column;             /* quoted */
+    bool has_target_column;          /* it exists */
     SlmJobKey *keys;
     int n_keys; /* 0: the table has lost its primary key */
     bool simple_keys;

@@ -18,6 +18,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -29,9 +30,14 @@
 #include "pg/slm_pg.h"
 
 #define BACKFILL_CHUNK 1000 /* keys queued at a time */
+#define LOCK_MS 1000        /* a job waits no longer for a lock */
 #define BATCH_SECONDS 5.0   /* a batch is sized to take about so long: locks on definitions are short, progress is seen */
 #define FIRST_BATCH 16      /* rows, while the speed of a job is not known */
 #define SUSPECT_TRIES 4     /* a row that was tried so often without an outcome (the server ended) is tried alone */
+
+/* Queue and notes grow faster than their statistics: conditions are written so that only the index that was meant can serve them.
+ * A row's job where rows are found by id: */
+#define OF_JOB(alias) "(" alias ".job_id = %d) IS TRUE"
 
 PG_FUNCTION_INFO_V1(slm_pg_job_claim_rows);
 PG_FUNCTION_INFO_V1(slm_pg_job_run_batch);
@@ -74,6 +80,16 @@ static int enter_owner(const SlmJob *job)
     return level;
 }
 
+/* Settings of all work on jobs. A job that would wait gives way before the deadlock check of somebody who waits for it can hit him. */
+static int enter_job(void)
+{
+    int level = NewGUCNestLevel();
+
+    set_local("search_path", "pg_catalog, pg_temp");
+    set_local("lock_timeout", psprintf("%d", Max(Min(DeadlockTimeout / 2, LOCK_MS), 1)));
+    return level;
+}
+
 static void leave_owner(int level)
 {
     become(BOOTSTRAP_SUPERUSERID);
@@ -101,8 +117,7 @@ static int batch_limit(const SlmJob *job)
 static Datum claim_rows(const SlmJob *job, bool suspect)
 {
     slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id FROM slm.job_queue q WHERE q.job_id = %d AND NOT q.failed AND "
-                        "q.not_before <= "
-                        "clock_timestamp() AND q.tries %s %d AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE o.job_id = q.job_id AND "
+                        "q.not_before <= (SELECT clock_timestamp()) AND q.tries %s %d AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE o.job_id = q.job_id AND "
                         "jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND NOT "
                         "o.failed AND o.not_before <= clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q "
                         "SKIP LOCKED), "
@@ -136,12 +151,11 @@ Datum slm_pg_job_claim(int32 id)
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
+    level = enter_job();
     job = slm_pg_job_read(id, true);
     if (job != NULL) {
         GetUserIdAndSecContext(&user, &security);
         become(BOOTSTRAP_SUPERUSERID);
-        level = NewGUCNestLevel();
-        set_local("search_path", "pg_catalog, pg_temp");
         ids = claim_rows(job, false);
         if (ids == (Datum) 0) {
             fail_suspects(job);
@@ -149,9 +163,9 @@ Datum slm_pg_job_claim(int32 id)
         }
         if (ids != (Datum) 0)
             ids = SPI_datumTransfer(ids, false, -1);
-        AtEOXact_GUC(true, level);
         SetUserIdAndSecContext(user, security);
     }
+    AtEOXact_GUC(true, level);
     SPI_finish();
     return ids;
 }
@@ -162,14 +176,16 @@ static bool lock_claimed(const SlmJob *job, Datum ids, Claim *out)
     Oid types[1] = {INT8ARRAYOID};
     char *query;
 
-    query = psprintf("WITH slm_due AS MATERIALIZED (SELECT id, key FROM slm.job_queue WHERE id = ANY ($1) AND job_id = %d AND NOT failed "
-                     "ORDER BY id FOR UPDATE "
-                     "SKIP LOCKED), slm_older AS (DELETE FROM slm.job_queue o USING slm_due q WHERE o.job_id = %d AND o.id < q.id AND "
-                     "jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND (o.failed OR o.not_before > "
-                     "clock_timestamp())) "
+    query = psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id, q.key FROM slm.job_queue q WHERE q.id = ANY ($1) AND " OF_JOB("q")
+                     " AND NOT q.failed ORDER BY q.id FOR UPDATE SKIP LOCKED), "
+                     "slm_older AS (DELETE FROM slm.job_queue WHERE id = ANY (ARRAY(SELECT o.id FROM slm_due q CROSS JOIN LATERAL "
+                     "(SELECT o.id FROM slm.job_queue o WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = "
+                     "jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND (o.failed OR o.not_before > clock_timestamp()) "
+                     "OFFSET 0) o)) AND " OF_JOB("job_queue") ") "
                      "SELECT array_agg(q.id), array_agg(q.key), array_agg(CASE WHEN d.version = %d THEN d.input_hash END), "
-                     "array_agg(d.value_hash), count(*)::int FROM slm_due q LEFT JOIN slm.job_done d ON d.job_id = %d AND d.key = q.key",
-                     job->id, job->id, job->version, job->id);
+                     "array_agg(d.value_hash), count(*)::int FROM slm_due q LEFT JOIN LATERAL (SELECT * FROM slm.job_done s WHERE "
+                     "s.job_id = %d AND s.key = q.key OFFSET 0) d ON true",
+                     job->id, job->id, job->id, job->version, job->id);
     if (SPI_execute_with_args(query, 1, types, &ids, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not lock the queue");
     out->n = DatumGetInt32(spi_datum(5));
@@ -280,7 +296,8 @@ static char *compute_query(const SlmJob *job)
                          "RETURNING slm_c.slm_key, %s AS slm_written)",
                          job->target_name, condition, hash_t, ours, job->target_name, job->target_column, condition, hash_t, ours, value_t);
     } else {
-        char *old = psprintf("(SELECT slm_u.slm_old_value FROM slm_u WHERE slm_u.slm_key = %s)", slm_pg_job_key(job, "slm_t"));
+        char *old = psprintf("((SELECT pg_catalog.jsonb_object_agg(slm_u.slm_key::pg_catalog.text, slm_u.slm_old_value) FROM slm_u) "
+                             "OPERATOR(pg_catalog.->>) (%s)::pg_catalog.text)", slm_pg_job_key(job, "slm_t"));
 
         appendStringInfo(&query,
                          ", slm_w AS (INSERT INTO %s AS slm_t (%s, %s) SELECT %s, slm_value FROM slm_c ON CONFLICT (%s) DO UPDATE SET %s "
@@ -296,8 +313,8 @@ static char *compute_query(const SlmJob *job)
                            "pg_catalog.array_agg(c.slm_id) FILTER (WHERE "
                            "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_key) FILTER (WHERE w.slm_key IS NULL), "
                            "pg_catalog.array_agg(c.slm_hash) FILTER (WHERE "
-                           "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_old_value) FILTER (WHERE w.slm_key IS NULL) FROM slm_c c LEFT "
-                           "JOIN slm_w w ON w.slm_key = c.slm_key");
+                           "w.slm_key IS NULL), pg_catalog.array_agg(c.slm_old_value) FILTER (WHERE w.slm_key IS NULL) FROM slm_c c FULL "
+                           "JOIN slm_w w ON w.slm_key OPERATOR(pg_catalog.=) c.slm_key"); /* FULL: never a nested loop; w is part of c */
     return query.data;
 }
 
@@ -444,6 +461,33 @@ static void dequeue(Datum ids, Datum keep)
 
 /* ---------------------------------------------------------------- a batch */
 
+typedef struct Run {
+    const SlmJob *job;
+    const char *query; /* compute_query */
+    SlmMeter *meter;
+    bool probed;
+} Run;
+
+/* After a first failure: raises an error when not even a batch without rows can be computed, as then no row is at fault. */
+static void probe(Run *r)
+{
+    Oid types[4] = {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+    Datum none[4];
+    int level;
+
+    if (r->probed)
+        return;
+    r->probed = true;
+    none[0] = PointerGetDatum(construct_empty_array(INT8OID));
+    none[1] = PointerGetDatum(construct_empty_array(JSONBOID));
+    none[2] = none[3] = PointerGetDatum(construct_empty_array(TEXTOID));
+    level = enter_owner(r->job);
+    if (SPI_execute_with_args(r->query, 4, types, none, NULL, false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "unexpected result of a job's statement");
+    slm_pg_spi(psprintf("SELECT slm.job_check_models(%u, %s)", r->job->source, quote_literal_cstr(r->job->expression)), SPI_OK_SELECT);
+    leave_owner(level);
+}
+
 /* Elements from..from + n - 1 of an array. */
 static Datum slice(Datum array, Oid type, int length, bool by_value, char align, int from, int n)
 {
@@ -469,35 +513,36 @@ static bool is_contention(int code)
 }
 
 /* All rows together; when that fails, half by half, so that a bad row holds back no other. */
-static void run_claim(const SlmJob *job, const char *query, const Claim *c, SlmMeter *meter)
+static void run_claim(Run *r, const Claim *c)
 {
     Outcome outcome = {0};
     ErrorData *error = NULL;
     Datum keep = (Datum) 0;
 
     CHECK_FOR_INTERRUPTS();
-    if (compute(job, query, c, &outcome, &error)) {
+    if (compute(r->job, r->query, c, &outcome, &error)) {
         if (outcome.keys != (Datum) 0)
-            note_done(job, &outcome, meter);
+            note_done(r->job, &outcome, r->meter);
         if (outcome.left_ids != (Datum) 0)
-            note_left(job, &outcome, &keep);
+            note_left(r->job, &outcome, &keep);
         dequeue(c->ids, keep);
-    } else if (c->n == 1) {
-        note_failures(job, c->ids, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message),
+        return;
+    }
+    probe(r);
+    if (c->n == 1) {
+        note_failures(r->job, c->ids, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message),
                       is_contention(error->sqlerrcode));
     } else {
         Claim first = claim_part(c, 0, c->n / 2), second = claim_part(c, c->n / 2, c->n - c->n / 2);
 
-        run_claim(job, query, &first, meter);
-        run_claim(job, query, &second, meter);
+        run_claim(r, &first);
+        run_claim(r, &second);
     }
 }
 
 /* Settings on which hashes depend, and the model settings of the owner, which he may only choose as far as he could himself. */
 static void set_job_settings(const SlmJob *job)
 {
-    set_local("search_path", "pg_catalog, pg_temp");
-    set_local("lock_timeout", "10s");
     slm_pg_job_text_settings();
     become(job->owner);
     slm_pg_spi(psprintf("SELECT set_config(key, value, true) FROM jsonb_each_text(%s::jsonb) WHERE key LIKE 'slm.%%'",
@@ -527,8 +572,10 @@ static void check_job(const SlmJob *job)
         missing = "owner";
     if (missing == NULL && job->n_keys == 0)
         missing = "primary key of the source table";
+    if (missing == NULL && !job->has_target_column)
+        missing = psprintf("target column %s", job->target_column);
     if (missing != NULL)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the %s of job \"%s\" was dropped", missing, job->name),
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the %s of job \"%s\" is gone", missing, job->name),
                         errhint("SELECT slm_drop_job(%s); ends the job.", quote_literal_cstr(job->name))));
 }
 
@@ -541,7 +588,7 @@ static int run_rows(const SlmJob *job, Datum ids, SlmMeter *meter)
 
     if (!lock_claimed(job, ids, &c))
         return 0;
-    run_claim(job, compute_query(job), &c, meter);
+    run_claim(&(Run){job, compute_query(job), meter, false}, &c);
     seconds = Max((double) (GetCurrentTimestamp() - start) / USECS_PER_SEC, 0.001);
     speed.job = job->id;
     speed.version = job->version;
@@ -558,12 +605,12 @@ int slm_pg_job_run(int32 id, Datum ids)
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
+    level = enter_job();
     job = slm_pg_job_read(id, true);
     if (job != NULL) {
         check_job(job);
         GetUserIdAndSecContext(&user, &security);
         become(BOOTSTRAP_SUPERUSERID);
-        level = NewGUCNestLevel();
         set_job_settings(job);
         slm_pg_spi(psprintf("SELECT pg_try_advisory_xact_lock_shared(%d, %d)", id, MyProcPid), SPI_OK_SELECT); /* slm.job_status sees it */
         PG_TRY();
@@ -578,9 +625,9 @@ int slm_pg_job_run(int32 id, Datum ids)
         PG_END_TRY();
         if (n > 0 || !job->backfill_done)
             finish_batch(job, &meter);
-        AtEOXact_GUC(true, level);
         SetUserIdAndSecContext(user, security);
     }
+    AtEOXact_GUC(true, level);
     SPI_finish();
     return n;
 }

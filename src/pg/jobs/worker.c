@@ -49,6 +49,8 @@
 #define RESTART_MS 1000 /* a failing worker is started at most so often, and due work of a sleeping database is looked for */
 #define IDLE_MS 3000    /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
 #define GATHER_MS 20    /* a look that found nothing is not repeated before, so that many small commits cost one look */
+#define POSTPONE_SECONDS 60 /* a job that could not run is looked at again */
+#define CONTENTION_SECONDS 2 /* the same, when somebody else was in the way */
 #define LOOK_MS 10000   /* between looks for databases that are new or gone */
 
 typedef struct JobSlot {
@@ -267,9 +269,9 @@ static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
     }
     SPI_connect();
     slm_pg_spi("SELECT d.id, d.name, d.source::text, d.batch_size FROM slm.job_definition d WHERE NOT d.paused AND d.not_before <= "
-               "clock_timestamp() AND " HAS_TRIGGERS
+               "statement_timestamp() AND " HAS_TRIGGERS
                " AND (NOT d.backfill_done OR EXISTS (SELECT FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed AND q.not_before "
-               "<= clock_timestamp())) "
+               "<= statement_timestamp())) "
                "ORDER BY d.last_run, d.id LIMIT 1",
                SPI_OK_SELECT);
     if (SPI_processed > 0) {
@@ -286,27 +288,38 @@ static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
     return result;
 }
 
-/* Postpones a job whose batch failed as a whole: its table was changed, a privilege was lost. */
-static void postpone(int32 id, const char *message)
+/* Postpones a job whose batch failed as a whole: its table was changed or is locked, a privilege was lost. Its rows (bigint[], 0: none)
+ * were not at fault: the try does not count. */
+static void postpone(int32 id, Datum ids, const char *message, int seconds)
 {
+    Oid types[1] = {INT8ARRAYOID};
+
     begin_transaction();
     SPI_connect();
-    slm_pg_spi(psprintf("UPDATE slm.job_definition SET not_before = clock_timestamp() + interval '60 s', error = %s WHERE id = %d",
+    if (ids != (Datum) 0)
+        (void) SPI_execute_with_args("UPDATE slm.job_queue SET tries = greatest(tries - 1, 0) WHERE id = ANY ($1)", 1, types, &ids, NULL,
+                                     false, 0);
+    slm_pg_spi(psprintf("UPDATE slm.job_definition SET not_before = clock_timestamp() + interval '%d s', error = %s WHERE id = %d", seconds,
                         quote_literal_cstr(message), id),
                SPI_OK_UPDATE);
     SPI_finish();
     end_transaction();
 }
 
+static bool passes_soon(int code)
+{
+    return code == ERRCODE_LOCK_NOT_AVAILABLE || ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE);
+}
+
 /* A batch: one transaction that claims, one that computes. An error that is not of a row postpones the job. */
 static void run_job(int32 id, const char *activity, MemoryContext context)
 {
     char *volatile failure = NULL;
+    volatile Datum ids = (Datum) 0;
+    volatile int seconds = POSTPONE_SECONDS;
 
     PG_TRY();
     {
-        Datum ids;
-
         begin_transaction();
         pgstat_report_activity(STATE_RUNNING, activity);
         ids = slm_pg_job_claim(id);
@@ -332,10 +345,12 @@ static void run_job(int32 id, const char *activity, MemoryContext context)
         FlushErrorState();
         AbortCurrentTransaction();
         failure = psprintf("%s: %s", unpack_sql_state(data->sqlerrcode), data->message);
+        if (passes_soon(data->sqlerrcode))
+            seconds = CONTENTION_SECONDS;
     }
     PG_END_TRY();
     if (failure != NULL)
-        postpone(id, failure);
+        postpone(id, ids, failure, seconds);
     MemoryContextReset(context);
 }
 
@@ -377,12 +392,16 @@ static bool retire(JobSlot *slot, TimestampTz wake_at)
     return ends;
 }
 
+/* Whatever the cluster or the database's owner has set for sessions. */
 static void set_worker_settings(void)
 {
+    static const char *const fixed[][2] = {{"application_name", "slm job worker"}, {"search_path", "pg_catalog, pg_temp"},
+                                           {"default_transaction_isolation", "read committed"}, {"default_transaction_read_only", "off"},
+                                           {"default_transaction_deferrable", "off"}, {"lock_timeout", "0"}, {"row_security", "on"}};
+
     SetConfigOption("slm.threads", psprintf("%d", job_threads), PGC_USERSET, PGC_S_SESSION);
-    SetConfigOption("application_name", "slm job worker", PGC_USERSET, PGC_S_SESSION);
-    SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION); /* whatever the database's owner has set */
-    SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+    for (int i = 0; i < (int) lengthof(fixed); i++)
+        SetConfigOption(fixed[i][0], fixed[i][1], PGC_USERSET, PGC_S_SESSION);
 }
 
 void slm_pg_job_worker_main(Datum arg)
