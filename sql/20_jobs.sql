@@ -59,6 +59,14 @@ CREATE VIEW doc_view AS SELECT * FROM docs;
 SELECT slm_create_job('j', 'heap', 'up', 'upper(body)');
 SELECT slm_create_job('j', 'doc_view', 'up', 'upper(body)');
 DROP VIEW doc_view;
+CREATE TEMP TABLE temporary (id int PRIMARY KEY, body text, up text);
+SELECT slm_create_job('j', 'temporary', 'up', 'upper(body)');
+SELECT slm_create_job('j', 'docs', 'up', 'upper(body)', '{"target": "temporary"}');
+SELECT slm_create_job('j', 'slm.job_queue', 'error', 'key::text');
+SELECT slm_create_job('j', 'docs', 'up', 'upper(body)', '{"target": "heap"}');
+ALTER TABLE heap ADD id int;
+SELECT slm_create_job('j', 'docs', 'up', 'upper(body)', '{"target": "heap"}');
+SELECT slm_create_job('a job', 'docs', 'up', 'upper(body)');
 SELECT slm_create_job('j', 'docs', 'nowhere', 'upper(body)');
 \set VERBOSITY terse
 SELECT slm_create_job('j', 'docs', 'id', 'upper(body)');
@@ -68,7 +76,6 @@ SELECT slm_create_job('j', 'docs', 'other', 'body');
 SELECT slm_create_job('j', 'docs', 'up', 'upper(body)', '{"colour": 1}');
 SELECT slm_create_job('j', 'docs', 'up', 'upper(body)', '{"backfill": "sideways"}');
 SELECT slm_create_job('j', 'docs', 'up', NULL);
-SELECT slm_create_job('a job', 'docs', 'up', 'upper(body)');
 SELECT slm_create_job('j', 'docs', 'up', $$slm_generate(body, model => 'unknown')$$);
 SELECT slm_drop_job('j');
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 'docs'::regclass;
@@ -273,6 +280,27 @@ SELECT "Up" FROM keys;
 RESET timezone;
 DROP TABLE keys;
 DELETE FROM calls;
+
+-- hostile names
+CREATE SCHEMA "s ""q'ü";
+CREATE TABLE "s ""q'ü"."täb'le ""x"" \ $1 %s; DROP TABLE heap; -- 3456789012345678901234" ("i d'""" int, "k''2 ☃" text, "bö""dy' %I" text,
+    "ü""p' $2 12345678901234567890123456789012345678901234567890123456" text, PRIMARY KEY ("i d'""", "k''2 ☃"));
+SET search_path = "s ""q'ü", public;
+SELECT slm_create_job('k23456789_123456789_123456789_123456789_123456789_', c.oid, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = 4),
+    'note("bö""dy'' %I")', '{"paused": true}') FROM pg_class c WHERE relname LIKE 'täb%' AND relkind = 'r';
+SELECT target_column, input_columns, key_columns FROM slm.jobs;
+ALTER TABLE "täb'le ""x"" \ $1 %s; DROP TABLE heap; -- 3456789012345678901234" RENAME TO odd;
+INSERT INTO odd VALUES (1, 'a''"\', 'text''s $1'), (2, '☃ {}[]', 'zwei');
+CALL slm_run_job('k23456789_123456789_123456789_123456789_123456789_');
+UPDATE odd SET "i d'""" = 10 WHERE "i d'""" = 1;
+UPDATE odd SET "bö""dy' %I" = 'neu' WHERE "i d'""" = 2;
+CALL slm_run_job('k23456789_123456789_123456789_123456789_123456789_');
+SELECT took();
+SELECT * FROM odd;
+SELECT slm_drop_job('k23456789_123456789_123456789_123456789_123456789_', true);
+SELECT count(*) FROM odd WHERE odd::text LIKE '%NEU%';
+RESET search_path;
+DROP SCHEMA "s ""q'ü" CASCADE;
 
 -- ---- backfill: order, none, resumed
 CREATE TABLE b (id uuid PRIMARY KEY, body int, up text);

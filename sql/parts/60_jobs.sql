@@ -148,6 +148,21 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION slm.job_inputs(regclass, text, name) IS 'The columns that an expression over a table reads; all but the target when it reads the row as a whole.';
 
+CREATE FUNCTION slm.job_check_table(t regclass) RETURNS void LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+DECLARE
+    c pg_class;
+BEGIN
+    SELECT * INTO c FROM pg_class WHERE oid = t;
+    IF c.relkind NOT IN ('r', 'p') THEN
+        RAISE EXCEPTION '% is not a table', t USING ERRCODE = 'wrong_object_type', HINT = 'A job needs a table or a partitioned table.';
+    ELSIF c.relpersistence = 't' THEN
+        RAISE EXCEPTION '% is a temporary table', t USING ERRCODE = 'wrong_object_type', HINT = 'Background workers do not see the temporary tables of a session.';
+    ELSIF c.relnamespace = 'slm'::regnamespace THEN
+        RAISE EXCEPTION '% belongs to the extension', t USING ERRCODE = 'wrong_object_type', HINT = 'A job needs a table of a user.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION slm.job_check_table(regclass) IS 'Raises an error when a relation can be neither source nor target of a job.';
+
 -- Refuses what the job could not do, as the job's owner, before anything is written.
 CREATE FUNCTION slm.job_check(source regclass, target regclass, target_column name, expression text, keys name[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -170,9 +185,13 @@ BEGIN
     PERFORM slm.job_check_models(source, expression);
     EXECUTE format('EXPLAIN UPDATE %s AS slm_target SET %I = (SELECT (%s) FROM %s LIMIT 1)', target, target_column, expression, source);
     IF target <> source THEN
-        EXECUTE format('EXPLAIN INSERT INTO %s (%s, %I) SELECT %s, (%s) FROM %s', target,
-                       (SELECT string_agg(quote_ident(k), ', ') FROM unnest(keys) k), target_column,
-                       (SELECT string_agg(quote_ident(k), ', ') FROM unnest(keys) k), expression, source);
+        BEGIN
+            EXECUTE format('EXPLAIN INSERT INTO %1$s (%2$s, %3$I) SELECT %2$s, (%4$s) FROM %5$s ON CONFLICT (%2$s) DO UPDATE SET %3$I = EXCLUDED.%3$I',
+                           target, (SELECT string_agg(quote_ident(k), ', ') FROM unnest(keys) k), target_column, expression, source);
+        EXCEPTION WHEN invalid_column_reference THEN
+            RAISE EXCEPTION 'table % has no unique constraint on (%)', target, array_to_string(keys, ', ') USING ERRCODE = 'invalid_column_reference',
+                HINT = 'A separate target table needs the primary key of ' || source || ' as its own.';
+        END;
     END IF;
 END $$;
 COMMENT ON FUNCTION slm.job_check(regclass, regclass, name, text, name[]) IS 'Raises an error when the current role could not run a job with this expression and target.';
@@ -225,11 +244,16 @@ BEGIN
     IF name IS NULL OR source IS NULL OR target_column IS NULL OR expression IS NULL THEN
         RAISE EXCEPTION 'name, source, target_column and expression must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    IF (SELECT relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class WHERE oid = source) THEN
-        RAISE EXCEPTION '% is not a table', source USING ERRCODE = 'wrong_object_type', HINT = 'A job needs a table or a partitioned table.';
+    IF name !~ '^[A-Za-z_][A-Za-z0-9_]{0,49}$' THEN
+        RAISE EXCEPTION '"%" cannot be the name of a job', name USING ERRCODE = 'invalid_name',
+            HINT = 'A name begins with a letter and has up to 50 letters, digits and underscores.';
     END IF;
-    SELECT columns, types INTO job.key_columns, job.key_types FROM slm.job_key(source);
+    IF EXISTS (SELECT FROM slm.jobs j WHERE j.name = slm_create_job.name) THEN
+        RAISE EXCEPTION 'job "%" exists already', name USING ERRCODE = 'duplicate_object', HINT = 'slm_alter_job changes a job, slm_drop_job ends it.';
+    END IF;
     job.target := coalesce((options ->> 'target')::regclass, source);
+    PERFORM slm.job_check_table(source), slm.job_check_table(job.target);
+    SELECT columns, types INTO job.key_columns, job.key_types FROM slm.job_key(source);
     PERFORM slm.job_check(source, job.target, target_column, expression, job.key_columns);
     INSERT INTO slm.job_definition (name, owner, source, target, target_column, key_columns, key_types, input_columns, expression, search_path, settings,
                                     overwrite, batch_size, max_attempts, retry_delay, backfill, backfill_done, paused)
@@ -294,7 +318,8 @@ BEGIN
             ELSE slm.job_inputs(d.source, slm_alter_job.expression, CASE WHEN d.target = d.source THEN d.target_column ELSE '' END) END,
         version = d.version + 1,
         backfill_done = coalesce(options ->> 'backfill', d.backfill) = 'none',
-        backfill_position = NULL
+        backfill_position = NULL,
+        not_before = '-infinity'
     WHERE d.id = job.id RETURNING version INTO job.version;
     UPDATE slm.job_queue q SET failed = false, attempts = 0, tries = 0, not_before = '-infinity' WHERE q.job_id = job.id AND q.failed;
     PERFORM slm.job_wake();
@@ -341,10 +366,10 @@ COMMENT ON FUNCTION slm_pause_job(text) IS 'Stops the work of a job; rows go on 
 
 CREATE FUNCTION slm_resume_job(name text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE slm.job_definition d SET paused = false WHERE d.id = (slm.job_of(slm_resume_job.name)).id;
+    UPDATE slm.job_definition d SET paused = false, not_before = '-infinity' WHERE d.id = (slm.job_of(slm_resume_job.name)).id;
     PERFORM slm.job_wake();
 END $$;
-COMMENT ON FUNCTION slm_resume_job(text) IS 'Lets a paused job go on.';
+COMMENT ON FUNCTION slm_resume_job(text) IS 'Lets a paused job go on, and one that has met an error try again at once.';
 
 CREATE FUNCTION slm_retry_failed(name text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -390,13 +415,15 @@ COMMENT ON PROCEDURE slm_run_job(text) IS 'Does all work of a job that is due, i
 
 CREATE VIEW slm.jobs AS
     SELECT d.name, d.owner, d.source, d.target, d.target_column, d.expression, d.version, d.paused, d.backfill, d.backfill_done, d.overwrite, d.batch_size,
-           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.prompt_tokens, d.output_tokens, d.id AS job_id, d.error
+           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.prompt_tokens, d.output_tokens, d.id AS job_id,
+           CASE WHEN 2 > (SELECT count(*) FROM (VALUES (d.source), (d.target)) t(oid) JOIN pg_catalog.pg_class c ON c.oid = t.oid) THEN 'its table was dropped'
+                ELSE d.error END AS error
     FROM slm.job_definition d WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
 COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to; error is why the last batch failed as a whole, tokens are what the job has taken so far.';
 
 CREATE VIEW slm.job_status AS
     SELECT d.name,
-           CASE WHEN d.paused THEN 'paused' WHEN d.error IS NOT NULL THEN 'error' WHEN q.pending > 0 OR NOT d.backfill_done THEN 'working' ELSE 'idle' END AS state,
+           CASE WHEN d.paused THEN 'paused' WHEN d.error IS NOT NULL OR r.oid IS NULL THEN 'error' WHEN q.pending > 0 OR NOT d.backfill_done THEN 'working' ELSE 'idle' END AS state,
            q.pending - q.running + x.unqueued AS pending, q.running, c.done, c.stale, q.failed,
            round(x.speed::numeric, 2) AS rows_per_second,
            CASE WHEN x.speed > 0 THEN make_interval(secs => (q.pending + x.unqueued) / x.speed) END AS eta,

@@ -49,7 +49,7 @@
 #define RESTART_MS 1000 /* a failing worker is started at most so often, and due work of a sleeping database is looked for */
 #define IDLE_MS 3000    /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
 #define GATHER_MS 20    /* a look that found nothing is not repeated before, so that many small commits cost one look */
-#define POSTPONE_SECONDS 60 /* a job that could not run is looked at again */
+#define POSTPONE_SECONDS 30 /* a job that could not run is looked at again */
 #define CONTENTION_SECONDS 2 /* the same, when somebody else was in the way */
 #define LOOK_MS 10000   /* between looks for databases that are new or gone */
 
