@@ -209,6 +209,39 @@ SELECT slm_retry_failed('j');
 CALL slm_run_job('j');
 SELECT up FROM docs WHERE id = 61;
 
+-- errors that are of no row: they are raised, and the rows keep their tries
+CREATE FUNCTION stop(input text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE query_canceled; END $$;
+CREATE ROLE slm_job_poor;
+GRANT ALL ON docs TO slm_job_poor;
+GRANT CREATE ON SCHEMA public TO slm_job_poor;
+\set left 'SELECT count(*), max(attempts) AS attempts, max(tries) AS tries, bool_or(failed) AS failed FROM slm.job_queue'
+SELECT slm_alter_job('j', 'stop(body)', '{"backfill": "none"}');
+INSERT INTO docs SELECT i, 'e' || i, 1 FROM generate_series(80, 82) i;
+\set VERBOSITY default
+CALL slm_run_job('j');
+\set VERBOSITY terse
+:left;
+SELECT slm_alter_job('j', $$slm_generate(body, 'jobs_tiny', max_tokens => 1)$$, '{"backfill": "none"}');
+ALTER TABLE docs OWNER TO slm_job_poor;
+UPDATE slm.job_definition SET owner = 'slm_job_poor';
+CALL slm_run_job('j');
+:left;
+ALTER TABLE docs OWNER TO CURRENT_USER;
+REVOKE UPDATE ON docs FROM slm_job_poor;
+SELECT slm_alter_job('j', 'upper(body)', '{"backfill": "none"}');
+CALL slm_run_job('j');
+:left;
+SELECT slm_alter_job('j', 'note(body)', jsonb_build_object('owner', current_user, 'backfill', 'none'));
+CALL slm_run_job('j');
+:left;
+SELECT took();
+SELECT slm_alter_job('j', options => '{"backfill": "oldest"}') > 0 AS altered;
+CALL slm_run_job('j');
+DELETE FROM calls;
+DROP OWNED BY slm_job_poor;
+DROP ROLE slm_job_poor;
+DROP FUNCTION stop;
+
 -- ---- changed tables
 ALTER TABLE docs RENAME TO documents;
 ALTER TABLE documents RENAME COLUMN id TO no;

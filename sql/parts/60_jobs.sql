@@ -403,7 +403,8 @@ BEGIN
         END;
         COMMIT;
         IF state IS NOT NULL THEN
-            RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message, HINT = hint;
+            RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message,
+                HINT = coalesce(nullif(hint, ''), 'Batches before this one are done; CALL slm_run_job(' || quote_literal(name) || ') goes on.');
         END IF;
         EXIT WHEN n = 0 AND ids IS NULL;
         CONTINUE WHEN ids IS NULL;

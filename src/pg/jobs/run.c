@@ -351,10 +351,10 @@ static bool compute(const SlmJob *job, const char *query, const Claim *c, Outcom
 
         MemoryContextSwitchTo(context);
         data = CopyErrorData();
-        if (!is_row_error(data->sqlerrcode))
-            PG_RE_THROW();
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();
+        if (!is_row_error(data->sqlerrcode))
+            ReThrowError(data);
         *error = data;
     }
     PG_END_TRY();

@@ -341,12 +341,13 @@ static void run_job(int32 id, const char *activity, MemoryContext context)
 
         MemoryContextSwitchTo(context);
         data = CopyErrorData();
-        EmitErrorReport();
+        if (passes_soon(data->sqlerrcode))
+            seconds = CONTENTION_SECONDS;
+        else
+            EmitErrorReport();
         FlushErrorState();
         AbortCurrentTransaction();
         failure = psprintf("%s: %s", unpack_sql_state(data->sqlerrcode), data->message);
-        if (passes_soon(data->sqlerrcode))
-            seconds = CONTENTION_SECONDS;
     }
     PG_END_TRY();
     if (failure != NULL)
