@@ -96,3 +96,5 @@ SELECT metric || ' (median of ' || count(*) || ')', :'type', :threads,
        round(percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds)::numeric * CASE WHEN metric LIKE 'one %' THEN 1000 ELSE 1 END, 1),
        CASE WHEN metric LIKE 'one %' THEN 'ms' ELSE 's' END
 FROM bench_result GROUP BY metric ORDER BY metric;
+DROP PROCEDURE bench_fill, bench_backfill, bench_backfills, bench_singles;
+DROP TABLE bench_docs, bench_result;

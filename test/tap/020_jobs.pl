@@ -11,7 +11,7 @@ use SlmTest;
 
 my $tiny = "$FindBin::RealBin/../data/tiny.gguf";
 my $long = long_run();
-my $common = "shared_preload_libraries = 'slm_pg'\nrestart_after_crash = on\nmax_connections = 60\nmax_worker_processes = 20\nslm.threads = 1\n";
+my $common = "shared_preload_libraries = 'slm_pg'\nrestart_after_crash = on\nmax_connections = 60\nmax_worker_processes = 20\nmax_prepared_transactions = 4\nslm.threads = 1\n";
 
 sub make_node
 {
@@ -47,6 +47,47 @@ sub worker_pid
 	return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'slm job worker' AND state = 'active' LIMIT 1");
 }
 
+# A table with a job of the real model, when that is there.
+sub real_model
+{
+	my ($node) = @_;
+	my $path = model_file();
+	return 0 unless -r $path;
+	$node->safe_psql('postgres', <<"SQL");
+SELECT slm_load_model('smollm2', '$path');
+CREATE TABLE letters (id int PRIMARY KEY, body text, summary text, done_at timestamptz, made_at timestamptz DEFAULT clock_timestamp());
+CREATE TRIGGER stamp BEFORE UPDATE OF summary ON letters FOR EACH ROW EXECUTE FUNCTION stamp();
+SELECT slm_create_job('letters', 'letters', 'summary', 'slm_summarize(body, model => ''smollm2'', max_words => 10)');
+SQL
+	return 1;
+}
+
+# From COMMIT to the filled column with the real model, against the function itself in a session.
+sub real_latency
+{
+	my ($node) = @_;
+	my $letter = 'Dear shop, the lamp number %d that I ordered on Monday came with a broken shade and without a plug. Please send me a new one soon.';
+	my $session = SlmTest::Session->new($node);
+	my (@alone, @job);
+	for my $i (0 .. 5)
+	{
+		my $body = sprintf($letter, $i);
+		$session->query("SELECT slm_summarize('$body', model => 'smollm2', max_words => 10)") if $i == 0;    # maps the model
+		push @alone, $session->query("SELECT clock_timestamp() AS t0 \\gset\nSELECT length(slm_summarize('$body!', model => 'smollm2', max_words => 10)) AS n \\gset\n"
+				. "SELECT 1000 * extract(epoch FROM clock_timestamp() - :'t0'::timestamptz)");
+		$node->safe_psql('postgres', "INSERT INTO letters (id, body) VALUES ($i, '$body')");
+		finishes($node, 'postgres', 'letters', "letter $i is summarized");
+		push @job, $node->safe_psql('postgres', "SELECT 1000 * extract(epoch FROM done_at - made_at) FROM letters WHERE id = $i");
+	}
+	$session->quit;
+	note("SmolLM2, ms: the function @alone; from COMMIT to the filled column @job (the first without a worker)");
+	$node->safe_psql('postgres', "SELECT slm_drop_job('letters'); DROP TABLE letters; SELECT slm_drop_model('smollm2')");
+	my $bound = 1.5 * percentile(0.5, @alone) + 200;
+	cmp_ok($job[0], '<', $long ? $bound : 5 * $bound, 'a document that finds no worker is filled in soon');
+	cmp_ok(percentile(0.5, @job[ 1 .. $#job ]), '<', $long ? $bound : 5 * $bound, 'and so are those that find one');
+	return;
+}
+
 my $node = make_node('jobs', allows_streaming => 'logical');
 prepare_database($node, 'postgres');
 
@@ -65,8 +106,10 @@ finishes($node, 'postgres', 'docs', 'existing rows are filled in');
 my $begun = $node->safe_psql('postgres', "SELECT extract(epoch FROM d.done_at - j.created_at) FROM docs d, slm.jobs j");
 note("first row of a new job after $begun s");
 cmp_ok($begun, '<', $long ? 1 : 5, 'the first row of a new job begins at once');
+my $smol = real_model($node);
 sleep(8);
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'slm job worker'"), 0, 'an idle worker leaves the database');
+real_latency($node) if $smol;
 my @late;
 for my $i (2 .. 4)
 {
@@ -89,43 +132,51 @@ CREATE TABLE fast (id serial PRIMARY KEY, body text, answer text);
 CREATE TABLE executions (id int, at timestamptz DEFAULT clock_timestamp());
 CREATE FUNCTION log_execution() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO executions VALUES (NEW.id); RETURN NULL; END';
 CREATE TRIGGER log AFTER UPDATE OF answer ON fast FOR EACH ROW EXECUTE FUNCTION log_execution();
-SELECT slm_create_job('fast', 'fast', 'answer', 'slm_generate(body, max_tokens => 4)', '{"paused": true}');
+SELECT slm_create_job('fast', 'fast', 'answer', 'slm_generate(body, max_tokens => 4)');
 CREATE TABLE busy (id serial PRIMARY KEY, body text, answer text);
 INSERT INTO busy (body) SELECT 'long document ' || i FROM generate_series(1, 20000) i;
 SELECT slm_create_job('busy', 'busy', 'answer', 'slm_generate(body, max_tokens => 40)');
 SQL
 
-# p95 latency in us of $n inserts by each of 4 clients
-sub insert_latency
+# Latencies in us of $n inserts by each of 4 clients, for each table: chosen at random, so that all of them meet the same noise.
+sub insert_latencies
 {
-	my ($table, $n) = @_;
+	my ($n, @tables) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
-	append_to_file("$dir/insert.sql", "INSERT INTO $table (body) VALUES ('document ' || :client_id || ' of ' || random());\n");
+	append_to_file("$dir/$_.sql", "INSERT INTO $_ (body) VALUES ('document ' || :client_id || ' of ' || random());\n") for @tables;
 	my ($out, $err);
-	IPC::Run::run([ 'pgbench', '-n', '-c', 4, '-j', 1, '-t', $n, '-l', '--log-prefix', "$dir/log", '-f', "$dir/insert.sql", '-h', $node->host, '-p', $node->port,
-			'postgres' ], '>', \$out, '2>', \$err) or die $err;
-	my @us = map { (split)[2] } split /\n/, join('', map { slurp_file($_) } glob("$dir/log*"));
-	is(scalar @us, 4 * $n, "pgbench wrote all rows into $table");
-	return percentile(0.95, @us);
+	IPC::Run::run([ 'pgbench', '-n', '-c', 4, '-j', 1, '-t', $n, '-l', '--log-prefix', "$dir/log", map({ ('-f', "$dir/$_.sql") } @tables), '-h', $node->host,
+			'-p', $node->port, 'postgres' ], '>', \$out, '2>', \$err) or die $err;
+	my %us = map { $_ => [] } @tables;
+	for (map { split /\n/, slurp_file($_) } glob("$dir/log*"))
+	{
+		my (undef, undef, $us, $script) = split;
+		push @{ $us{ $tables[$script] } }, $us;
+	}
+	my $rows = 0;
+	$rows += @$_ for values %us;
+	is($rows, 4 * $n, "pgbench wrote all rows into @tables");
+	return %us;
 }
 
-# A worker computes other rows all the while, so that both tables share the machine with it.
+# A worker computes rows all the while, also those that are inserted.
 $node->poll_query_until('postgres', "SELECT running > 0 FROM slm.job_status WHERE name = 'busy'");
 my (@plain, @fast);
-for my $round (1 .. $long ? 6 : 2)
+for my $round (1 .. $long ? 4 : 1)
 {
-	push @plain, insert_latency('plain', 250);
-	push @fast, insert_latency('fast', 250);
+	my %us = insert_latencies(1000, 'plain', 'fast');
+	push @plain, @{ $us{plain} };
+	push @fast, @{ $us{fast} };
 }
-my $ratio = percentile(0, @fast) / percentile(0, @plain);
-note(sprintf('insert latency p95, us: plain trigger %s; job %s; ratio of the best rounds %.2f', "@plain", "@fast", $ratio));
+my $ratio = percentile(0.95, @fast) / percentile(0.95, @plain);
+note(sprintf('insert latency, us: plain trigger %d (p95 %d); job %d (p95 %d); ratio of p95 %.2f',
+		map({ (percentile(0.5, @$_), percentile(0.95, @$_)) } \@plain, \@fast), $ratio));
 is($node->safe_psql('postgres', "SELECT state FROM slm.job_status WHERE name = 'busy'"), 'working', 'while a worker was at work');
-$node->safe_psql('postgres', "SELECT slm_drop_job('busy'), slm_resume_job('fast'); DROP TABLE busy");
-# a timed comparison: for a quiet machine only
-cmp_ok($ratio, '<=', 1.2, 'a job costs writers about what a plain trigger costs') if $long;
+$node->safe_psql('postgres', "SELECT slm_drop_job('busy'); DROP TABLE busy");
+cmp_ok($ratio, '<=', $long ? 1.2 : 3, 'a job costs writers about what a plain trigger costs');
 finishes($node, 'postgres', 'fast', 'all rows are computed');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id), (SELECT count(*) FROM fast WHERE answer IS NULL) FROM executions'),
-	join('|', (scalar(@fast) * 1000) x 2, 0), 'every row once');
+	join('|', (scalar(@fast)) x 2, 0), 'every row once');
 
 # ---- kill -9 of workers and of the server while 2,000 rows are written by 4 clients
 $node->safe_psql('postgres', <<'SQL');
@@ -154,7 +205,7 @@ for my $kill (1 .. $worker_kills + $server_kills)
 {
 	my $rows = int(2000 / ($worker_kills + $server_kills)) + 1;
 	my $per_client = int($rows / 4) + 1;
-	insert_latency('hard', $per_client);
+	insert_latencies($per_client, 'hard');
 	$written += 4 * $per_client;
 	my $pid = '';
 	for (1 .. 200)
@@ -264,18 +315,41 @@ $node->safe_psql('postgres', "SELECT slm_alter_job('c', 'counted(body)', '{\"bat
 finishes($node, 'postgres', 'c', 'altered');
 my $before = $node->safe_psql('postgres', "SELECT nextval('evaluations')");
 $node->safe_psql('postgres', "INSERT INTO c SELECT i, 'many' FROM generate_series(1001, 1600) i");
-my $at_work = 0;
-for (1 .. 50)
-{
-	my $n = $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'slm job worker' AND state = 'active'");
-	$at_work = $n if $n > $at_work;
-	last if $n > 1;
-	sleep(0.05);
-}
-note("workers seen at work: $at_work");
-cmp_ok($at_work, '>', 1, 'several workers are at work') if $long; # they may be done before anyone looks
 finishes($node, 'postgres', 'c', 'three workers share a job');
 is($node->safe_psql('postgres', "SELECT nextval('evaluations') - $before - 1"), 600, 'and evaluate no row twice');
+# they are at work together: each waits for a lock in its first batch
+$node->safe_psql('postgres', <<'SQL');
+CREATE FUNCTION gated(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN WHILE EXISTS (SELECT FROM pg_locks WHERE locktype = ''advisory'' AND objid = 4711) LOOP
+    PERFORM pg_sleep(0.02); END LOOP; RETURN lower($1); END';
+SQL
+$holder->query('SELECT pg_advisory_lock(4711)');
+$node->safe_psql('postgres', "SELECT slm_alter_job('c', 'gated(body)')");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 3 FROM pg_stat_activity WHERE backend_type = 'slm job worker' AND query LIKE 'slm job \"c\"%' AND state = 'active'"),
+	'three workers are at work');
+ok($node->poll_query_until('postgres', "SELECT running = 30 FROM slm.job_status WHERE name = 'c'"), 'on different rows');
+$holder->query('SELECT pg_advisory_unlock(4711)');
+finishes($node, 'postgres', 'c', 'they finish');
+# a migration in one transaction while they work: whoever alters table and job waits for a batch at most and is never the victim of a deadlock
+$node->safe_psql('postgres', "SELECT slm_alter_job('c', 'counted(body)')");
+$node->poll_query_until('postgres', "SELECT running > 0 FROM slm.job_status WHERE name = 'c'");
+for my $migration (
+	"ALTER TABLE c RENAME body TO content; SELECT pg_sleep(1.5), slm_alter_job('c', 'counted(content)')",
+	"LOCK TABLE c IN SHARE MODE; SELECT pg_sleep(1.5), slm_alter_job('c', 'counted(content)')",
+	"SELECT slm_pause_job('c'), pg_sleep(1.5); ALTER TABLE c RENAME content TO body; SELECT slm_alter_job('c', 'counted(body)'), slm_resume_job('c')")
+{
+	my ($rc, $out, $err) = $node->psql('postgres', "BEGIN; $migration; COMMIT", on_error_stop => 1);
+	is($rc, 0, "a migration beside the workers: $migration") or diag($err);
+}
+finishes($node, 'postgres', 'c', 'the job goes on with the new definition');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM c WHERE answer IS DISTINCT FROM upper(body) AND answer <> \'mine\''), 0, 'and all values are right');
+# prepared transactions and savepoints
+$node->safe_psql('postgres', "BEGIN; INSERT INTO young VALUES (10, 'prepared'); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'");
+ok($node->poll_query_until('postgres', "SELECT answer = 'PREPARED' FROM young WHERE id = 10"), 'rows of a prepared transaction are computed');
+$node->safe_psql('postgres', "BEGIN; INSERT INTO young VALUES (11, 'no'); PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p';
+	BEGIN; SAVEPOINT s; INSERT INTO young VALUES (12, 'no'); ROLLBACK TO s; INSERT INTO young VALUES (13, 'kept'); COMMIT");
+ok($node->poll_query_until('postgres', "SELECT answer = 'KEPT' FROM young WHERE id = 13"), 'rows beside a savepoint that was rolled back');
+is($node->safe_psql('postgres', "SELECT count(*) FROM slm.job_done d, slm.jobs j WHERE j.name = 'young' AND d.job_id = j.job_id AND key IN ('[11]', '[12]')"), 0,
+	'what was rolled back is not');
 $_->quit for ($holder, $writer, $listener);
 
 # ---- courtesy
@@ -320,6 +394,12 @@ is($node->safe_psql('restored', "SELECT count(*) FROM slm.job_failures"), 0, 'no
 $node->safe_psql('restored', "INSERT INTO young VALUES (300, 'after'); UPDATE young SET body = body WHERE id = 1");
 finishes($node, 'restored', 'young', 'the restored triggers note rows');
 is($node->safe_psql('restored', 'SELECT answer FROM young WHERE id = 300'), 'AFTER', 'and they are computed');
+# whatever the database says for its sessions
+$node->safe_psql('postgres', "ALTER DATABASE restored SET $_") for 'default_transaction_read_only = on', "lock_timeout = '1ms'", "default_transaction_isolation = 'serializable'",
+	'row_security = off', "search_path = ''", "statement_timeout = '100ms'";
+$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'slm job worker' AND datname = 'restored'");
+$node->safe_psql('restored', "SET default_transaction_read_only = off; INSERT INTO public.young VALUES (301, 'settings')");
+ok($node->poll_query_until('restored', "SELECT answer = 'SETTINGS' FROM public.young WHERE id = 301"), 'a worker does not depend on the settings of the database');
 $node->safe_psql('postgres', 'DROP DATABASE restored');
 pass('a database with an idle worker can be dropped');
 

@@ -10,12 +10,14 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw(model_path slm_cluster load_model long_run percentile process_kb);
+our @EXPORT = qw(model_file model_path slm_cluster load_model long_run percentile process_kb);
+
+sub model_file { return ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/SmolLM2-135M-Instruct.Q4_1.gguf'; }
 
 # The GGUF file of the model cache, or the whole test file is skipped.
 sub model_path
 {
-	my $path = ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/SmolLM2-135M-Instruct.Q4_1.gguf';
+	my $path = model_file();
 	plan(skip_all => "$path is absent; models/fetch --default brings it") unless -r $path;
 	return $path;
 }
