@@ -5,7 +5,8 @@
  *                 keys only, in the writer's transaction         │          one transaction: compute, write, note, dequeue
  *                                                                └ one transaction: counts the try, so that a row that ends
  *                                                                  the server is found out
- *   definition.c reads slm.job_definition and says how keys are written; worker.c runs all this in the background.
+ *   definition.c reads slm.job_definition and says how keys are written; queue.c takes rows and keeps what failed; worker.c runs all this
+ *   in the background, launcher.c starts and wakes workers.
  *
  * Invariants: a batch locks its queue rows, computes, writes, notes slm.job_done and deletes the queue rows in ONE transaction, so a
  * crash at any moment leaves everything as it was and the rows pending; a row counts as running only while its worker holds an
@@ -63,7 +64,7 @@ void slm_pg_job_text_settings(void);
 void slm_pg_spi(const char *query, int expected);
 bool slm_pg_job_owner_exists(Oid owner);
 
-/* ---- run.c: as the job's owner, inside the current transaction */
+/* ---- queue.c and run.c: inside the current transaction */
 /* Takes the next due rows, noting that they are tried: bigint[] of queue ids, (Datum) 0 when none is due. To be committed. */
 Datum slm_pg_job_claim(int32 id);
 /* Computes claimed rows; ids (Datum) 0: queues existing rows instead. Returns how many rows it looked at. */

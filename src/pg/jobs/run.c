@@ -1,5 +1,5 @@
 /*
- * The work of a job: claim due rows; compute, write and note them in one transaction.
+ * The work of a job: compute claimed rows, write and note them in one transaction.
  *
  * The expression and the target are evaluated and written as the job's owner under row-level security, inside a security-restricted
  * operation, with the owner's search_path and model settings as they were at creation.  The queue is kept by the bootstrap superuser under
@@ -9,7 +9,7 @@
  * them together) before the next one locks the rows of the target, passing over those that others hold.  A row that has changed
  * meanwhile has another hash and is left: its own change has queued it again.
  */
-#include "pg/jobs/jobs.h"
+#include "pg/jobs/queue.h"
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
@@ -18,7 +18,6 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -29,219 +28,13 @@
 
 #include "pg/slm_pg.h"
 
-#define BACKFILL_CHUNK 1000 /* keys queued at a time */
-#define LOCK_MS 1000        /* a job waits no longer for a lock */
-#define BATCH_SECONDS 5.0   /* a batch is sized to take about so long: locks on definitions are short, progress is seen */
-#define FIRST_BATCH 16      /* rows, while the speed of a job is not known */
-#define SUSPECT_TRIES 4     /* a row that was tried so often without an outcome (the server ended) is tried alone */
-
-/* Queue and notes grow faster than their statistics: conditions are written so that only the index that was meant can serve them.
- * A row's job where rows are found by id: */
-#define OF_JOB(alias) "(" alias ".job_id = %d) IS TRUE"
-
-PG_FUNCTION_INFO_V1(slm_pg_job_claim_rows);
 PG_FUNCTION_INFO_V1(slm_pg_job_run_batch);
-
-/* What has been claimed: parallel arrays in the order of the queue. */
-typedef struct Claim {
-    Datum ids, keys;            /* bigint[], jsonb[] */
-    Datum old_input, old_value; /* text[]: hashes of slm.job_done, NULL elements where unknown or of an older version */
-    int n;
-} Claim;
 
 /* What the compute statement says: parallel arrays of rows written, ids of those that it computed and could not write; 0 = none. */
 typedef struct Outcome {
     Datum keys, inputs, values;           /* jsonb[], text[], text[] */
     Datum left_ids, left_keys, left_inputs, left_values; /* bigint[], jsonb[], text[]; text[] the value's hash of before */
 } Outcome;
-
-static struct {
-    int32 job, version;
-    double rows_per_second;
-} speed; /* of the job that this session ran last */
-
-static void become(Oid user)
-{
-    SetUserIdAndSecContext(user, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-}
-
-static void set_local(const char *name, const char *value)
-{
-    (void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
-/* From here to leave_owner: user and search_path of the job; outside of it, those of nobody's choice. */
-static int enter_owner(const SlmJob *job)
-{
-    int level = NewGUCNestLevel();
-
-    set_local("search_path", job->search_path);
-    become(job->owner);
-    return level;
-}
-
-/* Settings of all work on jobs. A job that would wait gives way before the deadlock check of somebody who waits for it can hit him. */
-static int enter_job(void)
-{
-    int level = NewGUCNestLevel();
-
-    set_local("search_path", "pg_catalog, pg_temp");
-    set_local("lock_timeout", psprintf("%d", Max(Min(DeadlockTimeout / 2, LOCK_MS), 1)));
-    return level;
-}
-
-static void leave_owner(int level)
-{
-    become(BOOTSTRAP_SUPERUSERID);
-    AtEOXact_GUC(true, level);
-}
-
-static Datum spi_datum(int column)
-{
-    bool isnull;
-    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
-
-    return isnull ? (Datum) 0 : value;
-}
-
-/* ---------------------------------------------------------------- claiming */
-
-static int batch_limit(const SlmJob *job)
-{
-    if (speed.job != job->id || speed.version != job->version)
-        return Min(job->batch_size, FIRST_BATCH);
-    return (int) Min((double) job->batch_size, Max(speed.rows_per_second * BATCH_SECONDS, 1.0));
-}
-
-/* Due rows, the first of each key only: two workers never compute the same row. Those that were tried too often are taken alone. */
-static Datum claim_rows(const SlmJob *job, bool suspect)
-{
-    slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id FROM slm.job_queue q WHERE q.job_id = %d AND NOT q.failed AND "
-                        "q.not_before <= (SELECT clock_timestamp()) AND q.tries %s %d AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE o.job_id = q.job_id AND "
-                        "jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND NOT "
-                        "o.failed AND o.not_before <= clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q "
-                        "SKIP LOCKED), "
-                        "slm_tried AS (UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d FROM slm_due WHERE q.id = slm_due.id "
-                        "RETURNING q.id) "
-                        "SELECT array_agg(id ORDER BY id) FROM slm_tried",
-                        job->id, suspect ? ">=" : "<", SUSPECT_TRIES, suspect ? 1 : batch_limit(job), MyProcPid),
-               SPI_OK_SELECT);
-    return spi_datum(1);
-}
-
-/* Gives up rows during which the server ended again and again although they were alone. */
-static void fail_suspects(const SlmJob *job)
-{
-    slm_pg_spi(psprintf("WITH slm_failed AS (UPDATE slm.job_queue SET failed = true, attempts = tries, error = 'the server or the worker "
-                        "ended each time while "
-                        "this row was computed' WHERE job_id = %d AND NOT failed AND tries >= %d RETURNING id, key) "
-                        "DELETE FROM slm.job_queue o USING slm_failed f WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = "
-                        "jsonb_hash_extended(f.key, 0) "
-                        "AND o.key = f.key AND o.id < f.id AND o.failed",
-                        job->id, SUSPECT_TRIES + job->max_attempts, job->id),
-               SPI_OK_DELETE);
-}
-
-Datum slm_pg_job_claim(int32 id)
-{
-    int security, level;
-    Oid user;
-    SlmJob *job;
-    Datum ids = (Datum) 0;
-
-    if (SPI_connect() != SPI_OK_CONNECT)
-        elog(ERROR, "could not connect to SPI");
-    level = enter_job();
-    job = slm_pg_job_read(id, true);
-    if (job != NULL) {
-        GetUserIdAndSecContext(&user, &security);
-        become(BOOTSTRAP_SUPERUSERID);
-        ids = claim_rows(job, false);
-        if (ids == (Datum) 0) {
-            fail_suspects(job);
-            ids = claim_rows(job, true);
-        }
-        if (ids != (Datum) 0)
-            ids = SPI_datumTransfer(ids, false, -1);
-        SetUserIdAndSecContext(user, security);
-    }
-    AtEOXact_GUC(true, level);
-    SPI_finish();
-    return ids;
-}
-
-/* Locks the claimed rows, drops older ones of the same keys, and fetches what was computed for them before. */
-static bool lock_claimed(const SlmJob *job, Datum ids, Claim *out)
-{
-    Oid types[1] = {INT8ARRAYOID};
-    char *query;
-
-    query = psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id, q.key FROM slm.job_queue q WHERE q.id = ANY ($1) AND " OF_JOB("q")
-                     " AND NOT q.failed ORDER BY q.id FOR UPDATE SKIP LOCKED), "
-                     "slm_older AS (DELETE FROM slm.job_queue WHERE id = ANY (ARRAY(SELECT o.id FROM slm_due q CROSS JOIN LATERAL "
-                     "(SELECT o.id FROM slm.job_queue o WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = "
-                     "jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND (o.failed OR o.not_before > clock_timestamp()) "
-                     "OFFSET 0) o)) AND " OF_JOB("job_queue") ") "
-                     "SELECT array_agg(q.id), array_agg(q.key), array_agg(CASE WHEN d.version = %d THEN d.input_hash END), "
-                     "array_agg(d.value_hash), count(*)::int FROM slm_due q LEFT JOIN LATERAL (SELECT * FROM slm.job_done s WHERE "
-                     "s.job_id = %d AND s.key = q.key OFFSET 0) d ON true",
-                     job->id, job->id, job->id, job->version, job->id);
-    if (SPI_execute_with_args(query, 1, types, &ids, NULL, false, 0) != SPI_OK_SELECT)
-        elog(ERROR, "could not lock the queue");
-    out->n = DatumGetInt32(spi_datum(5));
-    out->ids = spi_datum(1);
-    out->keys = spi_datum(2);
-    out->old_input = spi_datum(3);
-    out->old_value = spi_datum(4);
-    return out->n > 0;
-}
-
-/* ---------------------------------------------------------------- backfill */
-
-/* Queues the next keys of the existing rows, read as the owner; returns how many. */
-static int queue_backfill(const SlmJob *job)
-{
-    const char *direction = job->newest_first ? " DESC" : "";
-    char *sort = slm_pg_job_key_columns(job, "t.", direction);
-    Oid types[1] = {JSONBARRAYOID};
-    StringInfoData query;
-    char *position;
-    Datum keys;
-    int n, level;
-
-    slm_pg_spi(psprintf("SELECT backfill_position FROM slm.job_definition WHERE id = %d AND NOT backfill_done FOR NO KEY UPDATE",
-                        job->id), SPI_OK_SELECT);
-    if (SPI_processed == 0)
-        return 0;
-    position = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-    initStringInfo(&query);
-    appendStringInfo(&query, "SELECT pg_catalog.array_agg(key ORDER BY n), pg_catalog.count(*)::int FROM (SELECT %s AS key, "
-                             "pg_catalog.row_number() OVER (ORDER BY %s) AS n "
-                             "FROM %s t ", slm_pg_job_key(job, "t"), sort, job->source_name);
-    if (position != NULL) /* a constant, so that the primary key's index is entered there */
-        appendStringInfo(&query, "WHERE (%s) %s (%s) ", slm_pg_job_key_columns(job, "t.", ""), job->newest_first ? "<" : ">",
-                         slm_pg_job_key_values(job, psprintf("%s::jsonb", quote_literal_cstr(position))));
-    appendStringInfo(&query, "ORDER BY %s LIMIT %d) s", sort, BACKFILL_CHUNK);
-    level = enter_owner(job);
-    slm_pg_spi(query.data, SPI_OK_SELECT);
-    leave_owner(level);
-    keys = spi_datum(1);
-    n = DatumGetInt32(spi_datum(2));
-    if (n > 0 && SPI_execute_with_args(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM unnest($1) WITH ORDINALITY "
-                                                "u(k, n) WHERE NOT EXISTS (SELECT 1 FROM "
-                                                "slm.job_queue q WHERE q.job_id = %d AND jsonb_hash_extended(q.key, 0) = "
-                                                "jsonb_hash_extended(k, 0) AND q.key = k "
-                                                "OFFSET 0) ORDER BY n",
-                                                job->id, job->id),
-                                       1, types, &keys, NULL, false, 0) != SPI_OK_INSERT)
-        elog(ERROR, "could not queue existing rows");
-    if (SPI_execute_with_args(psprintf("UPDATE slm.job_definition SET backfill_position = COALESCE($1[%d], backfill_position), "
-                                       "backfill_done = %s WHERE id = %d", n,
-                                       n < BACKFILL_CHUNK ? "true" : "false", job->id),
-                              1, types, &keys, n > 0 ? NULL : "n", false, 0) != SPI_OK_UPDATE)
-        elog(ERROR, "could not note the progress of a backfill");
-    return n;
-}
 
 /* ---------------------------------------------------------------- computing */
 
@@ -325,7 +118,7 @@ static bool is_row_error(int code)
 }
 
 /* Runs the compute statement for a claim as the owner; false with the error when it failed and was undone. */
-static bool compute(const SlmJob *job, const char *query, const Claim *c, Outcome *out, ErrorData **error)
+static bool compute(const SlmJob *job, const char *query, const SlmJobClaim *c, Outcome *out, ErrorData **error)
 {
     Oid types[4] = {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
     Datum values[4] = {c->ids, c->keys, c->old_input, c->old_value};
@@ -333,15 +126,16 @@ static bool compute(const SlmJob *job, const char *query, const Claim *c, Outcom
     ResourceOwner resources = CurrentResourceOwner;
     volatile bool ok = false;
 
-    become(job->owner);
+    slm_pg_job_become(job->owner);
     BeginInternalSubTransaction(NULL);
     MemoryContextSwitchTo(context);
     PG_TRY();
     {
-        set_local("search_path", job->search_path); /* until the end of the subtransaction */
+        slm_pg_job_set("search_path", job->search_path); /* until the end of the subtransaction */
         if (SPI_execute_with_args(query, 4, types, values, NULL, false, 0) != SPI_OK_SELECT)
             elog(ERROR, "unexpected result of a job's statement");
-        *out = (Outcome){spi_datum(1), spi_datum(2), spi_datum(3), spi_datum(4), spi_datum(5), spi_datum(6), spi_datum(7)};
+        *out = (Outcome){slm_pg_job_datum(1), slm_pg_job_datum(2), slm_pg_job_datum(3), slm_pg_job_datum(4),
+                         slm_pg_job_datum(5), slm_pg_job_datum(6), slm_pg_job_datum(7)};
         ReleaseCurrentSubTransaction();
         ok = true;
     }
@@ -360,31 +154,11 @@ static bool compute(const SlmJob *job, const char *query, const Claim *c, Outcom
     PG_END_TRY();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = resources;
-    become(BOOTSTRAP_SUPERUSERID);
+    slm_pg_job_become(BOOTSTRAP_SUPERUSERID);
     return ok;
 }
 
 /* ---------------------------------------------------------------- noting */
-
-/* Again later with back-off, or never. A row that lost against other transactions is not at fault and never given up. */
-static void note_failures(const SlmJob *job, Datum ids, const char *error, bool contention)
-{
-    Oid types[2] = {INT8ARRAYOID, TEXTOID};
-    Datum values[2] = {ids, CStringGetTextDatum(error)};
-    char *query;
-
-    if (contention)
-        query = pstrdup("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = clock_timestamp() + "
-                        "interval '1 s' * power(2, LEAST(waits, 6)) WHERE id = ANY ($1)");
-    else
-        query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d, "
-                         "not_before = "
-                         "clock_timestamp() + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * power(2, LEAST(attempts, 12)) "
-                         "WHERE id = ANY ($1)",
-                         job->max_attempts, job->id);
-    if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
-        elog(ERROR, "could not note failed rows");
-}
 
 /* Sorts out rows that were computed and not written: held by others (later), refused by a trigger or policy (failed), or changed. */
 static void note_left(const SlmJob *job, const Outcome *o, Datum *settled)
@@ -402,24 +176,24 @@ static void note_left(const SlmJob *job, const Outcome *o, Datum *settled)
 
     if (job->source != job->target)
         return; /* the target holds a value of a user */
-    level = enter_owner(job);
+    level = slm_pg_job_enter_owner(job);
     if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_c.slm_id) %s", from), 4, types, values, NULL, false,
                               0) != SPI_OK_SELECT)
         elog(ERROR, "could not look at rows that were not written");
-    waiting = spi_datum(1);
+    waiting = slm_pg_job_datum(1);
     if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_id) FROM (SELECT slm_c.slm_id %s FOR NO KEY UPDATE OF slm_t SKIP "
                                        "LOCKED) s", from), 4, types,
                               values, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not look at rows that were not written");
-    free_rows = spi_datum(1);
-    leave_owner(level);
+    free_rows = slm_pg_job_datum(1);
+    slm_pg_job_leave_owner(level);
     if (waiting == (Datum) 0)
         return;
     *settled = waiting;
-    note_failures(job, waiting, "another transaction held the row locked", true);
+    slm_pg_job_note_failures(job, waiting, "another transaction held the row locked", true);
     if (free_rows != (Datum) 0)
-        note_failures(job, free_rows, "the row was not written: another transaction has just held it, or a trigger or policy refused",
-                      false);
+        slm_pg_job_note_failures(job, free_rows,
+                                 "the row was not written: another transaction has just held it, or a trigger or policy refused", false);
 }
 
 /* The SHA-256 digests of the models that ran, as text[]. */
@@ -448,17 +222,6 @@ static void note_done(const SlmJob *job, const Outcome *o, const SlmMeter *meter
         elog(ERROR, "could not note computed rows");
 }
 
-/* Empties the queue of a claim, but for the rows in `keep` (bigint[], 0 = none). */
-static void dequeue(Datum ids, Datum keep)
-{
-    Oid types[2] = {INT8ARRAYOID, INT8ARRAYOID};
-    Datum values[2] = {ids, keep};
-
-    if (SPI_execute_with_args("DELETE FROM slm.job_queue WHERE id = ANY ($1) AND ($2 IS NULL OR id <> ALL ($2))", 2, types, values,
-                              keep == (Datum) 0 ? " n" : NULL, false, 0) != SPI_OK_DELETE)
-        elog(ERROR, "could not empty the queue");
-}
-
 /* ---------------------------------------------------------------- a batch */
 
 typedef struct Run {
@@ -481,11 +244,11 @@ static void probe(Run *r)
     none[0] = PointerGetDatum(construct_empty_array(INT8OID));
     none[1] = PointerGetDatum(construct_empty_array(JSONBOID));
     none[2] = none[3] = PointerGetDatum(construct_empty_array(TEXTOID));
-    level = enter_owner(r->job);
+    level = slm_pg_job_enter_owner(r->job);
     if (SPI_execute_with_args(r->query, 4, types, none, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "unexpected result of a job's statement");
     slm_pg_spi(psprintf("SELECT slm.job_check_models(%u, %s)", r->job->source, quote_literal_cstr(r->job->expression)), SPI_OK_SELECT);
-    leave_owner(level);
+    slm_pg_job_leave_owner(level);
 }
 
 /* Elements from..from + n - 1 of an array. */
@@ -499,9 +262,9 @@ static Datum slice(Datum array, Oid type, int length, bool by_value, char align,
     return PointerGetDatum(construct_md_array(&elements[from], &nulls[from], 1, &n, &lower, type, length, by_value, align));
 }
 
-static Claim claim_part(const Claim *c, int from, int n)
+static SlmJobClaim claim_part(const SlmJobClaim *c, int from, int n)
 {
-    return (Claim){slice(c->ids, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, from, n), slice(c->keys, JSONBOID, -1, false,
+    return (SlmJobClaim){slice(c->ids, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, from, n), slice(c->keys, JSONBOID, -1, false,
                                                                                                TYPALIGN_INT, from, n),
                    slice(c->old_input, TEXTOID, -1, false, TYPALIGN_INT, from, n), slice(c->old_value, TEXTOID, -1, false, TYPALIGN_INT,
                                                                                          from, n), n};
@@ -513,7 +276,7 @@ static bool is_contention(int code)
 }
 
 /* All rows together; when that fails, half by half, so that a bad row holds back no other. */
-static void run_claim(Run *r, const Claim *c)
+static void run_claim(Run *r, const SlmJobClaim *c)
 {
     Outcome outcome = {0};
     ErrorData *error = NULL;
@@ -525,15 +288,15 @@ static void run_claim(Run *r, const Claim *c)
             note_done(r->job, &outcome, r->meter);
         if (outcome.left_ids != (Datum) 0)
             note_left(r->job, &outcome, &keep);
-        dequeue(c->ids, keep);
+        slm_pg_job_dequeue(c->ids, keep);
         return;
     }
     probe(r);
     if (c->n == 1) {
-        note_failures(r->job, c->ids, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message),
+        slm_pg_job_note_failures(r->job, c->ids, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message),
                       is_contention(error->sqlerrcode));
     } else {
-        Claim first = claim_part(c, 0, c->n / 2), second = claim_part(c, c->n / 2, c->n - c->n / 2);
+        SlmJobClaim first = claim_part(c, 0, c->n / 2), second = claim_part(c, c->n / 2, c->n - c->n / 2);
 
         run_claim(r, &first);
         run_claim(r, &second);
@@ -544,11 +307,11 @@ static void run_claim(Run *r, const Claim *c)
 static void set_job_settings(const SlmJob *job)
 {
     slm_pg_job_text_settings();
-    become(job->owner);
+    slm_pg_job_become(job->owner);
     slm_pg_spi(psprintf("SELECT set_config(key, value, true) FROM jsonb_each_text(%s::jsonb) WHERE key LIKE 'slm.%%'",
                         quote_literal_cstr(job->settings)),
                SPI_OK_SELECT);
-    become(BOOTSTRAP_SUPERUSERID);
+    slm_pg_job_become(BOOTSTRAP_SUPERUSERID);
 }
 
 /* Adds what the batch took to the job, and tells who listens when nothing is pending any more. */
@@ -583,16 +346,12 @@ static void check_job(const SlmJob *job)
 static int run_rows(const SlmJob *job, Datum ids, SlmMeter *meter)
 {
     TimestampTz start = GetCurrentTimestamp();
-    double seconds;
-    Claim c;
+    SlmJobClaim c;
 
-    if (!lock_claimed(job, ids, &c))
+    if (!slm_pg_job_lock_claimed(job, ids, &c))
         return 0;
     run_claim(&(Run){job, compute_query(job), meter, false}, &c);
-    seconds = Max((double) (GetCurrentTimestamp() - start) / USECS_PER_SEC, 0.001);
-    speed.job = job->id;
-    speed.version = job->version;
-    speed.rows_per_second = c.n / seconds;
+    slm_pg_job_note_speed(job, c.n, (double) (GetCurrentTimestamp() - start) / USECS_PER_SEC);
     return c.n;
 }
 
@@ -605,18 +364,18 @@ int slm_pg_job_run(int32 id, Datum ids)
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
-    level = enter_job();
+    level = slm_pg_job_enter();
     job = slm_pg_job_read(id, true);
     if (job != NULL) {
         check_job(job);
         GetUserIdAndSecContext(&user, &security);
-        become(BOOTSTRAP_SUPERUSERID);
+        slm_pg_job_become(BOOTSTRAP_SUPERUSERID);
         set_job_settings(job);
         slm_pg_spi(psprintf("SELECT pg_try_advisory_xact_lock_shared(%d, %d)", id, MyProcPid), SPI_OK_SELECT); /* slm.job_status sees it */
         PG_TRY();
         {
             slm_pg_meter = &meter;
-            n = ids != (Datum) 0 ? run_rows(job, ids, &meter) : job->backfill_done ? 0 : queue_backfill(job);
+            n = ids != (Datum) 0 ? run_rows(job, ids, &meter) : job->backfill_done ? 0 : slm_pg_job_backfill(job);
         }
         PG_FINALLY();
         {
@@ -630,16 +389,6 @@ int slm_pg_job_run(int32 id, Datum ids)
     AtEOXact_GUC(true, level);
     SPI_finish();
     return n;
-}
-
-/* slm.job_claim(job int) -> bigint[]. Row-level security has the last word on who may see the job. */
-Datum slm_pg_job_claim_rows(PG_FUNCTION_ARGS)
-{
-    Datum ids = slm_pg_job_claim(PG_GETARG_INT32(0));
-
-    if (ids == (Datum) 0)
-        PG_RETURN_NULL();
-    PG_RETURN_DATUM(ids);
 }
 
 /* slm.job_run_batch(job int, ids bigint[]) -> int. */

@@ -1,26 +1,19 @@
 /*
- * The background processes of jobs: one launcher in the cluster, slm.job_workers workers in each database that has jobs.
+ * A background worker of jobs, which serves one database.
  *
- *   COMMIT of a writer ──► wake: latch of the database's workers, or its slot marked wanted and the launcher's latch
- *   launcher (never in a database for long) ──► starts a worker for every wanted slot that has none
- *   worker: next job with due rows ──► one batch ──► ... ──► sleeps until the next is due, or leaves the database
+ *   next job with due rows ──► one batch ──► ... ──► sleeps until the next is due, or leaves the database
  *
- * Shared memory: JobShared.  slots[] are guarded by `lock`; a slot belongs to one database until that is dropped.  After a crash of
- * any backend the memory is new.  The launcher asks every database that it does not know once whether it has jobs, and every database
- * that has some once a minute, as not every way of writing can wake (COMMIT PREPARED).
+ * Invariant: a worker unmarks its slot before it looks for work, and leaves only under the lock that guards the mark, so that work that is
+ * noted while it leaves wakes the launcher.  A batch is two transactions: one that claims rows, one that computes and writes them.
  */
 #include "pg/jobs/jobs.h"
 
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_database.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -29,10 +22,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
-#include "storage/proc.h"
-#include "storage/procarray.h"
-#include "storage/shmem.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -42,120 +31,18 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "pg/jobs/wake.h"
+#include "pg/jobs/workers.h"
 
-#define MAX_DATABASES 64
-#define MAX_WORKERS 8 /* per database */
-#define RESTART_MS 1000 /* a failing worker is started at most so often, and due work of a sleeping database is looked for */
-#define IDLE_MS 3000    /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
-#define GATHER_MS 20    /* a look that found nothing is not repeated before, so that many small commits cost one look */
-#define POSTPONE_SECONDS 30 /* a job that could not run is looked at again */
+#define IDLE_MS 3000         /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
+#define GATHER_MS 20         /* a look that found nothing is not repeated before, so that many small commits cost one look */
+#define POSTPONE_SECONDS 30  /* a job that could not run is looked at again */
 #define CONTENTION_SECONDS 2 /* the same, when somebody else was in the way */
-#define LOOK_MS 10000   /* between looks for databases that are new or gone */
 
-typedef struct JobSlot {
-    Oid database;
-    TimestampTz wake_at; /* when sleeping work comes due, after the last worker has left */
-    TimestampTz started; /* when a worker was last started: at most one a second */
-    bool wanted;
-    pid_t worker[MAX_WORKERS]; /* 0 = none; -1 = being started */
-} JobSlot;
-
-typedef struct JobShared {
-    LWLock *lock;
-    pid_t launcher;
-    int n_slots;
-    JobSlot slots[MAX_DATABASES];
-} JobShared;
-
-static JobShared *shared;
-static bool wake_requested;
-static int job_workers = 1, job_threads = 1;
+static int job_threads = 1;
 static double job_max_load = 0;
 static char *job_window = "";
 
-static shmem_request_hook_type previous_request_hook;
-static shmem_startup_hook_type previous_startup_hook;
-
-PGDLLEXPORT void slm_pg_job_launcher_main(Datum arg);
 PGDLLEXPORT void slm_pg_job_worker_main(Datum arg);
-PG_FUNCTION_INFO_V1(slm_pg_job_wake);
-
-/* ---------------------------------------------------------------- waking */
-
-static void wake_process(pid_t pid)
-{
-    PGPROC *proc = pid > 0 ? BackendPidGetProc(pid) : NULL;
-
-    if (proc != NULL)
-        SetLatch(&proc->procLatch);
-}
-
-/* The slot of a database, made when it is new; NULL when there are too many. Needs the lock. */
-static JobSlot *find_slot(Oid database)
-{
-    JobSlot *slot = NULL;
-
-    for (int i = 0; i < shared->n_slots; i++) {
-        if (shared->slots[i].database == database)
-            return &shared->slots[i];
-        if (shared->slots[i].database == InvalidOid)
-            slot = &shared->slots[i];
-    }
-    if (slot == NULL && shared->n_slots < MAX_DATABASES)
-        slot = &shared->slots[shared->n_slots++];
-    if (slot == NULL)
-        return NULL;
-    memset(slot, 0, sizeof *slot);
-    slot->database = database;
-    slot->wake_at = DT_NOEND;
-    return slot;
-}
-
-/* Marks this database as wanted and wakes who can serve it, unless it was marked already: workers unmark before they look. */
-static void wake_now(void)
-{
-    static JobSlot *slot;
-    pid_t pids[MAX_WORKERS] = {0}, launcher = 0;
-
-    pg_memory_barrier(); /* what was committed is visible before the mark is read */
-    if (slot != NULL && slot->database == MyDatabaseId && slot->wanted)
-        return;
-    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-    slot = find_slot(MyDatabaseId);
-    if (slot != NULL) {
-        slot->wanted = true;
-        memcpy(pids, slot->worker, sizeof pids);
-        launcher = shared->launcher;
-    }
-    LWLockRelease(shared->lock);
-    for (int i = 0; i < Min(job_workers, MAX_WORKERS); i++) {
-        wake_process(pids[i]);
-        if (pids[i] == 0) {
-            wake_process(launcher);
-            break;
-        }
-    }
-}
-
-static void wake_at_xact_end(XactEvent event, void *arg)
-{
-    if (event == XACT_EVENT_COMMIT && wake_requested && shared != NULL)
-        wake_now();
-    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-        wake_requested = false;
-}
-
-void slm_pg_job_wake_at_commit(void)
-{
-    wake_requested = shared != NULL;
-}
-
-Datum slm_pg_job_wake(PG_FUNCTION_ARGS)
-{
-    slm_pg_job_wake_at_commit();
-    PG_RETURN_BOOL(shared != NULL);
-}
 
 /* ---------------------------------------------------------------- courtesy */
 
@@ -357,39 +244,39 @@ static void run_job(int32 id, const char *activity, MemoryContext context)
 
 static void leave_slot(int code, Datum arg)
 {
-    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-    for (int i = 0; i < shared->n_slots; i++)
-        for (int w = 0; w < MAX_WORKERS; w++)
-            if (shared->slots[i].worker[w] == MyProcPid) {
-                shared->slots[i].worker[w] = 0;
-                shared->slots[i].wanted = shared->slots[i].wanted || code != 0; /* it did not end by itself */
+    LWLockAcquire(slm_pg_jobs_shared->lock, LW_EXCLUSIVE);
+    for (int i = 0; i < slm_pg_jobs_shared->n_slots; i++)
+        for (int w = 0; w < SLM_JOB_WORKERS; w++)
+            if (slm_pg_jobs_shared->slots[i].worker[w] == MyProcPid) {
+                slm_pg_jobs_shared->slots[i].worker[w] = 0;
+                slm_pg_jobs_shared->slots[i].wanted = slm_pg_jobs_shared->slots[i].wanted || code != 0; /* it did not end by itself */
             }
-    LWLockRelease(shared->lock);
+    LWLockRelease(slm_pg_jobs_shared->lock);
 }
 
 /* What is asked for from now on is not seen yet. */
-static void unmark(JobSlot *slot)
+static void unmark(SlmJobSlot *slot)
 {
-    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    LWLockAcquire(slm_pg_jobs_shared->lock, LW_EXCLUSIVE);
     slot->wanted = false;
-    LWLockRelease(shared->lock);
+    LWLockRelease(slm_pg_jobs_shared->lock);
 }
 
 /* Nothing is due: ends, unless something was asked for in the meantime. The launcher looks again at wake_at. */
-static bool retire(JobSlot *slot, TimestampTz wake_at)
+static bool retire(SlmJobSlot *slot, TimestampTz wake_at)
 {
     bool ends;
 
-    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    LWLockAcquire(slm_pg_jobs_shared->lock, LW_EXCLUSIVE);
     ends = !slot->wanted;
     slot->wake_at = wake_at;
     if (ends)
-        for (int w = 0; w < MAX_WORKERS; w++)
+        for (int w = 0; w < SLM_JOB_WORKERS; w++)
             if (slot->worker[w] == MyProcPid)
                 slot->worker[w] = 0; /* under the same lock: whoever marks the slot from now on wakes the launcher */
     if (ends)
         slot->started = 0; /* it did not fail: the next one may start at once */
-    LWLockRelease(shared->lock);
+    LWLockRelease(slm_pg_jobs_shared->lock);
     return ends;
 }
 
@@ -408,16 +295,16 @@ static void set_worker_settings(void)
 void slm_pg_job_worker_main(Datum arg)
 {
     int index = DatumGetInt32(arg);
-    JobSlot *slot = &shared->slots[index / MAX_WORKERS];
+    SlmJobSlot *slot = &slm_pg_jobs_shared->slots[index / SLM_JOB_WORKERS];
     MemoryContext context; /* of a failed batch's words */
     bool idle = false;
 
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
-    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-    slot->worker[index % MAX_WORKERS] = MyProcPid;
-    LWLockRelease(shared->lock);
+    LWLockAcquire(slm_pg_jobs_shared->lock, LW_EXCLUSIVE);
+    slot->worker[index % SLM_JOB_WORKERS] = MyProcPid;
+    LWLockRelease(slm_pg_jobs_shared->lock);
     before_shmem_exit(leave_slot, (Datum) 0);
     BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
     (void) setpriority(PRIO_PROCESS, 0, 10); /* interactive sessions come first; threads of the engine inherit it */
@@ -453,172 +340,8 @@ void slm_pg_job_worker_main(Datum arg)
     }
 }
 
-/* ---------------------------------------------------------------- launcher */
-
-/* Frees the slots of databases that are gone. `present` are the databases that accept connections. */
-static void free_slots(const List *present)
+void slm_pg_job_worker_settings(void)
 {
-    for (int i = 0; i < shared->n_slots; i++) {
-        JobSlot *slot = &shared->slots[i];
-        bool busy = false;
-
-        for (int w = 0; w < MAX_WORKERS; w++)
-            busy = busy || slot->worker[w] != 0;
-        if (!busy && !list_member_oid(present, slot->database))
-            slot->database = InvalidOid;
-    }
-}
-
-/* Asks databases that were not known yet whether they have jobs. */
-static void look_for_databases(void)
-{
-    Relation relation;
-    TableScanDesc scan;
-    HeapTuple tuple;
-    List *present = NIL;
-    ListCell *cell;
-
-    StartTransactionCommand();
-    (void) GetTransactionSnapshot();
-    relation = table_open(DatabaseRelationId, AccessShareLock);
-    scan = table_beginscan_catalog(relation, 0, NULL);
-    while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection))) {
-        Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-
-        if (database->datallowconn && !database->datistemplate)
-            present = lappend_oid(present, database->oid);
-    }
-    table_endscan(scan);
-    table_close(relation, AccessShareLock);
-    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-    free_slots(present);
-    foreach (cell, present) {
-        bool known = false;
-        JobSlot *slot;
-
-        for (int i = 0; i < shared->n_slots; i++)
-            known = known || shared->slots[i].database == lfirst_oid(cell);
-        if (!known && (slot = find_slot(lfirst_oid(cell))) != NULL)
-            slot->wanted = true;
-    }
-    LWLockRelease(shared->lock);
-    CommitTransactionCommand();
-}
-
-/* Starts the worker of a slot; false when the server has no room for one more process. */
-static bool start_worker(int index)
-{
-    BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-                               .bgw_start_time = BgWorkerStart_RecoveryFinished,
-                               .bgw_restart_time = BGW_NEVER_RESTART,
-                               .bgw_main_arg = Int32GetDatum(index),
-                               .bgw_notify_pid = MyProcPid};
-    BackgroundWorkerHandle *handle;
-    pid_t pid;
-
-    snprintf(worker.bgw_name, BGW_MAXLEN, "slm job worker");
-    snprintf(worker.bgw_type, BGW_MAXLEN, "slm job worker");
-    snprintf(worker.bgw_library_name, BGW_MAXLEN, "slm_pg");
-    snprintf(worker.bgw_function_name, BGW_MAXLEN, "slm_pg_job_worker_main");
-    if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-        return false;
-    return WaitForBackgroundWorkerStartup(handle, &pid) == BGWH_STARTED;
-}
-
-/* Should worker w of a slot be started now? Then it is marked as being started. */
-static bool begin_start(JobSlot *slot, int w, bool wanted)
-{
-    TimestampTz now = GetCurrentTimestamp();
-    bool start;
-
-    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-    if (slot->worker[w] > 0 && kill(slot->worker[w], 0) != 0 && errno == ESRCH)
-        slot->worker[w] = 0;
-    start = slot->database != InvalidOid && slot->worker[w] == 0 && (wanted || (w == 0 && slot->wake_at <= now)) &&
-            TimestampDifferenceExceeds(slot->started, now, w == 0 ? RESTART_MS : 0);
-    if (start) {
-        slot->worker[w] = -1;
-        slot->started = now;
-    }
-    LWLockRelease(shared->lock);
-    return start;
-}
-
-/* Starts what is wanted; a worker that has died is wanted still. */
-static void start_workers(void)
-{
-    for (int i = 0; i < shared->n_slots; i++) {
-        JobSlot *slot = &shared->slots[i];
-        bool wanted = slot->wanted; /* the first worker unmarks the slot */
-
-        for (int w = 0; w < Min(job_workers, MAX_WORKERS); w++) {
-            if (begin_start(slot, w, wanted) && !start_worker(i * MAX_WORKERS + w)) {
-                LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-                if (slot->worker[w] == -1)
-                    slot->worker[w] = 0;
-                LWLockRelease(shared->lock);
-            }
-        }
-    }
-}
-
-void slm_pg_job_launcher_main(Datum arg)
-{
-    TimestampTz looked = 0;
-
-    pqsignal(SIGHUP, SignalHandlerForConfigReload);
-    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-    BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-    shared->launcher = MyProcPid;
-    while (!ShutdownRequestPending) {
-        CHECK_FOR_INTERRUPTS();
-        if (ConfigReloadPending) {
-            ConfigReloadPending = false;
-            ProcessConfigFile(PGC_SIGHUP);
-        }
-        ResetLatch(MyLatch);
-        if (TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), LOOK_MS)) {
-            looked = GetCurrentTimestamp();
-            look_for_databases();
-        }
-        start_workers();
-        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RESTART_MS, PG_WAIT_EXTENSION);
-    }
-    proc_exit(0);
-}
-
-/* ---------------------------------------------------------------- set-up */
-
-static void request_shared(void)
-{
-    if (previous_request_hook != NULL)
-        previous_request_hook();
-    RequestAddinShmemSpace(sizeof(JobShared));
-    RequestNamedLWLockTranche("slm_pg jobs", 1);
-}
-
-static void startup_shared(void)
-{
-    bool found;
-
-    if (previous_startup_hook != NULL)
-        previous_startup_hook();
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    shared = ShmemInitStruct("slm_pg jobs", sizeof(JobShared), &found);
-    if (!found) {
-        memset(shared, 0, sizeof *shared);
-        shared->lock = &GetNamedLWLockTranche("slm_pg jobs")->lock;
-    }
-    LWLockRelease(AddinShmemInitLock);
-}
-
-static void define_settings(void)
-{
-    DefineCustomIntVariable("slm.job_workers", "Background workers for jobs in each database that has jobs.",
-                            "0 stops background work; CALL slm_run_job still does it in a session. Each worker takes a slot of "
-                            "max_worker_processes.",
-                            &job_workers, 1, 0, MAX_WORKERS, PGC_SIGHUP, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("slm.job_threads", "Threads that a job worker may use.",
                             "0 means all. Workers run at lower priority than sessions.",
                             &job_threads, 1, 0, 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
@@ -627,25 +350,4 @@ static void define_settings(void)
     DefineCustomStringVariable("slm.job_window", "The hours at which jobs may work, in log_timezone, such as 22:00-06:00.",
                                "Empty means always.",
                                &job_window, "", PGC_SIGHUP, 0, check_window, NULL, NULL);
-}
-
-void slm_pg_jobs_init(void)
-{
-    BackgroundWorker launcher = {.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-                                 .bgw_start_time = BgWorkerStart_RecoveryFinished,
-                                 .bgw_restart_time = 5};
-
-    define_settings();
-    RegisterXactCallback(wake_at_xact_end, NULL);
-    if (!process_shared_preload_libraries_in_progress)
-        return;
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_shared;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_shared;
-    snprintf(launcher.bgw_name, BGW_MAXLEN, "slm job launcher");
-    snprintf(launcher.bgw_type, BGW_MAXLEN, "slm job launcher");
-    snprintf(launcher.bgw_library_name, BGW_MAXLEN, "slm_pg");
-    snprintf(launcher.bgw_function_name, BGW_MAXLEN, "slm_pg_job_launcher_main");
-    RegisterBackgroundWorker(&launcher);
 }
