@@ -48,7 +48,8 @@ CREATE TABLE slm.job_queue (
     error text,
     tries int NOT NULL DEFAULT 0,  -- begun and not ended: more than a few mean that the row ends the server
     waits int NOT NULL DEFAULT 0,  -- for rows that others held locked
-    worker int                     -- process that tried it last
+    worker int,                    -- process that tried it last
+    claimed_at timestamptz         -- when: until the worker has locked it, for a moment, no other takes it
 );
 CREATE INDEX job_queue_next ON slm.job_queue (job_id, not_before, id) WHERE NOT failed;
 CREATE INDEX job_queue_key ON slm.job_queue (job_id, pg_catalog.jsonb_hash_extended(key, 0));

@@ -23,6 +23,7 @@
 #define LOCK_MS 1000        /* a job waits no longer for a lock */
 #define BATCH_SECONDS 5.0   /* a batch is sized to take about so long: locks on definitions are short, progress is seen */
 #define FIRST_BATCH 16      /* rows, while the speed of a job is not known */
+#define CLAIM_SECONDS 2     /* a claim that was committed and whose worker has not come to lock it is void after this */
 #define SUSPECT_TRIES 4     /* a row that was tried so often without an outcome (the server ended) is tried alone */
 
 /* A row's job where rows are found by id. */
@@ -94,15 +95,15 @@ static int batch_limit(const SlmJob *job)
 static Datum claim_rows(const SlmJob *job, bool suspect)
 {
     slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id FROM slm.job_queue q WHERE q.job_id = %d AND NOT q.failed AND "
-                        "q.not_before <= (SELECT clock_timestamp()) AND q.tries %s %d AND NOT EXISTS (SELECT 1 FROM "
-                        "slm.job_queue o WHERE o.job_id = q.job_id AND "
-                        "jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND NOT "
-                        "o.failed AND o.not_before <= clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q "
-                        "SKIP LOCKED), "
-                        "slm_tried AS (UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d FROM slm_due WHERE q.id = slm_due.id "
-                        "RETURNING q.id) "
+                        "q.not_before <= (SELECT clock_timestamp()) AND q.tries %s %d AND (q.worker = %d OR q.claimed_at IS NULL OR "
+                        "q.claimed_at < clock_timestamp() - interval '%d s') AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE "
+                        "o.job_id = q.job_id AND jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND "
+                        "o.id < q.id AND NOT o.failed AND o.not_before <= clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id "
+                        "LIMIT %d FOR UPDATE OF q SKIP LOCKED), "
+                        "slm_tried AS (UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d, claimed_at = clock_timestamp() FROM "
+                        "slm_due WHERE q.id = slm_due.id RETURNING q.id) "
                         "SELECT array_agg(id ORDER BY id) FROM slm_tried",
-                        job->id, suspect ? ">=" : "<", SUSPECT_TRIES, suspect ? 1 : batch_limit(job), MyProcPid),
+                        job->id, suspect ? ">=" : "<", SUSPECT_TRIES, MyProcPid, CLAIM_SECONDS, suspect ? 1 : batch_limit(job), MyProcPid),
                SPI_OK_SELECT);
     return slm_pg_job_datum(1);
 }
@@ -155,7 +156,7 @@ bool slm_pg_job_lock_claimed(const SlmJob *job, Datum ids, SlmJobClaim *out)
     char *query;
 
     query = psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id, q.key FROM slm.job_queue q WHERE q.id = ANY ($1) AND " OF_JOB("q")
-                     " AND NOT q.failed ORDER BY q.id FOR UPDATE SKIP LOCKED), "
+                     " AND NOT q.failed AND q.worker = %d ORDER BY q.id FOR UPDATE SKIP LOCKED), "
                      "slm_older AS (DELETE FROM slm.job_queue WHERE id = ANY (ARRAY(SELECT o.id FROM slm_due q CROSS JOIN LATERAL "
                      "(SELECT o.id FROM slm.job_queue o WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = "
                      "jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND (o.failed OR o.not_before > clock_timestamp()) "
@@ -163,7 +164,7 @@ bool slm_pg_job_lock_claimed(const SlmJob *job, Datum ids, SlmJobClaim *out)
                      "SELECT array_agg(q.id), array_agg(q.key), array_agg(CASE WHEN d.version = %d THEN d.input_hash END), "
                      "array_agg(d.value_hash), count(*)::int FROM slm_due q LEFT JOIN LATERAL (SELECT * FROM slm.job_done s WHERE "
                      "s.job_id = %d AND s.key = q.key OFFSET 0) d ON true",
-                     job->id, job->id, job->id, job->version, job->id);
+                     job->id, MyProcPid, job->id, job->id, job->version, job->id);
     if (SPI_execute_with_args(query, 1, types, &ids, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not lock the queue");
     out->n = DatumGetInt32(slm_pg_job_datum(5));

@@ -35,6 +35,7 @@
 
 #define IDLE_MS 3000         /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
 #define GATHER_MS 20         /* a look that found nothing is not repeated before, so that many small commits cost one look */
+#define SHARED_MS 100        /* while others are at all rows that are due */
 #define POSTPONE_SECONDS 30  /* a job that could not run is looked at again */
 #define CONTENTION_SECONDS 2 /* the same, when somebody else was in the way */
 
@@ -184,8 +185,8 @@ static void postpone(int32 id, Datum ids, const char *message, int seconds)
     begin_transaction();
     SPI_connect();
     if (ids != (Datum) 0)
-        (void) SPI_execute_with_args("UPDATE slm.job_queue SET tries = greatest(tries - 1, 0) WHERE id = ANY ($1)", 1, types, &ids, NULL,
-                                     false, 0);
+        (void) SPI_execute_with_args("UPDATE slm.job_queue SET tries = greatest(tries - 1, 0), claimed_at = NULL WHERE id = ANY ($1)", 1,
+                                     types, &ids, NULL, false, 0);
     slm_pg_spi(psprintf("UPDATE slm.job_definition SET not_before = clock_timestamp() + interval '%d s', error = %s WHERE id = %d", seconds,
                         quote_literal_cstr(message), id),
                SPI_OK_UPDATE);
@@ -198,12 +199,13 @@ static bool passes_soon(int code)
     return code == ERRCODE_LOCK_NOT_AVAILABLE || ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE);
 }
 
-/* A batch: one transaction that claims, one that computes. An error that is not of a row postpones the job. */
-static void run_job(int32 id, const char *activity, MemoryContext context)
+/* A batch: one transaction that claims, one that computes. An error that is not of a row postpones the job. False: others are at all of
+ * its rows. */
+static bool run_job(int32 id, const char *activity, MemoryContext context)
 {
     char *volatile failure = NULL;
     volatile Datum ids = (Datum) 0;
-    volatile int seconds = POSTPONE_SECONDS;
+    volatile int seconds = POSTPONE_SECONDS, n = 0;
 
     PG_TRY();
     {
@@ -219,7 +221,7 @@ static void run_job(int32 id, const char *activity, MemoryContext context)
         end_transaction();
         begin_transaction();
         pgstat_report_activity(STATE_RUNNING, activity);
-        (void) slm_pg_job_run(id, ids);
+        n = slm_pg_job_run(id, ids);
         end_transaction();
     }
     PG_CATCH();
@@ -240,6 +242,7 @@ static void run_job(int32 id, const char *activity, MemoryContext context)
     if (failure != NULL)
         postpone(id, ids, failure, seconds);
     MemoryContextReset(context);
+    return n > 0 || ids != (Datum) 0 || failure != NULL;
 }
 
 static void leave_slot(int code, Datum arg)
@@ -328,8 +331,9 @@ void slm_pg_job_worker_main(Datum arg)
         due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 60 * 1000);
         next = may_work() ? next_job(&id, activity, sizeof activity, &due) : NEXT_LATER;
         if (next == NEXT_FOUND) {
-            run_job(id, activity, context);
             idle = false;
+            if (!run_job(id, activity, context))
+                (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SHARED_MS, PG_WAIT_EXTENSION);
             continue;
         }
         if ((next == NEXT_NONE || idle) && retire(slot, next == NEXT_NONE ? DT_NOEND : due))
