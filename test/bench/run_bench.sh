@@ -2,10 +2,10 @@
 # Measures everything in one run on this machine: the machine's own peaks, kernels, forward pass (C programs, test/bench/bench_*.c)
 # and SQL (a private cluster).  Writes build/bench/*.csv, prints the tables and puts them into docs/SPEED.md.
 #
-# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql; default: all of these
+# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql, jobs; default: all of these
 #        test/bench/run_bench.sh shapes         models of 1 to 7 billion random weights, one after the other, in SLM_BENCH_DIR
 #                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
-# Every CSV has a header line; the SQL one is metric,type,threads,value,unit.
+# Every CSV has a header line; those of SQL are metric,type,threads,value,unit.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=../../scripts/cluster.sh
@@ -83,6 +83,19 @@ if wanted sql; then
         done
         psql -X -q -c "SELECT slm_drop_model('bench')" -o /dev/null
     done
+fi
+
+if wanted jobs; then
+    echo "-- jobs"
+    [ -n "$slm_root" ] || slm_install_private >"$out/install.log" 2>&1 || { tail -n 40 "$out/install.log"; exit 1; }
+    PGPORT=5433
+    slm_start jobs "shared_preload_libraries = 'slm_pg'" || exit 1
+    slm_share "$slm_root/models" "$q4_1"
+    psql -X -q -v ON_ERROR_STOP=1 -f demo/tickets.sql -c 'CREATE EXTENSION slm_pg' \
+        -c "SELECT name FROM slm_load_model('bench', '$slm_root/models/$(basename "$q4_1")')" -o /dev/null || exit 1
+    echo "metric,type,threads,value,unit" >"$out/jobs.csv"
+    psql -X -q -v ON_ERROR_STOP=1 -v type=Q4_1 -v threads=1 -v documents="${SLM_BENCH_DOCUMENTS:-500}" -v rounds="${SLM_BENCH_ROUNDS:-3}" \
+        -f test/bench/jobs.sql | sed 's/^\(.*\),\([^,]*\),\([0-9]*\),\([0-9.]*\),\([^,]*\)$/"\1",\2,\3,\4,\5/' >>"$out/jobs.csv" || status=1
 fi
 
 # One model of a shape and type: its line, or a failure that says why.
