@@ -59,6 +59,29 @@ SELECT format('"512-token shared instruction : 64-token, 200 rows",Q4_1,2,%s,tim
         'Choose among {labels}. ' || repeat('The bank sells cards and accounts. ', 70))) / pg_temp.seconds(
     format($$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct', instruction => %L)) FROM test WHERE id <= 200$$,
         'Choose among {labels}. ' || repeat('The bank sells cards and accounts. ', 4))))::numeric, 2));
+-- 8 documents of about 200 tokens, 12 questions about each, in an order in which no two neighbours share a document.  Every query has words of its
+-- own at the beginning of its prompts: nothing is in the prefix cache.
+CREATE TEMP TABLE page AS SELECT d.id + 8 * q.id AS id, d.body, q.text AS question
+    FROM (SELECT id / 18 AS id, string_agg(text, ' ' ORDER BY id) AS body FROM test WHERE id < 144 GROUP BY 1) d, test q WHERE q.id BETWEEN 1 AND 12 ORDER BY 1;
+SELECT format('pages of,,,%s,tokens on average', round(avg(slm_count_tokens(body)))) FROM page;
+CREATE FUNCTION pg_temp.pages(metric text, query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE batched double precision; single double precision; plan json;
+BEGIN
+    SET slm.enable_batch = off;
+    single := pg_temp.seconds(format(query, 'Off'), 1);
+    SET slm.enable_batch = on;
+    batched := pg_temp.seconds(format(query, 'On'), 1);
+    EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) ' || format(query, 'Counted') INTO plan;
+    plan := COALESCE(plan->0->'Plan'->'Plans'->0, plan->0->'Plan');
+    RETURN NEXT format('"%s, batch node on : off",Q4_1,2,%s,ratio', metric, round((single / batched)::numeric, 2));
+    RETURN NEXT format('"%s, batch node on",Q4_1,2,%s,s', metric, round(batched::numeric, 2));
+    RETURN NEXT format('"%s, prompt tokens computed",Q4_1,2,%s,', metric, plan->>'Prompt Tokens Computed');
+    RETURN NEXT format('"%s, prompt tokens reused",Q4_1,2,%s,', metric, plan->>'Prompt Tokens Reused');
+END $$;
+SELECT * FROM pg_temp.pages('12 questions about each of 8 documents, classify direct',
+    $$SELECT count(slm_classify('%s: ' || body || E'\nQuestion: ' || question, ARRAY['yes', 'no', 'unknown'], model => 'bench', method => 'direct')) FROM page$$);
+SELECT * FROM pg_temp.pages('12 questions about each of 8 documents, 16 tokens of answer',
+    $$SELECT count(slm_generate('%s: ' || body || E'\nQuestion: ' || question, max_tokens => 16)) FROM page$$);
 SET slm.speculate = off;
 SELECT pg_temp.seconds($$SELECT slm_generate('Repeat this text word for word: ' || body, max_tokens => 120) FROM document WHERE id = 3$$, 3) AS plain \gset
 SELECT pg_temp.seconds($$SELECT slm_generate('Tell me a story about a king.', max_tokens => 120)$$, 3) AS plain_free \gset
