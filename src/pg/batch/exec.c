@@ -242,12 +242,14 @@ static void find_bound(BatchState *state)
     if (state->limit_offset != NULL)
         offset = DatumGetInt64(ExecEvalExprSwitchContext(state->limit_offset, econtext, &offset_null));
     if (count_null) {
-        ExecSetTupleBound(-1, outerPlanState(&state->css));
+        if (state->n_quals == 0)
+            ExecSetTupleBound(-1, outerPlanState(&state->css));
         return;
     }
     offset = offset_null ? 0 : Max(offset, 0);
     if (count >= 0 && offset <= PG_INT64_MAX - count) {
-        ExecSetTupleBound(count + offset, outerPlanState(&state->css));
+        if (state->n_quals == 0)
+            ExecSetTupleBound(count + offset, outerPlanState(&state->css));
         state->bound = Max(count + offset, 1);
     }
 }
@@ -263,6 +265,7 @@ static void batch_rescan(CustomScanState *node)
         slm_pg_batch_scroll_clear(state);
     state->child_done = false;
     state->n_emitted = 0;
+    state->n_dropped = 0;
     state->read_ahead = state->demand == SLM_BATCH_ALL ? slm_batch_size : 1;
     find_bound(state);
     if (outerPlanState(node)->chgParam == NULL)
@@ -568,8 +571,12 @@ static int window_limit(BatchState *state)
 {
     if (row_at_a_time(state))
         return 1;
-    if (state->bound > 0)
-        return (int) Min(slm_batch_size, Max(state->bound - state->n_emitted, 1));
+    if (state->bound > 0) {
+        int64 wanted = Min(slm_batch_size, Max(state->bound - state->n_emitted, 1));
+
+        /* as many of the next rows will pass the conditions as did up to now */
+        return (int) Min(slm_batch_size, wanted * (state->n_emitted + state->n_dropped + 1) / (state->n_emitted + 1));
+    }
     return Min(state->read_ahead, slm_batch_size);
 }
 
@@ -721,6 +728,7 @@ static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
         report_progress(state);
         return slot;
     }
+    state->n_dropped++;
     InstrCountFiltered1(node, 1);
     pfree(row->tuple);
     pfree(row);

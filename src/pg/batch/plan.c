@@ -551,8 +551,7 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
     }
     if (n_lists == 2 && moved != NIL)
         ((Join *) plan)->inner_unique = false; /* the proof may have used what moved */
-    scan = make_batch(plan, &rw, tlist, quals, moved == NIL || demand == SLM_BATCH_ALL ? demand : SLM_BATCH_UNKNOWN,
-                      below.modifies ? SLM_BATCH_MODIFIES : 0, walk);
+    scan = make_batch(plan, &rw, tlist, quals, demand, below.modifies ? SLM_BATCH_MODIFIES : 0, walk);
     if (backward)
         scan->flags |= CUSTOMPATH_SUPPORT_BACKWARD_SCAN;
     return (Plan *) scan;

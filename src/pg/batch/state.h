@@ -106,7 +106,7 @@ typedef struct BatchState {
     int n_window;
     Size window_bytes;
     int read_ahead; /* rows that the window may hold; doubles with each row emitted */
-    int64 n_emitted;
+    int64 n_emitted, n_dropped;
     bool child_done;
     int n_plain;        /* of the window: nothing is read beyond plain rows */
     ErrorData *error;   /* of the child, for a row after those in the window */
