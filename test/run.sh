@@ -91,6 +91,10 @@ prepare_work() {
         mkdir -p "$slm_root/work/$(dirname "$path")"
         cp -R "$path" "$slm_root/work/$(dirname "$path")/"
     done
+    # texts that are not part of the project, where they are at hand
+    for path in "${SLM_TEST_DATA:-../shared/data}"/banking77_*.csv; do
+        [ ! -e "$path" ] || slm_share "$slm_root/work/test/data" "$path"
+    done
     # pg_regress puts results beside the tests, isolationtester into output_iso
     [ "$(id -u)" -ne 0 ] || chown -R nobody:nogroup "$slm_root/work"
     export SLM_TEST_DATA=$slm_root/work/test/data SLM_GOLDEN=$slm_root/work/test/golden
