@@ -5,6 +5,9 @@
  * On the tiny random llama, where each byte of a text is a token, once with full attention and once with a sliding window in every other
  * layer.  Needs no reference values; it is here because it takes too long under the sanitizers, which run test/unit.
  */
+#include <signal.h>
+#include <sys/time.h>
+
 #include "engine/base/threads.h"
 #include "slm_test.h"
 #include "tiny_model.h"
@@ -12,6 +15,7 @@
 #define N_CONTEXT 32768
 #define N_TEXT 32000
 #define WINDOW 4096
+#define N_ALARMED 12000
 
 typedef struct setting {
     uint32_t batch;
@@ -108,6 +112,43 @@ static void check_small_budget(slm_model *model, size_t budget)
     slm_session_free(session);
 }
 
+static volatile int alarmed;
+
+static void on_alarm(int signal_number)
+{
+    (void) signal_number;
+    alarmed = 1;
+}
+
+/* The flag is set again and again, sooner than a full batch is done, and never means it: the work ends all the same, with the same bits. */
+static void check_alarms(slm_model *model, size_t budget, const float *scores)
+{
+    slm_limits limits = {.kv_cache_bytes = budget, .n_threads = 1, .stop = &alarmed};
+    slm_segment segment = {.role = SLM_ROLE_USER, .flags = SLM_SEG_SCORED, .text = text, .length = N_ALARMED};
+    slm_request request = request_of(SLM_MODE_LOGPROBS, &segment);
+    struct itimerval every = {{0, 8000}, {0, 8000}}, never = {{0, 0}, {0, 0}};
+    slm_session *session = NULL;
+    slm_error err = {0};
+    slm_status status;
+    size_t active = 1, n_stopped = 0;
+    uint64_t id;
+    CHECK(slm_session_new(model, &limits, &session, &err) == SLM_OK, "%s", err.message);
+    CHECK(slm_submit(session, &request, &id, &err) == SLM_OK, "%s", err.message);
+    signal(SIGPROF, on_alarm);
+    setitimer(ITIMER_PROF, &every, NULL); /* of processor time: a busy machine changes nothing */
+    do {
+        alarmed = 0;
+        status = slm_step(session, &active, &err);
+        n_stopped += status == SLM_CANCELLED;
+    } while (active > 0 && n_stopped < 1000 && (status == SLM_OK || status == SLM_CANCELLED));
+    setitimer(ITIMER_PROF, &never, NULL);
+    const slm_result *r = slm_poll(session);
+    printf("stopped %zu times\n", n_stopped);
+    CHECK(n_stopped > 0 && r != NULL && r->n_scores == N_ALARMED, "stopped %zu times: %s", n_stopped, err.message);
+    CHECK(r != NULL && memcmp(scores + 1, r->scores + 1, (N_ALARMED - 1) * sizeof *scores) == 0, "other scores");
+    slm_session_free(session);
+}
+
 static void check_model(uint32_t window)
 {
     static const setting settings[] = {{512, 2}, {96, 1}};
@@ -124,6 +165,8 @@ static void check_model(uint32_t window)
         CHECK(memcmp(scores[0] + 1, scores[1] + 1, (WINDOW - 1) * sizeof(float)) == 0 &&
                   memcmp(scores[0] + 2 * WINDOW, scores[1] + 2 * WINDOW, WINDOW * sizeof(float)) != 0,
               "the window is not where it should be");
+    else
+        check_alarms(model, budget, scores[0]);
     check_small_budget(model, 2 << 20);
     slm_model_close(model);
 }

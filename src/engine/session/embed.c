@@ -62,7 +62,7 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
     double start = slm_seconds();
     float *vectors = NULL;
 
-    for (slm_job *job = s->queued.head; job != NULL && (n == 0 || n + job->n_ids <= b->room); job = job->next) {
+    for (slm_job *job = s->queued.head; job != NULL && (n == 0 || n + job->n_ids <= b->limit); job = job->next) {
         SLM_TRY(grow(s, job->n_ids, err));
         if (job->result.scores == NULL)
             job->result.scores = malloc(dims * sizeof *job->result.scores);
@@ -72,6 +72,7 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
         b->out[batch.n_sequences++] = job->n_ids;
         n += job->n_ids;
     }
+    b->n = n;
     if (n == 0)
         return SLM_OK;
     batch.tokens = b->tokens;

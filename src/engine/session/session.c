@@ -41,7 +41,7 @@ static void step_free(slm_step_state *b)
 /* Arrays of a batch of n positions. */
 static slm_status step_room(slm_session *s, uint32_t n, slm_error *err)
 {
-    slm_step_state b = {.room = n};
+    slm_step_state b = {.room = n, .limit = n};
 
     if (n == s->step.room)
         return SLM_OK;

@@ -150,6 +150,7 @@ typedef struct slm_step_state {
     slm_span *spans;
     slm_want *wants;
     uint32_t n, n_out, n_spans, room, n_decode;
+    uint32_t limit; /* positions of the next step: room, or fewer after a step that was stopped */
     float *some; /* logits of labels' children */
     size_t n_some, some_room;
     float *rows;   /* hidden rows that need the whole head, [rows_room, n_embd] */

@@ -18,7 +18,7 @@
 
 uint32_t slm_step_left(const slm_session *s)
 {
-    return s->step.room - s->step.n;
+    return s->step.limit - s->step.n;
 }
 
 void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, slm_want_kind kind,
@@ -321,6 +321,18 @@ static slm_status step_decoder(slm_session *s, slm_error *err)
     return SLM_OK;
 }
 
+/* A step that was stopped is planned anew. Were it as long as before, and were there always a reason to look up before its end (a timer of
+ * the caller's, a large model), nothing would ever be done: so it is half as long, and twice as long again when one has been done. */
+static void adapt(slm_session *s, slm_status status)
+{
+    slm_step_state *b = &s->step;
+
+    if (status == SLM_CANCELLED)
+        b->limit = b->n > 1 ? b->n / 2 : 1;
+    else if (b->limit < b->room)
+        b->limit = b->limit < b->room / 2 ? b->limit * 2 : b->room;
+}
+
 slm_status slm_step(slm_session *s, size_t *active, slm_error *err)
 {
     slm_status status;
@@ -328,6 +340,7 @@ slm_status slm_step(slm_session *s, size_t *active, slm_error *err)
     if (s->limits.stop != NULL && *s->limits.stop)
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     status = s->pool == NULL ? slm_embed_step(s, err) : step_decoder(s, err);
+    adapt(s, status);
     if (s->pool != NULL && jobs_left(s) == 0)
         slm_kv_pool_trim(s->pool, IDLE_BYTES);
     if (active != NULL)
