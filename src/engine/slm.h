@@ -298,7 +298,8 @@ typedef struct slm_train_set {
 
 typedef enum slm_balance { SLM_BALANCE_AUTO = 0, SLM_BALANCE_OFF = 1, SLM_BALANCE_ON = 2 } slm_balance;
 
-/* What training is doing: stage is a static string such as "cross-validation"; fraction of the whole in 0..1, never falling. */
+/* What training is doing: stage is a static string such as "cross-validation"; fraction of the whole in 0..1, never falling.  Also called
+ * whenever the stop flag is seen: if it clears the flag, training goes on. */
 typedef void (*slm_train_progress_fn)(void *arg, const char *stage, double fraction);
 
 /* All zero is a good default. */

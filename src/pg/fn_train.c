@@ -389,7 +389,7 @@ static void train(const TrainSet *set, const slm_train_options *options, slm_tra
                                : slm_train_classifier(&input, options, report, &err);
         if (status != SLM_CANCELLED)
             break;
-        slm_pg_interrupted();
+        slm_pg_progress_interrupted();
     }
     slm_pg_give_threads();
     if (status != SLM_OK)

@@ -24,6 +24,7 @@
 #include "engine/train/metrics.h"
 #include "engine/train/ngram.h"
 #include "engine/train/problem.h"
+#include "engine/train/watch.h"
 
 #define MAX_LABELS 10000
 #define MAX_DIMS 65536
@@ -139,7 +140,7 @@ typedef struct fitting {
     float *best_theta;              /* [size] mean over the folds at the best strength */
     float *z, *best_z;              /* [cv_rows, stride] held-out scores */
     double best_accuracy, best_loss;
-    double done;                    /* fraction reported so far */
+    slm_train_watch watch;
     double stage_begin, stage_end;
     uint32_t stage_steps;
 } fitting;
@@ -165,11 +166,7 @@ static void free_fitting(fitting *f)
 
 static void report(fitting *f, const char *stage, double fraction)
 {
-    double whole = f->share.begin + (f->share.end - f->share.begin) * fraction;
-    if (whole > f->done)
-        f->done = whole;
-    if (f->options->progress != NULL)
-        f->options->progress(f->options->progress_arg, stage, f->done);
+    slm_watch_report(&f->watch, stage, f->share.begin + (f->share.end - f->share.begin) * fraction);
 }
 
 static void cv_step(void *arg, uint32_t step)
@@ -326,7 +323,7 @@ static void set_problem(fitting *f, size_t n_rows)
                                .weights = f->weights,
                                .sparse_l2 = SPARSE_L2,
                                .n_threads = f->options->n_threads > 0 ? f->options->n_threads : slm_cpu_count(),
-                               .stop = f->options->stop};
+                               .watch = &f->watch};
 }
 
 static slm_status make_features(fitting *f, slm_error *err)
@@ -335,7 +332,7 @@ static slm_status make_features(fitting *f, slm_error *err)
     if (!f->options->ngrams)
         return SLM_OK;
     report(f, "n-grams", 0);
-    SLM_TRY(slm_ngram_learn(f->texts, f->lengths, f->set->n_rows, bits, f->options->stop, &f->space, &f->sparse, err));
+    SLM_TRY(slm_ngram_learn(f->texts, f->lengths, f->set->n_rows, bits, &f->watch, &f->space, &f->sparse, err));
     if ((size_t) f->space.n * ((size_t) f->set->n_labels + SLM_LANE_PAD) > MAX_PARAMETERS) {
         slm_fail(err, SLM_LIMIT, "%u n-grams of %u labels are too many parameters", f->space.n, f->set->n_labels);
         return slm_hint(err, "Use fewer ngram_bits, or train without n-grams.");
@@ -504,6 +501,7 @@ slm_status slm_fit(const slm_train_set *set, const slm_train_options *options, b
     f->set = set;
     f->options = options;
     f->share = share;
+    f->watch = (slm_train_watch){options, "training", share.begin};
     f->n_folds = options->n_folds != 0 ? options->n_folds : DEFAULT_FOLDS;
     if (set->n_rows < 2 * (size_t) f->n_folds)
         f->n_folds = 2;

@@ -57,25 +57,26 @@ static void add_scaled(float *y, const float *x, double scale, size_t n)
 
 static bool stopped(const slm_problem *p)
 {
-    return p->stop != NULL && *p->stop;
+    return slm_watch_stopped(p->watch);
 }
 
-/* direction = -H * gradient from the last `pairs` pairs; `next` is where the following one will go.  Given up when the stop flag is seen:
- * the caller looks at it before it uses the direction. */
-static void find_direction(slm_lbfgs *o, slm_problem *p, uint32_t pairs, uint32_t next)
+/* direction = -H * gradient from the last `pairs` pairs; `next` is where the following one will go.  False: stopped, there is none. */
+static bool find_direction(slm_lbfgs *o, slm_problem *p, uint32_t pairs, uint32_t next)
 {
     double alpha[SLM_LBFGS_PAIRS], rho[SLM_LBFGS_PAIRS], gamma = 1;
     size_t n = o->size;
     float *q = o->scratch, *d = o->direction;
     memcpy(q, o->gradient, n * sizeof *q);
-    for (uint32_t k = 0; k < pairs && !stopped(p); k++) {
+    for (uint32_t k = 0; k < pairs; k++) {
+        if (stopped(p))
+            return false;
         uint32_t i = (next + SLM_LBFGS_PAIRS - 1 - k) % SLM_LBFGS_PAIRS;
         rho[i] = 1 / dot(o->s + i * n, o->y + i * n, n);
         alpha[i] = rho[i] * dot(o->s + i * n, q, n);
         add_scaled(q, o->y + i * n, -alpha[i], n);
     }
     if (stopped(p))
-        return;
+        return false;
     if (pairs > 0) { /* scale the preconditioner to the curvature seen last; d is free until it is filled */
         uint32_t i = (next + SLM_LBFGS_PAIRS - 1) % SLM_LBFGS_PAIRS;
         slm_problem_precondition(p, o->y + i * n, d);
@@ -84,13 +85,16 @@ static void find_direction(slm_lbfgs *o, slm_problem *p, uint32_t pairs, uint32_
     slm_problem_precondition(p, q, d);
     for (size_t i = 0; i < n; i++)
         d[i] *= (float) gamma;
-    for (uint32_t k = pairs; k-- > 0 && !stopped(p);) {
+    for (uint32_t k = pairs; k-- > 0;) {
+        if (stopped(p))
+            return false;
         uint32_t i = (next + SLM_LBFGS_PAIRS - 1 - k) % SLM_LBFGS_PAIRS;
         double beta = rho[i] * dot(o->y + i * n, d, n);
         add_scaled(d, o->s + i * n, alpha[i] - beta, n);
     }
     for (size_t i = 0; i < n; i++)
         d[i] = -d[i];
+    return true;
 }
 
 /* A step that lowers the loss enough: trial, trial_gradient and *loss are then those of the new point. */
@@ -135,8 +139,7 @@ slm_status slm_lbfgs_minimize(slm_lbfgs *o, slm_problem *p, float *theta, uint32
     SLM_TRY(slm_problem_prepare(p, err));
     SLM_TRY(slm_problem_evaluate(p, theta, o->gradient, &loss, err));
     for (uint32_t step = 0; step < max_steps && idle < 2; step++) {
-        find_direction(o, p, pairs, next);
-        if (stopped(p))
+        if (!find_direction(o, p, pairs, next))
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         before = loss;
         SLM_TRY(search_line(o, p, theta, &loss, &found, err));

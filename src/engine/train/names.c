@@ -17,6 +17,7 @@
 #include "engine/train/blas.h"
 #include "engine/train/fit.h"
 #include "engine/train/lanes.h"
+#include "engine/train/watch.h"
 
 #define CHUNK 1024
 #define REFINE_STEPS 8
@@ -30,6 +31,7 @@ static const double share_of_round[ROUNDS] = {0.45, 0.6, 0.9}; /* of the rows th
 typedef struct naming {
     const slm_train_set *set;
     const slm_train_options *options;
+    slm_train_watch watch;
     uint32_t stride;
     float *x;            /* [n_rows, n_dims] centred, length 1 */
     float *names, *prototypes, *next; /* [n_labels, n_dims] */
@@ -86,9 +88,9 @@ static slm_status allocate(naming *m, slm_error *err)
     return SLM_OK;
 }
 
-static bool stopped(const naming *m)
+static bool stopped(naming *m)
 {
-    return m->options->stop != NULL && *m->options->stop;
+    return slm_watch_stopped(&m->watch);
 }
 
 /* Scales a vector to length 1; one without direction stays 0. */
@@ -157,8 +159,7 @@ static slm_status refine(naming *m, slm_error *err)
                 m->prototypes[(size_t) l * set->n_dims + i] = p[i] + KEEP * m->names[(size_t) l * set->n_dims + i];
             normalize(m->prototypes + (size_t) l * set->n_dims, set->n_dims);
         }
-        if (m->options->progress != NULL)
-            m->options->progress(m->options->progress_arg, "prototypes", 0.2 * (step + 1) / REFINE_STEPS);
+        slm_watch_report(&m->watch, "prototypes", 0.2 * (step + 1) / REFINE_STEPS);
     }
     return SLM_OK;
 }
@@ -270,6 +271,7 @@ static slm_status run_rounds(naming *m, slm_train_report *out, slm_error *err)
             options.l2 = ROUND_L2; /* agreement with labels of one's own making would say nothing about the best strength */
         slm_train_report_free(out);
         status = slm_fit(&picked, &options, false, share, out, err);
+        m->watch.done = share.end;
         if (status == SLM_OK && !last)
             status = slm_classifier_open(out->blob, out->blob_bytes, &c, err);
     }
@@ -280,7 +282,7 @@ static slm_status run_rounds(naming *m, slm_train_report *out, slm_error *err)
 slm_status slm_train_by_names(const slm_train_set *set, const float *label_embeddings, const slm_train_options *options,
                               slm_train_report *out, slm_error *err)
 {
-    naming m = {.set = set, .options = options};
+    naming m = {.set = set, .options = options, .watch = {options, "prototypes", 0}};
     slm_train_report report = {0};
     double begin = slm_fit_clock();
     SLM_TRY(slm_fit_check(set, options, false, err));

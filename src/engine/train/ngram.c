@@ -206,12 +206,12 @@ uint32_t slm_ngram_features(const slm_ngram_space *space, const slm_ngram_bag *b
 }
 
 /* Rows a bucket occurs in, and how many distinct buckets all rows have together. */
-static slm_status count_rows(const char *const *texts, const size_t *lengths, size_t n, uint32_t bits, const volatile int *stop,
+static slm_status count_rows(const char *const *texts, const size_t *lengths, size_t n, uint32_t bits, slm_train_watch *watch,
                              slm_ngram_bag *bag, uint32_t *rows_of, size_t *total, slm_error *err)
 {
     *total = 0;
     for (size_t r = 0; r < n; r++) {
-        if (stop != NULL && *stop)
+        if (slm_watch_stopped(watch))
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         SLM_TRY(slm_ngram_count(bag, texts[r], lengths[r], bits, err));
         for (uint32_t i = 0; i < bag->n; i++)
@@ -239,12 +239,12 @@ static slm_status keep_buckets(const uint32_t *rows_of, size_t n_rows, slm_ngram
     return slm_ngram_index(space, err);
 }
 
-static slm_status fill_rows(const char *const *texts, const size_t *lengths, const volatile int *stop, const slm_ngram_space *space,
+static slm_status fill_rows(const char *const *texts, const size_t *lengths, slm_train_watch *watch, const slm_ngram_space *space,
                             slm_ngram_bag *bag, slm_sparse *rows, slm_error *err)
 {
     rows->begin[0] = 0;
     for (size_t r = 0; r < rows->n_rows; r++) {
-        if (stop != NULL && *stop)
+        if (slm_watch_stopped(watch))
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         SLM_TRY(slm_ngram_count(bag, texts[r], lengths[r], space->bits, err));
         size_t at = rows->begin[r];
@@ -253,7 +253,7 @@ static slm_status fill_rows(const char *const *texts, const size_t *lengths, con
     return SLM_OK;
 }
 
-slm_status slm_ngram_learn(const char *const *texts, const size_t *lengths, size_t n, uint32_t bits, const volatile int *stop,
+slm_status slm_ngram_learn(const char *const *texts, const size_t *lengths, size_t n, uint32_t bits, slm_train_watch *watch,
                            slm_ngram_space *space, slm_sparse *rows, slm_error *err)
 {
     slm_ngram_bag bag = {0};
@@ -263,7 +263,7 @@ slm_status slm_ngram_learn(const char *const *texts, const size_t *lengths, size
     *space = (slm_ngram_space){.bits = bits};
     *rows = (slm_sparse){.n_rows = n};
     if (status == SLM_OK)
-        status = count_rows(texts, lengths, n, bits, stop, &bag, rows_of, &total, err);
+        status = count_rows(texts, lengths, n, bits, watch, &bag, rows_of, &total, err);
     if (status == SLM_OK)
         status = keep_buckets(rows_of, n, space, err);
     if (status == SLM_OK) {
@@ -274,7 +274,7 @@ slm_status slm_ngram_learn(const char *const *texts, const size_t *lengths, size
             status = slm_fail(err, SLM_NOMEM, "out of memory");
     }
     if (status == SLM_OK)
-        status = fill_rows(texts, lengths, stop, space, &bag, rows, err);
+        status = fill_rows(texts, lengths, watch, space, &bag, rows, err);
     free(rows_of);
     slm_ngram_bag_free(&bag);
     if (status != SLM_OK) {

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/train/watch.h"
 
 #define SLM_NGRAM_MIN_BITS 10
 #define SLM_NGRAM_MAX_BITS 22
@@ -49,7 +50,7 @@ typedef struct slm_sparse {
 } slm_sparse;
 
 /* Counts all texts, keeps the buckets of at least 2 rows and makes the rows' features. */
-slm_status slm_ngram_learn(const char *const *texts, const size_t *lengths, size_t n, uint32_t bits, const volatile int *stop,
+slm_status slm_ngram_learn(const char *const *texts, const size_t *lengths, size_t n, uint32_t bits, slm_train_watch *watch,
                            slm_ngram_space *space, slm_sparse *rows, slm_error *err);
 /* Fills index from buckets. */
 slm_status slm_ngram_index(slm_ngram_space *space, slm_error *err);

@@ -49,7 +49,7 @@ static slm_status find_gram(slm_problem *p, slm_error *err)
     for (size_t at = 0; at < p->n_rows; at += step) {
         uint32_t n = (uint32_t) (p->n_rows - at < step ? p->n_rows - at : step);
         const float *x = p->x + at * p->n_inputs;
-        if (p->stop != NULL && *p->stop)
+        if (slm_watch_stopped(p->watch))
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         if (is_dense(p))
             slm_blas_gemm(true, false, p->n_inputs, p->n_inputs, n, x, p->n_inputs, x, p->n_inputs, 1.0f, p->gram, p->n_inputs);
@@ -278,7 +278,7 @@ slm_status slm_problem_evaluate(slm_problem *p, const float *theta, float *gradi
         size_t end = at < p->skip_begin ? p->skip_begin : p->n_rows;
         a.first = at;
         a.n = (uint32_t) (end - at < p->panel_rows ? end - at : p->panel_rows);
-        if (p->stop != NULL && *p->stop)
+        if (slm_watch_stopped(p->watch))
             return slm_fail(err, SLM_CANCELLED, "cancelled");
         total += run_panel(&a);
         at += a.n;

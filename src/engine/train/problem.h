@@ -17,6 +17,7 @@
 
 #include "engine/base/status.h"
 #include "engine/train/ngram.h"
+#include "engine/train/watch.h"
 
 typedef struct slm_problem {
     size_t n_rows;
@@ -30,7 +31,7 @@ typedef struct slm_problem {
     size_t skip_begin, skip_end; /* rows that are left out: the fold that is held out */
     float l2, sparse_l2;
     int n_threads;
-    const volatile int *stop;
+    slm_train_watch *watch;  /* NULL: cannot be stopped */
     /* scratch, made by slm_problem_init */
     size_t panel_rows;
     float *z;                /* [panel_rows, stride] */
