@@ -16,6 +16,7 @@
  */
 #include "pg/batch/batch.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -489,6 +490,12 @@ static bool can_project(Plan *plan)
     }
 }
 
+/* No row holds so many columns and results. */
+static bool too_wide(const Rewrite *rw)
+{
+    return list_length(rw->leaves) + list_length(rw->calls) + 1 > MaxTupleAttributeNumber;
+}
+
 /* The conjuncts that move above X with their calls, join conditions first; none where they evaluate volatile functions or subqueries. */
 static List *take_movable(Plan *plan, PlanWalk *walk)
 {
@@ -543,7 +550,7 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
         tlist = lappend(tlist, entry);
     }
     plan->targetlist = rw.leaves;
-    if (rw.calls == NIL || !may_read_ahead(plan, list_make2(tlist, quals), walk, &below)) {
+    if (rw.calls == NIL || too_wide(&rw) || !may_read_ahead(plan, list_make2(tlist, quals), walk, &below)) {
         plan->targetlist = old_tlist;
         for (int i = 0; i < n_lists; i++)
             *lists[i] = kept[i];
@@ -648,7 +655,7 @@ static void lower_calls(Plan *plan, PlanWalk *walk)
     rw.leaves = child->targetlist;
     new_tlist = (List *) lower_arguments((Node *) plan->targetlist, &rw);
     new_qual = (List *) lower_arguments((Node *) plan->qual, &rw);
-    if (rw.calls == NIL || !may_read_ahead(child, list_make2(plan->targetlist, plan->qual), walk, &below))
+    if (rw.calls == NIL || too_wide(&rw) || !may_read_ahead(child, list_make2(plan->targetlist, plan->qual), walk, &below))
         return;
     n_leaves = list_length(child->targetlist);
     foreach (cell, child->targetlist) {
