@@ -263,7 +263,7 @@ sub top_query
 sub modification
 {
 	my $c = { int => [ 'id', 'team' ], text => [ 'body', 'note' ] };
-	my $k = rnd(12);
+	my $k = rnd(14);
 	my $returning = chance(35) ? ' RETURNING id, ' . text_expr({ int => ['ticket.id'], text => [ 'ticket.body', 'ticket.note' ] }, 1) : '';
 	my $q = { int => [ 'ticket.id', 'ticket.team', 's.id' ], text => [ 'ticket.body', 's.name', 's.hint' ] };
 	return 'UPDATE ticket SET note = ' . text_expr($c, 3) . (chance(60) ? ' WHERE ' . bool_expr($c, 2) : '') . $returning if $k < 3;
@@ -277,6 +277,9 @@ sub modification
 	return 'MERGE INTO ticket USING team s ON s.id = ticket.id AND ' . bool_expr($q, 1) . ' WHEN MATCHED AND s.id > 1 THEN UPDATE SET note = ' . text_expr($q, 1)
 	  . ' WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, note) VALUES (500 + s.id, ' . text_expr({ int => ['s.id'], text => [ 's.name', 's.hint' ] }, 1) . ')' if $k == 9;
 	return "WITH gone AS (DELETE FROM ticket WHERE id % 2 = 0 RETURNING id, body) INSERT INTO answers SELECT id, " . text_expr({ int => ['gone.id'], text => ['gone.body'] }, 2) . ' FROM gone' . (chance(30) ? ' ORDER BY id LIMIT 4' : '') if $k == 10;
+	my $p = { int => [ 'part.id', 'part.grp' ], text => ['part.body'] };
+	return 'UPDATE part SET body = ' . text_expr($p, 2) . pick('', ', grp = (grp + 1) % 4') . ' WHERE ' . bool_expr($p, 2) . pick('', " RETURNING tableoid::regclass, body, slm_classify(body, ARRAY['a', 'b'])") if $k == 12;
+	return 'UPDATE ' . pick('parent', 'child') . ' x SET body = ' . text_expr({ int => ['x.id'], text => ['x.body'] }, 2) . pick('', ' FROM changed c WHERE c.id = x.id RETURNING x.id, x.body, c.tag') if $k == 13;
 	return 'INSERT INTO ' . pick('answers', 'ruled', 'triggered', 'part(id, body)') . ' ' . query({ int => [], text => [] }, 2, [ 'int', 'text' ]);
 }
 
@@ -337,7 +340,7 @@ $node->safe_psql('postgres', "ALTER DATABASE postgres SET slm.$_ = 'tiny'") for 
 $node->safe_psql('postgres', do { local $/; <DATA> });
 
 my $clean = "SELECT setval('numbers', 1); SELECT setseed(0.25);";
-my $effects = "SELECT 'ticket', * FROM ticket ORDER BY id; SELECT 'answers', * FROM answers ORDER BY id, answer; SELECT 'part', * FROM part ORDER BY id, body; SELECT 'log', * FROM log ORDER BY n, what;";
+my $effects = "SELECT 'ticket', * FROM ticket ORDER BY id; SELECT 'answers', * FROM answers ORDER BY id, answer; SELECT 'part', * FROM part ORDER BY id, body; SELECT 'log', * FROM log ORDER BY n, what; SELECT 'parent', tableoid::regclass, * FROM parent ORDER BY id, body;";
 my $parallel = 'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET max_parallel_workers_per_gather = 2;';
 # off must be first: what the others are compared with
 my @ways = ([ 'off', 'SET slm.enable_batch = off;' ], map { [ "batch $_", "SET slm.enable_batch = on; SET slm.batch_size = $_;" ] } 1, 7, 64);
