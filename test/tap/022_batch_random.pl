@@ -401,6 +401,8 @@ for my $n ($first .. $first + $count - 1)
 		my $want = run_way("$set $ways[0][1]", $sql, 1);
 		my $got = run_way("$set $parallel $ways[3][1]", $sql, 1);
 		s/ERROR:.*/ERROR/s for $want, $got;
+		# subqueries that are computed once are computed before workers start, in the plain way too
+		($want = run_way("$set $parallel $ways[0][1]", $sql, 1)) =~ s/ERROR:.*/ERROR/s if $got ne $want;
 		$wrong .= "-- parallel, $kind:\n$got\n" if $got ne $want;
 	}
 	if ($sql =~ /^(SELECT|WITH|UPDATE|DELETE|INSERT|MERGE)/ && $sql !~ /;/)

@@ -640,7 +640,7 @@ static void advance_window(BatchState *state)
     {
         if (!may_wait(geterrcode()) || (current == NULL && state->n_window == 0))
             PG_RE_THROW();
-        if (current == NULL && ParallelContextActive()) /* it may be a worker's: who goes on would wait for that worker for ever */
+        if (ParallelContextActive()) /* it may be a worker's, met anywhere: who goes on would wait for that worker for ever */
             PG_RE_THROW();
         MemoryContextSwitchTo(state->window_context);
         if (current == NULL)
