@@ -420,7 +420,8 @@ static void check_forgiven(void)
         watch w = {.forgiving = true};
         slm_train_report report[2] = {{0}};
         for (int i = 0; i < 2; i++) {
-            slm_train_options options = {.ngrams = names, .n_threads = 1, .stop = i ? &w.stop : NULL, .progress = count_call, .progress_arg = &w};
+            slm_train_options options = {.ngrams = names, .n_threads = 1, .stop = i ? &w.stop : NULL, .progress = count_call,
+                                         .progress_arg = &w};
             slm_status status = names ? slm_train_by_names(&t.set, t.names, &options, &report[i], &err)
                                       : slm_train_classifier(&t.set, &options, &report[i], &err);
             CHECK(status == SLM_OK, "status %d: %s", (int) status, err.message);
