@@ -73,8 +73,8 @@ sub real_latency
 	{
 		my $body = sprintf($letter, $i);
 		$session->query("SELECT slm_summarize('$body', model => 'smollm2', max_words => 10)") if $i == 0;    # maps the model
-		push @alone, $session->query("SELECT clock_timestamp() AS t0 \\gset\nSELECT length(slm_summarize('$body!', model => 'smollm2', max_words => 10)) AS n \\gset\n"
-				. "SELECT 1000 * extract(epoch FROM clock_timestamp() - :'t0'::timestamptz)");
+		push @alone, scalar($session->query("SELECT clock_timestamp() AS t0 \\gset\nSELECT length(slm_summarize('$body!', model => 'smollm2', max_words => 10)) AS n \\gset\n"
+				. "SELECT 1000 * extract(epoch FROM clock_timestamp() - :'t0'::timestamptz)"));
 		$node->safe_psql('postgres', "INSERT INTO letters (id, body) VALUES ($i, '$body')");
 		finishes($node, 'postgres', 'letters', "letter $i is summarized");
 		push @job, $node->safe_psql('postgres', "SELECT 1000 * extract(epoch FROM done_at - made_at) FROM letters WHERE id = $i");

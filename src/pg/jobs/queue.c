@@ -21,7 +21,7 @@
 
 #define BACKFILL_CHUNK 1000 /* keys queued at a time */
 #define LOCK_MS 1000        /* a job waits no longer for a lock */
-#define BATCH_SECONDS 5.0   /* a batch is sized to take about so long: locks on definitions are short, progress is seen */
+#define BATCH_SECONDS 10.0  /* a batch is sized to take about so long: short for who waits for it, long for the window of the batch node */
 #define FIRST_BATCH 16      /* rows, while the speed of a job is not known */
 #define CLAIM_SECONDS 2     /* a claim that was committed and whose worker has not come to lock it is void after this */
 #define SUSPECT_TRIES 4     /* a row that was tried so often without an outcome (the server ended) is tried alone */
