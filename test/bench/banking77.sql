@@ -1,6 +1,6 @@
 -- SQL-level figures on Banking77 (real messages to a bank) for run_bench.sh: prints CSV lines "metric,type,threads,value,unit".
--- psql variables: data (the folder of banking77_train.csv, banking77_test.csv and banking8.csv), and models loaded as bench (generates) and
--- minilm (embeds).  Node on and off alternate where both are shown; the last run of two counts.
+-- psql variables: train_file, test_file, eight_file (banking77_train.csv, banking77_test.csv, banking8.csv); models loaded as bench (generates),
+-- minilm (embeds) and shape_1b (the shape of Llama 3.2 1B with random weights: speed only).  The better of two runs counts with the node on.
 \set ON_ERROR_STOP on
 \pset format unaligned
 \pset tuples_only on
@@ -18,7 +18,7 @@ CREATE TEMP TABLE eight (id serial, text text, label text);
 COPY train (text, category) FROM :'train_file' (FORMAT csv, HEADER);
 COPY test (text, category) FROM :'test_file' (FORMAT csv, HEADER);
 COPY eight (text, label) FROM :'eight_file' (FORMAT csv, HEADER);
-CREATE TEMP TABLE document AS SELECT d AS id, string_agg(text, ' ' ORDER BY id) AS body FROM (SELECT id, text, id / 10 AS d FROM test WHERE id < 480) t GROUP BY d;
+CREATE TEMP TABLE document AS SELECT d AS id, string_agg(text, ' ' ORDER BY id) AS body FROM (SELECT id, text, (id - 1) / 12 AS d FROM test WHERE id <= 576) t GROUP BY d;
 ANALYZE;
 
 -- seconds of a query, after one run to warm up; the second number is its result
@@ -32,7 +32,7 @@ BEGIN
     END LOOP;
     RETURN best;
 END $$;
-CREATE FUNCTION pg_temp.on_off(metric text, query text, n int) RETURNS SETOF text LANGUAGE plpgsql AS $$
+CREATE FUNCTION pg_temp.on_off(metric text, query text, n int, type text DEFAULT 'Q4_1') RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE batched double precision; single double precision;
 BEGIN
     SET slm.enable_batch = on;
@@ -40,9 +40,16 @@ BEGIN
     SET slm.enable_batch = off;
     single := pg_temp.seconds(query, 1);
     SET slm.enable_batch = on;
-    RETURN NEXT format('"%s, batch node on",Q4_1,2,%s,rows/s', metric, round((n / batched)::numeric, 1));
-    RETURN NEXT format('"%s, batch node off",Q4_1,2,%s,rows/s', metric, round((n / single)::numeric, 1));
-    RETURN NEXT format('"%s, on : off",Q4_1,2,%s,ratio', metric, round((single / batched)::numeric, 2));
+    RETURN NEXT format('"%s, batch node on",%s,2,%s,rows/s', metric, type, round((n / batched)::numeric, 1));
+    RETURN NEXT format('"%s, batch node off",%s,2,%s,rows/s', metric, type, round((n / single)::numeric, 1));
+    RETURN NEXT format('"%s, on : off",%s,2,%s,ratio', metric, type, round((single / batched)::numeric, 2));
+END $$;
+-- one of the counters of a query's batch node, a row
+CREATE FUNCTION pg_temp.counter(query text, name text, n int) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE plan jsonb;
+BEGIN
+    EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) ' || query INTO plan;
+    RETURN round((jsonb_path_query_first(plan, '$.** ? (@."Custom Plan Provider" == "SLM Batch")') ->> name)::numeric / n, 1);
 END $$;
 
 -- batches (issue D)
@@ -50,7 +57,22 @@ SELECT * FROM pg_temp.on_off('classify direct 8 labels over 240 texts',
     $$SELECT count(slm_classify(text, ARRAY['card delivery', 'exchange rate', 'lost or stolen card', 'top-up problem', 'refund request', 'identity verification', 'PIN code',
       'cash withdrawal'], model => 'bench', method => 'direct')) FROM test WHERE id <= 240$$, 240);
 SELECT * FROM pg_temp.on_off('48 tokens of summary of 48 documents', $$SELECT count(slm_generate(body, system => 'Summarize the text in one or two sentences.', max_tokens => 48)) FROM document$$, 48);
+SELECT * FROM pg_temp.on_off('slm_summarize of 48 documents (49 tokens at most)', $$SELECT count(slm_summarize(body, max_words => 11)) FROM document$$, 48);
+SELECT format('"slm_summarize of 48 documents, written",Q4_1,2,%s,tokens/row', pg_temp.counter('SELECT slm_summarize(body, max_words => 11) FROM document', 'Output Tokens', 48));
 SELECT format('documents of,,,%s,tokens on average', round(avg(slm_count_tokens(body)))) FROM document;
+SELECT * FROM pg_temp.on_off('16 tokens of answer to 24 texts, 1B shape', $$SELECT count(slm_generate(text, model => 'shape_1b', max_tokens => 16)) FROM test WHERE id <= 24$$, 24, 'Q4_0');
+SELECT pg_temp.seconds($$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test WHERE id <= 2400$$, 1) AS distinct_s \gset
+SELECT format('"classify over 2,400 texts of which 90 % are duplicates : none",Q4_1,2,%s,ratio of speed', round((:distinct_s / pg_temp.seconds(
+    $$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test, generate_series(1, 10) WHERE id <= 240$$))::numeric, 2));
+-- label scoring: every label (a threshold needs them all) and until the winner is known
+SELECT format('"classify direct, %s labels: label tokens computed, %s",Q4_1,2,%s,tokens/row', cardinality(labels), how, pg_temp.counter(
+        format('SELECT slm_classify(text, %L, method => ''direct'', model => ''bench'', threshold => %s) FROM test WHERE id <= 200', labels, threshold), 'Label Tokens Computed', 200))
+    FROM (SELECT array_agg(DISTINCT label) AS labels FROM eight UNION ALL SELECT array_agg(DISTINCT replace(category, '_', ' ')) FROM train) l,
+        (VALUES (1, 'all labels', 1e-9), (2, 'early stop', 0)) h(no, how, threshold) ORDER BY cardinality(labels), no;
+SELECT format('"classify direct, 77 labels: prompt tokens computed, the instruction included",Q4_1,2,%s,tokens/row', pg_temp.counter(
+        format('SELECT slm_classify(text, %L, method => ''direct'', model => ''bench'', instruction => ''Choose one of {labels} for the text.'') FROM test WHERE id <= 200',
+            array_agg(DISTINCT replace(category, '_', ' '))), 'Prompt Tokens Computed', 200)) FROM train;
+SELECT format('texts of,,,%s,tokens on average', round(avg(slm_count_tokens(text, model => 'bench')), 1)) FROM test WHERE id <= 200;
 SELECT format('"classify over 2,400 texts of which 240 are distinct : over 240",Q4_1,2,%s,times as long', round((pg_temp.seconds(
     $$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test, generate_series(1, 10) WHERE id <= 240$$) / pg_temp.seconds(
     $$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test WHERE id <= 240$$))::numeric, 2));
@@ -85,7 +107,10 @@ SELECT * FROM pg_temp.pages('12 questions about each of 8 documents, 16 tokens o
 SET slm.speculate = off;
 SELECT pg_temp.seconds($$SELECT slm_generate('Repeat this text word for word: ' || body, max_tokens => 120) FROM document WHERE id = 3$$, 3) AS plain \gset
 SELECT pg_temp.seconds($$SELECT slm_generate('Tell me a story about a king.', max_tokens => 120)$$, 3) AS plain_free \gset
+SELECT pg_temp.seconds($$SELECT count(slm_generate(body, system => 'Summarize the text in one or two sentences.', max_tokens => 48)) FROM document$$) AS plain_batch \gset
 SET slm.speculate = on;
+SELECT format('"full batches (48 tokens of summary of 48 documents), speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain_batch / pg_temp.seconds(
+    $$SELECT count(slm_generate(body, system => 'Summarize the text in one or two sentences.', max_tokens => 48)) FROM document$$))::numeric, 2));
 SELECT format('"one call that copies its text, speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain / pg_temp.seconds(
     $$SELECT slm_generate('Repeat this text word for word: ' || body, max_tokens => 120) FROM document WHERE id = 3$$, 3))::numeric, 2));
 SELECT format('"one call of free text, speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain_free / pg_temp.seconds(

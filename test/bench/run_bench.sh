@@ -2,10 +2,11 @@
 # Measures everything in one run on this machine: the machine's own peaks, kernels, forward pass (C programs, test/bench/bench_*.c)
 # and SQL (a private cluster).  Writes build/bench/*.csv, prints the tables and puts them into docs/SPEED.md.
 #
-# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql, jobs; default: all of these
+# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql, banking77-sql, jobs; default: all of these
 #        test/bench/run_bench.sh shapes         models of 1 to 7 billion random weights, one after the other, in SLM_BENCH_DIR
 #                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
-# Every CSV has a header line; those of SQL are metric,type,threads,value,unit.
+# Every CSV has a header line; those of SQL are metric,type,threads,value,unit.  banking77-sql needs the texts of Banking77 in
+# ${SLM_TEST_DATA:-../shared/data} and is left out without them.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=../../scripts/cluster.sh
@@ -63,9 +64,15 @@ first_calls() {
     done | sort -n | sed -n '11p'
 }
 
+data=${SLM_TEST_DATA:-../shared/data}
+[ -r "$data/banking77_train.csv" ] && [ -r "$data/banking77_test.csv" ] && [ -r "$data/banking8.csv" ] || data=
+
+if wanted sql || { wanted banking77-sql && [ -n "$data" ]; }; then
+    slm_install_private >"$out/install.log" 2>&1 && slm_start bench || { tail -n 40 "$out/install.log"; exit 1; }
+fi
+
 if wanted sql; then
     echo "-- sql"
-    slm_install_private >"$out/install.log" 2>&1 && slm_start bench || { tail -n 40 "$out/install.log"; exit 1; }
     psql -X -q -v ON_ERROR_STOP=1 -f demo/tickets.sql -c 'CREATE EXTENSION slm_pg' || exit 1
     echo "metric,type,threads,value,unit" >"$out/sql.csv"
     for model in "${models[@]}"; do
@@ -83,6 +90,27 @@ if wanted sql; then
         done
         psql -X -q -c "SELECT slm_drop_model('bench')" -o /dev/null
     done
+fi
+
+# slm_load NAME PATH: a model that the server may read, loaded.
+slm_load() {
+    slm_share "$slm_root/models" "$2"
+    psql -X -q -v ON_ERROR_STOP=1 -v name="$1" -v path="$slm_root/models/$(basename "$2")" -o /dev/null \
+        <<<"SELECT name FROM slm_load_model(:'name', :'path')"
+}
+
+if wanted banking77-sql && [ -z "$data" ]; then
+    echo "-- banking77-sql left out: no texts in ${SLM_TEST_DATA:-../shared/data}"
+elif wanted banking77-sql; then
+    echo "-- banking77-sql"
+    shape_1b=$out/models/llama-3.2-1b.Q4_0.gguf
+    [ -e "$shape_1b" ] || { build/tools/make_model "$shape_1b.new" llama-3.2-1b Q4_0 && mv "$shape_1b.new" "$shape_1b"; } || exit 1
+    slm_share "$slm_root/data" "$data"/banking*.csv
+    psql -X -q -c 'CREATE EXTENSION IF NOT EXISTS slm_pg' || exit 1
+    slm_load bench "$q4_1" && slm_load minilm "$SLM_MODEL_CACHE/all-MiniLM-L6-v2" && slm_load shape_1b "$shape_1b" || exit 1
+    echo "metric,type,threads,value,unit" >"$out/banking77_sql.csv"
+    psql -X -q -v train_file="$slm_root/data/banking77_train.csv" -v test_file="$slm_root/data/banking77_test.csv" \
+        -v eight_file="$slm_root/data/banking8.csv" -f test/bench/banking77.sql >>"$out/banking77_sql.csv" || status=1
 fi
 
 if wanted jobs; then
