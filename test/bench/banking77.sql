@@ -62,15 +62,15 @@ SELECT format('"slm_summarize of 48 documents, written",Q4_1,2,%s,tokens/row', p
 SELECT format('documents of,,,%s,tokens on average', round(avg(slm_count_tokens(body)))) FROM document;
 SELECT * FROM pg_temp.on_off('16 tokens of answer to 24 texts, 1B shape', $$SELECT count(slm_generate(text, model => 'shape_1b', max_tokens => 16)) FROM test WHERE id <= 24$$, 24, 'Q4_0');
 SELECT pg_temp.seconds($$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test WHERE id <= 2400$$, 1) AS distinct_s \gset
-SELECT format('"classify over 2,400 texts of which 90 % are duplicates : none",Q4_1,2,%s,ratio of speed', round((:distinct_s / pg_temp.seconds(
+SELECT format('"classify over 2,400 texts of which nine in ten are duplicates : none",Q4_1,2,%s,ratio of speed', round((:distinct_s / pg_temp.seconds(
     $$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test, generate_series(1, 10) WHERE id <= 240$$))::numeric, 2));
 -- label scoring: every label (a threshold needs them all) and until the winner is known
 SELECT format('"classify direct, %s labels: label tokens computed, %s",Q4_1,2,%s,tokens/row', cardinality(labels), how, pg_temp.counter(
-        format('SELECT slm_classify(text, %L, method => ''direct'', model => ''bench'', threshold => %s) FROM test WHERE id <= 200', labels, threshold), 'Label Tokens Computed', 200))
+        format('SELECT slm_classify(text, %L::text[], method => ''direct'', model => ''bench'', threshold => %s) FROM test WHERE id <= 200', labels, threshold), 'Label Tokens Computed', 200))
     FROM (SELECT array_agg(DISTINCT label) AS labels FROM eight UNION ALL SELECT array_agg(DISTINCT replace(category, '_', ' ')) FROM train) l,
         (VALUES (1, 'all labels', 1e-9), (2, 'early stop', 0)) h(no, how, threshold) ORDER BY cardinality(labels), no;
 SELECT format('"classify direct, 77 labels: prompt tokens computed, the instruction included",Q4_1,2,%s,tokens/row', pg_temp.counter(
-        format('SELECT slm_classify(text, %L, method => ''direct'', model => ''bench'', instruction => ''Choose one of {labels} for the text.'') FROM test WHERE id <= 200',
+        format('SELECT slm_classify(text, %L::text[], method => ''direct'', model => ''bench'', instruction => ''Choose one of {labels} for the text.'') FROM test WHERE id <= 200',
             array_agg(DISTINCT replace(category, '_', ' '))), 'Prompt Tokens Computed', 200)) FROM train;
 SELECT format('texts of,,,%s,tokens on average', round(avg(slm_count_tokens(text, model => 'bench')), 1)) FROM test WHERE id <= 200;
 SELECT format('"classify over 2,400 texts of which 240 are distinct : over 240",Q4_1,2,%s,times as long', round((pg_temp.seconds(
