@@ -137,7 +137,7 @@ SELECT seconds FROM slm_train_classifier('bench', 'SELECT text, category FROM tr
 SELECT pg_temp.accuracy('Banking77, with n-grams', 'bench');
 SELECT seconds FROM slm_train_classifier('bench', 'SELECT text, category FROM (SELECT *, row_number() OVER (PARTITION BY category ORDER BY id) AS n FROM train) t WHERE n <= 10 ORDER BY id') \gset
 SELECT pg_temp.accuracy('Banking77, 10 rows a label', 'bench');
-SELECT format($$SELECT seconds FROM slm_train_classifier('bench', 'SELECT text FROM train ORDER BY id', labels => %L)$$, array_agg(replace(category, '_', ' ') ORDER BY category)) FROM (SELECT DISTINCT category FROM train) c \gexec
+SELECT format($$SELECT format('"training on label names and 10,003 texts",,2,%%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench', 'SELECT text FROM train ORDER BY id', labels => %L)$$, array_agg(replace(category, '_', ' ') ORDER BY category)) FROM (SELECT DISTINCT category FROM train) c \gexec
 WITH p AS (SELECT replace(category, '_', ' ') AS category, slm_classify(text, classifier => 'bench') AS label FROM test)
 SELECT format('"Banking77, label names and unlabelled texts: accuracy",,2,%s,percent', round(100.0 * avg((label = category)::int), 2)) FROM p;
 WITH l AS (SELECT array_agg(DISTINCT replace(category, '_', ' ')) AS labels FROM train), p AS (SELECT replace(category, '_', ' ') AS category, slm_classify(text, (SELECT labels FROM l)) AS label FROM test)
