@@ -187,6 +187,16 @@ SELECT same('SELECT t.id, m.name FROM ticket t JOIN team m ON @c(t.body) = m.nam
 SELECT same('SELECT t.id, m.name FROM ticket t LEFT JOIN team m ON m.id = t.team AND @c(t.body) = m.name ORDER BY 1, 2');
 SELECT same('SELECT t.id, @g(m.hint) AS x FROM ticket t LEFT JOIN team m ON m.id = t.team - 1 ORDER BY 1');
 SELECT same('SELECT t.id FROM ticket t JOIN team m ON m.id <> t.team AND @c(t.body || m.name) = m.name ORDER BY 1');
+-- calls as keys of hash joins, on either side
+SET enable_nestloop = off; SET enable_mergejoin = off;
+SELECT same('SELECT t.id, m.id AS m FROM ticket t JOIN team m ON @c(t.body) = m.name ORDER BY 1, 2');
+SELECT same('SELECT t.id, m.id AS m FROM ticket t LEFT JOIN team m ON m.id = t.team AND @c(t.body) = m.name ORDER BY 1, 2');
+SELECT same('SELECT t.id, m.id AS m FROM ticket t RIGHT JOIN team m ON m.id = nullif(t.team, 1) AND @c(t.body) = m.name ORDER BY 1, 2');
+SELECT same('SELECT t.id, m.id AS m FROM ticket t FULL JOIN team m ON @c(t.body) = m.name ORDER BY 1, 2');
+SELECT same('SELECT t.id FROM ticket t WHERE NOT EXISTS (SELECT FROM team m WHERE m.name = @c(t.body)) ORDER BY 1');
+SELECT same('SELECT m.id FROM team m WHERE m.name IN (SELECT @c(t.body) FROM ticket t) ORDER BY 1');
+SELECT same('SELECT t.id, m.id AS m FROM ticket t JOIN team m ON t.team / (t.id - 3) = m.id AND @c(t.body) = m.name ORDER BY 1, 2');
+RESET enable_nestloop; RESET enable_mergejoin;
 SELECT same('SELECT t.id FROM ticket t WHERE EXISTS (SELECT FROM team m WHERE @c(t.body) = m.name) ORDER BY 1');
 SELECT same('SELECT t.id FROM ticket t WHERE t.team NOT IN (SELECT id FROM team WHERE @c(hint) = ''other'') ORDER BY 1');
 SELECT same('SELECT m.id, l.x FROM team m, LATERAL (SELECT @g(t.body) AS x FROM ticket t WHERE t.team = m.id ORDER BY t.id LIMIT 2) l');

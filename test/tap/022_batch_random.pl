@@ -157,7 +157,7 @@ sub from
 		if ($kind ne 'CROSS JOIN')
 		{
 			my $on = pick(@ints, 3) . ' = ' . pick(@{ $next->[1] });
-			$on = call({ int => \@ints, text => \@texts }, 1) . ' = ' . text_expr($both, 0) if chance(15) && $kind ne 'FULL JOIN';
+			$on = call({ int => \@ints, text => \@texts }, 1) . ' = ' . text_expr($both, 0) if chance(25);
 			$on .= ' AND ' . bool_expr($both, 1) if chance(30) && $kind ne 'FULL JOIN';
 			$sql .= " ON $on";
 		}

@@ -163,12 +163,12 @@ static Expr *boolean_test(Expr *arg, BoolTestType type)
     return (Expr *) test;
 }
 
-static Expr *null_test(Expr *arg)
+static Expr *null_test(Expr *arg, NullTestType type)
 {
     NullTest *test = makeNode(NullTest);
 
     test->arg = arg;
-    test->nulltesttype = IS_NULL;
+    test->nulltesttype = type;
     test->argisrow = false;
     test->location = -1;
     return (Expr *) test;
@@ -230,7 +230,7 @@ static Node *rewrite_coalesce(CoalesceExpr *expr, Rewrite *rw)
         Expr *arg = (Expr *) rewrite_mutator(lfirst(cell), rw);
 
         result->args = lappend(result->args, arg);
-        rw->guard = lappend(list_copy(rw->guard), null_test(arg));
+        rw->guard = lappend(list_copy(rw->guard), null_test(arg, IS_NULL));
     }
     rw->guard = saved;
     return (Node *) result;
@@ -614,22 +614,56 @@ static Node *lower_arguments(Node *node, Rewrite *rw)
     return expression_tree_mutator(node, lower_arguments, rw);
 }
 
-/* Columns of the lowered expressions refer to the Agg's input again. */
-static Node *to_outer_mutator(Node *node, int *computed)
+/* Columns of lowered expressions refer to the input of their node again. */
+typedef struct Input {
+    int varno; /* OUTER_VAR or INNER_VAR */
+    int computed;
+} Input;
+
+static Node *to_input_mutator(Node *node, Input *input)
 {
     if (node == NULL)
         return NULL;
     if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR) {
         Var *var = copyObject((Var *) node);
 
-        var->varno = OUTER_VAR;
+        var->varno = input->varno;
         if (var->varattno == COMPUTED)
-            var->varattno = *computed;
+            var->varattno = input->computed;
         var->varnosyn = 0;
         var->varattnosyn = 0;
         return (Node *) var;
     }
-    return expression_tree_mutator(node, to_outer_mutator, computed);
+    return expression_tree_mutator(node, to_input_mutator, input);
+}
+
+static void *to_input(void *expr, int n_leaves, Input input)
+{
+    return to_input_mutator(fix_calls(expr, n_leaves), &input);
+}
+
+/* The child with a Batch above it that adds a column for each call and one that says whether they were computed; `computed` is its number. */
+static Plan *batch_below(Plan *child, Rewrite *rw, int demand, int flags, int *computed, PlanWalk *walk)
+{
+    int n_leaves = list_length(child->targetlist);
+    List *tlist = NIL;
+    ListCell *cell;
+
+    foreach (cell, child->targetlist) {
+        TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+        entry->expr = (Expr *) makeVarFromTargetEntry(INDEX_VAR, entry);
+        tlist = lappend(tlist, entry);
+    }
+    foreach (cell, rw->calls) {
+        PlannedCall *call = lfirst(cell);
+        Var *var = makeVar(INDEX_VAR, CALL_BASE + foreach_current_index(cell), call->call->funcresulttype, -1, call->call->funccollid, 0);
+
+        tlist = lappend(tlist, makeTargetEntry((Expr *) var, n_leaves + foreach_current_index(cell) + 1, NULL, false));
+    }
+    *computed = list_length(tlist) + 1;
+    tlist = lappend(tlist, makeTargetEntry((Expr *) makeVar(INDEX_VAR, *computed, BOOLOID, -1, InvalidOid, 0), *computed, NULL, false));
+    return (Plan *) make_batch(child, rw, tlist, NIL, demand, SLM_BATCH_LOWERED | flags, walk);
 }
 
 /* Agg -> Y becomes Agg' -> Batch -> Y where arguments of aggregates hold calls. */
@@ -638,8 +672,8 @@ static void lower_calls(Plan *plan, PlanWalk *walk)
     Rewrite rw = {.fixed_leaves = true, .of = &walk->of};
     Plan *child = plan->lefttree;
     SlmBatchTraits below = {0};
-    List *tlist = NIL, *new_tlist, *new_qual;
-    ListCell *cell;
+    List *new_tlist, *new_qual;
+    Plan *batch;
     int n_leaves, computed;
 
     if (child == NULL || (IsA(plan, Agg) && ((Agg *) plan)->chain != NIL))
@@ -658,24 +692,57 @@ static void lower_calls(Plan *plan, PlanWalk *walk)
     if (rw.calls == NIL || too_wide(&rw) || !may_read_ahead(child, list_make2(plan->targetlist, plan->qual), walk, &below))
         return;
     n_leaves = list_length(child->targetlist);
-    foreach (cell, child->targetlist) {
-        TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+    batch = batch_below(child, &rw, child_demand(plan), below.modifies ? SLM_BATCH_MODIFIES : 0, &computed, walk);
+    plan->targetlist = to_input(new_tlist, n_leaves, (Input){OUTER_VAR, computed});
+    plan->qual = to_input(new_qual, n_leaves, (Input){OUTER_VAR, computed});
+    plan->lefttree = batch;
+}
 
-        entry->expr = (Expr *) makeVarFromTargetEntry(INDEX_VAR, entry);
-        tlist = lappend(tlist, entry);
-    }
-    foreach (cell, rw.calls) {
-        PlannedCall *call = lfirst(cell);
-        Var *var = makeVar(INDEX_VAR, CALL_BASE + foreach_current_index(cell), call->call->funcresulttype, -1, call->call->funccollid, 0);
+/* The keys of one side of a hash join, in the same way; `node` is what evaluates them for the rows of its input: the join, or its Hash.
+ * A row is given up at its first key that is NULL, unless the join returns rows of this side without a match. */
+static void lower_keys(HashJoin *join, Plan *node, List **keys, bool all, PlanWalk *walk)
+{
+    Rewrite rw = {.fixed_leaves = true, .of = &walk->of};
+    Plan *child = node->lefttree, *batch;
+    int side = IsA(node, Hash) ? 1 : 0, n_leaves = list_length(child->targetlist), computed;
+    SlmBatchTraits below = {0};
+    List *new_keys = NIL, *new_operands = NIL;
+    ListCell *key, *clause;
 
-        tlist = lappend(tlist, makeTargetEntry((Expr *) var, n_leaves + foreach_current_index(cell) + 1, NULL, false));
+    if (!contains_call((Node *) *keys) || contain_subplans((Node *) *keys))
+        return;
+    rw.leaves = child->targetlist;
+    forboth (key, *keys, clause, join->hashclauses) {
+        Expr *operand = list_nth(lfirst_node(OpExpr, clause)->args, side);
+
+        new_keys = lappend(new_keys, lower_argument(lfirst(key), &rw));
+        new_operands = lappend(new_operands, lower_argument(operand, &rw));
+        if (!all)
+            rw.guard = lappend(list_copy(rw.guard), null_test((Expr *) rewrite_mutator(lfirst(key), &rw), IS_NOT_NULL));
     }
-    computed = list_length(tlist) + 1;
-    tlist = lappend(tlist, makeTargetEntry((Expr *) makeVar(INDEX_VAR, computed, BOOLOID, -1, InvalidOid, 0), computed, NULL, false));
-    plan->targetlist = (List *) to_outer_mutator(fix_calls(new_tlist, n_leaves), &computed);
-    plan->qual = (List *) to_outer_mutator(fix_calls(new_qual, n_leaves), &computed);
-    plan->lefttree = (Plan *) make_batch(child, &rw, tlist, NIL, child_demand(plan),
-                                         SLM_BATCH_LOWERED | (below.modifies ? SLM_BATCH_MODIFIES : 0), walk);
+    if (rw.calls == NIL || too_wide(&rw) ||
+        !may_read_ahead(child, list_make4(node->targetlist, node->qual, join->join.joinqual, join->hashclauses), walk, &below))
+        return;
+    batch = batch_below(child, &rw, child_demand(node), below.modifies ? SLM_BATCH_MODIFIES : 0, &computed, walk);
+    *keys = to_input(new_keys, n_leaves, (Input){OUTER_VAR, computed});
+    forboth (key, new_operands, clause, join->hashclauses)
+        list_nth_cell(lfirst_node(OpExpr, clause)->args, side)->ptr_value =
+            to_input(lfirst(key), n_leaves, (Input){side == 1 ? INNER_VAR : OUTER_VAR, computed});
+    for (int i = n_leaves; side == 1 && i < computed; i++) { /* a Hash hands on all that it gets */
+        TargetEntry *entry = list_nth_node(TargetEntry, batch->targetlist, i);
+
+        node->targetlist = lappend(node->targetlist, makeTargetEntry((Expr *) makeVarFromTargetEntry(OUTER_VAR, entry), i + 1, NULL, false));
+    }
+    node->lefttree = batch;
+}
+
+static void lower_hash_join(HashJoin *join, PlanWalk *walk)
+{
+    JoinType type = join->join.jointype;
+    Hash *hash = castNode(Hash, join->join.plan.righttree);
+
+    lower_keys(join, &join->join.plan, &join->hashkeys, type == JOIN_LEFT || type == JOIN_ANTI || type == JOIN_FULL, walk);
+    lower_keys(join, &hash->plan, &hash->hashkeys, type != JOIN_INNER && type != JOIN_LEFT && type != JOIN_SEMI && type != JOIN_ANTI, walk);
 }
 
 static Plan *rewrite_plan(Plan *plan, int demand, bool lift, PlanWalk *walk);
@@ -747,6 +814,8 @@ static Plan *rewrite_plan(Plan *plan, int demand, bool lift, PlanWalk *walk)
     }
     if (lift && (IsA(plan, Agg) || IsA(plan, WindowAgg)))
         lower_calls(plan, walk);
+    if (lift && IsA(plan, HashJoin))
+        lower_hash_join((HashJoin *) plan, walk);
     return lift && can_project(plan) ? lift_calls(plan, demand, walk) : plan;
 }
 
