@@ -104,15 +104,24 @@ SELECT * FROM pg_temp.pages('12 questions about each of 8 documents, classify di
     $$SELECT count(slm_classify('%s: ' || body || E'\nQuestion: ' || question, ARRAY['yes', 'no', 'unknown'], model => 'bench', method => 'direct')) FROM page$$);
 SELECT * FROM pg_temp.pages('12 questions about each of 8 documents, 16 tokens of answer',
     $$SELECT count(slm_generate('%s: ' || body || E'\nQuestion: ' || question, max_tokens => 16)) FROM page$$);
+-- Single calls that copy sentences of the row: of 12 texts those that this model does copy when it is asked to.
+SET slm.batch_size = 1;
+CREATE TEMP TABLE copied AS SELECT prompt FROM (SELECT body, 'Text: "' || body || E'"\nThe same text, copied word for word: "' AS prompt
+    FROM (SELECT string_agg(text, ' ' ORDER BY id) AS body FROM test WHERE id < 48 GROUP BY id / 4) b) p
+    WHERE position(trim(slm_generate(prompt, chat => false, max_tokens => 48, stop => ARRAY['"'])) IN body) > 0;
+SELECT format('texts copied,,,%s,of 12', count(*)) FROM copied;
 SET slm.speculate = off;
-SELECT pg_temp.seconds($$SELECT slm_generate('Repeat this text word for word: ' || body, max_tokens => 120) FROM document WHERE id = 3$$, 3) AS plain \gset
+SELECT pg_temp.seconds($$SELECT count(slm_generate(prompt, chat => false, max_tokens => 48, stop => ARRAY['"'])) FROM copied$$, 3) AS plain \gset
 SELECT pg_temp.seconds($$SELECT slm_generate('Tell me a story about a king.', max_tokens => 120)$$, 3) AS plain_free \gset
+RESET slm.batch_size;
 SELECT pg_temp.seconds($$SELECT count(slm_generate(body, system => 'Summarize the text in one or two sentences.', max_tokens => 48)) FROM document$$) AS plain_batch \gset
 SET slm.speculate = on;
 SELECT format('"full batches (48 tokens of summary of 48 documents), speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain_batch / pg_temp.seconds(
     $$SELECT count(slm_generate(body, system => 'Summarize the text in one or two sentences.', max_tokens => 48)) FROM document$$))::numeric, 2));
-SELECT format('"one call that copies its text, speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain / pg_temp.seconds(
-    $$SELECT slm_generate('Repeat this text word for word: ' || body, max_tokens => 120) FROM document WHERE id = 3$$, 3))::numeric, 2));
+SET slm.batch_size = 1;
+SELECT format('"single calls that copy sentences of the row, speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain / pg_temp.seconds(
+    $$SELECT count(slm_generate(prompt, chat => false, max_tokens => 48, stop => ARRAY['"'])) FROM copied$$, 3))::numeric, 2));
+RESET slm.batch_size;
 SELECT format('"one call of free text, speculation on : off",Q4_1,2,%s,ratio of speed', round((:plain_free / pg_temp.seconds(
     $$SELECT slm_generate('Tell me a story about a king.', max_tokens => 120)$$, 3))::numeric, 2));
 

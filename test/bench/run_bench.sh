@@ -24,7 +24,7 @@ status=0
 # The same model in the other types that are compared, made from the Q4_1 file by test/tools: for speed, not for quality.
 q4_1=$SLM_MODEL_CACHE/SmolLM2-135M-Instruct.Q4_1.gguf
 models=("$q4_1")
-mkdir -p "$out/models"
+mkdir -p "$out/models" "${SLM_BENCH_DIR:-$out/models}"
 for type in Q4_0 Q8_0 Q4_K_M; do
     [ "$names" != shapes ] || break
     model=$out/models/SmolLM2-135M-Instruct.$type.gguf
