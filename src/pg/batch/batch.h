@@ -1,7 +1,9 @@
 /*
  * SLM Batch: the executor node that computes slm_* calls for many rows at once (DESIGN D9 and section 8).
  *
- *   plan.c       after the planner: finds calls, puts a CustomScan above (or, for arguments of aggregates, below) their node
+ *   plan.c       after the planner: finds calls, puts a CustomScan above their node, or below it for arguments of aggregates and keys of
+ *                joins
+ *   expression.c what of an expression the child computes, what is a call, and when it is wanted
  *   safety.c     where reading ahead would show
  *   parallel.c   marks nodes that run in workers
  *   exec.c       reads rows ahead, runs the calls stage by stage, emits rows in order
@@ -50,7 +52,7 @@ enum { SLM_BATCH_LIMIT = -2, SLM_BATCH_ALL = -1, SLM_BATCH_UNKNOWN = 0 };
 /* Flags. */
 #define SLM_BATCH_WARY 1     /* arguments or conditions run code of users: only in a subtransaction ahead of their time */
 #define SLM_BATCH_MODIFIES 2 /* the plan below writes: its error may not be forgotten */
-#define SLM_BATCH_LOWERED 4  /* for arguments of aggregates: one more column says whether the calls of the row have been computed */
+#define SLM_BATCH_LOWERED 4  /* below its node: one more column says whether the calls of the row have been computed */
 
 /* A statement whose plan is inspected (safety.c). */
 typedef struct SlmBatchPlan {

@@ -7,14 +7,13 @@
  *   Batch  target list and quals of X with leaves and calls replaced by INDEX_VAR columns, at the same positions
  *
  * so the parent of X notices nothing.  Arguments of aggregates are computed by a Batch below the Agg, which appends a column per call
- * to the Agg's input.
+ * to the Agg's input; keys of hash joins likewise.  expression.c rewrites what is inside the nodes.
  *
- * Invariants: a call is lifted only if the batch evaluates it for exactly the rows for which plain execution would (guards stand for
- * CASE, COALESCE, AND, OR); a qual moves up only together with every qual after it, so the order that the planner chose, with
- * security barriers, stays; volatile functions are evaluated in the order of plain execution (safety.c), so none of them ahead of its
- * time; what is not understood stays where it is.
+ * Invariants: a qual moves up only together with every qual after it, so the order that the planner chose, with security barriers, stays;
+ * volatile functions are evaluated in the order of plain execution (safety.c), so none of them ahead of its time; what is not understood
+ * stays where it is.
  */
-#include "pg/batch/batch.h"
+#include "pg/batch/expression.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
@@ -28,329 +27,12 @@
 #include "optimizer/tlist.h"
 #include "utils/syscache.h"
 
-/* INDEX_VAR attribute numbers of calls begin here until the number of leaves is known; no tuple is so wide. */
-#define CALL_BASE 10000
-#define COMPUTED (CALL_BASE - 1) /* the column of SLM_BATCH_LOWERED */
-
-typedef struct PlannedCall {
-    FuncExpr *call; /* arguments in terms of INDEX_VAR */
-    Expr *guard;    /* or NULL: always evaluated */
-    int stage, level;
-} PlannedCall;
-
-typedef struct Rewrite {
-    List *leaves; /* of TargetEntry: what the child must output */
-    List *calls;  /* of PlannedCall */
-    List *guard;  /* of Expr: under which conditions the place at hand is evaluated */
-    int stage;
-    bool frozen;       /* nothing may be lifted here */
-    bool fixed_leaves; /* leaves are the child's target list as it stands: OUTER_VAR n is leaf n */
-    bool whole_frames; /* of a WindowAgg: they begin with the partition and end with the current row or later */
-    const SlmBatchPlan *of;
-} Rewrite;
-
 typedef struct PlanWalk {
     SlmBatchPlan of;
     int next_plan_id;
     const Limit *limit;  /* of SLM_BATCH_LIMIT */
     bool volatile_above; /* a node above evaluates volatile functions, row by row */
 } PlanWalk;
-
-static Node *rewrite_mutator(Node *node, Rewrite *rw);
-
-/* ---------------------------------------------------------------- expressions */
-
-static bool contains_call_walker(Node *node, void *context)
-{
-    if (node == NULL)
-        return false;
-    if (IsA(node, FuncExpr) && slm_pg_batchable(((FuncExpr *) node)->funcid))
-        return true;
-    if (IsA(node, Aggref) || IsA(node, WindowFunc) || IsA(node, SubPlan))
-        return false; /* their own arguments are another matter */
-    return expression_tree_walker(node, contains_call_walker, context);
-}
-
-static bool contains_call(Node *node)
-{
-    return contains_call_walker(node, NULL);
-}
-
-static SlmBatchTraits traits_of(const SlmBatchPlan *of, void *expression)
-{
-    SlmBatchTraits traits = {0};
-
-    slm_pg_batch_inspect_expression(of, expression, &traits);
-    return traits;
-}
-
-/* The INDEX_VAR for a leaf expression, added to the child's output where it is new. */
-static Var *leaf_var(Rewrite *rw, Expr *leaf)
-{
-    ListCell *cell;
-    TargetEntry *entry;
-
-    if (rw->fixed_leaves) {
-        Var *var = castNode(Var, leaf);
-
-        return makeVar(INDEX_VAR, var->varattno, var->vartype, var->vartypmod, var->varcollid, 0);
-    }
-    foreach (cell, rw->leaves) {
-        entry = lfirst_node(TargetEntry, cell);
-        if (equal(entry->expr, leaf))
-            return makeVarFromTargetEntry(INDEX_VAR, entry);
-    }
-    entry = makeTargetEntry(copyObject(leaf), list_length(rw->leaves) + 1, NULL, false);
-    rw->leaves = lappend(rw->leaves, entry);
-    return makeVarFromTargetEntry(INDEX_VAR, entry);
-}
-
-typedef struct CallLevel {
-    Rewrite *rw;
-    int level;
-} CallLevel;
-
-static bool call_level_walker(Node *node, CallLevel *context)
-{
-    if (node == NULL)
-        return false;
-    if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR && ((Var *) node)->varattno >= CALL_BASE) {
-        PlannedCall *call = list_nth(context->rw->calls, ((Var *) node)->varattno - CALL_BASE);
-
-        if (call->stage == context->rw->stage)
-            context->level = Max(context->level, call->level + 1);
-        return false;
-    }
-    return expression_tree_walker(node, call_level_walker, context);
-}
-
-/* The INDEX_VAR for the result of a call whose arguments are rewritten already.  Equal calls share one where the first is always
- * computed. */
-static Var *call_var(Rewrite *rw, FuncExpr *call)
-{
-    Expr *guard = rw->guard == NIL ? NULL : list_length(rw->guard) == 1 ? linitial(rw->guard) : make_andclause(list_copy(rw->guard));
-    CallLevel context = {rw, 0};
-    PlannedCall *planned;
-    ListCell *cell;
-    int index = -1;
-
-    foreach (cell, rw->calls) {
-        planned = lfirst(cell);
-        if (equal(planned->call, call) && (planned->guard == NULL || (planned->stage == rw->stage && equal(planned->guard, guard))))
-            index = foreach_current_index(cell);
-    }
-    if (index < 0) {
-        planned = palloc0(sizeof *planned);
-        call_level_walker((Node *) call->args, &context);
-        call_level_walker((Node *) guard, &context);
-        planned->call = call;
-        planned->guard = copyObject(guard);
-        planned->stage = rw->stage;
-        planned->level = context.level;
-        index = list_length(rw->calls);
-        rw->calls = lappend(rw->calls, planned);
-    }
-    return makeVar(INDEX_VAR, CALL_BASE + index, call->funcresulttype, -1, call->funccollid, 0);
-}
-
-static Expr *boolean_test(Expr *arg, BoolTestType type)
-{
-    BooleanTest *test = makeNode(BooleanTest);
-
-    test->arg = arg;
-    test->booltesttype = type;
-    test->location = -1;
-    return (Expr *) test;
-}
-
-static Expr *null_test(Expr *arg, NullTestType type)
-{
-    NullTest *test = makeNode(NullTest);
-
-    test->arg = arg;
-    test->nulltesttype = type;
-    test->argisrow = false;
-    test->location = -1;
-    return (Expr *) test;
-}
-
-/* AND, OR: an argument is evaluated unless one before it has decided. */
-static Node *rewrite_bool(BoolExpr *expr, Rewrite *rw)
-{
-    List *saved = rw->guard;
-    List *args = NIL;
-    ListCell *cell;
-
-    foreach (cell, expr->args) {
-        Expr *arg = (Expr *) rewrite_mutator(lfirst(cell), rw);
-
-        args = lappend(args, arg);
-        if (expr->boolop != NOT_EXPR)
-            rw->guard = lappend(list_copy(rw->guard), boolean_test(arg, expr->boolop == AND_EXPR ? IS_NOT_FALSE : IS_NOT_TRUE));
-    }
-    rw->guard = saved;
-    return (Node *) makeBoolExpr(expr->boolop, args, expr->location);
-}
-
-/* CASE WHEN: a condition is evaluated unless one before it was true, a result if its condition is. */
-static Node *rewrite_case(CaseExpr *expr, Rewrite *rw)
-{
-    CaseExpr *result = makeNode(CaseExpr);
-    List *saved = rw->guard;
-    ListCell *cell;
-
-    memcpy(result, expr, sizeof *result);
-    result->args = NIL;
-    foreach (cell, expr->args) {
-        CaseWhen *when = lfirst_node(CaseWhen, cell);
-        CaseWhen *copy = makeNode(CaseWhen);
-        List *before = rw->guard;
-
-        copy->location = when->location;
-        copy->expr = (Expr *) rewrite_mutator((Node *) when->expr, rw);
-        rw->guard = lappend(list_copy(before), boolean_test(copy->expr, IS_TRUE));
-        copy->result = (Expr *) rewrite_mutator((Node *) when->result, rw);
-        rw->guard = lappend(list_copy(before), boolean_test(copy->expr, IS_NOT_TRUE));
-        result->args = lappend(result->args, copy);
-    }
-    result->defresult = (Expr *) rewrite_mutator((Node *) expr->defresult, rw);
-    rw->guard = saved;
-    return (Node *) result;
-}
-
-static Node *rewrite_coalesce(CoalesceExpr *expr, Rewrite *rw)
-{
-    CoalesceExpr *result = makeNode(CoalesceExpr);
-    List *saved = rw->guard;
-    ListCell *cell;
-
-    memcpy(result, expr, sizeof *result);
-    result->args = NIL;
-    foreach (cell, expr->args) {
-        Expr *arg = (Expr *) rewrite_mutator(lfirst(cell), rw);
-
-        result->args = lappend(result->args, arg);
-        rw->guard = lappend(list_copy(rw->guard), null_test(arg, IS_NULL));
-    }
-    rw->guard = saved;
-    return (Node *) result;
-}
-
-/* Rewrites with nothing lifted: leaves become columns, calls stay calls. */
-static Node *rewrite_frozen(Node *node, Rewrite *rw)
-{
-    bool saved = rw->frozen;
-    Node *result;
-
-    rw->frozen = true;
-    result = expression_tree_mutator(node, rewrite_mutator, rw);
-    rw->frozen = saved;
-    return result;
-}
-
-/* A call becomes a column.  Arguments with subqueries are the child's to compute, which is right where every row wants the call. */
-static Node *rewrite_call(FuncExpr *call, Rewrite *rw)
-{
-    FuncExpr *result = makeNode(FuncExpr);
-    ListCell *cell;
-
-    if (traits_of(rw->of, call->args).is_volatile)
-        return rewrite_frozen((Node *) call, rw);
-    foreach (cell, call->args)
-        if (contain_subplans(lfirst(cell)) && (rw->guard != NIL || rw->stage > 0 || rw->fixed_leaves || contains_call(lfirst(cell))))
-            return rewrite_frozen((Node *) call, rw);
-
-    memcpy(result, call, sizeof *result);
-    result->args = NIL;
-    foreach (cell, call->args) {
-        Node *arg = lfirst(cell);
-
-        result->args = lappend(result->args, contain_subplans(arg) ? (Node *) leaf_var(rw, (Expr *) arg) : rewrite_mutator(arg, rw));
-    }
-    return (Node *) call_var(rw, result);
-}
-
-/* x[i]: x is always evaluated, subscripts unless one before them was NULL. */
-static Node *rewrite_subscript(SubscriptingRef *ref, Rewrite *rw)
-{
-    SubscriptingRef *result;
-    SubscriptingRef subscripts = *ref;
-
-    if (ref->refassgnexpr != NULL)
-        return rewrite_frozen((Node *) ref, rw);
-    subscripts.refexpr = NULL;
-    result = (SubscriptingRef *) rewrite_frozen((Node *) &subscripts, rw);
-    result->refexpr = (Expr *) rewrite_mutator((Node *) ref->refexpr, rw);
-    return (Node *) result;
-}
-
-/* An expression of X in terms of Batch's columns. */
-static Node *rewrite_mutator(Node *node, Rewrite *rw)
-{
-    if (node == NULL)
-        return NULL;
-    switch (nodeTag(node)) {
-        case T_Var:
-        case T_Aggref:
-        case T_WindowFunc:
-        case T_GroupingFunc:
-            return (Node *) leaf_var(rw, (Expr *) node);
-        case T_FuncExpr:
-            if (slm_pg_batchable(((FuncExpr *) node)->funcid) && !rw->frozen)
-                return rewrite_call((FuncExpr *) node, rw);
-            break;
-        case T_BoolExpr:
-        case T_CoalesceExpr:
-        case T_CaseExpr:
-            /* Conditions before a call are evaluated twice, for the guard and in place: only if that is the same. */
-            if (rw->frozen || !contains_call(node))
-                break;
-            if (contain_subplans(node) || traits_of(rw->of, node).is_volatile)
-                return rewrite_frozen(node, rw);
-            if (IsA(node, BoolExpr))
-                return rewrite_bool((BoolExpr *) node, rw);
-            if (IsA(node, CoalesceExpr))
-                return rewrite_coalesce((CoalesceExpr *) node, rw);
-            if (((CaseExpr *) node)->arg == NULL)
-                return rewrite_case((CaseExpr *) node, rw);
-            return rewrite_frozen(node, rw);
-        case T_SubPlan:
-        case T_ArrayCoerceExpr: /* their inner expressions are evaluated per element, or per row of another plan */
-        case T_FieldStore:
-        case T_RowCompareExpr: /* left where a column decides */
-            if (!rw->frozen)
-                return rewrite_frozen(node, rw);
-            break;
-        case T_SubscriptingRef:
-            if (!rw->frozen)
-                return rewrite_subscript((SubscriptingRef *) node, rw);
-            break;
-        default:
-            break;
-    }
-    return expression_tree_mutator(node, rewrite_mutator, rw);
-}
-
-/* Gives calls their final column numbers. */
-static Node *fix_mutator(Node *node, int *n_leaves)
-{
-    if (node == NULL)
-        return NULL;
-    if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR && ((Var *) node)->varattno >= CALL_BASE) {
-        Var *var = copyObject((Var *) node);
-
-        var->varattno = var->varattno - CALL_BASE + *n_leaves + 1;
-        var->varattnosyn = 0;
-        var->varnosyn = 0;
-        return (Node *) var;
-    }
-    return expression_tree_mutator(node, fix_mutator, n_leaves);
-}
-
-static void *fix_calls(void *expr, int n_leaves)
-{
-    return fix_mutator(expr, &n_leaves);
-}
 
 /* ---------------------------------------------------------------- plan nodes */
 
@@ -365,7 +47,7 @@ static int child_demand(Plan *plan)
 /* May calls be computed above `child` before their rows are wanted, if what comes after them is evaluated by `later` expressions? */
 static bool may_read_ahead(Plan *child, void *later, PlanWalk *walk, SlmBatchTraits *below)
 {
-    SlmBatchTraits after = traits_of(&walk->of, later);
+    SlmBatchTraits after = slm_batch_traits_of(&walk->of, later);
 
     slm_pg_batch_inspect_plan(&walk->of, child, below);
     if (below->wary || bms_overlap(below->subplans, after.subplans))
@@ -390,10 +72,10 @@ static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals
     }
     foreach (cell, rw->calls) {
         PlannedCall *call = lfirst(cell);
-        FuncExpr *expr = fix_calls(call->call, n_leaves);
+        FuncExpr *expr = slm_batch_fix_calls(call->call, n_leaves);
 
         calls = lappend(calls, expr);
-        guards = lappend(guards, fix_calls(call->guard, n_leaves));
+        guards = lappend(guards, slm_batch_fix_calls(call->guard, n_leaves));
         stages = lappend_int(stages, call->stage);
         levels = lappend_int(levels, call->level);
         scan->custom_scan_tlist =
@@ -402,11 +84,11 @@ static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals
     if ((flags & SLM_BATCH_LOWERED) != 0)
         scan->custom_scan_tlist = lappend(scan->custom_scan_tlist, makeTargetEntry((Expr *) makeBoolConst(true, false),
                                                                                   n_leaves + list_length(calls) + 1, NULL, false));
-    if (traits_of(&walk->of, list_make3(calls, guards, quals)).wary)
+    if (slm_batch_traits_of(&walk->of, list_make3(calls, guards, quals)).wary)
         flags |= SLM_BATCH_WARY;
     if (demand == SLM_BATCH_LIMIT)
         limit = list_make2(copyObject(walk->limit->limitCount), copyObject(walk->limit->limitOffset));
-    scan->custom_exprs = list_make4(calls, guards, fix_calls(quals, n_leaves), limit);
+    scan->custom_exprs = list_make4(calls, guards, slm_batch_fix_calls(quals, n_leaves), limit);
     scan->custom_private = list_make4(makeInteger(n_leaves), makeInteger(list_length(calls)), makeInteger(list_length(quals)),
                                       makeInteger(demand));
     scan->custom_private = lappend(scan->custom_private, stages);
@@ -422,7 +104,7 @@ static CustomScan *make_batch(Plan *child, Rewrite *rw, List *tlist, List *quals
     plan->parallel_safe = child->parallel_safe;
     plan->async_capable = false;
     plan->plan_node_id = walk->next_plan_id++;
-    plan->targetlist = fix_calls(tlist, n_leaves);
+    plan->targetlist = slm_batch_fix_calls(tlist, n_leaves);
     plan->lefttree = child;
     plan->initPlan = child->initPlan;
     child->initPlan = NIL;
@@ -449,7 +131,7 @@ static List *take_quals(List **quals)
     ListCell *cell;
 
     foreach (cell, *quals) {
-        if (moved != NIL || contains_call(lfirst(cell)))
+        if (moved != NIL || slm_batch_has_call(lfirst(cell)))
             moved = lappend(moved, lfirst(cell));
         else
             kept = lappend(kept, lfirst(cell));
@@ -507,7 +189,7 @@ static List *take_movable(Plan *plan, PlanWalk *walk)
         kept[i] = *lists[i];
         moved = list_concat(moved, take_quals(lists[i]));
     }
-    if (moved == NIL || (!contain_subplans((Node *) moved) && !traits_of(&walk->of, moved).is_volatile))
+    if (moved == NIL || (!contain_subplans((Node *) moved) && !slm_batch_traits_of(&walk->of, moved).is_volatile))
         return moved;
     for (int i = 0; i < n_lists; i++)
         *lists[i] = kept[i];
@@ -524,29 +206,29 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
     SlmBatchTraits below = {0};
     int n_lists = movable_quals(plan, lists);
     bool backward = ExecSupportsBackwardScan(plan);
-    bool found = contains_call((Node *) plan->targetlist);
+    bool found = slm_batch_has_call((Node *) plan->targetlist);
     CustomScan *scan;
     ListCell *cell;
 
     for (int i = 0; i < n_lists; i++) {
-        found = found || contains_call((Node *) *lists[i]);
+        found = found || slm_batch_has_call((Node *) *lists[i]);
         kept[i] = *lists[i];
     }
     if (!found)
         return plan;
-    if (IsA(plan, WindowAgg) && (((WindowAgg *) plan)->runCondition != NIL || contains_call((Node *) plan->qual)))
+    if (IsA(plan, WindowAgg) && (((WindowAgg *) plan)->runCondition != NIL || slm_batch_has_call((Node *) plan->qual)))
         return plan; /* they refer to the target list by position */
 
     moved = take_movable(plan, walk);
     foreach (cell, moved) {
         rw.stage = foreach_current_index(cell);
-        quals = lappend(quals, rewrite_mutator(lfirst(cell), &rw));
+        quals = lappend(quals, slm_batch_rewrite(lfirst(cell), &rw));
     }
     rw.stage = list_length(moved);
     foreach (cell, plan->targetlist) {
         TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
 
-        entry->expr = (Expr *) rewrite_mutator((Node *) entry->expr, &rw);
+        entry->expr = (Expr *) slm_batch_rewrite((Node *) entry->expr, &rw);
         tlist = lappend(tlist, entry);
     }
     plan->targetlist = rw.leaves;
@@ -577,10 +259,10 @@ static Expr *lower_argument(Expr *arg, Rewrite *rw)
     CaseExpr *result = makeNode(CaseExpr);
     CaseWhen *when = makeNode(CaseWhen);
 
-    if (!contains_call((Node *) arg))
-        return (Expr *) rewrite_mutator((Node *) arg, rw);
+    if (!slm_batch_has_call((Node *) arg))
+        return (Expr *) slm_batch_rewrite((Node *) arg, rw);
     when->expr = (Expr *) makeVar(INDEX_VAR, COMPUTED, BOOLOID, -1, InvalidOid, 0);
-    when->result = (Expr *) rewrite_mutator((Node *) arg, rw);
+    when->result = (Expr *) slm_batch_rewrite((Node *) arg, rw);
     when->location = -1;
     result->casetype = exprType((Node *) arg);
     result->casecollid = exprCollation((Node *) arg);
@@ -601,7 +283,7 @@ static Node *lower_arguments(Node *node, Rewrite *rw)
         ListCell *cell;
         bool filtered = IsA(node, Aggref) ? ((Aggref *) node)->aggfilter != NULL : ((WindowFunc *) node)->aggfilter != NULL;
 
-        if (filtered || !contains_call((Node *) *args))
+        if (filtered || !slm_batch_has_call((Node *) *args))
             return copy;
         foreach (cell, *args) { /* expressions, or TargetEntry in an aggregate */
             if (IsA(lfirst(cell), TargetEntry))
@@ -639,10 +321,10 @@ static Node *to_input_mutator(Node *node, Input *input)
 
 static void *to_input(void *expr, int n_leaves, Input input)
 {
-    return to_input_mutator(fix_calls(expr, n_leaves), &input);
+    return to_input_mutator(slm_batch_fix_calls(expr, n_leaves), &input);
 }
 
-/* The child with a Batch above it that adds a column for each call and one that says whether they were computed; `computed` is its number. */
+/* The child with a Batch above it that adds a column for each call and one, number `computed`, that says whether they were computed. */
 static Plan *batch_below(Plan *child, Rewrite *rw, int demand, int flags, int *computed, PlanWalk *walk)
 {
     int n_leaves = list_length(child->targetlist);
@@ -709,7 +391,7 @@ static void lower_keys(HashJoin *join, Plan *node, List **keys, bool all, PlanWa
     List *new_keys = NIL, *new_operands = NIL;
     ListCell *key, *clause;
 
-    if (!contains_call((Node *) *keys) || contain_subplans((Node *) *keys))
+    if (!slm_batch_has_call((Node *) *keys) || contain_subplans((Node *) *keys))
         return;
     rw.leaves = child->targetlist;
     forboth (key, *keys, clause, join->hashclauses) {
@@ -718,7 +400,7 @@ static void lower_keys(HashJoin *join, Plan *node, List **keys, bool all, PlanWa
         new_keys = lappend(new_keys, lower_argument(lfirst(key), &rw));
         new_operands = lappend(new_operands, lower_argument(operand, &rw));
         if (!all)
-            rw.guard = lappend(list_copy(rw.guard), null_test((Expr *) rewrite_mutator(lfirst(key), &rw), IS_NOT_NULL));
+            rw.guard = lappend(list_copy(rw.guard), slm_batch_null_test((Expr *) slm_batch_rewrite(lfirst(key), &rw), IS_NOT_NULL));
     }
     if (rw.calls == NIL || too_wide(&rw) ||
         !may_read_ahead(child, list_make4(node->targetlist, node->qual, join->join.joinqual, join->hashclauses), walk, &below))
@@ -729,9 +411,9 @@ static void lower_keys(HashJoin *join, Plan *node, List **keys, bool all, PlanWa
         list_nth_cell(lfirst_node(OpExpr, clause)->args, side)->ptr_value =
             to_input(lfirst(key), n_leaves, (Input){side == 1 ? INNER_VAR : OUTER_VAR, computed});
     for (int i = n_leaves; side == 1 && i < computed; i++) { /* a Hash hands on all that it gets */
-        TargetEntry *entry = list_nth_node(TargetEntry, batch->targetlist, i);
+        Var *var = makeVarFromTargetEntry(OUTER_VAR, list_nth_node(TargetEntry, batch->targetlist, i));
 
-        node->targetlist = lappend(node->targetlist, makeTargetEntry((Expr *) makeVarFromTargetEntry(OUTER_VAR, entry), i + 1, NULL, false));
+        node->targetlist = lappend(node->targetlist, makeTargetEntry((Expr *) var, i + 1, NULL, false));
     }
     node->lefttree = batch;
 }
@@ -780,7 +462,7 @@ static void rewrite_children(Plan *plan, int demand, bool lift, PlanWalk *walk)
             walk->limit = (Limit *) plan;
             /* The limits are evaluated by the batch node too; a bound that it does not know would change how ties are sorted. */
             if (below == SLM_BATCH_LIMIT &&
-                traits_of(&walk->of, list_make2(((Limit *) plan)->limitCount, ((Limit *) plan)->limitOffset)).is_volatile)
+                slm_batch_traits_of(&walk->of, list_make2(((Limit *) plan)->limitCount, ((Limit *) plan)->limitOffset)).is_volatile)
                 lift = false;
             break;
         case T_Result:
@@ -806,8 +488,9 @@ static Plan *rewrite_plan(Plan *plan, int demand, bool lift, PlanWalk *walk)
     if (IsA(plan, ForeignScan) || IsA(plan, CustomScan))
         return plan;
     if (!IsA(plan, BitmapHeapScan)) {
-        walk->volatile_above = volatile_above || traits_of(&walk->of, list_make2(plan->targetlist, plan->qual)).is_volatile ||
-                               (IsA(plan, ModifyTable) && traits_of(&walk->of, ((ModifyTable *) plan)->returningLists).is_volatile);
+        walk->volatile_above = volatile_above || slm_batch_traits_of(&walk->of, list_make2(plan->targetlist, plan->qual)).is_volatile ||
+                               (IsA(plan, ModifyTable) &&
+                                slm_batch_traits_of(&walk->of, ((ModifyTable *) plan)->returningLists).is_volatile);
         rewrite_children(plan, demand, lift, walk);
         walk->limit = limit;
         walk->volatile_above = volatile_above;
