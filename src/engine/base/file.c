@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +28,22 @@ slm_status slm_file_open(const char *path, int *fd, uint64_t *size, slm_error *e
     *fd = handle;
     *size = (uint64_t) st.st_size;
     return SLM_OK;
+}
+
+slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *size, slm_error *err)
+{
+    slm_status status = SLM_OK;
+    void *mapped = NULL;
+    int fd = -1;
+    SLM_TRY(slm_file_open(path, &fd, size, err));
+    if (*size >= least)
+        mapped = mmap(NULL, (size_t) *size, PROT_READ, MAP_SHARED, fd, 0);
+    if (mapped == MAP_FAILED)
+        status = slm_fail(err, SLM_IO, "cannot map \"%s\": %s", path, strerror(errno));
+    else
+        *map = mapped;
+    slm_file_close(fd);
+    return status;
 }
 
 slm_status slm_file_create(const char *path, int *fd, slm_error *err)

@@ -8,7 +8,6 @@
  */
 #include "engine/image/image.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -163,18 +162,11 @@ static slm_status check_image(slm_image *image, slm_error *err)
 
 slm_status slm_image_open(const char *path, slm_image **out, slm_error *err)
 {
-    int fd;
+    void *map;
     uint64_t bytes;
-    SLM_TRY(slm_file_open(path, &fd, &bytes, err));
-    if (bytes < sizeof(slm_image_header)) {
-        slm_file_close(fd);
+    SLM_TRY(slm_file_map(path, sizeof(slm_image_header), &map, &bytes, err));
+    if (map == NULL)
         return damaged(err, "it is too short");
-    }
-    void *map = mmap(NULL, (size_t) bytes, PROT_READ, MAP_SHARED, fd, 0);
-    int reason = errno;
-    slm_file_close(fd);
-    if (map == MAP_FAILED)
-        return slm_fail(err, SLM_IO, "cannot map \"%s\": %s", path, strerror(reason));
     slm_image *image = calloc(1, sizeof *image);
     slm_status status = image == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
     if (image == NULL) {

@@ -9,7 +9,6 @@
  */
 #include "engine/model/adapter.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -239,18 +238,11 @@ static slm_status check_file(slm_adapter *adapter, const slm_model *base, slm_er
 
 static slm_status map_file(slm_adapter *adapter, const char *path, slm_error *err)
 {
-    int fd;
+    void *map;
     uint64_t bytes;
-    SLM_TRY(slm_file_open(path, &fd, &bytes, err));
-    if (bytes < up64(sizeof(adapter_header))) {
-        slm_file_close(fd);
+    SLM_TRY(slm_file_map(path, up64(sizeof(adapter_header)), &map, &bytes, err));
+    if (map == NULL)
         return damaged(err, "it is too short");
-    }
-    void *map = mmap(NULL, (size_t) bytes, PROT_READ, MAP_SHARED, fd, 0);
-    int reason = errno;
-    slm_file_close(fd);
-    if (map == MAP_FAILED)
-        return slm_fail(err, SLM_IO, "cannot map \"%s\": %s", path, strerror(reason));
     adapter->map = map;
     adapter->bytes = (size_t) bytes;
     return SLM_OK;
