@@ -135,7 +135,7 @@ static Node *rewrite_bool(BoolExpr *expr, Rewrite *rw)
     ListCell *cell;
 
     foreach (cell, expr->args) {
-        Expr *arg = (Expr *) slm_batch_rewrite(lfirst(cell), rw);
+        Expr *arg = (Expr *) slm_batch_to_columns(lfirst(cell), rw);
 
         args = lappend(args, arg);
         if (expr->boolop != NOT_EXPR)
@@ -160,13 +160,13 @@ static Node *rewrite_case(CaseExpr *expr, Rewrite *rw)
         List *before = rw->guard;
 
         copy->location = when->location;
-        copy->expr = (Expr *) slm_batch_rewrite((Node *) when->expr, rw);
+        copy->expr = (Expr *) slm_batch_to_columns((Node *) when->expr, rw);
         rw->guard = lappend(list_copy(before), boolean_test(copy->expr, IS_TRUE));
-        copy->result = (Expr *) slm_batch_rewrite((Node *) when->result, rw);
+        copy->result = (Expr *) slm_batch_to_columns((Node *) when->result, rw);
         rw->guard = lappend(list_copy(before), boolean_test(copy->expr, IS_NOT_TRUE));
         result->args = lappend(result->args, copy);
     }
-    result->defresult = (Expr *) slm_batch_rewrite((Node *) expr->defresult, rw);
+    result->defresult = (Expr *) slm_batch_to_columns((Node *) expr->defresult, rw);
     rw->guard = saved;
     return (Node *) result;
 }
@@ -180,7 +180,7 @@ static Node *rewrite_coalesce(CoalesceExpr *expr, Rewrite *rw)
     memcpy(result, expr, sizeof *result);
     result->args = NIL;
     foreach (cell, expr->args) {
-        Expr *arg = (Expr *) slm_batch_rewrite(lfirst(cell), rw);
+        Expr *arg = (Expr *) slm_batch_to_columns(lfirst(cell), rw);
 
         result->args = lappend(result->args, arg);
         rw->guard = lappend(list_copy(rw->guard), slm_batch_null_test(arg, IS_NULL));
@@ -196,7 +196,7 @@ static Node *rewrite_frozen(Node *node, Rewrite *rw)
     Node *result;
 
     rw->frozen = true;
-    result = expression_tree_mutator(node, slm_batch_rewrite, rw);
+    result = expression_tree_mutator(node, slm_batch_to_columns, rw);
     rw->frozen = saved;
     return result;
 }
@@ -218,7 +218,7 @@ static Node *rewrite_call(FuncExpr *call, Rewrite *rw)
     foreach (cell, call->args) {
         Node *arg = lfirst(cell);
 
-        result->args = lappend(result->args, contain_subplans(arg) ? (Node *) leaf_var(rw, (Expr *) arg) : slm_batch_rewrite(arg, rw));
+        result->args = lappend(result->args, contain_subplans(arg) ? (Node *) leaf_var(rw, (Expr *) arg) : slm_batch_to_columns(arg, rw));
     }
     return (Node *) call_var(rw, result);
 }
@@ -233,12 +233,12 @@ static Node *rewrite_subscript(SubscriptingRef *ref, Rewrite *rw)
         return rewrite_frozen((Node *) ref, rw);
     subscripts.refexpr = NULL;
     result = (SubscriptingRef *) rewrite_frozen((Node *) &subscripts, rw);
-    result->refexpr = (Expr *) slm_batch_rewrite((Node *) ref->refexpr, rw);
+    result->refexpr = (Expr *) slm_batch_to_columns((Node *) ref->refexpr, rw);
     return (Node *) result;
 }
 
 /* An expression of X in terms of Batch's columns. */
-Node *slm_batch_rewrite(Node *node, Rewrite *rw)
+Node *slm_batch_to_columns(Node *node, Rewrite *rw)
 {
     if (node == NULL)
         return NULL;
@@ -281,7 +281,7 @@ Node *slm_batch_rewrite(Node *node, Rewrite *rw)
         default:
             break;
     }
-    return expression_tree_mutator(node, slm_batch_rewrite, rw);
+    return expression_tree_mutator(node, slm_batch_to_columns, rw);
 }
 
 /* Gives calls their final column numbers. */

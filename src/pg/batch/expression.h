@@ -38,7 +38,7 @@ Expr *slm_batch_null_test(Expr *arg, NullTestType type);
 
 /* Rewrites an expression: leaves become columns of the child, calls are lifted and become columns too, numbered from CALL_BASE.
  * A mutator: every call of it with the same Rewrite adds to its leaves and calls. */
-Node *slm_batch_rewrite(Node *node, Rewrite *rw);
+Node *slm_batch_to_columns(Node *node, Rewrite *rw);
 
 /* Gives calls their final column numbers, behind n_leaves leaves. */
 void *slm_batch_fix_calls(void *expr, int n_leaves);

@@ -222,13 +222,13 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
     moved = take_movable(plan, walk);
     foreach (cell, moved) {
         rw.stage = foreach_current_index(cell);
-        quals = lappend(quals, slm_batch_rewrite(lfirst(cell), &rw));
+        quals = lappend(quals, slm_batch_to_columns(lfirst(cell), &rw));
     }
     rw.stage = list_length(moved);
     foreach (cell, plan->targetlist) {
         TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
 
-        entry->expr = (Expr *) slm_batch_rewrite((Node *) entry->expr, &rw);
+        entry->expr = (Expr *) slm_batch_to_columns((Node *) entry->expr, &rw);
         tlist = lappend(tlist, entry);
     }
     plan->targetlist = rw.leaves;
@@ -260,9 +260,9 @@ static Expr *lower_argument(Expr *arg, Rewrite *rw)
     CaseWhen *when = makeNode(CaseWhen);
 
     if (!slm_batch_has_call((Node *) arg))
-        return (Expr *) slm_batch_rewrite((Node *) arg, rw);
+        return (Expr *) slm_batch_to_columns((Node *) arg, rw);
     when->expr = (Expr *) makeVar(INDEX_VAR, COMPUTED, BOOLOID, -1, InvalidOid, 0);
-    when->result = (Expr *) slm_batch_rewrite((Node *) arg, rw);
+    when->result = (Expr *) slm_batch_to_columns((Node *) arg, rw);
     when->location = -1;
     result->casetype = exprType((Node *) arg);
     result->casecollid = exprCollation((Node *) arg);
@@ -400,7 +400,7 @@ static void lower_keys(HashJoin *join, Plan *node, List **keys, bool all, PlanWa
         new_keys = lappend(new_keys, lower_argument(lfirst(key), &rw));
         new_operands = lappend(new_operands, lower_argument(operand, &rw));
         if (!all)
-            rw.guard = lappend(list_copy(rw.guard), slm_batch_null_test((Expr *) slm_batch_rewrite(lfirst(key), &rw), IS_NOT_NULL));
+            rw.guard = lappend(list_copy(rw.guard), slm_batch_null_test((Expr *) slm_batch_to_columns(lfirst(key), &rw), IS_NOT_NULL));
     }
     if (rw.calls == NIL || too_wide(&rw) ||
         !may_read_ahead(child, list_make4(node->targetlist, node->qual, join->join.joinqual, join->hashclauses), walk, &below))
