@@ -22,6 +22,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "pg/as_owner.h"
+
 static MemoryContext rows_context; /* holds rows and what they point to */
 static SlmModelRow *rows;          /* [n_rows] */
 static int n_rows;
@@ -32,9 +34,7 @@ static Oid registry_oid; /* of the table that rows was read from */
 /* InvalidOid when the extension is not (or no longer) there. */
 static Oid find_registry(void)
 {
-    Oid schema = get_namespace_oid("slm", true);
-
-    return OidIsValid(schema) ? get_relname_relid("model_registry", schema) : InvalidOid;
+    return slm_pg_extension_relation("model_registry");
 }
 
 Oid slm_pg_registry_oid(void)

@@ -26,38 +26,26 @@
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
+#include "pg/as_owner.h"
+
 PG_FUNCTION_INFO_V1(slm_pg_load_model);
 PG_FUNCTION_INFO_V1(slm_pg_drop_model);
 PG_FUNCTION_INFO_V1(slm_pg_rename_model);
 PG_FUNCTION_INFO_V1(slm_pg_grant_model);
 PG_FUNCTION_INFO_V1(slm_pg_revoke_model);
 
-/* ---- SPI as the owner of the registry */
+/* ---- SPI as the extension's owner */
 
-typedef struct AsOwner {
-    Oid user;
-    int context;
-    int guc_level;
-} AsOwner;
-
-static void begin_as_owner(AsOwner *saved)
+static void begin_as_owner(SlmAs *saved)
 {
-    Relation rel = table_open(slm_pg_registry_oid(), AccessShareLock);
-    Oid owner = rel->rd_rel->relowner;
-
-    table_close(rel, NoLock);
-    GetUserIdAndSecContext(&saved->user, &saved->context);
-    SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE);
-    saved->guc_level = NewGUCNestLevel();
-    (void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    slm_pg_as_extension(saved);
     SPI_connect();
 }
 
-static void end_as_owner(const AsOwner *saved)
+static void end_as_owner(const SlmAs *saved)
 {
     SPI_finish();
-    AtEOXact_GUC(false, saved->guc_level);
-    SetUserIdAndSecContext(saved->user, saved->context);
+    slm_pg_as_end(saved);
 }
 
 /* Runs one statement with text parameters (NULL allowed) and returns the number of rows. */
@@ -80,7 +68,7 @@ static uint64 run_sql(const char *sql, int n, const char *const *values)
 
 uint64 slm_pg_change_registry(const char *sql, int n, const char *const *values)
 {
-    AsOwner saved;
+    SlmAs saved;
     uint64 changed;
 
     begin_as_owner(&saved);
@@ -93,7 +81,7 @@ uint64 slm_pg_change_registry(const char *sql, int n, const char *const *values)
 
 Datum slm_pg_registry_row(const char *sql, const char *name)
 {
-    AsOwner saved;
+    SlmAs saved;
     Datum row;
     bool isnull;
 
