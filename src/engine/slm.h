@@ -270,7 +270,7 @@ void slm_session_reset(slm_session *session);
 slm_status slm_prompt_tokens(slm_session *session, const slm_request *request, size_t *n, slm_error *err);
 
 typedef struct slm_session_stats {
-    uint64_t steps, prompt_tokens, reused_tokens, output_tokens, positions; /* since the session began */
+    uint64_t steps, prompt_tokens, reused_tokens, output_tokens, label_tokens, positions; /* since the session began */
     double prefill_seconds, decode_seconds;
     size_t kv_bytes_used, kv_bytes_limit, cached_prefixes;
 } slm_session_stats;

@@ -19,6 +19,8 @@
 #include "access/xact.h"
 #include "utils/builtins.h"
 
+#include "pg/batch/progress.h"
+
 #define MAX_OPEN_MODELS 8 /* kept mapped per backend; those without running requests are closed, least recently used first */
 
 SlmMeter *slm_pg_meter;
@@ -29,6 +31,7 @@ static dlist_head entries = DLIST_STATIC_INIT(entries);
 static dlist_head adapted = DLIST_STATIC_INIT(adapted); /* entries with a base, most recently used first */
 static int n_adapted;
 static int n_entries;
+static int n_runs; /* of all entries */
 
 static void close_adapted(SlmEntry *entry)
 {
@@ -238,6 +241,7 @@ void slm_pg_finish(SlmRun *run)
         return;
     slm_release(run->entry->session, run->id);
     dlist_delete(&run->node);
+    slm_pg_progress_requests(--n_runs);
     run->entry = NULL;
     run->result = NULL;
 }
@@ -270,6 +274,7 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
         slm_pg_error(&err, NULL);
     run->entry = entry;
     dlist_push_tail(&entry->runs, &run->node);
+    slm_pg_progress_requests(++n_runs);
     return run;
 }
 
@@ -324,18 +329,31 @@ static void end_runs(SlmEntry *entry)
 
         run->entry = NULL;
         run->result = NULL;
+        n_runs--;
     }
+    slm_pg_progress_requests(n_runs);
     if (entry->session != NULL)
         slm_session_reset(entry->session);
 }
 
+/* Tokens that a session has computed or written since it began. */
+static uint64 tokens_of(const SlmEntry *entry)
+{
+    slm_session_stats stats;
+
+    slm_session_get_stats(entry->session, &stats);
+    return stats.prompt_tokens + stats.output_tokens + stats.label_tokens;
+}
+
 static void step(SlmEntry *entry)
 {
+    uint64 before = tokens_of(entry);
     slm_error err;
     slm_status status;
 
     CHECK_FOR_INTERRUPTS();
     status = slm_step(entry->session, NULL, &err);
+    slm_pg_progress_tokens(tokens_of(entry) - before);
     if (status == SLM_CANCELLED) {
         slm_pg_interrupted();
         return;

@@ -8,6 +8,7 @@
  */
 #include "pg/work.h"
 
+#include "pg/batch/progress.h"
 #include "pg/slm_pg.h"
 
 #include "access/htup_details.h"
@@ -235,6 +236,7 @@ Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
     while (!work->decided && (run = first_running(work)) != NULL)
         slm_pg_advance(run);
     value = slm_pg_work_finish(work, &isnull);
+    slm_pg_progress_call();
     if (!work->decided || isnull)
         slm_pg_work_free(work); /* else the value is in its context, which goes with the caller's */
     fcinfo->isnull = isnull;

@@ -224,8 +224,10 @@ static void count_span(slm_session *s, slm_job *job, const slm_span *span)
     }
     s->stats.prompt_tokens += prompt;
     s->stats.positions += span->n;
-    if (job->mode == SLM_MODE_LABELS)
+    if (job->mode == SLM_MODE_LABELS) {
         job->result.label_tokens += span->n - prompt;
+        s->stats.label_tokens += span->n - prompt;
+    }
     if (span->n_wants > 0 && job->first_out_at <= 0 && span->seq == job->seq && job->mode != SLM_MODE_LOGPROBS)
         job->first_out_at = slm_seconds();
 }

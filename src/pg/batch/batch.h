@@ -10,6 +10,7 @@
  *   functions.c  which SQL functions can be batched, and the planner hook
  *   support.c    what calls cost, for the planner
  *   progress.c   slm.progress
+ *   expect.c     how many rows a node will do
  *   explain.c    counters for EXPLAIN
  *
  * A planned node in the plan tree (everything survives nodeToString, for parallel workers):

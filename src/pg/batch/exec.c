@@ -38,7 +38,6 @@
 #include "utils/rel.h"
 #include "utils/resowner.h"
 
-#include "pg/batch/progress.h"
 #include "pg/batch/state.h"
 #include "pg/compat.h"
 
@@ -195,7 +194,7 @@ static void batch_begin(CustomScanState *node, EState *estate, int eflags)
     state->window_context = AllocSetContextCreate(estate->es_query_cxt, "SLM batch window", ALLOCSET_DEFAULT_SIZES);
     start_cache(state);
     if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
-        slm_pg_progress_statement(scan->scan.plan.plan_rows);
+        slm_pg_batch_expect(state);
     dlist_init(&state->window);
     state->read_ahead = state->demand == SLM_BATCH_ALL ? slm_batch_size : 1;
 }
@@ -204,7 +203,7 @@ static void batch_end(CustomScanState *node)
 {
     BatchState *state = (BatchState *) node;
 
-    slm_pg_progress_done();
+    slm_pg_progress_leave(&state->progress);
     if (state->error != NULL && (state->flags & SLM_BATCH_MODIFIES) != 0)
         ReThrowError(state->error); /* what was to be written has not been */
     MemoryContextDelete(state->window_context);
@@ -264,6 +263,7 @@ static void batch_rescan(CustomScanState *node)
     if (state->store != NULL)
         slm_pg_batch_scroll_clear(state);
     state->child_done = false;
+    state->n_scans++;
     state->n_emitted = 0;
     state->n_dropped = 0;
     state->read_ahead = state->demand == SLM_BATCH_ALL ? slm_batch_size : 1;
@@ -692,16 +692,6 @@ static BatchRow *next_row(BatchState *state)
     }
 }
 
-/* One more row, and what has been computed since the last. */
-static void report_progress(BatchState *state)
-{
-    SlmWorkCounters *c = &state->counters.engine;
-    uint64 tokens = c->prompt_tokens - c->reused_tokens + c->output_tokens + c->label_tokens;
-
-    slm_pg_progress_rows(1, tokens - state->reported_tokens);
-    state->reported_tokens = tokens;
-}
-
 /* Takes the head row out of the window; its values stay until the next call. */
 static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
 {
@@ -725,10 +715,11 @@ static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
     if (passed) {
         state->returned = row;
         state->n_emitted++;
-        report_progress(state);
+        slm_pg_batch_report(state);
         return slot;
     }
     state->n_dropped++;
+    slm_pg_batch_report(state);
     InstrCountFiltered1(node, 1);
     pfree(row->tuple);
     pfree(row);

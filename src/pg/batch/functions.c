@@ -72,11 +72,8 @@ static void batch_start(QueryDesc *query, int eflags)
         standard_ExecutorStart(query, eflags);
 }
 
-/* A statement that fails does not end its nodes. */
 static void end_transaction(XactEvent event, void *arg)
 {
-    if (event == XACT_EVENT_ABORT)
-        slm_pg_progress_done();
     just_loaded = false;
 }
 

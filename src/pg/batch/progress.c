@@ -1,5 +1,5 @@
 /*
- * slm.progress: how far running statements with batch nodes are, for every session.
+ * slm.progress: how far running statements with slm_* calls are, for every session.
  *
  * Shared memory, when slm_pg is preloaded: one slot per backend, written by its backend only, between two steps of the counter
  * `changes` (odd while a write is under way), read without locks by anyone.  A slot of a process that is gone is not shown.
@@ -7,6 +7,7 @@
 #include "pg/batch/progress.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
@@ -15,6 +16,7 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -24,16 +26,22 @@ PG_FUNCTION_INFO_V1(slm_pg_progress);
 
 typedef struct ProgressSlot {
     pg_atomic_uint32 changes;
-    int pid; /* 0 = no batch node is running */
-    Oid database, user;
+    int pid; /* 0 = nothing is running */
+    Oid database, user, session_user;
     TimestampTz started;
     uint64 rows_done, tokens;
-    double rows_planned;
+    double rows_total; /* < 0: not known */
+    bool exact;
 } ProgressSlot;
 
 static ProgressSlot *slots; /* [n_slots()], by pgprocno */
 static shmem_request_hook_type previous_request_hook;
 static shmem_startup_hook_type previous_startup_hook;
+
+static dlist_head uses = DLIST_STATIC_INIT(uses); /* of SlmProgressUse, the outermost first */
+static int n_requests;                            /* running in this backend */
+static TimestampTz counted;                       /* the top-level statement that is counted */
+static uint64 ended_rows;                         /* of its uses and calls that have ended */
 
 static int n_slots(void)
 {
@@ -65,7 +73,7 @@ static ProgressSlot *begin_write(void)
     ProgressSlot *slot = slots == NULL || MyProc == NULL ? NULL : &slots[SLM_MY_PROC_NUMBER];
 
     if (slot != NULL) {
-        pg_atomic_fetch_add_u32(&slot->changes, 1);
+        pg_atomic_write_u32(&slot->changes, pg_atomic_read_u32(&slot->changes) | 1); /* odd, even after one that died in the middle */
         pg_write_barrier();
     }
     return slot;
@@ -77,41 +85,144 @@ static void end_write(ProgressSlot *slot)
     pg_atomic_fetch_add_u32(&slot->changes, 1);
 }
 
-void slm_pg_progress_statement(double rows_planned)
+/* Does the use run now?  A cursor's does in the statements that fetch from it, a task's until it ends. */
+static bool is_current(const SlmProgressUse *use)
 {
-    ProgressSlot *slot = begin_write();
+    return use->statement == use || use->started == GetCurrentStatementStartTimestamp();
+}
 
-    if (slot == NULL)
-        return;
-    if (slot->pid != MyProcPid || slot->started != GetCurrentStatementStartTimestamp()) {
-        slot->rows_done = slot->tokens = 0;
-        slot->rows_planned = rows_planned;
+static SlmProgressUse *outermost(void)
+{
+    dlist_iter iter;
+
+    dlist_foreach (iter, &uses)
+        if (is_current(dlist_container(SlmProgressUse, node, iter.cur)))
+            return dlist_container(SlmProgressUse, node, iter.cur);
+    return NULL;
+}
+
+/* The rows of the outermost use's statement; what runs inside it is part of them. */
+static void publish(const SlmProgressUse *outer, ProgressSlot *slot)
+{
+    dlist_iter iter;
+
+    slot->rows_done = ended_rows;
+    slot->rows_total = outer == NULL || ended_rows > 0 ? -1 : 0; /* after a part that has ended nobody knows how many follow */
+    slot->exact = true;
+    dlist_foreach (iter, &uses) {
+        const SlmProgressUse *use = dlist_container(SlmProgressUse, node, iter.cur);
+
+        if (outer == NULL || use->statement != outer->statement)
+            continue;
+        slot->rows_done += use->rows;
+        slot->rows_total = use->total < 0 || slot->rows_total < 0 ? -1 : slot->rows_total + use->total;
+        slot->exact = slot->exact && use->exact;
     }
-    slot->pid = MyProcPid;
-    slot->database = MyDatabaseId;
-    slot->user = GetUserId();
-    slot->started = GetCurrentStatementStartTimestamp();
+}
+
+/* Brings the slot up to date: it is shown while there is a use or a request. */
+static void show(void)
+{
+    const SlmProgressUse *outer = outermost();
+    ProgressSlot *slot = begin_write();
+
+    if (slot == NULL)
+        return;
+    if (outer == NULL && n_requests == 0) {
+        slot->pid = 0;
+        end_write(slot);
+        return;
+    }
+    if (counted != GetCurrentStatementStartTimestamp() && (outer == NULL || outer->statement != outer || slot->pid != MyProcPid)) {
+        counted = GetCurrentStatementStartTimestamp();
+        ended_rows = slot->tokens = 0;
+        slot->pid = 0;
+    }
+    if (slot->pid != MyProcPid) {
+        slot->pid = MyProcPid;
+        slot->database = MyDatabaseId;
+        slot->user = GetUserId();
+        slot->session_user = GetSessionUserId();
+        slot->started = counted;
+    }
+    publish(outer, slot);
     end_write(slot);
 }
 
-void slm_pg_progress_rows(uint64 rows, uint64 tokens)
+static void leave_callback(void *arg)
+{
+    slm_pg_progress_leave(arg);
+}
+
+void slm_pg_progress_enter(SlmProgressUse *use, MemoryContext context, const void *statement, double total, bool exact)
+{
+    if (slots == NULL)
+        return;
+    use->entered = true;
+    use->statement = statement == NULL ? use : statement;
+    use->total = total;
+    use->exact = exact;
+    use->callback.func = leave_callback;
+    use->callback.arg = use;
+    MemoryContextRegisterResetCallback(context, &use->callback);
+    use->started = GetCurrentStatementStartTimestamp();
+    dlist_push_tail(&uses, &use->node);
+    show();
+}
+
+void slm_pg_progress_expect(SlmProgressUse *use, double total, bool exact)
+{
+    use->total = total;
+    use->exact = exact;
+    if (use->entered)
+        show();
+}
+
+void slm_pg_progress_rows(SlmProgressUse *use, uint64 rows)
+{
+    use->rows += rows;
+    use->started = GetCurrentStatementStartTimestamp();
+    if (use->entered)
+        show();
+}
+
+void slm_pg_progress_leave(SlmProgressUse *use)
+{
+    const SlmProgressUse *outer = outermost();
+
+    if (!use->entered)
+        return;
+    if (outer != NULL && use->statement == outer->statement)
+        ended_rows += use->rows;
+    use->entered = false;
+    dlist_delete(&use->node);
+    show();
+}
+
+void slm_pg_progress_requests(int n_running)
+{
+    bool changed = (n_requests == 0) != (n_running == 0);
+
+    n_requests = n_running;
+    if (changed && slots != NULL)
+        show();
+}
+
+void slm_pg_progress_call(void)
+{
+    if (slots == NULL || outermost() != NULL)
+        return;
+    ended_rows++;
+    show();
+}
+
+void slm_pg_progress_tokens(uint64 tokens)
 {
     ProgressSlot *slot = begin_write();
 
     if (slot == NULL)
         return;
-    slot->rows_done += rows;
     slot->tokens += tokens;
-    end_write(slot);
-}
-
-void slm_pg_progress_done(void)
-{
-    ProgressSlot *slot = begin_write();
-
-    if (slot == NULL)
-        return;
-    slot->pid = 0;
     end_write(slot);
 }
 
@@ -130,6 +241,36 @@ static bool read_slot(int i, ProgressSlot *out)
     return false;
 }
 
+/* As in pg_stat_activity: who may not see a statement of this role sees that there is one. */
+static bool may_see(const ProgressSlot *slot)
+{
+    return has_privs_of_role(GetUserId(), slot->user) || has_privs_of_role(GetUserId(), slot->session_user) ||
+           has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+}
+
+enum { PID, DATABASE, USER, STARTED, DONE, TOTAL, EXACT, PERCENT, TOKENS, ROWS_PER_SECOND, TOKENS_PER_SECOND, SECONDS_LEFT, N_COLUMNS };
+
+static void put_figures(const ProgressSlot *slot, Datum values[N_COLUMNS], bool nulls[N_COLUMNS])
+{
+    double seconds = Max((double) (GetCurrentTimestamp() - slot->started) / 1e6, 0.001);
+    double done = (double) slot->rows_done, rate = done / seconds;
+    bool known = slot->rows_total >= 0 && slot->rows_total >= done; /* else the estimate has been proved wrong */
+
+    values[STARTED] = TimestampTzGetDatum(slot->started);
+    values[DONE] = Int64GetDatum((int64) slot->rows_done);
+    values[TOKENS] = Int64GetDatum((int64) slot->tokens);
+    values[ROWS_PER_SECOND] = Float8GetDatum(rate);
+    values[TOKENS_PER_SECOND] = Float8GetDatum((double) slot->tokens / seconds);
+    nulls[TOTAL] = nulls[EXACT] = nulls[PERCENT] = !known;
+    nulls[SECONDS_LEFT] = !known || done == 0;
+    if (!known)
+        return;
+    values[TOTAL] = Int64GetDatum((int64) Min(slot->rows_total, 9e18));
+    values[EXACT] = BoolGetDatum(slot->exact);
+    values[PERCENT] = Float8GetDatum(slot->rows_total > 0 ? (double) (int64) (1000 * done / slot->rows_total) / 10 : 100);
+    values[SECONDS_LEFT] = Float8GetDatum(done > 0 ? (slot->rows_total - done) / rate : 0);
+}
+
 Datum slm_pg_progress(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -137,23 +278,18 @@ Datum slm_pg_progress(PG_FUNCTION_ARGS)
     InitMaterializedSRF(fcinfo, 0);
     for (int i = 0; slots != NULL && i < n_slots(); i++) {
         ProgressSlot slot;
-        Datum values[9];
-        bool nulls[9] = {false};
-        double seconds;
+        Datum values[N_COLUMNS] = {0};
+        bool nulls[N_COLUMNS];
 
         if (!read_slot(i, &slot))
             continue;
-        seconds = Max((double) (GetCurrentTimestamp() - slot.started) / 1e6, 0.001);
-        values[0] = Int32GetDatum(slot.pid);
-        values[1] = ObjectIdGetDatum(slot.database);
-        values[2] = ObjectIdGetDatum(slot.user);
-        values[3] = TimestampTzGetDatum(slot.started);
-        values[4] = Int64GetDatum((int64) slot.rows_done);
-        values[5] = Int64GetDatum((int64) slot.tokens);
-        values[6] = Float8GetDatum((double) slot.rows_done / seconds);
-        values[7] = Float8GetDatum((double) slot.tokens / seconds);
-        values[8] = Float8GetDatum(Max(slot.rows_planned - (double) slot.rows_done, 0) * seconds / Max((double) slot.rows_done, 1));
-        nulls[8] = slot.rows_done == 0 || slot.rows_planned <= 1;
+        memset(nulls, may_see(&slot) ? false : true, sizeof nulls);
+        nulls[PID] = nulls[DATABASE] = nulls[USER] = false;
+        values[PID] = Int32GetDatum(slot.pid);
+        values[DATABASE] = ObjectIdGetDatum(slot.database);
+        values[USER] = ObjectIdGetDatum(slot.user);
+        if (may_see(&slot))
+            put_figures(&slot, values, nulls);
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
     return (Datum) 0;

@@ -15,6 +15,7 @@
 #include "utils/hsearch.h"
 #include "utils/resowner.h"
 
+#include "pg/batch/progress.h"
 #include "pg/work.h"
 
 typedef struct ArgType {
@@ -115,7 +116,9 @@ typedef struct BatchState {
     BatchCache old;     /* the one before, until no row refers to it; context NULL = none */
     StringInfoData key;
     BatchCounters counters;
-    uint64 reported_tokens; /* of them, in slm.progress */
+    SlmProgressUse progress;
+    double estimate; /* of the rows to be done, by the planner; < 0: none */
+    int n_scans; /* begun anew so many times */
     BatchShared *shared; /* in parallel plans, while it lasts */
     BatchStore *store;   /* rows returned, for scrolling; or NULL */
 } BatchState;
@@ -129,6 +132,10 @@ void slm_pg_batch_shutdown(CustomScanState *node);
 
 /* The row as plain execution computes it: false where a condition drops it. Raises what plain execution raises (plain.c). */
 bool slm_pg_batch_plain_row(BatchState *state, TupleTableSlot **slot);
+
+/* Progress (expect.c): begins to count the node's rows; one more is done. */
+void slm_pg_batch_expect(BatchState *state);
+void slm_pg_batch_report(BatchState *state);
 
 /* A node that can be read backwards keeps the rows that it has returned (scroll.c). */
 void slm_pg_batch_scroll_begin(BatchState *state);
