@@ -10,9 +10,11 @@
 #include "pg/one_expression.h"
 
 #include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_node.h"
 #include "parser/parser.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
@@ -27,6 +29,10 @@ struct SlmExpression {
     bool transforming; /* the hook is at work on it */
     int n_types;       /* parameters of the statement around it */
     Oid *types;
+    const char *column; /* for which its value is; NULL: of its own type */
+    Oid type;
+    int32 typmod;
+    bool loose;
 };
 
 /* ---------------------------------------------------------------- errors */
@@ -114,7 +120,29 @@ SlmExpression *slm_pg_parse_expression(const char *sql)
     return expression;
 }
 
+void slm_pg_expression_as(SlmExpression *expression, const char *column, Oid type, int32 typmod, bool loose)
+{
+    expression->column = MemoryContextStrdup(GetMemoryChunkContext(expression), column);
+    expression->type = type;
+    expression->typmod = typmod;
+    expression->loose = loose;
+}
+
 /* ---------------------------------------------------------------- analysis */
+
+static Node *assigned(ParseState *state, const SlmExpression *expression, Node *value)
+{
+    Oid type = exprType(value);
+    Node *result = coerce_to_target_type(state, value, type, expression->type, expression->typmod,
+                                         expression->loose ? COERCION_PLPGSQL : COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
+
+    if (result == NULL)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("column \"%s\" is of type %s but the expression is of type %s", expression->column,
+                               format_type_be(expression->type), format_type_be(type)),
+                        errhint("Cast the expression: (...)::%s.", format_type_with_typemod(expression->type, expression->typmod))));
+    return result;
+}
 
 static Node *transform(ParseState *state, SlmExpression *expression)
 {
@@ -128,6 +156,8 @@ static Node *transform(ParseState *state, SlmExpression *expression)
     expression->transforming = true;
     error_context_stack = &callback;
     result = transformExpr(state, copyObject(expression->tree), state->p_expr_kind);
+    if (expression->column != NULL)
+        result = assigned(state, expression, result);
     error_context_stack = callback.previous;
     expression->transforming = false;
     state->p_sourcetext = source;
@@ -190,8 +220,8 @@ SPIPlanPtr slm_pg_prepare_with(const char *statement, SlmExpression *expression,
     expression->types = palloc(sizeof(Oid) * Max(n_types, 1));
     for (int i = 0; i < n_types; i++)
         expression->types[i] = types[i];
-    MemoryContextSwitchTo(old);
     plan = SPI_prepare_extended(statement, &options);
+    MemoryContextSwitchTo(old); /* SPI has left its own */
     if (plan == NULL)
         elog(ERROR, "could not prepare \"%s\": %s", statement, SPI_result_code_string(SPI_result));
     return plan;

@@ -26,6 +26,10 @@ void slm_pg_check_expression(const char *sql);
 /* The same, and the parsed expression in CurrentMemoryContext, where it must live as long as any plan that is made with it. */
 SlmExpression *slm_pg_parse_expression(const char *sql);
 
+/* Its value is brought to a column's type, as an INSERT would; `loose`: where no cast of assignment fits, by way of its text, as PL/pgSQL
+ * does.  For plans that are prepared after this. */
+void slm_pg_expression_as(SlmExpression *expression, const char *column, Oid type, int32 typmod, bool loose);
+
 /* SPI_prepare of a statement with parameters $1.. of the given types, in which the column reference slm_expression stands for the
  * expression; ERROR where it is an aggregate, window function or set of rows.  Kept with SPI_keepplan it is analysed anew when what it
  * depends on has changed.  The expression serves one statement at a time. */

@@ -1,41 +1,47 @@
 /*
- * What only the analysed expression of a job tells: which models it will run.
+ * What only the analysed expression of a job or trigger tells: which models and classifiers it will run.
  *
- * A call's model is known before it runs when the argument `model` is a constant or is left to the task's default.  Other calls are
- * checked when they run.
+ * They are known before a call runs when the argument `model` or `classifier` is a constant or is left to the task's default, whatever
+ * function of the extension it is.  Other calls are checked when they run.
  */
-#include "pg/jobs/jobs.h"
+#include "pg/jobs/check.h"
 
+#include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/plancache.h"
 #include "utils/syscache.h"
 
+#include "pg/classifiers.h"
+#include "pg/one_expression.h"
 #include "pg/slm_pg.h"
-#include "pg/work.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_job_check_models);
 
-/* The position of the argument `model` of a function, or -1. */
-static int model_position(Oid function)
+/* The position of an argument of a function among those that a call gives, or -1. */
+static int argument_position(Oid function, const char *name)
 {
     HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
     Oid *types;
     char **names, *modes;
-    int n, result = -1;
+    int n, position = 0, result = -1;
 
     if (!HeapTupleIsValid(tuple))
         return -1;
     n = get_func_arg_info(tuple, &types, &names, &modes);
-    for (int i = 0; i < n && names != NULL; i++)
-        if (strcmp(names[i], "model") == 0)
-            result = i;
+    for (int i = 0; i < n && names != NULL && result < 0; i++) {
+        if (modes != NULL && (modes[i] == PROARGMODE_OUT || modes[i] == PROARGMODE_TABLE))
+            continue;
+        if (strcmp(names[i], name) == 0)
+            result = position;
+        position++;
+    }
     ReleaseSysCache(tuple);
     return result;
 }
@@ -52,33 +58,55 @@ static Node *argument_at(const FuncExpr *call, int position)
     return NULL;
 }
 
-/* The setting that a call without a model reads; empty when none is set. */
-static const char *default_of(const SlmWorkKind *kind)
-{
-    const char *name = slm_guc_generate_model;
+/* What is known of an argument: nothing; that it is null or not given; its text. */
+typedef enum Known { UNKNOWN, NOT_GIVEN, GIVEN } Known;
 
-    if (strstr(kind->symbol, "embed") != NULL || strstr(kind->symbol, "similarity") != NULL || strstr(kind->symbol, "rerank") != NULL)
-        name = slm_guc_embed_model;
-    else if (strstr(kind->symbol, "classify") != NULL && slm_guc_classify_model != NULL && slm_guc_classify_model[0] != '\0')
-        name = slm_guc_classify_model;
-    return name != NULL ? name : "";
+static Known known_argument(const FuncExpr *call, const char *name, text **value)
+{
+    int position = argument_position(call->funcid, name);
+    const Node *argument = position < 0 ? NULL : argument_at(call, position);
+    const Const *constant = (const Const *) argument;
+
+    if (argument == NULL)
+        return NOT_GIVEN;
+    if (!IsA(argument, Const))
+        return UNKNOWN;
+    if (constant->constisnull)
+        return NOT_GIVEN;
+    *value = constant->consttype == TEXTOID ? DatumGetTextPP(constant->constvalue) : NULL;
+    return *value == NULL ? UNKNOWN : GIVEN;
+}
+
+/* The task whose default model a function of the extension runs. */
+static SlmTask task_of(const char *function)
+{
+    static const struct {
+        const char *part;
+        SlmTask task;
+    } tasks[] = {{"embed", SLM_TASK_EMBED}, {"similarity", SLM_TASK_EMBED}, {"rerank", SLM_TASK_RERANK}, {"classify", SLM_TASK_CLASSIFY},
+                 {"sentiment", SLM_TASK_CLASSIFY}, {"token", SLM_TASK_ANY}, {"chunk", SLM_TASK_ANY}};
+
+    if (strstr(function, "logprobs") == NULL)
+        for (size_t i = 0; i < lengthof(tasks); i++)
+            if (strstr(function, tasks[i].part) != NULL)
+                return tasks[i].task;
+    return SLM_TASK_GENERATE;
 }
 
 static void check_call(const FuncExpr *call)
 {
-    const SlmWorkKind *kind = slm_pg_work_kind(call->funcid);
-    int position = kind != NULL ? model_position(call->funcid) : -1;
-    Node *argument;
+    text *model = NULL, *classifier = NULL;
+    Known named;
 
-    if (position < 0)
+    if (getExtensionOfObject(ProcedureRelationId, call->funcid) != get_extension_oid("slm_pg", true))
         return;
-    argument = argument_at(call, position);
-    if (argument == NULL || (IsA(argument, Const) && ((Const *) argument)->constisnull)) {
-        if (default_of(kind)[0] != '\0')
-            (void) slm_pg_use_model(cstring_to_text(default_of(kind)), SLM_TASK_ANY);
-    } else if (IsA(argument, Const) && ((Const *) argument)->consttype == TEXTOID) {
-        (void) slm_pg_use_model(DatumGetTextPP(((Const *) argument)->constvalue), SLM_TASK_ANY);
-    }
+    named = known_argument(call, "classifier", &classifier);
+    if (named == GIVEN)
+        (void) slm_pg_classifier_model(slm_pg_use_classifier(classifier));
+    if (named != NOT_GIVEN || argument_position(call->funcid, "model") < 0)
+        return; /* the classifier has its own model */
+    if (known_argument(call, "model", &model) != UNKNOWN)
+        (void) slm_pg_use_model(model, task_of(get_func_name(call->funcid)));
 }
 
 static bool call_walker(Node *node, void *context)
@@ -92,25 +120,36 @@ static bool call_walker(Node *node, void *context)
     return expression_tree_walker(node, call_walker, context);
 }
 
-/* slm.job_check_models(source regclass, expression text) */
+void slm_pg_check_models(const Query *query)
+{
+    (void) call_walker((Node *) unconstify(Query *, query), NULL);
+}
+
+void slm_pg_check_expression_models(Oid table, const char *expression)
+{
+    char *name = get_rel_name(table);
+    SlmExpression *parsed;
+    SPIPlanPtr plan;
+
+    if (name == NULL)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table with OID %u does not exist", table)));
+    parsed = slm_pg_parse_expression(expression);
+    plan = slm_pg_prepare_with(psprintf("SELECT slm_expression FROM %s",
+                                        quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name)),
+                               parsed, 0, NULL);
+    slm_pg_check_models(slm_pg_analysed(plan));
+    SPI_freeplan(plan);
+}
+
+/* slm.job_check_models(source regclass, expression text): nothing is evaluated, all is looked up as the caller. */
 Datum slm_pg_job_check_models(PG_FUNCTION_ARGS)
 {
     Oid source = PG_GETARG_OID(0);
-    char *name = get_rel_name(source), *query;
-    SPIPlanPtr plan;
-    ListCell *cell;
+    char *expression = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-    if (name == NULL)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table with OID %u does not exist", source)));
-    query = psprintf("SELECT (%s) FROM %s", text_to_cstring(PG_GETARG_TEXT_PP(1)),
-                     quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), name));
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
-    plan = SPI_prepare(query, 0, NULL);
-    if (plan == NULL)
-        ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("the expression is not one SQL expression")));
-    foreach (cell, SPI_plan_get_plan_sources(plan))
-        (void) call_walker((Node *) linitial_node(Query, ((CachedPlanSource *) lfirst(cell))->query_list), NULL);
+    slm_pg_check_expression_models(source, expression);
     SPI_finish();
     PG_RETURN_VOID();
 }

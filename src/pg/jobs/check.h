@@ -1,0 +1,17 @@
+/*
+ * What an expression needs to run, found before it runs: see check.c.
+ */
+#ifndef SLM_PG_JOBS_CHECK_H
+#define SLM_PG_JOBS_CHECK_H
+
+#include "postgres.h"
+
+#include "nodes/parsenodes.h"
+
+/* ERROR unless the current role, under the current settings, may use every model and classifier that calls of the analysed query name, or
+ * leave to a default. */
+void slm_pg_check_models(const Query *query);
+/* The same for an expression over a table, parsed alone under the current search_path; needs SPI. */
+void slm_pg_check_expression_models(Oid table, const char *expression);
+
+#endif
