@@ -39,6 +39,17 @@ SELECT body, slm_classify(body, classifier => 'names') AS label FROM question;
 -- rows without text or label are skipped and counted
 INSERT INTO message (body, label) VALUES (NULL, 'fault'), ('no label', NULL), ('empty label', '');
 SELECT training_rows FROM slm_train_classifier('skips', 'SELECT body, label FROM message');
+-- figures are given where rows can be held out: equal texts are held out together, a label needs two different ones
+CREATE VIEW first_of AS SELECT DISTINCT ON (label) body, label FROM message WHERE label <> '' ORDER BY label, id;
+SELECT training_rows, accuracy FROM slm_train_classifier('few', 'SELECT body, label FROM first_of');
+SELECT training_rows, accuracy FROM slm_train_classifier('copies', 'SELECT body, label FROM first_of, generate_series(1, 5)');
+SELECT training_rows, accuracy FROM slm_train_classifier('three', 'SELECT m.body, f.label FROM message m, first_of f WHERE m.id <= 3');
+SELECT training_rows, accuracy > 0.9 AS accurate FROM slm_train_classifier('rare',
+    $$SELECT body, label FROM message WHERE label <> '' UNION ALL SELECT 'Do you hire?', 'jobs' ORDER BY 1$$);
+SELECT slm_classify('Do you hire?', classifier => 'rare');
+-- labels by lot: nothing can be learned, however often a row is there
+SELECT training_rows, accuracy < 0.65 AS honest FROM slm_train_classifier('lot',
+    $$SELECT body, CASE WHEN md5(body) < '8' THEN 'a' ELSE 'b' END FROM message, generate_series(1, 5) WHERE label <> '' ORDER BY md5(body)$$);
 \x on
 SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM message WHERE false')$$);
 SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, ''one'' FROM message')$$);
@@ -68,5 +79,6 @@ RESET ROLE;
 DROP ROLE slm_other;
 SELECT slm_drop_classifier(name) FROM (SELECT DISTINCT name FROM slm.classifiers ORDER BY name) c;
 SELECT count(*) FROM slm.classifiers;
+DROP VIEW first_of;
 DROP TABLE message, question, stored;
 SELECT slm_drop_model('minilm');

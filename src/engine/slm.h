@@ -316,12 +316,16 @@ typedef struct slm_train_options {
     void *progress_arg;
 } slm_train_options;
 
-/* What came out. The averages are over the held-out rows of the cross-validation, NaN where there was none (slm_train_by_names, fewer
- * than 4 rows); confusion [n_labels, n_labels] counts true label (row) by predicted label (column), NULL without cross-validation. */
+/* What came out. The averages are over the held-out rows of the cross-validation; rows with equal embeddings are held out together.  NaN
+ * where there was none: slm_train_by_names, fewer than 4 distinct rows, or more than a tenth of the rows of lonely labels, which have
+ * fewer than 2 distinct rows and are never held out.  confusion [n_labels, n_labels] counts true label (row) by predicted label (column),
+ * NULL without cross-validation. */
 typedef struct slm_train_report {
     void *blob;             /* malloc'ed; slm_train_report_free */
     size_t blob_bytes;
     size_t n_rows;          /* rows learned from */
+    size_t n_distinct;      /* with different embeddings; 0 when nothing was to be held out */
+    uint32_t n_lonely;      /* lonely labels */
     uint32_t n_labels, n_folds;
     uint32_t n_ngrams;      /* n-gram buckets in use */
     float l2;               /* chosen or given */
@@ -332,7 +336,7 @@ typedef struct slm_train_report {
     double seconds;
 } slm_train_report;
 
-/* Trains; fewer than 4 rows with a default strength, for there is nothing to hold out.  Status: INVALID (shapes, labels out of range, a
+/* Trains; with a default strength where there is nothing to hold out.  Status: INVALID (shapes, labels out of range, a
  * label without rows, NaN), LIMIT (too large), UNSUPPORTED (no OpenBLAS), NOMEM, CANCELLED (nothing was made). */
 slm_status slm_train_classifier(const slm_train_set *set, const slm_train_options *options, slm_train_report *out, slm_error *err);
 

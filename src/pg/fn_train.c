@@ -295,7 +295,29 @@ static void check_set(const TrainSet *set)
                         errmsg("all rows have the label \"%s\"", slm_pg_cstring_from_utf8(set->names[0])),
                         errhint("A classifier needs at least two labels.")));
     if (set->skipped > 0)
-        ereport(WARNING, (errmsg(INT64_FORMAT " rows without text or label were skipped", set->skipped)));
+        ereport(WARNING, (errmsg_plural("%ld row without text or label was skipped", "%ld rows without text or label were skipped",
+                                        (unsigned long) set->skipped, (long) set->skipped)));
+}
+
+/* Says which rows the figures leave out, and why there are none. */
+static void explain_figures(const char *name, const TrainSet *set, const slm_train_report *report)
+{
+    int lonely = (int) report->n_lonely;
+
+    if (set->by_names)
+        return;
+    if (isnan(report->accuracy) && lonely > 0)
+        ereport(NOTICE, (errmsg("the accuracy of classifier \"%s\" was not measured", name),
+                         errdetail("%d of its %d labels have fewer than two different texts: held out, they would be unknown.", lonely,
+                                   set->n_labels),
+                         errhint("Label at least two different texts for each label.")));
+    else if (isnan(report->accuracy))
+        ereport(NOTICE, (errmsg("the accuracy of classifier \"%s\" was not measured", name),
+                         errdetail("The query gives %d different texts only, too few to hold some out.", (int) report->n_distinct)));
+    else if (lonely > 0)
+        ereport(NOTICE, (errmsg_plural("%d label has fewer than two different texts and is left out of the accuracy",
+                                       "%d labels have fewer than two different texts and are left out of the accuracy",
+                                       (unsigned long) lonely, lonely)));
 }
 
 /* ---- the registry */
@@ -345,6 +367,8 @@ static int32 store_version(const char *name, const TrainSet *set, const slm_trai
     values[5] = Float8GetDatum(report->macro_f1);
     values[6] = Float8GetDatum(report->log_loss);
     values[7] = Float8GetDatum(report->ece);
+    for (int i = 4; i <= 7; i++)
+        nulls[i] = isnan(report->accuracy) ? 'n' : ' ';
     values[8] = Float8GetDatum((double) report->temperature);
     values[9] = Float8GetDatum((double) report->l2);
     values[10] = report->confusion == NULL ? (Datum) 0 : confusion_array(report, set->n_labels);
@@ -449,6 +473,7 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
         check_set(&set);
         train(&set, &options, &report);
         seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
+        explain_figures(name, &set, &report);
         version = store_version(name, &set, &report, PG_GETARG_JSONB_P(4), query, seconds);
         SPI_finish();
     }
@@ -465,7 +490,7 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
     values[4] = Float8GetDatum(report.macro_f1);
     values[5] = Float8GetDatum(report.ece);
     values[6] = Float8GetDatum(seconds);
-    nulls[3] = nulls[4] = nulls[5] = set.by_names; /* agreement with its own guesses says nothing */
+    nulls[3] = nulls[4] = nulls[5] = isnan(report.accuracy);
     return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
 

@@ -216,6 +216,67 @@ static void check_corners(void)
     CHECK(recalled[1] > recalled[0], "weights do not help the rare label: %zu, %zu of %d", recalled[0], recalled[1], rare);
 }
 
+/* Rows that say nothing of their labels, each there several times: held-out rows are judged by strangers only. */
+static void check_equal_rows(void)
+{
+    static toy t;
+    slm_train_options options = {.n_threads = 1};
+    slm_train_report report;
+    slm_error err;
+    for (int copies = 2; copies <= 8; copies += 3) {
+        make_toy(&t, 0.2f);
+        for (int r = 0; r < N; r++) {
+            t.labels[r] = r / copies % L;
+            for (int d = 0; d < D; d++)
+                t.x[r * D + d] = r % copies == 0 ? noise() : t.x[(r - 1) * D + d];
+        }
+        CHECK(slm_train_classifier(&t.set, &options, &report, &err) == SLM_OK, "%s", err.message);
+        CHECK(report.n_distinct == (N + copies - 1) / (size_t) copies, "%zu distinct rows", report.n_distinct);
+        CHECK(report.accuracy < 0.45, "%d copies of each row leak: accuracy %f", copies, report.accuracy);
+        slm_train_report_free(&report);
+        for (int r = 0; r < N; r++) /* the copies disagree about the label: nobody is right in more than one of them */
+            t.labels[r] = r % copies % L;
+        t.set.n_labels = copies < L ? (uint32_t) copies : L;
+        CHECK(slm_train_classifier(&t.set, &options, &report, &err) == SLM_OK, "%s", err.message);
+        CHECK(report.accuracy <= 0.5 + 1e-9, "copies with other labels leak: accuracy %f", report.accuracy);
+        slm_train_report_free(&report);
+    }
+}
+
+/* Labels that cannot be held out have no part in the figures, and where they are many there are none. */
+static void check_lonely_labels(void)
+{
+    static toy t;
+    slm_train_options options = {.n_threads = 1};
+    slm_train_report report;
+    slm_error err;
+    for (int copies = 1; copies <= 4; copies += 3) { /* one row a label, also when it is there four times */
+        make_toy(&t, 0.2f);
+        t.set.n_rows = (size_t) (L * copies);
+        for (int r = L; r < L * copies; r++)
+            memcpy(t.x + r * D, t.x + r % L * D, D * sizeof *t.x);
+        CHECK(slm_train_classifier(&t.set, &options, &report, &err) == SLM_OK, "%s", err.message);
+        CHECK(isnan(report.accuracy) && isnan(report.macro_f1) && isnan(report.ece) && report.confusion == NULL, "figures of %f",
+              report.accuracy);
+        CHECK(report.n_lonely == L && accuracy(&report, &t, false) > 0.9, "the classifier itself");
+        slm_train_report_free(&report);
+    }
+    make_toy(&t, 0.2f);
+    for (int r = 5; r < N; r++) /* one row is left of label 0 */
+        t.labels[r] = r % L == 0 ? 1 : t.labels[r];
+    CHECK(slm_train_classifier(&t.set, &options, &report, &err) == SLM_OK && report.n_lonely == 1, "%s", err.message);
+    uint32_t total = 0;
+    for (int i = 0; i < L * L; i++)
+        total += report.confusion[i];
+    CHECK(!isnan(report.accuracy) && total == N - 1, "%u rows were measured", total);
+    slm_train_report_free(&report);
+    t.set.n_rows = 25; /* now it has more than a tenth of the rows, and the other labels few */
+    for (int r = 0; r < 25; r++)
+        t.labels[r] = r < 4 ? r : 4;
+    CHECK(slm_train_classifier(&t.set, &options, &report, &err) == SLM_OK && isnan(report.accuracy), "four lonely labels of five");
+    slm_train_report_free(&report);
+}
+
 /* Wider than the preconditioner is a matrix for. */
 static void check_wide(void)
 {
@@ -470,6 +531,8 @@ int main(void)
     check_toys();
     check_by_names();
     check_corners();
+    check_equal_rows();
+    check_lonely_labels();
     check_wide();
     check_prediction();
     check_hostile_blobs();

@@ -1,7 +1,7 @@
 /*
  * Cross-validation and the final fit.
  *
- *   rows ──shuffled within each label, dealt to folds──► [fold 0 | fold 1 | ... | rows beyond the cross-validation's share]
+ *   rows ──dealt to folds (folds.c)──► [fold 0 | fold 1 | ... | rows of no fold]
  *   for each strength of the search:  for each fold: minimize without it (from the last strength's result), score it
  *   the strength with the best held-out accuracy ──► minimize on all rows ──► blob; temperature from held-out scores
  *
@@ -19,6 +19,7 @@
 #include "engine/base/utf8.h"
 #include "engine/train/blas.h"
 #include "engine/train/classifier.h"
+#include "engine/train/folds.h"
 #include "engine/train/lanes.h"
 #include "engine/train/lbfgs.h"
 #include "engine/train/metrics.h"
@@ -28,7 +29,6 @@
 
 #define MAX_LABELS 10000
 #define MAX_DIMS 65536
-#define MAX_FOLDS 20
 #define DEFAULT_FOLDS 3
 #define DEFAULT_L2 0.1f
 #define CV_ROWS 20000               /* rows that the cross-validation looks at, at most */
@@ -60,8 +60,8 @@ static slm_status check_options(const slm_train_set *set, const slm_train_option
 {
     if (!isfinite(o->l2) || o->l2 < 0 || o->l2 > 1e6f)
         return slm_fail(err, SLM_INVALID, "the regularization strength must be between 0 and 1000000");
-    if (o->n_folds == 1 || o->n_folds > MAX_FOLDS)
-        return slm_fail(err, SLM_INVALID, "the number of folds must be between 2 and %d", MAX_FOLDS);
+    if (o->n_folds == 1 || o->n_folds > SLM_MAX_FOLDS)
+        return slm_fail(err, SLM_INVALID, "the number of folds must be between 2 and %d", SLM_MAX_FOLDS);
     if (o->ngram_bits != 0 && (o->ngram_bits < SLM_NGRAM_MIN_BITS || o->ngram_bits > SLM_NGRAM_MAX_BITS))
         return slm_fail(err, SLM_INVALID, "ngram_bits must be between %d and %d", SLM_NGRAM_MIN_BITS, SLM_NGRAM_MAX_BITS);
     if (o->ngrams && (set->texts == NULL || set->text_lengths == NULL))
@@ -123,10 +123,10 @@ typedef struct fitting {
     const slm_train_set *set;
     const slm_train_options *options;
     slm_fit_share share;
-    uint32_t n_folds, n_tried;      /* strengths tried so far */
-    size_t cv_rows;                 /* rows of all folds: the first of the order */
-    size_t fold_begin[MAX_FOLDS + 1];
-    uint32_t *order;                /* [n_rows] */
+    bool measure;
+    uint32_t n_tried;               /* strengths tried so far */
+    slm_folds folds;
+    size_t cv_rows;                 /* rows that are held out in turn: the first of the order */
     float *x, *weights;             /* [n_rows, n_dims + 1], [n_rows] */
     int32_t *labels;
     const char **texts;
@@ -147,7 +147,7 @@ typedef struct fitting {
 
 static void free_fitting(fitting *f)
 {
-    free(f->order);
+    slm_folds_free(&f->folds);
     free(f->x);
     free(f->weights);
     free(f->labels);
@@ -181,76 +181,11 @@ static void fit_step(void *arg, uint32_t step)
     report(f, "training", f->stage_begin + (f->stage_end - f->stage_begin) * step / f->stage_steps);
 }
 
-static uint64_t next_random(uint64_t *state) /* splitmix64 */
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15ull;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBull;
-    return z ^ z >> 31;
-}
-
-/* Rows of each label together, shuffled; *begin: [n_labels + 1]. */
-static void group_by_label(const slm_train_set *set, uint64_t seed, size_t *begin, uint32_t *rows)
-{
-    memset(begin, 0, (set->n_labels + 1) * sizeof *begin);
-    for (size_t r = 0; r < set->n_rows; r++)
-        begin[set->labels[r] + 1]++;
-    for (uint32_t l = 0; l < set->n_labels; l++)
-        begin[l + 1] += begin[l];
-    for (size_t r = set->n_rows; r-- > 0;)
-        rows[--begin[set->labels[r] + 1]] = (uint32_t) r;
-    for (uint32_t l = 0; l < set->n_labels; l++) /* begin[l + 1] is now the begin of l */
-        begin[l] = begin[l + 1];
-    begin[set->n_labels] = set->n_rows;
-    for (uint32_t l = 0; l < set->n_labels; l++)
-        for (size_t n = begin[l + 1] - begin[l]; n > 1; n--) {
-            size_t a = begin[l] + n - 1, b = begin[l] + (size_t) (next_random(&seed) % n);
-            uint32_t kept = rows[a];
-            rows[a] = rows[b];
-            rows[b] = kept;
-        }
-}
-
-/* Deals the rows of each label to the folds in turn, going on where the label before ended; what exceeds the share of the
- * cross-validation goes behind the folds. */
-static void deal(fitting *f, const size_t *begin, const uint32_t *rows, uint8_t *fold, size_t cap)
-{
-    size_t n = f->set->n_rows;
-    uint32_t turn = 0;
-    for (uint32_t l = 0; l < f->set->n_labels; l++) {
-        size_t count = begin[l + 1] - begin[l], share = n <= cap ? count : (size_t) ceil((double) count * (double) cap / (double) n);
-        for (size_t i = 0; i < count; i++)
-            fold[rows[begin[l] + i]] = (uint8_t) (i < share ? turn++ % f->n_folds : f->n_folds);
-    }
-    size_t at = 0;
-    for (uint32_t k = 0; k <= f->n_folds; k++) {
-        f->fold_begin[k] = at;
-        for (size_t r = 0; r < n; r++)
-            if (fold[r] == k)
-                f->order[at++] = (uint32_t) r;
-        if (k + 1 == f->n_folds)
-            f->cv_rows = at;
-    }
-}
-
 static slm_status order_rows(fitting *f, slm_error *err)
 {
-    size_t n = f->set->n_rows, cap = CV_SCORES / f->set->n_labels < CV_ROWS ? CV_SCORES / f->set->n_labels : CV_ROWS;
-    size_t *begin = malloc((f->set->n_labels + 1) * sizeof *begin);
-    uint32_t *rows = malloc(n * sizeof *rows);
-    uint8_t *fold = malloc(n);
-    f->order = malloc(n * sizeof *f->order);
-    slm_status status = SLM_OK;
-    if (begin == NULL || rows == NULL || fold == NULL || f->order == NULL) {
-        status = slm_fail(err, SLM_NOMEM, "out of memory");
-    } else {
-        group_by_label(f->set, f->options->seed, begin, rows);
-        deal(f, begin, rows, fold, cap);
-    }
-    free(begin);
-    free(rows);
-    free(fold);
-    return status;
+    size_t cap = CV_SCORES / f->set->n_labels < CV_ROWS ? CV_SCORES / f->set->n_labels : CV_ROWS;
+    uint32_t n = !f->measure ? 1 : f->options->n_folds != 0 ? f->options->n_folds : DEFAULT_FOLDS;
+    return slm_deal_folds(f->set, n, cap, f->options->seed, &f->watch, &f->folds, err);
 }
 
 static bool want_balance(const slm_train_set *set, slm_balance balance, const uint32_t *counts)
@@ -295,14 +230,14 @@ static slm_status copy_rows(fitting *f, slm_error *err)
         square += (double) set->embeddings[i] * set->embeddings[i];
     f->scale = square > 0 ? (float) (1 / sqrt(square / (double) n)) : 1.0f;
     for (size_t r = 0; r < n; r++) {
-        const float *from = set->embeddings + (size_t) f->order[r] * set->n_dims;
+        const float *from = set->embeddings + (size_t) f->folds.order[r] * set->n_dims;
         float *to = f->x + r * inputs;
         for (uint32_t d = 0; d < set->n_dims; d++)
             to[d] = from[d] * f->scale;
         to[set->n_dims] = 1.0f;
-        f->labels[r] = set->labels[f->order[r]];
-        f->texts[r] = f->options->ngrams ? set->texts[f->order[r]] : NULL;
-        f->lengths[r] = f->options->ngrams ? set->text_lengths[f->order[r]] : 0;
+        f->labels[r] = set->labels[f->folds.order[r]];
+        f->texts[r] = f->options->ngrams ? set->texts[f->folds.order[r]] : NULL;
+        f->lengths[r] = f->options->ngrams ? set->text_lengths[f->folds.order[r]] : 0;
     }
     return weigh_rows(f, err);
 }
@@ -348,15 +283,15 @@ static slm_status run_folds(fitting *f, float l2, slm_error *err)
     f->n_tried++;
     f->problem.l2 = l2;
     f->stage_steps = CV_STEPS;
-    for (uint32_t k = 0; k < f->n_folds; k++) {
-        double piece = 0.7 / (likely * f->n_folds), at = piece * (strength * f->n_folds + k);
+    for (uint32_t k = 0; k < f->folds.n; k++) {
+        double piece = 0.7 / (likely * f->folds.n), at = piece * (strength * f->folds.n + k);
         float *theta = f->fold_theta + k * size;
         f->stage_begin = at;
         f->stage_end = at + piece;
-        f->problem.skip_begin = f->fold_begin[k];
-        f->problem.skip_end = f->fold_begin[k + 1];
+        f->problem.skip_begin = f->folds.begin[k];
+        f->problem.skip_end = f->folds.begin[k + 1];
         SLM_TRY(slm_lbfgs_minimize(&f->lbfgs, &f->problem, theta, CV_STEPS, CV_TOLERANCE, cv_step, f, err));
-        slm_problem_scores(&f->problem, theta, f->fold_begin[k], f->fold_begin[k + 1], f->z + f->fold_begin[k] * f->problem.stride);
+        slm_problem_scores(&f->problem, theta, f->folds.begin[k], f->folds.begin[k + 1], f->z + f->folds.begin[k] * f->problem.stride);
     }
     return SLM_OK;
 }
@@ -368,9 +303,9 @@ static void keep_best(fitting *f)
     f->best_z = f->z;
     f->z = spare;
     memset(f->best_theta, 0, size * sizeof *f->best_theta);
-    for (uint32_t k = 0; k < f->n_folds; k++)
+    for (uint32_t k = 0; k < f->folds.n; k++)
         for (size_t i = 0; i < size; i++)
-            f->best_theta[i] += f->fold_theta[k * size + i] / (float) f->n_folds;
+            f->best_theta[i] += f->fold_theta[k * size + i] / (float) f->folds.n;
 }
 
 /* Tries one strength; *better: it beats the best so far, by accuracy, then by loss. */
@@ -413,7 +348,7 @@ static slm_status cross_validate(fitting *f, float *l2, float *temperature, slm_
     SLM_TRY(slm_problem_init(&f->problem, err));
     size = slm_problem_size(&f->problem);
     SLM_TRY(slm_lbfgs_init(&f->lbfgs, size, err));
-    f->fold_theta = calloc(f->n_folds * size, sizeof *f->fold_theta);
+    f->fold_theta = calloc(f->folds.n * size, sizeof *f->fold_theta);
     f->best_theta = calloc(size, sizeof *f->best_theta);
     f->z = aligned_alloc(64, (scores * sizeof *f->z + 63) / 64 * 64);
     f->best_z = aligned_alloc(64, (scores * sizeof *f->z + 63) / 64 * 64);
@@ -422,7 +357,7 @@ static slm_status cross_validate(fitting *f, float *l2, float *temperature, slm_
     SLM_TRY(search_strength(f, l2, err));
     *temperature = slm_fit_temperature(f->best_z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels);
     SLM_TRY(slm_measure(f->best_z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels, *temperature, out, err));
-    out->n_folds = f->n_folds;
+    out->n_folds = f->folds.n;
     free(f->fold_theta);
     f->fold_theta = NULL;
     slm_problem_free(&f->problem);
@@ -473,8 +408,9 @@ static slm_status run(fitting *f, slm_train_report *out, slm_error *err)
     SLM_TRY(order_rows(f, err));
     SLM_TRY(copy_rows(f, err));
     SLM_TRY(make_features(f, err));
-    if (f->n_folds >= 2) {
-        set_problem(f, f->cv_rows);
+    f->cv_rows = f->folds.begin[f->folds.n];
+    if (f->folds.n >= 2) {
+        set_problem(f, f->folds.begin[f->folds.n + 1]);
         SLM_TRY(cross_validate(f, &l2, &temperature, out, err));
     }
     if (l2 <= 0)
@@ -483,6 +419,8 @@ static slm_status run(fitting *f, slm_train_report *out, slm_error *err)
     SLM_TRY(pack(f, temperature, out, err));
     out->n_rows = f->set->n_rows;
     out->n_labels = f->set->n_labels;
+    out->n_distinct = f->folds.n_distinct;
+    out->n_lonely = f->folds.n_lonely;
     out->n_ngrams = f->space.n;
     out->l2 = l2;
     out->temperature = temperature;
@@ -502,13 +440,8 @@ slm_status slm_fit(const slm_train_set *set, const slm_train_options *options, b
     f->options = options;
     f->share = share;
     f->watch = (slm_train_watch){options, "training", share.begin};
-    f->n_folds = options->n_folds != 0 ? options->n_folds : DEFAULT_FOLDS;
-    if (set->n_rows < 2 * (size_t) f->n_folds)
-        f->n_folds = 2;
-    if (!measure || set->n_rows < 4)
-        f->n_folds = 1; /* no cross-validation */
-    if (f->n_folds == 1)
-        result.accuracy = result.macro_f1 = result.log_loss = result.ece = NAN;
+    f->measure = measure;
+    result.accuracy = result.macro_f1 = result.log_loss = result.ece = NAN; /* until they are measured */
     slm_status status = run(f, &result, err);
     free_fitting(f);
     free(f);
