@@ -33,6 +33,8 @@ struct SlmExpression {
     Oid type;
     int32 typmod;
     bool loose;
+    bool preparing;              /* by us, not anew by the server: */
+    ErrorContextCallback *outer; /* then, who says more about errors; the statement around the expression tells the user nothing */
 };
 
 /* ---------------------------------------------------------------- errors */
@@ -146,7 +148,9 @@ static Node *assigned(ParseState *state, const SlmExpression *expression, Node *
 
 static Node *transform(ParseState *state, SlmExpression *expression)
 {
-    ErrorContextCallback callback = {error_context_stack, expression_position, unconstify(char *, expression->sql)};
+    ErrorContextCallback *context = error_context_stack;
+    ErrorContextCallback callback = {expression->preparing ? expression->outer : context, expression_position,
+                                     unconstify(char *, expression->sql)};
     const char *source = state->p_sourcetext;
     bool aggregates = state->p_hasAggs, windows = state->p_hasWindowFuncs, sets = state->p_hasTargetSRFs;
     Node *result;
@@ -158,14 +162,14 @@ static Node *transform(ParseState *state, SlmExpression *expression)
     result = transformExpr(state, copyObject(expression->tree), state->p_expr_kind);
     if (expression->column != NULL)
         result = assigned(state, expression, result);
-    error_context_stack = callback.previous;
-    expression->transforming = false;
-    state->p_sourcetext = source;
     if (state->p_hasAggs || state->p_hasWindowFuncs)
         refuse(state->p_hasAggs ? ERRCODE_GROUPING_ERROR : ERRCODE_WINDOWING_ERROR,
                state->p_hasAggs ? "the expression is an aggregate over rows" : "the expression is a window function over rows");
     if (state->p_hasTargetSRFs)
         refuse(ERRCODE_FEATURE_NOT_SUPPORTED, "the expression returns a set of rows");
+    error_context_stack = context;
+    expression->transforming = false;
+    state->p_sourcetext = source;
     state->p_hasAggs = aggregates;
     state->p_hasWindowFuncs = windows;
     state->p_hasTargetSRFs = sets;
@@ -220,7 +224,10 @@ SPIPlanPtr slm_pg_prepare_with(const char *statement, SlmExpression *expression,
     expression->types = palloc(sizeof(Oid) * Max(n_types, 1));
     for (int i = 0; i < n_types; i++)
         expression->types[i] = types[i];
+    expression->outer = error_context_stack;
+    expression->preparing = true;
     plan = SPI_prepare_extended(statement, &options);
+    expression->preparing = false;
     MemoryContextSwitchTo(old); /* SPI has left its own */
     if (plan == NULL)
         elog(ERROR, "could not prepare \"%s\": %s", statement, SPI_result_code_string(SPI_result));
