@@ -422,7 +422,7 @@ BEGIN
 END $$;
 COMMENT ON PROCEDURE slm_run_job(text) IS 'Does all work of a job that is due, in this session, committing after each batch. Needs no background worker.';
 
-CREATE VIEW slm.jobs AS
+CREATE VIEW slm.jobs WITH (security_barrier) AS
     SELECT d.name, d.owner, d.source, d.target, d.target_column, d.expression, d.version, d.paused, d.backfill, d.backfill_done, d.overwrite, d.batch_size,
            d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.prompt_tokens, d.output_tokens, d.id AS job_id,
            CASE WHEN 2 > (SELECT count(*) FROM (VALUES (d.source), (d.target)) t(oid) JOIN pg_catalog.pg_class c ON c.oid = t.oid) THEN 'its table was dropped'
@@ -430,7 +430,7 @@ CREATE VIEW slm.jobs AS
     FROM slm.job_definition d WHERE pg_catalog.pg_has_role(d.owner, 'USAGE');
 COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to; error is why the last batch failed as a whole, tokens are what the job has taken so far.';
 
-CREATE VIEW slm.job_status AS
+CREATE VIEW slm.job_status WITH (security_barrier) AS
     SELECT d.name,
            CASE WHEN d.paused THEN 'paused' WHEN d.error IS NOT NULL OR r.oid IS NULL THEN 'error' WHEN q.pending > 0 OR NOT d.backfill_done THEN 'working' ELSE 'idle' END AS state,
            q.pending - q.running + x.unqueued AS pending, q.running, c.done, c.stale, q.failed,
@@ -458,7 +458,7 @@ COMMENT ON VIEW slm.job_status IS
 'How far jobs are: pending rows (the part that a backfill has not reached by the planner''s estimate), rows being computed now, done and stale (computed with an older version) rows,
 failures, rows per second in the last minute, estimated time left, age of the oldest row that waits.';
 
-CREATE VIEW slm.job_failures AS
+CREATE VIEW slm.job_failures WITH (security_barrier) AS
     SELECT d.name, q.key, q.error, q.attempts, q.enqueued_at
     FROM slm.job_queue q JOIN slm.job_definition d ON d.id = q.job_id WHERE q.failed AND pg_catalog.pg_has_role(d.owner, 'USAGE');
 COMMENT ON VIEW slm.job_failures IS 'Rows that a job gave up after max_attempts, with the last error. slm_retry_failed tries them again.';

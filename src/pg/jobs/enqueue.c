@@ -211,7 +211,7 @@ static void fill_entry(JobTrigger *entry, TriggerData *data)
     }
     MemoryContextSwitchTo(old);
     PopActiveSnapshot();
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
 }
 
 /* The prepared trigger, or NULL when its job is gone. Runs as the bootstrap superuser. */
@@ -308,7 +308,7 @@ static void forget_moved(JobTrigger *trigger, TriggerData *data)
     SetUserIdAndSecContext(trigger->job->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     slm_pg_job_text_settings();
     (void) execute(trigger, FORGET_MOVED, data);
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
     SetUserIdAndSecContext(user, security);
 }
 
@@ -371,7 +371,7 @@ Datum slm_pg_job_enqueue(PG_FUNCTION_ARGS)
             !trigger->job->paused)
             slm_pg_job_wake_at_commit();
         if (level > 0)
-            AtEOXact_GUC(true, level);
+            AtEOXact_GUC(false, level);
     }
     SetUserIdAndSecContext(user, security);
     SPI_finish();

@@ -70,14 +70,23 @@ int slm_pg_job_enter(void)
 
 void slm_pg_job_leave_owner(int level)
 {
+    AtEOXact_GUC(false, level); /* also what was set inside by set_config(..., false) */
     slm_pg_job_become(BOOTSTRAP_SUPERUSERID);
-    AtEOXact_GUC(true, level);
 }
 
-Datum slm_pg_job_datum(int column)
+Datum slm_pg_job_datum(int column, Oid type)
 {
     bool isnull;
-    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+    Datum value;
+
+    if (SPI_processed == 0)
+        elog(ERROR, "a statement of a job has no result");
+    if (SPI_gettypeid(SPI_tuptable->tupdesc, column) != type)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("column %d of a job's statement is of type %s instead of %s", column,
+                                                                   format_type_be(SPI_gettypeid(SPI_tuptable->tupdesc, column)),
+                                                                   format_type_be(type)),
+                        errhint("A function or an operator on the job's search_path stands before the server's own.")));
+    value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
 
     return isnull ? (Datum) 0 : value;
 }
@@ -105,7 +114,7 @@ static Datum claim_rows(const SlmJob *job, bool suspect)
                         "SELECT array_agg(id ORDER BY id) FROM slm_tried",
                         job->id, suspect ? ">=" : "<", SUSPECT_TRIES, MyProcPid, CLAIM_SECONDS, suspect ? 1 : batch_limit(job), MyProcPid),
                SPI_OK_SELECT);
-    return slm_pg_job_datum(1);
+    return slm_pg_job_datum(1, INT8ARRAYOID);
 }
 
 /* Gives up rows during which the server ended again and again although they were alone. */
@@ -144,7 +153,7 @@ Datum slm_pg_job_claim(int32 id)
             ids = SPI_datumTransfer(ids, false, -1);
         SetUserIdAndSecContext(user, security);
     }
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
     SPI_finish();
     return ids;
 }
@@ -167,11 +176,11 @@ bool slm_pg_job_lock_claimed(const SlmJob *job, Datum ids, SlmJobClaim *out)
                      job->id, MyProcPid, job->id, job->id, job->version, job->id);
     if (SPI_execute_with_args(query, 1, types, &ids, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not lock the queue");
-    out->n = DatumGetInt32(slm_pg_job_datum(5));
-    out->ids = slm_pg_job_datum(1);
-    out->keys = slm_pg_job_datum(2);
-    out->old_input = slm_pg_job_datum(3);
-    out->old_value = slm_pg_job_datum(4);
+    out->n = DatumGetInt32(slm_pg_job_datum(5, INT4OID));
+    out->ids = slm_pg_job_datum(1, INT8ARRAYOID);
+    out->keys = slm_pg_job_datum(2, JSONBARRAYOID);
+    out->old_input = slm_pg_job_datum(3, TEXTARRAYOID);
+    out->old_value = slm_pg_job_datum(4, TEXTARRAYOID);
     return out->n > 0;
 }
 
@@ -212,7 +221,7 @@ int slm_pg_job_backfill(const SlmJob *job)
         return 0;
     position = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
     initStringInfo(&query);
-    appendStringInfo(&query, "SELECT pg_catalog.array_agg(key ORDER BY n), pg_catalog.count(*)::int FROM (SELECT %s AS key, "
+    appendStringInfo(&query, "SELECT pg_catalog.array_agg(key ORDER BY n), pg_catalog.count(*)::pg_catalog.int4 FROM (SELECT %s AS key, "
                              "pg_catalog.row_number() OVER (ORDER BY %s) AS n "
                              "FROM %s t ", slm_pg_job_key(job, "t"), sort, job->source_name);
     if (position != NULL) /* a constant, so that the primary key's index is entered there */
@@ -222,8 +231,8 @@ int slm_pg_job_backfill(const SlmJob *job)
     level = slm_pg_job_enter_owner(job);
     slm_pg_spi(query.data, SPI_OK_SELECT);
     slm_pg_job_leave_owner(level);
-    keys = slm_pg_job_datum(1);
-    n = DatumGetInt32(slm_pg_job_datum(2));
+    keys = slm_pg_job_datum(1, JSONBARRAYOID);
+    n = DatumGetInt32(slm_pg_job_datum(2, INT4OID));
     if (n > 0 && SPI_execute_with_args(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM unnest($1) WITH ORDINALITY "
                                                 "u(k, n) WHERE NOT EXISTS (SELECT 1 FROM "
                                                 "slm.job_queue q WHERE q.job_id = %d AND jsonb_hash_extended(q.key, 0) = "
@@ -250,25 +259,26 @@ void slm_pg_job_note_failures(const SlmJob *job, Datum ids, const char *error, b
     char *query;
 
     if (contention)
-        query = pstrdup("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = clock_timestamp() + "
-                        "interval '1 s' * power(2, LEAST(waits, 6)) WHERE id = ANY ($1)");
+        query = psprintf("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = clock_timestamp() + "
+                        "interval '1 s' * power(2, LEAST(waits, 6)) WHERE id = ANY ($1) AND " OF_JOB("job_queue"), job->id);
     else
         query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d, "
                          "not_before = "
                          "clock_timestamp() + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * power(2, LEAST(attempts, 12)) "
-                         "WHERE id = ANY ($1)",
-                         job->max_attempts, job->id);
+                         "WHERE id = ANY ($1) AND " OF_JOB("job_queue"),
+                         job->max_attempts, job->id, job->id);
     if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
         elog(ERROR, "could not note failed rows");
 }
 
 /* Empties the queue of a claim, but for the rows in `keep` (bigint[], 0 = none). */
-void slm_pg_job_dequeue(Datum ids, Datum keep)
+void slm_pg_job_dequeue(const SlmJob *job, Datum ids, Datum keep)
 {
     Oid types[2] = {INT8ARRAYOID, INT8ARRAYOID};
     Datum values[2] = {ids, keep};
 
-    if (SPI_execute_with_args("DELETE FROM slm.job_queue WHERE id = ANY ($1) AND ($2 IS NULL OR id <> ALL ($2))", 2, types, values,
-                              keep == (Datum) 0 ? " n" : NULL, false, 0) != SPI_OK_DELETE)
+    if (SPI_execute_with_args(psprintf("DELETE FROM slm.job_queue WHERE id = ANY ($1) AND ($2 IS NULL OR id <> ALL ($2)) AND "
+                                       OF_JOB("job_queue"), job->id),
+                              2, types, values, keep == (Datum) 0 ? " n" : NULL, false, 0) != SPI_OK_DELETE)
         elog(ERROR, "could not empty the queue");
 }

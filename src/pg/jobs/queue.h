@@ -16,10 +16,11 @@ typedef struct SlmJobClaim {
 void slm_pg_job_become(Oid user);
 /* Sets a setting until the end of the innermost level made by NewGUCNestLevel, or of the subtransaction. */
 void slm_pg_job_set(const char *name, const char *value);
-/* Column of the first SPI row; (Datum) 0 for null. */
-Datum slm_pg_job_datum(int column);
+/* Column of the first SPI row; (Datum) 0 for null.  ERROR unless it is of the type: a statement under a user's search_path need not mean
+ * what it says. */
+Datum slm_pg_job_datum(int column, Oid type);
 
-/* Settings of all work on jobs, to be left with AtEOXact_GUC(true, level). A job that would wait for a lock gives way before the deadlock
+/* Settings of all work on jobs, to be left with AtEOXact_GUC(false, level). A job that would wait for a lock gives way before the deadlock
  * check of somebody who waits for it can hit him. */
 int slm_pg_job_enter(void);
 /* From here to slm_pg_job_leave_owner: user and search_path of the job; outside of it, those of nobody's choice. */
@@ -33,7 +34,7 @@ int slm_pg_job_backfill(const SlmJob *job);
 /* Again later with back-off, or never. A row that lost against other transactions is not at fault and never given up. */
 void slm_pg_job_note_failures(const SlmJob *job, Datum ids, const char *error, bool contention);
 /* Empties the queue of a claim, but for the rows in `keep` (bigint[], 0 = none). */
-void slm_pg_job_dequeue(Datum ids, Datum keep);
+void slm_pg_job_dequeue(const SlmJob *job, Datum ids, Datum keep);
 /* Remembers how fast this session has run a job. */
 void slm_pg_job_note_speed(const SlmJob *job, int rows, double seconds);
 

@@ -52,8 +52,8 @@ static void append_compute(StringInfo query, const SlmJob *job)
     appendStringInfo(query,
                      "slm_u AS MATERIALIZED (SELECT u.*, (SELECT pg_catalog.md5(slm_o.%s::pg_catalog.text) FROM %s slm_o WHERE %s) AS "
                      "slm_current FROM ROWS FROM "
-                     "(pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::jsonb[]), pg_catalog.unnest($3::text[]), "
-                     "pg_catalog.unnest($4::text[])) "
+                     "(pg_catalog.unnest($1::pg_catalog.int8[]), pg_catalog.unnest($2::pg_catalog.jsonb[]), "
+                     "pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.text[])) "
                      "u(slm_id, slm_key, slm_old_input, slm_old_value)), ",
                      job->target_column, job->target_name, slm_pg_job_key_condition(job, "slm_o", "u.slm_key"));
     appendStringInfo(query,
@@ -125,17 +125,21 @@ static bool compute(const SlmJob *job, const char *query, const SlmJobClaim *c, 
     MemoryContext context = CurrentMemoryContext;
     ResourceOwner resources = CurrentResourceOwner;
     volatile bool ok = false;
+    int level;
 
     slm_pg_job_become(job->owner);
     BeginInternalSubTransaction(NULL);
     MemoryContextSwitchTo(context);
     PG_TRY();
     {
-        slm_pg_job_set("search_path", job->search_path); /* until the end of the subtransaction */
+        level = NewGUCNestLevel();
+        slm_pg_job_set("search_path", job->search_path);
         if (SPI_execute_with_args(query, 4, types, values, NULL, false, 0) != SPI_OK_SELECT)
             elog(ERROR, "unexpected result of a job's statement");
-        *out = (Outcome){slm_pg_job_datum(1), slm_pg_job_datum(2), slm_pg_job_datum(3), slm_pg_job_datum(4),
-                         slm_pg_job_datum(5), slm_pg_job_datum(6), slm_pg_job_datum(7)};
+        *out = (Outcome){slm_pg_job_datum(1, JSONBARRAYOID), slm_pg_job_datum(2, TEXTARRAYOID), slm_pg_job_datum(3, TEXTARRAYOID),
+                         slm_pg_job_datum(4, INT8ARRAYOID), slm_pg_job_datum(5, JSONBARRAYOID), slm_pg_job_datum(6, TEXTARRAYOID),
+                         slm_pg_job_datum(7, TEXTARRAYOID)};
+        AtEOXact_GUC(false, level);
         ReleaseCurrentSubTransaction();
         ok = true;
     }
@@ -180,12 +184,12 @@ static void note_left(const SlmJob *job, const Outcome *o, Datum *settled)
     if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_c.slm_id) %s", from), 4, types, values, NULL, false,
                               0) != SPI_OK_SELECT)
         elog(ERROR, "could not look at rows that were not written");
-    waiting = slm_pg_job_datum(1);
+    waiting = slm_pg_job_datum(1, INT8ARRAYOID);
     if (SPI_execute_with_args(psprintf("SELECT pg_catalog.array_agg(slm_id) FROM (SELECT slm_c.slm_id %s FOR NO KEY UPDATE OF slm_t SKIP "
                                        "LOCKED) s", from), 4, types,
                               values, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not look at rows that were not written");
-    free_rows = slm_pg_job_datum(1);
+    free_rows = slm_pg_job_datum(1, INT8ARRAYOID);
     slm_pg_job_leave_owner(level);
     if (waiting == (Datum) 0)
         return;
@@ -288,7 +292,7 @@ static void run_claim(Run *r, const SlmJobClaim *c)
             note_done(r->job, &outcome, r->meter);
         if (outcome.left_ids != (Datum) 0)
             note_left(r->job, &outcome, &keep);
-        slm_pg_job_dequeue(c->ids, keep);
+        slm_pg_job_dequeue(r->job, c->ids, keep);
         return;
     }
     probe(r);
@@ -386,7 +390,7 @@ int slm_pg_job_run(int32 id, Datum ids)
             finish_batch(job, &meter);
         SetUserIdAndSecContext(user, security);
     }
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
     SPI_finish();
     return n;
 }

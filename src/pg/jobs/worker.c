@@ -12,7 +12,6 @@
 #include <sys/resource.h>
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -26,11 +25,11 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "pg/as_owner.h"
 #include "pg/jobs/workers.h"
 
 #define IDLE_MS 3000         /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
@@ -151,8 +150,8 @@ static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
     NextJob result = NEXT_NONE;
 
     begin_transaction();
-    if (!OidIsValid(get_relname_relid("job_definition", get_namespace_oid("slm", true)))) {
-        end_transaction();
+    if (!OidIsValid(slm_pg_extension_relation("job_definition")) || !OidIsValid(slm_pg_extension_relation("job_queue"))) {
+        end_transaction(); /* a schema of that name is not enough: nothing in it is looked at */
         return NEXT_NONE;
     }
     SPI_connect();
