@@ -13,9 +13,12 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+
+#include "pg/compat.h"
 
 void slm_pg_as(SlmAs *saved, Oid role, const char *search_path)
 {
@@ -39,6 +42,11 @@ void slm_pg_as_end(const SlmAs *saved)
 {
     AtEOXact_GUC(false, saved->level);
     SetUserIdAndSecContext(saved->user, saved->security);
+}
+
+bool slm_pg_may_become(Oid member, Oid role)
+{
+    return member == role || SLM_CAN_SET_ROLE(member, role);
 }
 
 Oid slm_pg_extension_relation(const char *name)

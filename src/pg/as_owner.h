@@ -32,6 +32,9 @@ void slm_pg_as(SlmAs *saved, Oid role, const char *search_path);
 void slm_pg_as_extension(SlmAs *saved);
 void slm_pg_as_end(const SlmAs *saved);
 
+/* May `member` do what `role` may, as by SET ROLE?  Work on a table is done as the table's owner: whoever asks for it needs this. */
+bool slm_pg_may_become(Oid member, Oid role);
+
 /* The extension's table or view slm.<name>: a member of the extension slm_pg by pg_depend, not merely a relation of that name.
  * InvalidOid where there is none. */
 Oid slm_pg_extension_relation(const char *name);

@@ -30,6 +30,13 @@
 #define SLM_EXECUTE_ACL(function) pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE)
 #endif
 
+/* May a role SET ROLE to another? */
+#if PG_VERSION_NUM >= 160000
+#define SLM_CAN_SET_ROLE(member, role) member_can_set_role(member, role)
+#else
+#define SLM_CAN_SET_ROLE(member, role) is_member_of_role(member, role)
+#endif
+
 /* 18 moved the properties of EXPLAIN to a header of their own. */
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"
