@@ -298,6 +298,7 @@ SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot compute embeddings", chosen),
                         errhint("Choose an embedding model: the column can_embed of slm.models tells which are.")));
     entry->last_use = GetCurrentStatementStartTimestamp();
+    slm_pg_pin(entry);
     return entry;
 }
 

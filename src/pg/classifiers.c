@@ -118,13 +118,26 @@ SlmTrained *slm_pg_use_classifier(const text *name)
     return found;
 }
 
+/* Whatever a restored row says: no prediction reads beyond an embedding of the model. */
+static SlmEntry *fitting_model(const SlmTrained *trained, const char *model)
+{
+    SlmEntry *entry = slm_pg_use_model(cstring_to_text(model), SLM_TASK_EMBED);
+
+    if (slm_pg_info(entry)->n_embd != slm_classifier_n_dims(trained->classifier))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+                        errmsg("classifier \"%s\" does not fit its model: it takes embeddings of %u numbers, \"%s\" makes %u",
+                               trained->name, slm_classifier_n_dims(trained->classifier), model, slm_pg_info(entry)->n_embd),
+                        errhint("Its row was changed or damaged. Train it again, or restore an earlier version.")));
+    return entry;
+}
+
 SlmEntry *slm_pg_classifier_model(const SlmTrained *trained)
 {
     const SlmModelRow *row;
 
     for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++)
         if (strcmp(row->key, trained->key) == 0)
-            return slm_pg_use_model(cstring_to_text(row->name), SLM_TASK_EMBED);
+            return fitting_model(trained, pstrdup(row->name));
     ereport(
         ERROR,
         (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->name),

@@ -9,8 +9,11 @@
  * with
  * those of the model and of its other adapters.
  *
- * Invariants: an entry with runs is never closed; slm_poll is called in one place only, which hands each result to its run, so that a
- * stream and an ordinary call can share a session; the engine is never called from inside the engine.
+ * Whoever holds an entry across code that may use other models, or look at a changed catalog, pins it: slm_pg_use_model() does so for the
+ * life of its caller's memory context.  A model that was dropped is thus there until the last statement that uses it has ended.
+ *
+ * Invariants: an entry with runs or pins is never closed, nor is the base of one; slm_poll is called in one place only, which hands each
+ * result to its run, so that a stream and an ordinary call can share a session; the engine is never called from inside the engine.
  */
 #include "pg/slm_pg.h"
 
@@ -74,6 +77,11 @@ const slm_model_info *slm_pg_info(const SlmEntry *entry)
     return slm_model_get_info(entry->model);
 }
 
+static bool in_use(const SlmEntry *entry)
+{
+    return entry->n_pins > 0 || !dlist_is_empty(unconstify(dlist_head *, &entry->runs));
+}
+
 static void make_room(void)
 {
     while (n_entries >= MAX_OPEN_MODELS) {
@@ -83,7 +91,7 @@ static void make_room(void)
         dlist_foreach(it, &entries) {
             SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
 
-            if (dlist_is_empty(&entry->runs) && (oldest == NULL || entry->last_use < oldest->last_use))
+            if (!in_use(entry) && (oldest == NULL || entry->last_use < oldest->last_use))
                 oldest = entry;
         }
         if (oldest == NULL)
@@ -151,6 +159,20 @@ static slm_adapter *open_adapter(const SlmEntry *base, const SlmModelRow *row)
     return adapter;
 }
 
+/* All may be in use: one more for now. */
+static void close_oldest_adapted(void)
+{
+    SlmEntry *oldest = NULL;
+    dlist_iter it;
+
+    dlist_foreach(it, &adapted) {
+        if (dlist_container(SlmEntry, node, it.cur)->n_pins == 0)
+            oldest = dlist_container(SlmEntry, node, it.cur);
+    }
+    if (oldest != NULL)
+        close_adapted(oldest);
+}
+
 SlmEntry *slm_pg_adapted_entry(SlmEntry *base, const SlmModelRow *row)
 {
     dlist_iter it;
@@ -166,7 +188,7 @@ SlmEntry *slm_pg_adapted_entry(SlmEntry *base, const SlmModelRow *row)
         }
     }
     if (n_adapted >= MAX_ADAPTED)
-        close_adapted(dlist_container(SlmEntry, node, dlist_tail_node(&adapted)));
+        close_oldest_adapted();
     entry = MemoryContextAllocZero(TopMemoryContext, sizeof(SlmEntry));
     PG_TRY();
     {
@@ -207,15 +229,44 @@ void slm_pg_close_unused(void)
     dlist_foreach_modify(it, &adapted) {
         SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
 
-        if (!registered(strchr(entry->key, '+') + 1))
+        if (!in_use(entry) && !registered(strchr(entry->key, '+') + 1))
             close_adapted(entry);
     }
     dlist_foreach_modify(it, &entries) {
         SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
 
-        if (dlist_is_empty(&entry->runs) && !registered(entry->key))
+        if (!in_use(entry) && !registered(entry->key))
             close_entry(entry);
     }
+}
+
+/* ---- pins */
+
+typedef struct Pin {
+    MemoryContextCallback callback;
+    SlmEntry *entry;
+} Pin;
+
+static void unpin(void *arg)
+{
+    SlmEntry *entry = ((Pin *) arg)->entry;
+
+    entry->n_pins--;
+    if (entry->base != NULL)
+        entry->base->n_pins--;
+}
+
+void slm_pg_pin(SlmEntry *entry)
+{
+    Pin *pin = palloc(sizeof *pin);
+
+    pin->entry = entry;
+    pin->callback.func = unpin;
+    pin->callback.arg = pin;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, &pin->callback);
+    entry->n_pins++;
+    if (entry->base != NULL)
+        entry->base->n_pins++;
 }
 
 /* ---- sessions */

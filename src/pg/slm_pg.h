@@ -96,7 +96,8 @@ pg_noreturn void slm_pg_unknown_model(const char *name);
 pg_noreturn void slm_pg_unknown_adapter(const char *name);
 /* The row of a model that the current user owns, or an ERROR. */
 const SlmModelRow *slm_pg_owned_model(const char *name);
-/* The opened model (or 'model+adapter') for a task: name NULL means the task's default. Checks the privilege. */
+/* The opened model (or 'model+adapter') for a task: name NULL means the task's default. Checks the privilege; pinned in
+ * CurrentMemoryContext, and not to be used beyond its life. */
 SlmEntry *slm_pg_use_model(const text *name, SlmTask task);
 void slm_pg_registry_changed(void); /* tells every backend */
 void slm_pg_catalog_init(void);
@@ -109,6 +110,7 @@ struct SlmEntry {
     slm_session *session; /* NULL until the first request */
     slm_limits limits;    /* as the session has them */
     dlist_head runs;      /* of SlmRun */
+    int n_pins;           /* of slm_pg_pin(), and those of the entries with it as base */
     struct SlmEntry *base; /* of a model with an adapter: the model's entry, whose session runs its requests; else NULL */
     slm_adapter *adapter;  /* then */
     TimestampTz last_use;
@@ -135,6 +137,8 @@ extern SlmMeter *slm_pg_meter;
 
 SlmEntry *slm_pg_find_entry(const char *key);
 SlmEntry *slm_pg_open_entry(const SlmModelRow *row);
+/* Keeps the entry, and its base, open until CurrentMemoryContext is reset or deleted. */
+void slm_pg_pin(SlmEntry *entry);
 /* The entry of a model with an adapter: shares the model and its session. */
 SlmEntry *slm_pg_adapted_entry(SlmEntry *base, const SlmModelRow *adapter);
 const slm_model_info *slm_pg_info(const SlmEntry *entry);

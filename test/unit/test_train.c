@@ -337,6 +337,9 @@ static void check_prediction(void)
     }
     t.x[3] = NAN;
     CHECK(slm_classifier_predict(c, t.x, t.texts, t.lengths, 1, part, &err) == SLM_INVALID, "NaN in an embedding");
+    for (int d = 0; d < D; d++)
+        t.x[d] = d % 2 == 0 ? 3.3e38f : -3.3e38f;
+    CHECK(slm_classifier_predict(c, t.x, t.texts, t.lengths, 1, part, &err) == SLM_INVALID, "scores that are not finite");
     t.x[3] = 0;
     t.texts[0] = NULL;
     CHECK(slm_classifier_predict(c, t.x, t.texts, t.lengths, 1, part, &err) == SLM_INVALID, "a missing text");

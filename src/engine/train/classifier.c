@@ -392,13 +392,17 @@ static slm_status add_text(const slm_classifier *c, work *k, const char *text, s
     return SLM_OK;
 }
 
-static void finish_row(const slm_classifier *c, float *z, float *out)
+/* Weights and embedding are finite; what they give may not be. */
+static slm_status finish_row(const slm_classifier *c, float *z, float *out, slm_error *err)
 {
     float largest, sum;
     for (uint32_t l = 0; l < c->stride; l += 4)
         slm_f4_store(z + l, slm_f4_load(z + l) * slm_f4_all(c->inverse_temperature));
+    if (!finite_floats(z, c->n_labels))
+        return slm_fail(err, SLM_INVALID, "the scores of an embedding are too large: its numbers, or the classifier's, are out of range");
     slm_softmax_lanes(z, c->n_labels, c->stride, &largest, &sum);
     memcpy(out, z, c->n_labels * sizeof *out);
+    return SLM_OK;
 }
 
 static slm_status predict_pair(const slm_classifier *c, work *k, const float *x, const char *const *texts, const size_t *lengths, size_t n,
@@ -411,7 +415,7 @@ static slm_status predict_pair(const slm_classifier *c, work *k, const float *x,
         float *z = k->z + r * c->stride;
         if (c->space.n > 0)
             SLM_TRY(add_text(c, k, texts[r], lengths[r], z, err));
-        finish_row(c, z, out + r * c->n_labels);
+        SLM_TRY(finish_row(c, z, out + r * c->n_labels, err));
     }
     return SLM_OK;
 }
