@@ -56,7 +56,7 @@ CREATE TEMP TABLE labelled (method text, id int, label text);
 SELECT clock_timestamp() AS t0 \gset
 INSERT INTO labelled
 SELECT 'MiniLM, labels with a description', id,
-       slm_classify(body, (SELECT jsonb_agg(to_jsonb(topics)) FROM topics), model => 'minilm')
+       slm_classify(body, descriptions => (SELECT jsonb_object_agg(label, description) FROM topics), model => 'minilm')
 FROM tickets;
 INSERT INTO measured (step, n, unit, seconds)
 SELECT 'classify by MiniLM', 36, 'rows', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz);
@@ -83,7 +83,7 @@ SELECT method, count(*) AS tickets, sum((topic = label)::int) AS right, round(10
 FROM labelled JOIN tickets USING (id) GROUP BY method ORDER BY 3 DESC;
 
 SELECT label, round(probability::numeric, 3) AS probability
-FROM tickets, slm_classify_scores(body, (SELECT jsonb_agg(to_jsonb(topics)) FROM topics), model => 'minilm')
+FROM tickets, slm_classify_scores(body, descriptions => (SELECT jsonb_object_agg(label, description) FROM topics), model => 'minilm')
 WHERE id = 25 ORDER BY probability DESC;
 
 \echo

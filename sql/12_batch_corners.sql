@@ -195,17 +195,17 @@ FETCH ALL FROM held;
 CLOSE held;
 
 -- a function that may not be called, or is not called as it is
-REVOKE EXECUTE ON FUNCTION slm_perplexity(text, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION slm_perplexity FROM PUBLIC;
 SET ROLE batch_reader;
 SELECT slm_perplexity(body) FROM ticket WHERE id < 3;
 SET slm.enable_batch = off;
 SELECT slm_perplexity(body) FROM ticket WHERE id < 3;
 SET slm.enable_batch = on;
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION slm_perplexity(text, text) TO PUBLIC;
-ALTER FUNCTION slm_perplexity(text, text) SET slm.generate_model = 'none';
+GRANT EXECUTE ON FUNCTION slm_perplexity TO PUBLIC;
+ALTER FUNCTION slm_perplexity SET slm.generate_model = 'none';
 SELECT slm_perplexity(body) FROM ticket WHERE id < 3;
-ALTER FUNCTION slm_perplexity(text, text) RESET ALL;
+ALTER FUNCTION slm_perplexity RESET ALL;
 
 -- above code of users there is no batch node; in arguments it may stand
 EXPLAIN (COSTS OFF) SELECT slm_count_tokens(body), slm_classify(body, ARRAY['a', 'b']) FROM ticket WHERE prefix(id) > 'a';

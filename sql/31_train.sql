@@ -17,9 +17,12 @@ SELECT version, training_rows, n_labels, accuracy > 0.9 AS accurate, macro_f1 > 
 SELECT body, slm_classify(body, classifier => 'support') AS label FROM question;
 SELECT label, probability > 0.3 AS likely FROM slm_classify_scores('You took the money two times', classifier => 'support');
 SELECT round(sum(probability)::numeric, 4) FROM slm_classify_scores('anything', classifier => 'support');
+SELECT label, probability > 0.3 AS likely, runner_up, margin > 0 AS ahead, error FROM slm_classify_details('You took the money two times', classifier => 'support');
+CREATE TYPE topic AS ENUM ('other', 'billing', 'delivery', 'quality');
+SELECT slm_classify_enum('You took the money two times', NULL::topic, classifier => 'support'), pg_typeof(slm_classify_enum('x', NULL::topic, classifier => 'support'));
 SELECT slm_classify('qwertz', classifier => 'support', threshold => 1) IS NULL AS unsure, slm_classify(NULL::text, classifier => 'support') IS NULL AS none;
 -- a stored embedding gives the same answer
-SELECT count(*) FROM message WHERE slm_classify(body, classifier => 'support') = slm_classify(slm_embed(body), classifier => 'support');
+SELECT count(*) FROM message WHERE slm_classify(body, classifier => 'support') = slm_classify_embedding(slm_embed(body), classifier => 'support');
 -- retraining makes a version, the old one can be restored; equal rows in equal order give equal bytes
 SELECT version, n_labels FROM slm_train_classifier('support', 'SELECT body, label FROM message WHERE label <> ''fault''');
 SELECT slm_classify('It stopped working after a day', classifier => 'support');
@@ -33,7 +36,7 @@ SELECT training_rows, accuracy > 0.9 AS accurate FROM slm_train_classifier('ngra
 SELECT slm_classify('The courier lost it', classifier => 'ngrams');
 CREATE TABLE stored AS SELECT slm_embed(body) AS e, label FROM message;
 SELECT training_rows FROM slm_train_classifier('stored', 'SELECT e, label FROM stored');
-SELECT count(*) FROM stored WHERE slm_classify(e, classifier => 'stored') = label;
+SELECT count(*) FROM stored WHERE slm_classify_embedding(e, classifier => 'stored') = label;
 SELECT training_rows, n_labels, accuracy FROM slm_train_classifier('names', 'SELECT body FROM message', labels => ARRAY['late delivery', 'wrong invoice or charge', 'broken product']);
 SELECT body, slm_classify(body, classifier => 'names') AS label FROM question;
 -- rows without text or label are skipped and counted
@@ -64,9 +67,9 @@ SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT ARRAY[1, 2]::real
 SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT array_fill(''NaN''::real, ARRAY[384]), label FROM message WHERE label <> ''''')$$);
 SELECT * FROM try($$SELECT slm_train_classifier('bad name', 'SELECT body, label FROM message')$$);
 SELECT * FROM try($$SELECT slm_classify('x', classifier => 'nothing')$$);
-SELECT * FROM try($$SELECT slm_classify(ARRAY[1, 2]::real[], classifier => 'stored')$$);
-SELECT * FROM try($$SELECT slm_classify(slm_embed('x'), classifier => 'ngrams')$$);
-SELECT * FROM try($$SELECT slm_classify(array_fill('NaN'::real, ARRAY[384]), classifier => 'stored')$$);
+SELECT * FROM try($$SELECT slm_classify_embedding(ARRAY[1, 2]::real[], classifier => 'stored')$$);
+SELECT * FROM try($$SELECT slm_classify_embedding(slm_embed('x'), classifier => 'ngrams')$$);
+SELECT * FROM try($$SELECT slm_classify_embedding(array_fill('NaN'::real, ARRAY[384]), classifier => 'stored')$$);
 SELECT * FROM try($$SELECT slm_restore_classifier('support', 9)$$);
 SELECT * FROM try($$SELECT slm_drop_classifier('nothing')$$);
 \x off

@@ -143,12 +143,13 @@ CREATE FUNCTION slm_generate(prompt text,
     seed bigint DEFAULT 0,
     stop text[] DEFAULT NULL,
     chat boolean DEFAULT true,
-    truncate boolean DEFAULT false)
+    truncate boolean DEFAULT NULL,
+    on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_generate' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_generate(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean) IS
+COMMENT ON FUNCTION slm_generate(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text) IS
     'The model''s answer to a prompt. Greedy at temperature 0; above it the answer depends on seed, so pass for example seed => '
     '(random() * 1e9)::bigint for another answer each time. chat => false continues the prompt as plain text. A prompt longer than'
-    ' the context is an error unless truncate => true';
+    ' the context is an error unless truncate => true cuts it. on_error => ''null'': NULL in place of an error of the prompt';
 
 CREATE FUNCTION slm_generate_details(prompt text,
     model text DEFAULT NULL,
@@ -162,18 +163,21 @@ CREATE FUNCTION slm_generate_details(prompt text,
     seed bigint DEFAULT 0,
     stop text[] DEFAULT NULL,
     chat boolean DEFAULT true,
-    truncate boolean DEFAULT false,
+    truncate boolean DEFAULT NULL,
+    on_error text DEFAULT NULL,
     OUT text text,
     OUT finish_reason text,
     OUT prompt_tokens integer,
     OUT reused_tokens integer,
     OUT output_tokens integer,
     OUT ms double precision,
-    OUT prefill_ms double precision)
+    OUT prefill_ms double precision,
+    OUT error text)
 RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_generate_details' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_generate_details(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean) IS
+COMMENT ON FUNCTION slm_generate_details(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text) IS
     'As slm_generate, with why the answer ended (stop, length or context), the numbers of tokens (reused: taken from the cache of '
-    'instructions) and the milliseconds it took';
+    'instructions) and the milliseconds it took. An error of the prompt, such as one that is too long, is in the column error, unless'
+    ' on_error => ''error''';
 
 CREATE FUNCTION slm_generate_stream(prompt text,
     model text DEFAULT NULL,
@@ -187,9 +191,10 @@ CREATE FUNCTION slm_generate_stream(prompt text,
     seed bigint DEFAULT 0,
     stop text[] DEFAULT NULL,
     chat boolean DEFAULT true,
-    truncate boolean DEFAULT false)
+    truncate boolean DEFAULT NULL,
+    on_error text DEFAULT NULL)
 RETURNS SETOF text AS 'MODULE_PATHNAME', 'slm_pg_generate_stream' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 100;
-COMMENT ON FUNCTION slm_generate_stream(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean) IS
+COMMENT ON FUNCTION slm_generate_stream(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text) IS
     'As slm_generate, one row per piece as it is made. In the select list (SELECT slm_generate_stream(...)) or through a cursor '
     'the first row comes at once; in FROM the server collects the rows first';
 
@@ -202,63 +207,87 @@ CREATE FUNCTION slm_chat(messages jsonb,
     min_p double precision DEFAULT 0,
     repeat_penalty double precision DEFAULT 1,
     seed bigint DEFAULT 0,
-    stop text[] DEFAULT NULL)
+    stop text[] DEFAULT NULL,
+    truncate boolean DEFAULT NULL,
+    on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_chat' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_chat(jsonb, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[]) IS
+COMMENT ON FUNCTION slm_chat(jsonb, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, text) IS
     'The model''s answer to a conversation: [{"role": "system" | "user" | "assistant", "content": "..."}, ...]. When the last '
-    'message is the assistant''s, the answer continues it';
+    'message is the assistant''s, the answer continues it. A conversation longer than the context is an error unless truncate => true'
+    ' cuts the last message of the user';
 
 -- ---- tokens
 
-CREATE FUNCTION slm_tokenize(input text, model text DEFAULT NULL)
+CREATE FUNCTION slm_tokenize(input text, model text DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS integer[] AS 'MODULE_PATHNAME', 'slm_pg_tokenize' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION slm_tokenize(text, text) IS
+COMMENT ON FUNCTION slm_tokenize(text, text, text) IS
     'Token ids of a text; control tokens written in it are plain text';
 
-CREATE FUNCTION slm_detokenize(tokens integer[], model text DEFAULT NULL)
+CREATE FUNCTION slm_detokenize(tokens integer[], model text DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_detokenize' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION slm_detokenize(integer[], text) IS
+COMMENT ON FUNCTION slm_detokenize(integer[], text, text) IS
     'Text of token ids; bytes that form no character become U+FFFD';
 
-CREATE FUNCTION slm_count_tokens(input text, model text DEFAULT NULL)
+CREATE FUNCTION slm_count_tokens(input text, model text DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS integer AS 'MODULE_PATHNAME', 'slm_pg_count_tokens' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION slm_count_tokens(text, text) IS
+COMMENT ON FUNCTION slm_count_tokens(text, text, text) IS
     'Number of tokens of a text';
 
 CREATE FUNCTION slm_chunk(input text,
     max_tokens integer DEFAULT 256,
     overlap integer DEFAULT 0,
     model text DEFAULT NULL,
+    on_error text DEFAULT NULL,
     OUT no integer,
     OUT content text)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_chunk' LANGUAGE C STABLE PARALLEL SAFE COST 1000 ROWS 10;
-COMMENT ON FUNCTION slm_chunk(text, integer, integer, text) IS
+COMMENT ON FUNCTION slm_chunk(text, integer, integer, text, text) IS
     'Cuts a text into pieces of at most max_tokens tokens that overlap by overlap tokens, at sentence, line or word boundaries '
     'where there are some';
 
 CREATE FUNCTION slm_token_logprobs(input text,
     model text DEFAULT NULL,
     special boolean DEFAULT false,
+    truncate boolean DEFAULT NULL,
+    on_error text DEFAULT NULL,
     OUT "position" integer,
     OUT token_id integer,
     OUT token text,
     OUT logprob double precision)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_token_logprobs' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 100;
-COMMENT ON FUNCTION slm_token_logprobs(text, text, boolean) IS
+COMMENT ON FUNCTION slm_token_logprobs(text, text, boolean, boolean, text) IS
     'Log probability of each token of a text given those before it; NULL where nothing precedes it. special => true parses control'
     ' tokens written in the text, for evaluation only';
 
-CREATE FUNCTION slm_perplexity(input text, model text DEFAULT NULL)
+CREATE FUNCTION slm_perplexity(input text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS double precision AS 'MODULE_PATHNAME', 'slm_pg_perplexity' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_perplexity(text, text) IS
+COMMENT ON FUNCTION slm_perplexity(text, text, boolean, text) IS
     'exp of minus the mean log probability of the tokens of a text; NULL for a text of less than two tokens';
 
 -- ---- tasks
 
-CREATE FUNCTION slm_summarize(input text, max_words integer DEFAULT 50, focus text DEFAULT NULL, model text DEFAULT NULL)
+CREATE FUNCTION slm_summarize(input text,
+    max_words integer DEFAULT 50,
+    focus text DEFAULT NULL,
+    model text DEFAULT NULL,
+    truncate boolean DEFAULT NULL,
+    on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_summarize' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_summarize(text, integer, text, text) IS
-    'A summary of at most max_words words, where given with a focus. A text longer than the context is an error';
+COMMENT ON FUNCTION slm_summarize(text, integer, text, text, boolean, text) IS
+    'A summary of at most max_words words, where given with a focus. A text longer than the context is an error unless truncate => true'
+    ' cuts it';
+
+CREATE FUNCTION slm_summarize_details(input text,
+    max_words integer DEFAULT 50,
+    focus text DEFAULT NULL,
+    model text DEFAULT NULL,
+    truncate boolean DEFAULT NULL,
+    on_error text DEFAULT NULL,
+    OUT value text,
+    OUT error text)
+RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_summarize_details' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_summarize_details(text, integer, text, text, boolean, text) IS
+    'slm_summarize with an error of the text in the column error in place of the statement''s end, unless on_error => ''error''';
 
 -- ---- the library
 

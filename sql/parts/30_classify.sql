@@ -1,71 +1,89 @@
 -- ---------------------------------------------------------------- embeddings (src/pg/fn_embed.c)
 
-CREATE FUNCTION slm_embed(input text, model text DEFAULT NULL, truncate boolean DEFAULT false)
+CREATE FUNCTION slm_embed(input text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS real[] AS 'MODULE_PATHNAME', 'slm_pg_embed' LANGUAGE C STABLE PARALLEL SAFE COST 50000;
-COMMENT ON FUNCTION slm_embed(text, text, boolean) IS
-'The embedding of a text: normalized, as long as the model''s embedding_dimension; casts to pgvector''s vector. A text longer than the model''s context is an ERROR unless truncate. model: default slm.embed_model.';
+COMMENT ON FUNCTION slm_embed(text, text, boolean, text) IS
+'The embedding of a text: normalized, as long as the model''s embedding_dimension; casts to pgvector''s vector. A text longer than the model reads is an ERROR unless truncate. model: default slm.embed_model. on_error => ''null'': NULL in place of an error of the text.';
 
-CREATE FUNCTION slm_embed(input text[], model text DEFAULT NULL, truncate boolean DEFAULT false)
-RETURNS SETOF real[] AS 'MODULE_PATHNAME', 'slm_pg_embed_array' LANGUAGE C STABLE PARALLEL SAFE COST 50000 ROWS 100;
-COMMENT ON FUNCTION slm_embed(text[], text, boolean) IS
+CREATE FUNCTION slm_embed_details(input text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL,
+    OUT value real[], OUT error text)
+RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_embed_details' LANGUAGE C STABLE PARALLEL SAFE COST 50000;
+COMMENT ON FUNCTION slm_embed_details(text, text, boolean, text) IS
+'slm_embed with an error of the text in the column error in place of the statement''s end, unless on_error => ''error''';
+
+CREATE FUNCTION slm_embed_many(inputs text[], model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
+RETURNS SETOF real[] AS 'MODULE_PATHNAME', 'slm_pg_embed_many' LANGUAGE C STABLE PARALLEL SAFE COST 50000 ROWS 100;
+COMMENT ON FUNCTION slm_embed_many(text[], text, boolean, text) IS
 'The embeddings of the elements, a row each in their order (NULL for a NULL element), computed in packed batches. Use WITH ORDINALITY to number them.';
 
-CREATE FUNCTION slm_embed_query(input text, model text DEFAULT NULL, truncate boolean DEFAULT false)
+CREATE FUNCTION slm_embed_query(input text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS real[] AS 'MODULE_PATHNAME', 'slm_pg_embed_query' LANGUAGE C STABLE PARALLEL SAFE COST 50000;
-COMMENT ON FUNCTION slm_embed_query(text, text, boolean) IS
+COMMENT ON FUNCTION slm_embed_query(text, text, boolean, text) IS
 'The embedding of a search query: as slm_embed, with the query instruction before it where the model has one (e5, bge).';
 
-CREATE FUNCTION slm_similarity(a text, b text, model text DEFAULT NULL)
+CREATE FUNCTION slm_similarity(a text, b text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS double precision AS 'MODULE_PATHNAME', 'slm_pg_similarity' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_similarity(text, text, text) IS 'Cosine of the embeddings of two texts, from -1 to 1';
+COMMENT ON FUNCTION slm_similarity(text, text, text, boolean, text) IS 'Cosine of the embeddings of two texts, from -1 to 1';
 
-CREATE FUNCTION slm_rerank(query text, documents text[], model text DEFAULT NULL, truncate boolean DEFAULT false, OUT document_no integer, OUT score double precision)
+CREATE FUNCTION slm_rerank(query text, documents text[], model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL,
+    OUT document_no integer, OUT score double precision)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_rerank' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;
-COMMENT ON FUNCTION slm_rerank(text, text[], text, boolean) IS
+COMMENT ON FUNCTION slm_rerank(text, text[], text, boolean, text) IS
 'The documents in order of relevance to the query, best first: document_no counts from 1 in the array, score is the cosine, or a cross-encoder''s relevance where the model is one. NULL documents are left out.';
 
 -- ---------------------------------------------------------------- classification (src/pg/fn_classify.c)
+-- No other function has one of these names, and labels are text[]: a list that a driver sends without a type can only be labels.
 
-CREATE FUNCTION slm_classify(input text, labels text[], model text DEFAULT NULL, method text DEFAULT 'auto', instruction text DEFAULT NULL,
-    threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL)
+CREATE FUNCTION slm_classify(input text, labels text[] DEFAULT NULL, model text DEFAULT NULL, method text DEFAULT 'auto',
+    instruction text DEFAULT NULL, threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL, descriptions jsonb DEFAULT NULL,
+    classifier text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_classify' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_classify(text, text[], text, text, text, double precision, jsonb) IS
-'The label that fits the text best; NULL when its probability is below threshold. method: embedding (nearest label, for encoders), direct (asks for the label; instruction may contain {labels}), channel (which label explains the text best; instruction contains {label}), auto (chooses by the model). examples: [{"text": ..., "label": ...}]. model: default slm.classify_model, then slm.embed_model, then slm.generate_model.';
+COMMENT ON FUNCTION slm_classify(text, text[], text, text, text, double precision, jsonb, jsonb, text, boolean, text) IS
+'The label that fits the text best; NULL when its probability is below threshold. labels => ARRAY[...], descriptions => ''{"billing": "invoices, refunds"}'' (of the labels, or in place of them), or classifier => ''name'' of one that slm_train_classifier made. method: embedding (nearest label, for encoders), direct (asks for the label; instruction may contain {labels}), channel (which label explains the text best; instruction contains {label}), auto (chooses by the model). examples: [{"text": ..., "label": ...}]. model: default slm.classify_model, then slm.embed_model, then slm.generate_model. on_error => ''null'': NULL in place of an error of the text.';
 
-CREATE FUNCTION slm_classify(input text, labels jsonb, model text DEFAULT NULL, method text DEFAULT 'auto', instruction text DEFAULT NULL,
-    threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL)
-RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_classify' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_classify(text, jsonb, text, text, text, double precision, jsonb) IS
-'slm_classify with descriptions: [{"label": "billing", "description": "invoices, refunds"}, {"label": "other"}]';
-
-CREATE FUNCTION slm_classify(input text, as_enum anyenum, model text DEFAULT NULL, method text DEFAULT 'auto', instruction text DEFAULT NULL,
-    threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL)
+CREATE FUNCTION slm_classify_enum(input text, as_enum anyenum, model text DEFAULT NULL, method text DEFAULT 'auto',
+    instruction text DEFAULT NULL, threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL, descriptions jsonb DEFAULT NULL,
+    classifier text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS anyenum AS 'MODULE_PATHNAME', 'slm_pg_classify' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_classify(text, anyenum, text, text, text, double precision, jsonb) IS
-'slm_classify into an enum type: slm_classify(body, NULL::my_enum) chooses among its values';
+COMMENT ON FUNCTION slm_classify_enum(text, anyenum, text, text, text, double precision, jsonb, jsonb, text, boolean, text) IS
+'slm_classify into an enum type: slm_classify_enum(body, NULL::my_enum) chooses among its values';
 
-CREATE FUNCTION slm_classify_scores(input text, labels text[], model text DEFAULT NULL, method text DEFAULT 'auto', instruction text DEFAULT NULL,
-    examples jsonb DEFAULT NULL, OUT label text, OUT probability double precision)
+CREATE FUNCTION slm_classify_details(input text, labels text[] DEFAULT NULL, model text DEFAULT NULL, method text DEFAULT 'auto',
+    instruction text DEFAULT NULL, threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL, descriptions jsonb DEFAULT NULL,
+    classifier text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL,
+    OUT label text, OUT probability double precision, OUT runner_up text, OUT margin double precision, OUT error text)
+RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_classify_details' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_classify_details(text, text[], text, text, text, double precision, jsonb, jsonb, text, boolean, text) IS
+'slm_classify with the probability of the best label, the next best and how far it is behind. label is NULL below threshold. An error of the text is in the column error, unless on_error => ''error''.';
+
+CREATE FUNCTION slm_classify_scores(input text, labels text[] DEFAULT NULL, model text DEFAULT NULL, method text DEFAULT 'auto',
+    instruction text DEFAULT NULL, threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL, descriptions jsonb DEFAULT NULL,
+    classifier text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL,
+    OUT label text, OUT probability double precision)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_classify_scores' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;
-COMMENT ON FUNCTION slm_classify_scores(text, text[], text, text, text, jsonb) IS
-'Probability of each label, over the whole label, best first; they sum to 1. Arguments as slm_classify.';
+COMMENT ON FUNCTION slm_classify_scores(text, text[], text, text, text, double precision, jsonb, jsonb, text, boolean, text) IS
+'Probability of each label, over the whole label, best first; they sum to 1. Labels below threshold are left out. Arguments as slm_classify. One text at a time: for tables take slm_classify_scores_json.';
 
-CREATE FUNCTION slm_classify_scores(input text, labels jsonb, model text DEFAULT NULL, method text DEFAULT 'auto', instruction text DEFAULT NULL,
-    examples jsonb DEFAULT NULL, OUT label text, OUT probability double precision)
-RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_classify_scores' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;
-COMMENT ON FUNCTION slm_classify_scores(text, jsonb, text, text, text, jsonb) IS 'slm_classify_scores with descriptions of the labels';
+CREATE FUNCTION slm_classify_scores_json(input text, labels text[] DEFAULT NULL, model text DEFAULT NULL, method text DEFAULT 'auto',
+    instruction text DEFAULT NULL, threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL, descriptions jsonb DEFAULT NULL,
+    classifier text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
+RETURNS jsonb AS 'MODULE_PATHNAME', 'slm_pg_classify_scores_json' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_classify_scores_json(text, text[], text, text, text, double precision, jsonb, jsonb, text, boolean, text) IS
+'slm_classify_scores as an object, {"billing": 0.8, "delivery": 0.2}; rows of tables are computed in batches';
 
-CREATE FUNCTION slm_classify_multi(input text, labels text[], threshold double precision DEFAULT NULL, model text DEFAULT NULL, instruction text DEFAULT NULL)
+CREATE FUNCTION slm_classify_multi(input text, labels text[] DEFAULT NULL, threshold double precision DEFAULT NULL, model text DEFAULT NULL,
+    instruction text DEFAULT NULL, descriptions jsonb DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS text[] AS 'MODULE_PATHNAME', 'slm_pg_classify_multi' LANGUAGE C STABLE PARALLEL SAFE COST 200000;
-COMMENT ON FUNCTION slm_classify_multi(text, text[], double precision, text, text) IS
-'Every label that fits the text, each judged on its own: with an embedding model those whose cosine reaches threshold (default 0.3), with a generative one those for which the probability of "yes" to instruction (with {label}) does (default 0.5)';
+COMMENT ON FUNCTION slm_classify_multi(text, text[], double precision, text, text, jsonb, boolean, text) IS
+'Every label that fits the text, each judged on its own: with an embedding model those whose cosine reaches threshold (default 0.3), with a generative one those for which the probability of "yes" to instruction (with {label}) does (default 0.5). descriptions as in slm_classify.';
 
-CREATE FUNCTION slm_sentiment(input text, model text DEFAULT NULL) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE COST 100000
-RETURN @extschema@.slm_classify(input, '[{"label": "positive", "description": "satisfied, happy, thankful, praise"},
-    {"label": "negative", "description": "dissatisfied, angry, disappointed, complaint"},
-    {"label": "neutral", "description": "a plain question or statement of facts"}]'::jsonb, model,
-    'auto', 'The writer''s feeling in this message is {label}');
-COMMENT ON FUNCTION slm_sentiment(text, text) IS 'positive, negative or neutral';
+CREATE FUNCTION slm_sentiment(input text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
+RETURNS text LANGUAGE sql STABLE PARALLEL SAFE COST 100000
+RETURN @extschema@.slm_classify(input, model => model, instruction => 'The writer''s feeling in this message is {label}',
+    descriptions => '[{"label": "positive", "description": "satisfied, happy, thankful, praise"},
+        {"label": "negative", "description": "dissatisfied, angry, disappointed, complaint"},
+        {"label": "neutral", "description": "a plain question or statement of facts"}]'::pg_catalog.jsonb, truncate => truncate, on_error => on_error);
+COMMENT ON FUNCTION slm_sentiment(text, text, boolean, text) IS 'positive, negative or neutral';
 
 -- ---------------------------------------------------------------- trained classifiers (src/pg/fn_train.c, classifiers.c)
 
@@ -172,20 +190,13 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION slm_restore_classifier(text, integer) IS 'Makes an earlier version of a classifier the active one';
 
-CREATE FUNCTION slm_classify(input text, classifier text, threshold double precision DEFAULT 0)
-RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_classify_trained' LANGUAGE C STABLE PARALLEL SAFE COST 50000;
-COMMENT ON FUNCTION slm_classify(text, text, double precision) IS
-'The label that a trained classifier gives the text: slm_classify(body, classifier => ''name''); NULL when its probability is below threshold';
-
-CREATE FUNCTION slm_classify(embedding real[], classifier text, threshold double precision DEFAULT 0)
-RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_classify_vector' LANGUAGE C STABLE PARALLEL SAFE COST 500;
-COMMENT ON FUNCTION slm_classify(real[], text, double precision) IS
+CREATE FUNCTION slm_classify_embedding(embedding real[], classifier text, threshold double precision DEFAULT 0, on_error text DEFAULT NULL)
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_classify_embedding' LANGUAGE C STABLE PARALLEL SAFE COST 500;
+COMMENT ON FUNCTION slm_classify_embedding(real[], text, double precision, text) IS
 'The label that a trained classifier gives a stored embedding; no model runs, so it is fast enough for whole tables';
 
-CREATE FUNCTION slm_classify_scores(input text, classifier text, OUT label text, OUT probability double precision)
-RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_trained_scores' LANGUAGE C STABLE PARALLEL SAFE COST 50000 ROWS 10;
-COMMENT ON FUNCTION slm_classify_scores(text, text) IS 'Calibrated probabilities of a trained classifier''s labels, best first';
-
-CREATE FUNCTION slm_classify_scores(embedding real[], classifier text, OUT label text, OUT probability double precision)
-RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_vector_scores' LANGUAGE C STABLE PARALLEL SAFE COST 500 ROWS 10;
-COMMENT ON FUNCTION slm_classify_scores(real[], text) IS 'Calibrated probabilities of a trained classifier''s labels for a stored embedding, best first';
+CREATE FUNCTION slm_classify_embedding_scores(embedding real[], classifier text, threshold double precision DEFAULT 0,
+    on_error text DEFAULT NULL, OUT label text, OUT probability double precision)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_classify_embedding_scores' LANGUAGE C STABLE PARALLEL SAFE COST 500 ROWS 10;
+COMMENT ON FUNCTION slm_classify_embedding_scores(real[], text, double precision, text) IS
+'Calibrated probabilities of a trained classifier''s labels for a stored embedding, best first; those below threshold are left out';

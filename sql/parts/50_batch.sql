@@ -9,8 +9,9 @@ DECLARE
     f pg_catalog.regprocedure;
 BEGIN
     FOR f IN SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-        WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND l.lanname = 'c' AND p.prosrc = ANY (ARRAY['slm_pg_generate', 'slm_pg_generate_details', 'slm_pg_summarize',
-            'slm_pg_classify', 'slm_pg_classify_multi', 'slm_pg_classify_trained', 'slm_pg_embed', 'slm_pg_embed_query', 'slm_pg_similarity', 'slm_pg_perplexity'])
+        WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND l.lanname = 'c' AND p.prosrc = ANY (ARRAY['slm_pg_generate', 'slm_pg_generate_details', 'slm_pg_summarize', 'slm_pg_summarize_details',
+            'slm_pg_classify', 'slm_pg_classify_details', 'slm_pg_classify_scores_json', 'slm_pg_classify_multi', 'slm_pg_embed', 'slm_pg_embed_details',
+            'slm_pg_embed_query', 'slm_pg_similarity', 'slm_pg_perplexity'])
             AND p.probin = 'MODULE_PATHNAME' LOOP
         EXECUTE pg_catalog.format('ALTER FUNCTION %s SUPPORT @extschema@.slm_support', f);
     END LOOP;

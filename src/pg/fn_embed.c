@@ -1,5 +1,5 @@
 /*
- * fn_embed.c: slm_embed, slm_embed_query, slm_similarity, slm_rerank.
+ * fn_embed.c: slm_embed, slm_embed_details, slm_embed_many, slm_embed_query, slm_similarity, slm_rerank.
  *
  * An embedding is a normalized real[], so the inner product of two is their cosine; pgvector's vector takes it by assignment or cast.
  * Models with prompts (e5, bge) put their document prompt before slm_embed's text and their query prompt before slm_embed_query's.
@@ -15,7 +15,8 @@
 
 PG_FUNCTION_INFO_V1(slm_pg_embed);
 PG_FUNCTION_INFO_V1(slm_pg_embed_query);
-PG_FUNCTION_INFO_V1(slm_pg_embed_array);
+PG_FUNCTION_INFO_V1(slm_pg_embed_details);
+PG_FUNCTION_INFO_V1(slm_pg_embed_many);
 PG_FUNCTION_INFO_V1(slm_pg_similarity);
 PG_FUNCTION_INFO_V1(slm_pg_rerank);
 
@@ -81,22 +82,45 @@ Datum slm_pg_embed_query(PG_FUNCTION_ARGS)
     return slm_pg_work_call(&slm_pg_embed_query_kind, fcinfo);
 }
 
-/* ---- slm_embed(text[]): a row per element, computed in packed batches a little ahead of the reader */
+/* ---- slm_embed_details */
+
+static void begin_embed_details(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    slm_pg_work_returns_row(work, fcinfo);
+    begin_embedding(work, fcinfo, false);
+}
+
+static Datum finish_embed_details(SlmWork *work, bool *isnull)
+{
+    Datum values[2] = {finish_embed(work, isnull)};
+    bool nulls[2] = {false, true};
+
+    return slm_pg_work_row(work, values, nulls);
+}
+
+const SlmWorkKind slm_pg_embed_details_kind = {"slm_pg_embed_details", begin_embed_details, finish_embed_details};
+
+Datum slm_pg_embed_details(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_embed_details_kind, fcinfo);
+}
+
+/* ---- slm_embed_many: a row per element, computed in packed batches a little ahead of the reader */
 
 #define AHEAD 256
 
-typedef struct EmbedArray {
+typedef struct EmbedMany {
     SlmEntry *entry;
     Datum *texts;
     bool *nulls;
     int n, started;
     bool truncate;
     SlmRun **runs; /* [n] */
-} EmbedArray;
+} EmbedMany;
 
-static EmbedArray *begin_embed_array(FunctionCallInfo fcinfo)
+static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
 {
-    EmbedArray *e = palloc0(sizeof *e);
+    EmbedMany *e = palloc0(sizeof *e);
 
     deconstruct_array(PG_GETARG_ARRAYTYPE_P_COPY(0), TEXTOID, -1, false, TYPALIGN_INT, &e->texts, &e->nulls, &e->n);
     e->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
@@ -105,18 +129,18 @@ static EmbedArray *begin_embed_array(FunctionCallInfo fcinfo)
     return e;
 }
 
-Datum slm_pg_embed_array(PG_FUNCTION_ARGS)
+Datum slm_pg_embed_many(PG_FUNCTION_ARGS)
 {
     FuncCallContext *call;
     MemoryContext old;
-    EmbedArray *e;
+    EmbedMany *e;
     int i;
 
     if (SRF_IS_FIRSTCALL()) {
         call = SRF_FIRSTCALL_INIT();
         if (!PG_ARGISNULL(0)) {
             old = MemoryContextSwitchTo(call->multi_call_memory_ctx);
-            call->user_fctx = begin_embed_array(fcinfo);
+            call->user_fctx = begin_embed_many(fcinfo);
             MemoryContextSwitchTo(old);
         }
     }
@@ -148,7 +172,7 @@ Datum slm_pg_embed_array(PG_FUNCTION_ARGS)
     }
 }
 
-/* ---- slm_similarity(a, b, model) */
+/* ---- slm_similarity(a, b, model, truncate) */
 
 static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
 {
@@ -160,7 +184,7 @@ static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
     }
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
     for (int i = 0; i < 2; i++)
-        submit_text(work, entry, slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(i), false);
+        submit_text(work, entry, slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(i), slm_pg_bool_arg(fcinfo, 3, false));
 }
 
 static Datum finish_similarity(SlmWork *work, bool *isnull)
@@ -177,7 +201,7 @@ Datum slm_pg_similarity(PG_FUNCTION_ARGS)
     return slm_pg_work_call(&slm_pg_similarity_kind, fcinfo);
 }
 
-/* ---- slm_rerank(query, documents, model) */
+/* ---- slm_rerank(query, documents, model, truncate) */
 
 typedef struct Ranked {
     int document; /* from 1 */

@@ -7,7 +7,6 @@
 #include "pg/args.h"
 #include "pg/work.h"
 
-#include "access/htup_details.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -70,19 +69,15 @@ Datum slm_pg_generate(PG_FUNCTION_ARGS)
 
 static void begin_details(SlmWork *work, FunctionCallInfo fcinfo)
 {
-    TupleDesc desc;
-
-    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "return type must be a row type");
-    slm_pg_work_set_state(work, BlessTupleDesc(desc));
+    slm_pg_work_returns_row(work, fcinfo);
     begin_generate(work, fcinfo);
 }
 
 static Datum finish_details(SlmWork *work, bool *isnull)
 {
     const slm_result *result = slm_pg_work_result(work, 0);
-    Datum values[7];
-    bool nulls[7] = {false};
+    Datum values[8] = {0};
+    bool nulls[8] = {[7] = true};
 
     values[0] = PointerGetDatum(slm_pg_text_from_utf8(result->text, result->text_length));
     values[1] = CStringGetTextDatum(finish_names[result->finish]);
@@ -91,7 +86,7 @@ static Datum finish_details(SlmWork *work, bool *isnull)
     values[4] = Int32GetDatum((int32) result->output_tokens);
     values[5] = Float8GetDatum(result->prefill_ms + result->decode_ms);
     values[6] = Float8GetDatum(result->prefill_ms);
-    return HeapTupleGetDatum(heap_form_tuple(slm_pg_work_state(work), values, nulls));
+    return slm_pg_work_row(work, values, nulls);
 }
 
 const SlmWorkKind slm_pg_generate_details_kind = {"slm_pg_generate_details", begin_details, finish_details};
@@ -213,6 +208,7 @@ static void begin_chat(SlmWork *work, FunctionCallInfo fcinfo)
         return;
     }
     slm_pg_sampling_args(fcinfo, 2, &request);
+    request.truncate = slm_pg_bool_arg(fcinfo, 10, false);
     request.segments = parse_messages(PG_GETARG_JSONB_P(0), &request.n_segments);
     slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), &request);
 }

@@ -1,5 +1,5 @@
 /*
- * fn_text.c: slm_summarize.
+ * fn_text.c: slm_summarize, slm_summarize_details.
  *
  * The instruction is a prefix that all rows share, the row's text follows it in the same turn.  A small model does not count words, so the
  * bound is kept here: an answer with more than max_words words ends at its last full sentence within them, or else at the word.
@@ -10,6 +10,9 @@
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_summarize);
+PG_FUNCTION_INFO_V1(slm_pg_summarize_details);
+
+enum { ARG_INPUT, ARG_MAX_WORDS, ARG_FOCUS, ARG_MODEL, ARG_TRUNCATE };
 
 static bool is_space(char c)
 {
@@ -43,23 +46,23 @@ static void begin_summarize(SlmWork *work, FunctionCallInfo fcinfo)
 {
     slm_segment segments[2];
     slm_request request = {.mode = SLM_MODE_GENERATE, .speculate = slm_guc_speculate, .chat = true, .segments = segments, .n_segments = 2,
-                           .sampling = {.top_p = 1, .repeat_penalty = 1}};
+                           .truncate = slm_pg_bool_arg(fcinfo, ARG_TRUNCATE, false), .sampling = {.top_p = 1, .repeat_penalty = 1}};
     char *instruction;
     int *max_words = palloc(sizeof(int));
 
-    if (slm_pg_blank_arg(fcinfo, 0)) {
-        slm_pg_work_decide(work, PointerGetDatum(cstring_to_text("")), PG_ARGISNULL(0));
+    if (slm_pg_blank_arg(fcinfo, ARG_INPUT)) {
+        slm_pg_work_decide(work, PointerGetDatum(cstring_to_text("")), PG_ARGISNULL(ARG_INPUT));
         return;
     }
-    *max_words = slm_pg_int_arg(fcinfo, 1, "max_words", 50, 1, 10000);
+    *max_words = slm_pg_int_arg(fcinfo, ARG_MAX_WORDS, "max_words", 50, 1, 10000);
     request.max_tokens = (uint32_t) *max_words * 3 + 16;
     instruction = psprintf("Summarize the following text in at most %d words", *max_words);
-    if (!PG_ARGISNULL(2))
-        instruction = psprintf("%s, with a focus on %s", instruction, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+    if (!PG_ARGISNULL(ARG_FOCUS))
+        instruction = psprintf("%s, with a focus on %s", instruction, text_to_cstring(PG_GETARG_TEXT_PP(ARG_FOCUS)));
     segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, slm_pg_utf8_from_cstring(psprintf("%s.\n\nText: ", instruction)));
-    segments[1] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(0));
+    segments[1] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(ARG_INPUT));
     slm_pg_work_set_state(work, max_words);
-    slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), SLM_TASK_GENERATE), &request);
+    slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_GENERATE), &request);
 }
 
 static Datum finish_summarize(SlmWork *work, bool *isnull)
@@ -75,4 +78,27 @@ const SlmWorkKind slm_pg_summarize_kind = {"slm_pg_summarize", begin_summarize, 
 Datum slm_pg_summarize(PG_FUNCTION_ARGS)
 {
     return slm_pg_work_call(&slm_pg_summarize_kind, fcinfo);
+}
+
+/* ---- slm_summarize_details */
+
+static void begin_summarize_details(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    slm_pg_work_returns_row(work, fcinfo);
+    begin_summarize(work, fcinfo);
+}
+
+static Datum finish_summarize_details(SlmWork *work, bool *isnull)
+{
+    Datum values[2] = {finish_summarize(work, isnull)};
+    bool nulls[2] = {false, true};
+
+    return slm_pg_work_row(work, values, nulls);
+}
+
+const SlmWorkKind slm_pg_summarize_details_kind = {"slm_pg_summarize_details", begin_summarize_details, finish_summarize_details};
+
+Datum slm_pg_summarize_details(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_summarize_details_kind, fcinfo);
 }

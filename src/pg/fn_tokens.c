@@ -178,10 +178,10 @@ Datum slm_pg_chunk(PG_FUNCTION_ARGS)
 
 /* ---- log probabilities */
 
-static slm_request logprobs_request(slm_segment *segment, const text *t, bool special)
+static slm_request logprobs_request(slm_segment *segment, const text *t, bool special, bool truncate)
 {
     *segment = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_SCORED | (special ? SLM_SEG_SPECIAL : 0), t);
-    return (slm_request){.mode = SLM_MODE_LOGPROBS, .segments = segment, .n_segments = 1, .precise = true};
+    return (slm_request){.mode = SLM_MODE_LOGPROBS, .segments = segment, .n_segments = 1, .precise = true, .truncate = truncate};
 }
 
 Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
@@ -198,7 +198,7 @@ Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
         return (Datum) 0;
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE);
-    request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), slm_pg_bool_arg(fcinfo, 2, false));
+    request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), slm_pg_bool_arg(fcinfo, 2, false), slm_pg_bool_arg(fcinfo, 3, false));
     run = slm_pg_start(entry, &request);
     result = slm_pg_wait(run);
     row_context = AllocSetContextCreate(CurrentMemoryContext, "slm_pg row", ALLOCSET_SMALL_SIZES);
@@ -232,7 +232,7 @@ static void begin_perplexity(SlmWork *work, FunctionCallInfo fcinfo)
         slm_pg_work_decide(work, (Datum) 0, true);
         return;
     }
-    request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), false);
+    request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), false, slm_pg_bool_arg(fcinfo, 2, false));
     slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), &request);
 }
 
@@ -259,7 +259,7 @@ static Datum finish_perplexity(SlmWork *work, bool *isnull)
 double slm_pg_perplexity_of(SlmEntry *entry, const text *input, bool *isnull)
 {
     slm_segment segment;
-    slm_request request = logprobs_request(&segment, input, false);
+    slm_request request = logprobs_request(&segment, input, false, false);
     SlmRun *run = slm_pg_start(entry, &request);
     double result = perplexity(slm_pg_wait(run), isnull);
 

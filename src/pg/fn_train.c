@@ -433,7 +433,7 @@ static void init_set(TrainSet *set, FunctionCallInfo fcinfo, const slm_train_opt
         SlmLabels labels;
 
         set->by_names = true;
-        slm_pg_labels_arg(fcinfo, 3, &labels);
+        slm_pg_labels_arg(fcinfo, 3, -1, false, &labels);
         for (int i = 0; i < labels.n; i++)
             (void) label_id(set, labels.names[i]);
     }

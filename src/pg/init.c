@@ -21,6 +21,7 @@
 
 #include "pg/batch/batch.h"
 #include "pg/jobs/jobs.h"
+#include "pg/row_error.h"
 
 SLM_PG_MAGIC(SLM_PG_VERSION);
 
@@ -129,6 +130,7 @@ void _PG_init(void)
     }
     RegisterXactCallback(at_xact_end, NULL);
     RegisterSubXactCallback(at_subxact_end, NULL);
+    slm_pg_row_error_init();
     slm_pg_catalog_init();
     slm_pg_sessions_init();
     slm_pg_store_init();

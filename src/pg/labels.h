@@ -1,9 +1,9 @@
 /*
  * labels.h: the labels of a classification, from whatever the SQL function was given.
  *
- *   text[]      ARRAY['billing', 'delivery']
- *   jsonb       [{"label": "billing", "description": "invoices, refunds"}, "other"]
- *   anyenum     the values of the enum type, in their order
+ *   labels        ARRAY['billing', 'delivery'], or the values of an enum type in their order
+ *   descriptions  {"billing": "invoices, refunds", "other": null}, or [{"label": "billing", "description": "invoices, refunds"}, "other"];
+ *                 with labels it describes some of them, without it names them
  */
 #ifndef SLM_PG_LABELS_H
 #define SLM_PG_LABELS_H
@@ -29,11 +29,14 @@ typedef struct SlmExamples {
     int *labels; /* [n] index into names */
 } SlmExamples;
 
-/* Reads argument `arg` by its type; ERROR with a HINT for what cannot be labels. */
-void slm_pg_labels_arg(FunctionCallInfo fcinfo, int arg, SlmLabels *out);
+/* Reads the arguments labels (by its type) and descriptions (-1: the function has none); ERROR with a HINT for what cannot be labels.
+ * classifier: the function takes one too. */
+void slm_pg_labels_arg(FunctionCallInfo fcinfo, int labels, int descriptions, bool classifier, SlmLabels *out);
+/* A label and its description by a format of two strings, or the label alone. */
+const char *slm_pg_described_label(const SlmLabels *labels, int i, const char *format);
 /* Reads [{"text": "...", "label": "..."}, ...]; NULL gives none. */
 void slm_pg_examples_arg(FunctionCallInfo fcinfo, int arg, const SlmLabels *labels, SlmExamples *out);
-/* The Datum of a label: text, or the enum's value. */
-Datum slm_pg_label_datum(const SlmLabels *labels, int i);
+/* The Datum of a label (UTF-8): text, or the enum's value. */
+Datum slm_pg_label_datum(const char *name, Oid enum_type);
 
 #endif

@@ -129,9 +129,7 @@ float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExam
     initStringInfo(&key);
     add_to_key(&key, entry->key);
     for (int i = 0; i < labels->n; i++) {
-        const char *description = labels->descriptions == NULL ? NULL : labels->descriptions[i];
-
-        texts[i] = description == NULL ? labels->names[i] : psprintf("%s: %s", labels->names[i], description);
+        texts[i] = slm_pg_described_label(labels, i, "%s: %s");
         add_to_key(&key, texts[i]);
     }
     for (int i = 0; i < examples->n; i++) {

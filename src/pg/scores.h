@@ -8,7 +8,8 @@
 
 #include "nodes/execnodes.h"
 
-/* Adds rows (label, probability) to a materialized result, best first, equal ones in the order given. labels are UTF-8, [n]. */
-void slm_pg_put_scores(ReturnSetInfo *rsinfo, const char *const *labels, const double *scores, int n);
+/* Adds rows (label, probability) to a materialized result, best first, equal ones in the order given, those below threshold left out.
+ * labels are UTF-8, [n]. */
+void slm_pg_put_scores(ReturnSetInfo *rsinfo, const char *const *labels, const double *scores, int n, double threshold);
 
 #endif

@@ -9,11 +9,13 @@
 #include "pg/work.h"
 
 #include "pg/batch/progress.h"
+#include "pg/row_error.h"
 #include "pg/slm_pg.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
+#include "funcapi.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -27,6 +29,7 @@ struct SlmWork {
     MemoryContext context;
     List *runs; /* of SlmRun, in order of submission */
     void *state;
+    TupleDesc row; /* of functions that return one */
     bool decided;
     bool decided_null;
     Datum value;
@@ -35,7 +38,9 @@ struct SlmWork {
 static const SlmWorkKind *const kinds[] = {&slm_pg_generate_kind,  &slm_pg_generate_details_kind, &slm_pg_chat_kind,
                                            &slm_pg_summarize_kind, &slm_pg_classify_kind,         &slm_pg_perplexity_kind,
                                            &slm_pg_embed_kind,     &slm_pg_embed_query_kind,      &slm_pg_similarity_kind,
-                                           &slm_pg_classify_multi_kind, &slm_pg_classify_trained_kind};
+                                           &slm_pg_classify_multi_kind, &slm_pg_classify_details_kind,
+                                           &slm_pg_classify_scores_json_kind, &slm_pg_summarize_details_kind,
+                                           &slm_pg_embed_details_kind};
 
 /* ---- kinds by function */
 
@@ -111,6 +116,7 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
 
     work->kind = kind;
     work->context = context;
+    (void) slm_pg_on_error(fcinfo);
     kind->begin(work, fcinfo);
     MemoryContextSwitchTo(old);
     return work;
@@ -129,6 +135,20 @@ void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull)
     work->decided = true;
     work->value = value;
     work->decided_null = isnull;
+}
+
+void slm_pg_work_returns_row(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    TupleDesc desc;
+
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    work->row = BlessTupleDesc(desc);
+}
+
+Datum slm_pg_work_row(const SlmWork *work, const Datum *values, const bool *nulls)
+{
+    return HeapTupleGetDatum(heap_form_tuple(work->row, unconstify(Datum *, values), unconstify(bool *, nulls)));
 }
 
 void slm_pg_work_set_state(SlmWork *work, void *state)

@@ -33,7 +33,7 @@ typedef struct SlmWorkKind {
 /* Every kind, beside its functions in fn_*.c. */
 extern const SlmWorkKind slm_pg_generate_kind, slm_pg_generate_details_kind, slm_pg_chat_kind, slm_pg_summarize_kind, slm_pg_classify_kind,
     slm_pg_perplexity_kind, slm_pg_embed_kind, slm_pg_embed_query_kind, slm_pg_similarity_kind, slm_pg_classify_multi_kind,
-    slm_pg_classify_trained_kind;
+    slm_pg_summarize_details_kind, slm_pg_classify_details_kind, slm_pg_classify_scores_json_kind, slm_pg_embed_details_kind;
 
 /* What a node or a statement spent; summed over works. */
 typedef struct SlmWorkCounters {
@@ -50,6 +50,9 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
 void slm_pg_work_submit(SlmWork *work, struct SlmEntry *entry, const slm_request *request);
 /* For begin: the result needs no model. The Datum is copied by the caller of finish as any other. */
 void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull);
+/* For begin and finish of functions that return a row: its type, and the row. */
+void slm_pg_work_returns_row(SlmWork *work, FunctionCallInfo fcinfo);
+Datum slm_pg_work_row(const SlmWork *work, const Datum *values, const bool *nulls);
 void slm_pg_work_set_state(SlmWork *work, void *state);
 void *slm_pg_work_state(const SlmWork *work);
 const slm_result *slm_pg_work_result(const SlmWork *work, int n);

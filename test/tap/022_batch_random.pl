@@ -34,7 +34,7 @@ sub column { my ($c, $type) = @_; my @columns = @{ $c->{$type} }; return @column
 sub labels
 {
 	my ($c, $d) = @_;
-	return pick("ARRAY['billing', 'delivery']", "ARRAY['a', 'b', 'c']", "'[{\"label\": \"x\", \"description\": \"money\"}, {\"label\": \"y\"}]'::jsonb",
+	return pick("ARRAY['billing', 'delivery']", "ARRAY['a', 'b', 'c']", "descriptions => '{\"x\": \"money\", \"y\": null}'",
 		"CASE WHEN " . int_expr($c, 0) . " % 7 = 3 THEN '{}'::text[] ELSE ARRAY['one', 'two'] END", "ARRAY['left', " . text_expr($c, 0) . "]");
 }
 
@@ -46,7 +46,7 @@ sub call
 	my $text = text_expr($c, $d - 1);
 	return "slm_generate($text, max_tokens => " . (2 + rnd(2)) . ')' if $k < 5;
 	return "slm_classify($text, " . labels($c, $d) . ')' if $k < 9;
-	return "slm_classify($text, NULL::mood)::text" if $k == 9;
+	return "slm_classify_enum($text, NULL::mood)::text" if $k == 9;
 	return "slm_generate($text, max_tokens => 2, temperature => 0.9, seed => " . int_expr($c, 0) . ')' if $k == 10;
 	return "slm_generate($text, max_tokens => " . int_expr($c, 0) . ' % 4)' if $k == 11;
 	return "slm_summarize($text, 2)" if $k == 12;
