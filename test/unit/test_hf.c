@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "engine/hf/hf.h"
+#include "engine/hf/json.h"
 #include "engine/slm.h"
 #include "engine/text/tokenizer.h"
 #include "hf_dir.h"
@@ -162,6 +163,163 @@ static void check_sentence(const char *dir)
     hf_delete(dir, "config_sentence_transformers.json");
 }
 
+/* The pooling module's file in every form that versions 2 to 6 write. */
+static void check_pooling(const char *dir)
+{
+    static const struct {
+        const char *file;
+        slm_status status;
+        const char *word; /* of the refusal */
+        slm_pooling pooling;
+    } cases[] = {
+        {"{\"embedding_dimension\":64,\"pooling_mode\":\"mean\",\"include_prompt\":true}", SLM_OK, "", SLM_POOL_MEAN},
+        {"{\"embedding_dimension\":64,\"pooling_mode\":\"cls\"}", SLM_OK, "", SLM_POOL_CLS},
+        {"{\"pooling_mode\":[\"cls\"]}", SLM_OK, "", SLM_POOL_CLS},
+        {"{\"pooling_mode\":\"cls\",\"pooling_mode_mean_tokens\":true}", SLM_OK, "", SLM_POOL_CLS},
+        {"{\"word_embedding_dimension\":64}", SLM_OK, "", SLM_POOL_MEAN},
+        {"{\"pooling_mode_cls_token\":false,\"pooling_mode_mean_tokens\":true,\"pooling_mode_max_tokens\":false,"
+         "\"pooling_mode_mean_sqrt_len_tokens\":false,\"pooling_mode_weightedmean_tokens\":false,\"pooling_mode_lasttoken\":false}",
+         SLM_OK, "", SLM_POOL_MEAN},
+        {"{\"pooling_mode\":\"max\"}", SLM_UNSUPPORTED, "\"max\"", 0},
+        {"{\"pooling_mode\":\"weightedmean\"}", SLM_UNSUPPORTED, "weightedmean", 0},
+        {"{\"pooling_mode\":\"lasttoken\"}", SLM_UNSUPPORTED, "lasttoken", 0},
+        {"{\"pooling_mode\":[\"mean\",\"max\"]}", SLM_UNSUPPORTED, "2 poolings", 0},
+        {"{\"pooling_mode\":3}", SLM_FORMAT, "pooling_mode", 0},
+        {"{\"pooling_mode_weightedmean_tokens\":true}", SLM_UNSUPPORTED, "weightedmean", 0},
+        {"{\"pooling_mode_lasttoken\":true}", SLM_UNSUPPORTED, "lasttoken", 0},
+        {"{\"pooling_mode_mean_sqrt_len_tokens\":true}", SLM_UNSUPPORTED, "mean_sqrt_len_tokens", 0},
+        {"{\"pooling_mode_mean_tokens\":true,\"pooling_mode_weightedmean_tokens\":true}", SLM_UNSUPPORTED, "together", 0},
+        {"{\"pooling_mode_of_tomorrow\":true}", SLM_UNSUPPORTED, "pooling_mode_of_tomorrow", 0},
+    };
+    hf_text(dir, "modules.json", "[{\"type\":\"sentence_transformers.base.modules.transformer.Transformer\",\"path\":\"\"},"
+                                 "{\"type\":\"sentence_transformers.sentence_transformer.modules.pooling.Pooling\",\"path\":\"1_Pooling\"},"
+                                 "{\"type\":\"sentence_transformers.models.Dropout\",\"path\":\"2_Dropout\"}]");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        hf_text(dir, "1_Pooling/config.json", cases[i].file);
+        if (cases[i].status != SLM_OK) {
+            must_fail(dir, cases[i].status, cases[i].word);
+            continue;
+        }
+        slm_source *s = must_open(dir, &floats);
+        CHECK(s != NULL && s->hparams.pooling == cases[i].pooling, "%s", cases[i].file);
+        if (s != NULL)
+            s->close(s);
+    }
+    hf_delete(dir, "modules.json");
+}
+
+/* How long a text may be: the reference's rule, wherever a version keeps the number. */
+static void check_length(const char *dir)
+{
+    static const char sbert[] = "sentence_bert_config.json", tokenizer[] = "tokenizer_config.json";
+    static const struct {
+        const char *sentence, *tokenizer; /* contents, NULL: no such file */
+        uint32_t context; /* 0: refused */
+    } cases[] = {
+        {NULL, NULL, 16},
+        {NULL, "{\"model_max_length\":8}", 8},
+        {"{\"transformer_task\":\"feature-extraction\"}", "{\"model_max_length\":8}", 8},
+        {"{\"max_seq_length\":null}", "{\"model_max_length\":8}", 8},
+        {"{\"max_seq_length\":12}", "{\"model_max_length\":8}", 12},
+        {"{\"max_seq_length\":12}", "{\"model_max_length\":512}", 12},
+        {"{\"max_seq_length\":512}", "{\"model_max_length\":8}", 16},
+        {"{\"processing_kwargs\":{\"text\":{\"max_length\":9}}}", "{\"model_max_length\":12}", 9},
+        {NULL, "{\"model_max_length\":1000000000000000019884624838656}", 16},
+        {NULL, "{\"model_max_length\":1e30}", 16},
+        {NULL, "{\"model_max_length\":9223372036854775808,\"max_len\":4}", 16},
+        {NULL, "{\"model_max_length\":8.0}", 8},
+        {NULL, "{\"max_len\":8}", 8},
+        {NULL, "{\"model_max_length\":0}", 0},
+        {NULL, "{\"model_max_length\":-1}", 0},
+        {NULL, "{\"model_max_length\":-1000000000000000019884624838656}", 0},
+        {NULL, "{\"model_max_length\":\"512\"}", 0},
+        {NULL, "{\"model_max_length\":8.5}", 0},
+        {"{\"max_seq_length\":1}", NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        hf_delete(dir, sbert);
+        hf_delete(dir, tokenizer);
+        if (cases[i].sentence != NULL)
+            hf_text(dir, sbert, cases[i].sentence);
+        if (cases[i].tokenizer != NULL)
+            hf_text(dir, tokenizer, cases[i].tokenizer);
+        if (cases[i].context == 0) {
+            must_fail(dir, SLM_FORMAT, "no length in tokens");
+            continue;
+        }
+        slm_source *s = must_open(dir, &floats);
+        CHECK(s != NULL && s->hparams.n_context == cases[i].context, "case %zu: %u positions", i, s != NULL ? s->hparams.n_context : 0);
+        if (s != NULL)
+            s->close(s);
+    }
+    hf_text(dir, sbert, "{\"document_length\":220}");
+    must_fail(dir, SLM_UNSUPPORTED, "several vectors");
+    hf_delete(dir, sbert);
+    hf_text(dir, "sentence_xlm-roberta_config.json", "{\"max_seq_length\":10}");
+    hf_delete(dir, tokenizer);
+    slm_source *s = must_open(dir, &floats);
+    CHECK(s != NULL && s->hparams.n_context == 10, "the other names of the file");
+    if (s != NULL)
+        s->close(s);
+    hf_delete(dir, "sentence_xlm-roberta_config.json");
+}
+
+/* ---- JSON ---- */
+
+/* Numbers that fit stay exact, those that do not become reals; what is no JSON is called so, and what is valid never. */
+static void check_json(void)
+{
+    static const struct {
+        const char *text;
+        double value; /* of "a", NAN: refused */
+        const char *word;
+    } cases[] = {
+        {"{\"a\": 9223372036854775807}", 9223372036854775807.0, ""},
+        {"{\"a\": -9223372036854775808}", -9223372036854775808.0, ""},
+        {"{\"a\": 9223372036854775808}", 9223372036854775808.0, ""},
+        {"{\"a\": -9223372036854775809}", -9223372036854775808.0, ""},
+        {"{\"a\":1000000000000000019884624838656}", 1e30, ""},
+        {"{\"b\": \"\\\"99999999999999999999\\\\\", \"a\":-1000000000000000019884624838656, \"c\": [1e999, -1e999, 1E-999]}", -1e30, ""},
+        {"{\"a\": 1e400}", 1e308, ""},
+        {"{\"a\": -1e400}", -1e308, ""},
+        {"\xEF\xBB\xBF{\"a\": 3}", 3, ""},
+        {"{\"a\": NaN}", NAN, "NaN is no number"},
+        {"{\n\n\"a\": -Infinity}", NAN, "line 3: Infinity"},
+        {"{\"a\": 1, \"a\": 2}", NAN, "gives a key twice"},
+        {"{\"a\": 99999999999999999999, }", NAN, "not valid JSON"},
+        {"{\"a\": 01}", NAN, "not valid JSON"},
+        {"{\"b\": \"\\u0000\", \"a\": 1}", NAN, "NUL"},
+        {"{\"a\"", NAN, "not valid JSON"},
+        {"{\"a\": \"\\", NAN, "not valid JSON"},
+        {"", NAN, "not valid JSON"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *root = NULL;
+        slm_error err = {0};
+        slm_status status = slm_hf_parse(cases[i].text, strlen(cases[i].text), "x.json", &root, &err);
+        double got = json_number_value(json_object_get(root, "a"));
+        if (isnan(cases[i].value))
+            CHECK(status != SLM_OK && strstr(err.message, cases[i].word) != NULL, "%s: %s", cases[i].text, err.message);
+        else
+            CHECK(status == SLM_OK && fabs(got - cases[i].value) <= 1e-11 * fabs(cases[i].value), "%s: %g, %s", cases[i].text, got,
+                  err.message);
+        json_decref(root);
+    }
+    /* a number of many digits beside one that must stay exact, in text without a NUL behind it */
+    char *text = malloc(1000);
+    size_t n = (size_t) sprintf(text, "{\"exact\":9007199254740993,\"big\":-");
+    memset(text + n, '7', 999 - n);
+    text[999] = '}';
+    json_t *root = NULL;
+    slm_error err = {0};
+    slm_status status = slm_hf_parse(text, 1000, "x.json", &root, &err);
+    CHECK(status == SLM_OK && json_integer_value(json_object_get(root, "exact")) == 9007199254740993 &&
+              json_real_value(json_object_get(root, "big")) == -1e308,
+          "%s", err.message);
+    json_decref(root);
+    free(text);
+}
+
 /* A cross-encoder: names with a prefix, a pooler and a classifier of one row. */
 static void check_cross_encoder(const char *dir)
 {
@@ -185,7 +343,7 @@ static void check_cross_encoder(const char *dir)
     }
     m.tensors[m.n - 2].rows = 3;
     hf_safetensors(dir, "model.safetensors", &m, 0, m.n);
-    must_fail(dir, SLM_FORMAT, "classifier.weight");
+    must_fail(dir, SLM_UNSUPPORTED, "3 labels");
     hf_bert(dir);
 }
 
@@ -390,6 +548,76 @@ static void check_llama(const char *dir)
     }
 }
 
+/* Tokens that end an answer: generation_config.json, a number or a list, else config.json; the tokenizer's own beside them. */
+static void check_ends(const char *dir)
+{
+    static const struct {
+        const char *generation, *config; /* values, NULL: no such key */
+        int32_t ends[4]; /* ends with -1 */
+        const char *word; /* of a refusal */
+    } cases[] = {
+        {NULL, NULL, {36, -1}, NULL},
+        {"3", NULL, {36, 3, -1}, NULL},
+        {"[3, 0, 36]", "7", {36, 3, 0, -1}, NULL},
+        {"null", "7", {36, 7, -1}, NULL},
+        {NULL, "[4, 5]", {36, 4, 5, -1}, NULL},
+        {"[-1, 40, 2]", NULL, {36, 2, -1}, NULL},
+        {"99999999999999999999", NULL, {-1}, "eos_token_id"},
+        {"\"<|end|>\"", NULL, {-1}, "eos_token_id"},
+        {"[1, [2]]", NULL, {-1}, "eos_token_id"},
+        {"[0,1,2,3,4,5,6,7,8]", NULL, {-1}, "more than 8"},
+    };
+    hf_model m;
+    char config[2048], text[200];
+    slm_error err = {0};
+    hf_llama_tensors(&m, "F16");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        snprintf(text, sizeof text, "\"model_type\":\"llama\",\"eos_token_id\":%s", cases[i].config != NULL ? cases[i].config : "null");
+        replace(HF_LLAMA_CONFIG, "\"model_type\":\"llama\"", text, config, sizeof config);
+        llama(dir, config, &m);
+        hf_delete(dir, "generation_config.json");
+        snprintf(text, sizeof text, "{\"eos_token_id\":%s}", cases[i].generation != NULL ? cases[i].generation : "null");
+        if (cases[i].generation != NULL)
+            hf_text(dir, "generation_config.json", text);
+        if (cases[i].word != NULL) {
+            must_fail(dir, strstr(cases[i].word, "more") != NULL ? SLM_UNSUPPORTED : SLM_FORMAT, cases[i].word);
+            continue;
+        }
+        slm_source *s = must_open(dir, &floats);
+        slm_tokenizer *tok = NULL;
+        if (s == NULL || slm_tokenizer_open(s->tokenizer, s->tokenizer_bytes, &tok, &err) != SLM_OK)
+            continue;
+        for (int32_t id = 0; id < 40; id++) {
+            bool want = false;
+            for (int k = 0; cases[i].ends[k] >= 0; k++)
+                want = want || cases[i].ends[k] == id;
+            CHECK(slm_tokenizer_is_end(tok, id) == want, "case %zu: token %d", i, id);
+        }
+        slm_tokenizer_free(tok);
+        s->close(s);
+    }
+    hf_delete(dir, "generation_config.json");
+}
+
+/* Any file may be a pointer that Git LFS left. */
+static void check_pointers(const char *dir)
+{
+    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                                        "generation_config.json"};
+    hf_model m;
+    hf_llama_tensors(&m, "F16");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        llama(dir, HF_LLAMA_CONFIG, &m);
+        hf_text(dir, names[i], "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 14503\n");
+        must_fail(dir, SLM_FORMAT, "Git LFS pointer");
+        must_fail(dir, SLM_FORMAT, names[i]);
+        must_fail(dir, SLM_FORMAT, "git lfs pull");
+    }
+    hf_delete(dir, "generation_config.json");
+    hf_delete(dir, "config.json");
+    must_fail(dir, SLM_IO, "config.json");
+}
+
 /* Configurations that differ from the tiny Llama's in one place, and what must come of them. */
 static void check_llama_configs(const char *dir)
 {
@@ -403,6 +631,11 @@ static void check_llama_configs(const char *dir)
          "freq"},
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1]}", SLM_FORMAT, "original_max"},
         {"\"rope_theta\":10000.0", "\"rope_theta\":-1", SLM_FORMAT, "freq_base"},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"factor\":4}", SLM_UNSUPPORTED, "\"factor\""},
+        {"\"rope_theta\":10000.0", "\"rope_parameters\":{\"rope_theta\":1e4,\"beta_fast\":32}", SLM_UNSUPPORTED, "\"beta_fast\""},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4}", SLM_UNSUPPORTED, "dynamic"},
+        {"\"max_position_embeddings\":128", "\"max_position_embeddings\":1000000000000000019884624838656", SLM_FORMAT, "context_length"},
+        {"\"vocab_size\":40", "\"vocab_size\":99999999999999999999", SLM_FORMAT, "vocab_size"},
         {"\"rope_theta\":10000.0", "\"partial_rotary_factor\":0.01", SLM_FORMAT, "rotate"},
         {"\"num_key_value_heads\":2", "\"num_key_value_heads\":3", SLM_FORMAT, "heads"},
         {"\"num_key_value_heads\":2", "\"head_dim\":1e9", SLM_FORMAT, "rotate"},
@@ -507,12 +740,17 @@ int main(void)
     check_bert(bert);
     check_smoothing(bert);
     check_sentence(bert);
+    check_pooling(bert);
+    check_length(bert);
+    check_json();
     check_cross_encoder(bert);
     check_configs(bert);
     check_files(bert);
     check_reading(bert);
     check_llama(causal);
     check_llama_configs(causal);
+    check_ends(causal);
+    check_pointers(causal);
     check_gemma(causal);
     check_tokenizers(causal);
     hf_remove_dir(bert);

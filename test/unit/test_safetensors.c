@@ -65,7 +65,7 @@ static void check_bad(void)
         {"{" T("a", "F32", "[1,1,1,1,1,1,1,1,2]", "[0,8]") "}", 8, SLM_FORMAT, "dimensions"},
         {"{" T("a", "F32", "[4611686018427387906]", "[0,8]") "}", 8, SLM_FORMAT, "impossible"},
         {"{" T("a", "F32", "[4294967296,4294967296]", "[0,0]") "}", 0, SLM_FORMAT, "impossible"},
-        {"{" T("a", "F32", "[99999999999999999999]", "[0,8]") "}", 8, SLM_FORMAT, "JSON"},
+        {"{" T("a", "F32", "[99999999999999999999]", "[0,8]") "}", 8, SLM_FORMAT, "impossible"},
         {"{" T("a", "F31", "[2]", "[0,8]") "}", 8, SLM_UNSUPPORTED, "type"},
         {"{" T("a", "F32", "[1]", "[4,8]") "}", 8, SLM_FORMAT, "gap"},
         {"{" T("a", "F32", "[1]", "[0,4]") "}", 8, SLM_FORMAT, "data where"},
@@ -74,7 +74,7 @@ static void check_bad(void)
         {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[2]", "[0,8]") "}", 8,
          SLM_FORMAT, "overlap"},
         {"{" T("a", "F32", "[1]", "[0,4]") "," T("a", "F32", "[1]", "[4,8]") "}", 8,
-         SLM_FORMAT, "JSON"},
+         SLM_FORMAT, "gives a key twice"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         slm_safetensors st;

@@ -46,6 +46,19 @@ slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *
     return status;
 }
 
+bool slm_file_is_pointer(int fd)
+{
+    static const char head[] = "version https://git-lfs.github.com/spec/";
+    char begin[sizeof head - 1];
+    return slm_file_read(fd, begin, sizeof begin, 0, "it", NULL) == SLM_OK && memcmp(begin, head, sizeof begin) == 0;
+}
+
+slm_status slm_file_pointer_error(const char *name, slm_error *err)
+{
+    slm_fail(err, SLM_FORMAT, "\"%s\" is a Git LFS pointer, not the file itself", name);
+    return slm_hint(err, "The repository was cloned without its large files: run \"git lfs pull\" there, or download the file.");
+}
+
 slm_status slm_file_create(const char *path, int *fd, slm_error *err)
 {
     int handle = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

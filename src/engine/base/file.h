@@ -8,6 +8,7 @@
 #ifndef SLM_BASE_FILE_H
 #define SLM_BASE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,10 @@
 
 /* Opens a regular file for reading; *size its bytes.  IO for what the system refuses, INVALID for a directory, pipe or device. */
 slm_status slm_file_open(const char *path, int *fd, uint64_t *size, slm_error *err);
+/* Is the file a pointer that Git LFS left in place of the real one? */
+bool slm_file_is_pointer(int fd);
+/* The words for it: FORMAT. */
+slm_status slm_file_pointer_error(const char *name, slm_error *err);
 /* Creates a file that must not exist, for reading and writing. */
 slm_status slm_file_create(const char *path, int *fd, slm_error *err);
 /* Exactly `bytes` at `offset`, or FORMAT when the file ends before (IO for errors of the system). */

@@ -155,12 +155,31 @@ static slm_status take_llama3(slm_hf_config *c, slm_hf_json s, slm_error *err)
     return slm_hf_config_put(c, "rope.scaling.original_context_length", original, err);
 }
 
+/* What a scaling may hold that is none: newer versions keep all of RoPE's parameters in one object. */
+static slm_status refuse_untyped(slm_hf_json s, slm_error *err)
+{
+    static const char *const harmless[] = {"rope_theta", "partial_rotary_factor", "original_max_position_embeddings"};
+    const char *key;
+    json_t *value;
+    json_object_foreach(s.object, key, value)
+    {
+        bool known = json_is_null(value) || json_is_object(value); /* objects: parameters of kinds of layers */
+        for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++)
+            known = known || strcmp(key, harmless[i]) == 0;
+        if (!known)
+            return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling in \"%s\" has the parameter \"%.40s\" but no type", s.file, key);
+    }
+    return SLM_OK;
+}
+
 static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
 {
     const char *type = slm_hf_string(s, "rope_type");
     if (type == NULL)
         type = slm_hf_string(s, "type");
-    if (type == NULL || strcmp(type, "default") == 0)
+    if (type == NULL)
+        return refuse_untyped(s, err);
+    if (strcmp(type, "default") == 0)
         return SLM_OK;
     if (strcmp(type, "llama3") == 0)
         return take_llama3(c, s, err);

@@ -7,8 +7,8 @@
  */
 #include "engine/hf/hf.h"
 
-#include <fcntl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -101,6 +101,12 @@ static slm_status bind_tensors(hf_source *s, slm_error *err)
     s->used = calloc(s->st.n_tensors + 1, sizeof *s->used);
     if (s->used == NULL || family == NULL)
         return slm_fail(err, family == NULL ? SLM_UNSUPPORTED : SLM_NOMEM, "out of memory");
+    const slm_st_tensor *labels = s->config.cross_encoder ? slm_safetensors_find(&s->st, "classifier.weight") : NULL;
+    if (labels != NULL && labels->n_dims == 2 && labels->dims[0] != 1)
+        return slm_fail(err, SLM_UNSUPPORTED,
+                        "the model is a classifier of %llu labels: of BertForSequenceClassification only cross-encoders, with one label, "
+                        "are supported",
+                        (unsigned long long) labels->dims[0]);
     s->prefix = slm_safetensors_find(&s->st, "bert.embeddings.word_embeddings.weight") != NULL ? "bert." : "";
     s->plus_one = family->hf_norm_plus_one;
     s->config.meta.has_output = !s->config.tied && (s->config.tied_known || head);
@@ -296,8 +302,8 @@ static slm_status open_source(hf_source *s, int dir, const char *path, const slm
     SLM_TRY(slm_hf_sentence_read(dir, &s->config, &s->base.info, err));
     SLM_TRY(slm_safetensors_open(dir, &s->st, err));
     SLM_TRY(bind_tensors(s, err));
-    SLM_TRY(slm_hf_vocab_build(dir, s->base.hparams.n_vocab, options->chat_format, stop, &s->base.tokenizer, &s->base.tokenizer_bytes,
-                               err));
+    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, s->base.hparams.n_vocab, options->chat_format, stop, &s->base.tokenizer,
+                               &s->base.tokenizer_bytes, err));
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);
     info->can_generate = s->base.hparams.causal;

@@ -2,6 +2,7 @@
  * Bounded reading of a directory's files and typed JSON look-ups.
  *
  * Invariant: no allocation depends on a number inside a file here, only on fstat's size after it was compared with max_bytes.
+ * A file that Git LFS has replaced by a pointer is told from a damaged one wherever a file is opened.
  */
 #include "engine/hf/json.h"
 
@@ -12,6 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "engine/base/file.h"
 
 slm_status slm_hf_open_file(int dir, const char *name, bool optional, int *fd, uint64_t *bytes, slm_error *err)
 {
@@ -29,6 +32,10 @@ slm_status slm_hf_open_file(int dir, const char *name, bool optional, int *fd, u
     if (fstat(f, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(f);
         return slm_fail(err, SLM_FORMAT, "\"%s\" of the model directory is not a regular file", name);
+    }
+    if (slm_file_is_pointer(f)) {
+        close(f);
+        return slm_file_pointer_error(name, err);
     }
     *fd = f;
     *bytes = (uint64_t) st.st_size;
@@ -84,16 +91,116 @@ slm_status slm_hf_read_text(int dir, const char *name, size_t max_bytes, bool op
     return SLM_OK;
 }
 
+/* ---- numbers that the library cannot hold ----
+ *
+ * Any number is valid JSON; transformers writes 1000000000000000019884624838656 for "no limit".  The library takes integers of 64 bits and
+ * reals of double's range.  What is beyond becomes, in place and padded with spaces, a real that is as large: it then fails every check
+ * for an integer, and every range.  Numbers that fit stay exact, whatever stands beside them. */
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The end of the number's token that begins at p (a sign or a digit). */
+static char *number_end(char *p, const char *end)
+{
+    while (p < end && (is_digit(*p) || *p == '-' || *p == '+' || *p == '.' || *p == 'e' || *p == 'E'))
+        p++;
+    return p;
+}
+
+/* Replaces the token [p, end) when it is a number that does not fit.  Behind it stands what ends a number, or the text's NUL. */
+static void tame_number(char *p, char *end)
+{
+    char real[32];
+    bool negative = *p == '-', integer = true;
+    char *stop;
+    for (char *c = p + negative; c < end; c++)
+        integer = integer && is_digit(*c);
+    errno = 0;
+    if (integer)
+        (void) strtoll(p, &stop, 10);
+    else
+        (void) strtod(p, &stop);
+    double x = errno == ERANGE ? strtod(p, NULL) : 0;
+    if (errno != ERANGE || stop != end || (!integer && isfinite(x)))
+        return;
+    int n = isfinite(x) ? snprintf(real, sizeof real, "%.11e", x) : snprintf(real, sizeof real, "%s1e308", negative ? "-" : "");
+    if (n > 0 && n <= end - p) { /* an integer that overflows has 19 digits, a real 1e309 */
+        memset(p, ' ', (size_t) (end - p));
+        memcpy(p, real, (size_t) n);
+    }
+}
+
+/* Walks over the text outside of its strings. *word: where a NaN or Infinity stands, which Python writes and JSON does not know, or
+ * NULL. */
+static void tame_numbers(char *text, size_t length, const char **word)
+{
+    char *p = text, *end = text + length;
+    *word = NULL;
+    while (p < end) {
+        if (*p == '"') {
+            for (p++; p < end && *p != '"'; p++)
+                p += *p == '\\';
+            p++;
+        } else if (is_digit(*p) || (*p == '-' && p + 1 < end && is_digit(p[1]))) {
+            char *stop = number_end(p, end);
+            tame_number(p, stop);
+            p = stop;
+        } else {
+            if (*word == NULL && (strncmp(p, "NaN", 3) == 0 || strncmp(p, "Infinity", 8) == 0))
+                *word = p;
+            p++;
+        }
+    }
+}
+
+static slm_status parse_error(const char *name, const json_error_t *problem, const char *text, const char *word, slm_error *err)
+{
+    enum json_error_code code = json_error_code(problem);
+    unsigned line = 1;
+    if (word != NULL) {
+        for (const char *p = text; p < word; p++)
+            line += *p == '\n';
+        slm_fail(err, SLM_FORMAT, "file \"%s\" is not valid JSON: line %u: %s is no number in JSON", name, line,
+                 *word == 'N' ? "NaN" : "Infinity");
+        return slm_hint(err, "Write a number or null in its place.");
+    }
+    if (code == json_error_duplicate_key)
+        return slm_fail(err, SLM_FORMAT, "file \"%s\" gives a key twice: line %d: %s", name, problem->line, problem->text);
+    if (code == json_error_stack_overflow)
+        return slm_fail(err, SLM_FORMAT, "file \"%s\" is nested too deeply: line %d", name, problem->line);
+    if (code == json_error_null_character || code == json_error_null_byte_in_key)
+        return slm_fail(err, SLM_UNSUPPORTED, "file \"%s\" holds a NUL character, which is not supported: line %d", name, problem->line);
+    if (code == json_error_numeric_overflow)
+        return slm_fail(err, SLM_UNSUPPORTED, "file \"%s\" holds a number that is too large: line %d", name, problem->line);
+    return slm_fail(err, SLM_FORMAT, "file \"%s\" is not valid JSON: line %d: %s", name, problem->line, problem->text);
+}
+
 slm_status slm_hf_parse(const char *text, size_t length, const char *name, json_t **out, slm_error *err)
 {
     json_error_t problem;
+    const char *word = NULL;
+    char *copy = NULL;
+    if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) { /* a byte order mark, as Windows' editors write it */
+        text += 3;
+        length -= 3;
+    }
     json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
     if (root == NULL) {
-        slm_fail(err, SLM_FORMAT, "file \"%s\" is not valid JSON: line %d: %s", name, problem.line, problem.text);
-        return slm_hint(err, "Numbers such as NaN or Infinity and repeated keys are not accepted.");
+        if ((copy = malloc(length + 1)) == NULL)
+            return slm_fail(err, SLM_NOMEM, "out of memory reading \"%s\"", name);
+        memcpy(copy, text, length);
+        copy[length] = '\0';
+        tame_numbers(copy, length, &word);
+        root = json_loadb(copy, length, JSON_REJECT_DUPLICATES, &problem);
     }
-    *out = root;
-    return SLM_OK;
+    slm_status status = root != NULL ? SLM_OK : parse_error(name, &problem, copy, word, err);
+    free(copy);
+    if (status == SLM_OK)
+        *out = root;
+    return status;
 }
 
 slm_status slm_hf_load(int dir, const char *name, size_t max_bytes, bool optional, json_t **out, slm_error *err)

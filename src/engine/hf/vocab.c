@@ -24,7 +24,9 @@ typedef struct builder {
     int dir;
     uint32_t n_vocab;
     const char *chat_format; /* forced by name, or NULL */
+    json_t *model;       /* config.json, borrowed */
     json_t *tokenizer, *config, *generation; /* tokenizer.json, tokenizer_config.json, generation_config.json */
+    int32_t ends[SLM_VOCAB_MAX_ENDS];
     char *vocab_txt, *template_text;
     slm_bytes *tokens;   /* [n_vocab], data NULL = not given yet */
     int32_t *types;      /* [n_vocab] */
@@ -391,10 +393,32 @@ static bool post_processor_adds(json_t *post, const char *token, bool begin, int
     return id != NULL && strcmp(id, token) == 0;
 }
 
+/* Ids that end an answer: "eos_token_id" of generation_config.json, a number or a list, or else of config.json, as generate() of the
+ * transformers library looks for them.  They stand beside the tokenizer's own eos_token. */
+static slm_status take_ends(builder *b, slm_error *err)
+{
+    bool generation = slm_hf_has((slm_hf_json){b->generation, ""}, "eos_token_id");
+    const char *file = generation ? "generation_config.json" : "config.json";
+    json_t *eos = json_object_get(generation ? b->generation : b->model, "eos_token_id");
+    size_t n = json_is_array(eos) ? json_array_size(eos) : eos != NULL && !json_is_null(eos);
+    for (size_t i = 0; i < n; i++) {
+        json_t *id = json_is_array(eos) ? json_array_get(eos, i) : eos;
+        if (!json_is_integer(id))
+            return slm_fail(err, SLM_FORMAT, "\"eos_token_id\" in \"%s\" is no token id or list of them", file);
+        if (json_integer_value(id) < 0 || json_integer_value(id) >= (json_int_t) b->n_vocab)
+            continue; /* -1 says none; configurations that were copied name ids of larger vocabularies, which never come */
+        if (b->vocab.n_ends == SLM_VOCAB_MAX_ENDS)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"eos_token_id\" in \"%s\" lists more than %d tokens", file, SLM_VOCAB_MAX_ENDS);
+        b->ends[b->vocab.n_ends++] = (int32_t) json_integer_value(id);
+    }
+    b->vocab.ends = b->ends;
+    return SLM_OK;
+}
+
 static slm_status take_specials(builder *b, slm_error *err)
 {
     slm_hf_json config = {b->config, "tokenizer_config.json"};
-    json_t *post = json_object_get(b->tokenizer, "post_processor"), *eos = json_object_get(b->generation, "eos_token_id");
+    json_t *post = json_object_get(b->tokenizer, "post_processor");
     slm_vocab *v = &b->vocab;
     bool wordpiece = v->kind == SLM_TOK_WORDPIECE;
     v->bos = special_id(b, "bos_token", wordpiece ? NULL : "<s>");
@@ -405,11 +429,7 @@ static slm_status take_specials(builder *b, slm_error *err)
     v->cls = special_id(b, "cls_token", wordpiece ? "[CLS]" : NULL);
     v->mask = special_id(b, "mask_token", wordpiece ? "[MASK]" : NULL);
     v->eot = -1;
-    for (size_t i = 0; i < json_array_size(eos); i++) {
-        json_int_t id = json_integer_value(json_array_get(eos, i));
-        if (id != v->eos && id > 0 && id < (json_int_t) b->n_vocab)
-            v->eot = (int32_t) id;
-    }
+    SLM_TRY(take_ends(b, err));
     v->add_bos = post_processor_adds(post, special_name(b, "bos_token"), true, 0);
     v->add_eos = post_processor_adds(post, special_name(b, "eos_token"), false, 0);
     SLM_TRY(slm_hf_bool(config, "add_bos_token", &v->add_bos, err));
@@ -511,10 +531,10 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
     return slm_tokenizer_build(&b->vocab, b->chat_format, blob, bytes, err);
 }
 
-slm_status slm_hf_vocab_build(int dir, uint32_t n_vocab, const char *chat_format, const volatile int *stop, void **blob, size_t *bytes,
-                              slm_error *err)
+slm_status slm_hf_vocab_build(int dir, json_t *model, uint32_t n_vocab, const char *chat_format, const volatile int *stop, void **blob,
+                              size_t *bytes, slm_error *err)
 {
-    builder b = {.dir = dir, .n_vocab = n_vocab, .chat_format = chat_format, .vocab.stop = stop};
+    builder b = {.dir = dir, .model = model, .n_vocab = n_vocab, .chat_format = chat_format, .vocab.stop = stop};
     slm_status status = build(&b, blob, bytes, err);
     free_builder(&b);
     return status;

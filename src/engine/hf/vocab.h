@@ -7,13 +7,15 @@
 #ifndef SLM_HF_VOCAB_H
 #define SLM_HF_VOCAB_H
 
+#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "engine/base/status.h"
 
-/* Builds the blob (malloc'ed) for a model with n_vocab embedding rows: ids that the tokenizer does not name become unused tokens. */
-slm_status slm_hf_vocab_build(int dir, uint32_t n_vocab, const char *chat_format, const volatile int *stop, void **blob,
+/* Builds the blob (malloc'ed) for a model with n_vocab embedding rows: ids that the tokenizer does not name become unused tokens.  model:
+ * its config.json. */
+slm_status slm_hf_vocab_build(int dir, json_t *model, uint32_t n_vocab, const char *chat_format, const volatile int *stop, void **blob,
                               size_t *bytes, slm_error *err);
 
 #endif

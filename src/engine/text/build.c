@@ -76,6 +76,9 @@ static slm_status check_vocab(const slm_vocab *v, slm_error *err)
     for (size_t i = 0; i < sizeof special / sizeof special[0]; i++)
         if (special[i].id < -1 || (special[i].id >= 0 && (size_t) special[i].id >= v->n_tokens))
             return slm_fail(err, SLM_FORMAT, "id %d of the %s token is out of range", special[i].id, special[i].name);
+    for (size_t i = 0; i < v->n_ends; i++)
+        if (v->n_ends > SLM_VOCAB_MAX_ENDS || v->ends[i] < 0 || (size_t) v->ends[i] >= v->n_tokens)
+            return slm_fail(err, SLM_FORMAT, "an end token's id is out of range");
     if (v->kind == SLM_TOK_BPE && slm_pre_find(v->pre[0] != '\0' ? v->pre : "default") == NULL) {
         slm_fail(err, SLM_UNSUPPORTED, "unknown pre-tokenizer \"%.31s\"", v->pre);
         slm_hint(err, "Known are smollm, gpt-2, llama-bpe, qwen2, gpt-4o, tekken and their relatives.");
@@ -328,13 +331,16 @@ static void add_end(slm_tok_header *h, int32_t id)
     h->ends[h->n_ends++] = id;
 }
 
-/* EOS, EOT, the chat format's end tokens, and the well-known ones where the vocabulary has them as control tokens. */
+/* EOS, EOT, those that the source lists, the chat format's end tokens, and the well-known ones where the vocabulary has them as control
+ * tokens. */
 static void list_ends(builder *b, const slm_tokenizer *tok)
 {
     static const char *const known[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>",
         "<end_of_turn>", "<eos>", "</s>", "<|return|>"};
     add_end(b->h, b->h->eos);
     add_end(b->h, b->h->eot);
+    for (size_t i = 0; i < b->vocab->n_ends; i++)
+        add_end(b->h, b->vocab->ends[i]);
     const slm_chat_format *format = slm_chat_find(b->h->chat);
     for (int i = 0; format != NULL && slm_chat_end_text(format, i) != NULL; i++) {
         const char *text = slm_chat_end_text(format, i);

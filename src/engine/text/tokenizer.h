@@ -31,6 +31,8 @@ typedef struct slm_bytes {
     size_t length;
 } slm_bytes;
 
+#define SLM_VOCAB_MAX_ENDS 8
+
 /* A vocabulary as a source gives it, already bounded by the source's validator; checked again by slm_tokenizer_build. */
 typedef struct slm_vocab {
     slm_tok_kind kind;
@@ -42,6 +44,8 @@ typedef struct slm_vocab {
     const slm_bytes *merges; /* [n_merges] "left right" in order of rank (BPE) */
     size_t n_merges;
     int32_t bos, eos, eot, unk, sep, pad, cls, mask; /* ids, -1 = none */
+    const int32_t *ends;     /* [n_ends] further ids that end an answer, beside eos and eot */
+    size_t n_ends;           /* at most SLM_VOCAB_MAX_ENDS */
     bool add_bos, add_eos, add_space_prefix;
     bool lowercase, strip_accents; /* WordPiece */
     const char *chat_template; /* or NULL */
