@@ -35,7 +35,7 @@ static inline slm_status golden_vocab(const char *name, const char *chat_format,
     }
     if (status != SLM_OK)
         return status;
-    status = slm_gguf_tokenizer(file, chat_format, 0, NULL, blob, bytes, err);
+    status = slm_gguf_tokenizer(file, &(slm_import_options){.chat_format = chat_format}, 0, NULL, blob, bytes, err);
     slm_gguf_close(file);
     return status;
 }

@@ -72,7 +72,7 @@ RETURNS slm.models AS 'MODULE_PATHNAME', 'slm_pg_load_model' LANGUAGE C VOLATILE
 COMMENT ON FUNCTION slm_load_model(text, text, jsonb) IS
     'Imports a model file of the server (GGUF, or a Hugging Face directory) into the cluster''s image directory, tries it, and '
     'registers it. Needs superuser, or membership of pg_read_server_files and EXECUTE on this function. options: quantization, '
-    'chat_format. A model whose image is missing (restored dump, standby) is made again from the same source';
+    'chat_format, pre (how a GGUF vocabulary that does not say it splits words). A model whose image is missing (restored dump, standby) is made again from the same source';
 REVOKE EXECUTE ON FUNCTION slm_load_model(text, text, jsonb) FROM PUBLIC;
 
 CREATE FUNCTION slm_drop_model(name text)

@@ -24,6 +24,8 @@ static slm_status open_source(const char *path, slm_import_options *options, con
         return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", path, strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return slm_gguf_source(path, options, stop, out, err);
+    if (options->pre != NULL)
+        return slm_fail(err, SLM_INVALID, "a pre-tokenizer can be chosen for GGUF files only: a directory describes its own");
     if (options->quantization == NULL)
         options->quantization = "Q8_0";
     return slm_hf_open(path, options, stop, out, err);
@@ -52,6 +54,8 @@ slm_status slm_import(const char *source_path, const char *image_path, const slm
     slm_import_options chosen = {.quantization = NULL};
     if (options != NULL)
         chosen = *options;
+    if (chosen.warnings != NULL)
+        chosen.warnings->n = 0;
     SLM_TRY(open_source(source_path, &chosen, stop, &source, err));
     slm_status status = describe_tokenizer(source, err);
     if (status == SLM_OK)

@@ -71,10 +71,19 @@ typedef struct slm_model_info {
     bool can_rerank;        /* an encoder with a classification head (cross-encoder) */
 } slm_model_info;
 
+/* What a caller should tell his user although the call succeeded. Those beyond the room are counted only. */
+#define SLM_MAX_WARNINGS 4
+typedef struct slm_warnings {
+    uint32_t n;
+    slm_error warnings[SLM_MAX_WARNINGS]; /* message and hint; status is the kind of fault it may be */
+} slm_warnings;
+
 typedef struct slm_import_options {
     const char *quantization; /* for float sources: "Q8_0", "Q4_K", "F16", ...; NULL keeps the source's types
                                  (GGUF) or means Q8_0 (Hugging Face directory) */
     const char *chat_format;  /* forces a chat format by name; NULL recognizes it from the template */
+    const char *pre;          /* forces the pre-tokenizer of a byte-level BPE vocabulary by name; NULL takes the source's */
+    slm_warnings *warnings;   /* set by slm_import; may be NULL */
     int n_threads;            /* that pack; 0 = one a CPU, 8 at most */
 } slm_import_options;
 

@@ -77,6 +77,23 @@ static void list_directory(const char *root, const char *below, int depth, List 
     FreeDir(dir);
 }
 
+/* What to name in place of a directory that is no model: a GGUF file in it, where there is one. */
+static const char *no_model_hint(const char *path)
+{
+    const char *hint = "Name a GGUF file, or a directory with config.json, tokenizer.json and model.safetensors.";
+    DIR *dir = AllocateDir(path);
+    struct dirent *de;
+
+    while ((de = ReadDir(dir, path)) != NULL) {
+        size_t n = strlen(de->d_name);
+
+        if (n > 5 && strcmp(de->d_name + n - 5, ".gguf") == 0)
+            hint = psprintf("Name the GGUF file in it: \"%s/%s\".", path, de->d_name);
+    }
+    FreeDir(dir);
+    return hint;
+}
+
 /* The source's files and stamp. */
 static List *list_source(const char *path, bool *is_directory, uint64 *stamp)
 {
@@ -92,7 +109,7 @@ static List *list_source(const char *path, bool *is_directory, uint64 *stamp)
             list_directory(path, "", 0, &files, stamp);
         if (files == NIL)
             ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("directory \"%s\" holds no model", path),
-                            errhint("Name a GGUF file, or a directory with config.json, tokenizer.json and model.safetensors.")));
+                            errhint("%s", no_model_hint(path))));
     } else if (S_ISREG(st.st_mode)) {
         SourceFile *file = palloc(sizeof(SourceFile));
 

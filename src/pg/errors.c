@@ -19,7 +19,7 @@ static const struct {
     [SLM_IO] = {ERRCODE_IO_ERROR, "Check that the file exists and that the operating system user of the server may read it."},
     [SLM_FORMAT] = {ERRCODE_INVALID_BINARY_REPRESENTATION,
                     "The file is damaged, incomplete or no model: compare its checksum with the publisher's and fetch it again."},
-    [SLM_UNSUPPORTED] = {ERRCODE_FEATURE_NOT_SUPPORTED, "The README lists the supported model families, tokenizers and weight types."},
+    [SLM_UNSUPPORTED] = {ERRCODE_FEATURE_NOT_SUPPORTED, "docs/MODELS.md lists the supported model families, tokenizers and weight types."},
     [SLM_INVALID] = {ERRCODE_INVALID_PARAMETER_VALUE, NULL},
     [SLM_LIMIT] = {ERRCODE_PROGRAM_LIMIT_EXCEEDED, NULL},
     [SLM_CANCELLED] = {ERRCODE_QUERY_CANCELED, NULL},

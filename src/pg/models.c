@@ -113,6 +113,7 @@ typedef struct FileLoad {
     SlmLoad load; /* first: SlmLoad * is FileLoad * */
     char *path;
     slm_import_options import; /* strings in UTF-8 */
+    slm_warnings warnings;
     SlmSourceState state;
 } FileLoad;
 
@@ -128,22 +129,22 @@ static void parse_options(FileLoad *file)
                         errhint("For example '{\"quantization\": \"Q8_0\"}'.")));
     it = JsonbIteratorInit(&file->load.options->root);
     while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE) {
-        char *string;
+        const char **option;
 
         if (token == WJB_KEY)
             key = pnstrdup(value.val.string.val, value.val.string.len);
         if (token != WJB_VALUE)
             continue;
-        if (strcmp(key, "quantization") != 0 && strcmp(key, "chat_format") != 0)
+        option = strcmp(key, "quantization") == 0  ? &file->import.quantization
+                 : strcmp(key, "chat_format") == 0 ? &file->import.chat_format
+                 : strcmp(key, "pre") == 0         ? &file->import.pre
+                                                   : NULL;
+        if (option == NULL)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", key),
-                            errhint("The options are \"quantization\" and \"chat_format\".")));
+                            errhint("The options are \"quantization\", \"chat_format\" and \"pre\".")));
         if (value.type != jbvString || value.val.string.len == 0 || value.val.string.len > 31)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a string of 1 to 31 bytes", key)));
-        string = pnstrdup(value.val.string.val, value.val.string.len);
-        if (strcmp(key, "quantization") == 0)
-            file->import.quantization = slm_pg_utf8_from_cstring(string);
-        else
-            file->import.chat_format = slm_pg_utf8_from_cstring(string);
+        *option = slm_pg_utf8_from_cstring(pnstrdup(value.val.string.val, value.val.string.len));
     }
 }
 
@@ -169,17 +170,20 @@ static void make_key(FileLoad *file)
 
     if (import->quantization != NULL || import->chat_format != NULL)
         canonical = psprintf("%s\n%s", import->quantization ? import->quantization : "", import->chat_format ? import->chat_format : "");
+    if (import->pre != NULL)
+        canonical = psprintf("%s\npre=%s", canonical != NULL ? canonical : "", import->pre);
     slm_pg_load_key(&file->load, file->state.sha256, canonical);
 }
 
-/* One small request through the model. */
+/* One small request through the model: a text, or the pair of texts that a cross-encoder reads. */
 static slm_status probe_session(slm_session *session, const slm_model_info *info, slm_error *err)
 {
-    slm_segment segment = {.role = SLM_ROLE_USER, .text = "Hello", .length = 5};
+    const slm_segment segments[2] = {{.role = SLM_ROLE_USER, .text = "Hello", .length = 5},
+                                     {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN, .text = "Hello", .length = 5}};
     slm_request request = {.mode = info->can_generate ? SLM_MODE_GENERATE : SLM_MODE_EMBED,
                            .chat = info->can_generate,
-                           .segments = &segment,
-                           .n_segments = 1,
+                           .segments = segments,
+                           .n_segments = info->can_rerank ? 2 : 1,
                            .sampling = {.top_p = 1, .repeat_penalty = 1},
                            .max_tokens = 4};
     const slm_result *result = NULL;
@@ -255,6 +259,7 @@ static slm_status make_from_file(SlmLoad *load, const char *temporary, slm_error
     const char *path = slm_pg_utf8_from_cstring(file->path);
 
     file->import.n_threads = slm_pg_take_threads();
+    file->import.warnings = &file->warnings;
     return slm_import(path, temporary, &file->import, slm_pg_progress_report, NULL, SLM_STOP, &load->info, err);
 }
 
@@ -265,6 +270,9 @@ static void file_made(SlmLoad *load)
     if (slm_pg_source_stamp(file->path) != file->state.stamp)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", file->path),
                         errhint("Load the model again when its files are complete.")));
+    for (uint32 i = 0; i < Min(file->warnings.n, SLM_MAX_WARNINGS); i++)
+        ereport(WARNING, (errmsg("model \"%s\": %s", load->name, slm_pg_cstring_from_utf8(file->warnings.warnings[i].message)),
+                          errhint("%s", slm_pg_cstring_from_utf8(file->warnings.warnings[i].hint))));
 }
 
 static pg_noinline void make_work(SlmLoad *load, const char *temporary)

@@ -7,6 +7,8 @@
 #ifndef TINY_MODEL_H
 #define TINY_MODEL_H
 
+#include <stdbool.h>
+
 #include "tools/gguf_writer.h"
 
 #define TINY_TENSORS 12
@@ -30,6 +32,7 @@ typedef struct tiny {
     uint64_t n_tokens, n_types;
     int32_t type_of_7;      /* token type of token 7 */
     const char *token_7, *merge_0;
+    bool no_merges;
     gw extra;               /* more keys, raw */
     uint32_t n_extra;
     tiny_tensor tensors[TINY_TENSORS];
@@ -91,7 +94,8 @@ static inline void tiny_vocabulary(const tiny *t, gw *w)
 {
     char text[8] = "";
     gw_kv_string(w, "tokenizer.ggml.model", t->tokenizer);
-    gw_kv_string(w, "tokenizer.ggml.pre", t->pre);
+    if (t->pre != NULL) /* n_kv counts it */
+        gw_kv_string(w, "tokenizer.ggml.pre", t->pre);
     gw_kv_array(w, "tokenizer.ggml.tokens", t->tokens_type, t->n_tokens);
     for (unsigned i = 0; i < TINY_VOCAB; i++) {
         text[0] = (char) ('a' + (i < 29 ? i - 3 : i - 29));
@@ -101,7 +105,7 @@ static inline void tiny_vocabulary(const tiny *t, gw *w)
     gw_kv_array(w, "tokenizer.ggml.token_type", t->types_type, t->n_types);
     for (unsigned i = 0; i < TINY_VOCAB; i++)
         gw_u32(w, i < 2 ? 3 : i == 7 ? (uint32_t) t->type_of_7 : 1);
-    gw_kv_array(w, "tokenizer.ggml.merges", 8, TINY_VOCAB - 29);
+    gw_kv_array(w, t->no_merges ? "tokenizer.ggml.nothing" : "tokenizer.ggml.merges", 8, TINY_VOCAB - 29);
     for (unsigned i = 29; i < TINY_VOCAB; i++) {
         char pair[8] = {(char) ('a' + i - 29), ' ', (char) ('a' + i - 28), '\0'};
         gw_string(w, i == 29 ? t->merge_0 : pair);

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "engine/gguf/gguf.h"
+#include "engine/text/tokenizer.h"
 #include "slm_test.h"
 #include "tools/tiny_model.h"
 #include "tools/try_model.h"
@@ -330,8 +331,144 @@ static void test_not_files(void)
     gw w = {0};
     expect("empty file", &w, SLM_FORMAT, "too short");
     gw_raw(&w, "version https://git-lfs.github.com/spec/v1\noid sha256:0123456789", 64);
-    expect("Git LFS pointer", &w, SLM_FORMAT, "no GGUF");
+    expect("Git LFS pointer", &w, SLM_FORMAT, "Git LFS pointer");
     gw_free(&w);
+}
+
+/* Files by names that tell what they are: the hint says what to name instead. */
+static void test_other_files(void)
+{
+    static const struct {
+        const char *name, *content;
+        slm_status status;
+        const char *message, *hint;
+    } files[] = {
+        {"model.safetensors", "\x10\0\0\0\0\0\0\0{}", SLM_FORMAT, "directory", "Name the directory: \"/tmp/slm_other_"},
+        {"Model.SafeTensors", "", SLM_FORMAT, "directory", "Name the directory"},
+        {"model.safetensors.index.json", "{}", SLM_FORMAT, "directory", "Name the directory"},
+        {"config.json", "{\"model_type\": \"llama\"}", SLM_FORMAT, "directory", "Name the directory"},
+        {"model.onnx", "\x08\x07\x12\x07pytorch", SLM_UNSUPPORTED, "ONNX", "GGUF file"},
+        {"pytorch_model.bin", "PK\3\4 and so on and so on", SLM_UNSUPPORTED, "pickled", "safe_serialization"},
+        {"weights.pt", "PK\3\4", SLM_UNSUPPORTED, "pickled", "GGUF"},
+        {"model.gguf", "<!doctype html><html><head></head></html>", SLM_FORMAT, "no GGUF model", "web page"},
+        {"model.gguf", "just some text that is long enough", SLM_FORMAT, "no GGUF model", "letters GGUF"},
+        {"model.gguf", "GGUF", SLM_FORMAT, "too short", ""},
+        {"model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:01\nsize 3\n", SLM_FORMAT, "Git LFS pointer",
+         "git lfs pull"},
+    };
+    char dir[] = "/tmp/slm_other_XXXXXX", path[300];
+    CHECK(mkdtemp(dir) != NULL, "mkdtemp");
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        slm_gguf *g = NULL;
+        slm_error err = {0};
+        snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
+        FILE *f = fopen(path, "wb");
+        CHECK(f != NULL && fputs(files[i].content, f) >= 0 && fclose(f) == 0, "write %s", path);
+        slm_status status = slm_gguf_open(path, &g, &err);
+        CHECK(status == files[i].status && strstr(err.message, files[i].message) != NULL && strstr(err.hint, files[i].hint) != NULL,
+              "%s: %d, \"%s\" (%s)", files[i].name, (int) status, err.message, err.hint);
+        unlink(path);
+        slm_gguf_close(g);
+    }
+    rmdir(dir);
+}
+
+/* The source of a tiny file, or NULL and the error. */
+static slm_source *open_tiny(const tiny *t, const slm_import_options *options, slm_error *err)
+{
+    char path[64];
+    gw w = {0};
+    slm_source *s = NULL;
+    tiny_write(t, &w);
+    int fd = try_file(w.bytes, w.n, path, sizeof path);
+    if (slm_gguf_source(path, options, NULL, &s, err) != SLM_OK)
+        s = NULL;
+    close(fd);
+    gw_free(&w);
+    return s;
+}
+
+/* Linear RoPE scaling in each of its spellings gives the same hyper-parameter. */
+static void test_rope_scaling(void)
+{
+    static const struct {
+        const char *type; /* NULL: no such key */
+        float factor, linear; /* 0: no such key */
+        float scale;
+    } cases[] = {{NULL, 0, 0, 1}, {"linear", 4, 0, 4}, {NULL, 4, 0, 4}, {NULL, 0, 4, 4}, {"linear", 0, 4, 4}, {NULL, 2, 4, 2},
+                 {"none", 4, 0, 1}, {"longrope", 4, 0, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        tiny t;
+        slm_error err = {0};
+        tiny_default(&t);
+        if (cases[i].type != NULL && ++t.n_extra > 0)
+            gw_kv_string(&t.extra, "llama.rope.scaling.type", cases[i].type);
+        if (cases[i].factor > 0 && ++t.n_extra > 0)
+            gw_kv_f32(&t.extra, "llama.rope.scaling.factor", cases[i].factor);
+        if (cases[i].linear > 0 && ++t.n_extra > 0)
+            gw_kv_f32(&t.extra, "llama.rope.scale_linear", cases[i].linear);
+        slm_source *s = open_tiny(&t, NULL, &err);
+        CHECK(s != NULL && s->hparams.rope_scale == cases[i].scale, "case %zu: %s", i, s != NULL ? "another scale" : err.message);
+        if (s != NULL)
+            s->close(s);
+        gw_free(&t.extra);
+    }
+    TINY_CASE("yarn's parameters without its name", SLM_UNSUPPORTED, "rope.scaling.yarn_log_multiplier",
+              gw_kv_f32(&t.extra, "llama.rope.scaling.yarn_log_multiplier", 0.1f), t.n_extra = 1);
+    TINY_CASE("a dynamic scaling", SLM_UNSUPPORTED, "rope.scaling.alpha", gw_kv_f32(&t.extra, "llama.rope.scaling.alpha", 1000),
+              t.n_extra = 1);
+    TINY_CASE("a type that is no string", SLM_UNSUPPORTED, "rope.scaling.type", gw_kv_u32(&t.extra, "llama.rope.scaling.type", 1),
+              t.n_extra = 1);
+    TINY_CASE("a negative factor", SLM_FORMAT, "rope.scaling.factor", gw_kv_f32(&t.extra, "llama.rope.scaling.factor", -4), t.n_extra = 1);
+}
+
+/* A vocabulary without its rule loads with a warning, unless the caller names one; without merges never. */
+static void test_pre_tokenizer(void)
+{
+    static const struct {
+        const char *pre, *option;
+        uint32_t warnings;
+        const char *name;
+    } cases[] = {{"gpt-2", NULL, 0, "gpt-2"}, {NULL, NULL, 1, "default"}, {"default", NULL, 1, "default"}, {NULL, "qwen2", 0, "qwen2"},
+                 {"gpt-2", "llama-bpe", 0, "llama-bpe"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        tiny t;
+        slm_warnings warnings = {0};
+        slm_import_options options = {.pre = cases[i].option, .warnings = &warnings};
+        slm_error err = {0};
+        slm_tokenizer *tok = NULL;
+        tiny_default(&t);
+        t.pre = cases[i].pre;
+        t.n_kv -= t.pre == NULL;
+        slm_source *s = open_tiny(&t, &options, &err);
+        CHECK(s != NULL && warnings.n == cases[i].warnings, "case %zu: %u warnings, %s", i, warnings.n, err.message);
+        CHECK(warnings.n == 0 ||
+                  (strstr(warnings.warnings[0].message, "words") != NULL && strstr(warnings.warnings[0].hint, "qwen2") != NULL),
+              "\"%s\" (%s)", warnings.warnings[0].message, warnings.warnings[0].hint);
+        if (s != NULL && slm_tokenizer_open(s->tokenizer, s->tokenizer_bytes, &tok, &err) == SLM_OK)
+            CHECK(strcmp(slm_tokenizer_name(tok), cases[i].name) == 0, "case %zu: %s", i, slm_tokenizer_name(tok));
+        slm_tokenizer_free(tok);
+        if (s != NULL)
+            s->close(s);
+    }
+    TINY_CASE("no merges", SLM_FORMAT, "tokenizer.ggml.merges", t.no_merges = true);
+    tiny t;
+    slm_error err = {0};
+    tiny_default(&t);
+    CHECK(open_tiny(&t, &(slm_import_options){.pre = "no such rule"}, &err) == NULL && err.status == SLM_UNSUPPORTED, "%s", err.message);
+    CHECK(strstr(err.message, "no such rule") != NULL && strstr(err.hint, "qwen2") != NULL, "\"%s\" (%s)", err.message, err.hint);
+    /* the end of a message that calls a tool ends an answer */
+    gw_kv_u32(&t.extra, "tokenizer.ggml.eom_token_id", 9);
+    t.n_extra = 1;
+    slm_source *s = open_tiny(&t, NULL, &err);
+    slm_tokenizer *tok = NULL;
+    CHECK(s != NULL && slm_tokenizer_open(s->tokenizer, s->tokenizer_bytes, &tok, &err) == SLM_OK && slm_tokenizer_is_end(tok, 9) &&
+              slm_tokenizer_is_end(tok, 1) && !slm_tokenizer_is_end(tok, 8),
+          "ends: %s", err.message);
+    slm_tokenizer_free(tok);
+    if (s != NULL)
+        s->close(s);
+    gw_free(&t.extra);
 }
 
 /* What the workers of test_flips found, in shared memory. */
@@ -409,6 +546,9 @@ int main(void)
     test_floats();
     test_cost();
     test_not_files();
+    test_other_files();
+    test_rope_scaling();
+    test_pre_tokenizer();
     test_flips();
     TEST_MAIN_END("gguf");
 }

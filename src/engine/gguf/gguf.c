@@ -352,11 +352,7 @@ static slm_status read_counts(slm_gguf *g, slm_error *err)
     uint64_t n_tensors, n_values;
     if (g->size < 24)
         return slm_fail(err, SLM_FORMAT, "the file is too short to be a GGUF model");
-    SLM_TRY(take(g, magic, 4, err));
-    if (memcmp(magic, "GGUF", 4) != 0) {
-        slm_fail(err, SLM_FORMAT, "the file is no GGUF model");
-        return slm_hint(err, "A model file begins with the letters GGUF. Was a web page or a Git LFS pointer saved in its place?");
-    }
+    SLM_TRY(take(g, magic, 4, err)); /* which slm_gguf_open has seen */
     SLM_TRY(take_u32(g, &g->version, err));
     if (__builtin_bswap32(g->version) == 2 || __builtin_bswap32(g->version) == 3)
         return slm_fail(err, SLM_UNSUPPORTED, "big-endian GGUF files are not supported");
@@ -371,6 +367,54 @@ static slm_status read_counts(slm_gguf *g, slm_error *err)
     g->n_values = (size_t) n_values;
     g->n_tensors = (size_t) n_tensors;
     return SLM_OK;
+}
+
+static bool is_gguf(const slm_gguf *g)
+{
+    char magic[4];
+    return slm_file_read(g->fd, magic, sizeof magic, 0, "it", NULL) == SLM_OK && memcmp(magic, "GGUF", 4) == 0;
+}
+
+static bool ends_with(const char *path, const char *suffix)
+{
+    size_t n = strlen(path), m = strlen(suffix);
+    return n > m && strcasecmp(path + n - m, suffix) == 0;
+}
+
+/* The words for a file that does not begin as a GGUF model: what it is instead, and what to name. */
+static slm_status no_gguf(const slm_gguf *g, const char *path, slm_error *err)
+{
+    static const char *const parts[] = {".safetensors", ".safetensors.index.json", ".json", ".jinja", "vocab.txt"};
+    static const char *const pickles[] = {".bin", ".pt", ".pth", ".ckpt", ".pkl"};
+    static const char *const others[][2] = {{".onnx", "ONNX"}, {".tflite", "TensorFlow Lite"}, {".h5", "Keras"}, {".pb", "TensorFlow"},
+                                            {".msgpack", "Flax"}, {".mlmodel", "Core ML"}, {".ggml", "the format before GGUF"}};
+    const char *slash = strrchr(path, '/');
+    int directory = slash == NULL || slash == path ? 1 : (int) (slash - path);
+    char head[16] = "";
+    if (slm_file_is_pointer(g->fd))
+        return slm_file_pointer_error(slash != NULL ? slash + 1 : path, err);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (ends_with(path, parts[i])) {
+            slm_fail(err, SLM_FORMAT, "the file is one of several of a model's directory");
+            return slm_hint(err, "Name the directory: \"%.*s\".", directory, slash == NULL ? "." : path);
+        }
+    for (size_t i = 0; i < sizeof pickles / sizeof pickles[0]; i++)
+        if (ends_with(path, pickles[i])) {
+            slm_fail(err, SLM_UNSUPPORTED, "the file may be a pickled PyTorch model, which is never read");
+            return slm_hint(err, "Save the model with save_pretrained(..., safe_serialization=True) and name that directory, or use a GGUF "
+                                 "file.");
+        }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (ends_with(path, others[i][0])) {
+            slm_fail(err, SLM_UNSUPPORTED, "models in %s are not read", others[i][1]);
+            return slm_hint(err, "Name a GGUF file of the model, or the directory with its config.json and model.safetensors.");
+        }
+    if (g->size < 24)
+        return slm_fail(err, SLM_FORMAT, "the file is too short to be a GGUF model");
+    slm_fail(err, SLM_FORMAT, "the file is no GGUF model");
+    if (g->size >= sizeof head && slm_file_read(g->fd, head, sizeof head - 1, 0, "it", NULL) == SLM_OK && strchr(head, '<') != NULL)
+        return slm_hint(err, "A web page was saved in its place: use the download link of the file, not that of the page that shows it.");
+    return slm_hint(err, "A model file begins with the letters GGUF.");
 }
 
 static slm_status read_tensors(slm_gguf *g, size_t *places, slm_error *err)
@@ -410,7 +454,9 @@ slm_status slm_gguf_open(const char *path, slm_gguf **out, slm_error *err)
     g->fd = -1;
     g->window = malloc(WINDOW_BYTES);
     slm_status status = g->window == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : slm_file_open(path, &g->fd, &g->size, err);
-    if (status == SLM_OK)
+    if (status == SLM_OK && !is_gguf(g))
+        status = no_gguf(g, path, err);
+    else if (status == SLM_OK)
         status = read_header(g, err);
     free(g->window);
     g->window = NULL;

@@ -73,9 +73,9 @@ slm_status slm_gguf_read_tensor(const slm_gguf *g, const slm_gguf_tensor *tensor
 /* ---- what is built on it ---- */
 
 /* The tokenizer's blob from the file's vocabulary; *bytes = 0 and *blob = NULL when the file has none. n_vocab: the number of
- * tokens that is demanded, 0 = any.  chat_format forces one by name; NULL recognizes it from the file's template (which is
- * never executed). */
-slm_status slm_gguf_tokenizer(const slm_gguf *g, const char *chat_format, uint32_t n_vocab, const volatile int *stop,
+ * tokens that is demanded, 0 = any.  Of the options (may be NULL): chat_format forces one by name, NULL recognizes it from the
+ * file's template (which is never executed); pre; warnings. */
+slm_status slm_gguf_tokenizer(const slm_gguf *g, const slm_import_options *options, uint32_t n_vocab, const volatile int *stop,
                               void **blob, size_t *bytes, slm_error *err);
 
 /* A model's weights, hyper-parameters and tokenizer from a GGUF file. stop may be NULL. Close with (*out)->close(*out). */

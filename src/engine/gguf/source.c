@@ -68,11 +68,29 @@ static slm_status read_factors(gguf_source *s, const char *name, float *out, uin
     return SLM_OK;
 }
 
+/* Parameters of RoPE's scaling that are read (model/family.c); another one belongs to a kind of scaling that is not done here. */
+static slm_status check_rope_keys(const gguf_source *s, slm_error *err)
+{
+    static const char *const known[] = {"type", "factor", "attn_factor", "original_context_length", "finetuned"};
+    char prefix[96];
+    int n = snprintf(prefix, sizeof prefix, "%s.rope.scaling.", s->architecture);
+    for (size_t i = 0; i < slm_gguf_n_values(s->gguf); i++) {
+        const char *key = slm_gguf_value_at(s->gguf, i)->key;
+        bool good = strncmp(key, prefix, (size_t) n) != 0;
+        for (size_t k = 0; !good && k < sizeof known / sizeof known[0]; k++)
+            good = strcmp(key + n, known[k]) == 0 && (k > 0 || slm_gguf_value_at(s->gguf, i)->type == SLM_GGUF_STRING);
+        if (!good)
+            return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling with %s is not supported", key);
+    }
+    return SLM_OK;
+}
+
 static slm_status read_hparams(gguf_source *s, slm_error *err)
 {
     const slm_gguf_tensor *embd = slm_gguf_find_tensor(s->gguf, "token_embd.weight");
     if (embd == NULL)
         return slm_fail(err, SLM_FORMAT, "the model lacks the tensor token_embd.weight");
+    SLM_TRY(check_rope_keys(s, err));
     SLM_TRY(read_factors(s, "rope_freqs.weight", s->factors, &s->n_factors, err));
     if (s->n_factors == 0)
         SLM_TRY(read_factors(s, "rope_factors_short.weight", s->factors, &s->n_factors, err));
@@ -184,8 +202,7 @@ static slm_status fill_source(gguf_source *s, const char *path, const slm_import
     SLM_TRY(check_leftovers(s, err));
     (void) meta_string(s, "general.name", s->base.info.name, sizeof s->base.info.name);
     (void) meta_string(s, "general.license", s->base.info.licence, sizeof s->base.info.licence);
-    return slm_gguf_tokenizer(s->gguf, options != NULL ? options->chat_format : NULL, s->base.hparams.n_vocab, stop,
-                              &s->base.tokenizer, &s->base.tokenizer_bytes, err);
+    return slm_gguf_tokenizer(s->gguf, options, s->base.hparams.n_vocab, stop, &s->base.tokenizer, &s->base.tokenizer_bytes, err);
 }
 
 slm_status slm_gguf_source(const char *path, const slm_import_options *options, const volatile int *stop, slm_source **out,

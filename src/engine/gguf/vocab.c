@@ -19,6 +19,7 @@ typedef struct vocab_buffers {
     float *scores;
     int32_t *types;
     char *chat_template;
+    int32_t eom;
 } vocab_buffers;
 
 static void free_buffers(vocab_buffers *b)
@@ -104,12 +105,15 @@ static slm_status read_flag(const slm_gguf *g, const char *key, bool def, bool *
     return SLM_OK;
 }
 
-static slm_status read_ids(const slm_gguf *g, slm_vocab *vocab, slm_error *err)
+static slm_status read_ids(const slm_gguf *g, slm_vocab *vocab, vocab_buffers *b, slm_error *err)
 {
     size_t n = vocab->n_tokens;
     SLM_TRY(read_id(g, "tokenizer.ggml.bos_token_id", n, &vocab->bos, err));
     SLM_TRY(read_id(g, "tokenizer.ggml.eos_token_id", n, &vocab->eos, err));
     SLM_TRY(read_id(g, "tokenizer.ggml.eot_token_id", n, &vocab->eot, err));
+    SLM_TRY(read_id(g, "tokenizer.ggml.eom_token_id", n, &b->eom, err));
+    vocab->ends = &b->eom;
+    vocab->n_ends = b->eom >= 0;
     SLM_TRY(read_id(g, "tokenizer.ggml.unknown_token_id", n, &vocab->unk, err));
     SLM_TRY(read_id(g, "tokenizer.ggml.seperator_token_id", n, &vocab->sep, err)); /* misspelt in the specification */
     SLM_TRY(read_id(g, "tokenizer.ggml.padding_token_id", n, &vocab->pad, err));
@@ -124,11 +128,47 @@ static slm_status read_ids(const slm_gguf *g, slm_vocab *vocab, slm_error *err)
     return read_flag(g, "tokenizer.ggml.normalizer.strip_accents", vocab->lowercase, &vocab->strip_accents, err);
 }
 
+static void warn(const slm_import_options *options, const slm_error *warning)
+{
+    slm_warnings *w = options != NULL ? options->warnings : NULL;
+    if (w != NULL && w->n < SLM_MAX_WARNINGS)
+        w->warnings[w->n] = *warning;
+    if (w != NULL)
+        w->n++;
+}
+
+/* The rule by which text is cut into words before merges: the file's, or the one that the caller names. */
+static slm_status read_pre(const slm_gguf *g, const slm_import_options *options, slm_vocab *vocab, slm_error *err)
+{
+    const slm_gguf_value *v = slm_gguf_find(g, "tokenizer.ggml.pre");
+    const char *chosen = options != NULL ? options->pre : NULL;
+    char *pre = NULL;
+    slm_status status = SLM_OK;
+    slm_error warning;
+    if (chosen != NULL && vocab->kind != SLM_TOK_BPE)
+        return slm_fail(err, SLM_INVALID, "a pre-tokenizer can be chosen for byte-level BPE vocabularies only");
+    if (v != NULL)
+        SLM_TRY(slm_gguf_string(g, v, &pre, err));
+    const char *name = chosen != NULL ? chosen : pre != NULL ? pre : "default";
+    if (strlen(name) >= sizeof vocab->pre)
+        status = slm_fail(err, SLM_UNSUPPORTED, "the pre-tokenizer \"%.60s\" is not supported", name);
+    else
+        memcpy(vocab->pre, name, strlen(name) + 1);
+    if (status == SLM_OK && vocab->kind == SLM_TOK_BPE && strcmp(name, "default") == 0 && chosen == NULL) {
+        slm_fail(&warning, SLM_FORMAT, "the file does not say how its tokenizer splits text into words");
+        slm_hint(&warning, "Text is split as GPT-2 does, which makes answers worse where the model was trained otherwise. Convert the "
+                           "model anew, or name the rule: {\"pre\": \"llama-bpe\"}, \"qwen2\", \"smollm\", \"gpt-4o\" ...");
+        warn(options, &warning);
+    }
+    free(pre);
+    return status;
+}
+
 /* *absent: the file says that it has no vocabulary. */
-static slm_status read_kind(const slm_gguf *g, slm_vocab *vocab, bool *absent, slm_error *err)
+static slm_status read_kind(const slm_gguf *g, const slm_import_options *options, slm_vocab *vocab, bool *absent, slm_error *err)
 {
     const slm_gguf_value *v = slm_gguf_find(g, "tokenizer.ggml.model");
-    char *model = NULL, *pre = NULL;
+    char *model = NULL;
     slm_status status = SLM_OK;
     *absent = v == NULL;
     if (v == NULL)
@@ -145,18 +185,7 @@ static slm_status read_kind(const slm_gguf *g, slm_vocab *vocab, bool *absent, s
     else
         status = slm_fail(err, SLM_UNSUPPORTED, "tokenizers of the kind \"%.40s\" are not supported", model);
     free(model);
-    v = slm_gguf_find(g, "tokenizer.ggml.pre");
-    if (status == SLM_OK && !*absent && v != NULL) {
-        SLM_TRY(slm_gguf_string(g, v, &pre, err));
-        if (strlen(pre) >= sizeof vocab->pre)
-            status = slm_fail(err, SLM_UNSUPPORTED, "the pre-tokenizer \"%.60s\" is not supported", pre);
-        else
-            memcpy(vocab->pre, pre, strlen(pre) + 1);
-        free(pre);
-    } else {
-        memcpy(vocab->pre, "default", 8);
-    }
-    return status;
+    return status == SLM_OK && !*absent ? read_pre(g, options, vocab, err) : status;
 }
 
 static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *vocab, vocab_buffers *b, slm_error *err)
@@ -167,7 +196,7 @@ static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *voc
     if (v->n == 0 || (n_vocab != 0 && v->n != n_vocab))
         return slm_fail(err, SLM_FORMAT, "the vocabulary has %u tokens, the model %u", v->n, n_vocab);
     vocab->n_tokens = v->n;
-    SLM_TRY(read_ids(g, vocab, err)); /* small things first: a refusal should cost little */
+    SLM_TRY(read_ids(g, vocab, b, err)); /* small things first: a refusal should cost little */
     SLM_TRY(read_strings(g, v, &b->tokens_raw, &b->tokens, err));
     vocab->tokens = b->tokens;
     if ((v = slm_gguf_find(g, "tokenizer.ggml.scores")) != NULL) {
@@ -189,13 +218,17 @@ static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *voc
         vocab->merges = b->merges;
         vocab->n_merges = v->n;
     }
+    if (vocab->kind == SLM_TOK_BPE && vocab->n_merges == 0) {
+        slm_fail(err, SLM_FORMAT, "the file's vocabulary is byte-level BPE, but it has no tokenizer.ggml.merges");
+        return slm_hint(err, "Without merges every byte would be a token of its own: convert the model anew with its tokenizer.");
+    }
     if ((v = slm_gguf_find(g, "tokenizer.chat_template")) != NULL)
         SLM_TRY(slm_gguf_string(g, v, &b->chat_template, err));
     vocab->chat_template = b->chat_template;
     return SLM_OK;
 }
 
-slm_status slm_gguf_tokenizer(const slm_gguf *g, const char *chat_format, uint32_t n_vocab, const volatile int *stop,
+slm_status slm_gguf_tokenizer(const slm_gguf *g, const slm_import_options *options, uint32_t n_vocab, const volatile int *stop,
                               void **blob, size_t *bytes, slm_error *err)
 {
     slm_vocab vocab;
@@ -204,7 +237,7 @@ slm_status slm_gguf_tokenizer(const slm_gguf *g, const char *chat_format, uint32
     memset(&vocab, 0, sizeof vocab);
     vocab.stop = stop;
     memset(&buffers, 0, sizeof buffers);
-    SLM_TRY(read_kind(g, &vocab, &absent, err));
+    SLM_TRY(read_kind(g, options, &vocab, &absent, err));
     if (absent) {
         *blob = NULL;
         *bytes = 0;
@@ -212,7 +245,7 @@ slm_status slm_gguf_tokenizer(const slm_gguf *g, const char *chat_format, uint32
     }
     slm_status status = read_vocab(g, n_vocab, &vocab, &buffers, err);
     if (status == SLM_OK)
-        status = slm_tokenizer_build(&vocab, chat_format, blob, bytes, err);
+        status = slm_tokenizer_build(&vocab, options != NULL ? options->chat_format : NULL, blob, bytes, err);
     free_buffers(&buffers);
     return status;
 }

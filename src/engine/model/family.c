@@ -194,20 +194,27 @@ static slm_status read_sizes(const slm_meta *meta, slm_hparams *hp, slm_error *e
     return slm_meta_u32(meta, "rope.dimension_count", 0, SLM_MAX_ROT, hp->head_dim, &hp->n_rot, err);
 }
 
+/* Linear scaling is meant where a factor stands without a type (llama.cpp's default), and by the older key scale_linear; models with
+ * factors for each pair name their type or have no common factor. */
+static slm_status read_scaling(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    char type[32] = "";
+    float factor, old;
+    SLM_TRY(slm_meta_float(meta, "rope.scale_linear", 0, 1e6, 0, &old, err));
+    SLM_TRY(slm_meta_float(meta, "rope.scaling.factor", 0, 1e6, (double) old, &factor, err));
+    if (!meta->string(meta->arg, "rope.scaling.type", type, sizeof type) || strcmp(type, "linear") == 0)
+        hp->rope_scale = factor > 0 ? factor : 1; /* 0 is how converters write none */
+    else if (strcmp(type, "none") != 0 && strcmp(type, "longrope") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%s\" is not supported", type);
+    return SLM_OK;
+}
+
 static slm_status read_rope(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
-    char scaling[32] = "none";
-    float factor;
     SLM_TRY(slm_meta_float(meta, "rope.freq_base", 1, 1e9, 10000, &hp->rope_base, err));
     SLM_TRY(slm_meta_u32(meta, "rope.scaling.original_context_length", 1, 1u << 24, hp->n_context, &hp->n_ctx_original, err));
     SLM_TRY(slm_meta_float(meta, "rope.scaling.attn_factor", 0.01, 100, 1, &hp->rope_attn_factor, err));
-    SLM_TRY(slm_meta_float(meta, "rope.scaling.factor", 0.01, 1e6, 1, &factor, err));
-    (void) meta->string(meta->arg, "rope.scaling.type", scaling, sizeof scaling);
-    if (strcmp(scaling, "linear") == 0)
-        hp->rope_scale = factor;
-    else if (strcmp(scaling, "none") != 0 && strcmp(scaling, "longrope") != 0 && scaling[0] != '\0')
-        return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%s\" is not supported", scaling);
-    return SLM_OK;
+    return read_scaling(meta, hp, err);
 }
 
 static slm_status copy_factors(const float *from, uint32_t n, uint32_t n_rot, float *to, slm_error *err)
