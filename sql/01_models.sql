@@ -30,7 +30,7 @@ CREATE FUNCTION images() RETURNS TABLE (kind text, n bigint) LANGUAGE sql AS $$
                 FROM pg_ls_dir(current_setting('slm.model_directory'), true, false) f),
        key AS (SELECT key, bool_or(db = d.oid) AS ours, bool_or(db <> d.oid) AS others
                FROM file, pg_database d WHERE d.datname = current_database() GROUP BY key)
-  SELECT regexp_replace(regexp_replace(f, '^[0-9a-f]{64}-l[0-9]+', '<key>'), '[0-9]+$', '<n>'), count(*)
+  SELECT regexp_replace(regexp_replace(f, '^[0-9a-f]{16}-[0-9a-f]{24}', '<stem>'), '[0-9]+$', '<n>'), count(*)
   FROM file JOIN key USING (key) JOIN pg_database d ON d.datname = current_database()
   WHERE (ours OR others IS NOT TRUE) AND (db IS NULL OR db = d.oid) GROUP BY 1 ORDER BY min(f) COLLATE "C" $$;
 

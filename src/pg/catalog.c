@@ -57,11 +57,14 @@ static char *get_text(HeapTuple tuple, int attnum, TupleDesc desc)
 
 static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
 {
+    const char *key;
     bool isnull;
     Datum value;
 
     strlcpy(row->name, get_text(tuple, Anum_slm_model_name, desc), sizeof row->name);
-    strlcpy(row->key, get_text(tuple, Anum_slm_model_image, desc), sizeof row->key);
+    key = get_text(tuple, Anum_slm_model_image, desc);
+    if (slm_pg_key_valid(key)) /* it becomes the name of a file */
+        strlcpy(row->key, key, sizeof row->key);
     row->source = get_text(tuple, Anum_slm_model_source, desc);
     strlcpy(row->base, get_text(tuple, Anum_slm_model_base, desc), sizeof row->base);
     value = heap_getattr(tuple, Anum_slm_model_owner, desc, &isnull);
@@ -136,12 +139,19 @@ const SlmModelRow *slm_pg_find_model(const char *name)
     return NULL;
 }
 
-bool slm_pg_key_in_use(const char *key)
+bool slm_pg_registry_reread(void)
 {
     rows_valid = false;
     if (!OidIsValid(find_registry()))
         return false; /* dropped with the extension, maybe by this transaction */
     load_rows();
+    return true;
+}
+
+bool slm_pg_key_in_use(const char *key)
+{
+    if (!slm_pg_registry_reread())
+        return false;
     for (int i = 0; i < n_rows; i++) {
         if (strcmp(rows[i].key, key) == 0)
             return true;
@@ -239,10 +249,19 @@ static void check_may_use(const SlmModelRow *row, const char *what)
                                 GetUserNameFromId(GetUserId(), true))));
 }
 
+static void check_key(const SlmModelRow *row)
+{
+    if (row->key[0] == '\0')
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the registered image of \"%s\" is not the name of an image", row->name),
+                        errhint("Drop it and load it again from its source: the row was not written by slm_load_model.")));
+}
+
 static SlmEntry *entry_of_row(const SlmModelRow *row)
 {
-    SlmEntry *entry = slm_pg_find_entry(row->key);
+    SlmEntry *entry;
 
+    check_key(row);
+    entry = slm_pg_find_entry(row->key);
     return entry != NULL ? entry : slm_pg_open_entry(row);
 }
 
@@ -260,6 +279,7 @@ static SlmEntry *entry_with_adapter(const char *base, const char *adapter)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("adapter \"%s\" does not belong to model \"%s\"", adapter, base),
                         errhint("It is used as '%s+%s'.", row->base, adapter)));
     check_may_use(row, "adapter");
+    check_key(row);
     copy = *row;
     copy.source = pstrdup(row->source);
     row = slm_pg_find_model(base);

@@ -38,7 +38,7 @@ enum { STATUS_NAME, STATUS_STATE, STATUS_MAPPED, STATUS_IMAGE_BYTES, STATUS_RESI
 /* State and resident bytes of an image that this session has not mapped. */
 static const char *look_at_image(const char *key, Datum *bytes, Datum *resident, bool *nulls)
 {
-    char *path = slm_pg_store_path(key, ".img");
+    char *path = slm_pg_store_image(key);
     struct stat st;
     slm_model *model;
 

@@ -1,7 +1,7 @@
 /*
  * models.c: slm_load_model, slm_drop_model, slm_rename_model, slm_grant_model, slm_revoke_model.
  *
- *   source ──SHA-256──► key ──lock──► marker ──► <key>.tmp.<pid> ──fsync, probe, rename──► <key>.img ──► row of slm.model_registry
+ *   source ──SHA-256──► key ──lock──► marker ──► temporary file ──fsync, probe, rename──► image ──► row of slm.model_registry
  *
  * An image that is already there is used as it is.  The probe runs one small request through the new image before it gets its name, so
  * what is registered has run once on this machine.  Whatever fails, the abort of the transaction removes row, marker and files
@@ -295,10 +295,10 @@ static pg_noinline void make_work(SlmLoad *load, const char *temporary)
     durable_rename(temporary, slm_pg_store_path(load->key, ".img"), ERROR);
 }
 
-/* Writes <key>.tmp.<pid>, probes it and renames it. */
+/* Writes the image under a temporary name, probes it and renames it. */
 static void make_image(SlmLoad *load)
 {
-    char *temporary = slm_pg_store_path(load->key, psprintf(".tmp.%d", MyProcPid));
+    char *temporary = slm_pg_store_temporary(load->key);
 
     (void) unlink(temporary);
     PG_TRY();
@@ -316,7 +316,7 @@ static void make_image(SlmLoad *load)
 /* Makes sure that the image is there and good. Holds the key's lock. */
 static void ensure_image(SlmLoad *load)
 {
-    char *image = slm_pg_store_path(load->key, ".img");
+    char *image = slm_pg_store_image(load->key);
     slm_error err;
 
     if (access(image, F_OK) == 0) {
@@ -390,7 +390,7 @@ bool slm_pg_name_registered(const char *name)
 
     if (row == NULL)
         return false;
-    if (access(slm_pg_store_path(row->key, ".img"), F_OK) == 0)
+    if (row->key[0] == '\0' || access(slm_pg_store_image(row->key), F_OK) == 0)
         name_taken(name);
     (void) slm_pg_owned_model(name);
     return true;
@@ -484,7 +484,8 @@ void slm_pg_drop_registered(const char *name)
     const SlmModelRow *row = slm_pg_owned_model(name);
 
     strlcpy(key, row->key, sizeof key);
-    slm_pg_store_lock(key);
+    if (key[0] != '\0')
+        slm_pg_store_lock(key);
     (void) slm_pg_key_in_use(key); /* reads the rows anew: an adapter may have come while we waited */
     for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
         if (strcmp(row->base, name) == 0)

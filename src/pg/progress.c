@@ -1,22 +1,26 @@
 /*
- * progress.c: how far a running slm_load_model is, for slm.model_status of every session.
+ * progress.c: how far a running load or training is, for slm.model_status of the sessions that may see it.
  *
- * One small file <slm.model_directory>/loading.<pid> of fixed size, rewritten in place at most every 100 ms by the loading backend.  It is
- * made when the load begins and removed when it ends, also by an error; one whose process is gone is removed by the next load.  It works
- * without shared memory, so without shared_preload_libraries.  Writing may fail (disk full): then there is no progress to see, that is all.
+ * One small file of fixed size in slm.model_directory, pgsql_tmp.loading.<pid>, rewritten in place at most every 100 ms by the loading
+ * backend.  It is made when the load begins and removed when it ends, also by an error; one whose process is gone is removed by the next
+ * load.  It works without shared memory, so without shared_preload_libraries.  Writing may fail (disk full): then there is no progress
+ * to see, that is all.
+ *
+ * What is read is believed only when every field can be what a backend of this server, running now in that database, has written: a file
+ * may be left by a crash, or come with a copy of a running cluster.
  *
  * A load takes long, and most interrupts of a session (a timer of the statistics, a barrier, a look at its memory) are no reason to
  * begin it anew: they are answered here, below the engine.  A cancel is not, nor is an error that an answer raises: these wait until
  * the engine has returned.
  */
-#include "pg/slm_pg.h"
+#include "pg/store.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "storage/fd.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 
 static SlmProgress current;
 static int progress_fd = -1;
@@ -25,7 +29,7 @@ static ErrorData *held; /* raised by an interrupt below the engine, waiting for 
 
 static char *progress_path(int pid)
 {
-    return psprintf("%s/loading.%d", slm_pg_store_directory(), pid);
+    return slm_pg_store_file(psprintf(SLM_TEMPORARY "loading.%d", pid));
 }
 
 /* No ERROR from here: it is called below the engine too. */
@@ -44,9 +48,13 @@ void slm_pg_progress_begin(const char *name)
     slm_pg_progress_end();
     memset(&current, 0, sizeof current);
     current.pid = MyProcPid;
+    current.server_start = PgStartTime;
+    current.database = MyDatabaseId;
+    current.role = GetUserId();
     strlcpy(current.name, name, sizeof current.name);
     strlcpy(current.phase, "hashing", sizeof current.phase);
-    progress_fd = BasicOpenFile(progress_path(MyProcPid), O_RDWR | O_CREAT | O_TRUNC | PG_BINARY);
+    (void) unlink(progress_path(MyProcPid)); /* of a process of this number that crashed */
+    progress_fd = slm_pg_store_create(progress_path(MyProcPid));
     write_progress();
 }
 
@@ -107,6 +115,35 @@ void slm_pg_progress_end(void)
     unlink(progress_path(MyProcPid));
 }
 
+/* A text of ours that ends inside its field. */
+static bool good_text(const char *text, size_t size)
+{
+    size_t n = strnlen(text, size);
+
+    for (size_t i = 0; i < n; i++)
+        if (text[i] <= ' ' || text[i] > '~')
+            return false;
+    return n > 0 && n < size;
+}
+
+static bool believable(const SlmProgress *p, int pid)
+{
+    PGPROC *proc = BackendPidGetProc(pid);
+
+    return proc != NULL && p->pid == pid && p->server_start == PgStartTime && p->database == proc->databaseId && p->done <= PG_INT64_MAX &&
+           p->total <= PG_INT64_MAX && good_text(p->name, sizeof p->name) && good_text(p->phase, sizeof p->phase);
+}
+
+static bool read_progress(const char *path, SlmProgress *out)
+{
+    int fd = BasicOpenFile(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | PG_BINARY);
+    bool whole = fd >= 0 && read(fd, out, sizeof *out) == (ssize_t) sizeof *out;
+
+    if (fd >= 0)
+        close(fd);
+    return whole;
+}
+
 SlmProgress *slm_pg_progress_list(int *n)
 {
     char *directory = slm_pg_store_directory();
@@ -118,21 +155,13 @@ SlmProgress *slm_pg_progress_list(int *n)
     if (dir == NULL && errno == ENOENT)
         return list;
     while ((de = ReadDir(dir, directory)) != NULL) {
-        int pid;
-        int fd;
+        uint32 pid = slm_pg_store_number(de->d_name, SLM_TEMPORARY "loading.", INT_MAX);
 
-        if (sscanf(de->d_name, "loading.%d", &pid) != 1 || pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH))
-            continue;
-        fd = OpenTransientFile(psprintf("%s/%s", directory, de->d_name), O_RDONLY | PG_BINARY);
-        if (fd < 0)
+        if (pid == 0)
             continue;
         list = repalloc(list, sizeof(SlmProgress) * (Size) (*n + 1));
-        if (read(fd, &list[*n], sizeof(SlmProgress)) == (ssize_t) sizeof(SlmProgress) && list[*n].pid == pid) {
-            list[*n].name[SLM_NAME_MAX] = '\0';
-            list[*n].phase[sizeof list[*n].phase - 1] = '\0';
+        if (read_progress(slm_pg_store_file(de->d_name), &list[*n]) && believable(&list[*n], (int) pid))
             (*n)++;
-        }
-        CloseTransientFile(fd);
     }
     FreeDir(dir);
     return list;

@@ -121,7 +121,7 @@ static void image_missing(const SlmModelRow *row, const char *path)
 
 SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
 {
-    char *path = slm_pg_store_path(row->key, ".img");
+    char *path = slm_pg_store_image(row->key);
     struct stat st;
     slm_model *model;
     slm_error err;
@@ -147,7 +147,7 @@ SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
 
 static slm_adapter *open_adapter(const SlmEntry *base, const SlmModelRow *row)
 {
-    char *path = slm_pg_store_path(row->key, ".img");
+    char *path = slm_pg_store_image(row->key);
     struct stat st;
     slm_adapter *adapter;
     slm_error err;

@@ -74,7 +74,7 @@ enum {
 
 typedef struct SlmModelRow {
     char name[SLM_NAME_MAX + 1];
-    char key[SLM_KEY_SIZE];
+    char key[SLM_KEY_SIZE]; /* empty when the row's is none */
     char base[SLM_NAME_MAX + 1]; /* of an adapter: its model; else empty */
     char *source;
     Oid owner;
@@ -89,6 +89,8 @@ Oid slm_pg_registry_oid(void);
 const SlmModelRow *slm_pg_find_model(const char *name);
 /* The i-th row, NULL after the last. */
 const SlmModelRow *slm_pg_nth_model(int i);
+/* Reads the rows anew; false when the extension is not there (any more). */
+bool slm_pg_registry_reread(void);
 /* Does any row of this database use the image?  Reads the table anew. */
 bool slm_pg_key_in_use(const char *key);
 void slm_pg_check_name(const char *what, const char *name);
@@ -168,9 +170,15 @@ void slm_pg_digest_source(const char *path, slm_progress_fn progress, void *arg,
 uint64 slm_pg_source_stamp(const char *path);
 void slm_pg_sha256(const void *data, size_t bytes, uint8 out[32]);
 
-/* ---- store.c */
+/* ---- store.c, store_files.c */
+/* Has it the shape of a key?  What comes out of a table is asked before it names a file. */
+bool slm_pg_key_valid(const char *key);
+/* Where the image is, when it is there; one that 0.1.0 made gets its present name.  An ERROR when others may write to the directory. */
+char *slm_pg_store_image(const char *key);
 char *slm_pg_store_path(const char *key, const char *suffix);
+char *slm_pg_store_temporary(const char *key); /* of this process */
 char *slm_pg_store_directory(void);
+void slm_pg_store_check(void); /* an ERROR unless the directory is the server's alone, or absent */
 void slm_pg_store_make_directory(void);
 /* Locks the image for the rest of the transaction, whose end then removes what nobody uses. */
 void slm_pg_store_lock(const char *key);
@@ -182,6 +190,8 @@ void slm_pg_store_init(void);
 /* ---- progress.c: how far a load is, visible to all sessions */
 typedef struct SlmProgress {
     int pid;
+    Oid database, role;
+    TimestampTz server_start;
     char phase[16];
     uint64 done, total;
     char name[SLM_NAME_MAX + 1];

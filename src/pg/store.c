@@ -1,13 +1,16 @@
 /*
  * store.c: the image directory, its locks, its users, and what the end of a transaction does to it.
  *
- *   <key>.img        an image, complete: renamed into place after fsync          key = <sha256>-l<layout>[-<options>]
- *   <key>.tmp.<pid>  an image being written
- *   <key>.db<oid>    database <oid> uses or may use the image (empty file)
- *   loading.<pid>    progress of a load (progress.c)
+ *   <stem>.img                 an image, complete: renamed into place after fsync
+ *   <stem>.db<oid>             database <oid> uses or may use the image
+ *   pgsql_tmp.<stem>.<pid>     an image being written; base backups and pg_rewind leave out what begins so
+ *   pgsql_tmp.loading.<pid>    progress of a load (progress.c)
+ *
+ * key  = <sha256 of the source>-l<layout>[-<digest of the options>], what the registry holds
+ * stem = <first 16 digits of the key>-<first 24 digits of the key's SHA-256>: short, because tar has room for 99 bytes, directory included
  *
  * Lock: everything that makes or removes files of a key holds the cluster-wide lock of that key, from its first touch to the end of
- * the transaction; so a .tmp file whose lock can be had belongs to nobody and is removed.
+ * the transaction; so a temporary file whose lock can be had belongs to nobody and is removed.
  *
  * Users: the marker is made before the image, and removed under the lock when no row of its database names the key: by the
  * transaction that deleted the last row (after its commit), by the one that made it and aborted, or by the sweep that every load and drop
@@ -16,20 +19,17 @@
  *
  * Mapped images stay valid when their file is removed; the disk space is free when the last backend has closed it.
  */
-#include "pg/slm_pg.h"
+#include "pg/store.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "common/file_perm.h"
-#include "nodes/pg_list.h"
-#include "storage/fd.h"
 #include "storage/lock.h"
+#include "storage/procarray.h"
 #include "utils/syscache.h"
 
 #define LOCK_SPACE 0x534C /* "SL": tells our locks from others of the type */
@@ -37,49 +37,22 @@
 /* A key that this transaction has locked. */
 typedef struct Touched {
     char key[SLM_KEY_SIZE];
+    char stem[SLM_STEM_SIZE];
     bool made_marker;
     bool in_use; /* set before commit: rows of this database name the key */
 } Touched;
 
 static List *touched = NIL; /* of Touched, in TopMemoryContext; empty between transactions */
 
-/* ---- names */
-
-char *slm_pg_store_directory(void)
-{
-    if (is_absolute_path(slm_guc_model_directory))
-        return pstrdup(slm_guc_model_directory);
-    return psprintf("%s/%s", DataDir, slm_guc_model_directory);
-}
-
-char *slm_pg_store_path(const char *key, const char *suffix)
-{
-    return psprintf("%s/%s%s", slm_pg_store_directory(), key, suffix);
-}
-
-static char *marker_path(const char *key, Oid database)
-{
-    return slm_pg_store_path(key, psprintf(".db%u", database));
-}
-
-void slm_pg_store_make_directory(void)
-{
-    char *directory = slm_pg_store_directory();
-
-    if (MakePGDirectory(directory) != 0 && errno != EEXIST)
-        ereport(ERROR, (errcode_for_file_access(), errmsg("could not create directory \"%s\": %m", directory),
-                        errhint("slm.model_directory must name a directory that the server may write to.")));
-}
-
 /* ---- locks */
 
-/* From the first 16 hex digits of the key; one source imported with different options shares a lock, which does no harm. */
-static void key_tag(const char *key, LOCKTAG *tag)
+/* From the first 16 hex digits of the stem; one source imported with different options shares a lock, which does no harm. */
+static void stem_tag(const char *stem, LOCKTAG *tag)
 {
     char digits[17];
     uint64 number;
 
-    strlcpy(digits, key, sizeof digits);
+    strlcpy(digits, stem, sizeof digits);
     number = strtou64(digits, NULL, 16);
     memset(tag, 0, sizeof *tag);
     tag->locktag_field2 = (uint32) (number >> 32); /* field 1, the database, stays 0: the lock is the cluster's */
@@ -89,14 +62,14 @@ static void key_tag(const char *key, LOCKTAG *tag)
     tag->locktag_lockmethodid = DEFAULT_LOCKMETHOD; /* so that pg_advisory_unlock_all() does not release it */
 }
 
-static Touched *find_touched(const char *key)
+static Touched *find_touched(const char *stem)
 {
     ListCell *lc;
 
     foreach (lc, touched) {
         Touched *t = lfirst(lc);
 
-        if (strcmp(t->key, key) == 0)
+        if (strcmp(t->stem, stem) == 0)
             return t;
     }
     return NULL;
@@ -104,18 +77,21 @@ static Touched *find_touched(const char *key)
 
 void slm_pg_store_lock(const char *key)
 {
+    char stem[SLM_STEM_SIZE];
     MemoryContext old;
     Touched *t;
     LOCKTAG tag;
 
-    if (find_touched(key) != NULL)
+    slm_pg_store_stem(key, stem);
+    if (find_touched(stem) != NULL)
         return;
     old = MemoryContextSwitchTo(TopMemoryContext);
     t = palloc0(sizeof(Touched));
     strlcpy(t->key, key, sizeof t->key);
+    strlcpy(t->stem, stem, sizeof t->stem);
     touched = lcons(t, touched); /* all memory is there before the lock is */
     MemoryContextSwitchTo(old);
-    key_tag(key, &tag);
+    stem_tag(stem, &tag);
     PG_TRY();
     {
         (void) LockAcquire(&tag, ExclusiveLock, true, false);
@@ -129,26 +105,90 @@ void slm_pg_store_lock(const char *key)
     PG_END_TRY();
 }
 
+static void remove_file(const char *path)
+{
+    if (unlink(path) != 0 && errno != ENOENT)
+        ereport(LOG, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", path)));
+}
+
+/* ---- names of 0.1.0 */
+
+/* Gives a file its present name; holds the key's lock. What an interrupted load of 0.1.0 left is removed. */
+static void adopt_file(const SlmOldFile *old)
+{
+    char *from = slm_pg_store_file(old->name), *to = slm_pg_store_path(old->key, old->suffix);
+
+    if (strncmp(old->suffix, ".tmp.", 5) == 0 || !slm_pg_store_is_file(from) || slm_pg_store_is_file(to))
+        remove_file(from);
+    else
+        durable_rename(from, to, LOG);
+}
+
+/* All files with old names, but those that somebody is at work with; those of wanted (may be NULL) are waited for. */
+static void adopt_old_names(const char *wanted)
+{
+    ListCell *lc;
+
+    foreach (lc, slm_pg_store_list_old(NULL)) {
+        const SlmOldFile *old = lfirst(lc);
+        char stem[SLM_STEM_SIZE];
+        bool ours;
+        LOCKTAG tag;
+
+        slm_pg_store_stem(old->key, stem);
+        stem_tag(stem, &tag);
+        ours = find_touched(stem) != NULL;
+        if (!ours && LockAcquire(&tag, ExclusiveLock, false, wanted == NULL || strcmp(old->key, wanted) != 0) == LOCKACQUIRE_NOT_AVAIL)
+            continue;
+        if (faccessat(AT_FDCWD, slm_pg_store_file(old->name), F_OK, AT_SYMLINK_NOFOLLOW) == 0) /* still, under the lock */
+            adopt_file(old);
+        if (!ours)
+            LockRelease(&tag, ExclusiveLock, false);
+    }
+}
+
+char *slm_pg_store_image(const char *key)
+{
+    char *path = slm_pg_store_path(key, ".img");
+
+    slm_pg_store_check();
+    if (!slm_pg_store_is_file(path) && slm_pg_store_list_old(key) != NIL)
+        adopt_old_names(key);
+    return path;
+}
+
 /* ---- markers */
 
 static void make_marker(const char *path)
 {
-    int fd = OpenTransientFile(path, O_RDWR | O_CREAT | PG_BINARY);
+    int fd = slm_pg_store_create(path);
 
-    if (fd < 0 || pg_fsync(fd) != 0)
+    if (fd < 0 && errno == EEXIST && slm_pg_store_is_file(path))
+        return;
+    if (fd < 0 || pg_fsync(fd) != 0) {
+        int failure = errno;
+
+        if (fd >= 0)
+            close(fd);
+        errno = failure;
         ereport(ERROR, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", path),
                         errhint("slm.model_directory must name a directory that the server may write to, with room left.")));
-    CloseTransientFile(fd);
+    }
+    close(fd);
     fsync_fname(slm_pg_store_directory(), true);
 }
 
 void slm_pg_store_mark(const char *key)
 {
-    Touched *t = find_touched(key);
-    char *path = marker_path(key, MyDatabaseId);
+    char stem[SLM_STEM_SIZE];
+    Touched *t;
+    char *path;
 
+    slm_pg_store_stem(key, stem);
+    t = find_touched(stem);
     Assert(t != NULL);
-    if (access(path, F_OK) == 0)
+    path = slm_pg_store_marker(stem, MyDatabaseId);
+    if (slm_pg_store_is_file(path))
         return;
     t->made_marker = true;
     make_marker(path);
@@ -156,99 +196,56 @@ void slm_pg_store_mark(const char *key)
 
 void slm_pg_store_mark_if_missing(const char *key)
 {
-    char *path = marker_path(key, MyDatabaseId);
+    char stem[SLM_STEM_SIZE];
+    char *path;
     LOCKTAG tag;
 
-    if (access(path, F_OK) == 0 || find_touched(key) != NULL)
+    slm_pg_store_stem(key, stem);
+    path = slm_pg_store_marker(stem, MyDatabaseId);
+    if (slm_pg_store_is_file(path) || find_touched(stem) != NULL)
         return;
-    key_tag(key, &tag);
+    stem_tag(stem, &tag);
     (void) LockAcquire(&tag, ShareLock, false, false);
-    if (access(slm_pg_store_path(key, ".img"), F_OK) == 0)
+    if (slm_pg_store_is_file(slm_pg_store_stem_file(stem, ".img")))
         make_marker(path);
     LockRelease(&tag, ShareLock, false);
 }
 
-/* ---- the directory's files, sorted into keys */
-
-typedef struct KeyFiles {
-    char key[SLM_KEY_SIZE];
-    List *temporaries; /* of char *: file names */
-    List *markers;     /* of Oid */
-} KeyFiles;
-
-/* Splits "<key>.rest"; false for what is none of ours. */
-static bool split_name(const char *name, char *key, const char **rest)
-{
-    const char *dot = strchr(name, '.');
-    size_t n = dot == NULL ? 0 : (size_t) (dot - name);
-
-    if (n < 66 || n >= SLM_KEY_SIZE || strspn(name, "0123456789abcdef") != 64 || name[64] != '-' || name[65] != 'l')
-        return false;
-    memcpy(key, name, n);
-    key[n] = '\0';
-    *rest = dot + 1;
-    return true;
-}
-
-/* Reads the directory; only_key NULL means all keys.  Raises no error: it also runs after commit. */
-static List *list_keys(const char *only_key)
-{
-    char *directory = slm_pg_store_directory();
-    DIR *dir = opendir(directory);
-    struct dirent *de;
-    List *result = NIL;
-
-    while (dir != NULL && (de = readdir(dir)) != NULL) {
-        char key[SLM_KEY_SIZE];
-        const char *rest;
-        KeyFiles *files = NULL;
-        ListCell *lc;
-
-        if (!split_name(de->d_name, key, &rest) || (only_key != NULL && strcmp(key, only_key) != 0))
-            continue;
-        foreach (lc, result) {
-            if (strcmp(((KeyFiles *) lfirst(lc))->key, key) == 0)
-                files = lfirst(lc);
-        }
-        if (files == NULL) {
-            files = palloc0(sizeof(KeyFiles));
-            strlcpy(files->key, key, sizeof files->key);
-            result = lappend(result, files);
-        }
-        if (strncmp(rest, "tmp.", 4) == 0)
-            files->temporaries = lappend(files->temporaries, pstrdup(de->d_name));
-        else if (strncmp(rest, "db", 2) == 0)
-            files->markers = lappend_oid(files->markers, (Oid) strtoul(rest + 2, NULL, 10));
-    }
-    if (dir != NULL)
-        closedir(dir);
-    return result;
-}
-
-static void remove_file(const char *path)
-{
-    if (unlink(path) != 0 && errno != ENOENT)
-        ereport(LOG, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", path)));
-}
-
-/* Under the lock of key: removes this database's marker, and the image when that was the last. */
-static void remove_marker(const char *key)
+/* Under the lock of the image: removes this database's marker, and the image when that was the last. */
+static void remove_marker(const char *stem)
 {
     List *keys;
 
-    remove_file(marker_path(key, MyDatabaseId));
-    keys = list_keys(key);
-    if (keys == NIL || ((KeyFiles *) linitial(keys))->markers == NIL)
-        remove_file(slm_pg_store_path(key, ".img"));
+    remove_file(slm_pg_store_marker(stem, MyDatabaseId));
+    keys = slm_pg_store_list(stem);
+    if (keys == NIL || ((SlmStoreFiles *) linitial(keys))->markers == NIL)
+        remove_file(slm_pg_store_stem_file(stem, ".img"));
 }
 
 /* ---- sweep */
 
-/* Holds the key's lock.  ours: this transaction is at work with the key, and its end decides about our marker and the image. */
-static void sweep_key(const KeyFiles *files, bool ours)
+/* Does any row of this database use the image?  Reads the table anew. */
+static bool stem_in_use(const char *stem)
 {
-    KeyFiles *now;
-    List *keys = list_keys(files->key); /* again, under the lock */
+    const SlmModelRow *row;
+
+    if (!slm_pg_registry_reread())
+        return false;
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
+        char of_row[SLM_STEM_SIZE];
+
+        slm_pg_store_stem(row->key, of_row);
+        if (strcmp(of_row, stem) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Holds the image's lock.  ours: this transaction is at work with the key, and its end decides about our marker and the image. */
+static void sweep_image(const char *stem, bool ours)
+{
+    SlmStoreFiles *now;
+    List *keys = slm_pg_store_list(stem); /* again, under the lock */
     ListCell *lc;
     int n_left = 0;
 
@@ -256,21 +253,22 @@ static void sweep_key(const KeyFiles *files, bool ours)
         return;
     now = linitial(keys);
     foreach (lc, now->temporaries)
-        remove_file(psprintf("%s/%s", slm_pg_store_directory(), (char *) lfirst(lc)));
+        remove_file(slm_pg_store_file(lfirst(lc)));
     foreach (lc, now->markers) {
         Oid database = lfirst_oid(lc);
-        bool stale = database == MyDatabaseId ? !ours && !slm_pg_key_in_use(files->key)
+        bool stale = database == MyDatabaseId ? !ours && !stem_in_use(stem)
                                               : !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database));
 
         if (stale)
-            remove_file(marker_path(files->key, database));
+            remove_file(slm_pg_store_marker(stem, database));
         else
             n_left++;
     }
     if (n_left == 0 && !ours)
-        remove_file(slm_pg_store_path(files->key, ".img"));
+        remove_file(slm_pg_store_stem_file(stem, ".img"));
 }
 
+/* Progress files of processes that are none of this server any more: a crash, or a copy of a running cluster. */
 static void sweep_progress(void)
 {
     char *directory = slm_pg_store_directory();
@@ -278,10 +276,12 @@ static void sweep_progress(void)
     struct dirent *de;
 
     while ((de = ReadDirExtended(dir, directory, LOG)) != NULL) {
-        int pid;
+        uint32 pid = slm_pg_store_number(de->d_name, SLM_TEMPORARY "loading.", INT_MAX);
 
-        if (sscanf(de->d_name, "loading.%d", &pid) == 1 && pid > 0 && kill(pid, 0) != 0 && errno == ESRCH)
-            remove_file(psprintf("%s/%s", directory, de->d_name));
+        if (pid == 0)
+            pid = slm_pg_store_number(de->d_name, "loading.", INT_MAX); /* of 0.1.0 */
+        if (pid != 0 && BackendPidGetProc((int) pid) == NULL)
+            remove_file(slm_pg_store_file(de->d_name));
     }
     if (dir != NULL)
         FreeDir(dir);
@@ -291,19 +291,21 @@ void slm_pg_store_sweep(void)
 {
     ListCell *lc;
 
-    foreach (lc, list_keys(NULL)) {
-        KeyFiles *files = lfirst(lc);
+    slm_pg_store_check();
+    adopt_old_names(NULL);
+    foreach (lc, slm_pg_store_list(NULL)) {
+        SlmStoreFiles *files = lfirst(lc);
         LOCKTAG tag;
 
         CHECK_FOR_INTERRUPTS();
-        if (find_touched(files->key) != NULL) {
-            sweep_key(files, true);
+        if (find_touched(files->stem) != NULL) {
+            sweep_image(files->stem, true);
             continue;
         }
-        key_tag(files->key, &tag);
+        stem_tag(files->stem, &tag);
         if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
             continue; /* somebody is at work with it */
-        sweep_key(files, false);
+        sweep_image(files->stem, false);
         LockRelease(&tag, ExclusiveLock, false);
     }
     sweep_progress();
@@ -322,10 +324,10 @@ static void release_all(bool commit)
         LOCKTAG tag;
 
         if (commit ? !t->in_use : t->made_marker)
-            remove_marker(t->key);
+            remove_marker(t->stem);
         if (!commit)
-            remove_file(slm_pg_store_path(t->key, psprintf(".tmp.%d", MyProcPid)));
-        key_tag(t->key, &tag);
+            remove_file(psprintf("%s/" SLM_TEMPORARY "%s.%d", slm_pg_store_directory(), t->stem, MyProcPid));
+        stem_tag(t->stem, &tag);
         if (commit)
             LockRelease(&tag, ExclusiveLock, true); /* an abort releases session locks by itself */
     }

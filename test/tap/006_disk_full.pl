@@ -51,7 +51,7 @@ SKIP:
 		system("unshare -U -m true 2>/dev/null") == 0 or skip('no user namespaces here, and SLM_SMALL_DISK is not set', 4);
 		system('unshare', '-r', '-m', 'sh', '-c', "mount -t tmpfs -o size=60m tmpfs '$small'") == 0
 		  or skip('a tmpfs cannot be mounted here, and SLM_SMALL_DISK is not set', 4);
-		system('unshare', '-r', '-m', 'sh', '-c', "mount -t tmpfs -o size=60m tmpfs '$small' && chmod 777 '$small' && exec unshare -U --map-user=$uid sh -c \"pg_ctl -w -D '$data' -l '"
+		system('unshare', '-r', '-m', 'sh', '-c', "mount -t tmpfs -o size=60m tmpfs '$small' && chmod 700 '$small' && exec unshare -U --map-user=$uid sh -c \"pg_ctl -w -D '$data' -l '"
 			  . $node->logfile . "' -o '$options' start\"") == 0
 		  or skip('the server did not start in a namespace', 4);
 	}

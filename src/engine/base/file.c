@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-slm_status slm_file_open(const char *path, int *fd, uint64_t *size, slm_error *err)
+static slm_status open_regular(const char *path, int flags, int *fd, uint64_t *size, slm_error *err)
 {
     struct stat st;
-    int handle = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: a FIFO must not hold the server */
+    int handle = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags); /* NONBLOCK: a FIFO must not hold the server */
     if (handle < 0)
         return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", path, strerror(errno));
     if (fstat(handle, &st) != 0) {
@@ -30,12 +30,17 @@ slm_status slm_file_open(const char *path, int *fd, uint64_t *size, slm_error *e
     return SLM_OK;
 }
 
+slm_status slm_file_open(const char *path, int *fd, uint64_t *size, slm_error *err)
+{
+    return open_regular(path, 0, fd, size, err);
+}
+
 slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *size, slm_error *err)
 {
     slm_status status = SLM_OK;
     void *mapped = NULL;
     int fd = -1;
-    SLM_TRY(slm_file_open(path, &fd, size, err));
+    SLM_TRY(open_regular(path, O_NOFOLLOW, &fd, size, err));
     if (*size >= least)
         mapped = mmap(NULL, (size_t) *size, PROT_READ, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED)
