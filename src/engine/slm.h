@@ -285,6 +285,23 @@ typedef struct slm_session_stats {
 } slm_session_stats;
 void slm_session_get_stats(const slm_session *session, slm_session_stats *out);
 
+/* ------------------------------------------------------------------ vectors */
+
+/* Sums over two vectors of n components, in double precision and a fixed order: the same bits with every instruction set, as embeddings
+ * have.  Not finite where a component is not, or where a square of doubles exceeds their range. */
+typedef struct slm_pair_sums {
+    double ab, aa, bb; /* a.b, a.a, b.b */
+} slm_pair_sums;
+slm_pair_sums slm_vector_products(const float *a, const float *b, size_t n);
+slm_pair_sums slm_vector_products_double(const double *a, const double *b, size_t n);
+/* Sum of the squared differences. */
+double slm_vector_squares(const float *a, const float *b, size_t n);
+double slm_vector_squares_double(const double *a, const double *b, size_t n);
+/* Cosine of two vectors, in [-1, 1], exactly 1 for equal ones; 0 when one is zero. */
+double slm_vector_cosine(const float *a, const float *b, size_t n);
+/* Scales to length 1; components below 1e-18 become 0, as in the vectors of SLM_MODE_EMBED. */
+void slm_vector_normalize(float *v, size_t n);
+
 /* ------------------------------------------------------------------ training */
 
 /*

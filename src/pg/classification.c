@@ -188,7 +188,7 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
 
     switch (c->method) {
         case METHOD_EMBEDDING:
-            return COSINE_SCALE * slm_pg_dot(first->scores, c->prototypes + (Size) label * first->n_scores, (int) first->n_scores);
+            return COSINE_SCALE * slm_vector_cosine(first->scores, c->prototypes + (Size) label * first->n_scores, first->n_scores);
         case METHOD_DIRECT:
             return (double) first->scores[label];
         case METHOD_CHANNEL:

@@ -191,7 +191,7 @@ static Datum finish_similarity(SlmWork *work, bool *isnull)
 {
     const slm_result *a = slm_pg_work_result(work, 0), *b = slm_pg_work_result(work, 1);
 
-    return Float8GetDatum(slm_pg_dot(a->scores, b->scores, (int) a->n_scores));
+    return Float8GetDatum(slm_vector_cosine(a->scores, b->scores, a->n_scores));
 }
 
 const SlmWorkKind slm_pg_similarity_kind = {"slm_pg_similarity", begin_similarity, finish_similarity};
@@ -276,7 +276,7 @@ Datum slm_pg_rerank(PG_FUNCTION_ARGS)
         result = slm_pg_wait(runs[i]);
         ranked[m].document = i + 1;
         ranked[m++].score =
-            query_vector == NULL ? (double) result->scores[0] : slm_pg_dot(query_vector, result->scores, (int) result->n_scores);
+            query_vector == NULL ? (double) result->scores[0] : slm_vector_cosine(query_vector, result->scores, result->n_scores);
         slm_pg_finish(runs[i]);
     }
     qsort(ranked, (size_t) m, sizeof *ranked, compare_ranked);

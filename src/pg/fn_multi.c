@@ -84,7 +84,7 @@ static double fit_of(SlmWork *work, const Multi *m, int label)
 
     if (m->prototypes == NULL)
         return slm_exp((double) result->scores[0]);
-    return slm_pg_dot(result->scores, m->prototypes + (Size) label * result->n_scores, (int) result->n_scores);
+    return slm_vector_cosine(result->scores, m->prototypes + (Size) label * result->n_scores, result->n_scores);
 }
 
 static Datum finish_multi(SlmWork *work, bool *isnull)

@@ -22,15 +22,6 @@ typedef struct PrototypeSet {
 static dlist_head sets = DLIST_STATIC_INIT(sets);
 static int n_sets;
 
-double slm_pg_dot(const float *a, const float *b, int n)
-{
-    double sum = 0;
-
-    for (int i = 0; i < n; i++)
-        sum += (double) a[i] * (double) b[i];
-    return sum;
-}
-
 slm_request slm_pg_embed_request(const SlmEntry *entry, slm_segment *segment, const char *prompt, const char *input, bool truncate)
 {
     const char *whole = prompt != NULL && prompt[0] != '\0' ? psprintf("%s%s", prompt, input) : input;
@@ -109,14 +100,6 @@ static void add_embeddings(SlmEntry *entry, const char *const *texts, const int 
     }
 }
 
-static void normalize(float *v, int n)
-{
-    double length = sqrt(slm_pg_dot(v, v, n));
-
-    for (int i = 0; i < n && length > 0; i++)
-        v[i] = (float) (v[i] / length);
-}
-
 float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples)
 {
     int dims = (int) slm_pg_info(entry)->n_embd;
@@ -141,7 +124,7 @@ float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExam
         add_embeddings(entry, texts, NULL, labels->n, vectors, dims);
         add_embeddings(entry, examples->texts, examples->labels, examples->n, vectors, dims);
         for (int i = 0; i < labels->n; i++)
-            normalize(vectors + (Size) i * (Size) dims, dims);
+            slm_vector_normalize(vectors + (Size) i * (Size) dims, (size_t) dims);
         keep_set(&key, vectors, labels->n * dims);
     } else {
         memcpy(vectors, set->vectors, sizeof(float) * (Size) set->n_floats);

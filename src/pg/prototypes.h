@@ -18,9 +18,6 @@ float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExam
 /* A request that embeds one text (UTF-8); segment is filled and must live until the request is submitted. */
 slm_request slm_pg_embed_request(const SlmEntry *entry, slm_segment *segment, const char *prompt, const char *input, bool truncate);
 
-/* Sum of products in order: the same bits wherever it runs. */
-double slm_pg_dot(const float *a, const float *b, int n);
-
 /* The numbers of a one-dimensional real[] without NULLs. */
 static inline const float *slm_pg_floats(ArrayType *array)
 {

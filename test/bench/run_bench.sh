@@ -2,7 +2,7 @@
 # Measures everything in one run on this machine: the machine's own peaks, kernels, forward pass (C programs, test/bench/bench_*.c)
 # and SQL (a private cluster).  Writes build/bench/*.csv, prints the tables and puts them into docs/SPEED.md.
 #
-# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql, banking77-sql, jobs; default: all of these
+# usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql, banking77-sql, vectors, jobs; default: all
 #        test/bench/run_bench.sh shapes         models of 1 to 7 billion random weights, one after the other, in SLM_BENCH_DIR
 #                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
 # Every CSV has a header line; those of SQL are metric,type,threads,value,unit.  banking77-sql needs the texts of Banking77 in
@@ -111,6 +111,16 @@ elif wanted banking77-sql; then
     echo "metric,type,threads,value,unit" >"$out/banking77_sql.csv"
     psql -X -q -v train_file="$slm_root/data/banking77_train.csv" -v test_file="$slm_root/data/banking77_test.csv" \
         -v eight_file="$slm_root/data/banking8.csv" -f test/bench/banking77.sql >>"$out/banking77_sql.csv" || status=1
+fi
+
+if wanted vectors; then
+    echo "-- vectors"
+    [ -n "$slm_root" ] || slm_install_private >"$out/install.log" 2>&1 || { tail -n 40 "$out/install.log"; exit 1; }
+    PGPORT=5434 slm_start vectors "shared_buffers = 512MB" || exit 1
+    echo "metric,type,threads,value,unit" >"$out/vectors.csv"
+    PGPORT=5434 psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION slm_pg' -f test/bench/vectors.sql |
+        sed 's/^\(.*\),\([^,]*\),\([0-9]*\),\([0-9.]*\),\([^,]*\)$/"\1",\2,\3,\4,\5/' >>"$out/vectors.csv" || status=1
+    slm_stop vectors
 fi
 
 if wanted jobs; then

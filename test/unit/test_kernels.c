@@ -325,6 +325,59 @@ static void test_rows(void)
     }
 }
 
+/* ------------------------------------------------------------------ pairs */
+
+typedef struct pair_inputs {
+    float a[ROW_MAX], b[ROW_MAX];
+    double x[ROW_MAX], y[ROW_MAX];
+} pair_inputs;
+
+static void pair_outputs(const slm_kernels *k, const pair_inputs *in, size_t n, double out[8])
+{
+    k->products(in->a, in->b, n, out);
+    k->products_double(in->x, in->y, n, out + 3);
+    out[6] = k->squares(in->a, in->b, n);
+    out[7] = k->squares_double(in->x, in->y, n);
+}
+
+static void check_pairs_against_loops(const pair_inputs *in, size_t n, const double out[8])
+{
+    long double e[8] = {0};
+    for (size_t i = 0; i < n; i++) {
+        long double a = in->a[i], b = in->b[i], x = in->x[i], y = in->y[i];
+        e[0] += a * b, e[1] += a * a, e[2] += b * b;
+        e[3] += x * y, e[4] += x * x, e[5] += y * y;
+        e[6] += (a - b) * (a - b), e[7] += (x - y) * (x - y);
+    }
+    for (int j = 0; j < 8; j++)
+        CHECK(fabs(out[j] - (double) e[j]) <= 1e-13 * (1 + fabs((double) e[j])), "pair kernel %d, n %zu: %.17g, not %.17g", j, n, out[j],
+              (double) e[j]);
+}
+
+static void test_pairs(void)
+{
+    static pair_inputs in;
+    double expected[8], got[8];
+    for (size_t n = 0; n <= 70; n++) { /* and some long ones */
+        size_t length = n < 64 ? n : n == 64 ? 384 : n == 65 ? 383 : n == 66 ? 385 : ROW_MAX - n % 4;
+        for (size_t i = 0; i < ROW_MAX; i++) {
+            in.a[i] = random_float() * 3;
+            in.b[i] = random_float();
+            in.x[i] = (double) random_float() + 1e-9 * (double) random_float();
+            in.y[i] = (double) random_float() * 1e3;
+        }
+        pair_outputs(slm_kernels_of("ref"), &in, length, expected);
+        check_pairs_against_loops(&in, length, expected);
+        for (int i = 1; i < N_ISAS; i++) {
+            const slm_kernels *k = slm_kernels_of(isas[i]);
+            if (!k)
+                continue;
+            pair_outputs(k, &in, length, got);
+            CHECK(memcmp(got, expected, sizeof got) == 0, "pair kernels, n %zu: %s differs from ref", length, isas[i]);
+        }
+    }
+}
+
 static void test_quantize_values(void)
 {
     static float x[3 * 64];
@@ -493,6 +546,7 @@ int main(void)
     test_quantizers();
     test_quantize_values();
     test_rows();
+    test_pairs();
     for (size_t i = 0; i < sizeof head_dims / sizeof *head_dims; i++)
         check_attention(head_dims[i], i % 3 == 1 ? 20.0f : 0.0f);
     test_gemm();

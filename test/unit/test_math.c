@@ -99,8 +99,25 @@ static void test_half(void)
     CHECK(slm_f32_to_bf16(1.00390625f) == 0x3F80 && slm_f32_to_bf16(1.01171875f) == 0x3F82, "BF16 ties to even");
 }
 
+static void test_normalize(void)
+{
+    float x[5] = {3.0f, 4.0f, 5e-33f, -9e-18f, 1e-16f}, zero[2] = {0}, tiny[2] = {3e-20f, 4e-20f}, again[5];
+
+    slm_normalize(x, 5);
+    CHECK(x[0] == 0.6f && x[1] == 0.8f, "length 1: %g, %g", (double) x[0], (double) x[1]);
+    CHECK(x[2] == 0 && x[3] != 0 && x[4] != 0, "only what is below 1e-18 becomes 0");
+    memcpy(again, x, sizeof x);
+    slm_normalize(again, 5);
+    CHECK(memcmp(again, x, sizeof x) == 0, "a normalized vector stays as it is");
+    slm_normalize(zero, 2);
+    CHECK(zero[0] == 0 && zero[1] == 0, "zero stays zero");
+    slm_normalize(tiny, 2); /* no vector of a model is so short: not stretched without bound */
+    CHECK(tiny[0] < 1e-6f, "a vector of almost nothing");
+}
+
 int main(void)
 {
+    test_normalize();
     test_sincos();
     test_exp_log_pow();
     test_half();

@@ -179,3 +179,18 @@ uint16_t slm_f32_to_bf16(float f)
         return (uint16_t) ((bits >> 16) | 0x40);
     return (uint16_t) ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
+
+void slm_normalize(float *x, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += (double) x[i] * (double) x[i];
+    double norm = sqrt(sum);
+    float scale = (float) (1.0 / (norm > 1e-12 ? norm : 1e-12));
+    for (size_t i = 0; i < n; i++) {
+        x[i] *= scale;
+        if (fabsf(x[i]) < 1e-18f)
+            x[i] = 0;
+    }
+}

@@ -5,6 +5,7 @@
 #ifndef SLM_BASE_MATH_H
 #define SLM_BASE_MATH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* sin and cos of an angle in radians, |x| < 2^31, error below 1e-12; own polynomials, double precision. */
@@ -24,5 +25,9 @@ static inline float slm_bf16_to_f32(uint16_t h)
     return v.f;
 }
 uint16_t slm_f32_to_bf16(float f);
+
+/* Scales x [n] to length 1, in double precision in order.  Components below 1e-18 become 0: products of two of them would underflow where
+ * PostgreSQL multiplies real by real, which it refuses; the direction changes by less than n * 1e-18. */
+void slm_normalize(float *x, size_t n);
 
 #endif

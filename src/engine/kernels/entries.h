@@ -29,7 +29,11 @@
     void slm_attend_##isa(const slm_attend *a);                                                                                    \
     float slm_logsumexp_##isa(const float *x, uint32_t n);                                                                         \
     uint32_t slm_argmax_##isa(const float *x, uint32_t n);                                                                         \
-    void slm_softmax_##isa(float *x, uint32_t n);
+    void slm_softmax_##isa(float *x, uint32_t n);                                                                                   \
+    void slm_products_##isa(const float *a, const float *b, size_t n, double sums[3]);                                             \
+    void slm_products_double_##isa(const double *a, const double *b, size_t n, double sums[3]);                                    \
+    double slm_squares_##isa(const float *a, const float *b, size_t n);                                                            \
+    double slm_squares_double_##isa(const double *a, const double *b, size_t n);
 
 SLM_ISA_PROTOTYPES(ref)
 SLM_ISA_PROTOTYPES(avx2)

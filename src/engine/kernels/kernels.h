@@ -84,6 +84,12 @@ typedef struct slm_kernels {
     uint32_t (*argmax)(const float *x, uint32_t n);
     /* x = exp(x - max) / sum: softmax in place over n */
     void (*softmax)(float *x, uint32_t n);
+
+    /* a.b, a.a and b.b over n, and the sum of (a - b)^2, in double precision: of floats, of doubles. */
+    void (*products)(const float *a, const float *b, size_t n, double sums[3]);
+    void (*products_double)(const double *a, const double *b, size_t n, double sums[3]);
+    double (*squares)(const float *a, const float *b, size_t n);
+    double (*squares_double)(const double *a, const double *b, size_t n);
 } slm_kernels;
 
 /* The table in use. Never NULL; slm_kernels_select changes it (not while a region runs). */

@@ -16,6 +16,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/base/math.h"
 #include "engine/model/run.h"
 
 typedef struct encode_job {
@@ -144,17 +145,6 @@ static void pool_mean(const slm_run *run, const float *x, uint32_t length, float
         out[c] *= share;
 }
 
-static void normalize(float *x, uint32_t n)
-{
-    double sum = 0;
-    for (uint32_t c = 0; c < n; c++)
-        sum += (double) x[c] * (double) x[c];
-    double norm = sqrt(sum);
-    float scale = (float) (1.0 / (norm > 1e-12 ? norm : 1e-12));
-    for (uint32_t c = 0; c < n; c++)
-        x[c] *= scale;
-}
-
 /* One row through a small dense layer: y [16 * n_panels]. */
 static void dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, const float *bias, const float *x, float *y)
 {
@@ -198,7 +188,7 @@ static void pool_stage(encode_job *job, slm_lane *t)
         else
             pool_mean(run, x, job->batch->lengths[b], out);
         if (hp->embed_normalize)
-            normalize(out, hp->n_embd);
+            slm_normalize(out, hp->n_embd);
     }
 }
 

@@ -27,6 +27,7 @@
 typedef struct { __m256 a, b; } vf;
 typedef struct { __m256i a, b; } vi;
 typedef struct { __m256i a, b; } vb;
+typedef struct { __m256d a, b; } vd;
 
 #define BOTH(type, x, y) ((type){(x), (y)})
 
@@ -255,6 +256,31 @@ INLINE float vf_largest(vf x)
     __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+INLINE vd vd_zero(void) { return BOTH(vd, _mm256_setzero_pd(), _mm256_setzero_pd()); }
+INLINE vd vd_load(const double *p) { return BOTH(vd, _mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)); }
+INLINE vd vd_load_part(const double *p, size_t n)
+{
+    double whole[8] = {0};
+    memcpy(whole, p, n * sizeof *p);
+    return vd_load(whole);
+}
+INLINE vd vd_from_floats(const float *p) { return BOTH(vd, _mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4))); }
+INLINE vd vd_from_floats_part(const float *p, size_t n)
+{
+    float whole[8] = {0};
+    memcpy(whole, p, n * sizeof *p);
+    return vd_from_floats(whole);
+}
+INLINE vd vd_add(vd x, vd y) { return BOTH(vd, _mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b)); }
+INLINE vd vd_sub(vd x, vd y) { return BOTH(vd, _mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b)); }
+INLINE vd vd_fma(vd x, vd y, vd z) { return BOTH(vd, _mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b)); }
+INLINE double vd_sum(vd x)
+{
+    __m256d b = _mm256_add_pd(x.a, x.b);
+    __m128d c = _mm_add_pd(_mm256_castpd256_pd128(b), _mm256_extractf128_pd(b, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(c, _mm_unpackhi_pd(c, c)));
 }
 
 #endif

@@ -26,6 +26,7 @@
 typedef __m512 vf;
 typedef __m512i vi;
 typedef __m512i vb;
+typedef __m512d vd;
 
 INLINE __mmask16 lanes_below(uint32_t n) { return (__mmask16) ((1u << n) - 1); }
 
@@ -135,6 +136,24 @@ INLINE float vf_largest(vf a)
     __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+INLINE vd vd_zero(void) { return _mm512_setzero_pd(); }
+INLINE vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
+INLINE vd vd_load_part(const double *p, size_t n) { return _mm512_maskz_loadu_pd((__mmask8) ((1u << n) - 1), p); }
+INLINE vd vd_from_floats(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+INLINE vd vd_from_floats_part(const float *p, size_t n)
+{
+    return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8) ((1u << n) - 1), p));
+}
+INLINE vd vd_add(vd a, vd b) { return _mm512_add_pd(a, b); }
+INLINE vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
+INLINE vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
+INLINE double vd_sum(vd a)
+{
+    __m256d b = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+    __m128d c = _mm_add_pd(_mm256_castpd256_pd128(b), _mm256_extractf128_pd(b, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(c, _mm_unpackhi_pd(c, c)));
 }
 
 #endif

@@ -27,6 +27,7 @@
 typedef struct { float32x4_t q[4]; } vf;
 typedef struct { int32x4_t q[4]; } vi;
 typedef struct { uint8x16_t q[4]; } vb;
+typedef struct { float64x2_t q[4]; } vd;
 
 /* Returns a value whose register i is the expression. */
 #define EACH(type, expression) \
@@ -186,6 +187,30 @@ INLINE float vf_largest(vf a)
     x = low[0] > low[2] ? low[0] : low[2];
     y = low[1] > low[3] ? low[1] : low[3];
     return x > y ? x : y;
+}
+
+INLINE vd vd_zero(void) { EACH(vd, vdupq_n_f64(0.0)); }
+INLINE vd vd_load(const double *p) { EACH(vd, vld1q_f64(p + 2 * i)); }
+INLINE vd vd_load_part(const double *p, size_t n)
+{
+    double whole[8] = {0};
+    memcpy(whole, p, n * sizeof *p);
+    return vd_load(whole);
+}
+INLINE vd vd_from_floats(const float *p) { EACH(vd, vcvt_f64_f32(vld1_f32(p + 2 * i))); }
+INLINE vd vd_from_floats_part(const float *p, size_t n)
+{
+    float whole[8] = {0};
+    memcpy(whole, p, n * sizeof *p);
+    return vd_from_floats(whole);
+}
+INLINE vd vd_add(vd a, vd b) { EACH(vd, vaddq_f64(a.q[i], b.q[i])); }
+INLINE vd vd_sub(vd a, vd b) { EACH(vd, vsubq_f64(a.q[i], b.q[i])); }
+INLINE vd vd_fma(vd a, vd b, vd c) { EACH(vd, vfmaq_f64(c.q[i], a.q[i], b.q[i])); }
+INLINE double vd_sum(vd a)
+{
+    float64x2_t b = vaddq_f64(vaddq_f64(a.q[0], a.q[2]), vaddq_f64(a.q[1], a.q[3]));
+    return vgetq_lane_f64(b, 0) + vgetq_lane_f64(b, 1);
 }
 
 #endif

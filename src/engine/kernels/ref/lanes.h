@@ -1,8 +1,9 @@
 /*
  * The 16-lane operations in plain C: the reference that the other instruction sets must equal bit for bit.
  *
- * vf: 16 floats, vi: 16 int32, vb: 64 bytes (byte 4r + i belongs to lane r).  max and min return the second operand when one is a
- * NaN, as the x86 instructions do.  A dot multiplies the four unsigned bytes of each lane with four signed bytes that all lanes share.
+ * vf: 16 floats, vd: 8 doubles, vi: 16 int32, vb: 64 bytes (byte 4r + i belongs to lane r).  max and min return the second operand when
+ * one is a NaN, as the x86 instructions do.  A dot multiplies the four unsigned bytes of each lane with four signed bytes that all lanes
+ * share.
  */
 #ifndef SLM_KERNELS_REF_LANES_H
 #define SLM_KERNELS_REF_LANES_H
@@ -26,6 +27,7 @@
 typedef struct { float v[16]; } vf;
 typedef struct { int32_t v[16]; } vi;
 typedef struct { uint8_t v[64]; } vb;
+typedef struct { double v[8]; } vd;
 
 #define EACH(i) for (int i = 0; i < 16; i++)
 #define VF_MAP(expression) \
@@ -122,6 +124,31 @@ static inline float vf_largest(vf a)
     for (int n = 8; n; n /= 2)
         for (int i = 0; i < n; i++)
             a.v[i] = a.v[i] > a.v[i + n] ? a.v[i] : a.v[i + n];
+    return a.v[0];
+}
+
+#define VD_MAP(expression) \
+    do { \
+        vd r_; \
+        for (int i = 0; i < 8; i++) \
+            r_.v[i] = (expression); \
+        return r_; \
+    } while (0)
+
+static inline vd vd_zero(void) { VD_MAP(0.0); }
+static inline vd vd_load(const double *p) { VD_MAP(p[i]); }
+static inline vd vd_load_part(const double *p, size_t n) { VD_MAP((size_t) i < n ? p[i] : 0.0); }
+static inline vd vd_from_floats(const float *p) { VD_MAP((double) p[i]); }
+static inline vd vd_from_floats_part(const float *p, size_t n) { VD_MAP((size_t) i < n ? (double) p[i] : 0.0); }
+static inline vd vd_add(vd a, vd b) { VD_MAP(a.v[i] + b.v[i]); }
+static inline vd vd_sub(vd a, vd b) { VD_MAP(a.v[i] - b.v[i]); }
+static inline vd vd_fma(vd a, vd b, vd c) { VD_MAP(fma(a.v[i], b.v[i], c.v[i])); }
+/* The fixed tree: lanes 4, 2, 1 apart. */
+static inline double vd_sum(vd a)
+{
+    for (int n = 4; n; n /= 2)
+        for (int i = 0; i < n; i++)
+            a.v[i] += a.v[i + n];
     return a.v[0];
 }
 
