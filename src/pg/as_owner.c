@@ -12,13 +12,28 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "pg/compat.h"
+
+char *slm_pg_current_path(void)
+{
+    StringInfoData path;
+    ListCell *cell;
+
+    initStringInfo(&path);
+    foreach (cell, fetch_search_path(true))
+        if (!isAnyTempNamespace(lfirst_oid(cell)))
+            appendStringInfo(&path, "%s, ", quote_identifier(get_namespace_name(lfirst_oid(cell))));
+    appendStringInfoString(&path, "pg_temp");
+    return path.data;
+}
 
 void slm_pg_as(SlmAs *saved, Oid role, const char *search_path)
 {

@@ -26,6 +26,9 @@ typedef struct SlmAs {
 /* Under this path no object of a user is found before the server's own: names of relations are written with their schema. */
 #define SLM_SAFE_PATH "pg_catalog, pg_temp"
 
+/* The schemas of the current search_path as they are now: "$user" is resolved, temporary ones come last, where they hide nothing. */
+char *slm_pg_current_path(void);
+
 /* Becomes `role` under `search_path`, in a security-restricted operation. */
 void slm_pg_as(SlmAs *saved, Oid role, const char *search_path);
 /* Becomes the owner of the extension under SLM_SAFE_PATH; ERROR where the database has no extension slm_pg. */

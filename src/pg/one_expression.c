@@ -1,9 +1,10 @@
 /*
  * one_expression.c: a user's expression inside a statement of the extension; see one_expression.h.
  *
- * The server asks a hook about every column reference before it looks at the tables.  Ours answers for `slm_expression` only, with the
- * user's expression transformed at this place, so that it sees the tables, CTEs and outer columns that a written expression would see.
- * While it is transformed the hook is silent: a user's own `slm_expression` is a column as any other, and his $1 is an error.
+ * The server asks a hook about every column reference before it looks at the tables.  Ours answers for `slm_expression` (and
+ * `slm_condition`) only, with the user's expression transformed at this place, so that it sees the tables, CTEs and outer columns that
+ * a written expression would see.  While it is transformed the hook is silent: a user's own `slm_expression` is a column as any other,
+ * and his $1 is an error.
  *
  * Positions in errors are those in the user's text: it is shown as the query that failed, as for a statement inside PL/pgSQL.
  */
@@ -21,13 +22,12 @@
 
 #include "pg/compat.h"
 
-#define PLACE "slm_expression"
-
 struct SlmExpression {
     const char *sql;
-    Node *tree;        /* as the grammar made it */
-    bool transforming; /* the hook is at work on it */
-    int n_types;       /* parameters of the statement around it */
+    Node *tree;               /* as the grammar made it */
+    SlmExpression *condition; /* NULL: none */
+    bool transforming;        /* the hook is at work on it or its condition */
+    int n_types;              /* parameters of the statement around it */
     Oid *types;
     const char *column; /* for which its value is; NULL: of its own type */
     Oid type;
@@ -146,22 +146,30 @@ static Node *assigned(ParseState *state, const SlmExpression *expression, Node *
     return result;
 }
 
-static Node *transform(ParseState *state, SlmExpression *expression)
+void slm_pg_expression_where(SlmExpression *expression, SlmExpression *condition)
+{
+    expression->condition = condition;
+}
+
+/* Transforms `part`, which is the expression or its condition. */
+static Node *transform(ParseState *state, SlmExpression *expression, const SlmExpression *part)
 {
     ErrorContextCallback *context = error_context_stack;
     ErrorContextCallback callback = {expression->preparing ? expression->outer : context, expression_position,
-                                     unconstify(char *, expression->sql)};
+                                     unconstify(char *, part->sql)};
     const char *source = state->p_sourcetext;
     bool aggregates = state->p_hasAggs, windows = state->p_hasWindowFuncs, sets = state->p_hasTargetSRFs;
     Node *result;
 
     state->p_hasAggs = state->p_hasWindowFuncs = state->p_hasTargetSRFs = false;
-    state->p_sourcetext = expression->sql;
+    state->p_sourcetext = part->sql;
     expression->transforming = true;
     error_context_stack = &callback;
-    result = transformExpr(state, copyObject(expression->tree), state->p_expr_kind);
-    if (expression->column != NULL)
-        result = assigned(state, expression, result);
+    result = transformExpr(state, copyObject(part->tree), state->p_expr_kind);
+    if (part->column != NULL)
+        result = assigned(state, part, result);
+    if (part == expression->condition)
+        result = coerce_to_boolean(state, result, "WHERE");
     if (state->p_hasAggs || state->p_hasWindowFuncs)
         refuse(state->p_hasAggs ? ERRCODE_GROUPING_ERROR : ERRCODE_WINDOWING_ERROR,
                state->p_hasAggs ? "the expression is an aggregate over rows" : "the expression is a window function over rows");
@@ -181,9 +189,13 @@ static Node *column_hook(ParseState *state, ColumnRef *column)
     SlmExpression *expression = state->p_ref_hook_state;
     const Node *name = linitial(column->fields);
 
-    if (expression->transforming || list_length(column->fields) != 1 || !IsA(name, String) || strcmp(strVal(name), PLACE) != 0)
+    if (expression->transforming || list_length(column->fields) != 1 || !IsA(name, String))
         return NULL;
-    return transform(state, expression);
+    if (strcmp(strVal(name), "slm_expression") == 0)
+        return transform(state, expression, expression);
+    if (strcmp(strVal(name), "slm_condition") == 0 && expression->condition != NULL)
+        return transform(state, expression, expression->condition);
+    return NULL;
 }
 
 static Node *parameter_hook(ParseState *state, ParamRef *reference)

@@ -12,7 +12,6 @@
 
 #include "access/table.h"
 #include "catalog/dependency.h"
-#include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "commands/defrem.h"
@@ -27,6 +26,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
+#include "pg/as_owner.h"
 #include "pg/jobs/check.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_create_trigger);
@@ -121,20 +121,6 @@ static void check_others(Relation table, const char *column, Oid function)
 
 /* ---------------------------------------------------------------- making it */
 
-/* The schemas of the current search_path as they are now: "$user" resolved, temporary ones last, where they hide nothing. */
-static char *current_path(void)
-{
-    StringInfoData path;
-    ListCell *cell;
-
-    initStringInfo(&path);
-    foreach (cell, fetch_search_path(true))
-        if (!isAnyTempNamespace(lfirst_oid(cell)))
-            appendStringInfo(&path, "%s, ", quote_identifier(get_namespace_name(lfirst_oid(cell))));
-    appendStringInfoString(&path, "pg_temp");
-    return path.data;
-}
-
 /* Everything that the first row would meet. */
 static void check_expression(Relation table, AttrNumber target, const char *expression, const char *path)
 {
@@ -168,7 +154,7 @@ Datum slm_pg_create_trigger(PG_FUNCTION_ARGS)
     table = table_open(source, ShareRowExclusiveLock); /* as CREATE TRIGGER will */
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
-    path = current_path();
+    path = slm_pg_current_path();
     check_others(table, column, function);
     check_expression(table, check_column(table, column), expression, path);
     statement = psprintf("CREATE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION %s(%s, %s, %s)",
