@@ -214,6 +214,8 @@ typedef struct slm_sampling {
 
 typedef struct slm_request {
     slm_mode mode;
+    uint64_t realm;               /* whose text this is: what a session keeps of it (keys and values, label sets, priors) serves
+                                     requests of the same realm only, so that no count of reused tokens tells of another one's */
     slm_adapter *adapter;         /* decoders: opened for the session's model, or NULL */
     bool chat;                    /* wrap segments in the model's chat format and open the assistant's turn; else raw text after BOS */
     bool truncate;                /* cut the last user segment's tail to fit instead of SLM_LIMIT */

@@ -2,7 +2,7 @@
  * prototypes.c: vectors of labels (prototypes.h).
  *
  * The cache holds at most MAX_SETS sets in TopMemoryContext; a set is found by the bytes of everything that made it, the model's image
- * included, so nothing has to be invalidated.
+ * and the role included, so nothing has to be invalidated, and no role learns what another one asked for from what it need not compute.
  */
 #include "pg/prototypes.h"
 
@@ -108,8 +108,10 @@ float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExam
                                                 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
     PrototypeSet *set;
     StringInfoData key;
+    Oid user = GetUserId();
 
     initStringInfo(&key);
+    appendBinaryStringInfo(&key, (char *) &user, sizeof user);
     add_to_key(&key, entry->key);
     for (int i = 0; i < labels->n; i++) {
         texts[i] = slm_pg_described_label(labels, i, "%s: %s");

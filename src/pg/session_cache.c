@@ -305,7 +305,7 @@ static void finish_callback(void *arg)
 SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
 {
     SlmRun *run = palloc0(sizeof(SlmRun));
-    slm_request adapted_request = *request;
+    slm_request whole = *request;
     slm_status status;
     slm_error err;
 
@@ -314,11 +314,12 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     run->callback.arg = run;
     MemoryContextRegisterResetCallback(CurrentMemoryContext, &run->callback);
     if (entry->base != NULL) {
-        adapted_request.adapter = entry->adapter;
+        whole.adapter = entry->adapter;
         entry = entry->base;
     }
+    whole.realm = GetUserId();
     apply_limits(entry);
-    while ((status = slm_submit(entry->session, &adapted_request, &run->id, &err)) == SLM_CANCELLED)
+    while ((status = slm_submit(entry->session, &whole, &run->id, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     slm_pg_give_threads();
     if (status != SLM_OK)

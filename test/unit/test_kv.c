@@ -94,15 +94,17 @@ static void test_prefixes(void)
         ids[i] = i;
     CHECK(slm_seq_reserve(f.pool, seq, 40, false, &taken), "room");
     seq->length = 40;
-    slm_prefix_add(f.cache, f.pool, ids, 30, 0, seq);
-    slm_prefix_add(f.cache, f.pool, ids, 40, 0, seq);
+    slm_prefix_add(f.cache, f.pool, ids, 30, (slm_prefix_kind){0}, seq);
+    slm_prefix_add(f.cache, f.pool, ids, 40, (slm_prefix_kind){0}, seq);
     CHECK(slm_prefix_count(f.cache) == 1, "a longer entry replaces its beginning");
     slm_seq_drop(f.pool, seq);
     CHECK(slm_kv_used(f.pool) == 3 && slm_kv_pinned(f.pool) == 0, "cached blocks are not pinned");
-    CHECK(slm_prefix_find(f.cache, ids, 64, 0, &found) == 40 && slm_prefix_find(f.cache, ids, 25, 0, &found) == 25, "longest beginning");
-    CHECK(slm_prefix_find(f.cache, ids, 64, 1, &found) == 0, "another regime shares nothing");
+    CHECK(slm_prefix_find(f.cache, ids, 64, (slm_prefix_kind){0}, &found) == 40, "longest beginning");
+    CHECK(slm_prefix_find(f.cache, ids, 25, (slm_prefix_kind){0}, &found) == 25, "no more than is asked for");
+    CHECK(slm_prefix_find(f.cache, ids, 64, (slm_prefix_kind){.regime = 1}, &found) == 0, "another regime shares nothing");
+    CHECK(slm_prefix_find(f.cache, ids, 64, (slm_prefix_kind){.realm = 1}, &found) == 0, "another realm shares nothing");
     ids[20] = 99;
-    CHECK(slm_prefix_find(f.cache, ids, 64, 0, &found) == 20, "up to the first difference");
+    CHECK(slm_prefix_find(f.cache, ids, 64, (slm_prefix_kind){0}, &found) == 20, "up to the first difference");
     CHECK(slm_kv_promise(f.pool, 8, 0), "the cache does not stand in the way of a promise");
     seq = slm_seq_new(128);
     CHECK(slm_seq_reserve(f.pool, seq, 128, true, &taken) && taken == 8 && slm_prefix_count(f.cache) == 0, "evicted when blocks are "
@@ -145,7 +147,7 @@ static void test_random(void)
                 ((uint8_t *) seqs[i]->table[at / 16])[at % 16] = value;
             }
             if (slm_rng_at(10, step) % 8 == 0)
-                slm_prefix_add(f.cache, f.pool, &(int32_t){(int32_t) step}, 1, 0, seqs[i]);
+                slm_prefix_add(f.cache, f.pool, &(int32_t){(int32_t) step}, 1, (slm_prefix_kind){0}, seqs[i]);
         } else if (seqs[i] != NULL && what == 3) {
             slm_seq_drop(f.pool, seqs[i]);
             seqs[i] = NULL;
@@ -170,7 +172,7 @@ static void test_resize(void)
     open_fixture(&f, 20);
     CHECK(slm_seq_reserve(f.pool, seq, 320, false, &taken), "all blocks");
     seq->length = 320;
-    slm_prefix_add(f.cache, f.pool, &(int32_t){1}, 1, 0, seq);
+    slm_prefix_add(f.cache, f.pool, &(int32_t){1}, 1, (slm_prefix_kind){0}, seq);
     slm_seq_drop(f.pool, seq);
     CHECK(slm_kv_used(f.pool) == 1, "only the cached block is left");
     slm_kv_pool_trim(f.pool, 0);

@@ -612,6 +612,91 @@ static void test_shared_release(void)
 
 /* ---- log probabilities */
 
+/* ---- realms */
+
+typedef struct seen {
+    uint32_t prompt, reused, labels, best;
+    char text[64];
+} seen;
+
+/* Request number i of a realm: the same texts in each, so that all that could be shared would be. */
+static void realm_request(int i, uint64_t realm, slm_request *req, slm_segment *segments)
+{
+    static const char *const labels[] = {"billing", "delivery", "bill", "other"};
+    static const char system[] = "The launch code is 4711; nobody else must come to know of it.";
+    static char users[8][100];
+
+    sprintf(users[i], "A text that begins as the others do and goes on as number %d", i);
+    segments[0] = (slm_segment){SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, system, sizeof system - 1};
+    segments[1] = user(users[i]);
+    *req = (slm_request){.mode = SLM_MODE_GENERATE, .realm = realm, .chat = true, .segments = segments, .n_segments = 2, .max_tokens = 6,
+                         .sampling = {.top_p = 1, .repeat_penalty = 1}};
+    if (i % 2 == 1) {
+        req->mode = SLM_MODE_LABELS;
+        req->labels = labels;
+        req->n_labels = 4;
+        req->prior_text = i % 4 == 1 ? "" : NULL;
+    }
+}
+
+/* Runs 8 requests of each of the realms, in turns; what came out for the last realm. together: all are submitted before any runs. */
+static void run_realms(const uint64_t *realms, size_t n_realms, bool together, seen *out)
+{
+    slm_session *s = open_session(4096, 256, 64, 2);
+    uint64_t ids[8] = {0}, id;
+    slm_error err = {0};
+    const slm_result *r;
+
+    for (int i = 0; i < 8; i++) {
+        for (size_t k = 0; k < n_realms; k++) {
+            slm_segment segments[2];
+            slm_request req;
+
+            realm_request(i, realms[k], &req, segments);
+            CHECK(slm_submit(s, &req, &id, &err) == SLM_OK, "%s", err.message);
+            if (k == n_realms - 1)
+                ids[i] = id;
+            if (!together)
+                drain(s);
+        }
+    }
+    drain(s);
+    while ((r = slm_poll(s)) != NULL) {
+        for (int i = 0; i < 8; i++) {
+            if (ids[i] != r->id)
+                continue;
+            out[i] = (seen){r->prompt_tokens, r->reused_tokens, r->label_tokens, r->best, ""};
+            snprintf(out[i].text, sizeof out[i].text, "%s", r->text != NULL ? r->text : "");
+        }
+        slm_release(s, r->id);
+    }
+    slm_session_free(s);
+}
+
+/* What a realm's requests tell is the same whoever used the session before or beside them. */
+static void test_realms(void)
+{
+    static const uint64_t alone[] = {7}, after[] = {3, 7}, between[] = {7, 3, 0, 7};
+    seen want[8], got[8];
+    uint32_t reused = 0;
+
+    for (int together = 0; together < 2; together++) {
+        run_realms(alone, 1, together, want);
+        run_realms(after, 2, together, got);
+        for (int i = 0; i < 8; i++) {
+            CHECK(memcmp(&want[i], &got[i], sizeof got[i]) == 0,
+                  "request %d: %u of %u tokens reused and %u label tokens, not %u of %u and %u", i, got[i].reused, got[i].prompt, got[i].labels,
+                  want[i].reused, want[i].prompt, want[i].labels);
+            reused += got[i].reused;
+        }
+    }
+    CHECK(reused > 8 * 40, "only %u tokens are reused within a realm", reused);
+    run_realms(between, 4, false, got);
+    for (int i = 0; i < 8; i++)
+        CHECK(strcmp(got[i].text, want[i].text) == 0 && got[i].best == want[i].best && got[i].reused > 40, "request %d: %u reused", i,
+              got[i].reused);
+}
+
 static void test_logprobs(void)
 {
     slm_session *s = open_session(4096, 7, 0, 1), *t = open_session(4096, 0, 0, 2);
@@ -815,6 +900,7 @@ int main(void)
     if (model == NULL)
         return 1;
     test_labels();
+    test_realms();
     test_logprobs();
     test_stream_and_stops();
     test_bad_requests();

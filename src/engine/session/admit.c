@@ -6,7 +6,8 @@
  *   cache    A B                   and continue from the kept copy
  *
  * Two kinds of prefix: what requests declare (SLM_SEG_PREFIX) is kept in any case; of what is not declared the common beginning of two
- * jobs is kept as soon as the second one shows up.  Everything is compared as token ids of one regime, never as text.  A position's keys
+ * jobs is kept as soon as the second one shows up.  Everything is compared as token ids of one kind (prefix.h),
+ * never as text.  A position's keys
  * and values depend on the tokens up to it alone, so whose they are and when they were computed does not show in any answer.
  *
  * Nobody waits for a queued job, only for running ones, and those always advance: waiting ends.
@@ -22,12 +23,17 @@
 /* Queued jobs that a new one is compared with. */
 #define HORIZON 128
 
+static slm_prefix_kind kind_of(const slm_job *job)
+{
+    return (slm_prefix_kind){.regime = job->regime, .realm = job->realm};
+}
+
 /* Common beginning of two jobs, as far as either may be reused. */
 static uint32_t shared_length(const slm_job *a, const slm_job *b)
 {
     uint32_t n = a->first_out < b->first_out ? a->first_out : b->first_out, i = 0;
 
-    if (a->regime != b->regime)
+    if (a->regime != b->regime || a->realm != b->realm)
         return 0;
     while (i < n && a->ids[i] == b->ids[i])
         i++;
@@ -75,7 +81,7 @@ static bool same_ids(const slm_job *a, const slm_job *b, uint32_t n)
 static bool has_leader(const slm_session *s, const slm_job *job, uint32_t n)
 {
     for (const slm_job *j = s->running.head; j != NULL; j = j->next)
-        if (j->leads && j->n_prefix >= n && j->regime == job->regime && same_ids(j, job, n))
+        if (j->leads && j->n_prefix >= n && j->regime == job->regime && j->realm == job->realm && same_ids(j, job, n))
             return true;
     return false;
 }
@@ -109,7 +115,7 @@ void slm_admit_keep(slm_session *s, slm_job *job)
     if (n <= job->n_kept)
         return;
     job->n_kept = n;
-    slm_prefix_add(s->prefixes, s->pool, job->ids, n, job->regime, job->seq);
+    slm_prefix_add(s->prefixes, s->pool, job->ids, n, kind_of(job), job->seq);
 }
 
 /* ---- admission */
@@ -164,7 +170,7 @@ static admission admit(slm_session *s, slm_job *job)
 {
     slm_seq *from = NULL;
     uint32_t want = job->n_prefix < job->first_out ? job->n_prefix : job->first_out, n = 0;
-    uint32_t reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, job->regime, &from);
+    uint32_t reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, kind_of(job), &from);
     slm_job *sharer;
     admission result;
 
@@ -177,8 +183,8 @@ static admission admit(slm_session *s, slm_job *job)
         return WAITS;
     }
     if (sharer != NULL) {
-        slm_prefix_add(s->prefixes, s->pool, job->ids, n, job->regime, sharer->seq);
-        reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, job->regime, &from);
+        slm_prefix_add(s->prefixes, s->pool, job->ids, n, kind_of(job), sharer->seq);
+        reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, kind_of(job), &from);
     }
     choose_leader(job, want, reused);
     result = start_job(s, job, from, reused);

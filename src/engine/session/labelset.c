@@ -182,6 +182,7 @@ slm_status slm_labels_prepare(slm_session *s, slm_job *job, const slm_request *r
 
     SLM_TRY(check_labels(r, err));
     flags[1] = (char) ends_in_assistant(r);
+    key_add(&key, &r->realm, sizeof r->realm); /* priors are found by their set: theirs too */
     key_add(&key, flags, sizeof flags);
     for (size_t i = 0; i < r->n_labels; i++)
         key_add(&key, r->labels[i], strlen(r->labels[i]) + 1);

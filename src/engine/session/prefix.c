@@ -14,7 +14,7 @@
 typedef struct prefix_entry {
     int32_t *ids; /* [n] */
     uint32_t n;
-    uint64_t regime;
+    slm_prefix_kind kind;
     uint64_t last_use;
     slm_seq *seq;
 } prefix_entry;
@@ -46,6 +46,11 @@ void slm_prefix_cache_free(slm_prefix_cache *cache, slm_kv_pool *pool)
     free(cache);
 }
 
+static bool same_kind(slm_prefix_kind a, slm_prefix_kind b)
+{
+    return a.regime == b.regime && a.realm == b.realm;
+}
+
 static uint32_t common_length(const int32_t *a, uint32_t n_a, const int32_t *b, uint32_t n_b)
 {
     uint32_t n = n_a < n_b ? n_a : n_b, i = 0;
@@ -55,14 +60,14 @@ static uint32_t common_length(const int32_t *a, uint32_t n_a, const int32_t *b, 
     return i;
 }
 
-uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n, uint64_t regime, slm_seq **seq)
+uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n, slm_prefix_kind kind, slm_seq **seq)
 {
     uint32_t best = 0;
     prefix_entry *found = NULL;
 
     for (size_t i = 0; i < cache->n; i++) {
         prefix_entry *e = &cache->entries[i];
-        uint32_t length = e->regime == regime ? common_length(e->ids, e->n, ids, n) : 0;
+        uint32_t length = same_kind(e->kind, kind) ? common_length(e->ids, e->n, ids, n) : 0;
 
         if (length > best) {
             best = length;
@@ -76,9 +81,9 @@ uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n
     return best;
 }
 
-void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *ids, uint32_t n, uint64_t regime, const slm_seq *seq)
+void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *ids, uint32_t n, slm_prefix_kind kind, const slm_seq *seq)
 {
-    prefix_entry e = {.n = n, .regime = regime, .last_use = ++cache->clock};
+    prefix_entry e = {.n = n, .kind = kind, .last_use = ++cache->clock};
 
     e.ids = malloc((size_t) n * sizeof *e.ids);
     e.seq = slm_seq_snapshot(pool, seq, n);
@@ -91,7 +96,7 @@ void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *i
     for (size_t i = cache->n; i-- > 0;) {
         const prefix_entry *old = &cache->entries[i];
 
-        if (old->regime == regime && old->n <= n && common_length(old->ids, old->n, ids, n) == old->n)
+        if (same_kind(old->kind, kind) && old->n <= n && common_length(old->ids, old->n, ids, n) == old->n)
             drop_entry(cache, pool, i);
     }
     if (cache->n == MAX_ENTRIES)

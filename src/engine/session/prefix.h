@@ -16,12 +16,18 @@ slm_prefix_cache *slm_prefix_cache_new(void);
 /* Drops all entries; the pool must still exist when there are any. */
 void slm_prefix_cache_free(slm_prefix_cache *cache, slm_kv_pool *pool);
 
-/* Longest common beginning of ids [n] with an entry of the same regime (whatever keys and values depend on beside the tokens): its
- * length, 0 = none.  *seq is the
- * entry's sequence, valid until the next call that can evict. */
-uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n, uint64_t regime, slm_seq **seq);
-/* Keeps the first n positions of seq; entries that are a beginning of it are replaced.  Quietly does nothing when memory is out. */
-void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *ids, uint32_t n, uint64_t regime, const slm_seq *seq);
+/* What must be equal before token ids are compared. */
+typedef struct slm_prefix_kind {
+    uint64_t regime; /* whatever keys and values depend on beside the tokens */
+    uint64_t realm;  /* whose tokens they are (slm_request) */
+} slm_prefix_kind;
+
+/* Longest common beginning of ids [n] with an entry of the same kind: its length, 0 = none.  *seq is the entry's sequence, valid until the
+ * next call that can evict. */
+uint32_t slm_prefix_find(slm_prefix_cache *cache, const int32_t *ids, uint32_t n, slm_prefix_kind kind, slm_seq **seq);
+/* Keeps the first n positions of seq; entries of its kind that are a beginning of it are replaced.  Quietly does nothing when memory is
+ * out. */
+void slm_prefix_add(slm_prefix_cache *cache, slm_kv_pool *pool, const int32_t *ids, uint32_t n, slm_prefix_kind kind, const slm_seq *seq);
 /* Drops the least recently used entry of those whose going frees memory (running requests do not use all of it), else of all; false when
  * there is none. */
 bool slm_prefix_evict(slm_prefix_cache *cache, slm_kv_pool *pool);

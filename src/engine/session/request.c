@@ -256,6 +256,7 @@ slm_status slm_job_from_request(slm_session *s, const slm_request *r, slm_job **
     job = slm_job_new(r->mode);
     if (job == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a request");
+    job->realm = r->realm;
     job->stream = r->stream && r->mode == SLM_MODE_GENERATE;
     if (r->adapter != NULL) {
         job->adapter = r->adapter;

@@ -25,10 +25,10 @@
 
 typedef struct slm_job slm_job;
 
-/* A set of labels made ready: shared by all jobs of a session with equal labels. */
+/* A set of labels made ready: shared by all jobs of a session and realm with equal labels. */
 typedef struct slm_label_set {
     struct slm_label_set *next;
-    char *key; /* [key_bytes] flags and labels, compared byte by byte */
+    char *key; /* [key_bytes] realm, flags and labels, compared byte by byte */
     size_t key_bytes;
     uint64_t hash;
     uint32_t refs;
@@ -98,6 +98,7 @@ struct slm_job {
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
     uint32_t branch_end;  /* the same with labels' branches */
+    uint64_t realm;       /* of the request */
     uint64_t regime;      /* SLM_REGIME_*, and the adapter's serial number above them: what keys and values depend on beside the tokens */
     slm_seq *seq;
     uint32_t promise;     /* KV blocks that it may still take */
