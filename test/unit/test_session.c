@@ -685,8 +685,8 @@ static void test_realms(void)
         run_realms(after, 2, together, got);
         for (int i = 0; i < 8; i++) {
             CHECK(memcmp(&want[i], &got[i], sizeof got[i]) == 0,
-                  "request %d: %u of %u tokens reused and %u label tokens, not %u of %u and %u", i, got[i].reused, got[i].prompt, got[i].labels,
-                  want[i].reused, want[i].prompt, want[i].labels);
+                  "request %d: %u of %u tokens reused and %u label tokens, not %u of %u and %u", i, got[i].reused, got[i].prompt,
+                  got[i].labels, want[i].reused, want[i].prompt, want[i].labels);
             reused += got[i].reused;
         }
     }
