@@ -134,11 +134,15 @@ SELECT slm_create_trigger('names', 'stolen', 'slm_generate(body, model => ''gone
 SELECT slm_create_trigger('names', 'stolen', 'slm_classify(body, ARRAY[''a'', ''b''], model => ''gone'')');
 SELECT slm_create_trigger('names', 'stolen', '(SELECT string_agg(label, '','') FROM slm_classify_scores(body, ARRAY[''a'', ''b''], model => ''gone''))');
 SELECT slm_create_trigger('names', 'stolen', 'slm_classify(body, classifier => ''gone'')');
+SELECT slm_create_trigger('names', 'stolen', 'body', on_error => 'nothing');
 SELECT slm_create_trigger('names', 'n', 'id');
 SELECT slm_create_trigger('names', 'stolen', 'body', 'quiet');
 SELECT slm_create_trigger('names_view', 'stolen', 'body');
 SELECT slm_create_trigger('slm.job_queue', 'error', 'key::text');
 SELECT slm_create_trigger('names', NULL, 'body');
+SELECT slm_create_trigger('names', 'stolen', 'current_setting(''slm.on_error'')', on_error => 'null');
+INSERT INTO names (id) VALUES (8) RETURNING stolen, current_setting('slm.on_error') AS outside;
+DROP TRIGGER slm_stolen ON names;
 CREATE TABLE parts (k int, body text, out text) PARTITION BY LIST (k);
 CREATE TABLE part PARTITION OF parts DEFAULT;
 SELECT slm_create_trigger('parts', 'k', 'id');

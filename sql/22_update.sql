@@ -122,6 +122,9 @@ CALL slm_update('own', 'b', 'current_user || set_config(''search_path'', ''x'', 
 SELECT b, who, count(*) FROM own GROUP BY 1, 2;
 SHOW search_path;
 SHOW work_mem;
+CALL slm_update('own', 'b', 'current_setting(''slm.on_error'')', on_error => 'null');
+CALL slm_update('own', 'b', 'body', on_error => 'nothing');
+SELECT b, current_setting('slm.on_error') AS outside, count(*) FROM own GROUP BY 1;
 -- nothing that the owner wrote runs as the superuser who calls: triggers, deferred ones, columns' checks, indexes, types, rules
 SET ROLE update_alice;
 CREATE TABLE seen (who text);

@@ -44,9 +44,9 @@ CREATE VIEW slm.update_failures WITH (security_barrier) AS
 COMMENT ON VIEW slm.update_failures IS 'Rows that the last slm_update of a column could not compute, by their primary key, with the error. They are as they were.';
 GRANT SELECT ON slm.updates, slm.update_failures TO PUBLIC;
 
-CREATE PROCEDURE slm_update(source regclass, target_column name, expression text, "where" text DEFAULT NULL, restart boolean DEFAULT false)
+CREATE PROCEDURE slm_update(source regclass, target_column name, expression text, "where" text DEFAULT NULL, on_error text DEFAULT NULL, restart boolean DEFAULT false)
 AS 'MODULE_PATHNAME', 'slm_pg_update' LANGUAGE C;
-COMMENT ON PROCEDURE slm_update(regclass, name, text, text, boolean) IS
+COMMENT ON PROCEDURE slm_update(regclass, name, text, text, text, boolean) IS
 'Computes a column of existing rows once, in batches: CALL slm_update(''tickets'', ''label'', $$slm_classify(body, ARRAY[''billing'', ''delivery''])$$, ''label IS NULL'').
 Says beforehand how long it will take, commits as it goes, and goes on where it was when it is called again after a cancel or crash (restart: from the beginning). Rows that fail stay as they were and
-are listed in slm.update_failures. Runs as the table''s owner, whom the caller must be or be allowed to SET ROLE to. slm_create_job keeps a column computed.';
+are listed in slm.update_failures; with on_error => ''null'' texts that a function cannot take give NULL instead. Runs as the table''s owner, whom the caller must be or be allowed to SET ROLE to. slm_create_job keeps a column computed.';

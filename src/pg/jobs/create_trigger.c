@@ -1,5 +1,5 @@
 /*
- * slm_create_trigger(source, target_column, expression, name): makes an slm_trigger, and finds what is wrong with it now.
+ * slm_create_trigger(source, target_column, expression, name, on_error): makes an slm_trigger, and finds what is wrong with it now.
  *
  * CREATE TRIGGER does not look at the arguments of a trigger's function, so a misspelled column or function is found by the first row that
  * somebody writes.  Here the expression is analysed as the trigger will analyse it: alone, over a row of the table, under the
@@ -122,25 +122,27 @@ static void check_others(Relation table, const char *column, Oid function)
 /* ---------------------------------------------------------------- making it */
 
 /* Everything that the first row would meet. */
-static void check_expression(Relation table, AttrNumber target, const char *expression, const char *path)
+static void check_expression(Relation table, AttrNumber target, const char *expression, const char *path, const char *on_error)
 {
     SlmExpression *parsed = slm_pg_parse_expression(expression);
     int level = NewGUCNestLevel();
     const Query *query;
 
     (void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    if (on_error != NULL)
+        (void) set_config_option("slm.on_error", on_error, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     query = slm_pg_analysed(slm_pg_trigger_prepare(parsed, table, target, false));
     check_inputs(table, slm_pg_trigger_inputs(query));
     slm_pg_check_models(query);
     AtEOXact_GUC(false, level);
 }
 
-/* slm_create_trigger(source regclass, target_column name, expression text, name text) -> text, the trigger's name. */
+/* slm_create_trigger(source regclass, target_column name, expression text, name text, on_error text) -> text, the trigger's name. */
 Datum slm_pg_create_trigger(PG_FUNCTION_ARGS)
 {
     const char *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
     Oid function = LookupFuncName(list_make2(makeString(pstrdup(schema)), makeString("slm_trigger")), 0, NULL, false), source;
-    const char *column, *expression, *path, *name, *statement;
+    const char *column, *expression, *path, *name, *on_error, *statement;
     Relation table;
 
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
@@ -150,18 +152,19 @@ Datum slm_pg_create_trigger(PG_FUNCTION_ARGS)
     column = NameStr(*PG_GETARG_NAME(1));
     expression = text_to_cstring(PG_GETARG_TEXT_PP(2));
     name = PG_ARGISNULL(3) ? makeObjectName("slm", column, NULL) : text_to_cstring(PG_GETARG_TEXT_PP(3));
+    on_error = PG_ARGISNULL(4) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(4));
     check_table(source);
     table = table_open(source, ShareRowExclusiveLock); /* as CREATE TRIGGER will */
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
     path = slm_pg_current_path();
     check_others(table, column, function);
-    check_expression(table, check_column(table, column), expression, path);
-    statement = psprintf("CREATE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION %s(%s, %s, %s)",
+    check_expression(table, check_column(table, column), expression, path, on_error);
+    statement = psprintf("CREATE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION %s(%s, %s, %s%s%s)",
                          quote_identifier(name),
                          quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)), RelationGetRelationName(table)),
                          quote_qualified_identifier(schema, "slm_trigger"), quote_literal_cstr(column), quote_literal_cstr(expression),
-                         quote_literal_cstr(path));
+                         quote_literal_cstr(path), on_error == NULL ? "" : ", ", on_error == NULL ? "" : quote_literal_cstr(on_error));
     table_close(table, NoLock);
     if (SPI_execute(statement, false, 0) != SPI_OK_UTILITY)
         elog(ERROR, "could not create trigger \"%s\"", name);

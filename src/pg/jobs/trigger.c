@@ -1,5 +1,6 @@
 /*
- * slm_trigger('target', 'expression' [, 'search_path']): a BEFORE row trigger that computes a column in the statement itself.
+ * slm_trigger('target', 'expression' [, 'search_path' [, 'on_error']]): a BEFORE row trigger that computes a column in the
+ * statement itself.
  *
  * The expression is prepared once per trigger and session over one row of the table, so it may name columns with or without the table's
  * name, and the row as a whole.  On UPDATE it is evaluated only if a column that it reads differs in its stored bytes (of a row read as a
@@ -270,6 +271,8 @@ static HeapTuple fill_row(RowExpression *entry, TriggerData *data, AttrNumber ta
         elog(ERROR, "could not connect to SPI");
     level = NewGUCNestLevel();
     (void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    if (data->tg_trigger->tgnargs > 3)
+        (void) set_config_option("slm.on_error", data->tg_trigger->tgargs[3], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     if (!is_current(entry, path))
         replace(entry, prepare(data, target, path, entry->changes));
     if (!update || !inputs_equal(entry->current->inputs, data, target))
@@ -290,11 +293,11 @@ static void check_call(FunctionCallInfo fcinfo)
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm_trigger must be fired before INSERT or UPDATE, "
                                                                                    "for each row"),
                         errhint("SELECT slm_create_trigger('table', 'column', 'expression'); makes such a trigger.")));
-    if (data->tg_trigger->tgnargs != 2 && data->tg_trigger->tgnargs != 3)
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm_trigger takes two or three arguments, not %d",
+    if (data->tg_trigger->tgnargs < 2 || data->tg_trigger->tgnargs > 4)
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("slm_trigger takes two to four arguments, not %d",
                                                                                    data->tg_trigger->tgnargs),
                         errhint("They are the target column, an SQL expression over the row and, if need be, the search_path under which "
-                                "it is looked up: slm_trigger('summary', 'slm_summarize(body)').")));
+                                "it is looked up and slm.on_error: slm_trigger('summary', 'slm_summarize(body)').")));
 }
 
 static AttrNumber target_column(TriggerData *data)

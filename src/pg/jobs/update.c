@@ -1,5 +1,5 @@
 /*
- * CALL slm_update(source, target_column, expression, where, restart): see update.h.
+ * CALL slm_update(source, target_column, expression, where, on_error, restart): see update.h.
  *
  *   begin ──commit──► sample ──rollback──► window, batch, note ──commit──► ... ──► finished
  *                     forecast             as large as takes BATCH_SECONDS
@@ -381,9 +381,10 @@ Datum slm_pg_update(PG_FUNCTION_ARGS)
     u.target_column = pstrdup(NameStr(*PG_GETARG_NAME(1)));
     u.expression = text_argument(fcinfo, 2);
     u.condition = text_argument(fcinfo, 3);
+    u.on_error = text_argument(fcinfo, 4);
     u.path = slm_pg_current_path();
     MemoryContextSwitchTo(u.transaction);
-    run(&u, !PG_ARGISNULL(4) && PG_GETARG_BOOL(4));
+    run(&u, !PG_ARGISNULL(5) && PG_GETARG_BOOL(5));
     MemoryContextSwitchTo(old);
     SPI_finish();
     PG_RETURN_VOID();

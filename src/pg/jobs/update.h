@@ -22,6 +22,7 @@ typedef struct SlmUpdate {
     Oid caller, source;
     char *target_column, *expression, *condition; /* condition NULL: all rows */
     char *path;
+    char *on_error;  /* NULL: as the session has it */
     int64 run;       /* slm.update_run.id */
     Datum position;  /* text[]: key of the last row that is done; 0: none yet */
     int64 seen, written, failed, kept; /* rows, also of CALLs before: looked at; written; failed; left alone by a trigger or policy */

@@ -166,6 +166,8 @@ static ErrorData *attempt(SlmUpdate *u, Step step, void *arg)
         if (SPI_connect() != SPI_OK_CONNECT)
             elog(ERROR, "could not connect to SPI");
         slm_pg_as(&as, u->owner, u->path);
+        if (u->on_error != NULL)
+            (void) set_config_option("slm.on_error", u->on_error, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
         step(u, arg);
         slm_pg_as_end(&as);
         SPI_finish();
