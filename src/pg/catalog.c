@@ -229,7 +229,7 @@ static const char *default_model(SlmTask task)
         name = slm_guc_embed_model;
     }
     if (name == NULL || name[0] == '\0')
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("no model was named and %s is not set", setting),
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("no model was named and %s is not set", setting),
                         errhint("Pass model => 'name', or SET %s = 'name'. The view slm.models lists the loaded models.", setting)));
     return name;
 }
