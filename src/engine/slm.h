@@ -338,11 +338,20 @@ typedef struct slm_train_options {
     bool ngrams;            /* word and character n-grams beside the embedding: needs texts here and in slm_classifier_predict */
     uint32_t ngram_bits;    /* 2^bits hash buckets, 10..22; 0 = 18 */
     uint64_t seed;          /* of the assignment to folds */
+    bool trials;            /* hand over the classifiers of the folds */
     int n_threads;          /* 0 = all CPUs */
     const volatile int *stop; /* may be NULL */
     slm_train_progress_fn progress; /* may be NULL; called from the calling thread */
     void *progress_arg;
 } slm_train_options;
+
+#define SLM_MAX_TRIALS 20
+#define SLM_SEEN_BY_ALL 255
+
+typedef struct slm_blob {
+    void *data; /* malloc'ed */
+    size_t bytes;
+} slm_blob;
 
 /* What came out. The averages are over the held-out rows of the cross-validation; rows with equal embeddings are held out together.  NaN
  * where there was none: slm_train_by_names, fewer than 4 distinct rows, or more than a tenth of the rows of lonely labels, which have
@@ -361,6 +370,11 @@ typedef struct slm_train_report {
     double accuracy, macro_f1, log_loss;
     double ece;             /* expected calibration error after the temperature, 15 bins */
     uint32_t *confusion;    /* malloc'ed; NULL too when n_labels > 1,000 */
+    /* With options->trials, where there was a cross-validation: classifiers of the strength that was chosen, each without its fold of rows.
+     * Trial trial_of_row[r] has not seen row r nor any row with its embedding; SLM_SEEN_BY_ALL: a row of a lonely label. */
+    uint32_t n_trials;
+    slm_blob trials[SLM_MAX_TRIALS];
+    uint8_t *trial_of_row;  /* [n_rows] */
     double seconds;
 } slm_train_report;
 

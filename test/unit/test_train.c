@@ -243,6 +243,47 @@ static void check_equal_rows(void)
     }
 }
 
+/* A row judged by the trial that has not seen it is judged as the figures say; by another it is judged too well. */
+static void check_trials(void)
+{
+    static toy t;
+    slm_train_options options = {.trials = true, .n_threads = 1};
+    slm_train_report report;
+    slm_error err;
+    for (int ngrams = 0; ngrams < 2; ngrams++) {
+        int right[2] = {0, 0}, seen_by_all = 0;
+        make_toy(&t, 2.5f);
+        for (int r = 0; r < N; r++)
+            t.texts[r] = "the same", t.lengths[r] = 8;
+        t.labels[7] = L; /* a lonely label */
+        const char *names[L + 1] = {"a", "b", "c", "d", "e", "lonely"};
+        t.set.n_labels = L + 1;
+        t.set.label_names = names;
+        options.ngrams = ngrams != 0;
+        options.n_folds = ngrams ? 3 : 5;
+        CHECK(slm_train_classifier(&t.set, &options, &report, &err) == SLM_OK && report.n_trials == options.n_folds, "%s", err.message);
+        for (uint32_t k = 0; k < report.n_trials; k++) {
+            slm_classifier *c;
+            float p[L + 1];
+            CHECK(slm_classifier_open(report.trials[k].data, report.trials[k].bytes, &c, &err) == SLM_OK, "%s", err.message);
+            for (int r = 0; r < N; r++) {
+                int best = 0;
+                CHECK(slm_classifier_predict(c, t.x + r * D, t.texts + r, t.lengths + r, 1, p, &err) == SLM_OK, "%s", err.message);
+                for (int l = 1; l <= L; l++)
+                    best = p[l] > p[best] ? l : best;
+                seen_by_all += report.trial_of_row[r] == SLM_SEEN_BY_ALL;
+                if (report.trial_of_row[r] != SLM_SEEN_BY_ALL)
+                    right[report.trial_of_row[r] == k] += best == t.labels[r];
+            }
+            slm_classifier_free(c);
+        }
+        double held_out = right[1] / (double) (N - 1), seen = right[0] / (double) ((N - 1) * (report.n_trials - 1));
+        CHECK(seen_by_all == (int) report.n_trials && fabs(held_out - report.accuracy) < 0.01, "%f for %f", held_out, report.accuracy);
+        CHECK(seen > held_out + 0.01, "rows that a trial has seen: %f, held out: %f", seen, held_out);
+        slm_train_report_free(&report);
+    }
+}
+
 /* Labels that cannot be held out have no part in the figures, and where they are many there are none. */
 static void check_lonely_labels(void)
 {
@@ -536,6 +577,7 @@ int main(void)
     check_corners();
     check_equal_rows();
     check_lonely_labels();
+    check_trials();
     check_wide();
     check_prediction();
     check_hostile_blobs();

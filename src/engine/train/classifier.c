@@ -147,6 +147,15 @@ slm_status slm_classifier_pack(const slm_classifier_parts *parts, void **blob, s
     return SLM_OK;
 }
 
+void slm_classifier_set_temperature(void *blob, float temperature)
+{
+    header h;
+    memcpy(&h, blob, sizeof h);
+    h.temperature = temperature;
+    h.checksum = checksum_of(&h, (char *) blob + sizeof h, (size_t) h.total_bytes - sizeof h);
+    memcpy(blob, &h, sizeof h);
+}
+
 /* ---- opening ---- */
 
 static slm_status damaged(slm_error *err, const char *what)

@@ -25,5 +25,7 @@ typedef struct slm_classifier_parts {
 
 /* Makes the blob (malloc'ed). */
 slm_status slm_classifier_pack(const slm_classifier_parts *parts, void **blob, size_t *bytes, slm_error *err);
+/* Gives a blob of slm_classifier_pack another temperature. */
+void slm_classifier_set_temperature(void *blob, float temperature);
 
 #endif

@@ -140,6 +140,7 @@ typedef struct fitting {
     float *best_theta;              /* [size] mean over the folds at the best strength */
     float *z, *best_z;              /* [cv_rows, stride] held-out scores */
     double best_accuracy, best_loss;
+    slm_blob trials[SLM_MAX_FOLDS]; /* classifiers of the folds at the best strength */
     slm_train_watch watch;
     double stage_begin, stage_end;
     uint32_t stage_steps;
@@ -158,6 +159,8 @@ static void free_fitting(fitting *f)
     free(f->best_theta);
     free(f->z);
     free(f->best_z);
+    for (uint32_t k = 0; k < SLM_MAX_FOLDS; k++)
+        free(f->trials[k].data);
     slm_ngram_space_free(&f->space);
     slm_sparse_free(&f->sparse);
     slm_problem_free(&f->problem);
@@ -296,7 +299,61 @@ static slm_status run_folds(fitting *f, float l2, slm_error *err)
     return SLM_OK;
 }
 
-static void keep_best(fitting *f)
+/* The classifier of theta as a blob; theta belongs to scaled embeddings. */
+static slm_status pack(const fitting *f, const float *theta, float temperature, slm_blob *out, slm_error *err)
+{
+    size_t inputs = (size_t) f->set->n_dims + 1, n = f->set->n_labels * inputs;
+    float *dense = malloc(n * sizeof *dense);
+    if (dense == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        dense[i] = i % inputs == f->set->n_dims ? theta[i] : theta[i] * f->scale;
+    slm_classifier_parts parts = {.n_labels = f->set->n_labels,
+                                  .n_dims = f->set->n_dims,
+                                  .label_names = f->set->label_names,
+                                  .w = dense,
+                                  .temperature = temperature,
+                                  .space = f->space.n > 0 ? &f->space : NULL,
+                                  .s = theta + n,
+                                  .stride = f->problem.stride};
+    slm_status status = slm_classifier_pack(&parts, &out->data, &out->bytes, err);
+    free(dense);
+    return status;
+}
+
+/* Those of the folds at the best strength so far. */
+static slm_status pack_trials(fitting *f, slm_error *err)
+{
+    for (uint32_t k = 0; k < f->folds.n && f->options->trials; k++) {
+        free(f->trials[k].data);
+        f->trials[k] = (slm_blob){NULL, 0};
+        SLM_TRY(pack(f, f->fold_theta + k * f->lbfgs.size, 1, &f->trials[k], err));
+    }
+    return SLM_OK;
+}
+
+/* Which trial has not seen a row: its fold's, any for one beyond the cap. */
+static slm_status hand_over_trials(fitting *f, float temperature, slm_train_report *out, slm_error *err)
+{
+    const slm_folds *folds = &f->folds;
+    size_t n = f->set->n_rows;
+    out->trial_of_row = malloc(n);
+    if (out->trial_of_row == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        out->trial_of_row[folds->order[i]] = i >= folds->begin[folds->n + 1] ? (uint8_t) (i % folds->n) : SLM_SEEN_BY_ALL;
+    for (uint32_t k = 0; k < folds->n; k++) {
+        for (size_t i = folds->begin[k]; i < folds->begin[k + 1]; i++)
+            out->trial_of_row[folds->order[i]] = (uint8_t) k;
+        slm_classifier_set_temperature(f->trials[k].data, temperature);
+        out->trials[k] = f->trials[k];
+        f->trials[k] = (slm_blob){NULL, 0};
+    }
+    out->n_trials = folds->n;
+    return SLM_OK;
+}
+
+static slm_status keep_best(fitting *f, slm_error *err)
 {
     size_t size = f->lbfgs.size;
     float *spare = f->best_z;
@@ -306,6 +363,7 @@ static void keep_best(fitting *f)
     for (uint32_t k = 0; k < f->folds.n; k++)
         for (size_t i = 0; i < size; i++)
             f->best_theta[i] += f->fold_theta[k * size + i] / (float) f->folds.n;
+    return pack_trials(f, err);
 }
 
 /* Tries one strength; *better: it beats the best so far, by accuracy, then by loss. */
@@ -319,7 +377,7 @@ static slm_status try_strength(fitting *f, float l2, float *best_l2, bool *bette
         f->best_accuracy = accuracy;
         f->best_loss = loss;
         *best_l2 = l2;
-        keep_best(f);
+        SLM_TRY(keep_best(f, err));
     }
     return SLM_OK;
 }
@@ -358,6 +416,8 @@ static slm_status cross_validate(fitting *f, float *l2, float *temperature, slm_
     *temperature = slm_fit_temperature(f->best_z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels);
     SLM_TRY(slm_measure(f->best_z, f->problem.stride, f->labels, f->cv_rows, f->set->n_labels, *temperature, out, err));
     out->n_folds = f->folds.n;
+    if (f->options->trials)
+        SLM_TRY(hand_over_trials(f, *temperature, out, err));
     free(f->fold_theta);
     f->fold_theta = NULL;
     slm_problem_free(&f->problem);
@@ -383,23 +443,6 @@ static slm_status fit_all(fitting *f, float l2, slm_error *err)
     return slm_lbfgs_minimize(&f->lbfgs, &f->problem, f->theta, FIT_STEPS, FIT_TOLERANCE, fit_step, f, err);
 }
 
-static slm_status pack(fitting *f, float temperature, slm_train_report *out, slm_error *err)
-{
-    size_t inputs = (size_t) f->set->n_dims + 1;
-    for (uint32_t l = 0; l < f->set->n_labels; l++)
-        for (uint32_t d = 0; d < f->set->n_dims; d++)
-            f->theta[l * inputs + d] *= f->scale;
-    slm_classifier_parts parts = {.n_labels = f->set->n_labels,
-                                  .n_dims = f->set->n_dims,
-                                  .label_names = f->set->label_names,
-                                  .w = f->theta,
-                                  .temperature = temperature,
-                                  .space = f->space.n > 0 ? &f->space : NULL,
-                                  .s = f->theta + f->set->n_labels * inputs,
-                                  .stride = f->problem.stride};
-    return slm_classifier_pack(&parts, &out->blob, &out->blob_bytes, err);
-}
-
 static slm_status run(fitting *f, slm_train_report *out, slm_error *err)
 {
     float l2 = f->options->l2, temperature = 1;
@@ -416,7 +459,10 @@ static slm_status run(fitting *f, slm_train_report *out, slm_error *err)
     if (l2 <= 0)
         l2 = DEFAULT_L2;
     SLM_TRY(fit_all(f, l2, err));
-    SLM_TRY(pack(f, temperature, out, err));
+    slm_blob blob;
+    SLM_TRY(pack(f, f->theta, temperature, &blob, err));
+    out->blob = blob.data;
+    out->blob_bytes = blob.bytes;
     out->n_rows = f->set->n_rows;
     out->n_labels = f->set->n_labels;
     out->n_distinct = f->folds.n_distinct;
@@ -466,6 +512,12 @@ void slm_train_report_free(slm_train_report *r)
         return;
     free(r->blob);
     free(r->confusion);
+    free(r->trial_of_row);
+    for (uint32_t k = 0; k < SLM_MAX_TRIALS; k++)
+        free(r->trials[k].data);
+    memset(r->trials, 0, sizeof r->trials);
+    r->trial_of_row = NULL;
+    r->n_trials = 0;
     r->blob = NULL;
     r->confusion = NULL;
 }

@@ -7,7 +7,7 @@
 #include "engine/slm.h"
 #include "engine/train/watch.h"
 
-#define SLM_MAX_FOLDS 20
+#define SLM_MAX_FOLDS SLM_MAX_TRIALS
 
 typedef struct slm_folds {
     uint32_t n;                        /* folds; 1: nothing can be held out, all rows are in it in their order */
