@@ -185,7 +185,7 @@ void slm_pg_unknown_model(const char *name)
     pg_unreachable();
 }
 
-static bool may_use(const SlmModelRow *row)
+bool slm_pg_may_use_model(const SlmModelRow *row)
 {
     Oid user = GetUserId();
 
@@ -243,7 +243,7 @@ void slm_pg_unknown_adapter(const char *name)
 
 static void check_may_use(const SlmModelRow *row, const char *what)
 {
-    if (!may_use(row))
+    if (!slm_pg_may_use_model(row))
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for %s \"%s\"", what, row->name),
                         errhint("Its owner or a superuser can run: SELECT slm_grant_model('%s', '%s');", row->name,
                                 GetUserNameFromId(GetUserId(), true))));

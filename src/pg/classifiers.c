@@ -1,87 +1,186 @@
 /*
- * classifiers.c: the cache of opened classifiers (classifiers.h).
+ * classifiers.c: the versions of classifiers that this backend has opened (classifiers.h).
  *
- * A change of slm.classifier_registry invalidates the table's relation cache entry, which reaches every backend with its transaction; then
- * all opened versions are stale and are looked up again.  A stale one is freed when its last user lets go.
+ * Which version is active, and who may use it, is what slm.classifier_registry says by the snapshot of the statement: a statement that runs
+ * goes on with what it began with.  The answer is remembered for the snapshot and the role for which it was found, so the rows of a
+ * statement look once.  Snapshots are compared by what they can see; the end of a transaction, or the abort of a part of it, may
+ * change that without a trace and makes all answers old.
+ *
+ * An opened version belongs to a row by its place and its writer, so a restored or repaired row is never confused with the one before.
  */
 #include "pg/classifiers.h"
 
-#include "catalog/namespace.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "common/hashfn.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
-static dlist_head opened = DLIST_STATIC_INIT(opened);
-static bool callback_registered;
-static Oid registry_table;
+#define MAX_UNUSED 8 /* kept open; the least recently used one goes first */
 
-static Oid find_registry(void)
+/* For whom and by what an answer was found. */
+typedef struct Asked {
+    uint64 epoch, in_progress;
+    TransactionId xmin, xmax;
+    CommandId command;
+    Oid user;
+} Asked;
+
+typedef struct Opened {
+    SlmTrained trained; /* first: SlmTrained * is Opened * */
+    ItemPointerData place;
+    TransactionId writer;
+    Asked asked; /* when its row was the active one last */
+} Opened;
+
+static dlist_head opened = DLIST_STATIC_INIT(opened); /* most recently used first */
+static uint64 epoch;
+
+/* ---- answers */
+
+static void at_xact_end(XactEvent event, void *arg)
 {
-    return get_relname_relid("classifier_registry", get_namespace_oid("slm", false));
+    epoch++;
 }
 
-void slm_pg_classifiers_changed(void)
+static void at_subxact_end(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
 {
-    CacheInvalidateRelcacheByRelid(find_registry());
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+        epoch++;
 }
 
-static void free_unused(void)
+static Asked ask(Snapshot snapshot)
+{
+    Asked asked;
+
+    if (epoch == 0) {
+        RegisterXactCallback(at_xact_end, NULL);
+        RegisterSubXactCallback(at_subxact_end, NULL);
+        epoch = 1;
+    }
+    memset(&asked, 0, sizeof asked);
+    asked.epoch = epoch;
+    asked.xmin = snapshot->xmin;
+    asked.xmax = snapshot->xmax;
+    asked.command = snapshot->curcid;
+    asked.user = GetUserId();
+    if (snapshot->xcnt > 0)
+        asked.in_progress = hash_bytes_extended((const unsigned char *) snapshot->xip, (int) (snapshot->xcnt * sizeof(TransactionId)), 1);
+    if (snapshot->subxcnt > 0)
+        asked.in_progress ^= hash_bytes_extended((const unsigned char *) snapshot->subxip,
+                                                 (int) ((Size) snapshot->subxcnt * sizeof(TransactionId)), 2);
+    return asked;
+}
+
+/* ---- opening */
+
+static void free_classifier(void *arg)
+{
+    slm_classifier_free(arg);
+}
+
+slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *err)
+{
+    MemoryContextCallback *callback = palloc(sizeof *callback);
+    slm_classifier *classifier;
+
+    if (slm_classifier_open(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), &classifier, err) != SLM_OK)
+        return NULL;
+    callback->func = free_classifier;
+    callback->arg = classifier;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+    return classifier;
+}
+
+static void close_opened(Opened *o)
+{
+    dlist_delete(&o->trained.node);
+    slm_classifier_free(o->trained.classifier);
+    pfree(o);
+}
+
+void slm_pg_close_classifiers(void)
 {
     dlist_mutable_iter it;
 
-    dlist_foreach_modify (it, &opened) {
-        SlmTrained *trained = dlist_container(SlmTrained, node, it.cur);
+    dlist_foreach_modify(it, &opened) {
+        Opened *o = dlist_container(Opened, trained.node, it.cur);
 
-        if (trained->stale && trained->users == 0) {
-            dlist_delete(&trained->node);
-            slm_classifier_free(trained->classifier);
-            pfree(trained);
-        }
+        if (o->trained.users == 0)
+            close_opened(o);
     }
 }
 
-static void at_relcache_inval(Datum arg, Oid relation)
+/* Those of the name, and the oldest of the others. */
+static void make_room(const char *name)
+{
+    dlist_mutable_iter it;
+    int unused = 0;
+
+    dlist_foreach_modify(it, &opened) {
+        Opened *o = dlist_container(Opened, trained.node, it.cur);
+
+        if (o->trained.users == 0 && (strcmp(o->trained.name, name) == 0 || ++unused >= MAX_UNUSED))
+            close_opened(o);
+    }
+}
+
+static Opened *open_version(const SlmVersion *version)
+{
+    struct varlena *blob = slm_pg_version_value(version, Anum_slm_classifier_blob);
+    slm_classifier *classifier;
+    slm_error err;
+    Opened *o;
+
+    make_room(version->name);
+    o = MemoryContextAllocZero(TopMemoryContext, sizeof *o);
+    if (slm_classifier_open(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), &classifier, &err) != SLM_OK) {
+        pfree(o);
+        slm_pg_error(&err, psprintf("could not open classifier \"%s\"", version->name));
+    }
+    pfree(blob);
+    strlcpy(o->trained.name, version->name, sizeof o->trained.name);
+    o->trained.version = version->version;
+    strlcpy(o->trained.key, version->key, sizeof o->trained.key);
+    o->trained.classifier = classifier;
+    o->place = version->tuple->t_self;
+    o->writer = HeapTupleHeaderGetRawXmin(version->tuple->t_data);
+    dlist_push_head(&opened, &o->trained.node);
+    return o;
+}
+
+static Opened *opened_from(const SlmVersion *version)
 {
     dlist_iter it;
 
-    if (relation != InvalidOid && relation != registry_table)
-        return;
-    dlist_foreach (it, &opened)
-        dlist_container(SlmTrained, node, it.cur)->stale = true;
+    dlist_foreach(it, &opened) {
+        Opened *o = dlist_container(Opened, trained.node, it.cur);
+
+        if (strcmp(o->trained.name, version->name) == 0 && o->trained.version == version->version &&
+            ItemPointerEquals(&o->place, &version->tuple->t_self) && o->writer == HeapTupleHeaderGetRawXmin(version->tuple->t_data))
+            return o;
+    }
+    return open_version(version);
 }
 
-/* Reads the active version through SPI and opens its blob. */
-static SlmTrained *open_classifier(const char *name)
-{
-    Oid types[1] = {TEXTOID};
-    Datum values[1] = {CStringGetTextDatum(name)};
-    SlmTrained *trained;
-    bytea *blob;
-    bool isnull;
-    slm_error err;
+/* ---- using */
 
-    if (SPI_connect() != SPI_OK_CONNECT ||
-        SPI_execute_with_args(
-            "SELECT r.version, r.image, r.blob FROM slm.classifier_registry r WHERE r.name OPERATOR(pg_catalog.=) $1 AND r.active", 1,
-            types, values, NULL, true, 1) != SPI_OK_SELECT)
-        elog(ERROR, "could not read slm.classifier_registry");
-    if (SPI_processed == 0)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("classifier \"%s\" does not exist", name),
-                        errhint("The view slm.classifiers lists them; slm_train_classifier() trains one.")));
-    blob = DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
-    trained = MemoryContextAllocZero(TopMemoryContext, sizeof *trained);
-    strlcpy(trained->name, name, sizeof trained->name);
-    trained->version = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-    strlcpy(trained->key, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2), sizeof trained->key);
-    if (slm_classifier_open(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), &trained->classifier, &err) != SLM_OK) {
-        pfree(trained);
-        slm_pg_error(&err, psprintf("could not open classifier \"%s\"", name));
-    }
-    SPI_finish();
-    dlist_push_head(&opened, &trained->node);
-    return trained;
+static const SlmVersion *usable_version(const char *name, Snapshot snapshot)
+{
+    List *versions = slm_pg_versions(name, snapshot);
+    const SlmVersion *active = slm_pg_active_version(versions), *any = versions == NIL ? NULL : linitial(versions);
+
+    if (any == NULL)
+        slm_pg_unknown_classifier(name, snapshot);
+    if (!slm_pg_may_use_classifier(name, any->owner, snapshot))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for classifier \"%s\"", name),
+                        errhint("Its owner or a superuser can run: SELECT slm_grant_classifier('%s', %s);", name,
+                                quote_literal_cstr(GetUserNameFromId(GetUserId(), true)))));
+    if (active == NULL)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("classifier \"%s\" has no active version", name),
+                        errhint("Its owner or a superuser can run: SELECT slm_restore_classifier('%s', %d);", name,
+                                ((SlmVersion *) llast(versions))->version)));
+    return active;
 }
 
 static void release_callback(void *arg)
@@ -92,31 +191,31 @@ static void release_callback(void *arg)
 SlmTrained *slm_pg_use_classifier(const text *name)
 {
     char *wanted = text_to_cstring(name);
+    Snapshot snapshot = GetActiveSnapshot();
+    Asked asked = ask(snapshot);
     MemoryContextCallback *callback = palloc(sizeof *callback);
-    SlmTrained *found = NULL;
+    Opened *found = NULL;
     dlist_iter it;
 
-    if (!callback_registered) {
-        CacheRegisterRelcacheCallback(at_relcache_inval, (Datum) 0);
-        callback_registered = true;
-    }
-    registry_table = find_registry();
-    AcceptInvalidationMessages();
-    free_unused();
-    dlist_foreach (it, &opened) {
-        SlmTrained *trained = dlist_container(SlmTrained, node, it.cur);
+    dlist_foreach(it, &opened) {
+        Opened *o = dlist_container(Opened, trained.node, it.cur);
 
-        if (!trained->stale && strcmp(trained->name, wanted) == 0)
-            found = trained;
+        if (strcmp(o->trained.name, wanted) == 0 && memcmp(&o->asked, &asked, sizeof asked) == 0)
+            found = o;
     }
-    if (found == NULL)
-        found = open_classifier(wanted);
-    found->users++;
+    if (found == NULL) {
+        found = opened_from(usable_version(wanted, snapshot));
+        found->asked = asked;
+    }
+    dlist_move_head(&opened, &found->trained.node);
+    found->trained.users++;
     callback->func = release_callback;
-    callback->arg = found;
+    callback->arg = &found->trained;
     MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
-    return found;
+    return &found->trained;
 }
+
+/* ---- its model */
 
 /* Whatever a restored row says: no prediction reads beyond an embedding of the model. */
 static SlmEntry *fitting_model(const SlmTrained *trained, const char *model)
@@ -134,14 +233,19 @@ static SlmEntry *fitting_model(const SlmTrained *trained, const char *model)
 SlmEntry *slm_pg_classifier_model(const SlmTrained *trained)
 {
     const SlmModelRow *row;
+    char *forbidden = NULL;
 
-    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++)
-        if (strcmp(row->key, trained->key) == 0)
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
+        if (strcmp(row->key, trained->key) != 0 || row->base[0] != '\0')
+            continue;
+        if (slm_pg_may_use_model(row))
             return fitting_model(trained, pstrdup(row->name));
-    ereport(
-        ERROR,
-        (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->name),
-         errhint(
-             "Load the same file again with slm_load_model, or train the classifier anew. slm.classifiers shows the model's digest.")));
+        forbidden = pstrdup(row->name);
+    }
+    if (forbidden != NULL)
+        return fitting_model(trained, forbidden); /* says what is missing */
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->name),
+                    errhint("Load the same file again with slm_load_model, or train the classifier anew. slm.classifiers shows the "
+                            "model's digest.")));
     pg_unreachable();
 }

@@ -25,7 +25,6 @@
 #include "utils/plancache.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_train_classifier);
-PG_FUNCTION_INFO_V1(slm_pg_classifiers_touch);
 
 #define FETCH_ROWS 512
 
@@ -342,46 +341,37 @@ static Datum confusion_array(const slm_train_report *report, int n)
     return PointerGetDatum(construct_md_array(elements, NULL, 2, dims, lower, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 }
 
-/* Stores the next version and makes it the active one; returns its number. */
+static bytea *bytes_value(const void *data, size_t bytes)
+{
+    bytea *value;
+
+    if (bytes + VARHDRSZ > MaxAllocSize)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the classifier takes %zu bytes, more than a value may have", bytes),
+                        errhint("Train without n-grams, or with fewer labels.")));
+    value = palloc(bytes + VARHDRSZ);
+    SET_VARSIZE(value, bytes + VARHDRSZ);
+    memcpy(VARDATA(value), data, bytes);
+    return value;
+}
+
+/* Stores the next version of a name, makes it the active one and returns its number. */
 static int32 store_version(const char *name, const TrainSet *set, const slm_train_report *report, Jsonb *options, const char *query,
                            double seconds)
 {
-    Oid types[16] = {TEXTOID,   TEXTOID,   TEXTARRAYOID, INT8OID,  FLOAT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID,
-                     FLOAT8OID, FLOAT8OID, INT4ARRAYOID, JSONBOID, TEXTOID,   BYTEAOID,  FLOAT8OID, BOOLOID};
-    Datum values[16];
-    char nulls[17] = "                ";
-    bytea *blob = MemoryContextAllocHuge(CurrentMemoryContext, report->blob_bytes + VARHDRSZ);
-    bool isnull;
+    SlmNewVersion v = {.name = name,
+                       .key = set->entry->key,
+                       .labels = text_array(set->names, set->n_labels),
+                       .report = report,
+                       .options = options,
+                       .query = query,
+                       .by_names = set->by_names,
+                       .seconds = seconds,
+                       .blob = bytes_value(report->blob, report->blob_bytes)};
 
-    if (report->blob_bytes + VARHDRSZ > MaxAllocSize)
-        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-                        errmsg("the classifier takes %zu bytes, more than a value may have", report->blob_bytes),
-                        errhint("Train without n-grams, or with fewer labels.")));
-    SET_VARSIZE(blob, report->blob_bytes + VARHDRSZ);
-    memcpy(VARDATA(blob), report->blob, report->blob_bytes);
-    values[0] = CStringGetTextDatum(name);
-    values[1] = CStringGetTextDatum(set->entry->key);
-    values[2] = text_array(set->names, set->n_labels);
-    values[3] = Int64GetDatum((int64) report->n_rows);
-    values[4] = Float8GetDatum(report->accuracy);
-    values[5] = Float8GetDatum(report->macro_f1);
-    values[6] = Float8GetDatum(report->log_loss);
-    values[7] = Float8GetDatum(report->ece);
-    for (int i = 4; i <= 7; i++)
-        nulls[i] = isnan(report->accuracy) ? 'n' : ' ';
-    values[8] = Float8GetDatum((double) report->temperature);
-    values[9] = Float8GetDatum((double) report->l2);
-    values[10] = report->confusion == NULL ? (Datum) 0 : confusion_array(report, set->n_labels);
-    nulls[10] = report->confusion == NULL ? 'n' : ' ';
-    values[11] = JsonbPGetDatum(options);
-    values[12] = CStringGetTextDatum(query);
-    values[13] = PointerGetDatum(blob);
-    values[14] = Float8GetDatum(seconds);
-    values[15] = BoolGetDatum(set->by_names);
-    if (SPI_execute_with_args("SELECT slm.classifier_store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)", 16,
-                              types, values, nulls, false, 1) != SPI_OK_SELECT)
-        elog(ERROR, "could not store the classifier");
-    return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    if (report->confusion != NULL)
+        v.confusion = confusion_array(report, set->n_labels);
+    return slm_pg_store_version(&v, slm_pg_own_classifier(name, true), true);
 }
 
 /* ---- slm_train_classifier(name, query, model, labels, options) */
@@ -492,11 +482,4 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
     values[6] = Float8GetDatum(seconds);
     nulls[3] = nulls[4] = nulls[5] = isnan(report.accuracy);
     return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
-}
-
-/* slm.classifiers_touch(): after a change of slm.classifier_registry. */
-Datum slm_pg_classifiers_touch(PG_FUNCTION_ARGS)
-{
-    slm_pg_classifiers_changed();
-    PG_RETURN_VOID();
 }

@@ -96,6 +96,8 @@ bool slm_pg_key_in_use(const char *key);
 void slm_pg_check_name(const char *what, const char *name);
 pg_noreturn void slm_pg_unknown_model(const char *name);
 pg_noreturn void slm_pg_unknown_adapter(const char *name);
+/* Owner, superuser or grantee? */
+bool slm_pg_may_use_model(const SlmModelRow *row);
 /* The row of a model that the current user owns, or an ERROR. */
 const SlmModelRow *slm_pg_owned_model(const char *name);
 /* The opened model (or 'model+adapter') for a task: name NULL means the task's default. Checks the privilege; pinned in

@@ -50,5 +50,123 @@ is($node->safe_psql('postgres', qq{SELECT training_rows FROM slm_train_classifie
 is($node->safe_psql('postgres', q{SELECT count(*) FROM message WHERE drop_passing() AND cardinality(slm_embed(body)) = 384}), 16, 'the session goes on');
 is($node->safe_psql('postgres', q{SELECT slm_drop_classifier('passed'); SELECT count(*) FROM slm.models WHERE name = 'passing'}), "\n0", 'the model is gone');
 
+# ---- M2: nobody writes, locks or reads the tables; the owner of the name is asked, whoever writes the row
+$node->safe_psql('postgres', q{CREATE ROLE bob LOGIN; CREATE ROLE eve LOGIN; CREATE ROLE team; CREATE ROLE carol LOGIN IN ROLE team;
+	CREATE SCHEMA eve AUTHORIZATION eve});
+
+# Statements as a role that has logged in itself: output, errors.
+sub as_role
+{
+	my ($role, $sql, $db) = @_;
+	my ($out, $err) = ('', '');
+	$node->psql($db || 'postgres', $sql, stdout => \$out, stderr => \$err, extra_params => [ '-U', $role ], on_error_stop => 0);
+	return wantarray ? ($out, $err) : $out;
+}
+
+my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
+
+sub error_of { my ($out, $err) = as_role(@_); return $err; }
+
+like(as_role('bob', q{SELECT version FROM slm_train_classifier('bobc', 'SELECT body, label FROM message WHERE ''secret'' <> body')}), qr/^1$/, 'bob trains');
+for my $table ('slm.classifier_registry', 'slm.classifier_grant')
+{
+	for my $statement ("SELECT * FROM $table", "INSERT INTO $table SELECT * FROM $table", "UPDATE $table SET name = name", "DELETE FROM $table",
+		"TRUNCATE $table", "BEGIN; LOCK TABLE $table IN ACCESS SHARE MODE", "COPY $table TO STDOUT", "CREATE TRIGGER t BEFORE INSERT ON $table EXECUTE FUNCTION now()")
+	{
+		like(error_of('eve', $statement), qr/permission denied/, "eve: $statement");
+	}
+}
+like(error_of('eve', q{SELECT slm_train_classifier('bobc', 'SELECT body, label FROM message')}), qr/must be owner of classifier "bobc"/, 'eve adds no version');
+like(error_of('eve', "SELECT slm_$_"), qr/must be owner of classifier "bobc"/, "eve: $_")
+  for "restore_classifier('bobc', 1)", "drop_classifier('bobc')", "rename_classifier('bobc', 'evec')", "grant_classifier('bobc', 'eve')", "revoke_classifier('bobc', 'bob')",
+  "set_classifier_owner('bobc', 'eve')";
+like(error_of('bob', q{SELECT slm_set_classifier_owner('bobc', 'eve')}), qr/must be a member of role "eve"/, 'nor is a classifier given to one who did not ask');
+like(as_role('bob', q{SELECT version FROM slm_train_classifier('bobc', 'SELECT body, label FROM message')}), qr/^2$/, 'bob trains it again');
+is($node->safe_psql('postgres', q{SELECT version FROM slm_train_classifier('bobc', 'SELECT body, label FROM message');
+	SELECT DISTINCT owner FROM slm.classifiers WHERE name = 'bobc'}), "3\nbob", 'a version by a superuser is the owner\'s as well');
+
+# names that are trained at the same time do not wait for each other
+my $busy = SlmTest::Session->new($node);
+$busy->query(q{BEGIN; SELECT slm_train_classifier('busy', 'SELECT body, label FROM message')});
+is(as_role('bob', q{SET statement_timeout = '20s'; SELECT version FROM slm_train_classifier('bobc', 'SELECT body, label FROM message')}), "4", 'another training is open');
+$busy->query('ROLLBACK');
+$busy->quit;
+
+# ---- what is whose: queries and figures of others never; use by grant
+my $view = q{SELECT count(*), count(query) FROM slm.classifiers WHERE name = 'bobc'};
+is(as_role('eve', $view), '0|0', 'eve sees nothing of it');
+is(as_role('bob', $view), '4|4', 'bob sees it');
+like(error_of('eve', q{CREATE FUNCTION eve.leak(text, text) RETURNS bool LANGUAGE plpgsql COST 0.0000001 AS $$ BEGIN RAISE NOTICE 'seen %', $1; RETURN true; END $$;
+	SELECT count(*) FROM slm.classifiers WHERE eve.leak(name, query)}), qr/^(?!.*bobc)/s, 'nor does a function of hers');
+my $use = q{SELECT slm_classify('Where is my chair?', classifier => 'bobc')};
+like(error_of('eve', $use), qr/permission denied for classifier "bobc".*slm_grant_classifier\('bobc', 'eve'\)/s, 'nor may she use it');
+like(error_of('eve', q{SELECT slm_classify_embedding(slm_embed('x'), classifier => 'bobc')}), qr/permission denied for classifier "bobc"/, 'nor with an embedding');
+like(error_of('eve', q{SELECT slm_classify('x', classifier => 'bobb')}), qr/classifier "bobb" does not exist\nHINT:  The view/, 'its name is not suggested to her');
+like(error_of('bob', q{SELECT slm_classify('x', classifier => 'bobb')}), qr/Did you mean "bobc"\?/, 'but to bob');
+as_role('bob', q{SELECT slm_grant_classifier('bobc', 'team')});
+is(as_role('carol', $use), 'delivery', 'a member of a role that was granted it uses it');
+is(as_role('carol', $view), '4|0', 'and sees its figures, not its query');
+like(error_of('eve', $use), qr/permission denied/, 'eve still does not');
+as_role('bob', q{SELECT slm_grant_classifier('bobc', 'public')});
+is(as_role('eve', $use), 'delivery', 'PUBLIC');
+is(as_role('bob', q{SELECT DISTINCT roles FROM slm.classifiers WHERE name = 'bobc'}), '{PUBLIC,team}', 'the view shows the grants');
+as_role('bob', q{SELECT slm_revoke_classifier('bobc', 'public'); SELECT slm_rename_classifier('bobc', 'bobd')});
+like(error_of('eve', $use), qr/classifier "bobc" does not exist/, 'revoked and renamed');
+is(as_role('carol', q{SELECT slm_classify('Where is my chair?', classifier => 'bobd')}), 'delivery', 'grants go with the name');
+as_role('bob', q{SELECT slm_rename_classifier('bobd', 'bobc')});
+my $switch = q{SET SESSION AUTHORIZATION carol; SELECT slm_classify('Where is my chair?', classifier => 'bobc'); SET SESSION AUTHORIZATION eve; } . $use;
+like(error_of($superuser, $switch), qr/permission denied for classifier/, 'a session that changes its role is asked again');
+
+# ---- S10: a row that was restored or edited is hostile
+# the header of a classifier of two labels, a and b, and n numbers, all of whose weights are 0: n, length and checksum in hex
+sub made_blob
+{
+	my ($n, $dims, $length, $checksum) = @_;
+	return join('', '736c6d5f636c6600', '01000000', '04030201', '02000000', $dims, '0000000000000000', '0000803f', '04000000', $length, $checksum,
+		'0000000000000000', '00000000', '01000000', '02000000', '61620000', '00' x (8 * $n + 8));
+}
+my %blob = (
+	400 => made_blob(400, '90010000', 'd80c000000000000', 'c3cc3a5306f14511'),
+	100 => made_blob(100, '64000000', '7803000000000000', '48580fcb02552598'),
+	384 => made_blob(384, '80010000', '580c000000000000', 'b674d90891b7d81e'));
+for my $n (sort keys %blob)
+{
+	$node->safe_psql('postgres', qq{INSERT INTO slm.classifier_registry SELECT 'made$n', 1, true, owner, image, labels, training_rows, accuracy, macro_f1, log_loss, ece,
+		temperature, l2, confusion, options, query, by_names, seconds, now(), decode('$blob{$n}', 'hex') FROM slm.classifier_registry WHERE name = 'plain'});
+}
+is($node->safe_psql('postgres', q{SELECT label FROM slm_classify_scores('hello', classifier => 'made384') ORDER BY 1}), "a\nb", 'a blob that fits is used');
+for my $n (400, 100)
+{
+	like(error_of($superuser, "SELECT $_"), qr/does not fit its model: it takes embeddings of $n numbers, "minilm" makes 384/, "embeddings of $n numbers: $_")
+	  for "slm_classify('hello', classifier => 'made$n')", "slm_classify_scores('hello', classifier => 'made$n')", "slm_classify_details('hello', classifier => 'made$n')";
+	like(error_of($superuser, "SELECT $_"), qr/takes embeddings of $n numbers, not 384/, "embeddings of $n numbers: $_")
+	  for "slm_classify_embedding(slm_embed('hello'), classifier => 'made$n')", "slm_classify_embedding_scores(slm_embed('hello'), classifier => 'made$n')";
+}
+$node->safe_psql('postgres', q{UPDATE slm.classifier_registry SET blob = substr(blob, 1, 1000) WHERE name = 'made400'; UPDATE slm.classifier_registry SET blob = '' WHERE name = 'made100'});
+like(error_of($superuser, qq{SELECT slm_classify('hello', classifier => 'made$_')}), qr/could not open classifier "made$_"/, 'a blob that was cut') for 400, 100;
+is($node->safe_psql('postgres', q{SELECT slm_classify('Where is my chair?', classifier => 'plain')}), 'delivery', 'the server goes on');
+$node->safe_psql('postgres', qq{SELECT slm_drop_classifier('made$_')}) for keys %blob;
+
+# ---- S16: an owner who is dropped takes nothing along into another cluster
+$node->safe_psql('postgres', q{CREATE ROLE gone LOGIN; CREATE ROLE guest});
+as_role('gone', q{SELECT slm_train_classifier('orphan', 'SELECT body, label FROM message'); SELECT slm_grant_classifier('orphan', 'team'); SELECT slm_grant_classifier('orphan', 'guest')});
+as_role('bob', q{SELECT slm_grant_classifier('bobc', 'guest')});
+$node->safe_psql('postgres', 'DROP OWNED BY gone; DROP ROLE gone; DROP ROLE guest');
+like(error_of('carol', q{SELECT slm_classify('x', classifier => 'orphan')}), qr/permission denied for classifier "orphan"/, 'a classifier whose owner is gone is disabled');
+like(error_of('bob', q{SELECT slm_drop_classifier('orphan')}), qr/must be owner.*A superuser can run: SELECT slm_set_classifier_owner\('orphan', 'bob'\)/s, 'for all but superusers');
+my $dump = $node->backup_dir . '_dump.sql';
+command_ok([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-d', 'postgres', '-f', $dump ], 'dump');
+unlike(slurp_file($dump), qr/orphan\t1/, 'it is not dumped');
+my @grants = slurp_file($dump) =~ /^COPY slm\.classifier_grant [^\n]*\n(.*?)^\\\.$/ms;
+is($grants[0], "bobc\tteam\norphan\tteam\n", 'nor are grants to roles that are gone');
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p', $node->port, '-d', 'restored', '-f', $dump ], 'restore');
+is(as_role('carol', $use, 'restored'), 'delivery', 'what was granted is granted there');
+like(error_of('eve', $use, 'restored'), qr/permission denied/, 'and nothing more');
+as_role('eve', q{SELECT slm_train_classifier('orphan', 'SELECT body, label FROM message')}, 'restored');
+is($node->safe_psql('restored', q{SELECT owner, roles FROM slm.classifiers WHERE name = 'orphan'}), 'eve|{}', 'a new classifier of that name has no grants of the old one');
+$node->safe_psql('postgres', q{SELECT slm_set_classifier_owner('orphan', 'carol')});
+is(as_role('carol', q{SELECT slm_classify('Where is my chair?', classifier => 'orphan')}), 'delivery', 'a superuser gives it to another role');
+
 $node->stop;
 done_testing();
