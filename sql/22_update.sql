@@ -101,6 +101,23 @@ SELECT count(*) FILTER (WHERE "WHERE" = "Body" || "from"), max("WHERE") FROM "se
 RESET DateStyle;
 RESET TimeZone;
 
+-- a key that changed while it was not finished: nobody knows where to go on
+CREATE TABLE rekeyed (id int PRIMARY KEY, body text, up text);
+INSERT INTO rekeyed SELECT i, 'b' FROM generate_series(1, 2000) i;
+CREATE FUNCTION stops(id int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN IF id = 1900 THEN RAISE query_canceled; END IF; RETURN id; END $$;
+\set VERBOSITY terse
+CALL slm_update('rekeyed', 'up', 'stops(id)');
+\set VERBOSITY default
+SELECT state, rows_seen BETWEEN 1 AND 1899 AS begun FROM slm.updates WHERE source = 'rekeyed'::regclass;
+ALTER TABLE rekeyed RENAME COLUMN id TO number;
+CALL slm_update('rekeyed', 'up', 'stops(id)');
+ALTER TABLE rekeyed RENAME COLUMN number TO id;
+ALTER TABLE rekeyed ALTER COLUMN id TYPE text;
+CREATE OR REPLACE FUNCTION stops(id text) RETURNS text LANGUAGE sql AS 'SELECT $1';
+CALL slm_update('rekeyed', 'up', 'stops(id)');
+CALL slm_update('rekeyed', 'up', 'stops(id)', restart => true);
+SELECT count(*) FILTER (WHERE up = id) FROM rekeyed;
+
 -- ---- as whom: the owner, whoever calls; never a role that the caller may not become
 CREATE ROLE update_alice;
 CREATE ROLE update_bob;

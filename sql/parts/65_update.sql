@@ -8,6 +8,7 @@ CREATE TABLE slm.update_run (
     expression text NOT NULL,
     condition text,
     search_path text NOT NULL,
+    key text,
     last_key text[],
     rows_seen bigint NOT NULL DEFAULT 0,
     rows_written bigint NOT NULL DEFAULT 0,

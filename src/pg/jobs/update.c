@@ -115,17 +115,22 @@ static void reset_run(const SlmUpdate *u)
 /* Locks the run for this transaction and reads how far it is. */
 static void read_run(SlmUpdate *u)
 {
-    static const Oid types[1] = {INT8OID};
-    Datum values[1] = {Int64GetDatum(u->run)}, position;
+    static const Oid types[2] = {INT8OID, TEXTOID};
+    Datum values[2] = {Int64GetDatum(u->run), CStringGetTextDatum(u->key)}, position;
     MemoryContext old;
     bool isnull;
 
-    note("SELECT r.rows_seen, r.rows_written, r.rows_kept, r.rows_failed, r.last_key FROM slm.update_run r WHERE r.id = $1 "
-         "FOR NO KEY UPDATE",
-         1, types, values, NULL, SPI_OK_SELECT);
+    note("SELECT r.rows_seen, r.rows_written, r.rows_kept, r.rows_failed, r.last_key,"
+         "    CASE WHEN r.last_key IS NULL OR r.key = $2 THEN 0::bigint ELSE 1::bigint END "
+         "FROM slm.update_run r WHERE r.id = $1 FOR NO KEY UPDATE",
+         2, types, values, NULL, SPI_OK_SELECT);
     if (SPI_processed == 0)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the notes of this slm_update are gone"),
                         errhint("CALL slm_update once more.")));
+    if (noted_number(6) != 0)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the primary key of table %s has changed since this "
+                                                                                  "slm_update began", u->table),
+                        errhint("Nobody can say where to go on. CALL it with restart => true.")));
     u->seen = noted_number(1);
     u->written = noted_number(2);
     u->kept = noted_number(3);
@@ -140,9 +145,9 @@ static void read_run(SlmUpdate *u)
 /* A batch came to this; its rows count only with the commit. */
 static void note_batch(SlmUpdate *u, const SlmUpdateWindow *window, const SlmUpdateOutcome *o, bool last)
 {
-    static const Oid types[7] = {INT8OID, TEXTARRAYOID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID};
-    Datum values[7] = {Int64GetDatum(u->run), window->last, Int64GetDatum(window->rows), Int64GetDatum(o->written), Int64GetDatum(o->kept),
-                       Int64GetDatum(list_length(o->failed)), BoolGetDatum(last)};
+    static const Oid types[8] = {INT8OID, TEXTARRAYOID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID, TEXTOID};
+    Datum values[8] = {Int64GetDatum(u->run), window->last, Int64GetDatum(window->rows), Int64GetDatum(o->written), Int64GetDatum(o->kept),
+                       Int64GetDatum(list_length(o->failed)), BoolGetDatum(last), CStringGetTextDatum(u->key)};
     ListCell *cell;
 
     foreach (cell, o->failed) {
@@ -155,9 +160,9 @@ static void note_batch(SlmUpdate *u, const SlmUpdateWindow *window, const SlmUpd
     }
     note("UPDATE slm.update_run SET last_key = coalesce($2, last_key), rows_seen = rows_seen + $3, rows_written = rows_written + $4,"
          "    rows_kept = rows_kept + $5, rows_failed = rows_failed + $6, updated_at = clock_timestamp(),"
-         "    finished_at = CASE WHEN $7 THEN clock_timestamp() END "
+         "    finished_at = CASE WHEN $7 THEN clock_timestamp() END, key = $8 "
          "WHERE id = $1",
-         7, types, values, window->last == (Datum) 0 ? " n     " : NULL, SPI_OK_UPDATE);
+         8, types, values, window->last == (Datum) 0 ? " n      " : NULL, SPI_OK_UPDATE);
     u->seen += window->rows;
     u->written += o->written;
     u->kept += o->kept;

@@ -34,6 +34,7 @@ typedef struct SlmUpdate {
     Oid type;
     int32 typmod;
     List *keys, *key_types; /* of char *: columns of the primary key, quoted, and their types */
+    char *key;              /* numbers and types of these columns: a position is one of this key only */
 } SlmUpdate;
 
 /* Some rows of the primary key's order: those behind `after` up to `last`. */

@@ -77,10 +77,12 @@ static void check_kind(const SlmUpdate *u, Relation table)
 static void read_keys(SlmUpdate *u, Relation table)
 {
     Bitmapset *unused = RelationGetIndexAttrBitmap(table, INDEX_ATTR_BITMAP_PRIMARY_KEY); /* sets rd_pkindex */
+    StringInfoData key;
     HeapTuple tuple;
     Form_pg_index form;
 
     bms_free(unused);
+    initStringInfo(&key);
     if (!OidIsValid(table->rd_pkindex))
         refuse(u, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "table %s has no primary key",
                "Rows are taken in the order of the primary key. Add one with ALTER TABLE ... ADD PRIMARY KEY, or use a plain UPDATE.");
@@ -92,11 +94,13 @@ static void read_keys(SlmUpdate *u, Relation table)
         u->keys = lappend(u->keys, pstrdup(quote_identifier(NameStr(att->attname))));
         u->key_types = lappend(u->key_types, format_type_extended(att->atttypid, att->atttypmod,
                                                                   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+        appendStringInfo(&key, "%s%d %s", i > 0 ? ", " : "", att->attnum, (char *) llast(u->key_types));
         if (strcmp(NameStr(att->attname), u->target_column) == 0)
             refuse(u, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("column \"%s\" is part of the primary key of table %%s", u->target_column),
                    "Rows are taken in the order of the primary key, which must not change meanwhile. Use a plain UPDATE.");
     }
     ReleaseSysCache(tuple);
+    u->key = key.data;
 }
 
 static void read_column(SlmUpdate *u, Relation table)
