@@ -3,6 +3,8 @@
  */
 #include "pg/args.h"
 
+#include "pg/row_error.h"
+
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -95,7 +97,7 @@ slm_segment slm_pg_segment(slm_role role, unsigned flags, const text *t)
 {
     slm_segment segment = {.role = role, .flags = flags};
 
-    segment.text = slm_pg_utf8_view(t, &segment.length);
+    segment.text = (flags & SLM_SEG_PREFIX) != 0 ? slm_pg_utf8_view(t, &segment.length) : slm_pg_input_view(t, &segment.length);
     return segment;
 }
 

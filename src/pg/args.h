@@ -29,7 +29,7 @@ double slm_pg_float_arg(FunctionCallInfo fcinfo, int i, const char *name, double
 const char **slm_pg_strings_arg(FunctionCallInfo fcinfo, int i, const char *name, int max, int *n);
 /* max_tokens, temperature, top_k, top_p, min_p, repeat_penalty, seed, stop: eight arguments from `first` on. */
 void slm_pg_sampling_args(FunctionCallInfo fcinfo, int first, slm_request *request);
-/* A segment of a text argument. */
+/* A segment of a text argument; what is no prefix is the row's own. */
 slm_segment slm_pg_segment(slm_role role, unsigned flags, const text *t);
 slm_segment slm_pg_segment_utf8(slm_role role, unsigned flags, const char *s);
 

@@ -151,7 +151,7 @@ static void submit_embedding(SlmWork *work, Classify *c)
     slm_request request;
 
     c->prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples);
-    request = slm_pg_embed_request(c->entry, &segment, slm_pg_info(c->entry)->document_prompt, slm_pg_utf8_from_text(c->input, NULL),
+    request = slm_pg_embed_request(c->entry, &segment, slm_pg_info(c->entry)->document_prompt, slm_pg_input_utf8(c->input, NULL),
                                    c->truncate);
     slm_pg_work_submit(work, c->entry, &request);
 }
@@ -251,7 +251,7 @@ static void begin_trained(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
     c->trained = slm_pg_use_classifier(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CLASSIFIER));
     c->scores.n = (int) slm_classifier_n_labels(c->trained->classifier);
-    c->utf8 = slm_pg_utf8_from_text(c->input, &c->utf8_length);
+    c->utf8 = slm_pg_input_utf8(c->input, &c->utf8_length);
     c->entry = slm_pg_classifier_model(c->trained);
     request = slm_pg_embed_request(c->entry, &segment, slm_pg_info(c->entry)->document_prompt, c->utf8, c->truncate);
     slm_pg_work_submit(work, c->entry, &request);
@@ -278,10 +278,8 @@ void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool be
     Classify *c = palloc0(sizeof(Classify));
 
     slm_pg_work_set_state(work, c);
-    if (slm_pg_blank_arg(fcinfo, SLM_CLASSIFY_INPUT)) {
-        slm_pg_work_decide(work, (Datum) 0, true);
+    if (slm_pg_decide_blank(work, fcinfo, SLM_CLASSIFY_INPUT))
         return;
-    }
     c->input = PG_GETARG_TEXT_P_COPY(SLM_CLASSIFY_INPUT);
     c->truncate = slm_pg_bool_arg(fcinfo, SLM_CLASSIFY_TRUNCATE, false);
     c->scores.threshold = slm_pg_float_arg(fcinfo, SLM_CLASSIFY_THRESHOLD, "threshold", 0, 0, false, 1, false);

@@ -42,11 +42,31 @@
 #include "commands/explain_format.h"
 #endif
 
-/* The index of this backend among MaxBackends + NUM_AUXILIARY_PROCS. */
+/* The index of this backend, or of any, among MaxBackends + NUM_AUXILIARY_PROCS. */
 #if PG_VERSION_NUM >= 170000
 #define SLM_MY_PROC_NUMBER MyProcNumber
+#define SLM_PROC_NUMBER(proc) GetNumberFromPGProc(proc)
 #else
 #define SLM_MY_PROC_NUMBER (MyProc->pgprocno)
+#define SLM_PROC_NUMBER(proc) ((proc)->pgprocno)
+#endif
+
+/* Whose privileges a plan's tables are checked by. */
+#if PG_VERSION_NUM >= 160000
+#define SLM_PLAN_PERMISSIONS(plan) ((plan)->permInfos)
+#define SlmPermission RTEPermissionInfo
+#else
+#define SLM_PLAN_PERMISSIONS(plan) ((plan)->rtable)
+#define SlmPermission RangeTblEntry
+#endif
+
+/* 18 took the last argument of ExecutorRun away. */
+#if PG_VERSION_NUM >= 180000
+#define SLM_EXECUTE_ONCE_PARAM
+#define SLM_EXECUTE_ONCE_ARG
+#else
+#define SLM_EXECUTE_ONCE_PARAM , bool execute_once
+#define SLM_EXECUTE_ONCE_ARG , execute_once
 #endif
 
 #endif

@@ -2,11 +2,11 @@
  * errors.c: engine status to SQLSTATE, in one table, and the answer to an interrupt.
  *
  *   NOMEM 53200   IO 58030 (disk full: 53100)   FORMAT 22P03   UNSUPPORTED 0A000   INVALID 22023   LIMIT 54000
- *   CANCELLED 57014   INTERNAL XX000
+ *   CANCELLED 57014   INTERNAL XX000; where the text is at fault: empty 2200F, no text 22000
  *
  * The engine's words are UTF-8 and already cleaned of control characters; a hint of the engine wins over the table's.
  */
-#include "pg/slm_pg.h"
+#include "pg/row_error.h"
 
 #include <string.h>
 
@@ -36,6 +36,10 @@ int slm_pg_sqlstate(const slm_error *err)
 {
     if ((unsigned) err->status >= lengthof(status_table))
         return ERRCODE_INTERNAL_ERROR;
+    if (err->cause == SLM_CAUSE_EMPTY)
+        return ERRCODE_ZERO_LENGTH_CHARACTER_STRING;
+    if (err->cause == SLM_CAUSE_BAD_TEXT)
+        return ERRCODE_DATA_EXCEPTION;
     return is_disk_full(err) ? ERRCODE_DISK_FULL : status_table[err->status].sqlstate;
 }
 
@@ -53,7 +57,8 @@ void slm_pg_error(const slm_error *err, const char *what)
         hint = "Free space on the disk that holds slm.model_directory, or move that directory.";
     else if ((unsigned) err->status < lengthof(status_table) && status_table[err->status].hint != NULL)
         hint = pstrdup(status_table[err->status].hint);
-    ereport(ERROR, (errcode(slm_pg_sqlstate(err)), what != NULL ? errmsg("%s: %s", what, message) : errmsg("%s", message),
+    ereport(ERROR, (slm_pg_input_error(slm_pg_fault_of(err->cause)), errcode(slm_pg_sqlstate(err)),
+                    what != NULL ? errmsg("%s: %s", what, message) : errmsg("%s", message),
                     hint != NULL ? errhint("%s", hint) : 0));
 }
 

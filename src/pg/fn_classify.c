@@ -40,7 +40,7 @@ static Datum finish_classify(SlmWork *work, bool *isnull)
     return *isnull ? (Datum) 0 : slm_pg_classification_datum(work, s->best);
 }
 
-const SlmWorkKind slm_pg_classify_kind = {"slm_pg_classify", begin_best, finish_classify};
+const SlmWorkKind slm_pg_classify_kind = {.symbol = "slm_pg_classify", .begin = begin_best, .finish = finish_classify};
 
 Datum slm_pg_classify(PG_FUNCTION_ARGS)
 {
@@ -48,12 +48,6 @@ Datum slm_pg_classify(PG_FUNCTION_ARGS)
 }
 
 /* ---- slm_classify_details */
-
-static void begin_details(SlmWork *work, FunctionCallInfo fcinfo)
-{
-    slm_pg_work_returns_row(work, fcinfo);
-    begin_all(work, fcinfo);
-}
 
 static Datum finish_details(SlmWork *work, bool *isnull)
 {
@@ -77,7 +71,8 @@ static Datum finish_details(SlmWork *work, bool *isnull)
     return slm_pg_work_row(work, values, nulls);
 }
 
-const SlmWorkKind slm_pg_classify_details_kind = {"slm_pg_classify_details", begin_details, finish_details};
+const SlmWorkKind slm_pg_classify_details_kind = {
+    .symbol = "slm_pg_classify_details", .details = true, .begin = begin_all, .finish = finish_details};
 
 Datum slm_pg_classify_details(PG_FUNCTION_ARGS)
 {
@@ -103,7 +98,7 @@ static Datum finish_json(SlmWork *work, bool *isnull)
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
-const SlmWorkKind slm_pg_classify_scores_json_kind = {"slm_pg_classify_scores_json", begin_all, finish_json};
+const SlmWorkKind slm_pg_classify_scores_json_kind = {.symbol = "slm_pg_classify_scores_json", .begin = begin_all, .finish = finish_json};
 
 Datum slm_pg_classify_scores_json(PG_FUNCTION_ARGS)
 {
@@ -145,7 +140,7 @@ static Datum finish_scores(SlmWork *work, bool *isnull)
 
 Datum slm_pg_classify_scores(PG_FUNCTION_ARGS)
 {
-    static const SlmWorkKind kind = {"slm_pg_classify_scores", begin_all, finish_scores};
+    static const SlmWorkKind kind = {.symbol = "slm_pg_classify_scores", .begin = begin_all, .finish = finish_scores};
     SlmWork *work;
     const SlmScores *s;
     const char **labels;
@@ -154,6 +149,7 @@ Datum slm_pg_classify_scores(PG_FUNCTION_ARGS)
     InitMaterializedSRF(fcinfo, 0);
     work = slm_pg_work_begin(&kind, fcinfo);
     s = (const SlmScores *) DatumGetPointer(slm_pg_work_finish(work, &isnull));
+    slm_pg_count_row(slm_pg_work_note(work));
     if (!isnull) {
         labels = palloc(sizeof(char *) * (Size) s->n);
         for (int i = 0; i < s->n; i++)

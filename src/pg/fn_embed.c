@@ -34,7 +34,7 @@ static Datum vector_datum(const float *v, size_t n)
 static void submit_text(SlmWork *work, SlmEntry *entry, const char *prompt, const text *input, bool truncate)
 {
     slm_segment segment;
-    slm_request request = slm_pg_embed_request(entry, &segment, prompt, slm_pg_utf8_from_text(input, NULL), truncate);
+    slm_request request = slm_pg_embed_request(entry, &segment, prompt, slm_pg_input_utf8(input, NULL), truncate);
 
     slm_pg_work_submit(work, entry, &request);
 }
@@ -69,8 +69,8 @@ static Datum finish_embed(SlmWork *work, bool *isnull)
     return vector_datum(result->scores, result->n_scores);
 }
 
-const SlmWorkKind slm_pg_embed_kind = {"slm_pg_embed", begin_embed, finish_embed};
-const SlmWorkKind slm_pg_embed_query_kind = {"slm_pg_embed_query", begin_embed_query, finish_embed};
+const SlmWorkKind slm_pg_embed_kind = {.symbol = "slm_pg_embed", .begin = begin_embed, .finish = finish_embed};
+const SlmWorkKind slm_pg_embed_query_kind = {.symbol = "slm_pg_embed_query", .begin = begin_embed_query, .finish = finish_embed};
 
 Datum slm_pg_embed(PG_FUNCTION_ARGS)
 {
@@ -84,12 +84,6 @@ Datum slm_pg_embed_query(PG_FUNCTION_ARGS)
 
 /* ---- slm_embed_details */
 
-static void begin_embed_details(SlmWork *work, FunctionCallInfo fcinfo)
-{
-    slm_pg_work_returns_row(work, fcinfo);
-    begin_embedding(work, fcinfo, false);
-}
-
 static Datum finish_embed_details(SlmWork *work, bool *isnull)
 {
     Datum values[2] = {finish_embed(work, isnull)};
@@ -98,11 +92,52 @@ static Datum finish_embed_details(SlmWork *work, bool *isnull)
     return slm_pg_work_row(work, values, nulls);
 }
 
-const SlmWorkKind slm_pg_embed_details_kind = {"slm_pg_embed_details", begin_embed_details, finish_embed_details};
+const SlmWorkKind slm_pg_embed_details_kind = {
+    .symbol = "slm_pg_embed_details", .details = true, .begin = begin_embed, .finish = finish_embed_details};
 
 Datum slm_pg_embed_details(PG_FUNCTION_ARGS)
 {
     return slm_pg_work_call(&slm_pg_embed_details_kind, fcinfo);
+}
+
+/* ---- elements of arrays: each fails alone */
+
+typedef struct Element {
+    SlmEntry *entry;
+    const char *query; /* of a pair for a cross-encoder, or NULL */
+    const text *input;
+    bool truncate;
+    SlmRun *run;
+} Element;
+
+static void start_in_try(void *arg)
+{
+    Element *e = arg;
+    const char *input = slm_pg_input_utf8(e->input, NULL);
+    slm_segment segments[2];
+    slm_request request;
+
+    if (e->query == NULL) {
+        request = slm_pg_embed_request(e->entry, segments, slm_pg_info(e->entry)->document_prompt, input, e->truncate);
+    } else {
+        segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, 0, e->query);
+        segments[1] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN, input);
+        request = (slm_request){.mode = SLM_MODE_EMBED, .segments = segments, .n_segments = 2, .truncate = e->truncate};
+    }
+    e->run = slm_pg_start(e->entry, &request);
+}
+
+/* Starts an element; NULL where its text is at fault, which the note then says. */
+static SlmRun *start_element(Element *e, SlmRowNote *note)
+{
+    char *message;
+
+    e->run = NULL;
+    if (!note->gives_null)
+        start_in_try(e);
+    else if ((note->fault = slm_pg_try_row(start_in_try, e, &message)) != SLM_FAULT_NONE)
+        note->text = slm_pg_beginning(e->input);
+    return e->run;
 }
 
 /* ---- slm_embed_many: a row per element, computed in packed batches a little ahead of the reader */
@@ -110,22 +145,26 @@ Datum slm_pg_embed_details(PG_FUNCTION_ARGS)
 #define AHEAD 256
 
 typedef struct EmbedMany {
-    SlmEntry *entry;
+    Element element;
     Datum *texts;
     bool *nulls;
     int n, started;
-    bool truncate;
-    SlmRun **runs; /* [n] */
+    SlmRun **runs;     /* [n] */
+    SlmRowNote *notes; /* [n] */
 } EmbedMany;
 
 static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
 {
     EmbedMany *e = palloc0(sizeof *e);
+    bool gives_null = slm_pg_gives_null(fcinfo);
 
     deconstruct_array(PG_GETARG_ARRAYTYPE_P_COPY(0), TEXTOID, -1, false, TYPALIGN_INT, &e->texts, &e->nulls, &e->n);
-    e->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
-    e->truncate = slm_pg_bool_arg(fcinfo, 2, false);
+    e->element.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
+    e->element.truncate = slm_pg_bool_arg(fcinfo, 2, false);
     e->runs = palloc0(sizeof(SlmRun *) * (Size) Max(e->n, 1));
+    e->notes = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SlmRowNote) * (Size) Max(e->n, 1));
+    for (int i = 0; i < e->n; i++)
+        slm_pg_row_note(&e->notes[i], fcinfo, gives_null, 0);
     return e;
 }
 
@@ -151,17 +190,14 @@ Datum slm_pg_embed_many(PG_FUNCTION_ARGS)
     i = (int) call->call_cntr;
     old = MemoryContextSwitchTo(call->multi_call_memory_ctx);
     for (; e->started < Min(i + AHEAD, e->n) && (e->started < i + 1 || i % (AHEAD / 4) == 0); e->started++) {
-        slm_segment segment;
-        slm_request request;
-
         if (e->nulls[e->started])
             continue;
-        request = slm_pg_embed_request(e->entry, &segment, slm_pg_info(e->entry)->document_prompt,
-                                       slm_pg_utf8_from_text(DatumGetTextPP(e->texts[e->started]), NULL), e->truncate);
-        e->runs[e->started] = slm_pg_start(e->entry, &request);
+        e->element.input = DatumGetTextPP(e->texts[e->started]);
+        e->runs[e->started] = start_element(&e->element, &e->notes[e->started]);
     }
     MemoryContextSwitchTo(old);
-    if (e->nulls[i]) {
+    slm_pg_count_row(&e->notes[i]);
+    if (e->runs[i] == NULL) {
         SRF_RETURN_NEXT_NULL(call);
     } else {
         const slm_result *result = slm_pg_wait(e->runs[i]);
@@ -194,7 +230,8 @@ static Datum finish_similarity(SlmWork *work, bool *isnull)
     return Float8GetDatum(slm_vector_cosine(a->scores, b->scores, a->n_scores));
 }
 
-const SlmWorkKind slm_pg_similarity_kind = {"slm_pg_similarity", begin_similarity, finish_similarity};
+const SlmWorkKind slm_pg_similarity_kind = {
+    .symbol = "slm_pg_similarity", .n_inputs = 2, .begin = begin_similarity, .finish = finish_similarity};
 
 Datum slm_pg_similarity(PG_FUNCTION_ARGS)
 {
@@ -217,70 +254,99 @@ static int compare_ranked(const void *a, const void *b)
     return x->document - y->document;
 }
 
-/* A cross-encoder reads the pair; an embedding model compares the two vectors. */
-static SlmRun *start_pair(SlmEntry *entry, const char *query, const char *document, bool truncate)
-{
-    slm_segment segments[2] = {{.role = SLM_ROLE_USER, .text = query, .length = strlen(query)},
-                               {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN, .text = document, .length = strlen(document)}};
-    slm_request request = {.mode = SLM_MODE_EMBED, .segments = segments, .n_segments = 2, .truncate = truncate};
+typedef struct RerankQuery {
+    SlmEntry *entry;
+    const char *text;
+    bool truncate;
+    float *vector; /* where the model embeds: of the query; a cross-encoder reads it with each document */
+} RerankQuery;
 
-    if (!slm_pg_info(entry)->can_rerank)
-        request = slm_pg_embed_request(entry, segments, slm_pg_info(entry)->document_prompt, document, truncate);
-    return slm_pg_start(entry, &request);
+static void embed_in_try(void *arg)
+{
+    RerankQuery *q = arg;
+    slm_segment segment;
+    slm_request request = slm_pg_embed_request(q->entry, &segment, slm_pg_info(q->entry)->query_prompt, q->text, q->truncate);
+    SlmRun *run = slm_pg_start(q->entry, &request);
+    const slm_result *result = slm_pg_wait(run);
+
+    q->vector = palloc(sizeof(float) * result->n_scores);
+    memcpy(q->vector, result->scores, sizeof(float) * result->n_scores);
+    slm_pg_finish(run);
 }
 
-static float *embed_query(SlmEntry *entry, const char *query)
+/* false: the query is at fault, and so there are no rows. */
+static bool read_query(RerankQuery *q, FunctionCallInfo fcinfo, bool gives_null)
 {
-    slm_segment segment;
-    slm_request request = slm_pg_embed_request(entry, &segment, slm_pg_info(entry)->query_prompt, query, false);
-    SlmRun *run = slm_pg_start(entry, &request);
-    const slm_result *result = slm_pg_wait(run);
-    float *copy = palloc(sizeof(float) * result->n_scores);
+    SlmRowNote note;
+    char *message;
 
-    memcpy(copy, result->scores, sizeof(float) * result->n_scores);
-    slm_pg_finish(run);
-    return copy;
+    if (slm_pg_info(q->entry)->can_rerank)
+        return true;
+    if (!gives_null) {
+        embed_in_try(q);
+        return true;
+    }
+    slm_pg_row_note(&note, fcinfo, true, 1);
+    note.fault = slm_pg_try_row(embed_in_try, q, &message);
+    if (note.fault != SLM_FAULT_NONE)
+        slm_pg_count_row(&note);
+    return note.fault == SLM_FAULT_NONE;
+}
+
+/* Scores of the documents that are not NULL and not at fault; returns their number. */
+static int score_documents(const RerankQuery *q, FunctionCallInfo fcinfo, bool gives_null, Ranked **ranked)
+{
+    Element element = {.entry = q->entry, .query = q->vector == NULL ? q->text : NULL, .truncate = q->truncate};
+    Datum *documents;
+    bool *nulls;
+    SlmRun **runs;
+    int n, m = 0;
+
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &documents, &nulls, &n);
+    runs = palloc0(sizeof(SlmRun *) * (Size) Max(n, 1));
+    *ranked = palloc(sizeof(Ranked) * (Size) Max(n, 1));
+    for (int i = 0; i < n; i++) {
+        SlmRowNote note;
+
+        if (nulls[i])
+            continue;
+        slm_pg_row_note(&note, fcinfo, gives_null, 0);
+        element.input = DatumGetTextPP(documents[i]);
+        runs[i] = start_element(&element, &note);
+        slm_pg_count_row(&note);
+    }
+    for (int i = 0; i < n; i++) {
+        const slm_result *result;
+
+        if (runs[i] == NULL)
+            continue;
+        result = slm_pg_wait(runs[i]);
+        (*ranked)[m].document = i + 1;
+        (*ranked)[m++].score =
+            q->vector == NULL ? (double) result->scores[0] : slm_vector_cosine(q->vector, result->scores, result->n_scores);
+        slm_pg_finish(runs[i]);
+    }
+    return m;
 }
 
 Datum slm_pg_rerank(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-    const char *query;
-    float *query_vector = NULL;
-    SlmEntry *entry;
-    Datum *documents;
-    bool *nulls;
-    SlmRun **runs;
+    bool gives_null = slm_pg_gives_null(fcinfo);
+    RerankQuery query = {.truncate = slm_pg_bool_arg(fcinfo, 3, false)};
     Ranked *ranked;
-    int n, m = 0;
-    bool truncate = slm_pg_bool_arg(fcinfo, 3, false);
+    int n;
 
     InitMaterializedSRF(fcinfo, 0);
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         return (Datum) 0;
-    query = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), NULL);
-    deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &documents, &nulls, &n);
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_RERANK);
-    if (!slm_pg_info(entry)->can_rerank)
-        query_vector = embed_query(entry, query);
-    runs = palloc0(sizeof(SlmRun *) * (Size) Max(n, 1));
-    ranked = palloc(sizeof(Ranked) * (Size) Max(n, 1));
-    for (int i = 0; i < n; i++)
-        if (!nulls[i])
-            runs[i] = start_pair(entry, query, slm_pg_utf8_from_text(DatumGetTextPP(documents[i]), NULL), truncate);
+    query.text = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), NULL);
+    query.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_RERANK);
+    if (!read_query(&query, fcinfo, gives_null))
+        return (Datum) 0;
+    n = score_documents(&query, fcinfo, gives_null, &ranked);
+    qsort(ranked, (size_t) n, sizeof *ranked, compare_ranked);
     for (int i = 0; i < n; i++) {
-        const slm_result *result;
-
-        if (nulls[i])
-            continue;
-        result = slm_pg_wait(runs[i]);
-        ranked[m].document = i + 1;
-        ranked[m++].score =
-            query_vector == NULL ? (double) result->scores[0] : slm_vector_cosine(query_vector, result->scores, result->n_scores);
-        slm_pg_finish(runs[i]);
-    }
-    qsort(ranked, (size_t) m, sizeof *ranked, compare_ranked);
-    for (int i = 0; i < m; i++) {
         Datum values[2] = {Int32GetDatum(ranked[i].document), Float8GetDatum(ranked[i].score)};
         bool value_nulls[2] = {false, false};
 

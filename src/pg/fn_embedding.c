@@ -7,6 +7,7 @@
 #include "pg/args.h"
 #include "pg/classifiers.h"
 #include "pg/prototypes.h"
+#include "pg/row_error.h"
 #include "pg/scores.h"
 
 #include "funcapi.h"
@@ -24,7 +25,7 @@ static const float *embedding_of(const SlmTrained *trained, ArrayType *array)
     uint32_t dims = slm_classifier_n_dims(trained->classifier);
 
     if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || (uint32_t) ARR_DIMS(array)[0] != dims)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
                         errmsg("classifier \"%s\" takes embeddings of %u numbers, not %d", trained->name, dims,
                                ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0),
                         errhint("Pass what slm_embed gave with the model that the classifier was trained on.")));
@@ -71,7 +72,7 @@ static void predict(EmbeddingCall *call, ArrayType *embedding)
         slm_pg_error(&err, NULL);
 }
 
-Datum slm_pg_classify_embedding(PG_FUNCTION_ARGS)
+static Datum classify(PG_FUNCTION_ARGS)
 {
     EmbeddingCall *call;
     double threshold;
@@ -92,7 +93,12 @@ Datum slm_pg_classify_embedding(PG_FUNCTION_ARGS)
     PG_RETURN_TEXT_P(slm_pg_text_from_utf8(label, strlen(label)));
 }
 
-Datum slm_pg_classify_embedding_scores(PG_FUNCTION_ARGS)
+Datum slm_pg_classify_embedding(PG_FUNCTION_ARGS)
+{
+    return slm_pg_guarded(classify, fcinfo);
+}
+
+static Datum put_all(PG_FUNCTION_ARGS)
 {
     EmbeddingCall *call;
     const char **labels;
@@ -114,4 +120,9 @@ Datum slm_pg_classify_embedding_scores(PG_FUNCTION_ARGS)
     }
     slm_pg_put_scores((ReturnSetInfo *) fcinfo->resultinfo, labels, scores, n, threshold);
     return (Datum) 0;
+}
+
+Datum slm_pg_classify_embedding_scores(PG_FUNCTION_ARGS)
+{
+    return slm_pg_guarded(put_all, fcinfo);
 }

@@ -58,7 +58,7 @@ static Datum finish_generate(SlmWork *work, bool *isnull)
     return PointerGetDatum(slm_pg_text_from_utf8(result->text, result->text_length));
 }
 
-const SlmWorkKind slm_pg_generate_kind = {"slm_pg_generate", begin_generate, finish_generate};
+const SlmWorkKind slm_pg_generate_kind = {.symbol = "slm_pg_generate", .begin = begin_generate, .finish = finish_generate};
 
 Datum slm_pg_generate(PG_FUNCTION_ARGS)
 {
@@ -66,12 +66,6 @@ Datum slm_pg_generate(PG_FUNCTION_ARGS)
 }
 
 /* ---- slm_generate_details */
-
-static void begin_details(SlmWork *work, FunctionCallInfo fcinfo)
-{
-    slm_pg_work_returns_row(work, fcinfo);
-    begin_generate(work, fcinfo);
-}
 
 static Datum finish_details(SlmWork *work, bool *isnull)
 {
@@ -89,7 +83,8 @@ static Datum finish_details(SlmWork *work, bool *isnull)
     return slm_pg_work_row(work, values, nulls);
 }
 
-const SlmWorkKind slm_pg_generate_details_kind = {"slm_pg_generate_details", begin_details, finish_details};
+const SlmWorkKind slm_pg_generate_details_kind = {
+    .symbol = "slm_pg_generate_details", .details = true, .begin = begin_generate, .finish = finish_details};
 
 Datum slm_pg_generate_details(PG_FUNCTION_ARGS)
 {
@@ -116,6 +111,17 @@ static text *next_piece(SlmRun *run)
     }
 }
 
+/* The SlmRun of a stream; NULL where an error of the prompt means no rows. */
+static Datum start_stream(PG_FUNCTION_ARGS)
+{
+    slm_segment segments[2];
+    slm_request request;
+    SlmEntry *entry = read_request(fcinfo, &request, segments);
+
+    request.stream = true;
+    return PointerGetDatum(slm_pg_start(entry, &request));
+}
+
 Datum slm_pg_generate_stream(PG_FUNCTION_ARGS)
 {
     FuncCallContext *funcctx;
@@ -126,14 +132,8 @@ Datum slm_pg_generate_stream(PG_FUNCTION_ARGS)
 
         funcctx = SRF_FIRSTCALL_INIT();
         old = MemoryContextSwitchTo(funcctx->multi_call_memory_ctx);
-        if (!PG_ARGISNULL(ARG_PROMPT)) {
-            slm_segment segments[2];
-            slm_request request;
-            SlmEntry *entry = read_request(fcinfo, &request, segments);
-
-            request.stream = true;
-            funcctx->user_fctx = slm_pg_start(entry, &request);
-        }
+        if (!PG_ARGISNULL(ARG_PROMPT))
+            funcctx->user_fctx = DatumGetPointer(slm_pg_guarded(start_stream, fcinfo));
         MemoryContextSwitchTo(old);
     }
     funcctx = SRF_PERCALL_SETUP();
@@ -151,7 +151,7 @@ static pg_noreturn void bad_messages(const char *why);
 
 static void bad_messages(const char *why)
 {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid chat messages: %s", why),
+    ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_INVALID_JSON_TEXT), errmsg("invalid chat messages: %s", why),
                     errhint("Pass an array such as '[{\"role\": \"system\", \"content\": \"...\"}, "
                             "{\"role\": \"user\", \"content\": \"...\"}]'.")));
     pg_unreachable();
@@ -191,7 +191,7 @@ static slm_segment *parse_messages(Jsonb *messages, size_t *n)
         if (r == SLM_ROLE_SYSTEM && i > 0)
             bad_messages("only the first may be a system message");
         segments[i] = slm_pg_segment_utf8((slm_role) r, r == SLM_ROLE_SYSTEM ? SLM_SEG_PREFIX : 0,
-                                          slm_pg_utf8_from_cstring(string_of(message->val.binary.data, "content")));
+                                          slm_pg_input_utf8(cstring_to_text(string_of(message->val.binary.data, "content")), NULL));
     }
     if (segments[count - 1].role == SLM_ROLE_SYSTEM)
         bad_messages("there is no user message");
@@ -213,7 +213,7 @@ static void begin_chat(SlmWork *work, FunctionCallInfo fcinfo)
     slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), &request);
 }
 
-const SlmWorkKind slm_pg_chat_kind = {"slm_pg_chat", begin_chat, finish_generate};
+const SlmWorkKind slm_pg_chat_kind = {.symbol = "slm_pg_chat", .begin = begin_chat, .finish = finish_generate};
 
 Datum slm_pg_chat(PG_FUNCTION_ARGS)
 {

@@ -55,10 +55,8 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
     bool embeds;
 
     slm_pg_work_set_state(work, m);
-    if (slm_pg_blank_arg(fcinfo, ARG_INPUT)) {
-        slm_pg_work_decide(work, (Datum) 0, true);
+    if (slm_pg_decide_blank(work, fcinfo, ARG_INPUT))
         return;
-    }
     slm_pg_labels_arg(fcinfo, ARG_LABELS, ARG_DESCRIPTIONS, false, &m->labels);
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_CLASSIFY);
     embeds = !slm_pg_info(entry)->can_generate;
@@ -69,7 +67,7 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
 
         m->prototypes = slm_pg_prototypes(entry, &m->labels, &none);
         request = slm_pg_embed_request(entry, &segment, slm_pg_info(entry)->document_prompt,
-                                       slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_INPUT), NULL),
+                                       slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), NULL),
                                        slm_pg_bool_arg(fcinfo, ARG_TRUNCATE, false));
         slm_pg_work_submit(work, entry, &request);
     } else {
@@ -99,7 +97,7 @@ static Datum finish_multi(SlmWork *work, bool *isnull)
     return PointerGetDatum(construct_array(chosen, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-const SlmWorkKind slm_pg_classify_multi_kind = {"slm_pg_classify_multi", begin_multi, finish_multi};
+const SlmWorkKind slm_pg_classify_multi_kind = {.symbol = "slm_pg_classify_multi", .begin = begin_multi, .finish = finish_multi};
 
 Datum slm_pg_classify_multi(PG_FUNCTION_ARGS)
 {

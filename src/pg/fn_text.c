@@ -73,7 +73,7 @@ static Datum finish_summarize(SlmWork *work, bool *isnull)
     return PointerGetDatum(slm_pg_text_from_utf8(result->text, bounded_length(result->text, result->text_length, *max_words)));
 }
 
-const SlmWorkKind slm_pg_summarize_kind = {"slm_pg_summarize", begin_summarize, finish_summarize};
+const SlmWorkKind slm_pg_summarize_kind = {.symbol = "slm_pg_summarize", .begin = begin_summarize, .finish = finish_summarize};
 
 Datum slm_pg_summarize(PG_FUNCTION_ARGS)
 {
@@ -81,12 +81,6 @@ Datum slm_pg_summarize(PG_FUNCTION_ARGS)
 }
 
 /* ---- slm_summarize_details */
-
-static void begin_summarize_details(SlmWork *work, FunctionCallInfo fcinfo)
-{
-    slm_pg_work_returns_row(work, fcinfo);
-    begin_summarize(work, fcinfo);
-}
 
 static Datum finish_summarize_details(SlmWork *work, bool *isnull)
 {
@@ -96,7 +90,8 @@ static Datum finish_summarize_details(SlmWork *work, bool *isnull)
     return slm_pg_work_row(work, values, nulls);
 }
 
-const SlmWorkKind slm_pg_summarize_details_kind = {"slm_pg_summarize_details", begin_summarize_details, finish_summarize_details};
+const SlmWorkKind slm_pg_summarize_details_kind = {
+    .symbol = "slm_pg_summarize_details", .details = true, .begin = begin_summarize, .finish = finish_summarize_details};
 
 Datum slm_pg_summarize_details(PG_FUNCTION_ARGS)
 {

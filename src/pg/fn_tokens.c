@@ -5,6 +5,7 @@
  * reset callback until it has been copied.
  */
 #include "pg/args.h"
+#include "pg/row_error.h"
 #include "pg/tokens.h"
 #include "pg/work.h"
 
@@ -46,12 +47,21 @@ static Held *hold(void)
     return held;
 }
 
+/* What the tokenizer refuses is the text's fault. */
+static pg_noreturn void text_error(slm_error *err);
+
+static void text_error(slm_error *err)
+{
+    slm_blame(err, SLM_CAUSE_BAD_TEXT);
+    slm_pg_error(err, NULL);
+}
+
 /* Token ids of a text argument, held by the current memory context. */
 static int32_t *tokenize(const SlmEntry *entry, const text *t, size_t *n)
 {
     Held *held = hold();
     size_t length;
-    const char *s = slm_pg_utf8_view(t, &length);
+    const char *s = slm_pg_input_view(t, &length);
     slm_tokens tokens;
     slm_status status;
     slm_error err;
@@ -59,13 +69,13 @@ static int32_t *tokenize(const SlmEntry *entry, const text *t, size_t *n)
     while ((status = slm_tokenize(entry->model, s, length, false, SLM_STOP, &tokens, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
-        slm_pg_error(&err, NULL);
+        text_error(&err);
     held->pointer = tokens.ids;
     *n = tokens.n;
     return tokens.ids;
 }
 
-Datum slm_pg_tokenize(PG_FUNCTION_ARGS)
+static Datum tokenize_text(PG_FUNCTION_ARGS)
 {
     size_t n;
     int32_t *ids;
@@ -75,14 +85,20 @@ Datum slm_pg_tokenize(PG_FUNCTION_ARGS)
         PG_RETURN_NULL();
     ids = tokenize(slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY), PG_GETARG_TEXT_PP(0), &n);
     if (n > MaxArraySize)
-        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the text has %zu tokens, too many for an array", n)));
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the text has %zu tokens, too many for an array", n)));
     elements = palloc(sizeof(Datum) * Max(n, 1));
     for (size_t i = 0; i < n; i++)
         elements[i] = Int32GetDatum(ids[i]);
     PG_RETURN_ARRAYTYPE_P(construct_array(elements, (int) n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 }
 
-Datum slm_pg_count_tokens(PG_FUNCTION_ARGS)
+Datum slm_pg_tokenize(PG_FUNCTION_ARGS)
+{
+    return slm_pg_guarded(tokenize_text, fcinfo);
+}
+
+static Datum count_text(PG_FUNCTION_ARGS)
 {
     size_t n;
 
@@ -90,8 +106,14 @@ Datum slm_pg_count_tokens(PG_FUNCTION_ARGS)
         PG_RETURN_NULL();
     (void) tokenize(slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY), PG_GETARG_TEXT_PP(0), &n);
     if (n > INT32_MAX)
-        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("the text has %zu tokens, too many for an integer", n)));
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the text has %zu tokens, too many for an integer", n)));
     PG_RETURN_INT32((int32) n);
+}
+
+Datum slm_pg_count_tokens(PG_FUNCTION_ARGS)
+{
+    return slm_pg_guarded(count_text, fcinfo);
 }
 
 /* Text of ids; held by the current memory context. */
@@ -107,7 +129,7 @@ static const char *detokenize(const SlmEntry *entry, const int32_t *ids, size_t 
     return out;
 }
 
-Datum slm_pg_detokenize(PG_FUNCTION_ARGS)
+static Datum detokenize_ids(PG_FUNCTION_ARGS)
 {
     SlmEntry *entry;
     ArrayType *array;
@@ -126,17 +148,24 @@ Datum slm_pg_detokenize(PG_FUNCTION_ARGS)
     ids = palloc(sizeof(int32_t) * (Size) Max(n, 1));
     for (int i = 0; i < n; i++) {
         if (nulls[i])
-            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("tokens must not contain nulls")));
+            ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                            errmsg("tokens must not contain nulls")));
         ids[i] = DatumGetInt32(elements[i]);
         if (ids[i] < 0 || (uint32) ids[i] >= slm_pg_info(entry)->n_vocab)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("token %d is not in the model's vocabulary", ids[i]),
+            ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
+                            errmsg("token %d is not in the model's vocabulary", ids[i]),
                             errhint("Tokens of this model are from 0 to %u.", slm_pg_info(entry)->n_vocab - 1)));
     }
     s = detokenize(entry, ids, (size_t) n, true, &length);
     PG_RETURN_TEXT_P(slm_pg_text_from_utf8(s, length));
 }
 
-Datum slm_pg_chunk(PG_FUNCTION_ARGS)
+Datum slm_pg_detokenize(PG_FUNCTION_ARGS)
+{
+    return slm_pg_guarded(detokenize_ids, fcinfo);
+}
+
+static Datum chunk_text(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
     SlmEntry *entry;
@@ -157,12 +186,12 @@ Datum slm_pg_chunk(PG_FUNCTION_ARGS)
                         errdetail("overlap is %d, max_tokens is %d.", overlap, max_tokens)));
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), SLM_TASK_ANY);
     held = hold();
-    s = slm_pg_utf8_view(PG_GETARG_TEXT_PP(0), &length);
+    s = slm_pg_input_view(PG_GETARG_TEXT_PP(0), &length);
     while ((status = slm_chunk(entry->model, s, length, (size_t) max_tokens, (size_t) overlap, SLM_STOP, &offsets, &n, &err)) ==
            SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
-        slm_pg_error(&err, NULL);
+        text_error(&err);
     held->pointer = offsets;
     for (size_t i = 0; i < n; i++) {
         Datum values[2];
@@ -176,6 +205,11 @@ Datum slm_pg_chunk(PG_FUNCTION_ARGS)
     return (Datum) 0;
 }
 
+Datum slm_pg_chunk(PG_FUNCTION_ARGS)
+{
+    return slm_pg_guarded(chunk_text, fcinfo);
+}
+
 /* ---- log probabilities */
 
 static slm_request logprobs_request(slm_segment *segment, const text *t, bool special, bool truncate)
@@ -184,7 +218,7 @@ static slm_request logprobs_request(slm_segment *segment, const text *t, bool sp
     return (slm_request){.mode = SLM_MODE_LOGPROBS, .segments = segment, .n_segments = 1, .precise = true, .truncate = truncate};
 }
 
-Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
+static Datum text_logprobs(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
     SlmEntry *entry;
@@ -221,6 +255,11 @@ Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
     MemoryContextSwitchTo(old);
     slm_pg_finish(run);
     return (Datum) 0;
+}
+
+Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
+{
+    return slm_pg_guarded(text_logprobs, fcinfo);
 }
 
 static void begin_perplexity(SlmWork *work, FunctionCallInfo fcinfo)
@@ -267,7 +306,7 @@ double slm_pg_perplexity_of(SlmEntry *entry, const text *input, bool *isnull)
     return result;
 }
 
-const SlmWorkKind slm_pg_perplexity_kind = {"slm_pg_perplexity", begin_perplexity, finish_perplexity};
+const SlmWorkKind slm_pg_perplexity_kind = {.symbol = "slm_pg_perplexity", .begin = begin_perplexity, .finish = finish_perplexity};
 
 Datum slm_pg_perplexity(PG_FUNCTION_ARGS)
 {

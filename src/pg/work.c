@@ -8,8 +8,8 @@
  */
 #include "pg/work.h"
 
+#include "pg/args.h"
 #include "pg/batch/progress.h"
-#include "pg/row_error.h"
 #include "pg/slm_pg.h"
 
 #include "access/htup_details.h"
@@ -23,13 +23,16 @@
 #include "utils/syscache.h"
 
 #define LIBRARY "$libdir/slm_pg"
+#define MAX_DETAILS 16 /* columns of a function that returns a row */
 
 struct SlmWork {
     const SlmWorkKind *kind;
     MemoryContext context;
     List *runs; /* of SlmRun, in order of submission */
     void *state;
-    TupleDesc row; /* of functions that return one */
+    TupleDesc row; /* of details */
+    bool catches;  /* errors of the input */
+    SlmRowNote note;
     bool decided;
     bool decided_null;
     Datum value;
@@ -108,16 +111,66 @@ const SlmWorkKind *slm_pg_work_kind(Oid function)
 
 /* ---- a work */
 
+/* An error of the input in place of the result. */
+static void fail(SlmWork *work, SlmFault fault, const char *message)
+{
+    Datum values[MAX_DETAILS] = {0};
+    bool nulls[MAX_DETAILS];
+
+    work->note.fault = fault;
+    work->decided = true;
+    work->decided_null = !work->kind->details;
+    if (!work->kind->details)
+        return;
+    memset(nulls, true, sizeof nulls);
+    nulls[work->row->natts - 1] = false;
+    values[work->row->natts - 1] = CStringGetTextDatum(message);
+    work->value = slm_pg_work_row(work, values, nulls);
+}
+
+typedef struct Beginning {
+    SlmWork *work;
+    FunctionCallInfo fcinfo;
+} Beginning;
+
+static void begin_in_try(void *arg)
+{
+    Beginning *b = arg;
+
+    b->work->kind->begin(b->work, b->fcinfo);
+}
+
+static TupleDesc row_type(FunctionCallInfo fcinfo)
+{
+    TupleDesc desc;
+
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts > MAX_DETAILS)
+        elog(ERROR, "return type must be a row type");
+    return BlessTupleDesc(desc);
+}
+
 SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
 {
     MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "slm_pg work", ALLOCSET_SMALL_SIZES);
     MemoryContext old = MemoryContextSwitchTo(context);
     SlmWork *work = palloc0(sizeof(SlmWork));
+    SlmFault fault;
+    char *message;
 
     work->kind = kind;
     work->context = context;
-    (void) slm_pg_on_error(fcinfo);
-    kind->begin(work, fcinfo);
+    if (kind->details) {
+        work->row = row_type(fcinfo);
+        work->catches = slm_pg_on_error_arg(fcinfo) != SLM_ON_ERROR_ERROR; /* it has a column for them */
+        slm_pg_row_note(&work->note, fcinfo, false, 0);
+    } else {
+        work->catches = slm_pg_gives_null(fcinfo);
+        slm_pg_row_note(&work->note, fcinfo, work->catches, Max(kind->n_inputs, 1));
+    }
+    if (!work->catches)
+        kind->begin(work, fcinfo);
+    else if ((fault = slm_pg_try_row(begin_in_try, &(Beginning){work, fcinfo}, &message)) != SLM_FAULT_NONE)
+        fail(work, fault, message);
     MemoryContextSwitchTo(old);
     return work;
 }
@@ -137,13 +190,25 @@ void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull)
     work->decided_null = isnull;
 }
 
-void slm_pg_work_returns_row(SlmWork *work, FunctionCallInfo fcinfo)
+bool slm_pg_decide_blank(SlmWork *work, FunctionCallInfo fcinfo, int arg)
 {
-    TupleDesc desc;
+    if (!slm_pg_blank_arg(fcinfo, arg))
+        return false;
+    if (work->catches && !PG_ARGISNULL(arg))
+        fail(work, SLM_FAULT_EMPTY, "the text is empty");
+    else
+        slm_pg_work_decide(work, (Datum) 0, true);
+    return true;
+}
 
-    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "return type must be a row type");
-    work->row = BlessTupleDesc(desc);
+void slm_pg_work_longer(SlmWork *work)
+{
+    work->note.longer = true;
+}
+
+const SlmRowNote *slm_pg_work_note(const SlmWork *work)
+{
+    return &work->note;
 }
 
 Datum slm_pg_work_row(const SlmWork *work, const Datum *values, const bool *nulls)
@@ -194,7 +259,7 @@ bool slm_pg_work_failed(const SlmWork *work)
 {
     ListCell *lc;
 
-    if (!slm_pg_work_done(work))
+    if (work->decided || !slm_pg_work_done(work))
         return false;
     foreach (lc, work->runs) {
         const SlmRun *run = lfirst(lc);
@@ -210,16 +275,41 @@ void slm_pg_works_step(void)
     slm_pg_step_all();
 }
 
+typedef struct Finishing {
+    SlmWork *work;
+    bool *isnull;
+    Datum value;
+} Finishing;
+
+static void finish_in_try(void *arg)
+{
+    Finishing *f = arg;
+    ListCell *lc;
+
+    foreach (lc, f->work->runs)
+        (void) slm_pg_wait(lfirst(lc)); /* raises errors */
+    f->value = f->work->kind->finish(f->work, f->isnull);
+}
+
 Datum slm_pg_work_finish(SlmWork *work, bool *isnull)
 {
-    ListCell *lc;
+    Finishing finishing = {work, isnull, (Datum) 0};
+    SlmFault fault;
+    char *message;
 
     *isnull = work->decided_null;
     if (work->decided)
         return work->value;
-    foreach (lc, work->runs)
-        (void) slm_pg_wait(lfirst(lc)); /* raises errors */
-    return work->kind->finish(work, isnull);
+    if (!work->catches) {
+        finish_in_try(&finishing);
+        return finishing.value;
+    }
+    fault = slm_pg_try_row(finish_in_try, &finishing, &message);
+    if (fault == SLM_FAULT_NONE)
+        return finishing.value;
+    fail(work, fault, message);
+    *isnull = work->decided_null;
+    return work->value;
 }
 
 void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters)
@@ -257,6 +347,7 @@ Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
         slm_pg_advance(run);
     value = slm_pg_work_finish(work, &isnull);
     slm_pg_progress_call();
+    slm_pg_count_row(&work->note);
     if (!work->decided || isnull)
         slm_pg_work_free(work); /* else the value is in its context, which goes with the caller's */
     fcinfo->isnull = isnull;

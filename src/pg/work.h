@@ -18,12 +18,17 @@
 #include "fmgr.h"
 
 #include "engine/slm.h"
+#include "pg/row_count.h"
 
 typedef struct SlmWork SlmWork;
 struct SlmEntry; /* slm_pg.h: a model of this backend with its session */
 
 typedef struct SlmWorkKind {
     const char *symbol; /* the C function: pg_proc.prosrc */
+    /* ---- how it is called */
+    bool details; /* it returns a row whose last column takes the error of the input */
+    int n_inputs; /* of the first arguments, the texts that the row brings; 0 = 1 */
+    /* ---- what it does */
     /* Reads and checks arguments (ereport on bad ones), calls slm_pg_work_submit or slm_pg_work_decide. Runs in the work's context. */
     void (*begin)(SlmWork *work, FunctionCallInfo fcinfo);
     /* All requests have succeeded. Makes the result in CurrentMemoryContext. */
@@ -50,8 +55,10 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
 void slm_pg_work_submit(SlmWork *work, struct SlmEntry *entry, const slm_request *request);
 /* For begin: the result needs no model. The Datum is copied by the caller of finish as any other. */
 void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull);
-/* For begin and finish of functions that return a row: its type, and the row. */
-void slm_pg_work_returns_row(SlmWork *work, FunctionCallInfo fcinfo);
+/* For begin: a NULL text is decided to be NULL; so is one that has nothing to work on, but as an error of the input where the caller wants
+ * to hear of those.  false: there is a text. */
+bool slm_pg_decide_blank(SlmWork *work, FunctionCallInfo fcinfo, int arg);
+/* For finish of details: the row. */
 Datum slm_pg_work_row(const SlmWork *work, const Datum *values, const bool *nulls);
 void slm_pg_work_set_state(SlmWork *work, void *state);
 void *slm_pg_work_state(const SlmWork *work);
@@ -70,7 +77,12 @@ void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters);
 /* Deletes the work's context. */
 void slm_pg_work_free(SlmWork *work);
 
-/* A whole call: begin, wait, finish. The body of every scalar function. */
+/* What it says of its row; good until the work is freed. The caller counts it once for each row that comes to its result (row_count.h). */
+const SlmRowNote *slm_pg_work_note(const SlmWork *work);
+/* For begin: the text is longer than the model reads. */
+void slm_pg_work_longer(SlmWork *work);
+
+/* A whole call: begin, wait, finish, count. The body of every scalar function. */
 Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
 
 #endif

@@ -731,6 +731,17 @@ static void refuse(slm_session *s, slm_request req, slm_status status, const cha
     slm_status got = slm_submit(s, &req, &id, &err);
 
     CHECK(got == status && strstr(err.message, words) != NULL, "status %d: %s", (int) got, err.message);
+    CHECK(err.cause == SLM_CAUSE_NONE, "not the text's fault: %s", err.message);
+}
+
+/* The text of the request is at fault. */
+static void refuse_text(slm_session *s, slm_request req, slm_cause cause, const char *words)
+{
+    slm_error err = {0};
+    uint64_t id;
+
+    CHECK(slm_submit(s, &req, &id, &err) != SLM_OK && strstr(err.message, words) != NULL && err.cause == cause, "cause %d: %s",
+          (int) err.cause, err.message);
 }
 
 static void test_bad_requests(void)
@@ -763,16 +774,24 @@ static void test_bad_requests(void)
     r = label_request(&segment, twice, 10001);
     refuse(s, r, SLM_LIMIT, "10000");
     segment = (slm_segment){SLM_ROLE_USER, 0, "\xff", 1};
-    refuse(s, good, SLM_INVALID, "");
+    refuse_text(s, good, SLM_CAUSE_BAD_TEXT, "UTF-8");
     memset(huge, 'x', sizeof huge);
     segment = (slm_segment){SLM_ROLE_USER, 0, huge, sizeof huge};
+    refuse_text(s, good, SLM_CAUSE_LONG, "2000");
+    refuse_text(s, good, SLM_CAUSE_LONG, "512");
+    segment.flags = SLM_SEG_PREFIX; /* what all rows share is no row's fault */
     refuse(s, good, SLM_LIMIT, "2000");
-    refuse(s, good, SLM_LIMIT, "512");
+    segment.flags = 0;
     r = good, r.truncate = true, r.chat = true;
     result = run(s, &r, &err);
     CHECK(result != NULL && result->prompt_tokens == 502 && result->output_tokens == 10, "%s", err.message);
     segment.length = 300;
+    refuse_text(small, good, SLM_CAUSE_LONG, "KV cache");
+    segment.flags = SLM_SEG_PREFIX;
     refuse(small, good, SLM_LIMIT, "KV cache");
+    segment.flags = 0;
+    segment.length = 0;
+    refuse_text(s, good, SLM_CAUSE_EMPTY, "empty");
     segment.length = 10;
     CHECK(run(small, &good, &err) != NULL, "a smaller one fits: %s", err.message);
     segment.length = 511;

@@ -42,8 +42,16 @@ slm_status slm_fail(slm_error *err, slm_status status, const char *format, ...)
         slm_clean_text(err->message);
         err->hint[0] = '\0';
         err->status = status;
+        err->cause = SLM_CAUSE_NONE;
     }
     return status;
+}
+
+void slm_blame(slm_error *err, slm_cause cause)
+{
+    if (err == NULL || (err->status != SLM_LIMIT && err->status != SLM_INVALID))
+        return;
+    err->cause = cause == SLM_CAUSE_BAD_TEXT && err->status == SLM_LIMIT ? SLM_CAUSE_LONG : cause;
 }
 
 slm_status slm_hint(slm_error *err, const char *format, ...)

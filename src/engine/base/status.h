@@ -20,21 +20,34 @@ typedef enum slm_status {
     SLM_INTERNAL = 8     /* a broken invariant: a bug */
 } slm_status;
 
+/* Is a text that the caller was given at fault, and how?  Another text would have been taken. */
+typedef enum slm_cause {
+    SLM_CAUSE_NONE = 0, /* not the text: an argument, a file, the machine */
+    SLM_CAUSE_LONG = 1,
+    SLM_CAUSE_EMPTY = 2,
+    SLM_CAUSE_BAD_TEXT = 3 /* bytes that are no text, or a number that is none */
+} slm_cause;
+
 /* What went wrong, for people.  hint may be empty.  Both are valid UTF-8 and NUL-terminated. */
 typedef struct slm_error {
     slm_status status;
+    slm_cause cause;
     char message[400];
     char hint[300];
 } slm_error;
 
 /* Sets *err (when not NULL) from printf arguments and returns status, so that a caller can write
  * `return slm_fail(err, SLM_FORMAT, "...")`.  Bytes of a file that go into a message are cleaned to
- * printable UTF-8.  Clears the hint. */
+ * printable UTF-8.  Clears the hint and the cause. */
 slm_status slm_fail(slm_error *err, slm_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Adds a hint to an error that slm_fail has just set; returns err->status (SLM_INTERNAL if err is NULL). */
 slm_status slm_hint(slm_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Says that the text is at fault, of an error that slm_fail has just set (err may be NULL).  SLM_CAUSE_BAD_TEXT with the status LIMIT is
+ * SLM_CAUSE_LONG; errors of the machine stay without a cause. */
+void slm_blame(slm_error *err, slm_cause cause);
 
 /* Cleans a NUL-terminated text in place: control characters and bytes that are no valid UTF-8 become '?'. */
 void slm_clean_text(char *text);

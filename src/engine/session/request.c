@@ -42,8 +42,10 @@ static slm_status check_mode(const slm_session *s, const slm_request *r, slm_err
     return slm_fail(err, SLM_INVALID, "unknown mode %d", (int) r->mode);
 }
 
-static slm_status too_long(const slm_session *s, size_t n, uint32_t limit, slm_error *err)
+/* The text's fault, unless what all rows share is too long by itself. */
+static slm_status too_long(const slm_session *s, const slm_prompt *prompt, uint32_t limit, slm_error *err)
 {
+    size_t n = prompt->ids.n;
     uint32_t context = s->model->hp.n_context;
 
     if (limit < context)
@@ -51,6 +53,8 @@ static slm_status too_long(const slm_session *s, size_t n, uint32_t limit, slm_e
                  context);
     else
         slm_fail(err, SLM_LIMIT, "the prompt has %zu tokens, but the model's context is %u tokens", n, context);
+    if (prompt->n_prefix < limit)
+        slm_blame(err, SLM_CAUSE_LONG);
     return slm_hint(err, "Shorten the text, cut it into pieces with slm_chunk, or allow it to be cut with truncate => true.");
 }
 
@@ -60,7 +64,7 @@ static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, slm_prom
     size_t excess = p->ids.n - max_tokens, cut;
 
     if (p->user_end - p->user_begin < excess)
-        return too_long(s, p->ids.n, max_tokens, err);
+        return too_long(s, p, max_tokens, err);
     cut = p->user_end - excess;
     while (cut > p->user_begin) {
         slm_bytes piece = slm_tokenizer_piece(s->model->tokenizer, p->ids.ids[cut], false);
@@ -95,11 +99,13 @@ slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tok
     SLM_TRY(slm_prompt_build(s->model->tokenizer, r->chat, r->segments, r->n_segments, s->limits.stop, out, err));
     if (out->ids.n == 0) {
         slm_prompt_free(out);
-        return slm_fail(err, SLM_INVALID, "the prompt is empty");
+        slm_fail(err, SLM_INVALID, "the prompt is empty");
+        slm_blame(err, SLM_CAUSE_EMPTY);
+        return SLM_INVALID;
     }
     if (max_tokens == 0 || out->ids.n <= max_tokens)
         return SLM_OK;
-    status = r->truncate ? cut_prompt(s, max_tokens, out, err) : too_long(s, out->ids.n, max_tokens, err);
+    status = r->truncate ? cut_prompt(s, max_tokens, out, err) : too_long(s, out, max_tokens, err);
     if (status != SLM_OK) {
         slm_prompt_free(out);
         memset(out, 0, sizeof *out);
@@ -132,6 +138,8 @@ slm_status slm_job_check_budget(const slm_session *s, const slm_job *job, slm_er
     put_size(needed, stride * need, true);
     put_size(allowed, stride * have, false);
     slm_fail(err, SLM_LIMIT, "the request needs %s of KV cache for %u tokens, but the budget is %s", needed, job->branch_end, allowed);
+    if (need < have + slm_kv_blocks_for(job->n_prompt - job->n_prefix))
+        slm_blame(err, SLM_CAUSE_LONG); /* without the row's own text it would fit */
     return slm_hint(err, "Raise the KV cache budget, shorten the prompt, or ask for fewer tokens.");
 }
 

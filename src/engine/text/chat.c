@@ -89,7 +89,13 @@ static slm_status put_segments(builder *b, size_t from, size_t to, const char *b
         while (i + 1 == to && (trim & SLM_CHAT_TRIM) != 0 && n > 0 && is_white(text[n - 1]))
             n--;
         size_t begin = out->ids.n;
-        SLM_TRY(put_text(b, i == from ? before : NULL, text, n, i + 1 == to ? turn->after : NULL, (s->flags & SLM_SEG_SPECIAL) != 0));
+        slm_status status =
+            put_text(b, i == from ? before : NULL, text, n, i + 1 == to ? turn->after : NULL, (s->flags & SLM_SEG_SPECIAL) != 0);
+        if (status != SLM_OK) {
+            if ((s->flags & SLM_SEG_PREFIX) == 0)
+                slm_blame(b->err, SLM_CAUSE_BAD_TEXT);
+            return status;
+        }
         if ((s->flags & SLM_SEG_SCORED) != 0) {
             if (out->scored_end == 0)
                 out->scored_begin = begin;

@@ -437,8 +437,11 @@ slm_status slm_classifier_predict(const slm_classifier *c, const float *embeddin
     if (c->space.n > 0 && (texts == NULL || text_lengths == NULL))
         return slm_fail(err, SLM_INVALID, "this classifier was trained with n-grams and needs the text beside its embedding");
     for (size_t r = 0; r < n; r++) {
-        if (!finite_floats(embeddings + r * c->n_dims, c->n_dims))
-            return slm_fail(err, SLM_INVALID, "embedding %zu holds a value that is not finite", r + 1);
+        if (!finite_floats(embeddings + r * c->n_dims, c->n_dims)) {
+            slm_fail(err, SLM_INVALID, "embedding %zu holds a value that is not finite", r + 1);
+            slm_blame(err, SLM_CAUSE_BAD_TEXT);
+            return SLM_INVALID;
+        }
         if (c->space.n > 0 && texts[r] == NULL)
             return slm_fail(err, SLM_INVALID, "text %zu is missing", r + 1);
     }

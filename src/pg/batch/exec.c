@@ -369,6 +369,8 @@ static void settle_entry(BatchState *state, BatchEntry *entry)
     MemoryContextSwitchTo(entry->context);
     if (!entry->isnull)
         entry->value = datumCopy(value, entry->call->result_type.by_value, entry->call->result_type.length);
+    entry->note = *slm_pg_work_note(entry->work);
+    entry->note.text = entry->note.fault != SLM_FAULT_NONE && entry->note.text != NULL ? pstrdup(entry->note.text) : NULL;
     MemoryContextSwitchTo(old);
     slm_pg_work_free(entry->work);
     entry->work = NULL;
@@ -692,6 +694,14 @@ static BatchRow *next_row(BatchState *state)
     }
 }
 
+/* A row that leaves the window as it was computed ahead; evaluated in the plain way it counts itself. */
+static void count_row(BatchState *state, const BatchRow *row)
+{
+    for (int i = 0; i < state->n_calls && !row->plain; i++)
+        if (row->entries[i] != NULL)
+            slm_pg_count_row(&row->entries[i]->note);
+}
+
 /* Takes the head row out of the window; its values stay until the next call. */
 static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
 {
@@ -701,6 +711,7 @@ static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
     bool passed = row->state == ROW_READY;
 
     econtext->ecxt_scantuple = slot = load_row(state, row);
+    count_row(state, row);
     if (passed && row->plain && (state->flags & SLM_BATCH_LOWERED) == 0)
         passed = slm_pg_batch_plain_row(state, &slot);
     else if (passed && node->ss.ps.ps_ProjInfo != NULL)

@@ -46,6 +46,7 @@ typedef struct BatchEntry {
     bool settled;
     Datum value;
     bool isnull;
+    SlmRowNote note; /* counted once for each row that comes to its end */
 } BatchEntry;
 
 typedef struct BatchBucket {
