@@ -143,6 +143,16 @@ SELECT slm_create_trigger('names', NULL, 'body');
 SELECT slm_create_trigger('names', 'stolen', 'current_setting(''slm.on_error'')', on_error => 'null');
 INSERT INTO names (id) VALUES (8) RETURNING stolen, current_setting('slm.on_error') AS outside;
 DROP TRIGGER slm_stolen ON names;
+-- texts that a function cannot take: NULL and a count, or an error that names the trigger
+CREATE TABLE long (id int PRIMARY KEY, body text, out text);
+SELECT slm_create_trigger('long', 'out', 'slm_generate(body, model => ''trigger_tiny'', max_tokens => 2)', on_error => 'null');
+INSERT INTO long SELECT i, CASE WHEN i % 10 = 0 THEN repeat('long ', 5000) ELSE 'text ' || i END FROM generate_series(1, 20) i;
+SELECT count(*), count(out) FROM long;
+DROP TRIGGER slm_out ON long;
+SELECT slm_create_trigger('long', 'out', 'slm_generate(body, model => ''trigger_tiny'', max_tokens => 2)');
+\set SHOW_CONTEXT errors
+INSERT INTO long VALUES (21, repeat('long ', 5000));
+\set SHOW_CONTEXT never
 CREATE TABLE parts (k int, body text, out text) PARTITION BY LIST (k);
 CREATE TABLE part PARTITION OF parts DEFAULT;
 SELECT slm_create_trigger('parts', 'k', 'id');

@@ -41,6 +41,15 @@ SELECT count(*) FILTER (WHERE up = lower(body)) FROM t;
 SELECT source, target_column, key, error FROM slm.update_failures ORDER BY target_column, key;
 DROP TABLE t;
 
+-- texts that a function cannot take fail, or give NULL and are counted
+CREATE TABLE long (id int PRIMARY KEY, body text, up text);
+INSERT INTO long SELECT i, CASE WHEN i % 10 = 0 THEN repeat('long ', 5000) ELSE 'text ' || i END FROM generate_series(1, 40) i;
+CALL slm_update('long', 'up', 'slm_generate(body, model => ''update_tiny'', max_tokens => 2)');
+SELECT count(up) FROM long;
+CALL slm_update('long', 'up', 'slm_generate(body, model => ''update_tiny'', max_tokens => 2)', on_error => 'null');
+SELECT count(up) FROM long;
+DROP TABLE long;
+
 -- ---- what stops it before a row is touched
 CREATE TABLE s (id int PRIMARY KEY, body text, up text, n int, g text GENERATED ALWAYS AS (body) STORED, short varchar(3));
 INSERT INTO s SELECT i, 'text ' || i FROM generate_series(1, 10) i;

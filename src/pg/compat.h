@@ -30,6 +30,14 @@
 #define SLM_EXECUTE_ACL(function) pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE)
 #endif
 
+/* The columns of a table that a range table entry reads, offset by FirstLowInvalidHeapAttributeNumber. */
+#if PG_VERSION_NUM >= 160000
+#define SLM_SELECTED_COLUMNS(query, rte) \
+    ((rte)->perminfoindex == 0 ? NULL : getRTEPermissionInfo((query)->rteperminfos, (rte))->selectedCols)
+#else
+#define SLM_SELECTED_COLUMNS(query, rte) ((rte)->selectedCols)
+#endif
+
 /* May a role SET ROLE to another? */
 #if PG_VERSION_NUM >= 160000
 #define SLM_CAN_SET_ROLE(member, role) member_can_set_role(member, role)

@@ -6,6 +6,7 @@
  */
 #include "pg/jobs/check.h"
 
+#include "access/sysattr.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -14,11 +15,13 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parse_relation.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "pg/classifiers.h"
+#include "pg/compat.h"
 #include "pg/one_expression.h"
 #include "pg/slm_pg.h"
 
@@ -140,6 +143,43 @@ void slm_pg_check_expression_models(Oid table, const char *expression)
     slm_pg_check_models(slm_pg_analysed(plan));
     SPI_freeplan(plan);
 }
+
+/* ---------------------------------------------------------------- columns */
+
+typedef struct ReadContext {
+    Oid table;
+    Bitmapset *columns;
+} ReadContext;
+
+static bool read_walker(Node *node, ReadContext *context)
+{
+    ListCell *cell;
+
+    if (node == NULL)
+        return false;
+    if (!IsA(node, Query))
+        return expression_tree_walker(node, read_walker, context);
+    foreach (cell, ((Query *) node)->rtable) {
+        RangeTblEntry *rte = lfirst(cell);
+        Bitmapset *selected = rte->rtekind == RTE_RELATION && rte->relid == context->table ? SLM_SELECTED_COLUMNS((Query *) node, rte) : NULL;
+        int member = -1;
+
+        while ((member = bms_next_member(selected, member)) >= 0)
+            if (member + FirstLowInvalidHeapAttributeNumber >= 0)
+                context->columns = bms_add_member(context->columns, member + FirstLowInvalidHeapAttributeNumber);
+    }
+    return query_tree_walker((Query *) node, read_walker, context, 0);
+}
+
+Bitmapset *slm_pg_columns_read(const Query *query, Oid table)
+{
+    ReadContext context = {.table = table};
+
+    (void) read_walker((Node *) unconstify(Query *, query), &context);
+    return context.columns;
+}
+
+/* ---------------------------------------------------------------- SQL */
 
 /* slm.job_check_models(source regclass, expression text): nothing is evaluated, all is looked up as the caller. */
 Datum slm_pg_job_check_models(PG_FUNCTION_ARGS)

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "nodes/bitmapset.h"
 #include "nodes/parsenodes.h"
 
 /* ERROR unless the current role, under the current settings, may use every model and classifier that calls of the analysed query name, or
@@ -13,5 +14,8 @@
 void slm_pg_check_models(const Query *query);
 /* The same for an expression over a table, parsed alone under the current search_path; needs SPI. */
 void slm_pg_check_expression_models(Oid table, const char *expression);
+
+/* The attribute numbers of a table that an analysed query reads, wherever in it; 0 stands for the row as a whole. */
+Bitmapset *slm_pg_columns_read(const Query *query, Oid table);
 
 #endif
