@@ -23,14 +23,38 @@ SELECT slm_classify_enum('You took the money two times', NULL::topic, classifier
 SELECT slm_classify('qwertz', classifier => 'support', threshold => 1) IS NULL AS unsure, slm_classify(NULL::text, classifier => 'support') IS NULL AS none;
 -- a stored embedding gives the same answer
 SELECT count(*) FROM message WHERE slm_classify(body, classifier => 'support') = slm_classify_embedding(slm_embed(body), classifier => 'support');
--- retraining makes a version, the old one can be restored; equal rows in equal order give equal bytes
-SELECT version, n_labels FROM slm_train_classifier('support', 'SELECT body, label FROM message WHERE label <> ''fault''');
+-- retraining makes a version, which goes live when it is better than the active one on rows that neither has learned from
+\set VERBOSITY terse
+SELECT version, n_labels, active, previous_accuracy = 1 AS previous FROM slm_train_classifier('support', 'SELECT body, label FROM message WHERE label <> ''fault''',
+    options => '{"activate": "always"}');
 SELECT slm_classify('It stopped working after a day', classifier => 'support');
 SELECT slm_restore_classifier('support', 1);
 SELECT slm_classify('It stopped working after a day', classifier => 'support');
-SELECT version FROM slm_train_classifier('support', 'SELECT body, label FROM message');
+-- the same rows again are no better; equal rows in equal order give equal bytes
+SELECT version, active, previous_accuracy = accuracy AS equal FROM slm_train_classifier('support', 'SELECT body, label FROM message');
 SELECT name, version, active, model, labels, training_rows, cardinality(confusion) AS cells, by_names FROM slm.classifiers ORDER BY version;
 SELECT a.blob = b.blob AS same_bytes FROM slm.classifier_registry a, slm.classifier_registry b WHERE a.version = 1 AND b.version = 3;
+-- bad labels
+SET client_min_messages = warning;
+CREATE VIEW mistaken AS SELECT body, CASE WHEN id % 4 > 0 THEN label WHEN id % 8 = 0 THEN 'fault' ELSE 'billing' END AS label FROM message;
+SELECT version, active, accuracy < previous_accuracy AS worse FROM slm_train_classifier('support', 'SELECT body, label FROM mistaken');
+SELECT slm_classify('It stopped working after a day', classifier => 'support');
+SELECT version, active, accuracy < previous_accuracy AS worse FROM slm_train_classifier('support', 'SELECT body, label FROM mistaken', options => '{"activate": "always"}');
+SELECT version, active, accuracy > previous_accuracy AS better FROM slm_train_classifier('support', 'SELECT body, label FROM message', options => '{"activate": "never"}');
+SELECT version, active, accuracy > previous_accuracy AS better FROM slm_train_classifier('support', 'SELECT body, label FROM message');
+-- a label that the active version does not know; rows that it knows by their embedding; more folds; n-grams beside it
+SELECT version, n_labels, active FROM slm_train_classifier('support', $$SELECT body, label FROM message UNION ALL SELECT format('Do you hire a %s?', w), 'jobs'
+    FROM unnest(ARRAY['cook', 'driver', 'guard', 'clerk']) w ORDER BY 1$$);
+SELECT active, previous_accuracy IS NOT NULL AS compared FROM slm_train_classifier('support', 'SELECT slm_embed(body), label FROM mistaken', options => '{"folds": 5}');
+SELECT active, previous_accuracy IS NOT NULL AS compared FROM slm_train_classifier('support', 'SELECT body, label FROM mistaken', options => '{"ngrams": true}');
+RESET client_min_messages;
+-- no labels to judge by: the active one stays; none is active
+SELECT version, active, previous_accuracy FROM slm_train_classifier('support', 'SELECT body FROM message', labels => ARRAY['late delivery', 'wrong invoice or charge', 'broken product']);
+SELECT version, active FROM slm_train_classifier('careful', 'SELECT body, label FROM message', options => '{"activate": "never"}');
+\set VERBOSITY default
+SELECT * FROM try($$SELECT slm_classify('x', classifier => 'careful')$$);
+SELECT slm_restore_classifier('careful', 1);
+SELECT slm_classify('It stopped working after a day', classifier => 'careful');
 -- n-grams, stored embeddings, names only
 SELECT training_rows, accuracy > 0.9 AS accurate FROM slm_train_classifier('ngrams', 'SELECT body, label FROM message', options => '{"ngrams": true}');
 SELECT slm_classify('The courier lost it', classifier => 'ngrams');
@@ -63,14 +87,17 @@ SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM 
 SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT FROM')$$);
 SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM message', model => 'smollm2')$$);
 SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM message', options => '{"speed": 1}')$$);
+SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT body, label FROM message', options => '{"activate": "perhaps"}')$$);
 SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT ARRAY[1, 2]::real[], label FROM message')$$);
 SELECT * FROM try($$SELECT slm_train_classifier('bad', 'SELECT array_fill(''NaN''::real, ARRAY[384]), label FROM message WHERE label <> ''''')$$);
 SELECT * FROM try($$SELECT slm_train_classifier('bad name', 'SELECT body, label FROM message')$$);
 SELECT * FROM try($$SELECT slm_classify('x', classifier => 'nothing')$$);
+SELECT * FROM try($$SELECT slm_classify('x', classifier => 'suport')$$);
+SELECT * FROM try($$SELECT slm_drop_classifier('Stored')$$);
 SELECT * FROM try($$SELECT slm_classify_embedding(ARRAY[1, 2]::real[], classifier => 'stored')$$);
 SELECT * FROM try($$SELECT slm_classify_embedding(slm_embed('x'), classifier => 'ngrams')$$);
 SELECT * FROM try($$SELECT slm_classify_embedding(array_fill('NaN'::real, ARRAY[384]), classifier => 'stored')$$);
-SELECT * FROM try($$SELECT slm_restore_classifier('support', 9)$$);
+SELECT * FROM try($$SELECT slm_restore_classifier('support', 99)$$);
 SELECT * FROM try($$SELECT slm_drop_classifier('nothing')$$);
 \x off
 -- only the owner changes a classifier
@@ -82,6 +109,6 @@ RESET ROLE;
 DROP ROLE slm_other;
 SELECT slm_drop_classifier(name) FROM (SELECT DISTINCT name FROM slm.classifiers ORDER BY name) c;
 SELECT count(*) FROM slm.classifiers;
-DROP VIEW first_of;
+DROP VIEW first_of, mistaken;
 DROP TABLE message, question, stored;
 SELECT slm_drop_model('minilm');

@@ -27,7 +27,8 @@ CREATE TABLE slm.classifier_registry (
     PRIMARY KEY (name, version)
 );
 CREATE UNIQUE INDEX classifier_active ON slm.classifier_registry (name) WHERE active;
-ALTER TABLE slm.classifier_registry ALTER COLUMN blob SET STORAGE EXTERNAL;
+ALTER TABLE slm.classifier_registry ALTER COLUMN blob SET STORAGE EXTERNAL, ALTER COLUMN trials SET STORAGE EXTERNAL,
+    ALTER COLUMN trial_rows SET STORAGE EXTERNAL;
 REVOKE ALL ON slm.classifier_registry FROM PUBLIC;
 COMMENT ON TABLE slm.classifier_registry IS 'Versions of trained classifiers; change it with the functions only, read it through slm.classifiers';
 
@@ -77,15 +78,19 @@ CREATE FUNCTION slm_train_classifier(name text,
     OUT accuracy double precision,
     OUT macro_f1 double precision,
     OUT ece double precision,
-    OUT seconds double precision)
+    OUT seconds double precision,
+    OUT active boolean,
+    OUT previous_accuracy double precision)
 RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_train_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION slm_train_classifier(text, text, text, text[], jsonb) IS
     'Trains a classifier on the rows of a query that gives (text, label), or (embedding real[], label): multinomial logistic regression on '
     'the embeddings of model (default slm.embed_model), its strength chosen by cross-validation. The query runs read-only with your '
     'privileges. Returns the new version and its held-out accuracy, macro F1 and calibration. With labels => ARRAY[...] the query gives '
     'texts alone and the classifier is learned from the names of the labels and the unlabelled rows. options: ngrams (true: words and '
-    'character n-grams beside the embedding), l2, folds, balance, seed. Retraining makes a new version; '
-    'slm_restore_classifier goes back';
+    'character n-grams beside the embedding), l2, folds, balance, seed, activate. A retraining makes a new version, which is compared with '
+    'the active one on the same rows, each row judged by what has not learned from it: activate "if_better" (default) makes it the active '
+    'one when it does better, "always" in any case, "never" leaves that to slm_restore_classifier. previous_accuracy is that of the '
+    'version that was active, on these rows';
 
 CREATE FUNCTION slm_restore_classifier(name text, version integer)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_restore_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;

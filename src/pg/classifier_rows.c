@@ -225,21 +225,23 @@ int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool 
 {
     static const char *const insert =
         "INSERT INTO slm.classifier_registry (name, version, active, owner, image, labels, training_rows, accuracy, macro_f1, log_loss,"
-        " ece, temperature, l2, confusion, options, query, by_names, seconds, trained_at, blob)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, clock_timestamp(), $19)";
+        " ece, temperature, l2, confusion, options, query, by_names, seconds, trained_at, blob, trials, trial_rows)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, clock_timestamp(), $19, $20, $21)";
     Oid types[] = {TEXTOID,   INT4OID,   BOOLOID,   OIDOID,    TEXTOID,      TEXTARRAYOID, INT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID,
-                   FLOAT8OID, FLOAT8OID, FLOAT8OID, INT4ARRAYOID, JSONBOID, TEXTOID,      BOOLOID, FLOAT8OID, BYTEAOID};
+                   FLOAT8OID, FLOAT8OID, FLOAT8OID, INT4ARRAYOID, JSONBOID, TEXTOID,      BOOLOID, FLOAT8OID, BYTEAOID,
+                   BYTEAARRAYOID, BYTEAOID};
     const slm_train_report *report = new->report;
     int32 version = versions == NIL ? 1 : ((SlmVersion *) llast(versions))->version + 1;
     Oid owner = versions == NIL ? GetUserId() : ((SlmVersion *) linitial(versions))->owner;
     double figures[6] = {report->accuracy, report->macro_f1, report->log_loss, report->ece, (double) report->temperature,
                          (double) report->l2};
-    char nulls[lengthof(types) + 1] = "                   ";
+    char nulls[lengthof(types) + 1];
     Datum values[lengthof(types)] = {
         CStringGetTextDatum(new->name), Int32GetDatum(version), BoolGetDatum(active), ObjectIdGetDatum(owner),
         CStringGetTextDatum(new->key),  new->labels,            Int64GetDatum((int64) report->n_rows)};
     SlmAs saved;
 
+    memset(nulls, ' ', sizeof nulls);
     if (version < 1)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("classifier \"%s\" has no version numbers left", new->name),
                         errhint("Train it under another name.")));
@@ -254,6 +256,9 @@ int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool 
     values[16] = BoolGetDatum(new->by_names);
     values[17] = Float8GetDatum(new->seconds);
     values[18] = PointerGetDatum(new->blob);
+    values[19] = new->trials;
+    values[20] = new->trial_rows;
+    nulls[19] = nulls[20] = new->trial_rows == (Datum) 0 ? 'n' : ' ';
     if (versions == NIL) /* what an owner who was dropped before has left */
         (void) slm_pg_change_registry("DELETE FROM slm.classifier_grant WHERE name = $1", 1, &new->name);
     if (active)

@@ -63,6 +63,7 @@ typedef struct SlmNewVersion {
     bool by_names;
     double seconds;
     bytea *blob;
+    Datum trials, trial_rows; /* bytea[], bytea; 0: none */
 } SlmNewVersion;
 
 /* Adds the next version beside those of slm_pg_own_classifier, for their owner, or the current user where there are none; active: in place

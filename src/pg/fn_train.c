@@ -1,15 +1,16 @@
 /*
  * fn_train.c: slm_train_classifier.
  *
- *   query ──cursor──► rows (text | embedding, label) ──embed──► matrix ──slm_train_*──► blob ──► next version in slm.classifier_registry
+ *   query ──cursor──► rows (text | embedding, label) ──embed──► matrix ──slm_train_*──► blob ──retrain.c──► next version, active or not
  *
  * The query is opened read-only, so one that writes is refused by the server.  Texts are embedded as they are read, some hundred ahead.
- * All rows are held in memory: 4 bytes x dimensions x rows, and the texts when n-grams are wanted.
+ * All rows are held in memory: 4 bytes x dimensions x rows, and the texts when n-grams are wanted or another version is to be compared.
  */
 #include "pg/args.h"
-#include "pg/classifiers.h"
 #include "pg/labels.h"
+#include "pg/models.h"
 #include "pg/prototypes.h"
+#include "pg/train.h"
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -19,7 +20,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
-#include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
@@ -27,23 +27,6 @@
 PG_FUNCTION_INFO_V1(slm_pg_train_classifier);
 
 #define FETCH_ROWS 512
-
-/* What is being learned from. Everything lives in one memory context. */
-typedef struct TrainSet {
-    SlmEntry *entry;
-    bool by_names;                                /* no label column */
-    bool keep_texts;                              /* n-grams */
-    int text_column, vector_column, label_column; /* 0 = none */
-    int dims;
-    int64 n, room, skipped;
-    float *vectors; /* [n, dims] */
-    const char **texts;
-    size_t *lengths;
-    int32_t *labels;
-    int n_labels, label_room;
-    const char **names;
-    HTAB *label_ids;
-} TrainSet;
 
 typedef struct LabelId {
     uint32 hash; /* of the name: dynahash key; equal hashes are told apart by next */
@@ -84,10 +67,27 @@ static void train_progress(void *arg, const char *stage, double fraction)
     slm_pg_progress_report(NULL, (uint64_t) (fraction * 1000), 1000);
 }
 
+typedef enum Activate { ACTIVATE_IF_BETTER, ACTIVATE_ALWAYS, ACTIVATE_NEVER } Activate;
+
+static Activate read_activate(Jsonb *options)
+{
+    static const char *const names[] = {"if_better", "always", "never"};
+    JsonbValue *value = getKeyJsonValueFromContainer(&options->root, "activate", 8, NULL);
+
+    if (value == NULL || value->type == jbvNull)
+        return ACTIVATE_IF_BETTER;
+    for (int i = 0; value->type == jbvString && i < (int) lengthof(names); i++)
+        if (value->val.string.len == (int) strlen(names[i]) && memcmp(value->val.string.val, names[i], strlen(names[i])) == 0)
+            return (Activate) i;
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("option \"activate\" must be \"if_better\", \"always\" or \"never\"")));
+    pg_unreachable();
+}
+
 static slm_train_options read_options(Jsonb *options)
 {
-    static const char *const known[] = {"ngrams", "l2", "folds", "balance", "seed"};
-    slm_train_options out = {.n_threads = slm_pg_take_threads(), .stop = SLM_STOP, .progress = train_progress};
+    static const char *const known[] = {"ngrams", "l2", "folds", "balance", "seed", "activate"};
+    slm_train_options out = {.trials = true, .n_threads = slm_pg_take_threads(), .stop = SLM_STOP, .progress = train_progress};
     JsonbIterator *it;
     JsonbValue key;
     JsonbIteratorToken token;
@@ -104,7 +104,7 @@ static slm_train_options read_options(Jsonb *options)
         if (!found)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                             errmsg("unknown training option \"%.*s\"", key.val.string.len, key.val.string.val),
-                            errhint("Options are ngrams, l2, folds, balance and seed.")));
+                            errhint("Options are ngrams, l2, folds, balance, seed and activate.")));
     }
     out.ngrams = json_flag(options, "ngrams", false);
     out.l2 = (float) json_number(options, "l2", 0, 0, 1e6);
@@ -118,7 +118,7 @@ static slm_train_options read_options(Jsonb *options)
 
 /* ---- rows */
 
-static void find_columns(TrainSet *set, TupleDesc desc)
+static void find_columns(SlmTrainRows *set, TupleDesc desc)
 {
     Oid first;
 
@@ -138,12 +138,12 @@ static void find_columns(TrainSet *set, TupleDesc desc)
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the first column of the query has type %s", format_type_be(first)),
                         errhint("It must be text, or real[] with stored embeddings (cast a vector: embedding::real[]).")));
     set->label_column = set->by_names ? 0 : 2;
-    if (set->keep_texts && set->text_column == 0)
+    if (set->need_texts && set->text_column == 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("n-grams need the text, but the query returns embeddings"),
                         errhint("Select the text instead of its embedding.")));
 }
 
-static void make_room(TrainSet *set)
+static void make_room(SlmTrainRows *set)
 {
     int64 room = set->room == 0 ? 1024 : set->room * 2;
 
@@ -151,6 +151,7 @@ static void make_room(TrainSet *set)
     array =                                                                                                                              \
         set->room == 0 ? MemoryContextAllocHuge(CurrentMemoryContext, (Size) room * (size)) : repalloc_huge(array, (Size) room * (size))
     GROW(set->vectors, sizeof(float) * (Size) set->dims);
+    GROW(set->hashes, sizeof(SlmRowHash));
     GROW(set->labels, sizeof(int32_t));
     GROW(set->texts, sizeof(char *));
     GROW(set->lengths, sizeof(size_t));
@@ -159,7 +160,7 @@ static void make_room(TrainSet *set)
 }
 
 /* The number of a label, new or known. */
-static int label_id(TrainSet *set, const char *name)
+static int label_id(SlmTrainRows *set, const char *name)
 {
     uint32 hash = string_hash(name, strlen(name) + 1);
     LabelId *found;
@@ -186,7 +187,7 @@ static int label_id(TrainSet *set, const char *name)
     return set->n_labels++;
 }
 
-static void add_vector(TrainSet *set, Datum datum, int64 row)
+static void add_vector(SlmTrainRows *set, Datum datum, int64 row)
 {
     ArrayType *array = DatumGetArrayTypeP(datum);
 
@@ -198,8 +199,23 @@ static void add_vector(TrainSet *set, Datum datum, int64 row)
     memcpy(set->vectors + (Size) set->n * (Size) set->dims, slm_pg_floats(array), sizeof(float) * (Size) set->dims);
 }
 
+static uint32 hash_of(const void *data, Size bytes)
+{
+    uint32 hash = (uint32) hash_bytes_extended(data, (int) bytes, 0);
+
+    return hash == 0 ? 1 : hash;
+}
+
+SlmRun *slm_pg_start_training_text(SlmEntry *entry, const char *content)
+{
+    slm_segment segment;
+    slm_request request = slm_pg_embed_request(entry, &segment, slm_pg_info(entry)->document_prompt, content, true);
+
+    return slm_pg_start(entry, &request);
+}
+
 /* Adds the rows that the cursor has fetched; their texts are embedded together. */
-static void add_rows(TrainSet *set, SPITupleTable *rows, uint64 n_rows, MemoryContext keep)
+static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, MemoryContext keep)
 {
     SlmRun **runs = palloc0(sizeof(SlmRun *) * n_rows);
     int64 first = set->n;
@@ -220,29 +236,34 @@ static void add_rows(TrainSet *set, SPITupleTable *rows, uint64 n_rows, MemoryCo
             make_room(set);
         if (set->label_column != 0)
             set->labels[set->n] = label_id(set, slm_pg_utf8_from_cstring(label));
+        set->hashes[set->n].text = 0;
         if (set->vector_column != 0) {
             add_vector(set, input, set->n);
         } else {
-            slm_segment segment;
-            slm_request request;
             size_t length;
             const char *content = slm_pg_utf8_from_text((text *) PG_DETOAST_DATUM_COPY(input), &length);
 
             set->texts[set->n] = content;
             set->lengths[set->n] = length;
+            set->hashes[set->n].text = hash_of(content, length);
             MemoryContextSwitchTo(fetch);
-            request = slm_pg_embed_request(set->entry, &segment, slm_pg_info(set->entry)->document_prompt, content, true);
-            runs[set->n - first] = slm_pg_start(set->entry, &request);
+            runs[set->n - first] = slm_pg_start_training_text(set->entry, content);
             MemoryContextSwitchTo(keep);
         }
         set->n++;
     }
     MemoryContextSwitchTo(fetch);
-    for (int64 i = first; i < set->n && set->text_column != 0; i++) {
-        memcpy(set->vectors + (Size) i * (Size) set->dims, slm_pg_wait(runs[i - first])->scores, sizeof(float) * (Size) set->dims);
-        slm_pg_finish(runs[i - first]);
-        if (!set->keep_texts)
-            pfree((char *) set->texts[i]);
+    for (int64 i = first; i < set->n; i++) {
+        Size bytes = sizeof(float) * (Size) set->dims;
+        float *vector = set->vectors + (Size) i * (Size) set->dims;
+
+        if (set->text_column != 0) {
+            memcpy(vector, slm_pg_wait(runs[i - first])->scores, bytes);
+            slm_pg_finish(runs[i - first]);
+            if (!set->keep_texts)
+                pfree((char *) set->texts[i]);
+        }
+        set->hashes[i].vector = hash_of(vector, bytes);
     }
 }
 
@@ -254,7 +275,7 @@ static bool writes(SPIPlanPtr plan)
     return query->commandType != CMD_SELECT || query->hasModifyingCTE;
 }
 
-static void read_query(TrainSet *set, const char *query, MemoryContext keep)
+static void read_query(SlmTrainRows *set, const char *query, MemoryContext keep)
 {
     SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
     Portal portal;
@@ -283,7 +304,7 @@ static void read_query(TrainSet *set, const char *query, MemoryContext keep)
     SPI_cursor_close(portal);
 }
 
-static void check_set(const TrainSet *set)
+static void check_set(const SlmTrainRows *set)
 {
     if (set->n == 0)
         ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the query gave no row to learn from"),
@@ -299,7 +320,7 @@ static void check_set(const TrainSet *set)
 }
 
 /* Says which rows the figures leave out, and why there are none. */
-static void explain_figures(const char *name, const TrainSet *set, const slm_train_report *report)
+static void explain_figures(const char *name, const SlmTrainRows *set, const slm_train_report *report)
 {
     int lonely = (int) report->n_lonely;
 
@@ -355,9 +376,9 @@ static bytea *bytes_value(const void *data, size_t bytes)
     return value;
 }
 
-/* Stores the next version of a name, makes it the active one and returns its number. */
-static int32 store_version(const char *name, const TrainSet *set, const slm_train_report *report, Jsonb *options, const char *query,
-                           double seconds)
+/* Stores the next version of a name and returns its number. */
+static int32 store_version(const char *name, const List *versions, const SlmTrainRows *set, const slm_train_report *report, Jsonb *options,
+                           const char *query, double seconds, bool active)
 {
     SlmNewVersion v = {.name = name,
                        .key = set->entry->key,
@@ -371,13 +392,45 @@ static int32 store_version(const char *name, const TrainSet *set, const slm_trai
 
     if (report->confusion != NULL)
         v.confusion = confusion_array(report, set->n_labels);
-    return slm_pg_store_version(&v, slm_pg_own_classifier(name, true), true);
+    slm_pg_pack_trials(set, report, &v.trials, &v.trial_rows);
+    return slm_pg_store_version(&v, versions, active);
+}
+
+/* ---- the new version and the active one */
+
+/* How a user undoes what was done. */
+static int other_hint(const char *name, int32 version, bool active, const SlmComparison *c)
+{
+    if (active && c->state == SLM_NO_OTHER)
+        return 0;
+    return errhint(active ? "To go back: SELECT slm_restore_classifier('%s', %d);"
+                          : "To use it all the same: SELECT slm_restore_classifier('%s', %d);",
+                   name, active ? c->other : version);
+}
+
+static void explain_comparison(const char *name, int32 version, bool active, const SlmComparison *c)
+{
+    const char *now = active ? "is active now" : "was not activated";
+
+    if (c->state == SLM_COMPARED)
+        ereport(NOTICE,
+                (errmsg("version %d of classifier \"%s\" %s: accuracy %.4f, that of version %d %.4f on the same %ld held-out rows", version,
+                        name, now, c->accuracy, c->other, c->other_accuracy, (long) c->rows),
+                 errdetail("Log loss %.4f, that of version %d %.4f. Each row was judged by what had not learned from it.", c->log_loss,
+                           c->other, c->other_log_loss),
+                 other_hint(name, version, active, c)));
+    else if (c->state != SLM_NO_OTHER)
+        ereport(NOTICE, (errmsg("version %d of classifier \"%s\" %s: version %d %s", version, name, now, c->other,
+                                c->state == SLM_OTHER_UNUSABLE ? "cannot be used any more" : "could not be compared with it"),
+                         errdetail("%s", c->reason), other_hint(name, version, active, c)));
+    else if (!active)
+        ereport(NOTICE, (errmsg("version %d of classifier \"%s\" %s", version, name, now), other_hint(name, version, active, c)));
 }
 
 /* ---- slm_train_classifier(name, query, model, labels, options) */
 
 /* Runs the engine; the report must be freed. */
-static void train(const TrainSet *set, const slm_train_options *options, slm_train_report *report)
+static void train(const SlmTrainRows *set, const slm_train_options *options, slm_train_report *report)
 {
     slm_train_set input = {.n_rows = (size_t) set->n,
                            .n_dims = (uint32_t) set->dims,
@@ -410,14 +463,15 @@ static void train(const TrainSet *set, const slm_train_options *options, slm_tra
         slm_pg_error(&err, NULL);
 }
 
-static void init_set(TrainSet *set, FunctionCallInfo fcinfo, const slm_train_options *options)
+static void init_set(SlmTrainRows *set, FunctionCallInfo fcinfo, const slm_train_options *options, bool compare)
 {
     HASHCTL control = {.keysize = sizeof(uint32), .entrysize = sizeof(LabelId), .hcxt = CurrentMemoryContext};
 
     memset(set, 0, sizeof *set);
     set->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
     set->dims = (int) slm_pg_info(set->entry)->n_embd;
-    set->keep_texts = options->ngrams;
+    set->need_texts = options->ngrams;
+    set->keep_texts = options->ngrams || compare;
     set->label_ids = hash_create("slm training labels", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
     if (!PG_ARGISNULL(3)) {
         SlmLabels labels;
@@ -429,57 +483,90 @@ static void init_set(TrainSet *set, FunctionCallInfo fcinfo, const slm_train_opt
     }
 }
 
+typedef struct Training {
+    char *name, *query;
+    Jsonb *json;
+    slm_train_options options;
+    Activate activate;
+    SlmTrainRows set;
+    slm_train_report report;
+    SlmComparison comparison;
+    int32 version;
+    bool active;
+    double seconds;
+} Training;
+
+/* Inside PG_TRY: what the engine made is freed by the caller. */
+static pg_noinline void train_and_store(Training *t, TimestampTz begin)
+{
+    MemoryContext keep = CurrentMemoryContext;
+    List *versions;
+
+    if (SPI_connect() != SPI_OK_CONNECT)
+        elog(ERROR, "could not connect to SPI");
+    slm_pg_progress_phase("embedding");
+    read_query(&t->set, t->query, keep);
+    MemoryContextSwitchTo(keep);
+    SPI_finish();
+    check_set(&t->set);
+    train(&t->set, &t->options, &t->report);
+    versions = slm_pg_own_classifier(t->name, true); /* the query may have changed them */
+    slm_pg_progress_phase("comparing");
+    slm_pg_compare_versions(slm_pg_active_version(versions), &t->set, &t->report, &t->comparison);
+    t->active = t->activate == ACTIVATE_ALWAYS || (t->activate == ACTIVATE_IF_BETTER && slm_pg_is_better(&t->comparison));
+    t->seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
+    t->version = store_version(t->name, versions, &t->set, &t->report, t->json, t->query, t->seconds, t->active);
+}
+
+static Datum training_row(const Training *t, TupleDesc desc)
+{
+    Datum values[9];
+    bool nulls[9] = {false};
+
+    values[0] = Int32GetDatum(t->version);
+    values[1] = Int64GetDatum((int64) t->report.n_rows);
+    values[2] = Int32GetDatum(t->set.n_labels);
+    values[3] = Float8GetDatum(t->report.accuracy);
+    values[4] = Float8GetDatum(t->report.macro_f1);
+    values[5] = Float8GetDatum(t->report.ece);
+    values[6] = Float8GetDatum(t->seconds);
+    values[7] = BoolGetDatum(t->active);
+    values[8] = Float8GetDatum(t->comparison.other_accuracy);
+    nulls[3] = nulls[4] = nulls[5] = isnan(t->report.accuracy);
+    nulls[8] = t->comparison.state != SLM_COMPARED;
+    return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
 Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
 {
     TimestampTz begin = GetCurrentTimestamp();
-    MemoryContext keep = CurrentMemoryContext;
-    slm_train_report report = {0};
-    slm_train_options options;
-    TrainSet set;
+    Training *t = palloc0(sizeof *t);
     TupleDesc desc;
-    Datum values[7];
-    bool nulls[7] = {false};
-    char *name, *query;
-    volatile double seconds = 0;
-    volatile int32 version = 0;
 
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(4))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name, query and options must not be null")));
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
-    name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    slm_pg_check_name("classifier", name);
-    query = text_to_cstring(PG_GETARG_TEXT_PP(1));
-    options = read_options(PG_GETARG_JSONB_P(4));
-    init_set(&set, fcinfo, &options);
-    slm_pg_progress_begin(name);
+    slm_pg_refuse_read_only("slm_train_classifier()");
+    t->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    slm_pg_check_name("classifier", t->name);
+    t->query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    t->json = PG_GETARG_JSONB_P(4);
+    t->options = read_options(t->json);
+    t->activate = read_activate(t->json);
+    init_set(&t->set, fcinfo, &t->options, slm_pg_active_version(slm_pg_own_classifier(t->name, true)) != NULL);
+    slm_pg_progress_begin(t->name);
     PG_TRY();
     {
-        if (SPI_connect() != SPI_OK_CONNECT)
-            elog(ERROR, "could not connect to SPI");
-        slm_pg_progress_phase("embedding");
-        read_query(&set, query, keep);
-        MemoryContextSwitchTo(keep);
-        check_set(&set);
-        train(&set, &options, &report);
-        seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
-        explain_figures(name, &set, &report);
-        version = store_version(name, &set, &report, PG_GETARG_JSONB_P(4), query, seconds);
-        SPI_finish();
+        train_and_store(t, begin);
     }
     PG_FINALLY();
     {
         slm_pg_progress_end();
-        slm_train_report_free(&report);
+        slm_train_report_free(&t->report);
     }
     PG_END_TRY();
-    values[0] = Int32GetDatum(version);
-    values[1] = Int64GetDatum((int64) report.n_rows);
-    values[2] = Int32GetDatum(set.n_labels);
-    values[3] = Float8GetDatum(report.accuracy);
-    values[4] = Float8GetDatum(report.macro_f1);
-    values[5] = Float8GetDatum(report.ece);
-    values[6] = Float8GetDatum(seconds);
-    nulls[3] = nulls[4] = nulls[5] = isnan(report.accuracy);
-    return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+    explain_figures(t->name, &t->set, &t->report);
+    explain_comparison(t->name, t->version, t->active, &t->comparison);
+    return training_row(t, desc);
 }

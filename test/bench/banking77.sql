@@ -133,7 +133,7 @@ CREATE TEMP TABLE stored AS SELECT id, slm_embed(text) AS e, category FROM train
 SELECT format('"training on 10,003 stored embeddings",,2,%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench', 'SELECT e, category FROM stored ORDER BY id');
 CREATE TEMP TABLE tested AS SELECT id, slm_embed(text) AS e, category FROM test;
 SET slm.threads = 1;
-SELECT format('"classifier on stored embeddings",,1,%s,rows/s', round((30800 / pg_temp.seconds('SELECT count(slm_classify(e, classifier => ''bench'')) FROM tested, generate_series(1, 10)'))::numeric));
+SELECT format('"classifier on stored embeddings",,1,%s,rows/s', round((30800 / pg_temp.seconds('SELECT count(slm_classify_embedding(e, classifier => ''bench'')) FROM tested, generate_series(1, 10)'))::numeric));
 SET slm.threads = 2;
 CREATE FUNCTION pg_temp.accuracy(metric text, classifier text) RETURNS text LANGUAGE sql AS $$
     WITH p AS (SELECT category, slm_classify(text, classifier => $2) AS label FROM test),
@@ -141,13 +141,13 @@ CREATE FUNCTION pg_temp.accuracy(metric text, classifier text) RETURNS text LANG
           FROM p, (SELECT DISTINCT category AS c FROM p) x GROUP BY c)
     SELECT format('"%s: accuracy / macro F1",,2,%s / %s,percent', $1, round(100.0 * (SELECT avg((label = category)::int) FROM p), 2), round(100 * (SELECT avg(coalesce(f1, 0)) FROM f)::numeric, 2)) $$;
 SELECT pg_temp.accuracy('Banking77, embeddings', 'bench');
-SELECT format('"training on 10,003 texts, embedding included",,2,%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench', 'SELECT text, category FROM train ORDER BY id');
-SELECT seconds FROM slm_train_classifier('bench', 'SELECT text, category FROM train ORDER BY id', options => '{"ngrams": true}') \gset
-SELECT pg_temp.accuracy('Banking77, with n-grams', 'bench');
-SELECT seconds FROM slm_train_classifier('bench', 'SELECT text, category FROM (SELECT *, row_number() OVER (PARTITION BY category ORDER BY id) AS n FROM train) t WHERE n <= 10 ORDER BY id') \gset
-SELECT pg_temp.accuracy('Banking77, 10 rows a label', 'bench');
-SELECT format($$SELECT format('"training on label names and 10,003 texts",,2,%%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench', 'SELECT text FROM train ORDER BY id', labels => %L)$$, array_agg(replace(category, '_', ' ') ORDER BY category)) FROM (SELECT DISTINCT category FROM train) c \gexec
-WITH p AS (SELECT replace(category, '_', ' ') AS category, slm_classify(text, classifier => 'bench') AS label FROM test)
+SELECT format('"training on 10,003 texts, embedding included",,2,%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench_texts', 'SELECT text, category FROM train ORDER BY id');
+SELECT seconds FROM slm_train_classifier('bench_ngrams', 'SELECT text, category FROM train ORDER BY id', options => '{"ngrams": true}') \gset
+SELECT pg_temp.accuracy('Banking77, with n-grams', 'bench_ngrams');
+SELECT seconds FROM slm_train_classifier('bench_few', 'SELECT text, category FROM (SELECT *, row_number() OVER (PARTITION BY category ORDER BY id) AS n FROM train) t WHERE n <= 10 ORDER BY id') \gset
+SELECT pg_temp.accuracy('Banking77, 10 rows a label', 'bench_few');
+SELECT format($$SELECT format('"training on label names and 10,003 texts",,2,%%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench_names', 'SELECT text FROM train ORDER BY id', labels => %L)$$, array_agg(replace(category, '_', ' ') ORDER BY category)) FROM (SELECT DISTINCT category FROM train) c \gexec
+WITH p AS (SELECT replace(category, '_', ' ') AS category, slm_classify(text, classifier => 'bench_names') AS label FROM test)
 SELECT format('"Banking77, label names and unlabelled texts: accuracy",,2,%s,percent', round(100.0 * avg((label = category)::int), 2)) FROM p;
 WITH l AS (SELECT array_agg(DISTINCT replace(category, '_', ' ')) AS labels FROM train), p AS (SELECT replace(category, '_', ' ') AS category, slm_classify(text, (SELECT labels FROM l)) AS label FROM test)
 SELECT format('"Banking77, zero-shot by label names: accuracy",,2,%s,percent', round(100.0 * avg((label = category)::int), 2)) FROM p;

@@ -168,5 +168,72 @@ is($node->safe_psql('restored', q{SELECT owner, roles FROM slm.classifiers WHERE
 $node->safe_psql('postgres', q{SELECT slm_set_classifier_owner('orphan', 'carol')});
 is(as_role('carol', q{SELECT slm_classify('Where is my chair?', classifier => 'orphan')}), 'delivery', 'a superuser gives it to another role');
 
+# ---- A3: a worse version does not go live; the comparison is on the same rows, none of which either has learned from
+$node->safe_psql('postgres', q{CREATE TABLE truth AS SELECT row_number() OVER () AS id, format(p, w) AS body, label FROM (VALUES
+		('Where is my %s?', 'delivery'), ('The %s has not arrived', 'delivery'), ('When will the %s be delivered?', 'delivery'), ('The courier lost my %s', 'delivery'),
+		('The invoice for the %s is wrong', 'billing'), ('I was charged twice for the %s', 'billing'), ('Please send the receipt for the %s', 'billing'), ('Why does the %s cost more?', 'billing')) m(p, label),
+		unnest(ARRAY['lamp', 'phone', 'chair', 'radio', 'kettle', 'bicycle', 'table', 'mirror', 'carpet', 'camera']) w;
+	CREATE VIEW wrong AS SELECT id, body, CASE WHEN id % 5 = 0 THEN CASE label WHEN 'billing' THEN 'delivery' ELSE 'billing' END ELSE label END AS label FROM truth});
+
+# What a training answers, and its notices.
+sub train
+{
+	my ($name, $query, %option) = @_;
+	my $json = join(', ', map { qq("$_": ) . ($option{$_} =~ /^\d+|true$/ ? $option{$_} : qq("$option{$_}")) } grep { $_ ne 'model' } keys %option);
+	my $model = $option{model} ? ", model => '$option{model}'" : '';
+	my ($out, $err) = as_role($superuser, qq{SELECT active, accuracy, previous_accuracy FROM slm_train_classifier('$name', '$query', options => '{$json}'$model)});
+	my ($active, $accuracy, $previous) = split(/\|/, $out);
+	return { active => $active, accuracy => $accuracy, previous => $previous, says => $err };
+}
+
+my ($good, $bad) = ('SELECT body, label FROM truth ORDER BY id', 'SELECT body, label FROM wrong ORDER BY id');
+my $t = train('topic', $good);
+is_deeply([ $t->{active}, $t->{previous}, $t->{says} ], [ 't', '', '' ], 'the first version is active');
+$t = train('topic', $bad);
+is($t->{active}, 'f', 'a worse version is not activated');
+cmp_ok($t->{previous}, '>', $t->{accuracy}, 'the active one is better on the same rows');
+like($t->{says}, qr/version 2 of classifier "topic" was not activated: accuracy 0\.\d{4}, that of version 1 0\.\d{4} on the same 80 held-out rows\n.*slm_restore_classifier\('topic', 2\)/s, 'a notice says so');
+# the labels of the rows are the judge, so a version that was trained on bad ones is no better by having seen them
+cmp_ok($t->{previous}, '<', 0.9, 'rows with bad labels are held against the active one too');
+$t = train('topic', $bad, activate => 'always');
+is($t->{active}, 't', 'unless it is wanted');
+like($t->{says}, qr/version 3 .* is active now: .*To go back: SELECT slm_restore_classifier\('topic', 1\)/s, 'which is said too');
+$t = train('topic', $bad);
+is_deeply([ $t->{active}, abs($t->{accuracy} - $t->{previous}) < 1e-9 ? 'equal' : "$t->{accuracy} $t->{previous}" ], [ 'f', 'equal' ],
+	'the same rows again are neither better nor judged more kindly by the version that has learned from them');
+$t = train('topic', $good);
+is($t->{active}, 't', 'a better version is activated');
+cmp_ok($t->{accuracy}, '>', $t->{previous}, 'because it is better');
+is($node->safe_psql('postgres', q{SELECT version FROM slm.classifiers WHERE name = 'topic' AND active}), '5', 'one version is active');
+$t = train('topic', 'SELECT body, label FROM truth UNION ALL SELECT upper(body) || id, label FROM truth', activate => 'never');
+is_deeply([ $t->{active}, $t->{says} =~ /on the same (\d+) held-out rows/ ? $1 : '' ], [ 'f', 160 ], 'old rows and new ones are judged, and nothing is activated');
+# another model, n-grams, embeddings
+$node->safe_psql('postgres', q{SELECT slm_quantize_model('minilm', 'small', 'Q4_0')});
+$t = train('topic', $bad, model => 'small');
+is($t->{active}, 'f', 'a version of another model is compared by the texts');
+like($t->{says}, qr/on the same 80 held-out rows/, 'all of them');
+$t = train('topic', q{SELECT slm_embed(body, model => ''small''), label FROM truth}, model => 'small');
+like($t->{says}, qr/was not activated: version 5 could not be compared.*belongs to another model/s, 'without texts it is not, and not activated');
+$t = train('topic', $bad, ngrams => 'true');
+is($t->{active}, 'f', 'n-grams');
+$t = train('topic', 'SELECT slm_embed(body), label FROM wrong ORDER BY id');
+is_deeply([ $t->{active}, $t->{says} =~ /on the same (\d+)/ ], [ 'f', 80 ], 'embeddings');
+# an active version that cannot answer is no reason to keep it
+$node->safe_psql('postgres', q{SELECT slm_train_classifier('lost', 'SELECT body, label FROM truth', model => 'small'); SELECT slm_drop_model('small')});
+$t = train('lost', $bad);
+is($t->{active}, 't', 'a version whose model is gone is replaced');
+like($t->{says}, qr/version 1 cannot be used any more/, 'which is said');
+# rows that were edited
+$node->safe_psql('postgres', q{UPDATE slm.classifier_registry SET trial_rows = substr(trial_rows, 1, 8) || '\x07' || substr(trial_rows, 10) WHERE name = 'topic' AND active});
+$t = train('topic', $good);
+like($t->{says}, qr/was not activated: version 5 could not be compared.*damaged/s, 'what does not hold together is not compared');
+$node->safe_psql('postgres', q{UPDATE slm.classifier_registry SET trials[2] = '\x00', trial_rows = '' WHERE name = 'topic' AND active});
+$t = train('topic', $good);
+like($t->{says}, qr/could not be compared.*damaged/s, 'nor are trials');
+$node->safe_psql('postgres', q{UPDATE slm.classifier_registry SET blob = '\x00' WHERE name = 'topic' AND active});
+$t = train('topic', $good);
+is($t->{active}, 't', 'a version that is damaged is replaced');
+like(error_of($superuser, q{BEGIN READ ONLY; SELECT slm_train_classifier('topic', 'SELECT body, label FROM truth')}), qr/read-only transaction/, 'a read-only transaction trains nothing');
+
 $node->stop;
 done_testing();
