@@ -4,6 +4,7 @@
 #include "engine/slm.h"
 
 #include <jansson.h>
+#include <malloc.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <sched.h>
@@ -42,6 +43,13 @@ const char *slm_isa_available(int i)
         if (slm_kernels_of(names[k]) != NULL && i-- == 0)
             return names[k];
     return NULL;
+}
+
+void slm_memory_trim(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 int slm_cpu_count(void)

@@ -41,6 +41,8 @@ int slm_cpu_count(void);
 bool slm_library_info(int i, const char **name, const char **version);
 /* e^x with the same bits on every machine: for probabilities made from log probabilities (base/math.h). */
 double slm_exp(double x);
+/* Returns to the system what the process's allocator holds and nobody uses. Takes a millisecond or so. */
+void slm_memory_trim(void);
 /* Frees the process's worker threads (they are made again when needed). */
 void slm_threads_release(void);
 
@@ -274,6 +276,9 @@ const slm_result *slm_poll(slm_session *session);
 bool slm_next_piece(slm_session *session, uint64_t id, const char **text, size_t *length);
 /* Frees a result, or aborts a request that still runs. Unknown ids are ignored. */
 void slm_release(slm_session *session, uint64_t id);
+/* Gives memory back that no request and no cached prefix needs, between steps: of keys and values and of scratch about keep_bytes each may
+ * stay.  Returns how many bytes went; slm_memory_trim makes the process's own allocator return them. */
+size_t slm_session_trim(slm_session *session, size_t keep_bytes);
 /* Aborts every request and frees every result; cached prefixes stay. For clean-up after an error of the caller. */
 void slm_session_reset(slm_session *session);
 
@@ -284,6 +289,8 @@ typedef struct slm_session_stats {
     uint64_t steps, prompt_tokens, reused_tokens, output_tokens, label_tokens, positions; /* since the session began */
     double prefill_seconds, decode_seconds;
     size_t kv_bytes_used, kv_bytes_limit, cached_prefixes;
+    size_t kv_bytes_held; /* of the system's memory: those in use, and what has not been given back of those that were */
+    size_t scratch_bytes; /* activations, logits and the like */
 } slm_session_stats;
 void slm_session_get_stats(const slm_session *session, slm_session_stats *out);
 

@@ -75,7 +75,7 @@ static void put_model(ReturnSetInfo *rsinfo, const char *name, const char *key)
             slm_session_stats stats;
 
             slm_session_get_stats(entry->session, &stats);
-            values[STATUS_KV] = Int64GetDatum((int64) stats.kv_bytes_used);
+            values[STATUS_KV] = Int64GetDatum((int64) stats.kv_bytes_held);
         }
     }
     values[STATUS_NAME] = CStringGetTextDatum(name);

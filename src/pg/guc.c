@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb = 256 * 1024;
+int slm_guc_cache_timeout_ms = 60 * 1000;
 bool slm_guc_speculate = true;
 char *slm_guc_isa, *slm_guc_model_directory;
 char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
@@ -44,6 +45,12 @@ static bool check_directory(char **value, void **extra, GucSource source)
     return false;
 }
 
+/* What sessions hold is looked at again when the statement ends. */
+static void assign_memory(int value, void *extra)
+{
+    slm_pg_memory_lowered();
+}
+
 static void define_numbers(void)
 {
     DefineCustomIntVariable("slm.threads", "Number of threads that one call of this session may compute with.",
@@ -56,7 +63,11 @@ static void define_numbers(void)
     DefineCustomIntVariable("slm.kv_cache_memory", "Memory that one session may use for the keys and values of a model's attention.",
                             "It holds the running requests and the instructions that were computed before and are used again. Each model "
                             "that a session uses has a cache of its own.",
-                            &slm_guc_kv_cache_kb, 256 * 1024, 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+                            &slm_guc_kv_cache_kb, 256 * 1024, 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, assign_memory, NULL);
+    DefineCustomIntVariable("slm.cache_timeout", "How long a session that computes nothing keeps what it may use again.",
+                            "Keys and values of instructions, label sets and threads. 0 keeps them for the life of the session. DISCARD "
+                            "ALL gives them back at once; what no call can use again goes back when each call ends.",
+                            &slm_guc_cache_timeout_ms, 60 * 1000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, assign_memory, NULL);
 }
 
 static void define_models(void)

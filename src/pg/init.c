@@ -132,6 +132,8 @@ void _PG_init(void)
     RegisterSubXactCallback(at_subxact_end, NULL);
     slm_pg_row_error_init();
     slm_pg_catalog_init();
+    slm_pg_memory_init(); /* before the sessions: its end of a transaction comes after theirs */
+    slm_pg_backends_init();
     slm_pg_sessions_init();
     slm_pg_store_init();
     slm_pg_batch_init();

@@ -51,18 +51,29 @@ static PrototypeSet *find_set(const StringInfo key)
     return NULL;
 }
 
+static void drop_last_set(void)
+{
+    PrototypeSet *set = dlist_container(PrototypeSet, node, dlist_tail_node(&sets));
+
+    dlist_delete(&set->node);
+    pfree(set->key);
+    pfree(set->vectors);
+    pfree(set);
+    n_sets--;
+}
+
+void slm_pg_forget_prototypes(void)
+{
+    while (n_sets > 0)
+        drop_last_set();
+}
+
 static void keep_set(const StringInfo key, const float *vectors, int n_floats)
 {
     PrototypeSet *set;
 
-    if (n_sets == MAX_SETS) {
-        set = dlist_container(PrototypeSet, node, dlist_tail_node(&sets));
-        dlist_delete(&set->node);
-        pfree(set->key);
-        pfree(set->vectors);
-        pfree(set);
-        n_sets--;
-    }
+    if (n_sets == MAX_SETS)
+        drop_last_set();
     set = MemoryContextAllocZero(TopMemoryContext, sizeof *set);
     set->key_length = key->len;
     set->key = MemoryContextAlloc(TopMemoryContext, (Size) key->len);

@@ -24,4 +24,7 @@ static inline const float *slm_pg_floats(ArrayType *array)
     return (const float *) (const void *) ((char *) array + ARR_OVERHEAD_NONULLS(1));
 }
 
+/* Forgets all kept vectors. */
+void slm_pg_forget_prototypes(void);
+
 #endif

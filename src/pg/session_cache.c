@@ -57,6 +57,7 @@ static void close_entry(SlmEntry *entry)
     dlist_delete(&entry->node);
     n_entries--;
     pfree(entry);
+    slm_pg_backends_update();
 }
 
 SlmEntry *slm_pg_find_entry(const char *key)
@@ -136,6 +137,7 @@ SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
         slm_pg_error(&err, psprintf("could not open the image of model \"%s\"", row->name));
     }
     strlcpy(entry->key, row->key, sizeof entry->key);
+    strlcpy(entry->name, row->name, sizeof entry->name);
     entry->model = model;
     entry->last_use = GetCurrentStatementStartTimestamp();
     dlist_init(&entry->runs);
@@ -291,10 +293,12 @@ void slm_pg_finish(SlmRun *run)
     if (run->entry == NULL)
         return;
     slm_release(run->entry->session, run->id);
+    run->entry->n_running -= run->result == NULL;
     dlist_delete(&run->node);
     slm_pg_progress_requests(--n_runs);
     run->entry = NULL;
     run->result = NULL;
+    slm_pg_backends_update();
 }
 
 static void finish_callback(void *arg)
@@ -318,6 +322,7 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
         entry = entry->base;
     }
     whole.realm = GetUserId();
+    slm_pg_memory_used();
     apply_limits(entry);
     while ((status = slm_submit(entry->session, &whole, &run->id, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
@@ -326,7 +331,10 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
         slm_pg_error(&err, NULL);
     run->entry = entry;
     dlist_push_tail(&entry->runs, &run->node);
+    entry->n_running++;
+    entry->n_requests++;
     slm_pg_progress_requests(++n_runs);
+    slm_pg_backends_update();
     return run;
 }
 
@@ -367,10 +375,12 @@ static void collect(SlmEntry *entry)
             if (run->id == result->id)
                 owner = run;
         }
-        if (owner != NULL)
-            owner->result = result;
-        else
+        if (owner == NULL) {
             slm_release(entry->session, result->id);
+            continue;
+        }
+        owner->result = result;
+        entry->n_running--;
     }
 }
 
@@ -383,9 +393,11 @@ static void end_runs(SlmEntry *entry)
         run->result = NULL;
         n_runs--;
     }
+    entry->n_running = 0;
     slm_pg_progress_requests(n_runs);
     if (entry->session != NULL)
         slm_session_reset(entry->session);
+    slm_pg_backends_update();
 }
 
 /* Tokens that a session has computed or written since it began. */
@@ -406,6 +418,7 @@ static void step(SlmEntry *entry)
     CHECK_FOR_INTERRUPTS();
     status = slm_step(entry->session, NULL, &err);
     slm_pg_progress_tokens(tokens_of(entry) - before);
+    slm_pg_backends_update();
     if (status == SLM_CANCELLED) {
         slm_pg_interrupted();
         return;
@@ -464,6 +477,70 @@ const slm_result *slm_pg_wait(SlmRun *run)
         slm_pg_error(&err, NULL);
     }
     return run->result;
+}
+
+/* ---- giving memory back */
+
+const SlmEntry *slm_pg_nth_entry(int i)
+{
+    dlist_iter it;
+
+    dlist_foreach(it, &entries) {
+        if (i-- == 0)
+            return dlist_container(SlmEntry, node, it.cur);
+    }
+    return NULL;
+}
+
+size_t slm_pg_trim_sessions(size_t keep_bytes)
+{
+    size_t freed = 0;
+    dlist_iter it;
+
+    dlist_foreach(it, &entries) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+
+        if (entry->session != NULL)
+            freed += slm_session_trim(entry->session, keep_bytes);
+    }
+    return freed;
+}
+
+static bool free_session(SlmEntry *entry)
+{
+    if (entry->session == NULL || !dlist_is_empty(&entry->runs))
+        return false;
+    slm_session_free(entry->session);
+    entry->session = NULL;
+    return true;
+}
+
+int slm_pg_free_sessions(void)
+{
+    int n = 0;
+    dlist_iter it;
+
+    dlist_foreach(it, &entries)
+        n += free_session(dlist_container(SlmEntry, node, it.cur));
+    return n;
+}
+
+void slm_pg_lower_limits(void)
+{
+    dlist_iter it;
+
+    dlist_foreach(it, &entries) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+        slm_limits limits = entry->limits;
+
+        limits.kv_cache_bytes = Min(limits.kv_cache_bytes, (size_t) slm_guc_kv_cache_kb * 1024);
+        if (entry->session == NULL || limits.kv_cache_bytes == entry->limits.kv_cache_bytes)
+            continue;
+        if (slm_session_set_limits(entry->session, &limits, NULL) == SLM_OK)
+            entry->limits = limits;
+        else
+            (void) free_session(entry); /* less than one block: the next call says so */
+    }
 }
 
 /* ---- ends of transactions */

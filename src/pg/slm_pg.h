@@ -110,6 +110,7 @@ void slm_pg_catalog_init(void);
 struct SlmEntry {
     dlist_node node;
     char key[2 * SLM_KEY_SIZE]; /* of the image; 'model+adapter' of both */
+    char name[SLM_NAME_MAX + 1]; /* when it was opened */
     slm_model *model;
     slm_session *session; /* NULL until the first request */
     slm_limits limits;    /* as the session has them */
@@ -118,6 +119,8 @@ struct SlmEntry {
     struct SlmEntry *base; /* of a model with an adapter: the model's entry, whose session runs its requests; else NULL */
     slm_adapter *adapter;  /* then */
     TimestampTz last_use;
+    int n_running;         /* runs without a result */
+    uint64 n_requests;     /* submitted so far */
 };
 
 /* A request that has been submitted; freed with the memory context in which it was started. */
@@ -159,6 +162,24 @@ void slm_pg_finish(SlmRun *run);
 /* Closes models whose image is used by no row any more. */
 void slm_pg_close_unused(void);
 void slm_pg_sessions_init(void);
+/* The i-th opened model, NULL after the last. */
+const SlmEntry *slm_pg_nth_entry(int i);
+/* Gives back what the sessions hold and do not need, but about keep_bytes of each kind and session; returns the bytes. */
+size_t slm_pg_trim_sessions(size_t keep_bytes);
+/* Frees the sessions without requests, whose next call makes them anew; returns how many. */
+int slm_pg_free_sessions(void);
+/* Brings the sessions' limits down to what is set now. */
+void slm_pg_lower_limits(void);
+
+/* ---- memory.c: when the memory of sessions goes back */
+void slm_pg_memory_used(void);    /* a session begins to work */
+void slm_pg_memory_lowered(void); /* a limit may have been lowered */
+void slm_pg_memory_init(void);
+extern int slm_guc_cache_timeout_ms;
+
+/* ---- backends.c: slm.sessions */
+void slm_pg_backends_update(void); /* something of this backend's sessions has changed */
+void slm_pg_backends_init(void);
 
 /* ---- digest.c */
 typedef struct SlmSourceState {

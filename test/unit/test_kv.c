@@ -1,4 +1,5 @@
 /* The KV pool: sharing, copies of partial blocks, promises, eviction, and that nothing is lost. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,6 +183,79 @@ static void test_resize(void)
     close_fixture(&f);
 }
 
+/* KiB of this process that are in memory and no file's. */
+static long anonymous_kib(void)
+{
+    char line[256];
+    long value = -1;
+    FILE *f = fopen("/proc/self/smaps_rollup", "r");
+
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, "Anonymous:", 10) == 0)
+            value = atol(line + 10);
+    if (f != NULL)
+        fclose(f);
+    return value;
+}
+
+/* Trimming gives the memory of free blocks back, between those that are kept too, and no block that is used changes. */
+static void test_trim(void)
+{
+    enum { STRIDE = 300 * 1024, BLOCKS = 100 };
+    fixture f = {.cache = slm_prefix_cache_new()};
+    slm_error err;
+    slm_seq *seqs[BLOCKS], *kept[BLOCKS] = {0};
+    uint32_t taken, n_kept = 0;
+    long before, full, after;
+
+    CHECK(slm_kv_pool_new(STRIDE, (size_t) STRIDE * BLOCKS, evict, &f, &f.pool, &err) == SLM_OK, "%s", err.message);
+    before = anonymous_kib();
+    for (int i = 0; i < BLOCKS; i++) {
+        seqs[i] = slm_seq_new(SLM_KV_BLOCK);
+        CHECK(slm_seq_reserve(f.pool, seqs[i], SLM_KV_BLOCK, false, &taken) && taken == 1, "block %d", i);
+        seqs[i]->length = SLM_KV_BLOCK;
+        memset(seqs[i]->table[0], i + 1, STRIDE);
+    }
+    full = anonymous_kib();
+    CHECK(slm_kv_held(f.pool) == (size_t) STRIDE * BLOCKS, "all is held");
+    for (int i = 0; i < BLOCKS; i++) { /* one of 27: some slabs keep a block or two, one keeps none */
+        if (i % 27 == 5)
+            kept[n_kept++] = seqs[i];
+        else
+            slm_seq_drop(f.pool, seqs[i]);
+    }
+    CHECK(slm_kv_held(f.pool) == (size_t) STRIDE * BLOCKS, "free blocks are still held");
+    slm_kv_pool_trim(f.pool, (size_t) STRIDE * BLOCKS);
+    CHECK(slm_kv_held(f.pool) == (size_t) STRIDE * BLOCKS, "and stay when so much may");
+    slm_kv_pool_trim(f.pool, (size_t) STRIDE * 40);
+    CHECK(slm_kv_held(f.pool) <= (size_t) STRIDE * (40 + n_kept), "%zu blocks are held, not 40 and the used", slm_kv_held(f.pool) / STRIDE);
+    slm_kv_pool_trim(f.pool, 0);
+    after = anonymous_kib();
+    CHECK(slm_kv_held(f.pool) == (size_t) STRIDE * n_kept, "%zu blocks are held, not %u", slm_kv_held(f.pool) / STRIDE, n_kept);
+    CHECK(full - before > (long) STRIDE * BLOCKS / 1024 - 4096 && after - before < (long) STRIDE * n_kept / 1024 + 1024,
+          "%ld KiB at first, %ld full, %ld after trimming", before, full, after);
+    for (uint32_t k = 0; k < n_kept; k++) {
+        const uint8_t *data = (const uint8_t *) kept[k]->table[0];
+        uint32_t wrong = 0;
+
+        for (size_t i = 0; i < STRIDE; i++)
+            wrong += data[i] != data[0];
+        CHECK(wrong == 0 && data[0] == 27 * k + 6, "block %u has changed", k);
+    }
+    for (int i = 0; i < BLOCKS - (int) n_kept; i++) { /* what was returned serves again */
+        seqs[i] = slm_seq_new(SLM_KV_BLOCK);
+        CHECK(slm_seq_reserve(f.pool, seqs[i], SLM_KV_BLOCK, false, &taken) && taken == 1, "block %d anew", i);
+        memset(seqs[i]->table[0], 0xEE, STRIDE);
+    }
+    for (int i = 0; i < BLOCKS - (int) n_kept; i++)
+        slm_seq_drop(f.pool, seqs[i]);
+    for (uint32_t k = 0; k < n_kept; k++)
+        slm_seq_drop(f.pool, kept[k]);
+    slm_kv_pool_trim(f.pool, 0);
+    CHECK(slm_kv_held(f.pool) == 0 && slm_kv_used(f.pool) == 0, "nothing is left");
+    close_fixture(&f);
+}
+
 int main(void)
 {
     test_budget();
@@ -189,5 +263,6 @@ int main(void)
     test_prefixes();
     test_random();
     test_resize();
+    test_trim();
     TEST_MAIN_END("test_kv");
 }

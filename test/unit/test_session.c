@@ -866,6 +866,49 @@ static void test_cancel(void)
     slm_session_free(s);
 }
 
+/* Between any two steps a session may be trimmed: answers are the same bits, and little is left when nothing runs. */
+static void test_trim(void)
+{
+    slm_session *s[2] = {open_session(4096, 64, 8, 2), open_session(4096, 64, 8, 2)};
+    slm_session_stats stats;
+    slm_error err = {0};
+
+    for (int i = 0; i < 24; i++) {
+        const slm_result *r[2];
+        uint64_t id;
+        char text[300];
+        slm_segment segments[2] = {{SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, "You are a helpful assistant for tests.", 38}};
+        slm_request req = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = segments, .n_segments = 2, .max_tokens = 8,
+                           .sampling = {.top_p = 1, .repeat_penalty = 1}};
+
+        text_of(i, text);
+        segments[1] = user(text);
+        for (int k = 0; k < 2; k++) {
+            size_t active = 1;
+
+            CHECK(slm_submit(s[k], &req, &id, &err) == SLM_OK, "%s", err.message);
+            while (active > 0) {
+                if (k == 1)
+                    slm_session_trim(s[k], i % 3 == 0 ? 0 : (size_t) 4096 << (i % 8));
+                CHECK(slm_step(s[k], &active, &err) == SLM_OK, "%s", err.message);
+            }
+            r[k] = slm_poll(s[k]);
+        }
+        CHECK(strcmp(r[0]->text, r[1]->text) == 0 && r[0]->reused_tokens == r[1]->reused_tokens, "\"%s\", trimmed \"%s\"", r[0]->text,
+              r[1]->text);
+        slm_release(s[0], r[0]->id);
+        slm_release(s[1], r[1]->id);
+    }
+    slm_session_get_stats(s[0], &stats);
+    size_t held = stats.kv_bytes_held + stats.scratch_bytes;
+    CHECK(slm_session_trim(s[0], 0) > held / 2, "half of %zu bytes go", held);
+    slm_session_get_stats(s[0], &stats);
+    CHECK(stats.scratch_bytes == 0 && stats.kv_bytes_held == stats.kv_bytes_used && stats.cached_prefixes > 0,
+          "%zu of scratch, %zu of keys and values for %zu that are used", stats.scratch_bytes, stats.kv_bytes_held, stats.kv_bytes_used);
+    slm_session_free(s[0]);
+    slm_session_free(s[1]);
+}
+
 static void test_reset_and_memory(void)
 {
     static const char *const labels[] = {"yes", "no", "yesterday", "nobody"};
@@ -931,6 +974,7 @@ int main(void)
     test_invariance();
     test_speculation();
     test_cancel();
+    test_trim();
     test_reset_and_memory();
     slm_model_close(model);
     slm_threads_release();

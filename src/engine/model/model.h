@@ -62,6 +62,9 @@ typedef struct slm_batch {
 typedef struct slm_workspace slm_workspace; /* activations of one batch, grown as needed; one per session */
 slm_workspace *slm_workspace_new(void);
 void slm_workspace_free(slm_workspace *ws);
+size_t slm_workspace_bytes(const slm_workspace *ws);
+/* Frees the buffers; the next run makes them anew. Nothing that a run has returned is valid any more. */
+void slm_workspace_clear(slm_workspace *ws);
 
 /* Runs all layers. *hidden: [n_out, n_embd] after the final norm, owned by ws, valid until the next call.  CANCELLED when *stop became
  * set: KV of the batch's positions is then undefined and must be computed again. */

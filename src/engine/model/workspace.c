@@ -1,5 +1,5 @@
 /*
- * The memory of one run: buffers that grow to the largest batch seen and stay.
+ * The memory of one run: buffers that grow to the largest batch seen and stay until they are trimmed.
  *
  * Everything is allocated before the parallel region begins, so that no thread can fail inside it.  Buffers are 64-byte aligned and their
  * contents do not survive growth.
@@ -54,18 +54,46 @@ static void scratch_free(slm_scratch *s)
     buffer_free(&s->table);
 }
 
+/* Every buffer of the workspace itself, NULL after the last. */
+static slm_buffer *nth_buffer(slm_workspace *ws, size_t i)
+{
+    slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
+                         &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
+                         &ws->fine, &ws->low, &ws->gate};
+    return i < sizeof all / sizeof *all ? all[i] : NULL;
+}
+
+size_t slm_workspace_bytes(const slm_workspace *ws)
+{
+    size_t bytes = 0;
+    slm_buffer *b;
+    for (size_t i = 0; (b = nth_buffer((slm_workspace *) ws, i)) != NULL; i++)
+        bytes += b->bytes;
+    for (int i = 0; i < ws->n_scratch; i++) {
+        const slm_scratch *s = &ws->scratch[i];
+        bytes += s->gemm.bytes + s->attend.bytes + s->tile.bytes + s->blocks.bytes + s->norm.bytes + s->normq.bytes + s->queries.bytes +
+                 s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes;
+    }
+    return bytes;
+}
+
+void slm_workspace_clear(slm_workspace *ws)
+{
+    slm_buffer *b;
+    for (size_t i = 0; (b = nth_buffer(ws, i)) != NULL; i++)
+        buffer_free(b);
+    for (int i = 0; i < ws->n_scratch; i++)
+        scratch_free(&ws->scratch[i]);
+    free(ws->scratch);
+    ws->scratch = NULL;
+    ws->n_scratch = 0;
+}
+
 void slm_workspace_free(slm_workspace *ws)
 {
     if (ws == NULL)
         return;
-    slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
-                         &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
-                         &ws->fine, &ws->low, &ws->gate};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        buffer_free(all[i]);
-    for (int i = 0; i < ws->n_scratch; i++)
-        scratch_free(&ws->scratch[i]);
-    free(ws->scratch);
+    slm_workspace_clear(ws);
     free(ws);
 }
 

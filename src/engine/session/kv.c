@@ -1,15 +1,19 @@
 /*
  * The pool of KV blocks and the sequences over it; see kv.h for the picture and the invariant.
  *
- * Slabs of about 8 MiB, aligned to 2 MiB where they are that large so that the kernel can back them with huge pages.  Free blocks
- * are a stack, so that the block freed last, still warm in the cache, is used first.  Promised allocations leave the promise:
- * pinned + promised stays the same.
+ * Slabs of about 8 MiB, mapped by themselves so that they go back to the system whatever the allocator thinks, and aligned to 2 MiB where
+ * they are that large so that the kernel can back them with huge pages.  Free blocks are a stack, so that the block freed last, still
+ * warm in the cache, is used first.  Promised allocations leave the promise: pinned + promised stays the same.
+ *
+ * Trimming unmaps slabs without a used block, and returns the pages of free blocks between used ones; those slabs get small pages from then
+ * on, for the kernel's collector of huge pages would fill the holes again.
  */
 #include "engine/session/kv.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define SLAB_BYTES ((size_t) 8 << 20)
 #define HUGE_PAGE ((size_t) 2 << 20)
@@ -19,7 +23,13 @@ typedef struct kv_block {
     uint16_t *data;
     uint32_t refs;       /* all references */
     uint32_t cache_refs; /* of them, the prefix cache's */
+    bool held;           /* has been written since its pages were last returned */
 } kv_block;
+
+typedef struct kv_slab {
+    char *memory; /* NULL: returned to the system */
+    bool punched; /* pages between used blocks were returned */
+} kv_slab;
 
 struct slm_kv_pool {
     size_t stride;         /* bytes per block, a multiple of 64 */
@@ -27,10 +37,11 @@ struct slm_kv_pool {
     uint32_t slab_blocks;  /* blocks per slab */
     uint32_t n_blocks;     /* blocks in slabs: ids 0..n_blocks-1 */
     uint32_t n_free, n_pinned, promised;
+    uint32_t n_held;       /* blocks that are held */
     uint32_t room;         /* entries of blocks and free_ids */
     kv_block *blocks;      /* [room] */
     uint32_t *free_ids;    /* [room] */
-    void **slabs;          /* [n_slabs] NULL where the slab was returned */
+    kv_slab *slabs;        /* [n_slabs] */
     uint32_t n_slabs, slab_room;
     slm_kv_evict_fn evict;
     void *evict_arg;
@@ -51,6 +62,43 @@ static slm_status budget_error(size_t stride, size_t bytes, slm_error *err)
     slm_fail(err, SLM_INVALID, "KV cache budget of %zu bytes is smaller than one block of %d positions (%zu bytes)", bytes, SLM_KV_BLOCK,
              stride);
     return slm_hint(err, "Raise the KV cache budget.");
+}
+
+/* ---- mappings */
+
+static size_t slab_bytes(const slm_kv_pool *pool)
+{
+    return pool->stride * pool->slab_blocks;
+}
+
+/* Zeroed memory, aligned to a huge page where it is as large as one; NULL when memory is out. */
+static char *map_slab(size_t bytes)
+{
+    size_t room = bytes >= HUGE_PAGE ? bytes + HUGE_PAGE : bytes, before;
+    char *memory = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (room == bytes)
+        return memory;
+    before = (HUGE_PAGE - (uintptr_t) memory % HUGE_PAGE) % HUGE_PAGE;
+    if (before > 0)
+        munmap(memory, before);
+    bytes = (bytes + (size_t) sysconf(_SC_PAGESIZE) - 1) & ~((size_t) sysconf(_SC_PAGESIZE) - 1);
+    if (room - before > bytes)
+        munmap(memory + before + bytes, room - before - bytes);
+    madvise(memory + before, bytes, MADV_HUGEPAGE);
+    return memory + before;
+}
+
+static void unmap_slab(slm_kv_pool *pool, uint32_t slab)
+{
+    if (pool->slabs[slab].memory == NULL)
+        return;
+    for (uint32_t i = slab * pool->slab_blocks; i < (slab + 1) * pool->slab_blocks; i++)
+        pool->n_held -= pool->blocks[i].held;
+    munmap(pool->slabs[slab].memory, slab_bytes(pool));
+    pool->slabs[slab].memory = NULL;
 }
 
 slm_status slm_kv_pool_new(size_t block_bytes, size_t bytes, slm_kv_evict_fn evict, void *arg, slm_kv_pool **out, slm_error *err)
@@ -83,7 +131,7 @@ void slm_kv_pool_free(slm_kv_pool *pool)
     if (pool == NULL)
         return;
     for (uint32_t i = 0; i < pool->n_slabs; i++)
-        free(pool->slabs[i]);
+        unmap_slab(pool, i);
     free(pool->slabs);
     free(pool->blocks);
     free(pool->free_ids);
@@ -100,7 +148,7 @@ uint32_t slm_kv_used(const slm_kv_pool *pool)
     uint32_t live = 0;
 
     for (uint32_t i = 0; i < pool->n_slabs; i++)
-        live += pool->slabs[i] != NULL ? pool->slab_blocks : 0;
+        live += pool->slabs[i].memory != NULL ? pool->slab_blocks : 0;
     return live - pool->n_free;
 }
 
@@ -158,63 +206,103 @@ static bool grow_arrays(slm_kv_pool *pool, uint32_t room)
 static uint32_t slab_slot(slm_kv_pool *pool)
 {
     for (uint32_t i = 0; i < pool->n_slabs; i++)
-        if (pool->slabs[i] == NULL)
+        if (pool->slabs[i].memory == NULL)
             return i;
     if (!grow_arrays(pool, (pool->n_slabs + 1) * pool->slab_blocks))
         return UINT32_MAX;
     if (pool->n_slabs == pool->slab_room) {
         uint32_t room = pool->slab_room == 0 ? 8 : pool->slab_room * 2;
-        void **slabs = realloc(pool->slabs, room * sizeof *slabs);
+        kv_slab *slabs = realloc(pool->slabs, room * sizeof *slabs);
 
         if (slabs == NULL)
             return UINT32_MAX;
         pool->slabs = slabs;
         pool->slab_room = room;
     }
-    pool->slabs[pool->n_slabs] = NULL;
+    pool->slabs[pool->n_slabs] = (kv_slab){NULL, false};
     return pool->n_slabs++;
 }
 
 static bool add_slab(slm_kv_pool *pool)
 {
     uint32_t slot = slab_slot(pool), first;
-    size_t bytes = pool->stride * pool->slab_blocks;
-    void *memory;
+    char *memory = slot == UINT32_MAX ? NULL : map_slab(slab_bytes(pool));
 
-    if (slot == UINT32_MAX || posix_memalign(&memory, bytes >= HUGE_PAGE ? HUGE_PAGE : 64, bytes) != 0)
+    if (memory == NULL)
         return false;
-    if (bytes >= HUGE_PAGE)
-        madvise(memory, bytes, MADV_HUGEPAGE);
-    pool->slabs[slot] = memory;
+    pool->slabs[slot] = (kv_slab){memory, false};
     first = slot * pool->slab_blocks;
     for (uint32_t i = pool->slab_blocks; i-- > 0;) {
-        pool->blocks[first + i] = (kv_block){.data = (uint16_t *) ((char *) memory + i * pool->stride)};
+        pool->blocks[first + i] = (kv_block){.data = (uint16_t *) (void *) (memory + i * pool->stride)};
         pool->free_ids[pool->n_free++] = first + i;
     }
     return true;
 }
 
-/* Returns slabs without a used block to the system, all but `keep` of them. */
-static void trim_slabs(slm_kv_pool *pool, size_t keep)
+/* Returns the whole pages of blocks first .. end - 1 of a slab. */
+static void return_pages(slm_kv_pool *pool, uint32_t first, uint32_t end)
+{
+    size_t page = (size_t) sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t) pool->blocks[first].data + page - 1) & ~(uintptr_t) (page - 1);
+    uintptr_t to = ((uintptr_t) pool->blocks[end - 1].data + pool->stride) & ~(uintptr_t) (page - 1);
+
+    if (from < to)
+        madvise((void *) from, to - from, MADV_DONTNEED);
+    for (uint32_t i = first; i < end; i++) {
+        pool->n_held -= pool->blocks[i].held;
+        pool->blocks[i].held = false;
+    }
+}
+
+/* Free blocks between used ones: every run of them. */
+static void punch_slab(slm_kv_pool *pool, uint32_t slab)
+{
+    uint32_t first = slab * pool->slab_blocks, end = first + pool->slab_blocks, begin;
+
+    madvise(pool->slabs[slab].memory, slab_bytes(pool), MADV_NOHUGEPAGE);
+    pool->slabs[slab].punched = true;
+    for (uint32_t i = first; i < end; i++) {
+        begin = i;
+        while (i < end && pool->blocks[i].refs == 0)
+            i++;
+        if (i > begin)
+            return_pages(pool, begin, i);
+    }
+}
+
+/* Blocks of a slab that are in use, and those that are free but hold memory. */
+static void count_slab(const slm_kv_pool *pool, uint32_t slab, uint32_t *used, uint32_t *idle)
+{
+    const kv_block *b = &pool->blocks[slab * pool->slab_blocks];
+
+    *used = *idle = 0;
+    for (uint32_t i = 0; pool->slabs[slab].memory != NULL && i < pool->slab_blocks; i++) {
+        *used += b[i].refs != 0;
+        *idle += b[i].refs == 0 && b[i].held;
+    }
+}
+
+/* Returns the memory of free blocks, all but `keep` of them. */
+static void trim_slabs(slm_kv_pool *pool, uint32_t keep)
 {
     pool->n_free = 0;
     for (uint32_t s = 0; s < pool->n_slabs; s++) {
-        uint32_t first = s * pool->slab_blocks, used = 0;
+        uint32_t used, idle, first = s * pool->slab_blocks;
 
-        if (pool->slabs[s] == NULL)
+        if (pool->slabs[s].memory == NULL)
             continue;
-        for (uint32_t i = 0; i < pool->slab_blocks; i++)
-            used += pool->blocks[first + i].refs != 0;
-        if (used == 0 && keep > 0) {
-            keep--;
-        } else if (used == 0) {
-            free(pool->slabs[s]);
-            pool->slabs[s] = NULL;
+        count_slab(pool, s, &used, &idle);
+        if (used == 0 && (idle > keep || keep == 0 || pool->slabs[s].punched)) {
+            unmap_slab(pool, s);
             continue;
         }
-        for (uint32_t i = 0; i < pool->slab_blocks; i++)
-            if (pool->blocks[first + i].refs == 0)
-                pool->free_ids[pool->n_free++] = first + i;
+        if (idle > keep)
+            punch_slab(pool, s);
+        else
+            keep -= idle;
+        for (uint32_t i = first; i < first + pool->slab_blocks; i++)
+            if (pool->blocks[i].refs == 0)
+                pool->free_ids[pool->n_free++] = i;
     }
 }
 
@@ -230,10 +318,17 @@ slm_status slm_kv_pool_resize(slm_kv_pool *pool, size_t bytes, slm_error *err)
 
 void slm_kv_pool_trim(slm_kv_pool *pool, size_t keep_bytes)
 {
-    size_t keep = keep_bytes / pool->stride / pool->slab_blocks;
+    size_t keep = keep_bytes / pool->stride, idle = 0;
 
-    if (pool->n_free / pool->slab_blocks > keep)
-        trim_slabs(pool, keep);
+    for (uint32_t i = 0; i < pool->n_free; i++)
+        idle += pool->blocks[pool->free_ids[i]].held;
+    if (idle > keep)
+        trim_slabs(pool, (uint32_t) keep);
+}
+
+size_t slm_kv_held(const slm_kv_pool *pool)
+{
+    return pool->n_held * pool->stride;
 }
 
 /* ---- blocks */
@@ -277,6 +372,8 @@ static uint32_t block_new(slm_kv_pool *pool, bool promised)
         if (pool->evict == NULL || !pool->evict(pool->evict_arg))
             return UINT32_MAX;
     id = pool->free_ids[--pool->n_free];
+    pool->n_held += !pool->blocks[id].held;
+    pool->blocks[id].held = true;
     block_ref(pool, id, false);
     pool->promised -= promised;
     return id;

@@ -1,7 +1,7 @@
 /*
  * Keys and values: a pool of reference-counted blocks of 16 positions, and sequences that are tables of blocks.
  *
- *   pool    slab | slab | ...     a slab is one allocation of many blocks, made when first needed, within the byte budget
+ *   pool    slab | slab | ...     a slab is one mapping of many blocks, made when first needed, within the byte budget
  *   seq     [b0][b1][b2]          blocks 0..n-1 hold positions 0..length-1; several sequences may share a block
  *
  * Invariant: positions below a sequence's length never change, so sharing a block that its owner still fills is
@@ -32,8 +32,10 @@ void slm_kv_pool_free(slm_kv_pool *pool);
 /* Changes the budget; cached prefixes beyond it are evicted and slabs without a used block are returned to the system. */
 slm_status slm_kv_pool_resize(slm_kv_pool *pool, size_t bytes, slm_error *err);
 
-/* Returns unused memory to the system, all but about keep_bytes of it. */
+/* Returns the memory of free blocks to the system, all but about keep_bytes of it. */
 void slm_kv_pool_trim(slm_kv_pool *pool, size_t keep_bytes);
+/* Bytes that the pool holds of the system's memory: blocks in use, and free ones that have not been returned. */
+size_t slm_kv_held(const slm_kv_pool *pool);
 
 uint32_t slm_kv_capacity(const slm_kv_pool *pool); /* blocks within the budget */
 uint32_t slm_kv_used(const slm_kv_pool *pool);     /* blocks that are referred to, by sequences or cached prefixes */

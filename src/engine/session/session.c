@@ -274,12 +274,41 @@ slm_status slm_prompt_tokens(slm_session *s, const slm_request *request, size_t 
     return SLM_OK;
 }
 
+/* Scratch of the steps beside the workspace that grows with what was asked for. */
+static size_t step_bytes(const slm_step_state *b)
+{
+    return (b->some_room + b->rows_room + b->logit_rows * b->logit_stride) * sizeof(float);
+}
+
+size_t slm_session_trim(slm_session *s, size_t keep_bytes)
+{
+    slm_step_state *b = &s->step;
+    size_t kv = s->pool == NULL ? 0 : slm_kv_held(s->pool), freed = 0;
+
+    if (s->pool != NULL) {
+        slm_kv_pool_trim(s->pool, keep_bytes);
+        freed = kv - slm_kv_held(s->pool);
+    }
+    if (slm_workspace_bytes(s->ws) + step_bytes(b) <= keep_bytes)
+        return freed;
+    freed += slm_workspace_bytes(s->ws) + step_bytes(b);
+    slm_workspace_clear(s->ws);
+    free(b->some);
+    free(b->rows);
+    free(b->logits);
+    b->some = b->rows = b->logits = NULL;
+    b->some_room = b->rows_room = b->logit_rows = b->logit_stride = 0;
+    return freed;
+}
+
 void slm_session_get_stats(const slm_session *s, slm_session_stats *out)
 {
     *out = s->stats;
+    out->scratch_bytes = slm_workspace_bytes(s->ws) + step_bytes(&s->step);
     if (s->pool == NULL)
         return;
     out->kv_bytes_used = (size_t) slm_kv_used(s->pool) * slm_kv_block_stride(s->pool);
     out->kv_bytes_limit = (size_t) slm_kv_capacity(s->pool) * slm_kv_block_stride(s->pool);
+    out->kv_bytes_held = slm_kv_held(s->pool);
     out->cached_prefixes = slm_prefix_count(s->prefixes);
 }
