@@ -161,7 +161,8 @@ static bool read_walker(Node *node, ReadContext *context)
         return expression_tree_walker(node, read_walker, context);
     foreach (cell, ((Query *) node)->rtable) {
         RangeTblEntry *rte = lfirst(cell);
-        Bitmapset *selected = rte->rtekind == RTE_RELATION && rte->relid == context->table ? SLM_SELECTED_COLUMNS((Query *) node, rte) : NULL;
+        bool ours = rte->rtekind == RTE_RELATION && rte->relid == context->table;
+        Bitmapset *selected = ours ? SLM_SELECTED_COLUMNS((Query *) node, rte) : NULL;
         int member = -1;
 
         while ((member = bms_next_member(selected, member)) >= 0)
