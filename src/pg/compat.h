@@ -45,6 +45,13 @@
 #define SLM_CAN_SET_ROLE(member, role) is_member_of_role(member, role)
 #endif
 
+/* All settings of the server, and how many. */
+#if PG_VERSION_NUM >= 160000
+#define SLM_GUC_VARIABLES(n) get_guc_variables(n)
+#else
+#define SLM_GUC_VARIABLES(n) (*(n) = GetNumConfigOptions(), get_guc_variables())
+#endif
+
 /* 18 moved the properties of EXPLAIN to a header of their own. */
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"

@@ -12,9 +12,19 @@
 
 int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb = 256 * 1024;
 int slm_guc_cache_timeout_ms = 60 * 1000;
+int slm_guc_threads_limit, slm_guc_kv_cache_limit_kb;
 bool slm_guc_speculate = true;
 char *slm_guc_isa, *slm_guc_model_directory;
 char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
+
+size_t slm_pg_kv_cache_bytes(void)
+{
+    int kb = slm_guc_kv_cache_kb;
+
+    if (slm_guc_kv_cache_limit_kb > 0)
+        kb = Min(kb, slm_guc_kv_cache_limit_kb);
+    return (size_t) kb * 1024;
+}
 
 static bool check_isa(char **value, void **extra, GucSource source)
 {

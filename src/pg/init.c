@@ -87,6 +87,8 @@ int slm_pg_take_threads(void)
 
     if (IsParallelWorker())
         wanted = 1;
+    if (slm_guc_threads_limit > 0)
+        wanted = Min(wanted, (uint32) slm_guc_threads_limit);
     wanted = Min(wanted, budget);
     if (!exit_registered) {
         before_shmem_exit(give_threads_at_exit, 0);

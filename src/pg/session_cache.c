@@ -275,7 +275,7 @@ void slm_pg_pin(SlmEntry *entry)
 
 static void apply_limits(SlmEntry *entry)
 {
-    slm_limits limits = {.kv_cache_bytes = (size_t) slm_guc_kv_cache_kb * 1024, .n_threads = slm_pg_take_threads(), .stop = SLM_STOP};
+    slm_limits limits = {.kv_cache_bytes = slm_pg_kv_cache_bytes(), .n_threads = slm_pg_take_threads(), .stop = SLM_STOP};
     slm_status status = SLM_OK;
     slm_error err;
 

@@ -30,6 +30,9 @@
 
 /* ---- guc.c */
 extern int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb;
+/* Bounds of this process whatever is set, also by an expression of a job; 0 = none. */
+extern int slm_guc_threads_limit, slm_guc_kv_cache_limit_kb;
+size_t slm_pg_kv_cache_bytes(void);
 extern bool slm_guc_speculate;
 extern char *slm_guc_isa, *slm_guc_model_directory;
 extern char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;

@@ -132,7 +132,7 @@ INSERT INTO bob.t VALUES (1, 'a');
 SELECT slm_create_job('b', 'bob.t', 'out', $$current_setting('search_path') || ' ' || current_setting('work_mem') || ' ' || coalesce(current_setting('my.own', true), '') || current_user$$);
 SQL
 $node->poll_query_until('postgres', "SELECT out IS NOT NULL FROM bob.t");
-like($node->safe_psql('postgres', 'SELECT out FROM bob.t'), qr/^"\$user", public 4MB bob$/, 'nor do they hold in the next job of the worker');
+like($node->safe_psql('postgres', 'SELECT out FROM bob.t'), qr/^pg_catalog, bob, public, pg_temp 4MB bob$/, 'nor do they hold in the next job of the worker');
 nobody_gained('settings in a worker');
 as_role('mallory', "SELECT slm_drop_job('e2')");
 as_role('bob', "SELECT slm_drop_job('b')");

@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
-#include "fmgr.h"
 #include "funcapi.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_relation.h"
@@ -24,8 +23,6 @@
 #include "pg/compat.h"
 #include "pg/one_expression.h"
 #include "pg/slm_pg.h"
-
-PG_FUNCTION_INFO_V1(slm_pg_job_check_models);
 
 /* The position of an argument of a function among those that a call gives, or -1. */
 static int argument_position(Oid function, const char *name)
@@ -178,19 +175,4 @@ Bitmapset *slm_pg_columns_read(const Query *query, Oid table)
 
     (void) read_walker((Node *) unconstify(Query *, query), &context);
     return context.columns;
-}
-
-/* ---------------------------------------------------------------- SQL */
-
-/* slm.job_check_models(source regclass, expression text): nothing is evaluated, all is looked up as the caller. */
-Datum slm_pg_job_check_models(PG_FUNCTION_ARGS)
-{
-    Oid source = PG_GETARG_OID(0);
-    char *expression = text_to_cstring(PG_GETARG_TEXT_PP(1));
-
-    if (SPI_connect() != SPI_OK_CONNECT)
-        elog(ERROR, "could not connect to SPI");
-    slm_pg_check_expression_models(source, expression);
-    SPI_finish();
-    PG_RETURN_VOID();
 }

@@ -3,69 +3,138 @@
  *
  * Names are resolved late: tables by OID, key columns and their types from the present primary key, so that renamed tables, renamed key
  * columns and changed types need no attention.  The expression is text; when a column that it reads is renamed, its next
- * batch says so, and writers are not disturbed.
- *
- * A key is a jsonb array of the key columns' values.  Values of simple types are written as jsonb writes them, all others as text under
- * fixed settings, so that the same row has the same key in every session.
+ * batch says so, and writers are not disturbed.  So are owners: whose rights a batch may use is asked anew for each.
  */
 #include "pg/jobs/jobs.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
-PG_FUNCTION_INFO_V1(slm_pg_job_key_expression);
+#include "pg/as_owner.h"
+
+/* ---------------------------------------------------------------- SPI */
 
 void slm_pg_spi(const char *query, int expected)
 {
-    int code = SPI_execute(query, false, 0);
+    slm_pg_spi_with(query, 0, NULL, NULL, NULL, expected);
+}
+
+void slm_pg_spi_with(const char *query, int n, const Oid *types, const Datum *values, const char *nulls, int expected)
+{
+    int code = SPI_execute_with_args(query, n, unconstify(Oid *, types), unconstify(Datum *, values), nulls, false, 0);
 
     if (code != expected)
         elog(ERROR, "unexpected result %d of \"%s\"", code, query);
 }
 
-bool slm_pg_job_owner_exists(Oid owner)
+void slm_pg_job_check_types(int n, const Oid *types)
 {
-    return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
+    for (int i = 0; i < n; i++) {
+        Oid type = i < SPI_tuptable->tupdesc->natts ? SPI_gettypeid(SPI_tuptable->tupdesc, i + 1) : InvalidOid;
+
+        if (type != types[i])
+            ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("column %d of a job's statement is of type %s instead of %s", i + 1,
+                                                                       format_type_be(type), format_type_be(types[i])),
+                            errhint("A function or an operator on the job's search_path stands before the server's own.")));
+    }
 }
 
-/* ---------------------------------------------------------------- reading */
-
-/* A text[] column of the first SPI row as a list of strings. */
-static List *string_list(int column)
+Datum slm_pg_job_value(uint64 row, int column)
 {
     bool isnull;
-    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
-    List *result = NIL;
-    Datum *elements;
-    int n;
+    Datum value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
 
-    deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
-    for (int i = 0; i < n; i++)
-        result = lappend(result, TextDatumGetCString(elements[i]));
-    return result;
+    return isnull ? (Datum) 0 : value;
 }
 
-static char *string_value(int column)
+Datum slm_pg_job_datum(int column, Oid type)
 {
-    return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+    if (SPI_processed == 0 || column > SPI_tuptable->tupdesc->natts || SPI_gettypeid(SPI_tuptable->tupdesc, column) != type)
+        elog(ERROR, "column %d of a job's statement is not of type %s", column, format_type_be(type));
+    return slm_pg_job_value(0, column);
 }
 
-/* Always qualified: the job's search_path may know another table by the same name. */
-static char *table_name(Oid table)
+/* ---------------------------------------------------------------- tables and their owners */
+
+bool slm_pg_job_owner_exists(Oid owner)
 {
-    char *name = get_rel_name(table);
-
-    return name == NULL ? NULL : quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name);
+    return OidIsValid(owner) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
 }
+
+Oid slm_pg_job_table_owner(Oid table)
+{
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+    Oid owner;
+
+    if (!HeapTupleIsValid(tuple))
+        return InvalidOid;
+    owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+    ReleaseSysCache(tuple);
+    return owner;
+}
+
+char *slm_pg_job_table_name(Oid table)
+{
+    char *name = get_rel_name(table), *schema = name == NULL ? NULL : get_namespace_name(get_rel_namespace(table));
+
+    return schema == NULL ? NULL : quote_qualified_identifier(schema, name);
+}
+
+void slm_pg_job_check_right(const char *job, Oid owner, Oid table)
+{
+    Oid table_owner = slm_pg_job_table_owner(table);
+    const char *to = GetUserNameFromId(table_owner, true), *who = GetUserNameFromId(owner, true);
+
+    if (slm_pg_may_become(owner, table_owner))
+        return;
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                    errmsg("job \"%s\" of role \"%s\" may not work on table %s", job, who == NULL ? "-" : who,
+                           slm_pg_job_table_name(table)),
+                    errdetail("A job works on a table as the table's owner, \"%s\", to whom the job's owner cannot SET ROLE.",
+                              to == NULL ? "-" : to),
+                    errhint("GRANT %s TO %s; or let a member of the table's owner create the job.", to == NULL ? "-" : quote_identifier(to),
+                            who == NULL ? "-" : quote_identifier(who))));
+}
+
+void slm_pg_job_check_rights(const SlmJob *job)
+{
+    slm_pg_job_check_right(job->name, job->owner, job->source);
+    if (job->target != job->source)
+        slm_pg_job_check_right(job->name, job->owner, job->target);
+}
+
+void slm_pg_job_check_parts(const SlmJob *job)
+{
+    const char *missing = job->source_name == NULL ? "source table" : job->target_name == NULL ? "target table" : NULL;
+
+    if (!slm_pg_job_owner_exists(job->owner))
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the owner of job \"%s\" is gone", job->name),
+                        errhint("A superuser gives it a new one with SELECT slm_alter_job(%s, options => '{\"owner\": \"...\"}'); or "
+                                "ends it with SELECT slm_drop_job(%s);",
+                                quote_literal_cstr(job->name), quote_literal_cstr(job->name))));
+    if (missing == NULL && job->keys.n == 0)
+        missing = "primary key of the source table";
+    if (missing == NULL && job->target_keys.n == 0)
+        missing = "key of the target table";
+    if (missing == NULL && !job->has_target_column)
+        missing = psprintf("target column %s", job->target_column);
+    if (missing != NULL)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the %s of job \"%s\" is gone", missing, job->name),
+                        errhint("SELECT slm_drop_job(%s); ends the job.", quote_literal_cstr(job->name))));
+}
+
+/* ---------------------------------------------------------------- keys */
 
 static bool simple_type(Oid type)
 {
@@ -78,44 +147,97 @@ static bool simple_type(Oid type)
     }
 }
 
+/* "OPERATOR(schema.name)"; fallback where the type has none. */
+static char *operator_text(Oid operator, const char *fallback)
+{
+    HeapTuple tuple = OidIsValid(operator) ? SearchSysCache1(OPEROID, ObjectIdGetDatum(operator)) : NULL;
+    Form_pg_operator form;
+    char *result;
+
+    if (!HeapTupleIsValid(tuple))
+        return psprintf("OPERATOR(pg_catalog.%s)", fallback);
+    form = (Form_pg_operator) GETSTRUCT(tuple);
+    result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
+    ReleaseSysCache(tuple);
+    return result;
+}
+
 static void set_key(SlmJobKey *key, Form_pg_attribute att)
 {
-    key->column = pstrdup(quote_identifier(NameStr(att->attname)));
+    const TypeCacheEntry *type = lookup_type_cache(getBaseType(att->atttypid), TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR | TYPECACHE_GT_OPR);
+
+    key->name = pstrdup(NameStr(att->attname));
+    key->column = pstrdup(quote_identifier(key->name));
+    key->type_oid = att->atttypid;
     key->type = format_type_extended(att->atttypid, att->atttypmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+    key->equal = operator_text(type->eq_opr, "=");
+    key->less = operator_text(type->lt_opr, "<");
+    key->greater = operator_text(type->gt_opr, ">");
     key->simple = simple_type(att->atttypid);
 }
 
-/* The source's primary key; without one, the columns that it had when the job was created; none when they are gone, too. */
-static void read_keys(SlmJob *job, Relation source, const List *stored)
+static void add_columns(SlmJobKeys *keys, Relation table, const List *names)
 {
-    Bitmapset *unused = RelationGetIndexAttrBitmap(source, INDEX_ATTR_BITMAP_PRIMARY_KEY); /* sets rd_pkindex */
-    Oid index = source->rd_pkindex;
+    ListCell *cell;
+
+    keys->n = 0;
+    keys->list = palloc0(sizeof(SlmJobKey) * Max(list_length(names), 1));
+    foreach (cell, names) {
+        AttrNumber number = get_attnum(RelationGetRelid(table), lfirst(cell));
+
+        if (number <= 0) {
+            keys->n = 0;
+            return;
+        }
+        set_key(&keys->list[keys->n++], TupleDescAttr(table->rd_att, number - 1));
+    }
+}
+
+void slm_pg_job_read_columns(SlmJobKeys *keys, Relation table, const SlmJobKeys *names)
+{
+    List *list = NIL;
+
+    for (int i = 0; i < names->n; i++)
+        list = lappend(list, names->list[i].name);
+    add_columns(keys, table, list);
+}
+
+void slm_pg_job_read_keys(SlmJobKeys *keys, Relation table, const List *names)
+{
+    Bitmapset *unused = RelationGetIndexAttrBitmap(table, INDEX_ATTR_BITMAP_PRIMARY_KEY); /* sets rd_pkindex */
+    Oid index = table->rd_pkindex;
+    HeapTuple tuple;
+    Form_pg_index form;
 
     bms_free(unused);
-    if (OidIsValid(index)) {
-        HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
-        Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
-
-        job->n_keys = form->indnkeyatts;
-        job->keys = palloc0(sizeof(SlmJobKey) * job->n_keys);
-        for (int i = 0; i < job->n_keys; i++)
-            set_key(&job->keys[i], TupleDescAttr(source->rd_att, form->indkey.values[i] - 1));
-        ReleaseSysCache(tuple);
-    } else {
-        job->keys = palloc0(sizeof(SlmJobKey) * Max(list_length(stored), 1));
-        for (int i = 0; i < list_length(stored); i++) {
-            AttrNumber number = get_attnum(job->source, list_nth(stored, i));
-
-            if (number <= 0) {
-                job->n_keys = 0;
-                return;
-            }
-            set_key(&job->keys[job->n_keys++], TupleDescAttr(source->rd_att, number - 1));
-        }
+    if (!OidIsValid(index)) {
+        add_columns(keys, table, names);
+        return;
     }
-    job->simple_keys = true;
-    for (int i = 0; i < job->n_keys; i++)
-        job->simple_keys = job->simple_keys && job->keys[i].simple;
+    tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "cache lookup failed for index %u", index);
+    form = (Form_pg_index) GETSTRUCT(tuple);
+    keys->n = form->indnkeyatts;
+    keys->list = palloc0(sizeof(SlmJobKey) * keys->n);
+    for (int i = 0; i < keys->n; i++)
+        set_key(&keys->list[i], TupleDescAttr(table->rd_att, form->indkey.values[i] - 1));
+    ReleaseSysCache(tuple);
+}
+
+/* ---------------------------------------------------------------- reading */
+
+/* A text[] as a list of strings. */
+static List *string_list(Datum array)
+{
+    List *result = NIL;
+    Datum *elements;
+    int n;
+
+    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+    for (int i = 0; i < n; i++)
+        result = lappend(result, TextDatumGetCString(elements[i]));
+    return result;
 }
 
 /* Inputs that exist; where one was renamed or dropped, any column may be meant. */
@@ -139,134 +261,79 @@ static void read_inputs(SlmJob *job, Relation source, const List *stored, const 
     }
 }
 
-SlmJob *slm_pg_job_read(int32 id, bool lock)
+static void read_tables(SlmJob *job, const List *key_columns, const List *inputs, const char *target_column)
 {
-    const char *query = "SELECT d.name, d.owner::oid, d.source::oid, d.target::oid, d.target_column, d.key_columns::text[], "
-                        "d.input_columns::text[], "
-                        "d.expression, d.search_path, d.version, d.batch_size, d.max_attempts, d.overwrite, d.backfill, d.backfill_done, "
-                        "d.settings, d.paused "
-                        "FROM slm.job_definition d WHERE d.id OPERATOR(pg_catalog.=) $1";
-    Oid types[1] = {INT4OID};
-    Datum values[1] = {Int32GetDatum(id)};
-    MemoryContext context = CurrentMemoryContext;
-    List *keys, *inputs;
-    Relation source;
-    SlmJob *job;
+    Relation table;
 
-    if (SPI_execute_with_args(lock ? psprintf("%s FOR KEY SHARE", query) : query, 1, types, values, NULL, !lock, 1) != SPI_OK_SELECT)
-        elog(ERROR, "could not read slm.job_definition");
-    MemoryContextSwitchTo(context); /* SPI has left its own */
-    if (SPI_processed == 0)
-        return NULL;
-    job = palloc0(sizeof *job);
+    job->source_owner = slm_pg_job_table_owner(job->source);
+    job->target_owner = slm_pg_job_table_owner(job->target);
+    job->source_name = slm_pg_job_table_name(job->source);
+    job->target_name = slm_pg_job_table_name(job->target);
+    job->target_column = pstrdup(quote_identifier(target_column));
+    job->has_target_column = get_attnum(job->target, target_column) > 0;
+    if (job->source_name == NULL)
+        return;
+    table = table_open(job->source, AccessShareLock);
+    slm_pg_job_read_keys(&job->keys, table, key_columns);
+    read_inputs(job, table, inputs, target_column);
+    table_close(table, NoLock);
+    if (job->target_name == NULL)
+        return;
+    table = table_open(job->target, AccessShareLock);
+    slm_pg_job_read_columns(&job->target_keys, table, &job->keys);
+    table_close(table, NoLock);
+}
+
+/* The columns of slm.job_definition that read_row() takes, in its order. */
+#define COLUMNS                                                                                                                     \
+    "d.name, d.owner::pg_catalog.oid, d.source::pg_catalog.oid, d.target::pg_catalog.oid, d.target_column, "                        \
+    "d.key_columns::pg_catalog.text[], d.input_columns::pg_catalog.text[], d.expression, d.search_path, d.settings, d.version, "    \
+    "d.batch_size, d.max_attempts, d.overwrite, d.backfill, d.backfill_done, d.paused"
+
+static SlmJob *read_row(int32 id)
+{
+    static const Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, NAMEOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID,
+                                JSONBOID, INT4OID, INT4OID, INT4OID, BOOLOID, TEXTOID, BOOLOID, BOOLOID};
+    SlmJob *job = palloc0(sizeof *job);
+
+    slm_pg_job_check_types(lengthof(types), types);
     job->id = id;
-    job->name = string_value(1);
-    job->owner = atooid(string_value(2));
-    job->source = atooid(string_value(3));
-    job->target = atooid(string_value(4));
-    job->source_name = table_name(job->source);
-    job->target_name = table_name(job->target);
-    job->target_column = pstrdup(quote_identifier(string_value(5)));
-    job->has_target_column = get_attnum(job->target, string_value(5)) > 0;
-    keys = string_list(6);
-    inputs = string_list(7);
-    job->expression = string_value(8);
-    job->search_path = string_value(9);
-    job->version = pg_strtoint32(string_value(10));
-    job->batch_size = pg_strtoint32(string_value(11));
-    job->max_attempts = pg_strtoint32(string_value(12));
-    job->overwrite = string_value(13)[0] == 't';
-    job->newest_first = strcmp(string_value(14), "newest") == 0;
-    job->backfill_done = string_value(15)[0] == 't';
-    job->settings = string_value(16);
-    job->paused = string_value(17)[0] == 't';
-    if (job->source_name != NULL) {
-        source = table_open(job->source, AccessShareLock);
-        read_keys(job, source, keys);
-        read_inputs(job, source, inputs, string_value(5));
-        table_close(source, NoLock);
-    }
+    job->name = TextDatumGetCString(slm_pg_job_value(0, 1));
+    job->owner = DatumGetObjectId(slm_pg_job_value(0, 2));
+    job->source = DatumGetObjectId(slm_pg_job_value(0, 3));
+    job->target = DatumGetObjectId(slm_pg_job_value(0, 4));
+    job->expression = TextDatumGetCString(slm_pg_job_value(0, 8));
+    job->search_path = TextDatumGetCString(slm_pg_job_value(0, 9));
+    job->settings = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 10);
+    job->version = DatumGetInt32(slm_pg_job_value(0, 11));
+    job->batch_size = DatumGetInt32(slm_pg_job_value(0, 12));
+    job->max_attempts = DatumGetInt32(slm_pg_job_value(0, 13));
+    job->overwrite = DatumGetBool(slm_pg_job_value(0, 14));
+    job->newest_first = strcmp(TextDatumGetCString(slm_pg_job_value(0, 15)), "newest") == 0;
+    job->backfill_done = DatumGetBool(slm_pg_job_value(0, 16));
+    job->paused = DatumGetBool(slm_pg_job_value(0, 17));
+    read_tables(job, string_list(slm_pg_job_value(0, 6)), string_list(slm_pg_job_value(0, 7)),
+                pstrdup(NameStr(*DatumGetName(slm_pg_job_value(0, 5)))));
     return job;
 }
 
-/* ---------------------------------------------------------------- parts of statements */
-
-char *slm_pg_job_columns(const List *columns, const char *prefix)
+SlmJob *slm_pg_job_read(int32 id, bool lock)
 {
-    StringInfoData out;
-    ListCell *cell;
-
-    initStringInfo(&out);
-    foreach (cell, columns)
-        appendStringInfo(&out, "%s%s.%s", out.len > 0 ? ", " : "", prefix, (char *) lfirst(cell));
-    return out.data;
-}
-
-char *slm_pg_job_key(const SlmJob *job, const char *prefix)
-{
-    StringInfoData out;
-
-    initStringInfo(&out);
-    for (int i = 0; i < job->n_keys; i++)
-        appendStringInfo(&out, "%s%s.%s%s", i > 0 ? ", " : "pg_catalog.jsonb_build_array(", prefix, job->keys[i].column,
-                         job->keys[i].simple ? "" : "::pg_catalog.text");
-    appendStringInfoChar(&out, ')');
-    return out.data;
-}
-
-char *slm_pg_job_key_condition(const SlmJob *job, const char *table, const char *key)
-{
-    StringInfoData out;
-
-    initStringInfo(&out);
-    for (int i = 0; i < job->n_keys; i++)
-        appendStringInfo(&out, "%s%s.%s = (%s OPERATOR(pg_catalog.->>) %d)::%s", i > 0 ? " AND " : "", table, job->keys[i].column, key, i,
-                         job->keys[i].type);
-    return out.data;
-}
-
-char *slm_pg_job_key_values(const SlmJob *job, const char *key)
-{
-    StringInfoData out;
-
-    initStringInfo(&out);
-    for (int i = 0; i < job->n_keys; i++)
-        appendStringInfo(&out, "%s(%s OPERATOR(pg_catalog.->>) %d)::%s", i > 0 ? ", " : "", key, i, job->keys[i].type);
-    return out.data;
-}
-
-char *slm_pg_job_key_columns(const SlmJob *job, const char *prefix, const char *suffix)
-{
-    StringInfoData out;
-
-    initStringInfo(&out);
-    for (int i = 0; i < job->n_keys; i++)
-        appendStringInfo(&out, "%s%s%s%s", i > 0 ? ", " : "", prefix, job->keys[i].column, suffix);
-    return out.data;
-}
-
-void slm_pg_job_text_settings(void)
-{
-    static const char *const settings[][2] = {{"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
-                                              {"extra_float_digits", "1"}, {"bytea_output", "hex"}};
-
-    for (int i = 0; i < (int) lengthof(settings); i++)
-        (void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
-/* slm.job_key_expression(job, prefix): how a row's key is written, for the SQL functions. */
-Datum slm_pg_job_key_expression(PG_FUNCTION_ARGS)
-{
-    SlmJob *job;
-    char *result = NULL;
+    const char *query = "SELECT " COLUMNS " FROM slm.job_definition d WHERE d.id OPERATOR(pg_catalog.=) $1";
+    Oid types[1] = {INT4OID};
+    Datum values[1] = {Int32GetDatum(id)};
     MemoryContext context = CurrentMemoryContext;
+    SlmAs saved;
+    int code;
 
-    SPI_connect();
-    job = slm_pg_job_read(PG_GETARG_INT32(0), false);
-    if (job != NULL && job->source_name != NULL && job->n_keys > 0)
-        result = MemoryContextStrdup(context, slm_pg_job_key(job, quote_identifier(text_to_cstring(PG_GETARG_TEXT_PP(1)))));
-    SPI_finish();
-    if (result == NULL)
-        PG_RETURN_NULL();
-    PG_RETURN_TEXT_P(cstring_to_text(result));
+    if (!OidIsValid(slm_pg_extension_relation("job_definition")))
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("table slm.job_definition does not belong to the extension slm_pg")));
+    slm_pg_as_extension(&saved);
+    code = SPI_execute_with_args(lock ? psprintf("%s FOR KEY SHARE", query) : query, 1, types, values, NULL, !lock, 1);
+    slm_pg_as_end(&saved);
+    if (code != SPI_OK_SELECT)
+        elog(ERROR, "could not read slm.job_definition");
+    MemoryContextSwitchTo(context); /* SPI has left its own */
+    return SPI_processed == 0 ? NULL : read_row(id);
 }

@@ -4,9 +4,10 @@
  *   COMMIT of a writer ──► wake: latch of the database's workers, or its slot marked wanted and the launcher's latch
  *   launcher (never in a database for long) ──► starts a worker for every wanted slot that has none
  *
- * Shared memory: SlmJobShared.  slots[] are guarded by `lock`; a slot belongs to one database until that is dropped.  After a crash of
- * any backend the memory is new.  The launcher asks every database that it does not know once whether it has jobs, and every database
- * that has some once a minute, as not every way of writing can wake (COMMIT PREPARED in another session).
+ * Shared memory: SlmJobShared.  slots[] are guarded by `lock`; a slot belongs to one database while that has jobs: a worker that finds
+ * none gives it back, and so do databases to which nobody can connect.  When all are taken, who commits work takes that of a database that
+ * sleeps longest.  After a crash of any backend the memory is new.  The launcher asks every database once whether it has jobs, a few at a
+ * time, and every database that has some once a minute, as not every way of writing can wake (COMMIT PREPARED in another session).
  */
 #include "pg/jobs/jobs.h"
 
@@ -27,24 +28,30 @@
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "pg/jobs/settings.h"
 #include "pg/jobs/wake.h"
 #include "pg/jobs/workers.h"
 
 #define RESTART_MS 1000 /* a failing worker is started at most so often, and due work of a sleeping database is looked for */
 #define LOOK_MS 10000   /* between looks for databases that are new or gone */
+#define ASK_AT_ONCE 4   /* databases */
+#define ASK_AGAIN_MS (60 * 60 * 1000)
+#define INVALID_DATABASE (-2) /* datconnlimit of one whose DROP was interrupted */
 
 SlmJobShared *slm_pg_jobs_shared;
 static bool wake_requested;
+static List *stop_requested; /* of job ids; in the transaction's memory */
+static List *asked;          /* databases, in the launcher: known, or without jobs when they were asked */
 static int job_workers = 1;
 
 static shmem_request_hook_type previous_request_hook;
 static shmem_startup_hook_type previous_startup_hook;
 
 PGDLLEXPORT void slm_pg_job_launcher_main(Datum arg);
-PG_FUNCTION_INFO_V1(slm_pg_job_wake);
 
 /* ---------------------------------------------------------------- waking */
 
@@ -56,8 +63,27 @@ static void wake_process(pid_t pid)
         SetLatch(&proc->procLatch);
 }
 
-/* The slot of a database, made when it is new; NULL when there are too many. Needs the lock. */
-static SlmJobSlot *find_slot(Oid database)
+/* The slot whose database can best do without it: it sleeps, until later than all others. NULL: all are at work. */
+static SlmJobSlot *sleeping_slot(void)
+{
+    SlmJobSlot *result = NULL;
+
+    for (int i = 0; i < slm_pg_jobs_shared->n_slots; i++) {
+        SlmJobSlot *slot = &slm_pg_jobs_shared->slots[i];
+        bool busy = slot->wanted;
+
+        for (int w = 0; w < SLM_JOB_WORKERS; w++)
+            busy = busy || slot->worker[w] != 0;
+        if (!busy && (result == NULL || slot->wake_at > result->wake_at))
+            result = slot;
+    }
+    if (result != NULL)
+        slm_pg_jobs_shared->ask_again = slm_pg_jobs_shared->ask_again || result->wake_at != DT_NOEND;
+    return result;
+}
+
+/* The slot of a database, made when it is new; NULL when there are too many.  take: from one that sleeps. Needs the lock. */
+static SlmJobSlot *find_slot(Oid database, bool take)
 {
     SlmJobSlot *slot = NULL;
 
@@ -69,6 +95,8 @@ static SlmJobSlot *find_slot(Oid database)
     }
     if (slot == NULL && slm_pg_jobs_shared->n_slots < SLM_JOB_DATABASES)
         slot = &slm_pg_jobs_shared->slots[slm_pg_jobs_shared->n_slots++];
+    if (slot == NULL && take)
+        slot = sleeping_slot();
     if (slot == NULL)
         return NULL;
     memset(slot, 0, sizeof *slot);
@@ -87,7 +115,7 @@ static void wake_now(void)
     if (slot != NULL && slot->database == MyDatabaseId && slot->wanted)
         return;
     LWLockAcquire(slm_pg_jobs_shared->lock, LW_EXCLUSIVE);
-    slot = find_slot(MyDatabaseId);
+    slot = find_slot(MyDatabaseId, true);
     if (slot != NULL) {
         slot->wanted = true;
         memcpy(pids, slot->worker, sizeof pids);
@@ -103,12 +131,34 @@ static void wake_now(void)
     }
 }
 
-static void wake_at_xact_end(XactEvent event, void *arg)
+/* Cancels what workers of this database do for a job. */
+static void stop_now(int32 job)
 {
-    if (event == XACT_EVENT_COMMIT && wake_requested && slm_pg_jobs_shared != NULL)
-        wake_now();
-    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-        wake_requested = false;
+    LWLockAcquire(slm_pg_jobs_shared->lock, LW_SHARED);
+    for (int i = 0; i < slm_pg_jobs_shared->n_slots; i++) {
+        const SlmJobSlot *slot = &slm_pg_jobs_shared->slots[i];
+
+        for (int w = 0; w < SLM_JOB_WORKERS; w++)
+            if (slot->database == MyDatabaseId && slot->job[w] == job && slot->worker[w] > 0)
+                (void) kill(slot->worker[w], SIGINT);
+    }
+    LWLockRelease(slm_pg_jobs_shared->lock);
+}
+
+static void at_xact_end(XactEvent event, void *arg)
+{
+    ListCell *cell;
+
+    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+        return;
+    if (event == XACT_EVENT_COMMIT && slm_pg_jobs_shared != NULL) {
+        foreach (cell, stop_requested)
+            stop_now(lfirst_int(cell));
+        if (wake_requested)
+            wake_now();
+    }
+    wake_requested = false;
+    stop_requested = NIL;
 }
 
 void slm_pg_job_wake_at_commit(void)
@@ -116,10 +166,12 @@ void slm_pg_job_wake_at_commit(void)
     wake_requested = slm_pg_jobs_shared != NULL;
 }
 
-Datum slm_pg_job_wake(PG_FUNCTION_ARGS)
+void slm_pg_job_stop_at_commit(int32 id)
 {
-    slm_pg_job_wake_at_commit();
-    PG_RETURN_BOOL(slm_pg_jobs_shared != NULL);
+    MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+    stop_requested = lappend_int(stop_requested, id);
+    MemoryContextSwitchTo(old);
 }
 
 /* ---------------------------------------------------------------- launcher */
@@ -138,14 +190,14 @@ static void free_slots(const List *present)
     }
 }
 
-/* Asks databases that were not known yet whether they have jobs. */
-static void look_for_databases(void)
+/* The databases to which one can connect. */
+static List *present_databases(void)
 {
     Relation relation;
     TableScanDesc scan;
     HeapTuple tuple;
     List *present = NIL;
-    ListCell *cell;
+    MemoryContext context = CurrentMemoryContext, old;
 
     StartTransactionCommand();
     (void) GetTransactionSnapshot();
@@ -154,24 +206,50 @@ static void look_for_databases(void)
     while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection))) {
         Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-        if (database->datallowconn && !database->datistemplate)
-            present = lappend_oid(present, database->oid);
+        if (!database->datallowconn || database->datistemplate || database->datconnlimit == INVALID_DATABASE)
+            continue;
+        old = MemoryContextSwitchTo(context);
+        present = lappend_oid(present, database->oid);
+        MemoryContextSwitchTo(old);
     }
     table_endscan(scan);
     table_close(relation, AccessShareLock);
+    CommitTransactionCommand();
+    MemoryContextSwitchTo(context);
+    return present;
+}
+
+/* Asks databases that were not asked yet whether they have jobs; true: more are to be asked. */
+static bool look_for_databases(void)
+{
+    List *present = present_databases(), *still = NIL;
+    int n = 0;
+    ListCell *cell;
+
     LWLockAcquire(slm_pg_jobs_shared->lock, LW_EXCLUSIVE);
+    if (slm_pg_jobs_shared->ask_again) {
+        list_free(asked);
+        asked = NIL;
+        slm_pg_jobs_shared->ask_again = false;
+    }
     free_slots(present);
     foreach (cell, present) {
-        bool known = false;
         SlmJobSlot *slot;
 
-        for (int i = 0; i < slm_pg_jobs_shared->n_slots; i++)
-            known = known || slm_pg_jobs_shared->slots[i].database == lfirst_oid(cell);
-        if (!known && (slot = find_slot(lfirst_oid(cell))) != NULL)
+        if (list_member_oid(asked, lfirst_oid(cell))) {
+            still = lappend_oid(still, lfirst_oid(cell));
+        } else if (n < ASK_AT_ONCE && (slot = find_slot(lfirst_oid(cell), false)) != NULL) {
             slot->wanted = true;
+            still = lappend_oid(still, lfirst_oid(cell));
+            n++;
+        }
     }
     LWLockRelease(slm_pg_jobs_shared->lock);
-    CommitTransactionCommand();
+    list_free(asked);
+    asked = still;
+    n = list_length(present) - list_length(asked);
+    list_free(present);
+    return n > 0;
 }
 
 /* Starts the worker of a slot; false when the server has no room for one more process. */
@@ -204,10 +282,12 @@ static bool begin_start(SlmJobSlot *slot, int w, bool wanted)
     if (slot->worker[w] > 0 && kill(slot->worker[w], 0) != 0 && errno == ESRCH)
         slot->worker[w] = 0;
     start = slot->database != InvalidOid && slot->worker[w] == 0 && (wanted || (w == 0 && slot->wake_at <= now)) &&
-            TimestampDifferenceExceeds(slot->started, now, w == 0 ? RESTART_MS : 0);
+            TimestampDifferenceExceeds(slot->started, now, w == 0 ? RESTART_MS << Min(slot->failures, SLM_JOB_FAILURES) : 0);
     if (start) {
         slot->worker[w] = -1;
         slot->started = now;
+        if (w == 0)
+            slot->failures++; /* until it has looked for work */
     }
     LWLockRelease(slm_pg_jobs_shared->lock);
     return start;
@@ -233,7 +313,7 @@ static void start_workers(void)
 
 void slm_pg_job_launcher_main(Datum arg)
 {
-    TimestampTz looked = 0;
+    TimestampTz looked = 0, forgot = GetCurrentTimestamp();
 
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -247,10 +327,12 @@ void slm_pg_job_launcher_main(Datum arg)
             ProcessConfigFile(PGC_SIGHUP);
         }
         ResetLatch(MyLatch);
-        if (TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), LOOK_MS)) {
-            looked = GetCurrentTimestamp();
-            look_for_databases();
+        if (TimestampDifferenceExceeds(forgot, GetCurrentTimestamp(), ASK_AGAIN_MS)) {
+            forgot = GetCurrentTimestamp();
+            slm_pg_jobs_shared->ask_again = true;
         }
+        if (TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), LOOK_MS))
+            looked = look_for_databases() ? 0 : GetCurrentTimestamp();
         start_workers();
         (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RESTART_MS, PG_WAIT_EXTENSION);
     }
@@ -298,7 +380,7 @@ void slm_pg_jobs_init(void)
 
     define_settings();
     slm_pg_job_worker_settings();
-    RegisterXactCallback(wake_at_xact_end, NULL);
+    RegisterXactCallback(at_xact_end, NULL);
     if (!process_shared_preload_libraries_in_progress)
         return;
     previous_request_hook = shmem_request_hook;

@@ -1,23 +1,25 @@
 /*
  * The queue of a job: which rows are taken next, which existing rows are queued, and what becomes of rows that are done or failed.
  *
- * All statements here run as the bootstrap superuser under a fixed search_path and call nothing of a user, but for the one that reads the
- * keys of existing rows, which runs as the job's owner.
+ * All statements here run as the extension and call nothing of a user, but for the one that reads the keys of existing rows, which runs
+ * as the source's owner.  Whatever ids they are given, they touch rows of the job only.
  *
  * Queue and notes grow faster than their statistics: conditions are written so that only the index that was meant can serve them.
  */
 #include "pg/jobs/queue.h"
 
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+
+#include "pg/as_owner.h"
+#include "pg/compat.h"
 
 #define BACKFILL_CHUNK 1000 /* keys queued at a time */
 #define LOCK_MS 1000        /* a job waits no longer for a lock */
@@ -29,67 +31,10 @@
 /* A row's job where rows are found by id. */
 #define OF_JOB(alias) "(" alias ".job_id = %d) IS TRUE"
 
-PG_FUNCTION_INFO_V1(slm_pg_job_claim_rows);
-
 static struct {
     int32 job, version;
     double rows_per_second;
 } speed; /* of the job that this session ran last */
-
-/* ---------------------------------------------------------------- on whose behalf */
-
-void slm_pg_job_become(Oid user)
-{
-    SetUserIdAndSecContext(user, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-}
-
-void slm_pg_job_set(const char *name, const char *value)
-{
-    (void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
-/* From here to leave_owner: user and search_path of the job; outside of it, those of nobody's choice. */
-int slm_pg_job_enter_owner(const SlmJob *job)
-{
-    int level = NewGUCNestLevel();
-
-    slm_pg_job_set("search_path", job->search_path);
-    slm_pg_job_become(job->owner);
-    return level;
-}
-
-/* Settings of all work on jobs. A job that would wait gives way before the deadlock check of somebody who waits for it can hit him. */
-int slm_pg_job_enter(void)
-{
-    int level = NewGUCNestLevel();
-
-    slm_pg_job_set("search_path", "pg_catalog, pg_temp");
-    slm_pg_job_set("lock_timeout", psprintf("%d", Max(Min(DeadlockTimeout / 2, LOCK_MS), 1)));
-    return level;
-}
-
-void slm_pg_job_leave_owner(int level)
-{
-    AtEOXact_GUC(false, level); /* also what was set inside by set_config(..., false) */
-    slm_pg_job_become(BOOTSTRAP_SUPERUSERID);
-}
-
-Datum slm_pg_job_datum(int column, Oid type)
-{
-    bool isnull;
-    Datum value;
-
-    if (SPI_processed == 0)
-        elog(ERROR, "a statement of a job has no result");
-    if (SPI_gettypeid(SPI_tuptable->tupdesc, column) != type)
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("column %d of a job's statement is of type %s instead of %s", column,
-                                                                   format_type_be(SPI_gettypeid(SPI_tuptable->tupdesc, column)),
-                                                                   format_type_be(type)),
-                        errhint("A function or an operator on the job's search_path stands before the server's own.")));
-    value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
-
-    return isnull ? (Datum) 0 : value;
-}
 
 /* ---------------------------------------------------------------- claiming */
 
@@ -130,20 +75,32 @@ static void fail_suspects(const SlmJob *job)
                SPI_OK_DELETE);
 }
 
+void slm_pg_job_disown(int32 id)
+{
+    slm_pg_spi(psprintf("UPDATE slm.job_definition SET owner = 0, error = 'its owner was dropped' WHERE id = %d AND owner <> 0::oid", id),
+               SPI_OK_UPDATE);
+}
+
+void slm_pg_job_enter(SlmAs *saved)
+{
+    slm_pg_as_extension(saved);
+    (void) set_config_option("lock_timeout", psprintf("%d", Max(Min(DeadlockTimeout / 2, LOCK_MS), 1)), PGC_USERSET, PGC_S_SESSION,
+                             GUC_ACTION_SAVE, true, 0, false);
+}
+
 Datum slm_pg_job_claim(int32 id)
 {
-    int security, level;
-    Oid user;
+    SlmAs saved;
     SlmJob *job;
     Datum ids = (Datum) 0;
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
-    level = slm_pg_job_enter();
+    slm_pg_job_enter(&saved);
     job = slm_pg_job_read(id, true);
-    if (job != NULL) {
-        GetUserIdAndSecContext(&user, &security);
-        slm_pg_job_become(BOOTSTRAP_SUPERUSERID);
+    if (job != NULL && !slm_pg_job_owner_exists(job->owner)) {
+        slm_pg_job_disown(id);
+    } else if (job != NULL && !(job->paused && MyBackendType == B_BG_WORKER)) {
         ids = claim_rows(job, false);
         if (ids == (Datum) 0) {
             fail_suspects(job);
@@ -151,17 +108,35 @@ Datum slm_pg_job_claim(int32 id)
         }
         if (ids != (Datum) 0)
             ids = SPI_datumTransfer(ids, false, -1);
-        SetUserIdAndSecContext(user, security);
+        if (MyBackendType == B_BG_WORKER) /* whose turn it was, though the batch ends the worker */
+            slm_pg_spi(psprintf("UPDATE slm.job_definition SET last_run = clock_timestamp() WHERE id = %d", id), SPI_OK_UPDATE);
     }
-    AtEOXact_GUC(false, level);
+    slm_pg_as_end(&saved);
     SPI_finish();
     return ids;
 }
 
-/* Locks the claimed rows, drops older ones of the same keys, and fetches what was computed for them before. */
-bool slm_pg_job_lock_claimed(const SlmJob *job, Datum ids, SlmJobClaim *out)
+/* Passes over rows that somebody is about to delete: a worker must not wait for him. */
+void slm_pg_job_give_back(int32 id, Datum ids)
 {
-    Oid types[1] = {INT8ARRAYOID};
+    const Oid types[1] = {INT8ARRAYOID};
+
+    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET tries = GREATEST(tries - 1, 0), claimed_at = NULL WHERE id IN (SELECT q.id FROM "
+                             "slm.job_queue q WHERE q.id = ANY ($1) AND " OF_JOB("q") " FOR UPDATE SKIP LOCKED)", id),
+                    1, types, &ids, NULL, SPI_OK_UPDATE);
+}
+
+static char *text_or_null(uint64 row, int column)
+{
+    Datum value = slm_pg_job_value(row, column);
+
+    return value == (Datum) 0 ? NULL : TextDatumGetCString(value);
+}
+
+int slm_pg_job_lock_claimed(const SlmJob *job, Datum ids, SlmJobRow **rows)
+{
+    static const Oid types[] = {INT8OID, JSONBOID, TEXTOID, TEXTOID};
+    const Oid argument[1] = {INT8ARRAYOID};
     char *query;
 
     query = psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id, q.key FROM slm.job_queue q WHERE q.id = ANY ($1) AND " OF_JOB("q")
@@ -170,28 +145,17 @@ bool slm_pg_job_lock_claimed(const SlmJob *job, Datum ids, SlmJobClaim *out)
                      "(SELECT o.id FROM slm.job_queue o WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = "
                      "jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND (o.failed OR o.not_before > clock_timestamp()) "
                      "OFFSET 0) o)) AND " OF_JOB("job_queue") ") "
-                     "SELECT array_agg(q.id), array_agg(q.key), array_agg(CASE WHEN d.version = %d THEN d.input_hash END), "
-                     "array_agg(d.value_hash), count(*)::int FROM slm_due q LEFT JOIN LATERAL (SELECT * FROM slm.job_done s WHERE "
-                     "s.job_id = %d AND s.key = q.key OFFSET 0) d ON true",
+                     "SELECT q.id, q.key, CASE WHEN d.version = %d THEN d.input_hash END, d.value_hash "
+                     "FROM slm_due q LEFT JOIN LATERAL (SELECT * FROM slm.job_done s WHERE s.job_id = %d AND s.key = q.key OFFSET 0) d "
+                     "ON true ORDER BY q.id",
                      job->id, MyProcPid, job->id, job->id, job->version, job->id);
-    if (SPI_execute_with_args(query, 1, types, &ids, NULL, false, 0) != SPI_OK_SELECT)
-        elog(ERROR, "could not lock the queue");
-    out->n = DatumGetInt32(slm_pg_job_datum(5, INT4OID));
-    out->ids = slm_pg_job_datum(1, INT8ARRAYOID);
-    out->keys = slm_pg_job_datum(2, JSONBARRAYOID);
-    out->old_input = slm_pg_job_datum(3, TEXTARRAYOID);
-    out->old_value = slm_pg_job_datum(4, TEXTARRAYOID);
-    return out->n > 0;
-}
-
-/* slm.job_claim(job int) -> bigint[]. Row-level security has the last word on who may see the job. */
-Datum slm_pg_job_claim_rows(PG_FUNCTION_ARGS)
-{
-    Datum ids = slm_pg_job_claim(PG_GETARG_INT32(0));
-
-    if (ids == (Datum) 0)
-        PG_RETURN_NULL();
-    PG_RETURN_DATUM(ids);
+    slm_pg_spi_with(query, 1, argument, &ids, NULL, SPI_OK_SELECT);
+    slm_pg_job_check_types(lengthof(types), types);
+    *rows = palloc0(sizeof(SlmJobRow) * Max(SPI_processed, 1));
+    for (uint64 i = 0; i < SPI_processed; i++)
+        (*rows)[i] = (SlmJobRow){.id = DatumGetInt64(slm_pg_job_value(i, 1)), .key = slm_pg_job_value(i, 2),
+                                 .old_input = text_or_null(i, 3), .old_value = text_or_null(i, 4)};
+    return (int) SPI_processed;
 }
 
 /* Remembers how fast this session has run a job. */
@@ -204,81 +168,112 @@ void slm_pg_job_note_speed(const SlmJob *job, int rows, double seconds)
 
 /* ---------------------------------------------------------------- backfill */
 
-/* Queues the next keys of the existing rows, read as the owner; returns how many. */
-int slm_pg_job_backfill(const SlmJob *job)
+/* The next keys of the existing rows after `position` (NULL: the first), as jsonb[], read as the source's owner; *n how many. */
+static Datum read_keys(const SlmJob *job, const char *position, int *n)
 {
     const char *direction = job->newest_first ? " DESC" : "";
-    char *sort = slm_pg_job_key_columns(job, "t.", direction);
-    Oid types[1] = {JSONBARRAYOID};
+    char *sort = slm_pg_job_key_columns(&job->keys, "t.", direction);
+    static const Oid types[] = {JSONBOID};
     StringInfoData query;
+    Datum *keys;
+    SlmAs saved;
+
+    initStringInfo(&query);
+    appendStringInfo(&query, "SELECT %s FROM %s t ", slm_pg_job_key(&job->keys, "t"), job->source_name);
+    if (position != NULL) /* a constant, so that the primary key's index is entered there */
+        appendStringInfo(&query, "WHERE %s ", slm_pg_job_key_beyond(&job->keys, "t", psprintf("%s::pg_catalog.jsonb",
+                                                                                             quote_literal_cstr(position)),
+                                                                    job->newest_first));
+    appendStringInfo(&query, "ORDER BY %s LIMIT %d", sort, BACKFILL_CHUNK);
+    slm_pg_as(&saved, job->source_owner, job->search_path);
+    slm_pg_spi(query.data, SPI_OK_SELECT);
+    slm_pg_as_end(&saved);
+    slm_pg_job_check_types(lengthof(types), types);
+    *n = (int) SPI_processed;
+    keys = palloc(sizeof(Datum) * Max(*n, 1));
+    for (int i = 0; i < *n; i++)
+        keys[i] = slm_pg_job_value(i, 1);
+    return PointerGetDatum(construct_array(keys, *n, JSONBOID, -1, false, TYPALIGN_INT));
+}
+
+int slm_pg_job_backfill(const SlmJob *job)
+{
+    const Oid types[1] = {JSONBARRAYOID};
     char *position;
     Datum keys;
-    int n, level;
+    int n;
 
     slm_pg_spi(psprintf("SELECT backfill_position FROM slm.job_definition WHERE id = %d AND NOT backfill_done FOR NO KEY UPDATE",
                         job->id), SPI_OK_SELECT);
     if (SPI_processed == 0)
         return 0;
     position = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-    initStringInfo(&query);
-    appendStringInfo(&query, "SELECT pg_catalog.array_agg(key ORDER BY n), pg_catalog.count(*)::pg_catalog.int4 FROM (SELECT %s AS key, "
-                             "pg_catalog.row_number() OVER (ORDER BY %s) AS n "
-                             "FROM %s t ", slm_pg_job_key(job, "t"), sort, job->source_name);
-    if (position != NULL) /* a constant, so that the primary key's index is entered there */
-        appendStringInfo(&query, "WHERE (%s) %s (%s) ", slm_pg_job_key_columns(job, "t.", ""), job->newest_first ? "<" : ">",
-                         slm_pg_job_key_values(job, psprintf("%s::jsonb", quote_literal_cstr(position))));
-    appendStringInfo(&query, "ORDER BY %s LIMIT %d) s", sort, BACKFILL_CHUNK);
-    level = slm_pg_job_enter_owner(job);
-    slm_pg_spi(query.data, SPI_OK_SELECT);
-    slm_pg_job_leave_owner(level);
-    keys = slm_pg_job_datum(1, JSONBARRAYOID);
-    n = DatumGetInt32(slm_pg_job_datum(2, INT4OID));
-    if (n > 0 && SPI_execute_with_args(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM unnest($1) WITH ORDINALITY "
-                                                "u(k, n) WHERE NOT EXISTS (SELECT 1 FROM "
-                                                "slm.job_queue q WHERE q.job_id = %d AND jsonb_hash_extended(q.key, 0) = "
-                                                "jsonb_hash_extended(k, 0) AND q.key = k "
-                                                "OFFSET 0) ORDER BY n",
-                                                job->id, job->id),
-                                       1, types, &keys, NULL, false, 0) != SPI_OK_INSERT)
-        elog(ERROR, "could not queue existing rows");
-    if (SPI_execute_with_args(psprintf("UPDATE slm.job_definition SET backfill_position = COALESCE($1[%d], backfill_position), "
-                                       "backfill_done = %s WHERE id = %d", n,
-                                       n < BACKFILL_CHUNK ? "true" : "false", job->id),
-                              1, types, &keys, n > 0 ? NULL : "n", false, 0) != SPI_OK_UPDATE)
-        elog(ERROR, "could not note the progress of a backfill");
+    keys = read_keys(job, position, &n);
+    if (n > 0)
+        slm_pg_spi_with(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM unnest($1) WITH ORDINALITY u(k, n) "
+                                 "WHERE NOT EXISTS (SELECT 1 FROM slm.job_queue q WHERE q.job_id = %d AND jsonb_hash_extended(q.key, 0) = "
+                                 "jsonb_hash_extended(k, 0) AND q.key = k OFFSET 0) ORDER BY n",
+                                 job->id, job->id),
+                        1, types, &keys, NULL, SPI_OK_INSERT);
+    slm_pg_spi_with(psprintf("UPDATE slm.job_definition SET backfill_position = COALESCE($1[%d], backfill_position), backfill_done = %s "
+                             "WHERE id = %d", n, n < BACKFILL_CHUNK ? "true" : "false", job->id),
+                    1, types, &keys, NULL, SPI_OK_UPDATE);
     return n;
 }
 
 /* ---------------------------------------------------------------- outcomes */
 
-/* Again later with back-off, or never. A row that lost against other transactions is not at fault and never given up. */
+Datum slm_pg_job_ids(const SlmJobRow *const *rows, int n)
+{
+    Datum *ids = palloc(sizeof(Datum) * Max(n, 1));
+
+    for (int i = 0; i < n; i++)
+        ids[i] = Int64GetDatum(rows[i]->id);
+    return PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 void slm_pg_job_note_failures(const SlmJob *job, Datum ids, const char *error, bool contention)
 {
-    Oid types[2] = {INT8ARRAYOID, TEXTOID};
+    const Oid types[2] = {INT8ARRAYOID, TEXTOID};
     Datum values[2] = {ids, CStringGetTextDatum(error)};
     char *query;
 
-    if (contention)
+    if (contention) /* a row that lost against other transactions is not at fault and never given up */
         query = psprintf("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = clock_timestamp() + "
-                        "interval '1 s' * power(2, LEAST(waits, 6)) WHERE id = ANY ($1) AND " OF_JOB("job_queue"), job->id);
+                         "interval '1 s' * power(2, LEAST(waits, 6)) WHERE id = ANY ($1) AND " OF_JOB("job_queue"),
+                         job->id);
     else
         query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d, "
                          "not_before = "
                          "clock_timestamp() + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * power(2, LEAST(attempts, 12)) "
                          "WHERE id = ANY ($1) AND " OF_JOB("job_queue"),
                          job->max_attempts, job->id, job->id);
-    if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
-        elog(ERROR, "could not note failed rows");
+    slm_pg_spi_with(query, 2, types, values, NULL, SPI_OK_UPDATE);
 }
 
-/* Empties the queue of a claim, but for the rows in `keep` (bigint[], 0 = none). */
-void slm_pg_job_dequeue(const SlmJob *job, Datum ids, Datum keep)
+void slm_pg_job_note_given_up(const SlmJob *job, Datum ids, const char *error)
 {
-    Oid types[2] = {INT8ARRAYOID, INT8ARRAYOID};
-    Datum values[2] = {ids, keep};
+    const Oid types[2] = {INT8ARRAYOID, TEXTOID};
+    Datum values[2] = {ids, CStringGetTextDatum(error)};
 
-    if (SPI_execute_with_args(psprintf("DELETE FROM slm.job_queue WHERE id = ANY ($1) AND ($2 IS NULL OR id <> ALL ($2)) AND "
-                                       OF_JOB("job_queue"), job->id),
-                              2, types, values, keep == (Datum) 0 ? " n" : NULL, false, 0) != SPI_OK_DELETE)
-        elog(ERROR, "could not empty the queue");
+    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = true WHERE id = ANY ($1) "
+                             "AND " OF_JOB("job_queue"), job->id),
+                    2, types, values, NULL, SPI_OK_UPDATE);
+}
+
+void slm_pg_job_note_suspects(const SlmJob *job, Datum ids)
+{
+    const Oid types[1] = {INT8ARRAYOID};
+
+    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET tries = GREATEST(tries, %d), claimed_at = NULL WHERE id = ANY ($1) AND "
+                             OF_JOB("job_queue"), SUSPECT_TRIES, job->id),
+                    1, types, &ids, NULL, SPI_OK_UPDATE);
+}
+
+void slm_pg_job_dequeue(const SlmJob *job, Datum ids)
+{
+    const Oid types[1] = {INT8ARRAYOID};
+
+    slm_pg_spi_with(psprintf("DELETE FROM slm.job_queue WHERE id = ANY ($1) AND " OF_JOB("job_queue"), job->id), 1, types, &ids, NULL,
+                    SPI_OK_DELETE);
 }

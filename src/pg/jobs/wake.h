@@ -1,5 +1,5 @@
 /*
- * Waking the workers of this database: asked for in a transaction, done at its commit.
+ * Waking and stopping the workers of this database: asked for in a transaction, done at its commit.
  */
 #ifndef SLM_PG_JOBS_WAKE_H
 #define SLM_PG_JOBS_WAKE_H
@@ -8,5 +8,7 @@
 
 /* Cheap; any number of times per transaction. */
 void slm_pg_job_wake_at_commit(void);
+/* Cancels the batches of a job in workers. */
+void slm_pg_job_stop_at_commit(int32 id);
 
 #endif
