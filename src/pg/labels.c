@@ -183,7 +183,8 @@ void slm_pg_labels_arg(FunctionCallInfo fcinfo, int labels, int descriptions, bo
     memset(out, 0, sizeof *out);
     if (descriptions >= 0 && !PG_ARGISNULL(descriptions)) {
         labels_from_json(fcinfo, descriptions, &described);
-        check_labels(&described, hint);
+        if (described.n > 0)
+            check_labels(&described, hint);
     }
     if (type_is_enum(type)) {
         labels_from_enum(type, out); /* the value of the argument is of no interest */
