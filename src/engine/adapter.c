@@ -152,7 +152,7 @@ static slm_status open_peft(lora_source *s, const char *path, slm_error *err)
     json_t *config = NULL;
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
-        return slm_fail(err, SLM_IO, "cannot open directory \"%s\": %s", path, strerror(errno));
+        return slm_fail_os(err, errno, "cannot open directory \"%s\"", path);
     slm_status status = slm_hf_load(dir, CONFIG, MAX_CONFIG, false, &config, err);
     if (status == SLM_OK)
         status = read_config(s, (slm_hf_json){json_is_object(config) ? config : NULL, CONFIG}, err);
@@ -366,20 +366,40 @@ static slm_status write_image(const lora_source *s, const char *path, const vola
     return slm_adapter_finish(w, status, info, err);
 }
 
-slm_status slm_adapter_import(const char *source_path, const slm_model *base, const char *image_path, const volatile int *stop,
-                              slm_adapter_info *info, slm_error *err)
+/* *s is to be closed, whatever is returned. */
+static slm_status open_lora(lora_source *s, const char *path, const slm_model *base, slm_error *err)
 {
     struct stat st;
-    lora_source s = {.base = base, .family = slm_family_by_name(base->hp.family)};
-    if (!base->hp.causal || s.family == NULL)
+    *s = (lora_source){.base = base, .family = slm_family_by_name(base->hp.family)};
+    if (!base->hp.causal || s->family == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "adapters are for models that generate text");
-    if (stat(source_path, &st) != 0)
-        return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", source_path, strerror(errno));
-    slm_status status = S_ISDIR(st.st_mode) ? open_peft(&s, source_path, err) : open_gguf(&s, source_path, err);
-    if (status == SLM_OK)
-        status = find_pairs(&s, err);
+    if (stat(path, &st) != 0)
+        return slm_fail_os(err, errno, "cannot open \"%s\"", path);
+    SLM_TRY(S_ISDIR(st.st_mode) ? open_peft(s, path, err) : open_gguf(s, path, err));
+    return find_pairs(s, err);
+}
+
+slm_status slm_adapter_import(const char *source_path, const slm_model *base, const char *image_path, const slm_seal *seal,
+                              const volatile int *stop, slm_adapter_info *info, slm_error *err)
+{
+    lora_source s;
+    SLM_TRY(slm_seal_begin(seal, err));
+    slm_status status = open_lora(&s, source_path, base, err);
     if (status == SLM_OK)
         status = write_image(&s, image_path, stop, info, err);
+    source_close(&s);
+    slm_status end = slm_seal_end(status, err);
+    if (status == SLM_OK && end != SLM_OK)
+        unlink(image_path);
+    return end;
+}
+
+slm_status slm_adapter_look(const char *source_path, const slm_model *base, uint64_t *bytes, slm_error *err)
+{
+    lora_source s;
+    slm_status status = open_lora(&s, source_path, base, err);
+    if (status == SLM_OK)
+        *bytes = s.gguf != NULL ? slm_gguf_bytes(s.gguf) : s.st.bytes;
     source_close(&s);
     return status;
 }

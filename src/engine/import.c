@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/gguf/gguf.h"
 #include "engine/hf/hf.h"
@@ -21,7 +22,7 @@ static slm_status open_source(const char *path, slm_import_options *options, con
 {
     struct stat st;
     if (stat(path, &st) != 0)
-        return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", path, strerror(errno));
+        return slm_fail_os(err, errno, "cannot open \"%s\"", path);
     if (!S_ISDIR(st.st_mode))
         return slm_gguf_source(path, options, stop, out, err);
     if (options->pre != NULL)
@@ -47,6 +48,15 @@ static slm_status describe_tokenizer(slm_source *source, slm_error *err)
     return SLM_OK;
 }
 
+/* The seal has the last word. */
+static slm_status end_seal(slm_status status, const char *image_path, slm_error *err)
+{
+    slm_status end = slm_seal_end(status, err);
+    if (status == SLM_OK && end != SLM_OK)
+        unlink(image_path);
+    return end;
+}
+
 slm_status slm_import(const char *source_path, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
                       void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err)
 {
@@ -56,14 +66,25 @@ slm_status slm_import(const char *source_path, const char *image_path, const slm
         chosen = *options;
     if (chosen.warnings != NULL)
         chosen.warnings->n = 0;
-    SLM_TRY(open_source(source_path, &chosen, stop, &source, err));
-    slm_status status = describe_tokenizer(source, err);
+    SLM_TRY(slm_seal_begin(chosen.seal, err));
+    slm_status status = open_source(source_path, &chosen, stop, &source, err);
+    if (status == SLM_OK)
+        status = describe_tokenizer(source, err);
     if (status == SLM_OK)
         status = slm_image_write(source, image_path, &chosen, progress, progress_arg, stop, err);
     if (status == SLM_OK && info != NULL)
         *info = source->info;
-    source->close(source);
-    return status;
+    if (source != NULL)
+        source->close(source);
+    return end_seal(status, image_path, err);
+}
+
+slm_status slm_source_look(const char *source_path, uint64_t *bytes, slm_error *err)
+{
+    struct stat st;
+    if (stat(source_path, &st) != 0)
+        return slm_fail_os(err, errno, "cannot open \"%s\"", source_path);
+    return S_ISDIR(st.st_mode) ? slm_hf_look(source_path, bytes, err) : slm_gguf_look(source_path, bytes, err);
 }
 
 /* Encoders whose activations are scaled carry weights that were divided by the same: they work with quantized activations only. */

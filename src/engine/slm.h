@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/base/seal.h"
 #include "engine/base/status.h"
 
 /* ------------------------------------------------------------------ library */
@@ -87,11 +88,16 @@ typedef struct slm_import_options {
     const char *pre;          /* forces the pre-tokenizer of a byte-level BPE vocabulary by name; NULL takes the source's */
     slm_warnings *warnings;   /* set by slm_import; may be NULL */
     int n_threads;            /* that pack; 0 = one a CPU, 8 at most */
+    const slm_seal *seal;     /* what the source was when it was hashed: IO when it is read otherwise; NULL takes it as it is */
 } slm_import_options;
 
 /* Called now and then from the importing thread; done and total in bytes.  It must return and may not longjmp.  It is also called when the
  * stop flag is seen set, and may clear it where there is no reason to stop: the work then goes on from where it is. */
 typedef void (*slm_progress_fn)(void *arg, uint64_t done, uint64_t total);
+
+/* A first look at a source: beginning, header and configuration, in milliseconds whatever its size, so that what is no model is
+ * refused before it is read whole.  *bytes: those of the files with the weights.  Status as slm_import. */
+slm_status slm_source_look(const char *source_path, uint64_t *bytes, slm_error *err);
 
 /* Validates the source (a GGUF file or a Hugging Face directory) and writes its packed image to image_path, which must not exist.
  * On any failure image_path is removed.  The file is written and flushed by fsync; the caller renames it into place.
@@ -130,10 +136,12 @@ typedef struct slm_adapter_info {
 } slm_adapter_info;
 
 /* Validates an adapter (a GGUF file of type adapter, or a PEFT directory) against the model that it is for and writes its image to
- * image_path,
- * which must not exist; removed on failure.  Status: IO, FORMAT, UNSUPPORTED, INVALID (it does not fit the model), NOMEM, CANCELLED. */
-slm_status slm_adapter_import(const char *source_path, const slm_model *base, const char *image_path, const volatile int *stop,
-                              slm_adapter_info *info, slm_error *err);
+ * image_path, which must not exist; removed on failure.  seal as in slm_import_options.
+ * Status: IO, FORMAT, UNSUPPORTED, INVALID (it does not fit the model), NOMEM, CANCELLED. */
+slm_status slm_adapter_import(const char *source_path, const slm_model *base, const char *image_path, const slm_seal *seal,
+                              const volatile int *stop, slm_adapter_info *info, slm_error *err);
+/* A first look at an adapter's source, as slm_source_look. */
+slm_status slm_adapter_look(const char *source_path, const slm_model *base, uint64_t *bytes, slm_error *err);
 /* Maps an adapter's image and checks it, its checksum and its fit to the model.  INVALID when it does not fit. */
 slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_adapter **out, slm_error *err);
 /* Drops a reference; requests hold their own.  NULL is fine. */

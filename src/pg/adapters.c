@@ -18,8 +18,11 @@ PG_FUNCTION_INFO_V1(slm_pg_drop_adapter);
 
 typedef struct AdapterLoad {
     SlmLoad load; /* first: SlmLoad * is AdapterLoad * */
+    const char *given; /* the path as the caller wrote it */
     char *path;
-    SlmSourceState state;
+    SlmSource *files;
+    slm_seal seal;
+    char sha256[65];
     SlmEntry *base;
 } AdapterLoad;
 
@@ -27,7 +30,7 @@ static slm_status make_adapter(SlmLoad *load, const char *temporary, slm_error *
 {
     AdapterLoad *a = (AdapterLoad *) load;
 
-    return slm_adapter_import(slm_pg_utf8_from_cstring(a->path), a->base->model, temporary, SLM_STOP, NULL, err);
+    return slm_adapter_import(slm_pg_utf8_from_cstring(a->path), a->base->model, temporary, &a->seal, SLM_STOP, NULL, err);
 }
 
 /* Opens the image; the row shows the adapter's size and the base's shape. */
@@ -51,48 +54,44 @@ static slm_status probe_adapter(SlmLoad *load, const char *image, slm_error *err
     return SLM_OK;
 }
 
-static void adapter_made(SlmLoad *load)
-{
-    AdapterLoad *a = (AdapterLoad *) load;
-
-    if (slm_pg_source_stamp(a->path) != a->state.stamp)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", a->path),
-                        errhint("Load the adapter again when its files are complete.")));
-}
-
 static void load_work(AdapterLoad *a, bool registered)
 {
     char *base_key;
+    uint64_t weights;
+    slm_error err;
 
     slm_pg_progress_begin(a->load.name);
-    slm_pg_digest_source(a->path, slm_pg_progress_report, NULL, &a->state);
     a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_GENERATE);
+    slm_pg_check_source(a->path, a->given);
+    a->files = slm_pg_source_list(a->path);
+    if (slm_adapter_look(slm_pg_utf8_from_cstring(a->path), a->base->model, &weights, &err) != SLM_OK)
+        slm_pg_load_refused(&a->load, registered, &err);
+    slm_pg_source_check_size(a->files, a->path, weights);
+    slm_pg_source_digest(a->files, a->sha256);
+    a->seal = slm_pg_source_seal(a->files);
     base_key = pstrdup(a->base->key);
     slm_pg_store_lock(base_key);
     if (!slm_pg_key_in_use(base_key)) /* dropped while we waited */
         slm_pg_unknown_model(a->load.base);
     a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_GENERATE);
-    slm_pg_load_key(&a->load, a->state.sha256, psprintf("adapter\n%s", base_key));
+    slm_pg_load_key(&a->load, a->sha256, psprintf("adapter\n%s", base_key));
     slm_pg_load_register(&a->load, registered);
 }
 
 Datum slm_pg_load_adapter(PG_FUNCTION_ARGS)
 {
-    AdapterLoad a = {.load = {.verb = "load adapter", .phase = "importing", .make = make_adapter, .probe = probe_adapter,
-                              .made = adapter_made}};
+    AdapterLoad a = {.load = {.verb = "load adapter", .phase = "importing", .make = make_adapter, .probe = probe_adapter}};
     bool registered;
 
     slm_pg_check_may_read_files("an adapter", "slm_load_adapter");
     a.load.name = slm_pg_name_argument(fcinfo, 0, "the name of an adapter");
     a.load.base = slm_pg_name_argument(fcinfo, 1, "the name of its model");
-    a.path = slm_pg_name_argument(fcinfo, 2, "the path of an adapter");
+    a.given = slm_pg_name_argument(fcinfo, 2, "the path of an adapter");
     a.load.options = slm_pg_no_options();
     slm_pg_check_name("adapter", a.load.name);
-    if (a.path[0] == '\0')
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the path of an adapter must not be empty")));
     if (strchr(a.load.base, '+') != NULL)
         slm_pg_unknown_model(a.load.base);
-    a.load.source = a.path = slm_pg_server_path(a.path);
+    a.load.source = a.path = slm_pg_server_path(a.given);
     registered = slm_pg_name_registered(a.load.name);
     if (!registered)
         slm_pg_refuse_read_only("slm_load_adapter()");
@@ -103,6 +102,7 @@ Datum slm_pg_load_adapter(PG_FUNCTION_ARGS)
     }
     PG_FINALLY();
     {
+        slm_pg_source_close(a.files);
         slm_pg_progress_end();
     }
     PG_END_TRY();

@@ -1,10 +1,14 @@
 /*
- * digest.c: SHA-256 of a model's source, streamed, and a stamp that tells whether the source changed while it was read.
+ * digest.c: SHA-256 of a model's source, streamed, and the proof that what is imported afterwards is what was hashed.
  *
  *   a file       SHA-256 of its contents, as sha256sum prints it
  *   a directory  SHA-256 over its regular files in byte order of their relative names: name NUL length(8 bytes, big endian) contents
  *
- * Hidden files and directories are left out; depth and number of files are bounded.  Interrupts are answered at every 256 KiB.
+ * Images are named after this digest and shared by all databases and roles, so whoever may write to a source must not be able to get
+ * other contents into an image of its name.  Beside the whole, each piece of 256 KiB is hashed; the import reads whole pieces into
+ * memory and takes none whose SHA-256 is another one (slm_seal of the engine).  Times and inodes prove nothing: he may set them.
+ *
+ * Hidden files and directories are left out; depth and number of files are bounded.  Interrupts are answered at every piece.
  */
 #include "pg/slm_pg.h"
 
@@ -18,35 +22,27 @@
 #include "port/pg_bswap.h"
 #include "storage/fd.h"
 
-#define CHUNK_BYTES (256 * 1024)
+#define PIECE_BYTES (256 * 1024)
+#define REST_BYTES UINT64CONST(0x40000000) /* of a directory, beside 16 times the weights: more is no directory of one model */
 #define MAX_DEPTH 3
 #define MAX_FILES 1000
 
 typedef struct SourceFile {
-    char *name; /* relative to the directory */
+    char *name; /* relative to the directory; of a file: empty */
     char *path;
     uint64 bytes;
+    uint8 (*pieces)[PG_SHA256_DIGEST_LENGTH]; /* [n_pieces(bytes)] */
 } SourceFile;
 
-static pg_noreturn void io_error(const char *verb, const char *path);
+struct SlmSource {
+    bool is_directory;
+    int n_files;
+    SourceFile *files; /* [n_files], by name */
+    uint64 bytes;
+    pg_cryptohash_ctx *piece_hash;
+};
 
-static void io_error(const char *verb, const char *path)
-{
-    ereport(ERROR, (errcode_for_file_access(), errmsg("could not %s \"%s\": %m", verb, path),
-                    errhint("Check that the file exists on the server and that the server's operating system user may read it.")));
-    pg_unreachable();
-}
-
-static uint64 mix(uint64 stamp, const struct stat *st)
-{
-    uint64 values[4] = {(uint64) st->st_ino, (uint64) st->st_size, (uint64) st->st_mtim.tv_sec, (uint64) st->st_mtim.tv_nsec};
-
-    for (int i = 0; i < 4; i++)
-        stamp = (stamp ^ values[i]) * UINT64CONST(0x9E3779B97F4A7C15) + 1;
-    return stamp;
-}
-
-static void list_directory(const char *root, const char *below, int depth, List **files, uint64 *stamp)
+static void list_directory(const char *root, const char *below, int depth, List **files)
 {
     const char *full = below[0] == '\0' ? root : psprintf("%s/%s", root, below);
     DIR *dir = AllocateDir(full);
@@ -60,15 +56,14 @@ static void list_directory(const char *root, const char *below, int depth, List 
         if (de->d_name[0] == '.')
             continue;
         if (stat(path, &st) != 0)
-            io_error("examine", path);
+            slm_pg_file_error(errno, psprintf("could not examine \"%s\"", path));
         if (S_ISDIR(st.st_mode) && depth + 1 < MAX_DEPTH) {
-            list_directory(root, name, depth + 1, files, stamp);
+            list_directory(root, name, depth + 1, files);
         } else if (S_ISREG(st.st_mode)) {
             SourceFile *file = palloc(sizeof(SourceFile));
 
-            *file = (SourceFile){name, path, (uint64) st.st_size};
+            *file = (SourceFile){name, path, (uint64) st.st_size, NULL};
             *files = lappend(*files, file);
-            *stamp += mix(0, &st); /* readdir's order does not matter */
         }
         if (list_length(*files) > MAX_FILES)
             ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("directory \"%s\" holds more than %d files", root, MAX_FILES),
@@ -94,28 +89,26 @@ static const char *no_model_hint(const char *path)
     return hint;
 }
 
-/* The source's files and stamp. */
-static List *list_source(const char *path, bool *is_directory, uint64 *stamp)
+/* The source's files. */
+static List *list_source(const char *path, bool *is_directory)
 {
     List *files = NIL;
     struct stat st;
 
     if (stat(path, &st) != 0)
-        io_error("open model", path);
+        slm_pg_file_error(errno, psprintf("could not open model \"%s\"", path));
     *is_directory = S_ISDIR(st.st_mode);
-    *stamp = 0;
     if (*is_directory) {
         if (access(psprintf("%s/config.json", path), F_OK) == 0 || access(psprintf("%s/adapter_config.json", path), F_OK) == 0)
-            list_directory(path, "", 0, &files, stamp);
+            list_directory(path, "", 0, &files);
         if (files == NIL)
             ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("directory \"%s\" holds no model", path),
                             errhint("%s", no_model_hint(path))));
     } else if (S_ISREG(st.st_mode)) {
         SourceFile *file = palloc(sizeof(SourceFile));
 
-        *file = (SourceFile){pstrdup(path), pstrdup(path), (uint64) st.st_size};
+        *file = (SourceFile){pstrdup(""), pstrdup(path), (uint64) st.st_size, NULL};
         files = list_make1(file);
-        *stamp = mix(0, &st);
     } else {
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is neither a regular file nor a directory", path),
                         errhint("Name a GGUF file, or the directory of a Hugging Face model.")));
@@ -123,53 +116,39 @@ static List *list_source(const char *path, bool *is_directory, uint64 *stamp)
     return files;
 }
 
-uint64 slm_pg_source_stamp(const char *path)
-{
-    bool is_directory;
-    uint64 stamp;
-
-    list_source(path, &is_directory, &stamp);
-    return stamp;
-}
-
 static int compare_files(const ListCell *a, const ListCell *b)
 {
     return strcmp(((const SourceFile *) lfirst(a))->name, ((const SourceFile *) lfirst(b))->name);
+}
+
+SlmSource *slm_pg_source_list(const char *path)
+{
+    SlmSource *source = palloc0(sizeof(SlmSource));
+    List *files = list_source(path, &source->is_directory);
+    ListCell *lc;
+
+    list_sort(files, compare_files);
+    source->files = palloc(sizeof(SourceFile) * (Size) list_length(files));
+    foreach (lc, files) {
+        source->files[source->n_files++] = *(SourceFile *) lfirst(lc);
+        source->bytes += ((SourceFile *) lfirst(lc))->bytes;
+    }
+    return source;
+}
+
+void slm_pg_source_check_size(const SlmSource *source, const char *path, uint64 weights)
+{
+    if (source->bytes > weights && (source->bytes - weights) / 16 > weights + REST_BYTES / 16)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("\"%s\" holds " UINT64_FORMAT " bytes beside the " UINT64_FORMAT " of its weights", path,
+                               source->bytes - weights, weights),
+                        errhint("Name a directory that holds one model: all of its files are hashed.")));
 }
 
 static void update(pg_cryptohash_ctx *ctx, const void *data, size_t bytes)
 {
     if (pg_cryptohash_update(ctx, data, bytes) < 0)
         elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(ctx));
-}
-
-static void hash_file(pg_cryptohash_ctx *ctx, const SourceFile *file, uint8 *buffer, slm_progress_fn progress, void *arg, uint64 *done,
-                      uint64 total)
-{
-    int fd = OpenTransientFile(file->path, O_RDONLY | O_NONBLOCK | PG_BINARY);
-    uint64 left = file->bytes;
-
-    if (fd < 0)
-        io_error("open model", file->path);
-    while (left > 0) {
-        ssize_t n = read(fd, buffer, Min(left, (uint64) CHUNK_BYTES));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            io_error("read", file->path);
-        if (n == 0)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-                            errmsg("file \"%s\" became shorter while it was read", file->path),
-                            errhint("Wait until the file is complete.")));
-        update(ctx, buffer, (size_t) n);
-        left -= (uint64) n;
-        *done += (uint64) n;
-        if (progress != NULL)
-            progress(arg, *done, total);
-        CHECK_FOR_INTERRUPTS();
-    }
-    CloseTransientFile(fd);
 }
 
 static pg_cryptohash_ctx *begin_sha256(void)
@@ -198,34 +177,128 @@ void slm_pg_sha256(const void *data, size_t bytes, uint8 out[32])
     end_sha256(ctx, out);
 }
 
-void slm_pg_digest_source(const char *path, slm_progress_fn progress, void *arg, SlmSourceState *out)
+/* ---- hashing */
+
+static uint64 n_pieces(const SourceFile *file)
 {
-    bool is_directory;
-    List *files = list_source(path, &is_directory, &out->stamp);
-    uint8 *buffer = palloc(CHUNK_BYTES);
+    return file->bytes / PIECE_BYTES + (file->bytes % PIECE_BYTES != 0);
+}
+
+/* A piece, whole, unless the file ends. */
+static void read_piece(int fd, const SourceFile *file, uint8 *buffer, size_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t n = read(fd, buffer, bytes);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            slm_pg_file_error(errno, psprintf("could not read \"%s\"", file->path));
+        if (n == 0)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+                            errmsg("file \"%s\" became shorter while it was read", file->path),
+                            errhint("Wait until the file is complete.")));
+        buffer += n;
+        bytes -= (size_t) n;
+    }
+}
+
+static bool hash_piece(pg_cryptohash_ctx *ctx, const void *data, size_t bytes, uint8 out[PG_SHA256_DIGEST_LENGTH])
+{
+    return pg_cryptohash_init(ctx) >= 0 && pg_cryptohash_update(ctx, data, bytes) >= 0 &&
+           pg_cryptohash_final(ctx, out, PG_SHA256_DIGEST_LENGTH) >= 0;
+}
+
+static void hash_file(SlmSource *source, SourceFile *file, pg_cryptohash_ctx *whole, uint8 *buffer, uint64 *done)
+{
+    int fd = OpenTransientFile(file->path, O_RDONLY | O_NONBLOCK | PG_BINARY);
+    uint64 left = file->bytes;
+
+    if (fd < 0)
+        slm_pg_file_error(errno, psprintf("could not open model \"%s\"", file->path));
+    file->pieces = MemoryContextAllocHuge(CurrentMemoryContext, (Size) Max(n_pieces(file), 1) * sizeof *file->pieces);
+    for (uint64 i = 0; left > 0; i++) {
+        size_t bytes = (size_t) Min(left, (uint64) PIECE_BYTES);
+
+        read_piece(fd, file, buffer, bytes);
+        update(whole, buffer, bytes);
+        if (!hash_piece(source->piece_hash, buffer, bytes, file->pieces[i]))
+            elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(source->piece_hash));
+        left -= bytes;
+        *done += bytes;
+        slm_pg_progress_report(NULL, *done, source->bytes);
+        slm_pg_progress_interrupted();
+    }
+    CloseTransientFile(fd);
+}
+
+void slm_pg_source_digest(SlmSource *source, char sha256[65])
+{
+    uint8 *buffer = palloc(PIECE_BYTES);
     uint8 digest[PG_SHA256_DIGEST_LENGTH];
     uint64 done = 0;
-    ListCell *lc;
+    pg_cryptohash_ctx *whole = begin_sha256();
 
-    out->bytes = 0;
-    foreach (lc, files)
-        out->bytes += ((SourceFile *) lfirst(lc))->bytes;
-    list_sort(files, compare_files);
-    pg_cryptohash_ctx *ctx = begin_sha256();
+    source->piece_hash = begin_sha256();
+    for (int i = 0; i < source->n_files; i++) {
+        SourceFile *file = &source->files[i];
 
-    foreach (lc, files) {
-        SourceFile *file = lfirst(lc);
-
-        if (is_directory) {
+        if (source->is_directory) {
             uint64 length = pg_hton64(file->bytes);
 
-            update(ctx, file->name, strlen(file->name) + 1);
-            update(ctx, &length, sizeof length);
+            update(whole, file->name, strlen(file->name) + 1);
+            update(whole, &length, sizeof length);
         }
-        hash_file(ctx, file, buffer, progress, arg, &done, out->bytes);
+        hash_file(source, file, whole, buffer, &done);
     }
-    end_sha256(ctx, digest);
+    end_sha256(whole, digest);
     pfree(buffer);
     for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
-        snprintf(out->sha256 + 2 * i, 3, "%02x", digest[i]);
+        snprintf(sha256 + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* ---- the seal: called by the engine, so nothing here raises an error */
+
+static int find_file(void *arg, const char *name, uint64_t *bytes)
+{
+    const SlmSource *source = arg;
+    char wanted[MAXPGPATH];
+
+    strlcpy(wanted, name, sizeof wanted);
+    canonicalize_path(wanted); /* modules.json may say "./1_Pooling/" */
+    for (int low = 0, high = source->n_files; low < high;) {
+        int middle = (low + high) / 2, order = strcmp(wanted, source->files[middle].name);
+
+        if (order == 0) {
+            *bytes = source->files[middle].bytes;
+            return middle;
+        }
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return -1;
+}
+
+static bool same_piece(void *arg, int file, uint64_t piece, const void *data, size_t bytes)
+{
+    const SlmSource *source = arg;
+    uint8 digest[PG_SHA256_DIGEST_LENGTH];
+
+    return piece < n_pieces(&source->files[file]) && hash_piece(source->piece_hash, data, bytes, digest) &&
+           memcmp(digest, source->files[file].pieces[piece], sizeof digest) == 0;
+}
+
+slm_seal slm_pg_source_seal(SlmSource *source)
+{
+    return (slm_seal){.arg = source, .piece_bytes = PIECE_BYTES, .find = find_file, .same = same_piece};
+}
+
+void slm_pg_source_close(SlmSource *source)
+{
+    if (source != NULL && source->piece_hash != NULL)
+        pg_cryptohash_free(source->piece_hash);
+    if (source != NULL)
+        source->piece_hash = NULL;
 }

@@ -111,10 +111,13 @@ Jsonb *slm_pg_no_options(void)
 /* What slm_load_model adds to an SlmLoad. */
 typedef struct FileLoad {
     SlmLoad load; /* first: SlmLoad * is FileLoad * */
+    const char *given; /* the path as the caller wrote it */
     char *path;
     slm_import_options import; /* strings in UTF-8 */
     slm_warnings warnings;
-    SlmSourceState state;
+    SlmSource *files;
+    slm_seal seal;
+    char sha256[65];
 } FileLoad;
 
 static void parse_options(FileLoad *file)
@@ -172,7 +175,7 @@ static void make_key(FileLoad *file)
         canonical = psprintf("%s\n%s", import->quantization ? import->quantization : "", import->chat_format ? import->chat_format : "");
     if (import->pre != NULL)
         canonical = psprintf("%s\npre=%s", canonical != NULL ? canonical : "", import->pre);
-    slm_pg_load_key(&file->load, file->state.sha256, canonical);
+    slm_pg_load_key(&file->load, file->sha256, canonical);
 }
 
 /* One small request through the model: a text, or the pair of texts that a cross-encoder reads. */
@@ -267,9 +270,6 @@ static void file_made(SlmLoad *load)
 {
     FileLoad *file = (FileLoad *) load;
 
-    if (slm_pg_source_stamp(file->path) != file->state.stamp)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("\"%s\" changed while it was loaded", file->path),
-                        errhint("Load the model again when its files are complete.")));
     for (uint32 i = 0; i < Min(file->warnings.n, SLM_MAX_WARNINGS); i++)
         ereport(WARNING, (errmsg("model \"%s\": %s", load->name, slm_pg_cstring_from_utf8(file->warnings.warnings[i].message)),
                           errhint("%s", slm_pg_cstring_from_utf8(file->warnings.warnings[i].hint))));
@@ -396,15 +396,32 @@ bool slm_pg_name_registered(const char *name)
     return true;
 }
 
+static void refuse_other_source(const SlmLoad *load, const SlmModelRow *row)
+{
+    const char *what = row->base[0] != '\0' ? "adapter" : "model";
+
+    ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+                    errmsg("%s \"%s\" was registered from another file or with other options", what, load->name),
+                    errdetail("Its image is missing and can only be made again from the same source, \"%s\".", row->source),
+                    errhint("Load that file, or drop the %s first: SELECT slm_drop_%s('%s');", what, what, load->name)));
+}
+
+void slm_pg_load_refused(const SlmLoad *load, bool registered, const slm_error *err)
+{
+    const SlmModelRow *row = registered ? slm_pg_find_model(load->name) : NULL;
+
+    if (row != NULL && (err->status == SLM_FORMAT || err->status == SLM_UNSUPPORTED || err->status == SLM_INVALID))
+        refuse_other_source(load, row);
+    load_error(load, err);
+    pg_unreachable();
+}
+
 void slm_pg_load_register(SlmLoad *load, bool registered)
 {
     const SlmModelRow *row = registered ? slm_pg_find_model(load->name) : NULL;
 
     if (row != NULL && strcmp(row->key, load->key) != 0)
-        ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-                        errmsg("model \"%s\" was registered from another file or with other options", load->name),
-                        errdetail("Its image is missing and can only be made again from the same source, \"%s\".", row->source),
-                        errhint("Load that file, or drop the model first: SELECT slm_drop_model('%s');", load->name)));
+        refuse_other_source(load, row);
     slm_pg_store_lock(load->key);
     slm_pg_store_sweep();
     slm_pg_store_mark(load->key);
@@ -422,16 +439,20 @@ void slm_pg_check_may_read_files(const char *what, const char *function)
 
 static void load_work(FileLoad *file, bool registered)
 {
+    uint64_t weights;
+    slm_error err;
+
     slm_pg_progress_begin(file->load.name);
-    slm_pg_digest_source(file->path, slm_pg_progress_report, NULL, &file->state);
+    slm_pg_check_source(file->path, file->given);
+    file->files = slm_pg_source_list(file->path);
+    if (slm_source_look(slm_pg_utf8_from_cstring(file->path), &weights, &err) != SLM_OK)
+        slm_pg_load_refused(&file->load, registered, &err);
+    slm_pg_source_check_size(file->files, file->path, weights);
+    slm_pg_source_digest(file->files, file->sha256);
+    file->seal = slm_pg_source_seal(file->files);
+    file->import.seal = &file->seal;
     make_key(file);
     slm_pg_load_register(&file->load, registered);
-}
-
-char *slm_pg_server_path(char *path)
-{
-    canonicalize_path(path);
-    return is_absolute_path(path) ? path : psprintf("%s/%s", DataDir, path);
 }
 
 Datum slm_pg_load_model(PG_FUNCTION_ARGS)
@@ -444,13 +465,11 @@ Datum slm_pg_load_model(PG_FUNCTION_ARGS)
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name and path of a model must not be null")));
     slm_pg_check_may_read_files("a model", "slm_load_model");
     file.load.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    file.path = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    file.given = text_to_cstring(PG_GETARG_TEXT_PP(1));
     file.load.options = PG_ARGISNULL(2) ? slm_pg_no_options() : PG_GETARG_JSONB_P(2);
     slm_pg_check_name("model", file.load.name);
-    if (file.path[0] == '\0')
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the path of a model must not be empty")));
     parse_options(&file);
-    file.load.source = file.path = slm_pg_server_path(file.path);
+    file.load.source = file.path = slm_pg_server_path(file.given);
     registered = slm_pg_name_registered(file.load.name);
     if (registered) /* only the image is made, which a standby may do for itself */
         PreventCommandIfParallelMode("slm_load_model()");
@@ -463,6 +482,7 @@ Datum slm_pg_load_model(PG_FUNCTION_ARGS)
     }
     PG_FINALLY();
     {
+        slm_pg_source_close(file.files);
         slm_pg_progress_end();
     }
     PG_END_TRY();

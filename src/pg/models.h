@@ -33,6 +33,8 @@ struct SlmLoad {
 /* The key of an image: the source's digest, and the digest of the options where there are any (NULL: none). sha256 must live as long
  * as load. */
 void slm_pg_load_key(SlmLoad *load, const char *sha256, const char *options);
+/* Raises what a first look at the source has found. */
+pg_noreturn void slm_pg_load_refused(const SlmLoad *load, bool registered, const slm_error *err);
 /* Makes the image unless it is there, and the row unless the name is registered already. */
 void slm_pg_load_register(SlmLoad *load, bool registered);
 /* probe of a model: opens it and lets it answer. */
@@ -43,7 +45,9 @@ bool slm_pg_name_registered(const char *name);
 Jsonb *slm_pg_no_options(void);
 void slm_pg_check_may_read_files(const char *what, const char *function);
 /* Canonical and absolute; relative paths begin at the data directory. */
-char *slm_pg_server_path(char *path);
+char *slm_pg_server_path(const char *given);
+/* ERROR, in words about the path as it was given, when there is no such file. */
+void slm_pg_check_source(const char *path, const char *given);
 /* The one row that a query with the parameter name gives, as a composite datum. */
 Datum slm_pg_registry_row(const char *sql, const char *name);
 /* Deletes the row of a model or adapter that the user owns; its image goes at commit. */

@@ -48,6 +48,9 @@ void slm_pg_give_threads(void);
 /* Raises err as an ERROR; what (in the server's encoding, may be NULL) is put before the message. */
 pg_noreturn void slm_pg_error(const slm_error *err, const char *what);
 int slm_pg_sqlstate(const slm_error *err);
+/* The same for what the system refused: what ("could not open \"x\""), its reason, and a hint that fits the reason. */
+pg_noreturn void slm_pg_file_error(int os_error, const char *what);
+int slm_pg_os_sqlstate(int os_error);
 /* After SLM_CANCELLED: lets the server answer the interrupt, which usually does not return. */
 void slm_pg_interrupted(void);
 
@@ -185,15 +188,15 @@ void slm_pg_backends_update(void); /* something of this backend's sessions has c
 void slm_pg_backends_init(void);
 
 /* ---- digest.c */
-typedef struct SlmSourceState {
-    char sha256[65]; /* hex, NUL-terminated */
-    uint64 bytes;
-    uint64 stamp; /* changes when a file of the source changes */
-} SlmSourceState;
-/* SHA-256 of a file, or of a directory's files in sorted order (names, lengths and contents). */
-void slm_pg_digest_source(const char *path, slm_progress_fn progress, void *arg, SlmSourceState *out);
-/* The stamp alone, to see whether the source changed since. */
-uint64 slm_pg_source_stamp(const char *path);
+/* A model's files, their digests, and the proof that an import reads what was hashed.  Lives in CurrentMemoryContext. */
+typedef struct SlmSource SlmSource;
+SlmSource *slm_pg_source_list(const char *path);
+/* ERROR where a directory holds far more than a model with so many bytes of weights. */
+void slm_pg_source_check_size(const SlmSource *source, const char *path, uint64 weights);
+/* SHA-256 (hex, NUL-terminated) of a file, or of a directory's files in sorted order: names, lengths and contents. */
+void slm_pg_source_digest(SlmSource *source, char sha256[65]);
+slm_seal slm_pg_source_seal(SlmSource *source); /* after slm_pg_source_digest */
+void slm_pg_source_close(SlmSource *source);
 void slm_pg_sha256(const void *data, size_t bytes, uint8 out[32]);
 
 /* ---- store.c, store_files.c */
@@ -204,6 +207,7 @@ char *slm_pg_store_image(const char *key);
 char *slm_pg_store_path(const char *key, const char *suffix);
 char *slm_pg_store_temporary(const char *key); /* of this process */
 char *slm_pg_store_directory(void);
+char *slm_pg_store_shown(const char *path); /* what messages say in place of a path in it */
 void slm_pg_store_check(void); /* an ERROR unless the directory is the server's alone, or absent */
 void slm_pg_store_make_directory(void);
 /* Locks the image for the rest of the transaction, whose end then removes what nobody uses. */

@@ -170,9 +170,7 @@ static void make_marker(const char *path)
 
         if (fd >= 0)
             close(fd);
-        errno = failure;
-        ereport(ERROR, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", path),
-                        errhint("slm.model_directory must name a directory that the server may write to, with room left.")));
+        slm_pg_file_error(failure, psprintf("could not create file \"%s\"", slm_pg_store_shown(path)));
     }
     close(fd);
     fsync_fname(slm_pg_store_directory(), true);

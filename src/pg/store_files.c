@@ -55,6 +55,12 @@ char *slm_pg_store_directory(void)
     return psprintf("%s/%s", DataDir, slm_guc_model_directory);
 }
 
+/* The data directory is not told to everybody; the setting is. */
+char *slm_pg_store_shown(const char *path)
+{
+    return psprintf("%s/%s", slm_guc_model_directory, last_dir_separator(path) + 1);
+}
+
 char *slm_pg_store_file(const char *name)
 {
     return psprintf("%s/%s", slm_pg_store_directory(), name);
@@ -120,8 +126,7 @@ void slm_pg_store_check(void)
 
     if (stat(slm_pg_store_directory(), &st) != 0) {
         if (errno != ENOENT)
-            ereport(ERROR, (errcode_for_file_access(),
-                            errmsg("could not examine the directory of slm.model_directory, \"%s\": %m", slm_guc_model_directory)));
+            slm_pg_file_error(errno, psprintf("could not examine the directory of slm.model_directory, \"%s\"", slm_guc_model_directory));
         return;
     }
     if (!S_ISDIR(st.st_mode))
@@ -136,8 +141,7 @@ void slm_pg_store_check(void)
 void slm_pg_store_make_directory(void)
 {
     if (MakePGDirectory(slm_pg_store_directory()) != 0 && errno != EEXIST)
-        ereport(ERROR, (errcode_for_file_access(), errmsg("could not create directory \"%s\": %m", slm_pg_store_directory()),
-                        errhint("slm.model_directory must name a directory that the server may write to.")));
+        slm_pg_file_error(errno, psprintf("could not create the directory of slm.model_directory, \"%s\"", slm_guc_model_directory));
     slm_pg_store_check();
 }
 

@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int fd = try_file(data, size, path, sizeof path);
     try_image_path(image, sizeof image);
     unlink(image);
-    slm_status status = slm_adapter_import(path, model, image, NULL, NULL, &err);
+    slm_status status = slm_adapter_import(path, model, image, NULL, NULL, NULL, &err);
     if (status == SLM_OK) {
         imported = true;
         status = slm_adapter_open(image, model, &adapter, &err);

@@ -42,7 +42,7 @@ static slm_adapter *import(const slm_model *base, const char *source, slm_status
     const char *image = in_folder("adapter.img");
     slm_adapter *adapter = NULL;
     slm_adapter_info info;
-    *status = slm_adapter_import(source, base, image, NULL, &info, err);
+    *status = slm_adapter_import(source, base, image, NULL, NULL, &info, err);
     if (*status == SLM_OK)
         *status = slm_adapter_open(image, base, &adapter, err);
     CHECK(*status == SLM_OK || access(image, F_OK) != 0, "a refused adapter leaves a file");
@@ -280,7 +280,7 @@ static void check_image(const fixture *f)
     slm_error err;
     slm_adapter *adapter = NULL;
     const char *image = in_folder("adapter.img");
-    CHECK(slm_adapter_import(in_folder("whole.gguf"), f->model, image, NULL, NULL, &err) == SLM_OK, "import");
+    CHECK(slm_adapter_import(in_folder("whole.gguf"), f->model, image, NULL, NULL, NULL, &err) == SLM_OK, "import");
     FILE *file = fopen(image, "r+b");
     fseek(file, 0, SEEK_END);
     long n = ftell(file);

@@ -10,20 +10,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static slm_status open_regular(const char *path, int flags, int *fd, uint64_t *size, slm_error *err)
+/* Of files of our own making: where they lie is the server's business. */
+static const char *last_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+static slm_status open_regular(const char *path, int flags, const char *shown, int *fd, uint64_t *size, slm_error *err)
 {
     struct stat st;
     int handle = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags); /* NONBLOCK: a FIFO must not hold the server */
     if (handle < 0)
-        return slm_fail(err, SLM_IO, "cannot open \"%s\": %s", path, strerror(errno));
+        return slm_fail_os(err, errno, "cannot open \"%s\"", shown);
     if (fstat(handle, &st) != 0) {
-        slm_status status = slm_fail(err, SLM_IO, "cannot examine \"%s\": %s", path, strerror(errno));
+        slm_status status = slm_fail_os(err, errno, "cannot examine \"%s\"", shown);
         close(handle);
         return status;
     }
     if (!S_ISREG(st.st_mode)) {
         close(handle);
-        return slm_fail(err, SLM_INVALID, "\"%s\" is not a regular file", path);
+        return slm_fail(err, SLM_INVALID, "\"%s\" is not a regular file", shown);
     }
     *fd = handle;
     *size = (uint64_t) st.st_size;
@@ -32,7 +39,7 @@ static slm_status open_regular(const char *path, int flags, int *fd, uint64_t *s
 
 slm_status slm_file_open(const char *path, int *fd, uint64_t *size, slm_error *err)
 {
-    return open_regular(path, 0, fd, size, err);
+    return open_regular(path, 0, path, fd, size, err);
 }
 
 slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *size, slm_error *err)
@@ -40,11 +47,11 @@ slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *
     slm_status status = SLM_OK;
     void *mapped = NULL;
     int fd = -1;
-    SLM_TRY(open_regular(path, O_NOFOLLOW, &fd, size, err));
+    SLM_TRY(open_regular(path, O_NOFOLLOW, last_name(path), &fd, size, err));
     if (*size >= least)
         mapped = mmap(NULL, (size_t) *size, PROT_READ, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED)
-        status = slm_fail(err, SLM_IO, "cannot map \"%s\": %s", path, strerror(errno));
+        status = slm_fail_os(err, errno, "cannot map \"%s\"", last_name(path));
     else
         *map = mapped;
     slm_file_close(fd);
@@ -68,7 +75,7 @@ slm_status slm_file_create(const char *path, int *fd, slm_error *err)
 {
     int handle = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (handle < 0)
-        return slm_fail(err, SLM_IO, "cannot create \"%s\": %s", path, strerror(errno));
+        return slm_fail_os(err, errno, "cannot create \"%s\"", last_name(path));
     *fd = handle;
     return SLM_OK;
 }
@@ -81,7 +88,7 @@ slm_status slm_file_read(int fd, void *buffer, size_t bytes, uint64_t offset, co
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return slm_fail(err, SLM_IO, "cannot read %s: %s", what, strerror(errno));
+            return slm_fail_os(err, errno, "cannot read %s", what);
         if (n == 0)
             return slm_fail(err, SLM_FORMAT, "the file is truncated: it ends inside %s", what);
         done += (size_t) n;
@@ -96,8 +103,10 @@ slm_status slm_file_write(int fd, const void *buffer, size_t bytes, uint64_t off
         ssize_t n = pwrite(fd, (const char *) buffer + done, bytes - done, (off_t) (offset + done));
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
-            return slm_fail(err, SLM_IO, "cannot write the model image: %s", n < 0 ? strerror(errno) : "nothing was written");
+        if (n < 0)
+            return slm_fail_os(err, errno, "cannot write the model image");
+        if (n == 0)
+            return slm_fail(err, SLM_IO, "cannot write the model image: nothing was written");
         done += (size_t) n;
     }
     return SLM_OK;
@@ -105,7 +114,7 @@ slm_status slm_file_write(int fd, const void *buffer, size_t bytes, uint64_t off
 
 slm_status slm_file_sync(int fd, slm_error *err)
 {
-    return fsync(fd) == 0 ? SLM_OK : slm_fail(err, SLM_IO, "cannot flush the model image to disk: %s", strerror(errno));
+    return fsync(fd) == 0 ? SLM_OK : slm_fail_os(err, errno, "cannot flush the model image to disk");
 }
 
 void slm_file_flush_begin(int fd, uint64_t offset, uint64_t bytes)

@@ -4,6 +4,7 @@
  */
 #include "engine/base/status.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,17 +33,40 @@ void slm_clean_text(char *text)
     }
 }
 
+static void set(slm_error *err, slm_status status, const char *format, va_list args)
+{
+    vsnprintf(err->message, sizeof err->message, format, args);
+    err->hint[0] = '\0';
+    err->status = status;
+    err->os_error = 0;
+    err->cause = SLM_CAUSE_NONE;
+    err->hint_code = SLM_HINT_OTHER;
+}
+
 slm_status slm_fail(slm_error *err, slm_status status, const char *format, ...)
 {
     if (err != NULL) {
         va_list args;
         va_start(args, format);
-        vsnprintf(err->message, sizeof err->message, format, args);
+        set(err, status, format, args);
         va_end(args);
         slm_clean_text(err->message);
-        err->hint[0] = '\0';
-        err->status = status;
-        err->cause = SLM_CAUSE_NONE;
+    }
+    return status;
+}
+
+slm_status slm_fail_os(slm_error *err, int os_error, const char *format, ...)
+{
+    slm_status status = os_error == ENOMEM ? SLM_NOMEM : SLM_IO;
+    if (err != NULL) {
+        va_list args;
+        va_start(args, format);
+        set(err, status, format, args);
+        va_end(args);
+        err->os_error = os_error;
+        size_t n = strlen(err->message);
+        snprintf(err->message + n, sizeof err->message - n, ": %s", strerror(os_error));
+        slm_clean_text(err->message);
     }
     return status;
 }

@@ -11,7 +11,7 @@
 typedef enum slm_status {
     SLM_OK = 0,
     SLM_NOMEM = 1,       /* an allocation failed */
-    SLM_IO = 2,          /* open, read, write, map failed; the message holds the system's reason */
+    SLM_IO = 2,          /* open, read, write, map failed; message and os_error hold the system's reason */
     SLM_FORMAT = 3,      /* a file breaks its own format: truncated, out of range, inconsistent */
     SLM_UNSUPPORTED = 4, /* a well-formed file asks for what this build cannot do */
     SLM_INVALID = 5,     /* an argument is wrong */
@@ -28,10 +28,19 @@ typedef enum slm_cause {
     SLM_CAUSE_BAD_TEXT = 3 /* bytes that are no text, or a number that is none */
 } slm_cause;
 
+/* Hints that a caller who has other names for things may want to say in its own words. */
+typedef enum slm_hint_code {
+    SLM_HINT_OTHER = 0,
+    SLM_HINT_KV_BUDGET = 1, /* slm_limits.kv_cache_bytes is too small for any request */
+    SLM_HINT_KV_REQUEST = 2 /* ... for this one */
+} slm_hint_code;
+
 /* What went wrong, for people.  hint may be empty.  Both are valid UTF-8 and NUL-terminated. */
 typedef struct slm_error {
     slm_status status;
+    int os_error; /* the system's errno where that was the reason; else 0 */
     slm_cause cause;
+    slm_hint_code hint_code;
     char message[400];
     char hint[300];
 } slm_error;
@@ -41,6 +50,9 @@ typedef struct slm_error {
  * printable UTF-8.  Clears the hint and the cause. */
 slm_status slm_fail(slm_error *err, slm_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* What the system refused: appends its reason for os_error (an errno).  Returns NOMEM for ENOMEM, else IO. */
+slm_status slm_fail_os(slm_error *err, int os_error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Adds a hint to an error that slm_fail has just set; returns err->status (SLM_INTERNAL if err is NULL). */
 slm_status slm_hint(slm_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "engine/base/file.h"
+#include "engine/base/seal.h"
 
 #define WINDOW_BYTES (128 * 1024)
 
@@ -50,7 +51,7 @@ static slm_status look(slm_gguf *g, size_t bytes, const unsigned char **out, slm
         uint64_t left = g->size - g->pos;
         size_t want = left < WINDOW_BYTES ? (size_t) left : WINDOW_BYTES;
         g->window_begin = g->window_end = 0;
-        SLM_TRY(slm_file_read(g->fd, g->window, want, g->pos, "the header", err));
+        SLM_TRY(slm_seal_read(g->fd, "", g->window, want, g->pos, "the header", err));
         g->window_begin = g->pos;
         g->window_end = g->pos + want;
     }
@@ -320,7 +321,7 @@ static slm_status alignment_of(const slm_gguf *g, uint64_t *alignment, slm_error
 /* Absolute offsets; aligned, inside the file, disjoint. */
 static slm_status place_tensors(slm_gguf *g, slm_error *err)
 {
-    uint64_t alignment, end = 0;
+    uint64_t alignment, end = 0, used = 0;
     SLM_TRY(alignment_of(g, &alignment, err));
     uint64_t data = (g->pos + alignment - 1) & ~(alignment - 1); /* pos is bounded by the header's size: no overflow */
     for (size_t i = 0; i < g->n_tensors; i++) {
@@ -336,7 +337,10 @@ static slm_status place_tensors(slm_gguf *g, slm_error *err)
         if (g->tensors[i].offset < end)
             return slm_fail(err, SLM_FORMAT, "tensors %s and %s overlap", g->tensors[i - 1].name, g->tensors[i].name);
         end = g->tensors[i].offset + g->tensors[i].bytes;
+        used += g->tensors[i].bytes;
     }
+    if (g->size > data && g->size - data - used > g->n_tensors * alignment + SLM_GGUF_MAX_REST)
+        return slm_fail(err, SLM_FORMAT, "%llu bytes of the file belong to no tensor", (unsigned long long) (g->size - data - used));
     qsort(g->tensors, g->n_tensors, sizeof *g->tensors, by_name);
     for (size_t i = 1; i < g->n_tensors; i++)
         if (strcmp(g->tensors[i - 1].name, g->tensors[i].name) == 0)
@@ -454,6 +458,8 @@ slm_status slm_gguf_open(const char *path, slm_gguf **out, slm_error *err)
     g->fd = -1;
     g->window = malloc(WINDOW_BYTES);
     slm_status status = g->window == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : slm_file_open(path, &g->fd, &g->size, err);
+    if (status == SLM_OK)
+        status = slm_seal_opened("", true, g->size, err);
     if (status == SLM_OK && !is_gguf(g))
         status = no_gguf(g, path, err);
     else if (status == SLM_OK)
@@ -485,6 +491,11 @@ void slm_gguf_close(slm_gguf *g)
 uint32_t slm_gguf_version(const slm_gguf *g)
 {
     return g->version;
+}
+
+uint64_t slm_gguf_bytes(const slm_gguf *g)
+{
+    return g->size;
 }
 
 size_t slm_gguf_n_values(const slm_gguf *g)
@@ -526,7 +537,7 @@ bool slm_gguf_number(const slm_gguf *g, const slm_gguf_value *v, uint32_t index,
     } x = {.u64 = 0};
     uint32_t bytes = scalar_bytes(v->type);
     if (bytes == 0 || index >= v->n ||
-        slm_file_read(g->fd, &x, bytes, v->offset + (uint64_t) index * bytes, "the metadata", NULL) != SLM_OK)
+        slm_seal_read(g->fd, "", &x, bytes, v->offset + (uint64_t) index * bytes, "the metadata", NULL) != SLM_OK)
         return false;
     switch (v->type) {
     case SLM_GGUF_U8: case SLM_GGUF_BOOL: *out = x.u8; break;
@@ -552,7 +563,7 @@ slm_status slm_gguf_string(const slm_gguf *g, const slm_gguf_value *v, char **ou
     char *text = malloc(length + 1);
     if (text == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    slm_status status = slm_file_read(g->fd, text, length, v->offset, "the metadata", err);
+    slm_status status = slm_seal_read(g->fd, "", text, length, v->offset, "the metadata", err);
     if (status == SLM_OK && memchr(text, 0, length) != NULL)
         status = slm_fail(err, SLM_FORMAT, "%s holds a NUL byte", v->key);
     if (status != SLM_OK) {
@@ -566,7 +577,7 @@ slm_status slm_gguf_string(const slm_gguf *g, const slm_gguf_value *v, char **ou
 
 slm_status slm_gguf_read_value(const slm_gguf *g, const slm_gguf_value *v, void *buffer, slm_error *err)
 {
-    return slm_file_read(g->fd, buffer, (size_t) v->bytes, v->offset, "the metadata", err);
+    return slm_seal_read(g->fd, "", buffer, (size_t) v->bytes, v->offset, "the metadata", err);
 }
 
 slm_status slm_gguf_read_tensor(const slm_gguf *g, const slm_gguf_tensor *t, uint64_t begin, void *buffer, size_t bytes, slm_error *err)
@@ -574,5 +585,5 @@ slm_status slm_gguf_read_tensor(const slm_gguf *g, const slm_gguf_tensor *t, uin
     uint64_t end;
     if (__builtin_add_overflow(begin, (uint64_t) bytes, &end) || end > t->bytes)
         return slm_fail(err, SLM_INTERNAL, "a read beyond tensor %s", t->name);
-    return slm_file_read(g->fd, buffer, bytes, t->offset + begin, t->name, err);
+    return slm_seal_read(g->fd, "", buffer, bytes, t->offset + begin, t->name, err);
 }

@@ -21,6 +21,7 @@
 #define SLM_GGUF_MAX_ARRAY (1u << 21)          /* entries of one array */
 #define SLM_GGUF_MAX_ENTRIES (1u << 22)        /* entries of all arrays together */
 #define SLM_GGUF_MAX_HEADER (96u << 20)        /* bytes before the tensor data */
+#define SLM_GGUF_MAX_REST (16u << 20)          /* bytes behind the header that belong to no tensor, paddings not counted */
 #define SLM_GGUF_MAX_NAME 128                  /* bytes of a key or tensor name */
 
 typedef enum slm_gguf_type {
@@ -52,6 +53,7 @@ typedef struct slm_gguf slm_gguf;
 slm_status slm_gguf_open(const char *path, slm_gguf **out, slm_error *err);
 void slm_gguf_close(slm_gguf *g);
 uint32_t slm_gguf_version(const slm_gguf *g);
+uint64_t slm_gguf_bytes(const slm_gguf *g); /* of the file */
 
 size_t slm_gguf_n_values(const slm_gguf *g);
 const slm_gguf_value *slm_gguf_value_at(const slm_gguf *g, size_t i); /* in order of the key */
@@ -79,6 +81,8 @@ slm_status slm_gguf_tokenizer(const slm_gguf *g, const slm_import_options *optio
                               void **blob, size_t *bytes, slm_error *err);
 
 /* A model's weights, hyper-parameters and tokenizer from a GGUF file. stop may be NULL. Close with (*out)->close(*out). */
+/* The head alone; *bytes as slm_source_look. */
+slm_status slm_gguf_look(const char *path, uint64_t *bytes, slm_error *err);
 slm_status slm_gguf_source(const char *path, const slm_import_options *options, const volatile int *stop, slm_source **out,
                            slm_error *err);
 

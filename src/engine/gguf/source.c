@@ -181,8 +181,8 @@ static void close_source(slm_source *source)
     free(s);
 }
 
-static slm_status fill_source(gguf_source *s, const char *path, const slm_import_options *options, const volatile int *stop,
-                              slm_error *err)
+/* Everything but the vocabulary and the weights. */
+static slm_status fill_head(gguf_source *s, const char *path, slm_error *err)
 {
     SLM_TRY(slm_gguf_open(path, &s->gguf, err));
     if (!meta_string(s, "general.architecture", s->architecture, sizeof s->architecture))
@@ -202,7 +202,26 @@ static slm_status fill_source(gguf_source *s, const char *path, const slm_import
     SLM_TRY(check_leftovers(s, err));
     (void) meta_string(s, "general.name", s->base.info.name, sizeof s->base.info.name);
     (void) meta_string(s, "general.license", s->base.info.licence, sizeof s->base.info.licence);
+    return SLM_OK;
+}
+
+static slm_status fill_source(gguf_source *s, const char *path, const slm_import_options *options, const volatile int *stop,
+                              slm_error *err)
+{
+    SLM_TRY(fill_head(s, path, err));
     return slm_gguf_tokenizer(s->gguf, options, s->base.hparams.n_vocab, stop, &s->base.tokenizer, &s->base.tokenizer_bytes, err);
+}
+
+slm_status slm_gguf_look(const char *path, uint64_t *bytes, slm_error *err)
+{
+    gguf_source *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    slm_status status = fill_head(s, path, err);
+    if (status == SLM_OK)
+        *bytes = slm_gguf_bytes(s->gguf);
+    close_source(&s->base);
+    return status;
 }
 
 slm_status slm_gguf_source(const char *path, const slm_import_options *options, const volatile int *stop, slm_source **out,

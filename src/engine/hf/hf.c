@@ -294,14 +294,20 @@ static bool will_quantize(const slm_import_options *options)
     return type >= 0 && slm_type_get((uint32_t) type) != NULL && !slm_type_get((uint32_t) type)->is_float;
 }
 
-static slm_status open_source(hf_source *s, int dir, const char *path, const slm_import_options *options, const volatile int *stop,
-                              slm_error *err)
+/* Everything but the vocabulary and the weights. */
+static slm_status open_head(hf_source *s, int dir, slm_error *err)
 {
     SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, false, &s->config_json, err));
     SLM_TRY(slm_hf_config_read((slm_hf_json){s->config_json, "config.json"}, &s->config, err));
     SLM_TRY(slm_hf_sentence_read(dir, &s->config, &s->base.info, err));
     SLM_TRY(slm_safetensors_open(dir, &s->st, err));
-    SLM_TRY(bind_tensors(s, err));
+    return bind_tensors(s, err);
+}
+
+static slm_status open_source(hf_source *s, int dir, const char *path, const slm_import_options *options, const volatile int *stop,
+                              slm_error *err)
+{
+    SLM_TRY(open_head(s, dir, err));
     SLM_TRY(slm_hf_vocab_build(dir, s->config_json, s->base.hparams.n_vocab, options->chat_format, stop, &s->base.tokenizer,
                                &s->base.tokenizer_bytes, err));
     slm_model_info *info = &s->base.info;
@@ -316,11 +322,25 @@ static slm_status open_source(hf_source *s, int dir, const char *path, const slm
     return !s->base.hparams.causal && will_quantize(options) ? smooth_encoder(s, stop, err) : SLM_OK;
 }
 
+slm_status slm_hf_look(const char *path, uint64_t *bytes, slm_error *err)
+{
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return slm_fail_os(err, errno, "could not open directory \"%s\"", path);
+    hf_source *s = calloc(1, sizeof *s);
+    slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_head(s, dir, err);
+    close(dir);
+    if (status == SLM_OK)
+        *bytes = s->st.bytes;
+    close_source(s != NULL ? &s->base : NULL);
+    return status;
+}
+
 slm_status slm_hf_open(const char *path, const slm_import_options *options, const volatile int *stop, slm_source **out, slm_error *err)
 {
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
-        return slm_fail(err, SLM_IO, "could not open directory \"%s\": %s", path, strerror(errno));
+        return slm_fail_os(err, errno, "could not open directory \"%s\"", path);
     hf_source *s = calloc(1, sizeof *s);
     slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_source(s, dir, path, options, stop, err);
     close(dir);

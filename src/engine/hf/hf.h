@@ -13,5 +13,7 @@
  * forward pass of some texts.  stop may be NULL.  The source is freed by its own close.  Status: IO, FORMAT, UNSUPPORTED, NOMEM, CANCELLED;
  * messages name the file. */
 slm_status slm_hf_open(const char *dir, const slm_import_options *options, const volatile int *stop, slm_source **out, slm_error *err);
+/* The head alone: configuration and headers of the weights; *bytes as slm_source_look. */
+slm_status slm_hf_look(const char *dir, uint64_t *bytes, slm_error *err);
 
 #endif

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/seal.h"
 
 slm_status slm_hf_open_file(int dir, const char *name, bool optional, int *fd, uint64_t *bytes, slm_error *err)
 {
@@ -22,12 +23,12 @@ slm_status slm_hf_open_file(int dir, const char *name, bool optional, int *fd, u
     /* O_NONBLOCK: a FIFO in the directory must not hang the server. */
     int f = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (f < 0) {
-        if (errno == ENOENT && optional) {
-            *fd = -1;
-            *bytes = 0;
-            return SLM_OK;
-        }
-        return slm_fail(err, SLM_IO, "could not open file \"%s\" of the model directory: %s", name, strerror(errno));
+        int reason = errno;
+        *fd = -1;
+        *bytes = 0;
+        SLM_TRY(slm_seal_opened(name, false, 0, err));
+        return reason == ENOENT && optional ? SLM_OK
+                                            : slm_fail_os(err, reason, "could not open file \"%s\" of the model directory", name);
     }
     if (fstat(f, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(f);
@@ -37,6 +38,11 @@ slm_status slm_hf_open_file(int dir, const char *name, bool optional, int *fd, u
         close(f);
         return slm_file_pointer_error(name, err);
     }
+    slm_status status = slm_seal_opened(name, true, (uint64_t) st.st_size, err);
+    if (status != SLM_OK) {
+        close(f);
+        return status;
+    }
     *fd = f;
     *bytes = (uint64_t) st.st_size;
     return SLM_OK;
@@ -44,20 +50,7 @@ slm_status slm_hf_open_file(int dir, const char *name, bool optional, int *fd, u
 
 slm_status slm_hf_pread(int fd, const char *name, uint64_t offset, void *out, size_t n, slm_error *err)
 {
-    char *p = out;
-    while (n > 0) {
-        ssize_t got = pread(fd, p, n, (off_t) offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return slm_fail(err, SLM_IO, "could not read file \"%s\": %s", name, strerror(errno));
-        if (got == 0)
-            return slm_fail(err, SLM_FORMAT, "file \"%s\" is truncated", name);
-        p += got;
-        offset += (uint64_t) got;
-        n -= (size_t) got;
-    }
-    return SLM_OK;
+    return slm_seal_read(fd, name, out, n, offset, name, err);
 }
 
 slm_status slm_hf_read_text(int dir, const char *name, size_t max_bytes, bool optional, char **out, size_t *length, slm_error *err)

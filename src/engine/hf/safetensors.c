@@ -152,6 +152,7 @@ static slm_status open_one(int dir, const char *name, slm_safetensors *st, slm_e
     char *text = NULL;
     uint32_t file = st->n_files;
     SLM_TRY(slm_hf_open_file(dir, name, false, &st->fds[file], &bytes, err));
+    st->bytes += bytes;
     st->n_files++; /* from here on slm_safetensors_close owns the descriptor */
     if ((st->file_names[file] = strdup(name)) == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");

@@ -36,6 +36,7 @@ typedef struct slm_safetensors {
     int *fds;               /* [n_files] */
     char **file_names;      /* [n_files] */
     uint32_t n_files;
+    uint64_t bytes;         /* of all files: their headers account for each */
 } slm_safetensors;
 
 /* Opens model.safetensors of the directory, or the shards that model.safetensors.index.json lists. */

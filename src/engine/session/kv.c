@@ -61,6 +61,8 @@ static slm_status budget_error(size_t stride, size_t bytes, slm_error *err)
 {
     slm_fail(err, SLM_INVALID, "KV cache budget of %zu bytes is smaller than one block of %d positions (%zu bytes)", bytes, SLM_KV_BLOCK,
              stride);
+    if (err != NULL)
+        err->hint_code = SLM_HINT_KV_BUDGET;
     return slm_hint(err, "Raise the KV cache budget.");
 }
 

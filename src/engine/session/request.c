@@ -140,6 +140,8 @@ slm_status slm_job_check_budget(const slm_session *s, const slm_job *job, slm_er
     slm_fail(err, SLM_LIMIT, "the request needs %s of KV cache for %u tokens, but the budget is %s", needed, job->branch_end, allowed);
     if (need < have + slm_kv_blocks_for(job->n_prompt - job->n_prefix))
         slm_blame(err, SLM_CAUSE_LONG); /* without the row's own text it would fit */
+    if (err != NULL)
+        err->hint_code = SLM_HINT_KV_REQUEST;
     return slm_hint(err, "Raise the KV cache budget, shorten the prompt, or ask for fewer tokens.");
 }
 
