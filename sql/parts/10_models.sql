@@ -75,16 +75,18 @@ COMMENT ON FUNCTION slm_load_model(text, text, jsonb) IS
     'chat_format, pre (how a GGUF vocabulary that does not say it splits words). A model whose image is missing (restored dump, standby) is made again from the same source';
 REVOKE EXECUTE ON FUNCTION slm_load_model(text, text, jsonb) FROM PUBLIC;
 
-CREATE FUNCTION slm_drop_model(name text)
+CREATE FUNCTION slm_drop_model(name text, cascade boolean DEFAULT false)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_drop_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION slm_drop_model(text) IS
+COMMENT ON FUNCTION slm_drop_model(text, boolean) IS
     'Removes a model from this database; its image goes with the last database that uses it. Sessions that run it finish their '
-    'statement. Owner or superuser';
+    'statement. Refused while jobs, triggers, classifiers, adapters, functions, views, defaults or slm.*_model settings use it, unless '
+    'cascade, which drops its classifiers and adapters and says what misses it from now on. Owner or superuser';
 
-CREATE FUNCTION slm_rename_model(name text, new_name text)
+CREATE FUNCTION slm_rename_model(name text, new_name text, cascade boolean DEFAULT false)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_rename_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION slm_rename_model(text, text) IS
-    'Gives a model another name. Owner or superuser';
+COMMENT ON FUNCTION slm_rename_model(text, text, boolean) IS
+    'Gives a model another name; its classifiers and adapters go along. Refused while something names it, unless cascade, which says '
+    'what misses it from now on. Owner or superuser';
 
 CREATE FUNCTION slm_grant_model(name text, role text)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_grant_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;

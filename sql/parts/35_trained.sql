@@ -96,15 +96,16 @@ CREATE FUNCTION slm_restore_classifier(name text, version integer)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_restore_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION slm_restore_classifier(text, integer) IS 'Makes another version of a classifier the active one. Owner or superuser';
 
-CREATE FUNCTION slm_drop_classifier(name text)
+CREATE FUNCTION slm_drop_classifier(name text, cascade boolean DEFAULT false)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_drop_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION slm_drop_classifier(text) IS
-'Removes a classifier with all its versions. Owner or superuser';
+COMMENT ON FUNCTION slm_drop_classifier(text, boolean) IS
+'Removes a classifier with all its versions. Refused while jobs, triggers, functions, views or defaults name it, unless cascade, which '
+    'says what misses it from now on. Owner or superuser';
 
-CREATE FUNCTION slm_rename_classifier(name text, new_name text)
+CREATE FUNCTION slm_rename_classifier(name text, new_name text, cascade boolean DEFAULT false)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_rename_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION slm_rename_classifier(text, text) IS
-'Gives a classifier another name. Owner or superuser';
+COMMENT ON FUNCTION slm_rename_classifier(text, text, boolean) IS
+'Gives a classifier another name. Refused while something names it, as slm_drop_classifier is. Owner or superuser';
 
 CREATE FUNCTION slm_set_classifier_owner(name text, role text)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_set_classifier_owner' LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -43,7 +43,7 @@ COMMENT ON FUNCTION slm_load_adapter(text, text, text) IS
     'slm_grant_model, slm_revoke_model and slm_rename_model work for adapters too';
 REVOKE EXECUTE ON FUNCTION slm_load_adapter(text, text, text) FROM PUBLIC;
 
-CREATE FUNCTION slm_drop_adapter(name text)
+CREATE FUNCTION slm_drop_adapter(name text, cascade boolean DEFAULT false)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_drop_adapter' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION slm_drop_adapter(text) IS
-    'Removes an adapter from this database. Owner or superuser';
+COMMENT ON FUNCTION slm_drop_adapter(text, boolean) IS
+    'Removes an adapter from this database. Refused while something names it, as slm_drop_model is. Owner or superuser';

@@ -117,6 +117,6 @@ Datum slm_pg_drop_adapter(PG_FUNCTION_ARGS)
     slm_pg_refuse_read_only("slm_drop_adapter()");
     if (row == NULL || row->base[0] == '\0')
         slm_pg_unknown_adapter(name);
-    slm_pg_drop_registered(name);
+    slm_pg_drop_registered(SLM_ADAPTER, name, !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
     PG_RETURN_VOID();
 }

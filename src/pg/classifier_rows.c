@@ -316,6 +316,9 @@ Datum slm_pg_drop_classifier(PG_FUNCTION_ARGS)
 
     slm_pg_refuse_read_only("slm_drop_classifier()");
     (void) slm_pg_own_classifier(name, false);
+    slm_pg_refuse_in_use(SLM_CLASSIFIER, name, "drop",
+                         psprintf("SELECT slm_drop_classifier(%s, cascade => true);", quote_literal_cstr(name)),
+                         !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
     slm_pg_remove_classifier(name);
     PG_RETURN_VOID();
 }
@@ -331,6 +334,9 @@ Datum slm_pg_rename_classifier(PG_FUNCTION_ARGS)
     if (slm_pg_versions(values[1], NULL) != NIL)
         ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("classifier \"%s\" already exists", values[1]),
                         errhint("Choose another name.")));
+    slm_pg_refuse_in_use(SLM_CLASSIFIER, values[0], "rename",
+                         psprintf("SELECT slm_rename_classifier(%s, %s, cascade => true);", quote_literal_cstr(values[0]),
+                                  quote_literal_cstr(values[1])), !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
     (void) slm_pg_change_registry("UPDATE slm.classifier_registry SET name = $2 WHERE name = $1", 2, values);
     (void) slm_pg_change_registry("UPDATE slm.classifier_grant SET name = $2 WHERE name = $1", 2, values);
     forget_dropped_roles();

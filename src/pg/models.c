@@ -498,7 +498,7 @@ char *slm_pg_name_argument(FunctionCallInfo fcinfo, int i, const char *what)
     return text_to_cstring(PG_GETARG_TEXT_PP(i));
 }
 
-void slm_pg_drop_registered(const char *name)
+void slm_pg_drop_registered(SlmObject object, const char *name, bool cascade)
 {
     char key[SLM_KEY_SIZE];
     const SlmModelRow *row = slm_pg_owned_model(name);
@@ -507,15 +507,26 @@ void slm_pg_drop_registered(const char *name)
     if (key[0] != '\0')
         slm_pg_store_lock(key);
     (void) slm_pg_key_in_use(key); /* reads the rows anew: an adapter may have come while we waited */
-    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
-        if (strcmp(row->base, name) == 0)
-            ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST), errmsg("model \"%s\" has adapters", name),
-                            errdetail("Adapter \"%s\" is one of them.", row->name),
-                            errhint("Drop them first: SELECT slm_drop_adapter('%s');", row->name)));
-    }
+    slm_pg_refuse_in_use(object, name, "drop",
+                         psprintf("SELECT slm_drop_%s(%s, cascade => true);", object == SLM_ADAPTER ? "adapter" : "model",
+                                  quote_literal_cstr(name)), cascade);
     if (slm_pg_change_registry("DELETE FROM slm.model_registry WHERE name = $1", 1, &name) == 0)
         slm_pg_unknown_model(name);
     slm_pg_store_sweep();
+}
+
+void slm_pg_drop_adapters(const char *base)
+{
+    const SlmModelRow *row;
+    List *keys = NIL;
+    ListCell *cell;
+
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++)
+        if (strcmp(row->base, base) == 0 && row->key[0] != '\0')
+            keys = lappend(keys, pstrdup(row->key));
+    foreach (cell, keys)
+        slm_pg_store_lock(lfirst(cell));
+    (void) slm_pg_change_registry("DELETE FROM slm.model_registry WHERE base = $1", 1, &base);
 }
 
 Datum slm_pg_drop_model(PG_FUNCTION_ARGS)
@@ -526,7 +537,7 @@ Datum slm_pg_drop_model(PG_FUNCTION_ARGS)
     slm_pg_refuse_read_only("slm_drop_model()");
     if (row != NULL && row->base[0] != '\0')
         slm_pg_unknown_model(name);
-    slm_pg_drop_registered(name);
+    slm_pg_drop_registered(SLM_MODEL, name, !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
     PG_RETURN_VOID();
 }
 
@@ -534,12 +545,16 @@ Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
 {
     const char *values[2] = {slm_pg_name_argument(fcinfo, 0, "the name of a model"),
                              slm_pg_name_argument(fcinfo, 1, "the new name of a model")};
+    bool adapter;
 
     slm_pg_refuse_read_only("slm_rename_model()");
     slm_pg_check_name("model", values[1]);
-    (void) slm_pg_owned_model(values[0]);
+    adapter = slm_pg_owned_model(values[0])->base[0] != '\0';
     if (slm_pg_find_model(values[1]) != NULL)
         name_taken(values[1]);
+    slm_pg_refuse_in_use(adapter ? SLM_ADAPTER : SLM_MODEL, values[0], "rename",
+                         psprintf("SELECT slm_rename_model(%s, %s, cascade => true);", quote_literal_cstr(values[0]),
+                                  quote_literal_cstr(values[1])), !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
     if (slm_pg_change_registry("UPDATE slm.model_registry SET name = CASE name WHEN $1 THEN $2 ELSE name END,"
                                " base = CASE base WHEN $1 THEN $2 ELSE base END WHERE name = $1 OR base = $1", 2, values) == 0)
         slm_pg_unknown_model(values[0]);

@@ -10,6 +10,7 @@
 #define SLM_PG_MODELS_H
 
 #include "pg/slm_pg.h"
+#include "pg/uses.h"
 
 #include "utils/jsonb.h"
 
@@ -50,8 +51,10 @@ char *slm_pg_server_path(const char *given);
 void slm_pg_check_source(const char *path, const char *given);
 /* The one row that a query with the parameter name gives, as a composite datum. */
 Datum slm_pg_registry_row(const char *sql, const char *name);
-/* Deletes the row of a model or adapter that the user owns; its image goes at commit. */
-void slm_pg_drop_registered(const char *name);
+/* Deletes the row of a model or adapter that the user owns; its image goes at commit. Refused while it is used, unless cascade. */
+void slm_pg_drop_registered(SlmObject object, const char *name, bool cascade);
+/* Deletes the rows of a model's adapters, whoever owns them. */
+void slm_pg_drop_adapters(const char *base);
 /* An argument that must not be null. */
 char *slm_pg_name_argument(FunctionCallInfo fcinfo, int i, const char *what);
 void slm_pg_refuse_read_only(const char *function);

@@ -153,4 +153,4 @@ WITH l AS (SELECT array_agg(DISTINCT replace(category, '_', ' ')) AS labels FROM
 SELECT format('"Banking77, zero-shot by label names: accuracy",,2,%s,percent', round(100.0 * avg((label = category)::int), 2)) FROM p;
 SELECT format('"banking8, %s: accuracy",,2,%s,percent', m.method || ' (' || m.model || ')', round(100.0 * avg((slm_classify(text, (SELECT array_agg(DISTINCT label) FROM eight), model => m.model, method => m.method) = label)::int), 1))
 FROM eight, (VALUES (1, 'embedding', 'minilm'), (2, 'channel', 'bench'), (3, 'direct', 'bench'), (4, 'auto', 'minilm'), (5, 'auto', 'bench')) m(n, method, model) GROUP BY m.n, m.method, m.model ORDER BY m.n;
-SELECT slm_drop_classifier('bench') \g /dev/null
+SELECT slm_drop_classifier('bench' || e) FROM unnest(ARRAY['', '_texts', '_ngrams', '_few', '_names']) e \g /dev/null

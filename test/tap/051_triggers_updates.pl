@@ -166,7 +166,7 @@ SQL
 ($rc, $out, $err) = $node->psql('postgres', q{CALL slm_update('m', 'up', 'wrapped(body)')});
 is($rc, 0, 'one row whose model is missing');
 like($err, qr/WARNING:  slm_update of public.m: 1 rows failed.*\[150\] 42704: model "gone" does not exist/s, 'is a row that failed');
-$node->safe_psql('postgres', q{SELECT slm_drop_model('other'); UPDATE m SET up = NULL});
+$node->safe_psql('postgres', q{SELECT slm_drop_model('other', cascade => true); UPDATE m SET up = NULL});
 ($rc, $out, $err) = $node->psql('postgres', q{CALL slm_update('m', 'up', 'wrapped(body)')});
 like($err, qr/ERROR:  model "(other|gone)" does not exist/, 'a model that is missing for all ends the CALL');
 is($node->safe_psql('postgres', q{SELECT count(up), (SELECT count(*) FROM slm.update_failures WHERE source = 'm'::regclass) FROM m}), '0|0', 'and no row is charged');

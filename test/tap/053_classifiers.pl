@@ -42,7 +42,7 @@ END \$do\$});
 is($node->safe_psql('postgres', $blobs), 1, 'a training whose query uses many models learns from its own');
 $node->safe_psql('postgres', qq{SELECT slm_load_model('passing', '$minilm', '{"quantization": "F32"}');
 	CREATE FUNCTION drop_passing() RETURNS bool LANGUAGE plpgsql AS \$\$ BEGIN
-		IF EXISTS (SELECT FROM slm.models WHERE name = 'passing') THEN PERFORM slm_drop_model('passing'); END IF;
+		IF EXISTS (SELECT FROM slm.models WHERE name = 'passing') THEN PERFORM slm_drop_model('passing', cascade => true); END IF;
 		RETURN slm_count_tokens('a', model => 'other0') > 0;
 	END \$\$});
 is($node->safe_psql('postgres', qq{SELECT training_rows FROM slm_train_classifier('passed', 'SELECT body, label FROM message WHERE drop_passing()', model => 'passing')}),
@@ -219,7 +219,7 @@ is($t->{active}, 'f', 'n-grams');
 $t = train('topic', 'SELECT slm_embed(body), label FROM wrong ORDER BY id');
 is_deeply([ $t->{active}, $t->{says} =~ /on the same (\d+)/ ], [ 'f', 80 ], 'embeddings');
 # an active version that cannot answer is no reason to keep it
-$node->safe_psql('postgres', q{SELECT slm_train_classifier('lost', 'SELECT body, label FROM truth', model => 'small'); SELECT slm_drop_model('small')});
+$node->safe_psql('postgres', q{SELECT slm_train_classifier('lost', 'SELECT body, label FROM truth', model => 'small'); DELETE FROM slm.model_registry WHERE name = 'small'});
 $t = train('lost', $bad);
 is($t->{active}, 't', 'a version whose model is gone is replaced');
 like($t->{says}, qr/version 1 cannot be used any more/, 'which is said');
@@ -234,6 +234,76 @@ $node->safe_psql('postgres', q{UPDATE slm.classifier_registry SET blob = '\x00' 
 $t = train('topic', $good);
 is($t->{active}, 't', 'a version that is damaged is replaced');
 like(error_of($superuser, q{BEGIN READ ONLY; SELECT slm_train_classifier('topic', 'SELECT body, label FROM truth')}), qr/read-only transaction/, 'a read-only transaction trains nothing');
+
+# ---- A4: nothing in use is pulled away
+$node->safe_psql('postgres', q{
+	CREATE TABLE docs (id int PRIMARY KEY, body text, e text, l text, n int DEFAULT slm_count_tokens('x', model => 'minilm'));
+	CREATE SCHEMA hidden;
+	SELECT slm_train_classifier('theme', 'SELECT body, label FROM message');
+	SELECT slm_create_job('labels', 'docs', 'l', 'slm_classify(body, classifier => ''theme'')', '{"paused": true}');
+	SELECT slm_create_job('vectors', 'docs', 'e', 'slm_embed(body)::text', '{"paused": true}')} =~ s/SELECT slm_create_job\('vectors'/SET slm.embed_model = 'minilm'; $&/r);
+$node->safe_psql('postgres', $_) for
+  q{CREATE TRIGGER embed BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION slm_trigger('e', 'slm_embed(body, model => ''minilm'')::text')},
+  q{CREATE FUNCTION by_text(text) RETURNS text LANGUAGE sql AS 'SELECT slm_classify($1, classifier => ''theme'')'},
+  q{CREATE FUNCTION by_body(b text) RETURNS text LANGUAGE sql RETURN slm_classify(b, classifier => 'theme')},
+  q{CREATE FUNCTION by_setting() RETURNS int LANGUAGE plpgsql SET slm.embed_model = 'minilm' AS 'BEGIN RETURN 1; END'},
+  q{CREATE FUNCTION unrelated() RETURNS text LANGUAGE sql AS 'SELECT ''theme''::text'},
+  q{CREATE PROCEDURE hidden.p() LANGUAGE plpgsql AS 'BEGIN PERFORM slm_classify(''x'', classifier => $$theme$$); END'},
+  q{CREATE VIEW labelled AS SELECT id, slm_classify(body, classifier => 'theme') FROM docs},
+  q{CREATE MATERIALIZED VIEW stored AS SELECT id, slm_classify(body, classifier => 'theme') FROM docs},
+  q{CREATE VIEW vectors AS SELECT slm_embed(body, 'minilm') FROM docs},
+  q{CREATE RULE r AS ON DELETE TO docs DO ALSO INSERT INTO docs (id, l) VALUES (-old.id, slm_classify('x', classifier => 'theme'))},
+  q{ALTER TABLE docs ADD CHECK (slm_classify(l, classifier => 'theme') <> '')},
+  q{CREATE POLICY p ON docs USING (slm_classify(l, classifier => 'theme') <> '')},
+  q{ALTER DATABASE postgres SET slm.classify_model = 'minilm'}, q{ALTER ROLE bob SET slm.embed_model = 'minilm'};
+$node->safe_psql('postgres', q{SELECT slm_load_model('halves', '} . $minilm . q{', '{"quantization": "F16"}'); SELECT slm_train_classifier('halved', 'SELECT body, label FROM message', model => 'halves')});
+
+my $users = qr/in use by 1 job, 2 functions, 1 procedure, 1 materialized view, 1 rule, 1 view, 1 constraint and 1 policy\n/;
+my $names = qr/job labels\nfunction public.by_body\(text\)\nfunction public.by_text\(text\)\nprocedure hidden.p\(\)\nmaterialized view public.stored\nrule r on public.docs\nview public.labelled\n/;
+sub state_of
+{
+	my ($role, $sql) = @_;
+	my ($out, $err) = ('', '');
+	$node->psql('postgres', "\\set VERBOSITY verbose\n$sql", stdout => \$out, stderr => \$err, extra_params => [ '-U', $role ], on_error_stop => 0);
+	return $err =~ /ERROR:  (\w{5}):/ ? $1 : 'ok';
+}
+my $refused = error_of($superuser, q{SELECT slm_drop_classifier('theme')});
+like($refused, qr/ERROR:  cannot drop classifier "theme": $users/, 'a classifier in use is not dropped');
+like($refused, qr/DETAIL:  $names.*HINT:.*SELECT slm_drop_classifier\('theme', cascade => true\);/s, 'its users are named');
+is(state_of($superuser, q{SELECT slm_drop_classifier('theme')}), '2BP01', 'SQLSTATE');
+is(state_of($superuser, q{SELECT slm_rename_classifier('theme', 'subject')}), '2BP01', 'nor renamed');
+$refused = error_of($superuser, q{SELECT slm_drop_model('minilm')});
+like($refused, qr/cannot drop model "minilm": in use by 1 job, 1 trigger, \d classifiers, 2 settings, 1 function, 1 view and 1 default\n/, 'nor is a model');
+like($refused, qr/job vectors\ntrigger embed on public.docs\nclassifier bobc\n.*classifier theme\n.*setting slm.classify_model of database postgres\nsetting slm.embed_model of role bob\n.*public.by_setting\(\)\nview public.vectors\ndefault of column n of public.docs/s, 'with its users');
+unlike($refused, qr/halved/, 'a classifier of another model is none');
+is(state_of($superuser, q{SELECT slm_rename_model('minilm', 'm')}), '2BP01', 'nor renamed');
+# what another role must not see is counted
+$node->safe_psql('postgres', q{SELECT slm_set_classifier_owner('theme', 'bob'); REVOKE USAGE ON SCHEMA hidden FROM PUBLIC});
+$refused = error_of('bob', q{SELECT slm_drop_classifier('theme')});
+like($refused, qr/cannot drop classifier "theme": $users/, 'the owner is told how many');
+like($refused, qr/^and 2 that you may not see/m, 'not what he may not see');
+unlike($refused, qr/job labels|hidden/, 'by no name');
+$node->safe_psql('postgres', qq{SELECT slm_set_classifier_owner('theme', '$superuser')});
+# the same name as a part of a longer one, or of another text, is none
+$node->safe_psql('postgres', q{SELECT slm_train_classifier('the', 'SELECT body, label FROM message'); SELECT slm_drop_classifier('the')});
+pass('a name within a name is not in use');
+# cascade
+my $said = error_of($superuser, q{SELECT slm_rename_model('minilm', 'm', cascade => true)});
+like($said, qr/NOTICE:  model "minilm" is still named by 1 job, 1 trigger, 2 settings, 1 function, 1 view and 1 default, which cannot be changed/, 'cascade renames and says what misses the name');
+is($node->safe_psql('postgres', q{SELECT slm_classify('Where is my chair?', classifier => 'theme')}), 'delivery', 'classifiers go along');
+$node->safe_psql('postgres', q{SELECT slm_rename_model('m', 'minilm')});
+# a statement that runs goes on
+my $reader = SlmTest::Session->new($node);
+$reader->query(q{BEGIN; DECLARE c CURSOR FOR SELECT slm_classify(body, classifier => 'halved') FROM message ORDER BY body; FETCH 1 FROM c});
+$said = error_of($superuser, q{SELECT slm_drop_model('halves', cascade => true)});
+like($said, qr/NOTICE:  drop cascades to 1 classifier\nDETAIL:  classifier halved/, 'cascade drops the classifiers of a model');
+like($reader->query('FETCH ALL FROM c'), qr/^(billing|delivery)(\n(billing|delivery)){14}$/, 'a statement that uses it goes on');
+$reader->query('COMMIT');
+$reader->quit;
+is($node->safe_psql('postgres', q{SELECT count(*) FROM slm.classifiers WHERE name = 'halved'}), '0', 'they are gone');
+$said = error_of($superuser, q{SELECT slm_drop_classifier('theme', cascade => true)});
+like($said, qr/NOTICE:  classifier "theme" is still named by 1 job, .*DETAIL:  $names/s, 'cascade drops a classifier and says what misses it');
+like(error_of($superuser, q{SELECT * FROM labelled; SELECT slm_classify('x', classifier => 'theme')}), qr/classifier "theme" does not exist/, 'it is gone');
 
 $node->stop;
 done_testing();
