@@ -71,7 +71,8 @@ static const UserKind kinds[] = {
      "   AND $1 IN (split_part(split_part(o, '=', 2), '+', 1), split_part(split_part(o, '=', 2), '+', 2))"
      " ORDER BY 2"},
     {ALL, true,
-     "SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, p.oid::regprocedure::text," MAY_SEE("p.proowner", "p.pronamespace")
+     "SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, p.oid::regprocedure::text,"
+     MAY_SEE("p.proowner", "p.pronamespace")
      " FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang"
      " WHERE l.lanname NOT IN ('c', 'internal') AND NOT" IS_PART_OF_EXTENSION("pg_proc", "p.oid")
      "   AND ((p.prosqlbody IS NULL AND p.prosrc ~* '\\mslm_' AND p.prosrc ~ $2)"
