@@ -71,6 +71,7 @@ CREATE TABLE slm.job_done (
     input_hash text NOT NULL,
     value_hash text,
     models text[] NOT NULL DEFAULT '{}',
+    kept bool NOT NULL DEFAULT false, -- the row has a value of a user, which stays; value_hash is of what the job wrote before, if it did
     done_at timestamptz NOT NULL DEFAULT pg_catalog.now() CHECK (pg_catalog.isfinite(done_at)),
     PRIMARY KEY (job_id, key)
 );
@@ -125,7 +126,7 @@ CREATE FUNCTION slm_resume_job(name text) RETURNS void AS 'MODULE_PATHNAME', 'sl
 COMMENT ON FUNCTION slm_resume_job(text) IS 'Lets a paused job go on, and one that has met an error try again at once.';
 
 CREATE FUNCTION slm_retry_failed(name text) RETURNS bigint AS 'MODULE_PATHNAME', 'slm_pg_retry_failed' LANGUAGE C;
-COMMENT ON FUNCTION slm_retry_failed(text) IS 'Gives the rows in slm.job_failures another try; returns how many.';
+COMMENT ON FUNCTION slm_retry_failed(text) IS 'Gives the rows in slm.job_failures another try, and lets those that wait for theirs have it at once; returns how many had failed.';
 
 CREATE PROCEDURE slm_run_job(name text) AS 'MODULE_PATHNAME', 'slm_pg_run_job' LANGUAGE C;
 COMMENT ON PROCEDURE slm_run_job(text) IS 'Does all work of a job that is due, in this session, committing after each batch. Needs no background worker.';
@@ -148,12 +149,15 @@ CREATE VIEW slm.job_status WITH (security_barrier) AS
            q.pending OPERATOR(pg_catalog.-) q.running OPERATOR(pg_catalog.+) x.unqueued AS pending, q.running, c.done, c.stale, q.failed,
            pg_catalog.round(x.speed::numeric, 2) AS rows_per_second,
            CASE WHEN x.speed OPERATOR(pg_catalog.>) 0::float8
-                THEN pg_catalog.make_interval(secs => (q.pending OPERATOR(pg_catalog.+) x.unqueued)::float8 OPERATOR(pg_catalog./) x.speed) END AS eta,
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.oldest AS lag
+                THEN pg_catalog.make_interval(secs => (q.due OPERATOR(pg_catalog.+) x.unqueued)::float8 OPERATOR(pg_catalog./) x.speed) END AS eta,
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.oldest AS lag, c.kept, q.retrying, COALESCE(d.error, q.last_error) AS last_error
     FROM slm.job_definition d
     LEFT JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) d.source::pg_catalog.oid
     CROSS JOIN LATERAL (
         SELECT pg_catalog.count(*) FILTER (WHERE NOT s.failed) AS pending, pg_catalog.count(*) FILTER (WHERE s.failed) AS failed,
+               pg_catalog.count(*) FILTER (WHERE NOT s.failed AND s.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()) AS due,
+               pg_catalog.count(*) FILTER (WHERE NOT s.failed AND (s.attempts OPERATOR(pg_catalog.>) 0 OR s.waits OPERATOR(pg_catalog.>) 0)) AS retrying,
+               (pg_catalog.array_agg(s.error ORDER BY s.claimed_at DESC NULLS LAST, s.id DESC) FILTER (WHERE s.error IS NOT NULL))[1] AS last_error,
                pg_catalog.min(s.enqueued_at) FILTER (WHERE NOT s.failed AND pg_catalog.isfinite(s.enqueued_at)) AS oldest,
                pg_catalog.count(*) FILTER (WHERE NOT s.failed AND s.tries OPERATOR(pg_catalog.>) 0 AND EXISTS (
                    SELECT FROM pg_catalog.pg_locks l
@@ -163,25 +167,28 @@ CREATE VIEW slm.job_status WITH (security_barrier) AS
                      AND l.objsubid OPERATOR(pg_catalog.=) 2::smallint AND l.pid OPERATOR(pg_catalog.=) s.worker)) AS running
         FROM slm.job_queue s WHERE s.job_id OPERATOR(pg_catalog.=) d.id) q
     CROSS JOIN LATERAL (
-        SELECT pg_catalog.count(*) FILTER (WHERE s.version OPERATOR(pg_catalog.=) d.version) AS done,
-               pg_catalog.count(*) FILTER (WHERE s.version OPERATOR(pg_catalog.<) d.version) AS stale,
+        SELECT pg_catalog.count(*) FILTER (WHERE NOT s.kept AND s.version OPERATOR(pg_catalog.=) d.version) AS done,
+               pg_catalog.count(*) FILTER (WHERE NOT s.kept AND s.version OPERATOR(pg_catalog.<) d.version) AS stale,
+               pg_catalog.count(*) FILTER (WHERE s.kept) AS kept,
                pg_catalog.count(*) FILTER (WHERE s.done_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '60 s'::interval)) AS recent,
                pg_catalog.min(s.done_at) FILTER (WHERE s.done_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '60 s'::interval)
                    AND pg_catalog.isfinite(s.done_at)) AS since
         FROM slm.job_done s WHERE s.job_id OPERATOR(pg_catalog.=) d.id) c
     CROSS JOIN LATERAL (
         SELECT CASE WHEN d.backfill_done THEN 0::bigint
-                    ELSE GREATEST(0::bigint, r.reltuples::bigint OPERATOR(pg_catalog.-) c.done OPERATOR(pg_catalog.-) q.pending OPERATOR(pg_catalog.-) q.failed) END AS unqueued,
+                    ELSE GREATEST(0::bigint, r.reltuples::bigint OPERATOR(pg_catalog.-) c.done OPERATOR(pg_catalog.-) c.kept OPERATOR(pg_catalog.-) q.pending OPERATOR(pg_catalog.-) q.failed) END AS unqueued,
                c.recent::float8 OPERATOR(pg_catalog./)
                    GREATEST(1::float8, pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) c.since)) AS speed) x
     WHERE pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text);
 COMMENT ON VIEW slm.job_status IS
 'How far jobs are: pending rows (the part that a backfill has not reached by the planner''s estimate), rows being computed now, done and stale (computed with an older version) rows,
-failures, rows per second in the last minute, estimated time left, age of the oldest row that waits.';
+failures, rows per second in the last minute, estimated time left (rows that wait for another try left out), age of the oldest row that waits, rows kept because a user wrote their value, rows
+that are tried again, the last error: of the job as a whole, or of a row.';
 
 CREATE VIEW slm.job_failures WITH (security_barrier) AS
     SELECT d.name, q.key, q.error, q.attempts, q.enqueued_at
     FROM slm.job_queue q JOIN slm.job_definition d ON d.id OPERATOR(pg_catalog.=) q.job_id
     WHERE q.failed AND pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text);
-COMMENT ON VIEW slm.job_failures IS 'Rows that a job gave up after max_attempts, with the last error. slm_retry_failed tries them again.';
+COMMENT ON VIEW slm.job_failures IS
+'Rows that a job gave up, with the last error: at once where the row''s data are at fault (they would fail again), else after max_attempts. slm_retry_failed tries them again.';
 GRANT SELECT ON slm.jobs, slm.job_status, slm.job_failures TO PUBLIC;

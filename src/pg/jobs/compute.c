@@ -35,7 +35,6 @@
 
 #include "pg/as_owner.h"
 #include "pg/jobs/check.h"
-#include "pg/jobs/trigger.h"
 #include "pg/one_expression.h"
 
 /* ---------------------------------------------------------------- settings */
@@ -191,8 +190,12 @@ static void look(const SlmJob *job, SlmJobRow *rows, int n, MemoryContext contex
                         slm_pg_job_key_condition(&job->target_keys, "slm_t", "slm_u.slm_key")),
                SPI_OK_SELECT);
     slm_pg_job_check_types(lengthof(types), types);
-    for (uint64 i = 0; i < SPI_processed; i++)
-        row_of(rows, n, i)->current = text_in(context, i, 2);
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        SlmJobRow *row = row_of(rows, n, i);
+
+        row->current = text_in(context, i, 2);
+        row->kept = !replaceable(job, row);
+    }
 }
 
 /* ---------------------------------------------------------------- evaluate */
@@ -280,13 +283,26 @@ static char *write_query(const SlmJob *job)
     return job->source == job->target ? update_query(job) : upsert_query(job);
 }
 
-/* Sorts out rows that were computed and not written: held by others, or free and refused by a trigger or policy.  Of a separate target,
- * and of rows that have changed, nothing is to be said: it holds a value of a user, or they were queued again. */
+/* "slm_t is the row of slm_c, and a user has written its value meanwhile". */
+static char *written_by_user(const SlmJob *job)
+{
+    return psprintf("%s AND (%s) IS NOT TRUE", slm_pg_job_key_condition(&job->target_keys, "slm_t", "slm_c.slm_key"),
+                    may_replace(job, "slm_c.slm_old_value"));
+}
+
+/* Sorts out rows that were computed and not written: a user's value stays, others hold them, or they are free and refused by a trigger or
+ * policy.  Of rows whose inputs have changed nothing is to be said: they were queued again. */
 static void look_at_rest(const SlmJob *job, SlmJobRow *rows, int n)
 {
     static const Oid types[] = {INT8OID};
     char *query = psprintf("SELECT slm_c.slm_id FROM slm_c JOIN %s slm_t ON %s", job->target_name, still_same(job));
 
+    slm_pg_spi(psprintf("SELECT slm_c.slm_id FROM slm_c JOIN %s slm_t ON %s", job->target_name, written_by_user(job)), SPI_OK_SELECT);
+    slm_pg_job_check_types(lengthof(types), types);
+    for (uint64 i = 0; i < SPI_processed; i++)
+        row_of(rows, n, i)->kept = !row_of(rows, n, i)->written;
+    if (job->source != job->target)
+        return; /* an upsert waits for who holds a row */
     slm_pg_spi(query, SPI_OK_SELECT);
     slm_pg_job_check_types(lengthof(types), types);
     for (uint64 i = 0; i < SPI_processed; i++) {
@@ -316,7 +332,7 @@ static void write_values(const SlmJob *job, SlmJobRow *rows, int n, uint64 n_com
         row->written = true;
         row->value = text_in(context, i, 2);
     }
-    if (SPI_processed < n_computed && job->source == job->target)
+    if (SPI_processed < n_computed)
         look_at_rest(job, rows, n);
 }
 
@@ -394,14 +410,16 @@ List *slm_pg_job_inputs(const SlmJob *job)
     SlmExpression *expression = slm_pg_parse_expression(job->expression);
     Relation source = table_open(job->source, AccessShareLock);
     TupleDesc desc = RelationGetDescr(source);
-    List *result = NIL, *all = NIL;
+    List *result = NIL;
     Bitmapset *read;
     SPIPlanPtr plan;
+    bool whole;
     SlmAs saved;
 
     slm_pg_as(&saved, job->source_owner, job->search_path);
     plan = slm_pg_prepare_with(psprintf("SELECT slm_expression FROM %s", job->source_name), expression, 0, NULL);
-    read = slm_pg_trigger_inputs(slm_pg_analysed(plan));
+    read = slm_pg_columns_read(slm_pg_analysed(plan), job->source);
+    whole = bms_is_empty(read) || bms_is_member(0, read);
     slm_pg_as_end(&saved);
     for (int i = 0; i < desc->natts; i++) {
         char *name = pstrdup(NameStr(TupleDescAttr(desc, i)->attname));
@@ -409,15 +427,13 @@ List *slm_pg_job_inputs(const SlmJob *job)
 
         if (TupleDescAttr(desc, i)->attisdropped)
             continue;
-        if (target && read != NULL && bms_is_member(i + 1, read))
+        if (target && bms_is_member(i + 1, read))
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                             errmsg("the expression reads the column that it fills, %s", job->target_column),
                             errhint("A value that is computed from itself would never be finished. Fill another column.")));
-        if (!target)
-            all = lappend(all, name);
-        if (!target && read != NULL && bms_is_member(i + 1, read))
+        if (!target && (whole || bms_is_member(i + 1, read)))
             result = lappend(result, name);
     }
     table_close(source, NoLock);
-    return result != NIL ? result : all;
+    return result;
 }

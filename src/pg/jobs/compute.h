@@ -16,6 +16,7 @@ typedef struct SlmJobRow {
     bool computed, written;
     bool held;    /* computed; another transaction held the row locked */
     bool refused; /* computed; the row was free and was not written */
+    bool kept;    /* its value is a user's and stays */
 } SlmJobRow;
 
 /* Computes and writes rows in the order of their ids: those whose inputs or version changed and whose value the job may replace.  Any

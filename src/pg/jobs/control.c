@@ -134,6 +134,9 @@ void slm_pg_job_lock(int32 id, const char *name)
 
 uint64 slm_pg_job_retry(int32 id)
 {
+    slm_pg_spi(psprintf("UPDATE slm.job_queue q SET attempts = 0, waits = 0, not_before = '-infinity' "
+                        "WHERE q.job_id = %d AND NOT q.failed AND q.not_before > clock_timestamp()", id),
+               SPI_OK_UPDATE);
     slm_pg_spi(psprintf("UPDATE slm.job_queue q SET failed = false, attempts = 0, tries = 0, not_before = '-infinity' "
                         "WHERE q.job_id = %d AND q.failed", id),
                SPI_OK_UPDATE);

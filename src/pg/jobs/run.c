@@ -2,8 +2,15 @@
  * The work of a job: compute claimed rows, write and note them in one transaction.
  *
  * What code of users does is in compute.c; here everything acts as the extension, under a fixed search_path, and calls nothing of a user.
- * A batch that fails is halved until the bad row is alone.  A batch that takes too long is given up as a whole, and its rows are taken
- * one by one from then on.
+ * A batch that fails is halved until the bad row is alone.  Then its error says whose fault it is (failure.h):
+ *
+ *   ROW      the row is given up at once: it would fail again
+ *   PASSING  again soon, uncounted
+ *   WHOLE    kept until the end of the batch: where another row could be computed it is as UNKNOWN, else it ends the batch, and no row of
+ *            it is charged
+ *   UNKNOWN  again with back-off, up to max_attempts
+ *
+ * A batch that takes too long is given up as a whole, and its rows are taken one by one from then on.
  */
 #include "pg/jobs/compute.h"
 #include "pg/jobs/deadline.h"
@@ -17,24 +24,37 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/jsonb.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "pg/failure.h"
 #include "pg/slm_pg.h"
+
+#define LOGGED 10 /* rows of a batch whose errors are told to the server log one by one */
+
+/* A row that met an error which may be of all rows. */
+typedef struct Doubtful {
+    SlmJobRow *row;
+    ErrorData *error;
+} Doubtful;
 
 typedef struct Run {
     const SlmJob *job;
     SlmMeter *meter;
-    bool tried;    /* slm_pg_job_try has passed */
-    bool overtime; /* the time of the batch is over */
+    bool tried;     /* slm_pg_job_try has passed */
+    bool overtime;  /* the time of the batch is over */
+    int n_computed; /* rows */
+    int n_failed;
+    List *doubtful; /* of Doubtful */
 } Run;
 
 /* ---------------------------------------------------------------- computing */
 
-/* Is this the row's fault, so that the others should go on? */
+/* Should the other rows go on? */
 static bool is_row_error(int code)
 {
-    return code != ERRCODE_QUERY_CANCELED && code != ERRCODE_DISK_FULL && code != ERRCODE_TOO_MANY_CONNECTIONS;
+    return !slm_pg_ends_work(code) && code != ERRCODE_DISK_FULL && code != ERRCODE_TOO_MANY_CONNECTIONS;
 }
 
 /* Runs rows in a subtransaction; false with the error when it failed and was undone. */
@@ -116,18 +136,40 @@ static void note_done(const Run *r, const SlmJobRow *rows, int n)
                              "SELECT %d, u.key, %d, u.input, u.value, $4, clock_timestamp() "
                              "FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) u(key, input, value) "
                              "ON CONFLICT (job_id, key) DO UPDATE SET version = EXCLUDED.version, input_hash = EXCLUDED.input_hash, "
-                             "value_hash = EXCLUDED.value_hash, models = EXCLUDED.models, done_at = EXCLUDED.done_at",
+                             "value_hash = EXCLUDED.value_hash, models = EXCLUDED.models, kept = false, done_at = EXCLUDED.done_at",
                              r->job->id, r->job->version),
                     4, types, values, NULL, SPI_OK_INSERT);
 }
 
+/* Values of users that stay: so that they are counted, and computed when they are gone. What the job wrote before is not forgotten. */
+static void note_kept(const Run *r, const SlmJobRow *rows, int n)
+{
+    const Oid types[1] = {JSONBARRAYOID};
+    Datum *keys = palloc(sizeof(Datum) * n), values[1];
+    int kept = 0;
+
+    for (int i = 0; i < n; i++)
+        if (rows[i].kept)
+            keys[kept++] = rows[i].key;
+    if (kept == 0)
+        return;
+    values[0] = PointerGetDatum(construct_array(keys, kept, JSONBOID, -1, false, TYPALIGN_INT));
+    slm_pg_spi_with(psprintf("INSERT INTO slm.job_done (job_id, key, version, input_hash, kept, done_at) "
+                             "SELECT %d, k, %d, '', true, clock_timestamp() FROM unnest($1) k "
+                             "ON CONFLICT (job_id, key) DO UPDATE SET version = EXCLUDED.version, input_hash = EXCLUDED.input_hash, "
+                             "kept = true, done_at = EXCLUDED.done_at",
+                             r->job->id, r->job->version),
+                    1, types, values, NULL, SPI_OK_INSERT);
+}
+
 /* Notes what became of computed rows. */
-static void settle(const Run *r, const SlmJobRow *rows, int n)
+static void settle(Run *r, const SlmJobRow *rows, int n)
 {
     const SlmJobRow **list = palloc(sizeof *list * 3 * n), **held = list, **refused = list + n, **settled = list + 2 * n;
     int n_held = 0, n_refused = 0, n_settled = 0;
 
     for (int i = 0; i < n; i++) {
+        r->n_computed += rows[i].computed;
         if (rows[i].held)
             held[n_held++] = &rows[i];
         else if (rows[i].refused)
@@ -136,6 +178,7 @@ static void settle(const Run *r, const SlmJobRow *rows, int n)
             settled[n_settled++] = &rows[i];
     }
     note_done(r, rows, n);
+    note_kept(r, rows, n);
     if (n_held > 0)
         slm_pg_job_note_failures(r->job, slm_pg_job_ids(held, n_held), "another transaction held the row locked", true);
     if (n_refused > 0)
@@ -155,9 +198,43 @@ static Datum ids_of(const SlmJobRow *rows, int n)
 
 /* ---------------------------------------------------------------- a batch */
 
-static bool is_contention(int code)
+/* The server log tells of rows that fail, and what becomes of them; of many in a batch, how many they are. */
+static void log_failure(Run *r, const SlmJobRow *row, const char *error, const char *then)
 {
-    return ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) || code == ERRCODE_LOCK_NOT_AVAILABLE;
+    char *key = JsonbToCString(NULL, &DatumGetJsonbP(row->key)->root, VARSIZE(DatumGetPointer(row->key)));
+
+    if (++r->n_failed <= LOGGED)
+        ereport(LOG, (errmsg("job \"%s\" could not compute row %s of %s: %s", r->job->name, key, r->job->source_name, error),
+                      errdetail("%s", then), errhidestmt(true)));
+}
+
+static void charge_row(Run *r, const SlmJobRow *row, const ErrorData *error)
+{
+    char *text = slm_pg_failure_text(error);
+    bool given_up = slm_pg_failure(error->sqlerrcode) == SLM_FAILURE_ROW;
+
+    if (given_up)
+        slm_pg_job_note_given_up(r->job, ids_of(row, 1), text);
+    else
+        slm_pg_job_note_failures(r->job, ids_of(row, 1), text, false);
+    log_failure(r, row, text, given_up ? "The row is in slm.job_failures." : "The row is tried again, up to max_attempts times.");
+}
+
+/* A row alone has met an error. */
+static void fail_row(Run *r, SlmJobRow *row, ErrorData *error)
+{
+    SlmFailure failure = slm_pg_failure(error->sqlerrcode);
+
+    if (failure == SLM_FAILURE_PASSING) {
+        slm_pg_job_note_failures(r->job, ids_of(row, 1), slm_pg_failure_text(error), true);
+    } else if (failure == SLM_FAILURE_WHOLE) {
+        Doubtful *doubtful = palloc(sizeof *doubtful);
+
+        *doubtful = (Doubtful){row, error};
+        r->doubtful = lappend(r->doubtful, doubtful);
+    } else {
+        charge_row(r, row, error);
+    }
 }
 
 /* All rows together; when that fails, half by half, so that a bad row holds back no other. */
@@ -172,22 +249,39 @@ static void run_rows(Run *r, SlmJobRow *rows, int n)
     }
     if (r->overtime) {
         slm_pg_deadline_end(); /* no cancel comes from now on */
-        if (n == 1 && error != NULL)
-            slm_pg_job_note_given_up(r->job, ids_of(rows, n), psprintf("57014: the row took longer than %s", slm_pg_deadline_name()));
-        else
+        if (n == 1 && error != NULL) {
+            char *text = psprintf("57014: the row took longer than %s", slm_pg_deadline_name());
+
+            slm_pg_job_note_given_up(r->job, ids_of(rows, n), text);
+            log_failure(r, rows, text, "The row is in slm.job_failures.");
+        } else {
             slm_pg_job_note_suspects(r->job, ids_of(rows, n));
+        }
         return;
     }
     if (!r->tried)
         slm_pg_job_try(r->job); /* raises what is no row's fault */
     r->tried = true;
     if (n == 1) {
-        slm_pg_job_note_failures(r->job, ids_of(rows, n), psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message),
-                                 is_contention(error->sqlerrcode));
+        fail_row(r, rows, error);
     } else {
         run_rows(r, rows, n / 2);
         run_rows(r, rows + n / 2, n - n / 2);
     }
+}
+
+/* Errors that may be of all rows are of these rows where others could be computed; else they end the batch. */
+static void settle_doubtful(Run *r)
+{
+    ListCell *cell;
+
+    if (r->doubtful != NIL && r->n_computed == 0)
+        ReThrowError(((Doubtful *) linitial(r->doubtful))->error);
+    foreach (cell, r->doubtful)
+        charge_row(r, ((Doubtful *) lfirst(cell))->row, ((Doubtful *) lfirst(cell))->error);
+    if (r->n_failed > LOGGED)
+        ereport(LOG, (errmsg("job \"%s\" could not compute %d more rows of this batch", r->job->name, r->n_failed - LOGGED),
+                      errhidestmt(true)));
 }
 
 /* Adds what the batch took to the job, and tells who listens when nothing is pending any more. */
@@ -207,13 +301,14 @@ static void finish_batch(const SlmJob *job, const SlmMeter *meter)
 static int run_claim(const SlmJob *job, Datum ids, SlmMeter *meter)
 {
     TimestampTz start = GetCurrentTimestamp();
-    Run run = {job, meter, false, false};
+    Run run = {.job = job, .meter = meter};
     SlmJobRow *rows;
     int n = slm_pg_job_lock_claimed(job, ids, &rows);
 
     if (n == 0)
         return 0;
     run_rows(&run, rows, n);
+    settle_doubtful(&run);
     slm_pg_job_note_speed(job, n, (double) (GetCurrentTimestamp() - start) / USECS_PER_SEC);
     return n;
 }
