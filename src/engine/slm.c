@@ -116,10 +116,11 @@ void slm_tokens_free(slm_tokens *tokens)
     tokens->n = 0;
 }
 
-slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, bool special, char **out, size_t *length, slm_error *err)
+slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, bool special, const volatile int *stop, char **out,
+                          size_t *length, slm_error *err)
 {
     SLM_TRY(need_tokenizer(model, err));
-    return slm_tokenizer_decode(model->tokenizer, ids, n, special, out, length, err);
+    return slm_tokenizer_decode(model->tokenizer, ids, n, special, stop, out, length, err);
 }
 
 slm_status slm_chunk(const slm_model *model, const char *text, size_t length, size_t max_tokens, size_t overlap, const volatile int *stop,

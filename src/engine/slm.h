@@ -162,8 +162,8 @@ slm_status slm_tokenize(const slm_model *model, const char *text, size_t length,
 void slm_tokens_free(slm_tokens *tokens);
 /* Text of token ids, valid UTF-8: bytes that form no character become U+FFFD.  Control tokens are left out unless special.
  * *out is malloc'ed, *length its bytes; free with free(). */
-slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, bool special, char **out, size_t *length,
-                          slm_error *err);
+slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, bool special, const volatile int *stop, char **out,
+                          size_t *length, slm_error *err);
 /* Cuts text at token boundaries into pieces of at most max_tokens tokens that overlap by `overlap` tokens, each cut moved
  * back to a sentence, line or word boundary where there is one, and never inside a character.
  * *offsets is malloc'ed: [2 * *n_chunks] begin and end byte of each; free with free(). */
@@ -224,6 +224,7 @@ typedef struct slm_sampling {
 
 typedef struct slm_request {
     slm_mode mode;
+    void *tag;                    /* of the caller: comes back in the result, otherwise unused */
     uint64_t realm;               /* whose text this is: what a session keeps of it (keys and values, label sets, priors) serves
                                      requests of the same realm only, so that no count of reused tokens tells of another one's */
     slm_adapter *adapter;         /* decoders: opened for the session's model, or NULL */
@@ -253,6 +254,7 @@ typedef enum slm_finish { SLM_FINISH_STOP = 0, SLM_FINISH_LENGTH = 1, SLM_FINISH
 /* The answer to a request. Owned by the session until slm_release. */
 typedef struct slm_result {
     uint64_t id;
+    void *tag;              /* the request's */
     slm_status status;      /* of this request alone; then error holds the words */
     slm_error error;
     slm_finish finish;

@@ -20,7 +20,8 @@ bool slm_pg_blank_arg(FunctionCallInfo fcinfo, int i)
 
     while (n > 0 && (*s == ' ' || (*s >= '\t' && *s <= '\r'))) {
         s++;
-        n--;
+        if (--n % 65536 == 0)
+            CHECK_FOR_INTERRUPTS();
     }
     return n == 0;
 }

@@ -280,7 +280,7 @@ void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool be
     slm_pg_work_set_state(work, c);
     if (slm_pg_decide_blank(work, fcinfo, SLM_CLASSIFY_INPUT))
         return;
-    c->input = PG_GETARG_TEXT_P_COPY(SLM_CLASSIFY_INPUT);
+    c->input = slm_pg_text_copy(PG_GETARG_TEXT_PP(SLM_CLASSIFY_INPUT));
     c->truncate = slm_pg_bool_arg(fcinfo, SLM_CLASSIFY_TRUNCATE, false);
     c->scores.threshold = slm_pg_float_arg(fcinfo, SLM_CLASSIFY_THRESHOLD, "threshold", 0, 0, false, 1, false);
     if (PG_ARGISNULL(SLM_CLASSIFY_CLASSIFIER))

@@ -12,12 +12,37 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#define PIECE ((size_t) 1 << 20)
+
+void slm_pg_copy(void *to, const void *from, size_t n)
+{
+    for (size_t done = 0; done < n; done += PIECE) {
+        memcpy((char *) to + done, (const char *) from + done, Min(n - done, PIECE));
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+text *slm_pg_text_copy(const text *t)
+{
+    size_t n = VARSIZE_ANY_EXHDR(t);
+    text *copy = palloc(n + VARHDRSZ);
+
+    SET_VARSIZE(copy, n + VARHDRSZ);
+    slm_pg_copy(VARDATA(copy), VARDATA_ANY(t), n);
+    return copy;
+}
+
 const char *slm_pg_utf8_from_text(const text *t, size_t *length)
 {
-    const char *result = slm_pg_utf8_from_cstring(text_to_cstring(t));
+    size_t n = VARSIZE_ANY_EXHDR(t);
+    char *copy = palloc(n + 1);
+    const char *result;
 
+    slm_pg_copy(copy, VARDATA_ANY(t), n);
+    copy[n] = '\0';
+    result = pg_server_to_any(copy, (int) n, PG_UTF8);
     if (length != NULL)
-        *length = strlen(result);
+        *length = result == copy ? n : strlen(result);
     return result;
 }
 
@@ -71,8 +96,13 @@ text *slm_pg_text_from_utf8(const char *s, size_t length)
 
     if (length > MaxAllocSize - VARHDRSZ)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("text of %zu bytes is too long", length)));
-    if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
-        return cstring_to_text_with_len(s, (int) length);
+    if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII) {
+        text *result = palloc(length + VARHDRSZ);
+
+        SET_VARSIZE(result, length + VARHDRSZ);
+        slm_pg_copy(VARDATA(result), s, length);
+        return result;
+    }
     initStringInfo(&out);
     append_converted(&out, s, length);
     return cstring_to_text_with_len(out.data, out.len);

@@ -79,7 +79,8 @@ static Datum tokenize_text(PG_FUNCTION_ARGS)
 {
     size_t n;
     int32_t *ids;
-    Datum *elements;
+    ArrayType *array;
+    Size bytes;
 
     if (PG_ARGISNULL(0))
         PG_RETURN_NULL();
@@ -87,10 +88,18 @@ static Datum tokenize_text(PG_FUNCTION_ARGS)
     if (n > MaxArraySize)
         ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("the text has %zu tokens, too many for an array", n)));
-    elements = palloc(sizeof(Datum) * Max(n, 1));
-    for (size_t i = 0; i < n; i++)
-        elements[i] = Int32GetDatum(ids[i]);
-    PG_RETURN_ARRAYTYPE_P(construct_array(elements, (int) n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+    if (n == 0)
+        PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT4OID));
+    bytes = ARR_OVERHEAD_NONULLS(1) + sizeof(int32) * n;
+    array = palloc(bytes);
+    SET_VARSIZE(array, bytes);
+    array->ndim = 1;
+    array->dataoffset = 0; /* no nulls */
+    array->elemtype = INT4OID;
+    ARR_DIMS(array)[0] = (int) n;
+    ARR_LBOUND(array)[0] = 1;
+    slm_pg_copy((char *) array + ARR_OVERHEAD_NONULLS(1), ids, sizeof(int32) * n);
+    PG_RETURN_ARRAYTYPE_P(array);
 }
 
 Datum slm_pg_tokenize(PG_FUNCTION_ARGS)
@@ -121,9 +130,12 @@ static const char *detokenize(const SlmEntry *entry, const int32_t *ids, size_t 
 {
     Held *held = hold();
     char *out;
+    slm_status status;
     slm_error err;
 
-    if (slm_detokenize(entry->model, ids, n, special, &out, length, &err) != SLM_OK)
+    while ((status = slm_detokenize(entry->model, ids, n, special, SLM_STOP, &out, length, &err)) == SLM_CANCELLED)
+        slm_pg_interrupted();
+    if (status != SLM_OK)
         slm_pg_error(&err, NULL);
     held->pointer = out;
     return out;
@@ -133,9 +145,7 @@ static Datum detokenize_ids(PG_FUNCTION_ARGS)
 {
     SlmEntry *entry;
     ArrayType *array;
-    Datum *elements;
-    bool *nulls;
-    int32_t *ids;
+    const int32 *ids;
     const char *s;
     size_t length;
     int n;
@@ -143,14 +153,13 @@ static Datum detokenize_ids(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0))
         PG_RETURN_NULL();
     array = PG_GETARG_ARRAYTYPE_P(0);
-    deconstruct_array(array, INT4OID, sizeof(int32), true, TYPALIGN_INT, &elements, &nulls, &n);
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY);
-    ids = palloc(sizeof(int32_t) * (Size) Max(n, 1));
+    if (array_contains_nulls(array))
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                        errmsg("tokens must not contain nulls")));
+    n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+    ids = (const void *) ((const char *) array + (ARR_HASNULL(array) ? (Size) array->dataoffset : ARR_OVERHEAD_NONULLS(ARR_NDIM(array))));
     for (int i = 0; i < n; i++) {
-        if (nulls[i])
-            ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-                            errmsg("tokens must not contain nulls")));
-        ids[i] = DatumGetInt32(elements[i]);
         if (ids[i] < 0 || (uint32) ids[i] >= slm_pg_info(entry)->n_vocab)
             ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
                             errmsg("token %d is not in the model's vocabulary", ids[i]),

@@ -313,6 +313,7 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     slm_status status;
     slm_error err;
 
+    whole.tag = run;
     run->subid = GetCurrentSubTransactionId();
     run->callback.func = finish_callback;
     run->callback.arg = run;
@@ -364,22 +365,9 @@ static void collect(SlmEntry *entry)
     const slm_result *result;
 
     while ((result = slm_poll(entry->session)) != NULL) {
-        SlmRun *owner = NULL;
-        dlist_iter it;
-
         if (slm_pg_meter != NULL)
             count_result(entry, result);
-        dlist_foreach(it, &entry->runs) {
-            SlmRun *run = dlist_container(SlmRun, node, it.cur);
-
-            if (run->id == result->id)
-                owner = run;
-        }
-        if (owner == NULL) {
-            slm_release(entry->session, result->id);
-            continue;
-        }
-        owner->result = result;
+        ((SlmRun *) result->tag)->result = result; /* a run that is gone has released its request */
         entry->n_running--;
     }
 }
@@ -451,12 +439,8 @@ void slm_pg_step_all(void)
 
     dlist_foreach(it, &entries) {
         SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
-        dlist_iter run_it;
-        bool running = false;
 
-        dlist_foreach(run_it, &entry->runs)
-            running = running || dlist_container(SlmRun, node, run_it.cur)->result == NULL;
-        if (running)
+        if (entry->n_running > 0)
             slm_pg_step_entry(entry);
     }
 }

@@ -60,7 +60,7 @@ static void check_round_trip(slm_tokenizer *tok, const slm_ids *ids, const char 
     char *back = NULL;
     size_t back_n = 0;
     slm_error err = {0};
-    PROMISE(slm_tokenizer_decode(tok, ids->ids, ids->n, true, &back, &back_n, &err) == SLM_OK);
+    PROMISE(slm_tokenizer_decode(tok, ids->ids, ids->n, true, NULL, &back, &back_n, &err) == SLM_OK);
     PROMISE(back_n == n && memcmp(back, text, n) == 0);
     free(back);
 }
@@ -114,7 +114,7 @@ static void use(slm_tokenizer *tok, const char *text, size_t n)
     char *back = NULL;
     size_t back_n;
     slm_tokenizer_encode(tok, text, n, true, true, NULL, &ids, &err);
-    if (slm_tokenizer_decode(tok, ids.ids, ids.n, true, &back, &back_n, &err) == SLM_OK)
+    if (slm_tokenizer_decode(tok, ids.ids, ids.n, true, NULL, &back, &back_n, &err) == SLM_OK)
         PROMISE(slm_utf8_valid_prefix(back, back_n) == back_n);
     if (slm_prompt_build(tok, true, &segment, 1, NULL, &prompt, &err) == SLM_OK)
         slm_prompt_free(&prompt);

@@ -28,7 +28,7 @@ static void check_line(slm_tokenizer *tok, const golden *g, int line, const char
           json_array_size(want), bad, text);
     char *back = NULL;
     size_t back_n = 0;
-    if (g->lossless && slm_tokenizer_decode(tok, ids.ids, ids.n, true, &back, &back_n, &err) == SLM_OK)
+    if (g->lossless && slm_tokenizer_decode(tok, ids.ids, ids.n, true, NULL, &back, &back_n, &err) == SLM_OK)
         CHECK(back_n == n && memcmp(back, text, n) == 0, "%s line %d decodes to %s", g->name, line, back);
     free(back);
     free(ids.ids);

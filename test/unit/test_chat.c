@@ -24,7 +24,7 @@ static char *prompt_text(slm_tokenizer *tok, bool chat, const slm_segment *segme
     char *text = NULL;
     size_t length;
     CHECK(slm_prompt_build(tok, chat, segments, n, NULL, &prompt, &err) == SLM_OK, "%s", err.message);
-    CHECK(slm_tokenizer_decode(tok, prompt.ids.ids, prompt.ids.n, true, &text, &length, &err) == SLM_OK, "%s", err.message);
+    CHECK(slm_tokenizer_decode(tok, prompt.ids.ids, prompt.ids.n, true, NULL, &text, &length, &err) == SLM_OK, "%s", err.message);
     if (keep != NULL)
         *keep = prompt;
     else

@@ -203,7 +203,7 @@ static void test_stream_and_stops(void)
 
     CHECK(r != NULL && r->text_length > 20, "an answer to cut");
     strcpy(whole, r->text);
-    CHECK(slm_detokenize(model, r->tokens, r->n_tokens, false, &text, &length, &err) == SLM_OK && strcmp(text, whole) == 0,
+    CHECK(slm_detokenize(model, r->tokens, r->n_tokens, false, NULL, &text, &length, &err) == SLM_OK && strcmp(text, whole) == 0,
           "the text is what its tokens say: \"%s\" \"%s\"", text, whole);
     free(text);
     for (n = r->text_length / 2; !slm_utf8_is_start(whole[n]); n++)

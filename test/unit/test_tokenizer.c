@@ -163,7 +163,8 @@ static void test_spm(void)
     size_t n = 0;
     slm_error err = {0};
     ids = encode(tok, "hello \xC3\xBC", false);
-    CHECK(slm_tokenizer_decode(tok, ids.ids, ids.n, false, &text, &n, &err) == SLM_OK && strcmp(text, "hello \xC3\xBC") == 0, "%s", text);
+    CHECK(slm_tokenizer_decode(tok, ids.ids, ids.n, false, NULL, &text, &n, &err) == SLM_OK && strcmp(text, "hello \xC3\xBC") == 0, "%s",
+          text);
     free(text);
     free(ids.ids);
     slm_tokenizer_free(tok);
@@ -196,7 +197,8 @@ static void test_spm_blocks(void)
         char *back = NULL;
         size_t back_n = 0;
         slm_error err = {0};
-        CHECK(slm_tokenizer_decode(tok, ids.ids, ids.n, true, &back, &back_n, &err) == SLM_OK && back_n == n && memcmp(back, text, n) == 0,
+        CHECK(slm_tokenizer_decode(tok, ids.ids, ids.n, true, NULL, &back, &back_n, &err) == SLM_OK && back_n == n &&
+                  memcmp(back, text, n) == 0,
               "%zu of %zu bytes came back", back_n, n);
         /* behind the first pair of words all pairs give the same ids */
         slm_ids period = encode(tok, "a  hellohellohello world   hellohellohello world ", false);
@@ -264,9 +266,9 @@ static void test_bad_text(void)
     char *text = NULL;
     size_t n;
     slm_error err = {0};
-    CHECK(slm_tokenizer_decode(tok, bad, 2, false, &text, &n, &err) == SLM_INVALID && err.hint[0] != '\0', "%s", err.message);
+    CHECK(slm_tokenizer_decode(tok, bad, 2, false, NULL, &text, &n, &err) == SLM_INVALID && err.hint[0] != '\0', "%s", err.message);
     int32_t half[] = {'a', 0xC3, 'b', 0xE4, 0xB8};
-    CHECK(slm_tokenizer_decode(tok, half, 5, false, &text, &n, &err) == SLM_OK &&
+    CHECK(slm_tokenizer_decode(tok, half, 5, false, NULL, &text, &n, &err) == SLM_OK &&
               strcmp(text, "a\xEF\xBF\xBD" "b\xEF\xBF\xBD") == 0, "%s", text);
     free(text);
     slm_tokenizer_free(tok);
@@ -296,6 +298,10 @@ static void test_long_words_and_stop(void)
         CHECK(bytes == n, "%zu bytes", bytes);
         volatile int stop = 1;
         CHECK(slm_tokenizer_encode(tok, text, n, false, false, &stop, &ids, &err) == SLM_CANCELLED, "%s", err.message);
+        int32_t *many = calloc(100000, sizeof *many);
+        char *back = NULL;
+        CHECK(slm_tokenizer_decode(tok, many, 100000, true, &stop, &back, &n, &err) == SLM_CANCELLED && back == NULL, "%s", err.message);
+        free(many);
         CHECK(ids.n == before, "a cancelled call appends nothing");
         free(ids.ids);
         slm_tokenizer_free(tok);

@@ -197,7 +197,7 @@ void slm_admit_jobs(slm_session *s)
 {
     slm_job *next;
 
-    for (slm_job *job = s->queued.head; job != NULL && s->running.n < s->limits.max_sequences; job = next) {
+    for (slm_job *job = s->queued.head; job != NULL && s->running.n < s->limits.max_sequences && !slm_session_stopped(s); job = next) {
         next = job->next;
         if (admit(s, job) == NO_ROOM)
             return;

@@ -43,10 +43,78 @@ void slm_job_release_kv(slm_session *s, slm_job *job)
     job->leads = false;
 }
 
+/* ---- numbers */
+
+#define LEAST_BUCKETS 64
+
+static void put_in_bucket(slm_session *s, slm_job *job)
+{
+    slm_job **bucket = &s->by_id[job->id & (s->n_buckets - 1)];
+
+    job->next_same = *bucket;
+    *bucket = job;
+}
+
+/* As many buckets as there will be jobs: ids follow each other, so a bucket has hardly ever two. */
+static bool grow_buckets(slm_session *s)
+{
+    slm_job **old = s->by_id;
+    size_t n_old = s->n_buckets, n = n_old == 0 ? LEAST_BUCKETS : 2 * n_old;
+    slm_job **grown = s->n_ids < n_old ? old : calloc(n, sizeof *grown);
+
+    if (grown == NULL || grown == old)
+        return grown != NULL;
+    s->by_id = grown;
+    s->n_buckets = n;
+    for (size_t i = 0; i < n_old; i++) {
+        for (slm_job *job = old[i], *next; job != NULL; job = next) {
+            next = job->next_same;
+            put_in_bucket(s, job);
+        }
+    }
+    free(old);
+    return true;
+}
+
+slm_status slm_job_number(slm_session *s, slm_job *job, slm_error *err)
+{
+    if (!grow_buckets(s))
+        return slm_fail(err, SLM_NOMEM, "out of memory for a request");
+    job->id = job->result.id = s->next_id++;
+    put_in_bucket(s, job);
+    s->n_ids++;
+    return SLM_OK;
+}
+
+slm_job *slm_job_find(const slm_session *s, uint64_t id)
+{
+    slm_job *job = id == 0 || s->n_buckets == 0 ? NULL : s->by_id[id & (s->n_buckets - 1)];
+
+    while (job != NULL && job->id != id)
+        job = job->next_same;
+    return job;
+}
+
+static void forget_number(slm_session *s, const slm_job *job)
+{
+    slm_job **p = &s->by_id[job->id & (s->n_buckets - 1)];
+
+    while (*p != job)
+        p = &(*p)->next_same;
+    *p = job->next_same;
+    if (--s->n_ids == 0 && s->n_buckets > LEAST_BUCKETS) {
+        free(s->by_id);
+        s->by_id = NULL;
+        s->n_buckets = 0;
+    }
+}
+
 void slm_job_free(slm_session *s, slm_job *job)
 {
     if (job == NULL)
         return;
+    if (job->id != 0)
+        forget_number(s, job);
     slm_job_release_kv(s, job);
     slm_labels_clear(s, job);
     slm_pieces_clear(&job->gen.pieces);
@@ -95,6 +163,7 @@ void slm_list_insert(slm_job_list *list, slm_job *behind, slm_job *job)
         before->prev = job;
     else
         list->tail = job;
+    job->list = list;
     list->n++;
 }
 
@@ -114,6 +183,7 @@ void slm_list_remove(slm_job_list *list, slm_job *job)
     else
         list->tail = job->prev;
     job->next = job->prev = NULL;
+    job->list = NULL;
     list->n--;
 }
 

@@ -96,7 +96,7 @@ void slm_labels_plan(slm_session *s, slm_job *job)
     l->in_step = 0;
     if (l->prune)
         drop_hopeless(s, job);
-    for (uint32_t i = l->n_items; i-- > 0 && l->in_step < lanes && slm_step_left(s) > 0;) {
+    for (uint32_t i = l->n_items; i-- > 0 && l->in_step < lanes && slm_step_left(s) > 0 && !slm_session_stopped(s);) {
         slm_label_item *item = &l->items[i];
         const slm_trie_stage *stage = &trie->stages[item->stage];
         uint32_t fed = item->own ? item->seq->length - item->base : 0, n = stage->path_length - fed;

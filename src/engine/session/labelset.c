@@ -264,16 +264,54 @@ static void prior_key(const slm_request *r, key_buffer *key)
     key_add_text(key, r->prior_text, strlen(r->prior_text));
 }
 
+static void put_first(slm_session *s, slm_prior *prior)
+{
+    prior->prev = NULL;
+    prior->next = s->priors;
+    if (s->priors != NULL)
+        s->priors->prev = prior;
+    s->priors = prior;
+}
+
+static void take_out(slm_session *s, slm_prior *prior)
+{
+    if (prior->prev != NULL)
+        prior->prev->next = prior->next;
+    else
+        s->priors = prior->next;
+    if (prior->next != NULL)
+        prior->next->prev = prior->prev;
+}
+
+static void add_prior(slm_session *s, slm_prior *prior)
+{
+    slm_prior **bucket = &s->prior_buckets[prior->hash % SLM_PRIOR_BUCKETS];
+
+    prior->next_same = *bucket;
+    *bucket = prior;
+    put_first(s, prior);
+    s->n_priors++;
+}
+
+static void drop_prior(slm_session *s, slm_prior *prior)
+{
+    slm_prior **p = &s->prior_buckets[prior->hash % SLM_PRIOR_BUCKETS];
+
+    while (*p != prior)
+        p = &(*p)->next_same;
+    *p = prior->next_same;
+    take_out(s, prior);
+    s->n_priors--;
+    prior_free(prior);
+}
+
 static slm_prior *find_prior(slm_session *s, const slm_label_set *set, const key_buffer *key, uint64_t hash)
 {
-    for (slm_prior **p = &s->priors; *p != NULL; p = &(*p)->next) {
-        slm_prior *prior = *p;
-
+    for (slm_prior *prior = s->prior_buckets[hash % SLM_PRIOR_BUCKETS]; prior != NULL; prior = prior->next_same) {
         if (prior->set == set && prior->state != SLM_PRIOR_FAILED && prior->hash == hash && prior->key_bytes == key->n
             && memcmp(prior->key, key->data, key->n) == 0) {
-            *p = prior->next;
-            prior->next = s->priors;
-            s->priors = prior;
+            take_out(s, prior);
+            put_first(s, prior);
             return prior;
         }
     }
@@ -321,15 +359,15 @@ slm_status slm_labels_find_prior(slm_session *s, slm_job *job, const slm_request
     hash = XXH3_64bits(key.data, key.n);
     prior = find_prior(s, job->labels.set, &key, hash);
     if (prior == NULL) {
-        slm_labels_forget(s, false);
+        if (s->n_priors >= 2 * s->n_priors_swept + KEEP_PRIORS) /* most of them may be in use: not every time */
+            slm_labels_forget(s, false);
         prior = prior_new(job->labels.set, &key, hash);
         if (prior == NULL) {
             status = slm_fail(err, SLM_NOMEM, "out of memory for labels");
         } else if ((status = queue_prior(s, r, prior, err)) != SLM_OK) {
             prior_free(prior);
         } else {
-            prior->next = s->priors;
-            s->priors = prior;
+            add_prior(s, prior);
         }
     }
     free(key.data);
@@ -363,17 +401,14 @@ void slm_labels_forget(slm_session *s, bool all)
 {
     size_t n = 0;
 
-    for (slm_prior **p = &s->priors; *p != NULL;) {
-        slm_prior *prior = *p;
+    for (slm_prior *prior = s->priors, *next; prior != NULL; prior = next) {
         bool keep = !all && prior->state != SLM_PRIOR_FAILED && ++n < KEEP_PRIORS;
 
-        if (prior->refs > 0 || keep) {
-            p = &prior->next;
-            continue;
-        }
-        *p = prior->next;
-        prior_free(prior);
+        next = prior->next;
+        if (prior->refs == 0 && !keep)
+            drop_prior(s, prior);
     }
+    s->n_priors_swept = s->n_priors;
     n = 0;
     for (slm_label_set **p = &s->sets; *p != NULL;) {
         slm_label_set *set = *p;

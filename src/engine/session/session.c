@@ -156,6 +156,7 @@ void slm_session_free(slm_session *s)
     slm_sampler_free(s->sampler);
     slm_workspace_free(s->ws);
     step_free(&s->step);
+    free(s->by_id);
     slm_model_close(s->model);
     free(s);
 }
@@ -191,12 +192,13 @@ slm_status slm_submit(slm_session *s, const slm_request *request, uint64_t *id, 
         status = settle_trivial(job, err);
     else if (job->mode == SLM_MODE_LABELS && request->prior_text != NULL)
         status = slm_labels_find_prior(s, job, request, err);
+    if (status == SLM_OK)
+        status = slm_job_number(s, job, err);
     if (status != SLM_OK) {
         slm_job_free(s, job);
         return status;
     }
-    job->id = s->next_id++;
-    job->result.id = job->id;
+    job->result.tag = request->tag;
     if (trivial || s->pool == NULL)
         slm_list_append(&s->queued, job);
     else
@@ -218,26 +220,9 @@ const slm_result *slm_poll(slm_session *s)
     return &job->result;
 }
 
-/* The job of an id, and its list. Finished ones are looked for first: they are the few that callers ask for. */
-static slm_job *find_job(slm_session *s, uint64_t id, slm_job_list **list)
-{
-    slm_job_list *lists[] = {&s->taken, &s->finished, &s->running, &s->waiting, &s->queued};
-
-    for (size_t i = 0; id != 0 && i < sizeof lists / sizeof *lists; i++) {
-        for (slm_job *job = lists[i]->head; job != NULL; job = job->next) {
-            if (job->id == id) {
-                *list = lists[i];
-                return job;
-            }
-        }
-    }
-    return NULL;
-}
-
 bool slm_next_piece(slm_session *s, uint64_t id, const char **text, size_t *length)
 {
-    slm_job_list *list;
-    slm_job *job = find_job(s, id, &list);
+    slm_job *job = slm_job_find(s, id);
     slm_pieces *p;
 
     if (job == NULL || !job->stream)
@@ -253,12 +238,11 @@ bool slm_next_piece(slm_session *s, uint64_t id, const char **text, size_t *leng
 
 void slm_release(slm_session *s, uint64_t id)
 {
-    slm_job_list *list;
-    slm_job *job = find_job(s, id, &list);
+    slm_job *job = slm_job_find(s, id);
 
     if (job == NULL)
         return;
-    slm_list_remove(list, job);
+    slm_list_remove(job->list, job);
     slm_job_free(s, job);
 }
 

@@ -35,11 +35,14 @@ typedef struct slm_label_set {
     slm_trie *trie;
 } slm_label_set;
 
+#define SLM_PRIOR_BUCKETS 256
+
 typedef enum slm_prior_state { SLM_PRIOR_PENDING, SLM_PRIOR_READY, SLM_PRIOR_FAILED } slm_prior_state;
 
 /* Log probabilities of labels after a prompt without the row: computed once by a job of its own, kept for later requests. */
 typedef struct slm_prior {
-    struct slm_prior *next;
+    struct slm_prior *next, *prev; /* most recently used first */
+    struct slm_prior *next_same;   /* of its bucket */
     slm_label_set *set;
     char *key; /* [key_bytes] the prompt's segments */
     size_t key_bytes;
@@ -86,6 +89,8 @@ typedef struct slm_labels_state {
 
 struct slm_job {
     slm_job *next, *prev; /* of its list */
+    struct slm_job_list *list; /* that it is in; NULL: none */
+    slm_job *next_same;   /* of its bucket in by_id */
     uint64_t id;          /* 0: internal, never polled */
     slm_mode mode;
     bool stream;
@@ -169,15 +174,28 @@ struct slm_session {
     slm_sampler *sampler;
     slm_step_state step;
     slm_job_list queued, running, waiting, finished, taken;
+    slm_job **by_id;        /* [n_buckets] jobs with an id, chained by next_same; bucket: id modulo n_buckets, a power of two */
+    size_t n_buckets, n_ids;
     slm_label_set *sets;
     slm_prior *priors;
+    slm_prior *prior_buckets[SLM_PRIOR_BUCKETS]; /* by hash */
+    uint32_t n_priors, n_priors_swept; /* now, and after the last look at what can go */
     uint64_t next_id;
     slm_session_stats stats;
 };
 
+/* Has the caller asked to stop?  What has been planned by then is planned anew. */
+static inline bool slm_session_stopped(const slm_session *s)
+{
+    return s->limits.stop != NULL && *s->limits.stop != 0;
+}
+
 /* ---- job.c: jobs and lists */
 slm_job *slm_job_new(slm_mode mode);
-/* Frees what the job holds of the session (KV, label sets) and the job; it must be in no list. */
+/* Gives the job the next id, by which slm_job_find finds it. */
+slm_status slm_job_number(slm_session *s, slm_job *job, slm_error *err);
+slm_job *slm_job_find(const slm_session *s, uint64_t id);
+/* Frees what the job holds of the session (KV, label sets, its number) and the job; it must be in no list. */
 void slm_job_free(slm_session *s, slm_job *job);
 void slm_job_release_kv(slm_session *s, slm_job *job);
 bool slm_job_push_id(slm_job *job, int32_t id);

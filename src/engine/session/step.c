@@ -314,6 +314,8 @@ static slm_status step_decoder(slm_session *s, slm_error *err)
 
     slm_admit_jobs(s);
     plan(s);
+    if (slm_session_stopped(s))
+        return slm_fail(err, SLM_CANCELLED, "cancelled");
     before = jobs_left(s);
     settle_labels(s); /* those of which planning has ruled out all that was left */
     if (s->step.n > 0)
@@ -339,7 +341,7 @@ slm_status slm_step(slm_session *s, size_t *active, slm_error *err)
 {
     slm_status status;
 
-    if (s->limits.stop != NULL && *s->limits.stop)
+    if (slm_session_stopped(s))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     status = s->pool == NULL ? slm_embed_step(s, err) : step_decoder(s, err);
     adapt(s, status);

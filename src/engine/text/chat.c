@@ -56,12 +56,11 @@ static slm_status put_text(builder *b, const char *before, const char *text, siz
     if (n == 0 && head + tail == 0)
         return SLM_OK;
     if (head + tail > 0) {
-        SLM_TRY(slm_utf8_check(text, n, b->err)); /* offsets in messages are those of the caller's text */
+        SLM_TRY(slm_tok_check_text(text, n, b->stop, b->err)); /* offsets in messages are those of the caller's text */
         SLM_TRY(slm_tok_reserve((void **) &b->buffer, &b->buffer_capacity, head + n + tail, 1, b->err));
         if (head > 0)
             memcpy(b->buffer, before, head);
-        if (n > 0)
-            memcpy(b->buffer + head, text, n);
+        SLM_TRY(slm_tok_copy(b->buffer + head, text, n, b->stop, b->err));
         if (tail > 0)
             memcpy(b->buffer + head + n, after, tail);
         text = b->buffer;

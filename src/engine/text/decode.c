@@ -68,7 +68,7 @@ slm_bytes slm_tokenizer_piece(slm_tokenizer *tok, int32_t id, bool special)
 }
 
 /* Copies raw[n] to a new string, U+FFFD for each maximal part of bytes that form no character. */
-static slm_status to_utf8(const char *raw, size_t n, char **out, size_t *length, slm_error *err)
+static slm_status to_utf8(slm_tokenizer *tok, const char *raw, size_t n, char **out, size_t *length, slm_error *err)
 {
     char *text = n > (SIZE_MAX - 1) / 3 ? NULL : malloc(3 * n + 1), *fit;
     if (text == NULL)
@@ -80,6 +80,10 @@ static slm_status to_utf8(const char *raw, size_t n, char **out, size_t *length,
         memcpy(text + m, kind > 0 ? raw + i : "\xEF\xBF\xBD", kind > 0 ? used : 3);
         m += kind > 0 ? used : 3;
         i += used;
+        if (slm_tok_stopped(tok)) {
+            free(text);
+            return slm_tok_cancelled(err);
+        }
     }
     text[m] = '\0';
     fit = realloc(text, m + 1);
@@ -88,11 +92,13 @@ static slm_status to_utf8(const char *raw, size_t n, char **out, size_t *length,
     return SLM_OK;
 }
 
-slm_status slm_tokenizer_decode(slm_tokenizer *tok, const int32_t *ids, size_t n, bool special, char **out, size_t *length, slm_error *err)
+slm_status slm_tokenizer_decode(slm_tokenizer *tok, const int32_t *ids, size_t n, bool special, const volatile int *stop, char **out,
+                                size_t *length, slm_error *err)
 {
     char *raw = NULL;
     size_t raw_n = 0, raw_capacity = 0;
     slm_status status = SLM_OK;
+    tok->stop = stop;
     for (size_t i = 0; i < n && status == SLM_OK; i++) {
         if (ids[i] < 0 || (uint32_t) ids[i] >= tok->h->n_tokens) {
             status = slm_fail(err, SLM_INVALID, "token id %d is out of range", ids[i]);
@@ -105,11 +111,14 @@ slm_status slm_tokenizer_decode(slm_tokenizer *tok, const int32_t *ids, size_t n
             memcpy(raw + raw_n, piece.data, piece.length);
             raw_n += piece.length;
         }
+        if (slm_tok_stopped(tok))
+            status = slm_tok_cancelled(err);
     }
     bool prefixed = tok->h->kind == SLM_TOK_WORDPIECE || (tok->h->flags & SLM_TOKF_SPACE_PREFIX) != 0;
     size_t skip = prefixed && raw_n > 0 && raw[0] == ' ' ? 1 : 0;
     if (status == SLM_OK)
-        status = to_utf8(raw_n > 0 ? raw + skip : "", raw_n - skip, out, length, err);
+        status = to_utf8(tok, raw_n > 0 ? raw + skip : "", raw_n - skip, out, length, err);
     free(raw);
+    tok->stop = NULL;
     return status;
 }

@@ -141,6 +141,11 @@ static inline slm_status slm_tok_cancelled(slm_error *err)
     return slm_fail(err, SLM_CANCELLED, "tokenization was cancelled");
 }
 
+/* INVALID when text[n] is not valid UTF-8 or holds a NUL byte; polls stop. */
+slm_status slm_tok_check_text(const char *text, size_t n, const volatile int *stop, slm_error *err);
+/* memcpy that polls stop. */
+slm_status slm_tok_copy(char *to, const char *from, size_t n, const volatile int *stop, slm_error *err);
+
 /* The id of a token by its bytes among those whose type bits satisfy (types[id] & mask) == want; -1 = none. */
 int32_t slm_tok_lookup(const slm_tokenizer *tok, const char *bytes, size_t n, uint8_t mask, uint8_t want);
 

@@ -353,18 +353,34 @@ slm_status slm_tok_encode_valid(slm_tokenizer *tok, const char *text, size_t n, 
     return status;
 }
 
+slm_status slm_tok_check_text(const char *text, size_t n, const volatile int *stop, slm_error *err)
+{
+    for (size_t at = 0; at < n;) {
+        size_t step = n - at < CHECK_BYTES ? n - at : CHECK_BYTES, good = slm_utf8_valid_prefix(text + at, step);
+        if (good == 0 || memchr(text + at, 0, good) != NULL)
+            return slm_utf8_check(text, n, err); /* for its words */
+        at += good;
+        if (stop != NULL && *stop != 0)
+            return slm_tok_cancelled(err);
+    }
+    return SLM_OK;
+}
+
+slm_status slm_tok_copy(char *to, const char *from, size_t n, const volatile int *stop, slm_error *err)
+{
+    for (size_t at = 0; at < n; at += CHECK_BYTES) {
+        memcpy(to + at, from + at, n - at < CHECK_BYTES ? n - at : CHECK_BYTES);
+        if (stop != NULL && *stop != 0)
+            return slm_tok_cancelled(err);
+    }
+    return SLM_OK;
+}
+
 slm_status slm_tokenizer_encode(slm_tokenizer *tok, const char *text, size_t length, bool special, bool begin, const volatile int *stop,
                                 slm_ids *out, slm_error *err)
 {
     if (length > SLM_TOK_MAX_TEXT)
         return slm_fail(err, SLM_LIMIT, "text of %zu bytes is longer than %zu", length, SLM_TOK_MAX_TEXT);
-    for (size_t at = 0; at < length;) {
-        size_t step = length - at < CHECK_BYTES ? length - at : CHECK_BYTES, good = slm_utf8_valid_prefix(text + at, step);
-        if (good == 0 || memchr(text + at, 0, good) != NULL)
-            return slm_utf8_check(text, length, err); /* for its words */
-        at += good;
-        if (stop != NULL && *stop != 0)
-            return slm_tok_cancelled(err);
-    }
+    SLM_TRY(slm_tok_check_text(text, length, stop, err));
     return slm_tok_encode_valid(tok, text, length, special, begin, stop, out, err);
 }

@@ -89,7 +89,8 @@ slm_bytes slm_tokenizer_piece(slm_tokenizer *tok, int32_t id, bool special);
 
 /* Text of many ids, valid UTF-8 (see slm_detokenize); *out is malloc'ed and NUL-terminated. INVALID: an id is out of range.  The
  * space that a space prefix or WordPiece puts before the first word is left out. */
-slm_status slm_tokenizer_decode(slm_tokenizer *tok, const int32_t *ids, size_t n, bool special, char **out, size_t *length, slm_error *err);
+slm_status slm_tokenizer_decode(slm_tokenizer *tok, const int32_t *ids, size_t n, bool special, const volatile int *stop, char **out,
+                                size_t *length, slm_error *err);
 
 /* The algorithm of slm_chunk; *offsets is malloc'ed: [2 * *n_chunks]. */
 slm_status slm_tokenizer_chunk(slm_tokenizer *tok, const char *text, size_t length, size_t max_tokens, size_t overlap,

@@ -274,8 +274,11 @@ static void batch_rescan(CustomScanState *node)
 
 /* ---------------------------------------------------------------- cache of calls */
 
-/* The argument values of a call as bytes: what decides its result. */
-static void call_key(BatchCall *call, StringInfo key)
+/* Longer arguments are not compared: copying and hashing them would take long, unseen by interrupts, and memory twice. */
+#define KEY_BYTES ((Size) 1024 * 1024)
+
+/* The argument values of a call as bytes: what decides its result.  False when they are too long. */
+static bool call_key(BatchCall *call, StringInfo key)
 {
     resetStringInfo(key);
     for (int i = 0; i < call->n_args; i++) {
@@ -293,10 +296,26 @@ static void call_key(BatchCall *call, StringInfo key)
             if (type->length == -1) /* the same value may be stored compressed, out of line or with a short header */
                 arg->value = PointerGetDatum(pg_detoast_datum((struct varlena *) DatumGetPointer(arg->value)));
             size = datumGetSize(arg->value, false, type->length);
+            if ((Size) key->len + size > KEY_BYTES)
+                return false;
             appendBinaryStringInfo(key, (char *) &size, sizeof size);
             appendBinaryStringInfo(key, DatumGetPointer(arg->value), (int) size);
         }
     }
+    return true;
+}
+
+static BatchEntry *begin_entry(BatchState *state, BatchCall *call)
+{
+    MemoryContext old = MemoryContextSwitchTo(state->cache.context);
+    BatchEntry *entry = palloc0(sizeof *entry);
+
+    entry->call = call;
+    entry->context = state->cache.context;
+    entry->work = slm_pg_work_begin(call->kind, call->fcinfo);
+    MemoryContextSwitchTo(old);
+    state->counters.distinct++;
+    return entry;
 }
 
 /* The cache entry of the call whose arguments are in call->fcinfo, a new one beginning its work. */
@@ -313,7 +332,8 @@ static BatchEntry *cached_call(BatchState *state, BatchCall *call)
         initStringInfo(&state->key);
         MemoryContextSwitchTo(old);
     }
-    call_key(call, &state->key);
+    if (!call_key(call, &state->key))
+        return begin_entry(state, call);
     hash = hash_bytes_extended((unsigned char *) state->key.data, state->key.len, (uint64) (call - state->calls));
     bucket = hash_search(state->cache.table, &hash, HASH_ENTER, &found);
     if (!found)
@@ -322,18 +342,12 @@ static BatchEntry *cached_call(BatchState *state, BatchCall *call)
         if (entry->call == call && entry->key_length == state->key.len && memcmp(entry->key, state->key.data, state->key.len) == 0)
             return entry;
 
-    old = MemoryContextSwitchTo(state->cache.context);
-    entry = palloc0(sizeof *entry);
-    entry->call = call;
-    entry->context = state->cache.context;
+    entry = begin_entry(state, call);
     entry->key_length = state->key.len;
-    entry->key = palloc(Max(state->key.len, 1));
+    entry->key = MemoryContextAlloc(entry->context, Max(state->key.len, 1));
     memcpy(entry->key, state->key.data, state->key.len);
-    entry->work = slm_pg_work_begin(call->kind, call->fcinfo);
-    MemoryContextSwitchTo(old);
     entry->next = bucket->first;
     bucket->first = entry;
-    state->counters.distinct++;
     return entry;
 }
 
