@@ -30,6 +30,10 @@ missing=
 for p in $need; do
     installed "$p" || missing="$missing $p"
 done
+# for the tests of client drivers
+python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+command -v npm >/dev/null 2>&1 || missing="$missing npm"
 server_ready || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 

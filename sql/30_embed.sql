@@ -35,6 +35,35 @@ SELECT slm_classify('zzz qqq', ARRAY['refund', 'delivery'], threshold => 0.999) 
 SELECT slm_classify('The blue one flickers', ARRAY['a', 'b'], examples => '[{"text": "my lamp flickers", "label": "b"}, {"text": "invoice is wrong", "label": "a"}]');
 CREATE TYPE topic AS ENUM ('refund', 'delivery', 'lost card');
 SELECT slm_classify_enum('Someone has stolen my card', NULL::topic), pg_typeof(slm_classify_enum('x', NULL::topic));
+-- the spellings of labels: constants, and parameters without a type
+SELECT slm_classify('I want my money back', '{refund,delivery,"lost card"}') AS literal, slm_classify('I want my money back', '{"refund", "delivery"}') AS quoted,
+  slm_classify('I want my money back', string_to_array('refund,delivery', ',')) AS list, slm_classify('I want my money back', enum_range(NULL::topic)::text[]) AS enum,
+  slm_classify('I want my money back', descriptions => (SELECT jsonb_object_agg(name, description) FROM (VALUES ('refund', 'money'), ('delivery', NULL)) c(name, description))) AS categories;
+PREPARE two AS SELECT slm_classify($1, $2);
+EXECUTE two ('I want my money back', '{refund,delivery}');
+PREPARE rows AS SELECT i, slm_classify(body, $1, $2) IS NOT NULL AS labelled FROM texts ORDER BY i LIMIT 2;
+EXECUTE rows ('{refund,delivery}', 'minilm');
+PREPARE named AS SELECT slm_classify($1, descriptions => $2, model => $3);
+EXECUTE named ('I want my money back', '{"refund": "money", "delivery": null}', 'minilm');
+PREPARE vectors AS SELECT count(*) FROM slm_embed_many($1);
+EXECUTE vectors ('{a,b,c}');
+SELECT name, statement, parameter_types FROM pg_prepared_statements WHERE name IN ('two', 'rows', 'named', 'vectors') ORDER BY name;
+DEALLOCATE ALL;
+-- what is no list of labels, and what is no text
+\x on
+SELECT state, message FROM try($$SELECT slm_classify('x', 'a,b')$$);
+SELECT state, message FROM try($$SELECT slm_classify('x', '["a","b"]')$$);
+SELECT state, message FROM try($$SELECT slm_classify('x', '{"billing": "invoices"}')$$);
+SELECT state, message FROM try($$SELECT slm_classify('x', '{"billing": "invoices"}'::jsonb)$$);
+SELECT state, message FROM try($$SELECT slm_classify('x', 'a,b'::text)$$);
+SELECT state, message FROM try($$SELECT slm_classify('{"subject": "x"}'::jsonb, ARRAY['a', 'b'])$$);
+\x off
+SELECT slm_embed('{"a","b"}');
+SELECT slm_embed('{"a, \"b"}');
+SELECT slm_embed_query('{a,b,c}');
+SELECT slm_similarity('{0.1,-2e-3}', '{0.1,-2e-3}');
+SELECT t, slm_embed(t) IS NOT NULL AS a_text FROM unnest(ARRAY['{"a","b"}', '{a,b}']) t; -- of a row
+SELECT slm_embed('{name}') IS NOT NULL, slm_embed('{"a": 1}') IS NOT NULL, slm_embed('{a,b} ') IS NOT NULL, slm_embed('{{a,b}}') IS NOT NULL, slm_embed('{,}') IS NOT NULL AS texts;
 SELECT slm_classify_multi('Refund me, the parcel was never delivered', ARRAY['refund', 'delivery', 'lost card']),
   slm_classify_multi('Refund me, the parcel was never delivered', descriptions => '{"refund": "getting money back", "delivery": "parcels", "lost card": null}') AS described,
   slm_classify_multi('x', ARRAY['refund'], threshold => 1), slm_classify_multi(NULL, ARRAY['refund']) IS NULL AS none;

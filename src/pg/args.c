@@ -3,9 +3,10 @@
  */
 #include "pg/args.h"
 
-#include "pg/row_error.h"
+#include "pg/row_count.h"
 
 #include "catalog/pg_type.h"
+#include "nodes/primnodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -24,6 +25,62 @@ bool slm_pg_blank_arg(FunctionCallInfo fcinfo, int i)
             CHECK_FOR_INTERRUPTS();
     }
     return n == 0;
+}
+
+/* One element of an array as the server writes it, or NULL when s is none. */
+static const char *array_element(const char *s, const char *end, bool *quoted)
+{
+    const char *begin = s;
+
+    *quoted = s < end && *s == '"';
+    if (!*quoted) {
+        while (s < end && strchr(",{}\"\\", *s) == NULL)
+            s++;
+        return s > begin ? s : NULL;
+    }
+    for (s++; s < end && *s != '"'; s++)
+        if (*s == '\\' && s + 1 < end)
+            s++;
+    return s < end ? s + 1 : NULL;
+}
+
+/* Elements of the array that the text is the server's form of: at least two, or one in quotes; else 0. */
+static int array_elements(const char *s, size_t length)
+{
+    const char *end = s + length - 1;
+    bool quoted;
+    int n = 0;
+
+    if (length < 3 || *s != '{' || *end != '}')
+        return 0;
+    for (s++;; s++) {
+        s = array_element(s, end, &quoted);
+        if (s == NULL || (s < end && *s != ','))
+            return 0;
+        n++;
+        if (s == end)
+            return n > 1 || quoted ? n : 0;
+    }
+}
+
+void slm_pg_refuse_list(FunctionCallInfo fcinfo, int i, const char *hint)
+{
+    Node *call = fcinfo->flinfo->fn_expr, *arg;
+    const text *t;
+    int n;
+
+    if (call == NULL || !IsA(call, FuncExpr) || list_length(((FuncExpr *) call)->args) <= i || PG_ARGISNULL(i))
+        return;
+    arg = list_nth(((FuncExpr *) call)->args, i);
+    if (!IsA(arg, Const) || !slm_pg_client_statement())
+        return;
+    t = PG_GETARG_TEXT_PP(i);
+    n = array_elements(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+    if (n > 0)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("an array of %d %s was given where one text is expected", n,
+                                                                    n == 1 ? "element" : "elements"),
+                        errdetail("The text is %s, the form of an array that was sent without a type.", slm_pg_beginning(t)),
+                        errhint("%s", hint)));
 }
 
 int slm_pg_int_arg(FunctionCallInfo fcinfo, int i, const char *name, int otherwise, int min, int max)

@@ -20,6 +20,9 @@ static inline bool slm_pg_bool_arg(FunctionCallInfo fcinfo, int i, bool otherwis
 
 /* NULL, or nothing but white space: nothing to work on. */
 bool slm_pg_blank_arg(FunctionCallInfo fcinfo, int i);
+/* A list that a driver binds without a type arrives as the text {"a","b"} where the function takes one text: an ERROR with this hint.
+ * Only of what a client's own statement gives as a constant or parameter, never of a row. */
+void slm_pg_refuse_list(FunctionCallInfo fcinfo, int i, const char *hint);
 /* [min, max], else an ERROR that names both. */
 int slm_pg_int_arg(FunctionCallInfo fcinfo, int i, const char *name, int otherwise, int min, int max);
 /* [min, max]; open_min and open_max exclude the bound; NaN is refused. */

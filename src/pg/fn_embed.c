@@ -47,6 +47,7 @@ static void begin_embedding(SlmWork *work, FunctionCallInfo fcinfo, bool query)
         slm_pg_work_decide(work, (Datum) 0, true);
         return;
     }
+    slm_pg_refuse_list(fcinfo, 0, "slm_embed_many takes a text[] and gives a row for each element.");
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
     submit_text(work, entry, query ? slm_pg_info(entry)->query_prompt : slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(0),
                 slm_pg_bool_arg(fcinfo, 2, false));
@@ -218,6 +219,8 @@ static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
         slm_pg_work_decide(work, (Datum) 0, true);
         return;
     }
+    for (int i = 0; i < 2; i++)
+        slm_pg_refuse_list(fcinfo, i, "Vectors need their type: slm_similarity(a::real[], b::real[]).");
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
     for (int i = 0; i < 2; i++)
         submit_text(work, entry, slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(i), slm_pg_bool_arg(fcinfo, 3, false));

@@ -391,6 +391,11 @@ static void utility_hook(PlannedStmt *stmt, const char *string, bool read_only, 
         tell();
 }
 
+bool slm_pg_client_statement(void)
+{
+    return depth == 1 && running != NULL && MyBackendType == B_BACKEND;
+}
+
 /* ---- ends of transactions: a procedure may have several */
 
 static void forget_befores(void)

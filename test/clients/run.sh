@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# What drivers send and get: psycopg 3, asyncpg and node-postgres against a running server (PGHOST, PGPORT, ... as test/run.sh sets them),
+# installed once into build/clients.  Each prints "name: N passed, N failed"; one whose packages cannot be had says "skip".
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+home=$PWD/build/clients
+failed=0
+ran=0
+mkdir -p "$home"
+
+# once DIRECTORY LIST COMMAND...: runs the command unless it has already brought what the list names
+once() {
+    local directory=$1 list=$2
+    shift 2
+    cmp -s "$list" "$directory/.list" && return 0
+    rm -rf "$directory"
+    "$@" >"$home/install.log" 2>&1 && cp "$list" "$directory/.list"
+}
+
+python_packages() {
+    python3 -m venv "$home/python" && "$home/python/bin/pip" install --quiet --disable-pip-version-check -r test/clients/requirements.txt
+}
+node_packages() {
+    mkdir -p "$home/node" && cp test/clients/package.json "$home/node/" &&
+        (cd "$home/node" && npm install --no-audit --no-fund --no-update-notifier --ignore-scripts --loglevel=error)
+}
+
+psql -X -q -v ON_ERROR_STOP=1 -f test/clients/setup.sql || exit 1
+if once "$home/python" test/clients/requirements.txt python_packages; then
+    for test in test_psycopg test_asyncpg; do
+        ran=1
+        "$home/python/bin/python" "test/clients/$test.py" || failed=1
+    done
+else
+    tail -n 3 "$home/install.log"
+    echo "skip psycopg and asyncpg: their packages cannot be installed"
+fi
+if once "$home/node" test/clients/package.json node_packages; then
+    ran=1
+    NODE_PATH=$home/node/node_modules node test/clients/test_node_postgres.js || failed=1
+else
+    tail -n 3 "$home/install.log"
+    echo "skip node-postgres: its packages cannot be installed"
+fi
+[ $ran -eq 1 ] || echo "skip all"
+exit $failed
