@@ -75,7 +75,7 @@ CREATE TABLE slm.job_done (
     done_at timestamptz NOT NULL DEFAULT pg_catalog.now() CHECK (pg_catalog.isfinite(done_at)),
     PRIMARY KEY (job_id, key)
 );
-COMMENT ON TABLE slm.job_done IS 'What jobs have computed: per row the hash of its inputs and of the value written, so that unchanged rows are skipped and values of users are kept; models are the SHA-256 digests of the models that its batch ran.';
+COMMENT ON TABLE slm.job_done IS 'What jobs have computed: per row the hash of its inputs and of the value written, so that unchanged rows are skipped and values of users are kept; models are the SHA-256 digests of the models that its batch ran, and name@version of the trained classifiers.';
 
 -- Nobody but the extension reads or writes these tables. A dump keeps what can be restored: a role or a table that was dropped would
 -- be a number there, and that of another role or table elsewhere.
@@ -131,15 +131,25 @@ COMMENT ON FUNCTION slm_retry_failed(text) IS 'Gives the rows in slm.job_failure
 CREATE PROCEDURE slm_run_job(name text) AS 'MODULE_PATHNAME', 'slm_pg_run_job' LANGUAGE C;
 COMMENT ON PROCEDURE slm_run_job(text) IS 'Does all work of a job that is due, in this session, committing after each batch. Needs no background worker.';
 
+-- Versions that are not the active one, as slm.job_done.models has them.
+CREATE VIEW slm.replaced_classifiers AS
+    SELECT r.name, pg_catalog.array_agg(r.name OPERATOR(pg_catalog.||) '@'::pg_catalog.text OPERATOR(pg_catalog.||) r.version::pg_catalog.text) AS versions
+    FROM slm.classifier_registry r WHERE NOT r.active GROUP BY r.name;
+REVOKE ALL ON slm.replaced_classifiers FROM PUBLIC;
+COMMENT ON VIEW slm.replaced_classifiers IS 'Versions of classifiers by which rows of jobs are stale; for slm.jobs and slm.job_status';
+
 CREATE VIEW slm.jobs WITH (security_barrier) AS
     SELECT d.name, d.owner, d.source, d.target, d.target_column, d.expression, d.version, d.paused, d.backfill, d.backfill_done, d.overwrite, d.batch_size,
            d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.prompt_tokens, d.output_tokens, d.id AS job_id,
            CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) d.source::pg_catalog.oid)
                   OR NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) d.target::pg_catalog.oid) THEN 'its table was dropped'
                 WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) d.owner::pg_catalog.oid) THEN 'its owner was dropped'
-                ELSE d.error END AS error
+                ELSE d.error END AS error,
+           (SELECT pg_catalog.format('rows were computed with another version of classifier "%s"; to compute them again: SELECT slm_alter_job(%L);', o.name, d.name)
+            FROM slm.job_done s, slm.replaced_classifiers o
+            WHERE s.job_id OPERATOR(pg_catalog.=) d.id AND s.models OPERATOR(pg_catalog.&&) o.versions LIMIT 1) AS notice
     FROM slm.job_definition d WHERE pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text);
-COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to; error is why the last batch failed as a whole, tokens are what the job has taken so far.';
+COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to; error is why the last batch failed as a whole, notice what should be known beside it, tokens are what the job has taken so far.';
 
 CREATE VIEW slm.job_status WITH (security_barrier) AS
     SELECT d.name,
@@ -167,21 +177,23 @@ CREATE VIEW slm.job_status WITH (security_barrier) AS
                      AND l.objsubid OPERATOR(pg_catalog.=) 2::smallint AND l.pid OPERATOR(pg_catalog.=) s.worker)) AS running
         FROM slm.job_queue s WHERE s.job_id OPERATOR(pg_catalog.=) d.id) q
     CROSS JOIN LATERAL (
-        SELECT pg_catalog.count(*) FILTER (WHERE NOT s.kept AND s.version OPERATOR(pg_catalog.=) d.version) AS done,
-               pg_catalog.count(*) FILTER (WHERE NOT s.kept AND s.version OPERATOR(pg_catalog.<) d.version) AS stale,
+        SELECT pg_catalog.count(*) FILTER (WHERE NOT s.kept AND s.version OPERATOR(pg_catalog.=) d.version) AS current,
+               pg_catalog.count(*) FILTER (WHERE NOT s.kept AND s.version OPERATOR(pg_catalog.=) d.version AND NOT s.models OPERATOR(pg_catalog.&&) v.replaced) AS done,
+               pg_catalog.count(*) FILTER (WHERE NOT s.kept AND (s.version OPERATOR(pg_catalog.<) d.version OR s.models OPERATOR(pg_catalog.&&) v.replaced)) AS stale,
                pg_catalog.count(*) FILTER (WHERE s.kept) AS kept,
                pg_catalog.count(*) FILTER (WHERE s.done_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '60 s'::interval)) AS recent,
                pg_catalog.min(s.done_at) FILTER (WHERE s.done_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '60 s'::interval)
                    AND pg_catalog.isfinite(s.done_at)) AS since
-        FROM slm.job_done s WHERE s.job_id OPERATOR(pg_catalog.=) d.id) c
+        FROM slm.job_done s, (SELECT ARRAY(SELECT pg_catalog.unnest(o.versions) FROM slm.replaced_classifiers o) AS replaced) v
+        WHERE s.job_id OPERATOR(pg_catalog.=) d.id) c
     CROSS JOIN LATERAL (
         SELECT CASE WHEN d.backfill_done THEN 0::bigint
-                    ELSE GREATEST(0::bigint, r.reltuples::bigint OPERATOR(pg_catalog.-) c.done OPERATOR(pg_catalog.-) c.kept OPERATOR(pg_catalog.-) q.pending OPERATOR(pg_catalog.-) q.failed) END AS unqueued,
+                    ELSE GREATEST(0::bigint, r.reltuples::bigint OPERATOR(pg_catalog.-) c.current OPERATOR(pg_catalog.-) c.kept OPERATOR(pg_catalog.-) q.pending OPERATOR(pg_catalog.-) q.failed) END AS unqueued,
                c.recent::float8 OPERATOR(pg_catalog./)
                    GREATEST(1::float8, pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) c.since)) AS speed) x
     WHERE pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text);
 COMMENT ON VIEW slm.job_status IS
-'How far jobs are: pending rows (the part that a backfill has not reached by the planner''s estimate), rows being computed now, done and stale (computed with an older version) rows,
+'How far jobs are: pending rows (the part that a backfill has not reached by the planner''s estimate), rows being computed now, done and stale rows (computed with an older version of the job, or of a classifier),
 failures, rows per second in the last minute, estimated time left (rows that wait for another try left out), age of the oldest row that waits, rows kept because a user wrote their value, rows
 that are tried again, the last error: of the job as a whole, or of a row.';
 

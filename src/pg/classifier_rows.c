@@ -274,6 +274,37 @@ int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool 
     return version;
 }
 
+void slm_pg_say_stale_jobs(const char *name, int32 version)
+{
+    static const char *const query = "SELECT d.name FROM slm.job_definition d WHERE pg_has_role($3, d.owner::oid, 'USAGE')"
+                                     "   AND EXISTS (SELECT FROM slm.job_done s, unnest(s.models) m WHERE s.job_id = d.id"
+                                     "               AND split_part(m, '@', 1) = $1 AND split_part(m, '@', 2) <> $2)"
+                                     " ORDER BY d.name";
+    Oid types[3] = {TEXTOID, TEXTOID, OIDOID};
+    Datum values[3] = {CStringGetTextDatum(name), CStringGetTextDatum(psprintf("%d", version)), ObjectIdGetDatum(GetUserId())};
+    MemoryContext keep = CurrentMemoryContext;
+    List *jobs = NIL;
+    ListCell *cell;
+    SlmAs saved;
+
+    slm_pg_as_extension(&saved);
+    if (SPI_connect() != SPI_OK_CONNECT || SPI_execute_with_args(query, 3, types, values, NULL, false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not read slm.job_definition");
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        char *job = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+        MemoryContext old = MemoryContextSwitchTo(keep);
+
+        jobs = lappend(jobs, pstrdup(job));
+        MemoryContextSwitchTo(old);
+    }
+    SPI_finish();
+    slm_pg_as_end(&saved);
+    foreach (cell, jobs)
+        ereport(NOTICE, (errmsg("rows of job \"%s\" were computed with another version of classifier \"%s\"", (char *) lfirst(cell), name),
+                         errhint("They stay as they are. To compute them again: SELECT slm_alter_job(%s);",
+                                 quote_literal_cstr(lfirst(cell)))));
+}
+
 void slm_pg_remove_classifier(const char *name)
 {
     (void) slm_pg_change_registry("DELETE FROM slm.classifier_grant WHERE name = $1", 1, &name);
@@ -302,6 +333,7 @@ Datum slm_pg_restore_classifier(PG_FUNCTION_ARGS)
             continue;
         slm_pg_activate_version(name, version);
         forget_dropped_roles();
+        slm_pg_say_stale_jobs(name, version);
         PG_RETURN_VOID();
     }
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("classifier \"%s\" has no version %d", name, version),

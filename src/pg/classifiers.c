@@ -207,6 +207,8 @@ SlmTrained *slm_pg_use_classifier(const text *name)
         found = opened_from(usable_version(wanted, snapshot));
         found->asked = asked;
     }
+    if (slm_pg_meter != NULL) /* a job's rows say which version they were computed with */
+        slm_pg_meter_model(psprintf("%s@%d", found->trained.name, found->trained.version));
     dlist_move_head(&opened, &found->trained.node);
     found->trained.users++;
     callback->func = release_callback;

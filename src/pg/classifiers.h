@@ -71,6 +71,8 @@ typedef struct SlmNewVersion {
 int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool active);
 /* Makes `version` (0: none) the active one of a name that slm_pg_own_classifier locked. */
 void slm_pg_activate_version(const char *name, int32 version);
+/* NOTICEs for the user's jobs that have rows of another version. */
+void slm_pg_say_stale_jobs(const char *name, int32 version);
 /* Drops a name that is locked; the caller has the right to. */
 void slm_pg_remove_classifier(const char *name);
 

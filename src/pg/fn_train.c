@@ -568,5 +568,7 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
     PG_END_TRY();
     explain_figures(t->name, &t->set, &t->report);
     explain_comparison(t->name, t->version, t->active, &t->comparison);
+    if (t->active && t->comparison.state != SLM_NO_OTHER)
+        slm_pg_say_stale_jobs(t->name, t->version);
     return training_row(t, desc);
 }

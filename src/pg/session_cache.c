@@ -339,15 +339,25 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     return run;
 }
 
-static void count_model(const SlmEntry *entry)
+void slm_pg_meter_model(const char *name)
 {
     SlmMeter *m = slm_pg_meter;
     int i = 0;
 
-    while (i < m->n_models && strncmp(m->models[i], entry->key, 64) != 0)
+    if (m == NULL)
+        return;
+    while (i < m->n_models && strcmp(m->models[i], name) != 0)
         i++;
     if (i == m->n_models && i < SLM_METER_MODELS)
-        strlcpy(m->models[m->n_models++], entry->key, sizeof m->models[0]);
+        strlcpy(m->models[m->n_models++], name, sizeof m->models[0]);
+}
+
+static void count_model(const SlmEntry *entry)
+{
+    char digest[65];
+
+    strlcpy(digest, entry->key, sizeof digest);
+    slm_pg_meter_model(digest);
 }
 
 static void count_result(const SlmEntry *entry, const slm_result *result)

@@ -147,9 +147,11 @@ typedef struct SlmRun {
 typedef struct SlmMeter {
     uint64 requests, prompt_tokens, reused_tokens, output_tokens;
     int n_models; /* distinct; those beyond the limit are not named */
-    char models[SLM_METER_MODELS][65]; /* SHA-256 of the source, hex */
+    char models[SLM_METER_MODELS][SLM_NAME_MAX + 16]; /* SHA-256 of the source in hex, or name@version of a classifier */
 } SlmMeter;
 extern SlmMeter *slm_pg_meter;
+/* Notes what was used, where somebody counts. */
+void slm_pg_meter_model(const char *name);
 
 SlmEntry *slm_pg_find_entry(const char *key);
 SlmEntry *slm_pg_open_entry(const SlmModelRow *row);

@@ -235,6 +235,28 @@ $t = train('topic', $good);
 is($t->{active}, 't', 'a version that is damaged is replaced');
 like(error_of($superuser, q{BEGIN READ ONLY; SELECT slm_train_classifier('topic', 'SELECT body, label FROM truth')}), qr/read-only transaction/, 'a read-only transaction trains nothing');
 
+# ---- B8: rows of jobs know the version that they were computed with
+$node->safe_psql('postgres', q{CREATE TABLE inbox (id int PRIMARY KEY, body text, label text); GRANT ALL ON inbox TO bob; ALTER TABLE inbox OWNER TO bob;
+	INSERT INTO inbox SELECT row_number() OVER (), body FROM message});
+as_role('bob', q{SELECT slm_train_classifier('routes', 'SELECT body, label FROM message'); SELECT slm_create_job('routing', 'inbox', 'label', 'slm_classify(body, classifier => ''routes'')'); CALL slm_run_job('routing')});
+my $state = q{SELECT done, stale, (SELECT notice FROM slm.jobs j WHERE j.name = s.name) FROM slm.job_status s WHERE name = 'routing'};
+is(as_role('bob', $state), '16|0|', 'rows of a job');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM slm.job_done WHERE models @> ARRAY['routes@1']}), '16', 'record the version of their classifier');
+my ($seen, $told) = as_role('bob', q{SELECT active FROM slm_train_classifier('routes', 'SELECT body, upper(label) FROM message')});
+is($seen, 't', 'another version becomes active');
+like($told, qr/NOTICE:  rows of job "routing" were computed with another version of classifier "routes"\nHINT:.*SELECT slm_alter_job\('routing'\);/, 'a notice names the job');
+is(as_role('bob', $state), q{0|16|rows were computed with another version of classifier "routes"; to compute them again: SELECT slm_alter_job('routing');}, 'its rows are stale, and slm.jobs says so');
+as_role('bob', q{INSERT INTO inbox VALUES (17, 'The invoice is wrong'); CALL slm_run_job('routing')});
+like(as_role('bob', $state), qr/^1\|16\|rows were/, 'new rows are not');
+as_role('bob', q{SELECT slm_alter_job('routing'); CALL slm_run_job('routing')});
+is(as_role('bob', $state), '17|0|', 'until they are computed again');
+is($node->safe_psql('postgres', q{SELECT DISTINCT label FROM inbox ORDER BY 1}), "BILLING\nDELIVERY", 'with it');
+like(error_of('bob', q{SELECT slm_restore_classifier('routes', 1)}), qr/rows of job "routing" were computed/, 'the same when an earlier version comes back');
+like(as_role('bob', $state), qr/^0\|17\|/, 'they are stale');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM slm.job_done WHERE models @> ARRAY['routes@2']}), '17', 'whatever else is recorded');
+unlike(error_of($superuser, q{SET ROLE carol; SELECT slm_train_classifier('mine', 'SELECT body, label FROM message', options => '{"activate": "always"}')}), qr/routing/, 'nobody is told of jobs of others');
+as_role('bob', q{SELECT slm_drop_job('routing'); SELECT slm_drop_classifier('routes')});
+
 # ---- A4: nothing in use is pulled away
 $node->safe_psql('postgres', q{
 	CREATE TABLE docs (id int PRIMARY KEY, body text, e text, l text, n int DEFAULT slm_count_tokens('x', model => 'minilm'));
