@@ -22,6 +22,7 @@ CREATE TABLE slm.job_definition (
     target_column name NOT NULL,
     key_columns name[] NOT NULL,
     input_columns name[] NOT NULL,
+    whole_row bool NOT NULL DEFAULT false, -- the expression reads the row as a whole: its inputs are all columns but those that jobs fill
     expression text NOT NULL,
     search_path text NOT NULL,
     settings jsonb NOT NULL DEFAULT '{}',
@@ -57,7 +58,8 @@ CREATE TABLE slm.job_queue (
     tries int NOT NULL DEFAULT 0,  -- begun and not ended: more than a few mean that the row ends the server
     waits int NOT NULL DEFAULT 0,  -- for rows that others held locked
     worker int,                    -- process that tried it last
-    claimed_at timestamptz         -- when: until the worker has locked it, for a moment, no other takes it
+    claimed_at timestamptz,        -- when: until the worker has locked it, for a moment, no other takes it
+    origin int[] NOT NULL DEFAULT '{}' -- the jobs whose writes led to it, one after the other; none: a write of a user
 );
 CREATE INDEX job_queue_next ON slm.job_queue (job_id, not_before, id) WHERE NOT failed;
 CREATE INDEX job_queue_key ON slm.job_queue (job_id, pg_catalog.jsonb_hash_extended(key, 0::bigint));
@@ -140,7 +142,7 @@ COMMENT ON VIEW slm.replaced_classifiers IS 'Versions of classifiers by which ro
 
 CREATE VIEW slm.jobs WITH (security_barrier) AS
     SELECT d.name, d.owner, d.source, d.target, d.target_column, d.expression, d.version, d.paused, d.backfill, d.backfill_done, d.overwrite, d.batch_size,
-           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.prompt_tokens, d.output_tokens, d.id AS job_id,
+           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.prompt_tokens, d.output_tokens, d.id AS job_id, d.whole_row,
            CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) d.source::pg_catalog.oid)
                   OR NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) d.target::pg_catalog.oid) THEN 'its table was dropped'
                 WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) d.owner::pg_catalog.oid) THEN 'its owner was dropped'

@@ -31,9 +31,10 @@ static void check_new_owner(const char *job, Oid owner, Oid caller)
 /* Changes the expression and what goes with it: the columns that it reads, and the search_path and settings of the caller. */
 static void set_expression(int32 id, const SlmJob *before, char *expression, char *path)
 {
-    const Oid types[4] = {TEXTOID, TEXTOID, JSONBOID, TEXTARRAYOID};
+    const Oid types[5] = {TEXTOID, TEXTOID, JSONBOID, TEXTARRAYOID, BOOLOID};
     SlmJob job = *before;
-    Datum values[4] = {CStringGetTextDatum(expression), CStringGetTextDatum(path), slm_pg_job_kept_settings()};
+    bool whole_row;
+    Datum values[5] = {CStringGetTextDatum(expression), CStringGetTextDatum(path), slm_pg_job_kept_settings()};
     List *inputs;
     Datum *names;
     int n = 0;
@@ -41,14 +42,15 @@ static void set_expression(int32 id, const SlmJob *before, char *expression, cha
 
     job.expression = expression;
     job.search_path = path;
-    inputs = slm_pg_job_inputs(&job);
+    inputs = slm_pg_job_inputs(&job, &whole_row);
     names = palloc(sizeof(Datum) * list_length(inputs));
     foreach (cell, inputs)
         names[n++] = CStringGetTextDatum(lfirst(cell));
     values[3] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-    slm_pg_spi_with(psprintf("UPDATE slm.job_definition SET expression = $1, search_path = $2, settings = $3, input_columns = $4::name[] "
-                             "WHERE id = %d", id),
-                    4, types, values, NULL, SPI_OK_UPDATE);
+    values[4] = BoolGetDatum(whole_row);
+    slm_pg_spi_with(psprintf("UPDATE slm.job_definition SET expression = $1, search_path = $2, settings = $3, input_columns = $4::name[], "
+                             "whole_row = $5 WHERE id = %d", id),
+                    5, types, values, NULL, SPI_OK_UPDATE);
 }
 
 static int32 set_options(int32 id, const SlmJobOptions *options)

@@ -19,6 +19,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -35,6 +36,7 @@
 
 #include "pg/as_owner.h"
 #include "pg/jobs/check.h"
+#include "pg/jobs/origin.h"
 #include "pg/one_expression.h"
 
 /* ---------------------------------------------------------------- settings */
@@ -336,6 +338,32 @@ static void write_values(const SlmJob *job, SlmJobRow *rows, int n, uint64 n_com
         look_at_rest(job, rows, n);
 }
 
+/* The rows as this transaction has left them: what the table's triggers made of the write, before and after it, is the job's own write,
+ * and no change of the inputs.  A row of a separate source that others have changed meanwhile is not ours. */
+static void look_again(const SlmJob *job, SlmJobRow *rows, int n, MemoryContext context, bool target)
+{
+    static const Oid types[] = {INT8OID, XIDOID, TEXTOID, TEXTOID};
+    bool inputs = !target || job->source == job->target;
+
+    slm_pg_spi(psprintf("SELECT slm_c.slm_id, slm_t.xmin, %s, %s FROM slm_c JOIN %s slm_t ON %s",
+                        inputs ? slm_pg_job_input_hash(job, "slm_t") : "NULL::pg_catalog.text",
+                        target ? slm_pg_job_value_hash(job, "slm_t") : "NULL::pg_catalog.text",
+                        target ? job->target_name : job->source_name,
+                        slm_pg_job_key_condition(target ? &job->target_keys : &job->keys, "slm_t", "slm_c.slm_key")),
+               SPI_OK_SELECT);
+    slm_pg_job_check_types(lengthof(types), types);
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        SlmJobRow *row = row_of(rows, n, i);
+
+        if (!row->written || !TransactionIdIsCurrentTransactionId(DatumGetTransactionId(slm_pg_job_value(i, 2))))
+            continue;
+        if (inputs)
+            row->input = text_in(context, i, 3);
+        if (target)
+            row->value = text_in(context, i, 4);
+    }
+}
+
 /* ---------------------------------------------------------------- all of it */
 
 void slm_pg_job_compute(const SlmJob *job, SlmJobRow *rows, int n)
@@ -357,10 +385,19 @@ void slm_pg_job_compute(const SlmJob *job, SlmJobRow *rows, int n)
     n_computed = evaluate(job, rows, n, context);
     slm_pg_as_end(&saved);
 
-    slm_pg_as(&saved, job->target_owner, job->search_path);
-    if (n_computed > 0)
+    if (n_computed > 0) {
+        slm_pg_job_origin_begin(job, rows, n);
+        slm_pg_as(&saved, job->target_owner, job->search_path);
         write_values(job, rows, n, n_computed, context);
-    slm_pg_as_end(&saved);
+        look_again(job, rows, n, context, true);
+        slm_pg_as_end(&saved);
+        slm_pg_job_origin_end();
+    }
+    if (n_computed > 0 && job->source != job->target) {
+        slm_pg_as(&saved, job->source_owner, job->search_path);
+        look_again(job, rows, n, context, false);
+        slm_pg_as_end(&saved);
+    }
     SPI_finish();
     MemoryContextSwitchTo(context);
 }
@@ -405,7 +442,7 @@ void slm_pg_job_try(const SlmJob *job)
     MemoryContextSwitchTo(context);
 }
 
-List *slm_pg_job_inputs(const SlmJob *job)
+List *slm_pg_job_inputs(const SlmJob *job, bool *whole_row)
 {
     SlmExpression *expression = slm_pg_parse_expression(job->expression);
     Relation source = table_open(job->source, AccessShareLock);
@@ -413,13 +450,12 @@ List *slm_pg_job_inputs(const SlmJob *job)
     List *result = NIL;
     Bitmapset *read;
     SPIPlanPtr plan;
-    bool whole;
     SlmAs saved;
 
     slm_pg_as(&saved, job->source_owner, job->search_path);
     plan = slm_pg_prepare_with(psprintf("SELECT slm_expression FROM %s", job->source_name), expression, 0, NULL);
     read = slm_pg_columns_read(slm_pg_analysed(plan), job->source);
-    whole = bms_is_empty(read) || bms_is_member(0, read);
+    *whole_row = bms_is_empty(read) || bms_is_member(0, read);
     slm_pg_as_end(&saved);
     for (int i = 0; i < desc->natts; i++) {
         char *name = pstrdup(NameStr(TupleDescAttr(desc, i)->attname));
@@ -431,7 +467,7 @@ List *slm_pg_job_inputs(const SlmJob *job)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                             errmsg("the expression reads the column that it fills, %s", job->target_column),
                             errhint("A value that is computed from itself would never be finished. Fill another column.")));
-        if (!target && (whole || bms_is_member(i + 1, read)))
+        if (!target && (*whole_row || bms_is_member(i + 1, read)))
             result = lappend(result, name);
     }
     table_close(source, NoLock);

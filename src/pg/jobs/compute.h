@@ -25,9 +25,9 @@ void slm_pg_job_compute(const SlmJob *job, SlmJobRow *rows, int n);
 /* Raises what a batch would raise that has no rows: the expression and the write are analysed, planned and checked for privileges, as
  * those who will run them. */
 void slm_pg_job_try(const SlmJob *job);
-/* The columns that the expression reads (List of char *), all but the target's where it reads the row as a whole or nothing of it; ERROR
- * where it reads the target. */
-List *slm_pg_job_inputs(const SlmJob *job);
+/* The columns that the expression reads (List of char *), all but the target's where it reads the row as a whole or nothing of it
+ * (*whole_row); ERROR where it reads the target. */
+List *slm_pg_job_inputs(const SlmJob *job, bool *whole_row);
 
 /* The settings of all work on a job, in a level of their own: to be called by who acts as the extension. */
 void slm_pg_job_settings(const SlmJob *job);

@@ -189,28 +189,30 @@ static Datum name_array(const List *names)
 /* Writes the definition, and returns its id. */
 static int32 insert(const SlmJob *job, const SlmJobOptions *options, const char *column, const char *path, Datum settings)
 {
-    Oid types[SLM_JOB_OPTION_VALUES + 10] = {0};
-    Datum values[SLM_JOB_OPTION_VALUES + 10];
-    char nulls[SLM_JOB_OPTION_VALUES + 11] = {0};
-    const Oid more_types[10] = {TEXTOID, OIDOID, OIDOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID};
-    Datum more[10] = {CStringGetTextDatum(job->name), ObjectIdGetDatum(job->owner), ObjectIdGetDatum(job->source),
-                      ObjectIdGetDatum(job->target), CStringGetTextDatum(column), (Datum) 0, name_array(slm_pg_job_inputs(job)),
+    Oid types[SLM_JOB_OPTION_VALUES + 11] = {0};
+    Datum values[SLM_JOB_OPTION_VALUES + 11];
+    char nulls[SLM_JOB_OPTION_VALUES + 12] = {0};
+    const Oid more_types[11] = {TEXTOID, OIDOID, OIDOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID, BOOLOID};
+    bool whole_row;
+    Datum more[11] = {CStringGetTextDatum(job->name), ObjectIdGetDatum(job->owner), ObjectIdGetDatum(job->source),
+                      ObjectIdGetDatum(job->target), CStringGetTextDatum(column), (Datum) 0, name_array(slm_pg_job_inputs(job, &whole_row)),
                       CStringGetTextDatum(job->expression), CStringGetTextDatum(path), settings};
     List *keys = NIL;
 
     for (int i = 0; i < job->keys.n; i++)
         keys = lappend(keys, job->keys.list[i].name);
     more[5] = name_array(keys);
+    more[10] = BoolGetDatum(whole_row);
     slm_pg_job_option_values(options, values, nulls);
     memcpy(types, slm_pg_job_option_types, sizeof slm_pg_job_option_types);
     memcpy(types + SLM_JOB_OPTION_VALUES, more_types, sizeof more_types);
     memcpy(values + SLM_JOB_OPTION_VALUES, more, sizeof more);
-    memset(nulls + SLM_JOB_OPTION_VALUES, ' ', 10);
+    memset(nulls + SLM_JOB_OPTION_VALUES, ' ', 11);
     slm_pg_spi_with("INSERT INTO slm.job_definition (overwrite, batch_size, max_attempts, retry_delay, backfill, backfill_done, paused, "
-                    "name, owner, source, target, target_column, key_columns, input_columns, expression, search_path, settings) "
+                    "name, owner, source, target, target_column, key_columns, input_columns, expression, search_path, settings, whole_row) "
                     "VALUES (COALESCE($1, false), COALESCE($2, 128), COALESCE($3, 5), COALESCE($4, interval '10 s'), "
                     "COALESCE($5, 'oldest'), COALESCE($5, 'oldest') = 'none', COALESCE($6, false), "
-                    "$7, $8::regrole, $9::regclass, $10::regclass, $11::name, $12::name[], $13::name[], $14, $15, $16) RETURNING id",
+                    "$7, $8::regrole, $9::regclass, $10::regclass, $11::name, $12::name[], $13::name[], $14, $15, $16, $17) RETURNING id",
                     lengthof(types), types, values, nulls, SPI_OK_INSERT_RETURNING);
     return DatumGetInt32(slm_pg_job_datum(1, INT4OID));
 }

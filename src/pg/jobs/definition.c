@@ -240,11 +240,23 @@ static List *string_list(Datum array)
     return result;
 }
 
-/* Inputs that exist; where one was renamed or dropped, any column may be meant. */
-static void read_inputs(SlmJob *job, Relation source, const List *stored, const char *target_column)
+static List *number_list(Datum array)
+{
+    List *result = NIL;
+    Datum *elements;
+    int n;
+
+    deconstruct_array(DatumGetArrayTypeP(array), INT4OID, sizeof(int32), true, TYPALIGN_INT, &elements, NULL, &n);
+    for (int i = 0; i < n; i++)
+        result = lappend_int(result, DatumGetInt32(elements[i]));
+    return result;
+}
+
+/* Inputs that exist. Where one was renamed or dropped, or the row is read as a whole: all but the columns that jobs fill. */
+static void read_inputs(SlmJob *job, Relation source, const List *stored, const List *filled)
 {
     ListCell *cell;
-    bool complete = true;
+    bool complete = !job->whole_row;
 
     foreach (cell, stored)
         complete = complete && get_attnum(job->source, lfirst(cell)) > 0;
@@ -255,13 +267,16 @@ static void read_inputs(SlmJob *job, Relation source, const List *stored, const 
     }
     for (int i = 0; i < source->rd_att->natts; i++) {
         Form_pg_attribute att = TupleDescAttr(source->rd_att, i);
+        bool is_filled = false;
 
-        if (!att->attisdropped && (job->source != job->target || strcmp(NameStr(att->attname), target_column) != 0))
+        foreach (cell, filled)
+            is_filled = is_filled || strcmp(lfirst(cell), NameStr(att->attname)) == 0;
+        if (!att->attisdropped && !is_filled)
             job->input_columns = lappend(job->input_columns, pstrdup(quote_identifier(NameStr(att->attname))));
     }
 }
 
-static void read_tables(SlmJob *job, const List *key_columns, const List *inputs, const char *target_column)
+static void read_tables(SlmJob *job, const List *key_columns, const List *inputs, const List *filled, const char *target_column)
 {
     Relation table;
 
@@ -275,7 +290,7 @@ static void read_tables(SlmJob *job, const List *key_columns, const List *inputs
         return;
     table = table_open(job->source, AccessShareLock);
     slm_pg_job_read_keys(&job->keys, table, key_columns);
-    read_inputs(job, table, inputs, target_column);
+    read_inputs(job, table, inputs, filled);
     table_close(table, NoLock);
     if (job->target_name == NULL)
         return;
@@ -284,16 +299,26 @@ static void read_tables(SlmJob *job, const List *key_columns, const List *inputs
     table_close(table, NoLock);
 }
 
+/* A job reads what another writes when its expression names the column; partitions count as their root. */
+#define FOLLOWERS                                                                                                                   \
+    "(WITH RECURSIVE f(id) AS (SELECT d.id UNION SELECT n.id FROM f JOIN slm.job_definition w ON w.id OPERATOR(pg_catalog.=) f.id " \
+    "JOIN slm.job_definition n ON COALESCE(pg_catalog.pg_partition_root(n.source), n.source) OPERATOR(pg_catalog.=) "              \
+    "COALESCE(pg_catalog.pg_partition_root(w.target), w.target) AND NOT n.whole_row "                                              \
+    "AND w.target_column OPERATOR(pg_catalog.=) ANY (n.input_columns)) SELECT pg_catalog.array_agg(f.id) FROM f)"
+
 /* The columns of slm.job_definition that read_row() takes, in its order. */
 #define COLUMNS                                                                                                                     \
     "d.name, d.owner::pg_catalog.oid, d.source::pg_catalog.oid, d.target::pg_catalog.oid, d.target_column, "                        \
     "d.key_columns::pg_catalog.text[], d.input_columns::pg_catalog.text[], d.expression, d.search_path, d.settings, d.version, "    \
-    "d.batch_size, d.max_attempts, d.overwrite, d.backfill, d.backfill_done, d.paused"
+    "d.batch_size, d.max_attempts, d.overwrite, d.backfill, d.backfill_done, d.paused, d.whole_row, "                              \
+    "ARRAY(SELECT f.target_column::pg_catalog.text FROM slm.job_definition f WHERE f.target OPERATOR(pg_catalog.=) d.source), "    \
+    FOLLOWERS
 
 static SlmJob *read_row(int32 id)
 {
     static const Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, NAMEOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID,
-                                JSONBOID, INT4OID, INT4OID, INT4OID, BOOLOID, TEXTOID, BOOLOID, BOOLOID};
+                                JSONBOID, INT4OID, INT4OID, INT4OID, BOOLOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID, TEXTARRAYOID,
+                                INT4ARRAYOID};
     SlmJob *job = palloc0(sizeof *job);
 
     slm_pg_job_check_types(lengthof(types), types);
@@ -312,7 +337,9 @@ static SlmJob *read_row(int32 id)
     job->newest_first = strcmp(TextDatumGetCString(slm_pg_job_value(0, 15)), "newest") == 0;
     job->backfill_done = DatumGetBool(slm_pg_job_value(0, 16));
     job->paused = DatumGetBool(slm_pg_job_value(0, 17));
-    read_tables(job, string_list(slm_pg_job_value(0, 6)), string_list(slm_pg_job_value(0, 7)),
+    job->whole_row = DatumGetBool(slm_pg_job_value(0, 18));
+    job->followers = number_list(slm_pg_job_value(0, 20));
+    read_tables(job, string_list(slm_pg_job_value(0, 6)), string_list(slm_pg_job_value(0, 7)), string_list(slm_pg_job_value(0, 19)),
                 pstrdup(NameStr(*DatumGetName(slm_pg_job_value(0, 5)))));
     return job;
 }

@@ -42,6 +42,7 @@
 #include "utils/tuplestore.h"
 
 #include "pg/as_owner.h"
+#include "pg/jobs/origin.h"
 #include "pg/jobs/triggers.h"
 #include "pg/jobs/wake.h"
 
@@ -81,14 +82,14 @@ typedef struct Rows {
 
 static HTAB *triggers;
 static Oid definitions, queue; /* slm.job_definition and slm.job_queue of this database */
-static SPIPlanPtr note_plan, note_one_plan, forget_plan; /* kept until the session ends */
+static SPIPlanPtr note_plan, note_one_plan, note_origin_plan, forget_plan; /* kept until the session ends */
 
 /* ---------------------------------------------------------------- noting, as the extension */
 
-static SPIPlanPtr prepare(const char *query, Oid type)
+static SPIPlanPtr prepare(const char *query, int n, Oid type)
 {
-    Oid types[2] = {INT4OID, type};
-    SPIPlanPtr plan = SPI_prepare(query, 2, types);
+    Oid types[3] = {INT4OID, type, INT4ARRAYOID};
+    SPIPlanPtr plan = SPI_prepare(query, n, types);
 
     if (plan == NULL || SPI_keepplan(plan) != 0)
         elog(ERROR, "could not prepare a statement of jobs: %s", SPI_result_code_string(SPI_result));
@@ -99,11 +100,12 @@ static void prepare_plans(void)
 {
     if (note_plan != NULL)
         return;
-    note_one_plan = prepare("INSERT INTO slm.job_queue (job_id, key) VALUES ($1, $2)", JSONBOID);
+    note_one_plan = prepare("INSERT INTO slm.job_queue (job_id, key) VALUES ($1, $2)", 2, JSONBOID);
+    note_origin_plan = prepare("INSERT INTO slm.job_queue (job_id, key, origin) VALUES ($1, $2, $3)", 3, JSONBOID);
     forget_plan = prepare("DELETE FROM slm.job_done d USING pg_catalog.unnest($2) k "
                           "WHERE d.job_id OPERATOR(pg_catalog.=) $1 AND d.key OPERATOR(pg_catalog.=) k",
-                          JSONBARRAYOID);
-    note_plan = prepare("INSERT INTO slm.job_queue (job_id, key) SELECT $1, k FROM pg_catalog.unnest($2) k", JSONBARRAYOID);
+                          2, JSONBARRAYOID);
+    note_plan = prepare("INSERT INTO slm.job_queue (job_id, key) SELECT $1, k FROM pg_catalog.unnest($2) k", 2, JSONBARRAYOID);
 }
 
 static Keys *begin_keys(SPIPlanPtr plan)
@@ -140,6 +142,24 @@ static void add_key(const JobTrigger *trigger, Keys *keys, Datum key)
     keys->list[keys->n++] = key;
     if (keys->n == CHUNK)
         flush(trigger, keys);
+}
+
+/* A row that was inserted or changed. While a job's batch writes, not every job follows (origin.c). */
+static void note_key(const JobTrigger *trigger, Relation table, Keys *keys, Datum key, const SlmJobChange *change)
+{
+    Datum values[3] = {Int32GetDatum(trigger->key.job), key};
+    int code;
+
+    if (!slm_pg_job_origin_active()) {
+        add_key(trigger, keys, key);
+        return;
+    }
+    if (!slm_pg_job_follows(trigger->job, table, key, change, &values[2]))
+        return;
+    code = SPI_execute_plan(note_origin_plan, values, NULL, false, 0);
+    if (code != SPI_OK_INSERT)
+        elog(ERROR, "could not note a row of a job: %s", SPI_result_code_string(code));
+    keys->total++;
 }
 
 /* ---------------------------------------------------------------- keys that changed */
@@ -396,6 +416,25 @@ static bool columns_differ(TupleDesc desc, const Bitmapset *columns, const Datum
     return false;
 }
 
+static const SlmJobChange new_row = {.new_row = true, .other = true};
+
+/* Which inputs differ between two rows; false: none. filled: the column that a running batch fills, 0: none. */
+static bool inputs_differ(const JobTrigger *trigger, TupleDesc desc, AttrNumber filled, const Datum *old, const bool *old_nulls,
+                          const Datum *new, const bool *new_nulls, SlmJobChange *change)
+{
+    Bitmapset *other = trigger->inputs;
+
+    *change = (SlmJobChange){0};
+    if (filled > 0 && bms_is_member(filled, trigger->inputs)) {
+        Bitmapset *column = bms_make_singleton(filled);
+
+        change->filled = columns_differ(desc, column, old, old_nulls, new, new_nulls);
+        other = bms_difference(trigger->inputs, column);
+    }
+    change->other = columns_differ(desc, other, old, old_nulls, new, new_nulls);
+    return change->filled || change->other;
+}
+
 /* Returns how many keys it noted. */
 static uint64 enqueue_row(JobTrigger *trigger, TriggerData *data)
 {
@@ -404,6 +443,7 @@ static uint64 enqueue_row(JobTrigger *trigger, TriggerData *data)
     Datum *values = palloc(sizeof(Datum) * desc->natts * 2), *before = values + desc->natts;
     bool *nulls = palloc(sizeof(bool) * desc->natts * 2), *nulls_before = nulls + desc->natts;
     Keys *keys = begin_keys(TRIGGER_FIRED_BY_DELETE(data->tg_event) ? forget_plan : note_plan);
+    SlmJobChange change = new_row;
     Moved moved = {0};
 
     heap_deform_tuple(row, desc, values, nulls);
@@ -413,11 +453,15 @@ static uint64 enqueue_row(JobTrigger *trigger, TriggerData *data)
             add_old_key(&moved, slm_pg_write_key(trigger->writer, before, nulls_before));
             add_new_key(trigger, &moved, slm_pg_write_key(trigger->writer, values, nulls), values, nulls);
             forget_moved(trigger, &moved);
-        } else if (!columns_differ(desc, trigger->inputs, before, nulls_before, values, nulls)) {
+        } else if (!inputs_differ(trigger, desc, slm_pg_job_origin_column(data->tg_relation), before, nulls_before, values, nulls,
+                                  &change)) {
             return 0;
         }
     }
-    add_key(trigger, keys, slm_pg_write_key(trigger->writer, values, nulls));
+    if (keys->plan == forget_plan)
+        add_key(trigger, keys, slm_pg_write_key(trigger->writer, values, nulls));
+    else
+        note_key(trigger, data->tg_relation, keys, slm_pg_write_key(trigger->writer, values, nulls), &change);
     flush(trigger, keys);
     return keys->plan == forget_plan ? 0 : keys->total;
 }
@@ -453,7 +497,8 @@ static uint64 note_new(JobTrigger *trigger, TriggerData *data)
 
     begin_rows(&rows, data->tg_newtable, RelationGetDescr(data->tg_relation));
     while (next_row(&rows))
-        add_key(trigger, notes, slm_pg_write_key(trigger->writer, rows.slot->tts_values, rows.slot->tts_isnull));
+        note_key(trigger, data->tg_relation, notes, slm_pg_write_key(trigger->writer, rows.slot->tts_values, rows.slot->tts_isnull),
+                 &new_row);
     end_rows(&rows);
     flush(trigger, notes);
     return notes->total;
@@ -476,6 +521,7 @@ static void forget_old(JobTrigger *trigger, TriggerData *data)
 static uint64 note_changed(JobTrigger *trigger, TriggerData *data, bool note)
 {
     TupleDesc desc = RelationGetDescr(data->tg_relation);
+    AttrNumber filled = slm_pg_job_origin_column(data->tg_relation);
     Keys *notes = begin_keys(note_plan);
     Moved moved = {0};
     Rows old, new;
@@ -486,6 +532,7 @@ static uint64 note_changed(JobTrigger *trigger, TriggerData *data, bool note)
         bool has_old = next_row(&old), has_new = next_row(&new), same = false;
         const Datum *before = old.slot->tts_values, *values = new.slot->tts_values;
         const bool *nulls_before = old.slot->tts_isnull, *nulls = new.slot->tts_isnull;
+        SlmJobChange change = new_row;
 
         if (!has_old && !has_new)
             break;
@@ -494,8 +541,8 @@ static uint64 note_changed(JobTrigger *trigger, TriggerData *data, bool note)
             add_old_key(&moved, slm_pg_write_key(trigger->writer, before, nulls_before));
         if (has_new && !same)
             add_new_key(trigger, &moved, slm_pg_write_key(trigger->writer, values, nulls), values, nulls);
-        if (note && has_new && (!same || columns_differ(desc, trigger->inputs, before, nulls_before, values, nulls)))
-            add_key(trigger, notes, slm_pg_write_key(trigger->writer, values, nulls));
+        if (note && has_new && (!same || inputs_differ(trigger, desc, filled, before, nulls_before, values, nulls, &change)))
+            note_key(trigger, data->tg_relation, notes, slm_pg_write_key(trigger->writer, values, nulls), &change);
     }
     end_rows(&old);
     end_rows(&new);

@@ -53,7 +53,9 @@ typedef struct SlmJob {
     char *target_column;             /* quoted */
     bool has_target_column;          /* it exists */
     SlmJobKeys keys, target_keys;    /* of the source's primary key, and the columns of the same names in the target */
-    List *input_columns;             /* of char *, quoted; those that exist, or all but the target when one does not */
+    List *input_columns;             /* of char *, quoted; those that exist, or all but those that jobs fill when one does not */
+    bool whole_row;                  /* the expression reads the row as a whole, or no column: all but those that jobs fill are inputs */
+    List *followers;                 /* of int: this job and those that read what it writes, by the column's name, however indirectly */
     char *expression, *search_path, *settings;
     int32 version, batch_size, max_attempts;
     bool overwrite, newest_first, backfill_done, paused;

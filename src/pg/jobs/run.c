@@ -165,8 +165,9 @@ static void note_kept(const Run *r, const SlmJobRow *rows, int n)
 /* Notes what became of computed rows. */
 static void settle(Run *r, const SlmJobRow *rows, int n)
 {
-    const SlmJobRow **list = palloc(sizeof *list * 3 * n), **held = list, **refused = list + n, **settled = list + 2 * n;
-    int n_held = 0, n_refused = 0, n_settled = 0;
+    const SlmJobRow **list = palloc(sizeof *list * 4 * n), **held = list, **refused = list + n, **changed = list + 2 * n;
+    const SlmJobRow **settled = list + 3 * n;
+    int n_held = 0, n_refused = 0, n_changed = 0, n_settled = 0;
 
     for (int i = 0; i < n; i++) {
         r->n_computed += rows[i].computed;
@@ -174,6 +175,8 @@ static void settle(Run *r, const SlmJobRow *rows, int n)
             held[n_held++] = &rows[i];
         else if (rows[i].refused)
             refused[n_refused++] = &rows[i];
+        else if (rows[i].computed && !rows[i].written && !rows[i].kept && r->job->source == r->job->target)
+            changed[n_changed++] = &rows[i];
         else
             settled[n_settled++] = &rows[i];
     }
@@ -181,6 +184,8 @@ static void settle(Run *r, const SlmJobRow *rows, int n)
     note_kept(r, rows, n);
     if (n_held > 0)
         slm_pg_job_note_failures(r->job, slm_pg_job_ids(held, n_held), "another transaction held the row locked", true);
+    if (n_changed > 0) /* by a user, who has queued it again, or by what triggers made of another job's write */
+        slm_pg_job_note_failures(r->job, slm_pg_job_ids(changed, n_changed), "the row changed while it was computed", true);
     if (n_refused > 0)
         slm_pg_job_note_failures(r->job, slm_pg_job_ids(refused, n_refused),
                                  "the row was not written: another transaction has just held it, or a trigger or policy refused", false);

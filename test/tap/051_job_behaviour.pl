@@ -1,0 +1,107 @@
+# Behaviour of jobs: they never feed on their own writes, errors are charged to whom they belong, what is missing stops them, dumps keep what they need.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use Test::More;
+use Time::HiRes qw(sleep time);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SlmTest;
+
+my $tiny = "$FindBin::RealBin/../data/tiny.gguf";
+my $node = PostgreSQL::Test::Cluster->new('behaviour');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'slm_pg'\nmax_worker_processes = 20\nslm.threads = 1\nslm.job_workers = 2\n");
+$node->start;
+$node->safe_psql('postgres', "CREATE EXTENSION slm_pg; SELECT slm_load_model('tiny', '$tiny')");
+
+# Waits until jobs have nothing left to do, and says so as a test.
+sub finish
+{
+	my ($name, $db) = @_;
+	my $ok = $node->poll_query_until($db || 'postgres', "SELECT bool_and(pending = 0 AND running = 0 AND state = 'idle') FROM slm.job_status");
+	diag($node->safe_psql($db || 'postgres', 'SELECT * FROM slm.job_status; SELECT name, error FROM slm.jobs; SELECT * FROM slm.job_queue LIMIT 10')) unless $ok;
+	return ok($ok, $name);
+}
+
+# ---- a job never feeds on its own writes, whatever triggers make of them
+$node->safe_psql('postgres', <<'SQL');
+CREATE SEQUENCE writes;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.updated_at := clock_timestamp(); new.writes := old.writes + 1; RETURN new; END $$;
+CREATE FUNCTION touch_after() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    EXECUTE format('UPDATE %I SET updated_at = clock_timestamp(), writes = writes + 1 WHERE id = $1', tg_table_name) USING new.id; RETURN NULL; END $$;
+SQL
+my %table = (
+	whole => [ 'md5(to_jsonb(whole)::text)' ],
+	as_text => [ 'md5(as_text::text)' ],
+	composite => [ 'md5((composite).body || composite::text)' ],
+	named => [ 'concat(body, updated_at)' ],
+	constant => [ 'random()::text' ],
+	subquery => [ '(SELECT concat(s.updated_at, s.body) FROM subquery s WHERE s.id = subquery.id)' ],
+	after => [ 'md5(to_jsonb(after)::text)' ],
+	two_whole => [ 'md5(to_jsonb(two_whole)::text)', 'md5(two_whole::text)' ],
+	two_named => [ 'concat(body, updated_at)', 'md5(concat(body, updated_at))' ],
+	mutual => [ 'body || coalesce(label2, clock_timestamp()::text)', 'body || coalesce(label, clock_timestamp()::text)' ],
+	mixed => [ 'md5(to_jsonb(mixed)::text)', 'concat(body, updated_at)' ],
+	three => [ 'md5(to_jsonb(three)::text)', 'concat(body, updated_at)', 'md5(three::text) || body' ],
+);
+for my $name (sort keys %table)
+{
+	my $trigger = $name eq 'after' ? "AFTER UPDATE ON $name FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION touch_after()" : "BEFORE UPDATE ON $name FOR EACH ROW EXECUTE FUNCTION touch()";
+	my $n = 0;
+	my $jobs = join('', map { $n++; "SELECT slm_create_job('${name}_$n', '$name', 'label" . ($n > 1 ? $n : '') . "', '$_');\n" } @{ $table{$name} });
+	$node->safe_psql('postgres', <<"SQL");
+CREATE TABLE $name (id int PRIMARY KEY, body text, updated_at timestamptz, label text, label2 text, label3 text, writes int DEFAULT 0, other int);
+CREATE TRIGGER touch $trigger;
+$jobs
+SQL
+}
+$node->safe_psql('postgres', join('', map { "INSERT INTO $_ (id, body) SELECT i, 'invoice ' || i FROM generate_series(1, 3) i;" } keys %table));
+finish('all jobs come to an end');
+my $all = join(' UNION ALL ', map { "SELECT '$_' AS name, id, writes, num_nonnulls(label, label2, label3) AS labels FROM $_" } sort keys %table);
+# what names a column that triggers change for other jobs follows each of them once at most
+my %most = (mixed => 3, three => 5);
+for my $name (sort keys %table)
+{
+	my $n = @{ $table{$name} };
+	is($node->safe_psql('postgres', "SELECT min(labels), max(labels) FROM $name, LATERAL (SELECT num_nonnulls(label, label2, label3) AS labels) l"), "$n|$n",
+		"$name: all values are there");
+	my $writes = $node->safe_psql('postgres', "SELECT max(writes) FROM $name");
+	$most{$name} ? cmp_ok($writes, '<=', $most{$name}, "$name: the jobs stop") : is($writes, $n, "$name: each job writes once a row");
+}
+my $before = $node->safe_psql('postgres', "SELECT string_agg(name || id || writes, ',' ORDER BY name, id) FROM ($all) t");
+sleep(3);
+is($node->safe_psql('postgres', "SELECT string_agg(name || id || writes, ',' ORDER BY name, id) FROM ($all) t"), $before, 'and no more after a while');
+# a change of a user is followed by each job once
+$node->safe_psql('postgres', join('', map { "UPDATE $_ SET body = 'changed' WHERE id = 2;" } sort keys %table));
+finish('a change of a user is worked off');
+for my $name (sort keys %table)
+{
+	next if $most{$name};
+	my $n = @{ $table{$name} };
+	is($node->safe_psql('postgres', "SELECT writes FROM $name WHERE id = 2"), 2 * $n + 1, "$name: once more for it");
+	is($node->safe_psql('postgres', "SELECT max(writes) FROM $name WHERE id <> 2"), $n, "$name: and for no other row");
+}
+$node->safe_psql('postgres', "SELECT slm_drop_job(name) FROM slm.jobs");
+
+# jobs that follow one another do so, also through a trigger
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE chain (id int PRIMARY KEY, body text, a text, b text, derived text, c text, updated_at timestamptz, writes int DEFAULT 0);
+CREATE FUNCTION derive() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.derived := 'd' || new.b; RETURN new; END $$;
+CREATE TRIGGER derive BEFORE UPDATE OF b ON chain FOR EACH ROW EXECUTE FUNCTION derive();
+CREATE TRIGGER touch BEFORE UPDATE ON chain FOR EACH ROW EXECUTE FUNCTION touch();
+SELECT slm_create_job('c', 'chain', 'c', 'upper(derived)');
+SELECT slm_create_job('b', 'chain', 'b', 'a || ''b''');
+SELECT slm_create_job('a', 'chain', 'a', 'body || ''a''');
+INSERT INTO chain (id, body) VALUES (1, 'x');
+SQL
+finish('a chain of jobs comes to an end');
+is($node->safe_psql('postgres', 'SELECT a, b, c FROM chain'), 'xa|xab|DXAB', 'each job has followed those before it');
+$node->safe_psql('postgres', "UPDATE chain SET body = 'y'");
+finish('after a change');
+is($node->safe_psql('postgres', 'SELECT a, b, c FROM chain'), 'ya|yab|DYAB', 'again');
+$node->safe_psql('postgres', "SELECT slm_drop_job(name) FROM slm.jobs");
+
+$node->stop;
+done_testing();
