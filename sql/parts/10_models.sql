@@ -8,12 +8,10 @@ CREATE SCHEMA slm;
 COMMENT ON SCHEMA slm IS 'Tables and views of the extension slm_pg';
 GRANT USAGE ON SCHEMA slm TO PUBLIC;
 
--- C code reads the first five columns by number: columns are only ever added at the end.
 CREATE TABLE slm.model_registry (
     name text COLLATE "C" PRIMARY KEY,
     image text COLLATE "C" NOT NULL,
-    owner regrole NOT NULL,
-    roles regrole[] NOT NULL DEFAULT '{}',
+    owner regrole NOT NULL, -- '-': was dropped
     source text NOT NULL,
     sha256 text NOT NULL,
     options jsonb NOT NULL DEFAULT '{}',
@@ -37,18 +35,47 @@ CREATE TABLE slm.model_registry (
     base text COLLATE "C" -- adapters: the name of their model
 );
 REVOKE ALL ON slm.model_registry FROM PUBLIC;
-SELECT pg_catalog.pg_extension_config_dump('slm.model_registry', '');
-COMMENT ON TABLE slm.model_registry IS 'Models loaded by slm_load_model; change it with the functions only, read it through slm.models';
+COMMENT ON TABLE slm.model_registry IS 'Models and adapters of this database; change it with the functions only, read it through slm.models and slm.adapters';
 
-CREATE VIEW slm.models AS
-SELECT m.name, m.family, m.parameters, m.quantization, m.context_length, m.vocabulary, m.embedding_dimension, m.licence, m.source, m.sha256,
+CREATE TABLE slm.model_grant (
+    name text COLLATE "C" NOT NULL,
+    role regrole NOT NULL, -- '-' is PUBLIC
+    PRIMARY KEY (name, role)
+);
+REVOKE ALL ON slm.model_grant FROM PUBLIC;
+COMMENT ON TABLE slm.model_grant IS 'Roles that may use a model or adapter besides its owner; slm_grant_model and slm_revoke_model change it';
+
+-- A role that was dropped is a mere number, and the next cluster may give that number to somebody else: what belongs to one is not dumped.
+SELECT pg_catalog.pg_extension_config_dump('slm.model_registry',
+    'WHERE owner::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR owner::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT a.oid FROM pg_catalog.pg_roles a)');
+SELECT pg_catalog.pg_extension_config_dump('slm.model_grant',
+    'WHERE (role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR role::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT a.oid FROM pg_catalog.pg_roles a)) '
+    'AND name OPERATOR(pg_catalog.=) ANY (SELECT m.name FROM slm.model_registry m WHERE m.owner::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT a.oid FROM pg_catalog.pg_roles a))');
+
+-- Who sees what: owners (and members of that role) and superusers all of it; roles that were granted the model all but the source, a path of
+-- the server, and the grants of others; nobody else anything. A model whose owner was dropped is the superusers' alone.
+CREATE VIEW slm.models WITH (security_barrier) AS
+SELECT m.name, m.family, m.parameters, m.quantization, m.context_length, m.vocabulary, m.embedding_dimension, m.licence,
+       CASE WHEN pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text) THEN m.source END AS source, m.sha256,
        m.image_bytes, m.chat_format, m.owner,
-       ARRAY(SELECT CASE WHEN r.role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' ELSE r.role::pg_catalog.text END
-             FROM pg_catalog.unnest(m.roles) WITH ORDINALITY AS r(role, n) ORDER BY r.n) AS roles,
+       ARRAY(SELECT CASE WHEN g.role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' ELSE g.role::pg_catalog.text END
+             FROM slm.model_grant g WHERE g.name OPERATOR(pg_catalog.=) m.name
+               AND (pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text)
+                    OR g.role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+                    OR pg_catalog.pg_has_role(g.role::pg_catalog.oid, 'USAGE'::pg_catalog.text))
+             ORDER BY g.role::pg_catalog.oid) AS roles,
        m.can_generate, m.can_embed, m.can_rerank, m.title, m.layers, m.tokenizer, m.kv_bytes_per_token, m.options, m.loaded_at
-FROM slm.model_registry m WHERE m.base IS NULL;
+FROM slm.model_registry m
+WHERE m.base IS NULL
+  AND (pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text)
+       OR (m.owner::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (SELECT a.oid FROM pg_catalog.pg_roles a)
+           AND EXISTS (SELECT FROM slm.model_grant g WHERE g.name OPERATOR(pg_catalog.=) m.name
+                       AND (g.role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+                            OR pg_catalog.pg_has_role(g.role::pg_catalog.oid, 'USAGE'::pg_catalog.text)))));
 GRANT SELECT ON slm.models TO PUBLIC;
-COMMENT ON VIEW slm.models IS 'The models of this database: what they are, where they came from, who owns them and which roles may use them';
+COMMENT ON VIEW slm.models IS
+    'The models of this database that you own or were granted: what they are, where they came from, who owns them and which roles may use them. '
+    'A superuser sees all';
 
 COMMENT ON COLUMN slm.models.name IS 'Name to pass as model => ...';
 COMMENT ON COLUMN slm.models.family IS 'Architecture: llama, phi3, gemma3, qwen2, bert, ...';
@@ -58,7 +85,7 @@ COMMENT ON COLUMN slm.models.context_length IS 'Tokens that fit into one request
 COMMENT ON COLUMN slm.models.vocabulary IS 'Number of tokens';
 COMMENT ON COLUMN slm.models.embedding_dimension IS 'Width of the model, and of its embeddings where it computes them';
 COMMENT ON COLUMN slm.models.licence IS 'The source''s licence, as it states it';
-COMMENT ON COLUMN slm.models.source IS 'Path that it was loaded from, or the call that made it';
+COMMENT ON COLUMN slm.models.source IS 'Path that it was loaded from, or the call that made it; shown to its owner only';
 COMMENT ON COLUMN slm.models.sha256 IS 'SHA-256 of the source';
 COMMENT ON COLUMN slm.models.image_bytes IS 'Size of the packed image';
 COMMENT ON COLUMN slm.models.chat_format IS 'How conversations are written for it';
@@ -71,9 +98,9 @@ CREATE FUNCTION slm_load_model(name text, path text, options jsonb DEFAULT '{}')
 RETURNS slm.models AS 'MODULE_PATHNAME', 'slm_pg_load_model' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 100000;
 COMMENT ON FUNCTION slm_load_model(text, text, jsonb) IS
     'Imports a model file of the server (GGUF, or a Hugging Face directory) into the cluster''s image directory, tries it, and '
-    'registers it. Needs superuser, or membership of pg_read_server_files and EXECUTE on this function. options: quantization, '
+    'registers it. Needs superuser, or membership of pg_read_server_files and a GRANT of EXECUTE on this function to the role itself or to '
+    'one of its roles other than PUBLIC. options: quantization, '
     'chat_format, pre (how a GGUF vocabulary that does not say it splits words). A model whose image is missing (restored dump, standby) is made again from the same source';
-REVOKE EXECUTE ON FUNCTION slm_load_model(text, text, jsonb) FROM PUBLIC;
 
 CREATE FUNCTION slm_drop_model(name text, cascade boolean DEFAULT false)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_drop_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -91,12 +118,18 @@ COMMENT ON FUNCTION slm_rename_model(text, text, boolean) IS
 CREATE FUNCTION slm_grant_model(name text, role text)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_grant_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION slm_grant_model(text, text) IS
-    'Lets a role, or PUBLIC, use a model. A new model may be used by its owner and superusers only. Owner or superuser';
+    'Lets a role, or PUBLIC, use a model or adapter. A new one may be used by its owner and superusers only. Owner or superuser. A superuser '
+    'who grants a model whose owner was dropped becomes its owner';
 
 CREATE FUNCTION slm_revoke_model(name text, role text)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_revoke_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION slm_revoke_model(text, text) IS
     'Takes back what slm_grant_model gave. Owner or superuser';
+
+CREATE FUNCTION slm_set_model_owner(name text, role text)
+RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_set_model_owner' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION slm_set_model_owner(text, text) IS
+    'Gives a model or adapter to another role, of which you must be a member. Owner or superuser; a superuser alone when the owner was dropped';
 
 CREATE FUNCTION slm_prewarm(name text)
 RETURNS bigint AS 'MODULE_PATHNAME', 'slm_pg_prewarm' LANGUAGE C VOLATILE PARALLEL SAFE COST 100000;
@@ -114,13 +147,15 @@ CREATE FUNCTION slm_model_status(OUT name text,
     OUT pid integer)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_model_status' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000 ROWS 10;
 COMMENT ON FUNCTION slm_model_status() IS
-    'State of the models of this database and of the loads that run in the cluster; see the view slm.model_status';
+    'State of the models that you may use and of your own loads and trainings; of all for members of pg_read_all_stats; see the view slm.model_status';
 
-CREATE VIEW slm.model_status AS
+CREATE VIEW slm.model_status WITH (security_barrier) AS
 SELECT s.name, s.state, s.mapped, s.image_bytes, s.resident_bytes, s.kv_bytes, s.last_use, s.progress, s.pid
 FROM @extschema@.slm_model_status() s;
 GRANT SELECT ON slm.model_status TO PUBLIC;
-COMMENT ON VIEW slm.model_status IS 'Is a model mapped by this session, how much of it is in memory, when was it used last, and how far is a running load';
+COMMENT ON VIEW slm.model_status IS
+    'Is a model mapped by this session, how much of it is in memory, when was it used last, and how far is a running load or training. Shows '
+    'the models that you may use and your own loads, members of pg_read_all_stats all of this database and of the cluster';
 COMMENT ON COLUMN slm.model_status.name IS 'Name of the model';
 COMMENT ON COLUMN slm.model_status.state IS 'ready, image missing, image damaged; of a running load: hashing, importing, probing';
 COMMENT ON COLUMN slm.model_status.mapped IS 'Has this session mapped it?';

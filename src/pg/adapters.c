@@ -83,7 +83,7 @@ Datum slm_pg_load_adapter(PG_FUNCTION_ARGS)
     AdapterLoad a = {.load = {.verb = "load adapter", .phase = "importing", .make = make_adapter, .probe = probe_adapter}};
     bool registered;
 
-    slm_pg_check_may_read_files("an adapter", "slm_load_adapter");
+    slm_pg_check_may_load(fcinfo, "load an adapter from a file of the server", true);
     a.load.name = slm_pg_name_argument(fcinfo, 0, "the name of an adapter");
     a.load.base = slm_pg_name_argument(fcinfo, 1, "the name of its model");
     a.given = slm_pg_name_argument(fcinfo, 2, "the path of an adapter");

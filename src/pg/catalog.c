@@ -1,10 +1,12 @@
 /*
  * catalog.c: the registered models, as rows of slm.model_registry, and who may use them.
  *
- * The rows are read by a heap scan that needs no privilege on the table, as for a system catalog, and kept for the rest of the
- * transaction.  A relation-cache invalidation of the table, sent by everything that changes it, drops them earlier, in every backend.
+ * The rows, and those of slm.model_grant, are read by a heap scan that needs no privilege on the table, as for a system catalog, and kept
+ * for the rest of the transaction.  A relation-cache invalidation of the registry, sent by everything that changes either, drops them
+ * earlier, in every backend.
  *
- * Privilege: the owner (and members of that role), superusers, and the roles that were granted the model, PUBLIC among them.
+ * Privilege: the owner (and members of that role), superusers, and the roles that were granted the model, PUBLIC among them.  When the
+ * owner was dropped, superusers only: his number may become another role's.
  */
 #include "pg/slm_pg.h"
 
@@ -13,16 +15,17 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_type.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "pg/as_owner.h"
+#include "pg/nearest.h"
 
 static MemoryContext rows_context; /* holds rows and what they point to */
 static SlmModelRow *rows;          /* [n_rows] */
@@ -47,12 +50,26 @@ Oid slm_pg_registry_oid(void)
     return oid;
 }
 
-static char *get_text(HeapTuple tuple, int attnum, TupleDesc desc)
+static Datum get_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
+{
+    for (int i = 0; i < desc->natts; i++)
+        if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
+            return heap_getattr(tuple, i + 1, desc, isnull);
+    *isnull = true;
+    return (Datum) 0;
+}
+
+static char *get_text(HeapTuple tuple, const char *name, TupleDesc desc)
 {
     bool isnull;
-    Datum value = heap_getattr(tuple, attnum, desc, &isnull);
+    Datum value = get_column(tuple, desc, name, &isnull);
 
     return isnull ? pstrdup("") : TextDatumGetCString(value);
+}
+
+static char *options_text(Jsonb *options)
+{
+    return JsonbToCString(NULL, &options->root, (int) VARSIZE(options));
 }
 
 static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
@@ -61,29 +78,56 @@ static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
     bool isnull;
     Datum value;
 
-    strlcpy(row->name, get_text(tuple, Anum_slm_model_name, desc), sizeof row->name);
-    key = get_text(tuple, Anum_slm_model_image, desc);
+    strlcpy(row->name, get_text(tuple, "name", desc), sizeof row->name);
+    key = get_text(tuple, "image", desc);
     if (slm_pg_key_valid(key)) /* it becomes the name of a file */
         strlcpy(row->key, key, sizeof row->key);
-    row->source = get_text(tuple, Anum_slm_model_source, desc);
-    strlcpy(row->base, get_text(tuple, Anum_slm_model_base, desc), sizeof row->base);
-    value = heap_getattr(tuple, Anum_slm_model_owner, desc, &isnull);
+    row->source = get_text(tuple, "source", desc);
+    value = get_column(tuple, desc, "options", &isnull);
+    row->options = isnull ? pstrdup("{}") : options_text(DatumGetJsonbP(value));
+    strlcpy(row->base, get_text(tuple, "base", desc), sizeof row->base);
+    value = get_column(tuple, desc, "owner", &isnull);
     row->owner = isnull ? InvalidOid : DatumGetObjectId(value);
-    value = heap_getattr(tuple, Anum_slm_model_roles, desc, &isnull);
-    row->n_roles = 0;
-    if (!isnull) {
-        Datum *elements;
-
-        deconstruct_array(DatumGetArrayTypeP(value), REGROLEOID, sizeof(Oid), true, TYPALIGN_INT, &elements, NULL, &row->n_roles);
-        row->roles = palloc(sizeof(Oid) * (Size) Max(row->n_roles, 1));
-        for (int i = 0; i < row->n_roles; i++)
-            row->roles[i] = DatumGetObjectId(elements[i]);
-    }
 }
 
 static int compare_rows(const void *a, const void *b)
 {
     return strcmp(((const SlmModelRow *) a)->name, ((const SlmModelRow *) b)->name);
+}
+
+static SlmModelRow *find_row(const char *name)
+{
+    for (int i = 0; i < n_rows; i++) {
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    }
+    return NULL;
+}
+
+/* Adds the roles that were granted them to the rows. */
+static void load_grants(void)
+{
+    Oid table = slm_pg_extension_relation("model_grant");
+    Relation rel;
+    SysScanDesc scan;
+    HeapTuple tuple;
+
+    if (!OidIsValid(table))
+        return;
+    rel = table_open(table, AccessShareLock);
+    scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+    while (HeapTupleIsValid(tuple = systable_getnext(scan))) {
+        char *name = get_text(tuple, "name", RelationGetDescr(rel));
+        SlmModelRow *row = find_row(name);
+        bool isnull;
+        Datum role = get_column(tuple, RelationGetDescr(rel), "role", &isnull);
+
+        if (row != NULL && !isnull)
+            row->roles = lappend_oid(row->roles, DatumGetObjectId(role));
+        pfree(name);
+    }
+    systable_endscan(scan);
+    table_close(rel, AccessShareLock);
 }
 
 static void load_rows(void)
@@ -116,6 +160,7 @@ static void load_rows(void)
     }
     systable_endscan(scan);
     qsort(rows, (size_t) n_rows, sizeof(SlmModelRow), compare_rows); /* messages name the same row wherever the rows lie */
+    load_grants();
     MemoryContextSwitchTo(old);
     table_close(rel, AccessShareLock);
     rows_valid = invalidations == n_invalidations;
@@ -132,11 +177,7 @@ const SlmModelRow *slm_pg_nth_model(int i)
 const SlmModelRow *slm_pg_find_model(const char *name)
 {
     load_rows();
-    for (int i = 0; i < n_rows; i++) {
-        if (strcmp(rows[i].name, name) == 0)
-            return &rows[i];
-    }
-    return NULL;
+    return find_row(name);
 }
 
 bool slm_pg_registry_reread(void)
@@ -178,36 +219,83 @@ void slm_pg_check_name(const char *what, const char *name)
                                 SLM_NAME_MAX)));
 }
 
-void slm_pg_unknown_model(const char *name)
+static bool owner_exists(const SlmModelRow *row)
 {
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", name),
-                    errhint("The view slm.models lists the loaded models; slm_load_model() loads one.")));
-    pg_unreachable();
+    return OidIsValid(row->owner) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->owner));
+}
+
+bool slm_pg_owns_model(const SlmModelRow *row)
+{
+    return superuser() || (owner_exists(row) && has_privs_of_role(GetUserId(), row->owner));
 }
 
 bool slm_pg_may_use_model(const SlmModelRow *row)
 {
-    Oid user = GetUserId();
+    ListCell *lc;
 
-    if (superuser_arg(user) || (OidIsValid(row->owner) && has_privs_of_role(user, row->owner)))
+    if (slm_pg_owns_model(row))
         return true;
-    for (int i = 0; i < row->n_roles; i++) {
-        if (!OidIsValid(row->roles[i]) || has_privs_of_role(user, row->roles[i]))
+    if (!owner_exists(row))
+        return false;
+    foreach (lc, row->roles) {
+        if (!OidIsValid(lfirst_oid(lc)) || has_privs_of_role(GetUserId(), lfirst_oid(lc)))
             return true;
     }
     return false;
 }
 
+/* The known name that is like an unknown one, for models or for adapters. */
+static const char *like(const char *name, bool adapters)
+{
+    SlmNearest nearest;
+    const SlmModelRow *row;
+
+    slm_pg_nearest_begin(&nearest, name);
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
+        if ((row->base[0] != '\0') == adapters && slm_pg_may_use_model(row))
+            slm_pg_nearest_try(&nearest, row->name);
+    }
+    return slm_pg_did_you_mean(&nearest);
+}
+
+void slm_pg_unknown_model(const char *name)
+{
+    const char *similar = like(name, false), *elsewhere = slm_pg_store_databases_with(name);
+
+    if (similar[0] == '\0' && elsewhere != NULL)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", name),
+                        errdetail("Models belong to a database; %s has one of that name.", elsewhere),
+                        errhint("Load it here too, which takes no more disk: slm_load_model(). The view slm.models lists the models.")));
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", name),
+                    errhint("%sThe view slm.models lists the loaded models; slm_load_model() loads one.", similar)));
+    pg_unreachable();
+}
+
+/* In place of a refusal: what the owner could do, there is no owner to do. */
+static void refuse_without_owner(const SlmModelRow *row, const char *what)
+{
+    if (owner_exists(row))
+        return;
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                    errmsg("permission denied for %s \"%s\": its owner was dropped", what, row->name),
+                    errhint("A superuser can run: SELECT slm_set_model_owner('%s', %s);", row->name,
+                            quote_literal_cstr(GetUserNameFromId(GetUserId(), true)))));
+}
+
 const SlmModelRow *slm_pg_owned_model(const char *name)
 {
     const SlmModelRow *row = slm_pg_find_model(name);
+    const char *what;
 
     if (row == NULL)
         slm_pg_unknown_model(name);
-    if (!superuser() && !(OidIsValid(row->owner) && has_privs_of_role(GetUserId(), row->owner)))
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of model \"%s\"", name),
-                        errhint("The view slm.models shows the owner.")));
-    return row;
+    if (slm_pg_owns_model(row))
+        return row;
+    what = row->base[0] != '\0' ? "adapter" : "model";
+    refuse_without_owner(row, what);
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of %s \"%s\"", what, name),
+                    errhint("Its owner is \"%s\".", GetUserNameFromId(row->owner, true))));
+    pg_unreachable();
 }
 
 /* The name that a task means when the call gave none. */
@@ -237,16 +325,18 @@ static const char *default_model(SlmTask task)
 void slm_pg_unknown_adapter(const char *name)
 {
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("adapter \"%s\" does not exist", name),
-                    errhint("The view slm.adapters lists the loaded adapters; slm_load_adapter() loads one.")));
+                    errhint("%sThe view slm.adapters lists the loaded adapters; slm_load_adapter() loads one.", like(name, true))));
     pg_unreachable();
 }
 
 static void check_may_use(const SlmModelRow *row, const char *what)
 {
-    if (!slm_pg_may_use_model(row))
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for %s \"%s\"", what, row->name),
-                        errhint("Its owner or a superuser can run: SELECT slm_grant_model('%s', '%s');", row->name,
-                                GetUserNameFromId(GetUserId(), true))));
+    if (slm_pg_may_use_model(row))
+        return;
+    refuse_without_owner(row, what);
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for %s \"%s\"", what, row->name),
+                    errhint("Its owner or a superuser can run: SELECT slm_grant_model('%s', %s);", row->name,
+                            quote_literal_cstr(GetUserNameFromId(GetUserId(), true)))));
 }
 
 static void check_key(const SlmModelRow *row)
@@ -282,6 +372,7 @@ static SlmEntry *entry_with_adapter(const char *base, const char *adapter)
     check_key(row);
     copy = *row;
     copy.source = pstrdup(row->source);
+    copy.options = pstrdup(row->options);
     row = slm_pg_find_model(base);
     if (row == NULL)
         slm_pg_unknown_model(base);

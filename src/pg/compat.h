@@ -52,6 +52,13 @@
 #define SLM_GUC_VARIABLES(n) (*(n) = GetNumConfigOptions(), get_guc_variables())
 #endif
 
+/* May the current role connect to a database? */
+#if PG_VERSION_NUM >= 160000
+#define SLM_CONNECT_ACL(database) object_aclcheck(DatabaseRelationId, database, GetUserId(), ACL_CONNECT)
+#else
+#define SLM_CONNECT_ACL(database) pg_database_aclcheck(database, GetUserId(), ACL_CONNECT)
+#endif
+
 /* 18 moved the properties of EXPLAIN to a header of their own. */
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"

@@ -1,13 +1,16 @@
 /*
  * fn_status.c: slm_prewarm, slm_model_status (the view slm.model_status), slm_version, slm_system_info.
  *
- * Nothing here changes anything: the status of a model that this session has not mapped is read by mapping it for a moment.
+ * Nothing here changes anything: the status of a model that this session has not mapped is read by mapping it for a moment.  What a role
+ * sees is what it may use and what it loads itself; members of pg_read_all_stats see all.
  */
 #include "pg/args.h"
 
 #include <sys/stat.h>
 
+#include "catalog/pg_authid.h"
 #include "funcapi.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
@@ -102,17 +105,19 @@ static void put_load(ReturnSetInfo *rsinfo, const SlmProgress *load)
 Datum slm_pg_model_status(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+    bool sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
     const SlmModelRow *row;
     SlmProgress *loads;
     int n_loads;
 
     InitMaterializedSRF(fcinfo, 0);
     for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++)
-        if (row->base[0] == '\0')
+        if (row->base[0] == '\0' && (sees_all || slm_pg_may_use_model(row)))
             put_model(rsinfo, pstrdup(row->name), pstrdup(row->key));
     loads = slm_pg_progress_list(&n_loads);
     for (int i = 0; i < n_loads; i++)
-        put_load(rsinfo, &loads[i]);
+        if (sees_all || has_privs_of_role(GetUserId(), loads[i].role))
+            put_load(rsinfo, &loads[i]);
     return (Datum) 0;
 }
 

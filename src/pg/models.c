@@ -1,5 +1,5 @@
 /*
- * models.c: slm_load_model, slm_drop_model, slm_rename_model, slm_grant_model, slm_revoke_model.
+ * models.c: slm_load_model, slm_drop_model, slm_rename_model.
  *
  *   source ──SHA-256──► key ──lock──► marker ──► temporary file ──fsync, probe, rename──► image ──► row of slm.model_registry
  *
@@ -15,7 +15,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "storage/fd.h"
@@ -31,8 +30,6 @@
 PG_FUNCTION_INFO_V1(slm_pg_load_model);
 PG_FUNCTION_INFO_V1(slm_pg_drop_model);
 PG_FUNCTION_INFO_V1(slm_pg_rename_model);
-PG_FUNCTION_INFO_V1(slm_pg_grant_model);
-PG_FUNCTION_INFO_V1(slm_pg_revoke_model);
 
 /* ---- SPI as the extension's owner */
 
@@ -426,15 +423,11 @@ void slm_pg_load_register(SlmLoad *load, bool registered)
     slm_pg_store_sweep();
     slm_pg_store_mark(load->key);
     ensure_image(load);
-    if (row == NULL && !insert_row(load))
-        name_taken(load->name);
-}
-
-void slm_pg_check_may_read_files(const char *what, const char *function)
-{
-    if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to load %s from a file of the server", what),
-                        errhint("It needs a superuser, or a member of pg_read_server_files who was granted EXECUTE on %s.", function)));
+    if (row == NULL) {
+        if (!insert_row(load))
+            name_taken(load->name);
+        slm_pg_forget_dropped_roles();
+    }
 }
 
 static void load_work(FileLoad *file, bool registered)
@@ -463,7 +456,7 @@ Datum slm_pg_load_model(PG_FUNCTION_ARGS)
 
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name and path of a model must not be null")));
-    slm_pg_check_may_read_files("a model", "slm_load_model");
+    slm_pg_check_may_load(fcinfo, "load a model from a file of the server", true);
     file.load.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
     file.given = text_to_cstring(PG_GETARG_TEXT_PP(1));
     file.load.options = PG_ARGISNULL(2) ? slm_pg_no_options() : PG_GETARG_JSONB_P(2);
@@ -498,6 +491,20 @@ char *slm_pg_name_argument(FunctionCallInfo fcinfo, int i, const char *what)
     return text_to_cstring(PG_GETARG_TEXT_PP(i));
 }
 
+/* The images of a model and its adapters are locked, so that the end of the transaction notes their new names. */
+static void note_names(const char *name)
+{
+    const SlmModelRow *row;
+    List *keys = NIL;
+    ListCell *lc;
+
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++)
+        if (row->key[0] != '\0' && strcmp(row->name, name) == 0)
+            keys = lappend(keys, pstrdup(row->key));
+    foreach (lc, keys)
+        slm_pg_store_lock(lfirst(lc));
+}
+
 void slm_pg_drop_registered(SlmObject object, const char *name, bool cascade)
 {
     char key[SLM_KEY_SIZE];
@@ -510,8 +517,10 @@ void slm_pg_drop_registered(SlmObject object, const char *name, bool cascade)
     slm_pg_refuse_in_use(object, name, "drop",
                          psprintf("SELECT slm_drop_%s(%s, cascade => true);", object == SLM_ADAPTER ? "adapter" : "model",
                                   quote_literal_cstr(name)), cascade);
+    (void) slm_pg_change_registry("DELETE FROM slm.model_grant WHERE name = $1", 1, &name);
     if (slm_pg_change_registry("DELETE FROM slm.model_registry WHERE name = $1", 1, &name) == 0)
         slm_pg_unknown_model(name);
+    slm_pg_forget_dropped_roles();
     slm_pg_store_sweep();
 }
 
@@ -555,36 +564,11 @@ Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
     slm_pg_refuse_in_use(adapter ? SLM_ADAPTER : SLM_MODEL, values[0], "rename",
                          psprintf("SELECT slm_rename_model(%s, %s, cascade => true);", quote_literal_cstr(values[0]),
                                   quote_literal_cstr(values[1])), !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+    note_names(values[0]);
     if (slm_pg_change_registry("UPDATE slm.model_registry SET name = CASE name WHEN $1 THEN $2 ELSE name END,"
                                " base = CASE base WHEN $1 THEN $2 ELSE base END WHERE name = $1 OR base = $1", 2, values) == 0)
         slm_pg_unknown_model(values[0]);
-    PG_RETURN_VOID();
-}
-
-static void change_roles(FunctionCallInfo fcinfo, const char *function, const char *sql)
-{
-    const char *name = slm_pg_name_argument(fcinfo, 0, "the name of a model");
-    const char *role = slm_pg_name_argument(fcinfo, 1, "the name of a role");
-    const char *values[2];
-
-    slm_pg_refuse_read_only(function);
-    (void) slm_pg_owned_model(name);
-    values[0] = name;
-    values[1] = psprintf("%u", pg_strcasecmp(role, "public") == 0 ? InvalidOid : get_role_oid(role, false));
-    if (slm_pg_change_registry(sql, 2, values) == 0)
-        slm_pg_unknown_model(name);
-}
-
-Datum slm_pg_grant_model(PG_FUNCTION_ARGS)
-{
-    change_roles(fcinfo, "slm_grant_model()",
-                 "UPDATE slm.model_registry SET roles = array_remove(roles, $2::oid::regrole) || $2::oid::regrole WHERE name = $1");
-    PG_RETURN_VOID();
-}
-
-Datum slm_pg_revoke_model(PG_FUNCTION_ARGS)
-{
-    change_roles(fcinfo, "slm_revoke_model()",
-                 "UPDATE slm.model_registry SET roles = array_remove(roles, $2::oid::regrole) WHERE name = $1");
+    (void) slm_pg_change_registry("UPDATE slm.model_grant SET name = $2 WHERE name = $1", 2, values);
+    slm_pg_forget_dropped_roles();
     PG_RETURN_VOID();
 }

@@ -44,7 +44,8 @@ slm_status slm_pg_load_probe_model(SlmLoad *load, const char *image, slm_error *
 bool slm_pg_name_registered(const char *name);
 
 Jsonb *slm_pg_no_options(void);
-void slm_pg_check_may_read_files(const char *what, const char *function);
+/* ERROR, with what is missing, unless the user may load or make models by this function. */
+void slm_pg_check_may_load(FunctionCallInfo fcinfo, const char *what, bool reads_files);
 /* Canonical and absolute; relative paths begin at the data directory. */
 char *slm_pg_server_path(const char *given);
 /* ERROR, in words about the path as it was given, when there is no such file. */
@@ -58,6 +59,8 @@ void slm_pg_drop_adapters(const char *base);
 /* An argument that must not be null. */
 char *slm_pg_name_argument(FunctionCallInfo fcinfo, int i, const char *what);
 void slm_pg_refuse_read_only(const char *function);
+/* Forgets the numbers of roles that are no more; every change of the registry does. */
+void slm_pg_forget_dropped_roles(void);
 /* Runs one statement with text parameters as the registry's owner; the number of rows. */
 uint64 slm_pg_change_registry(const char *sql, int n, const char *const *values);
 

@@ -73,6 +73,7 @@ Datum slm_pg_quantize_model(PG_FUNCTION_ARGS)
     bool nulls[6] = {false}, registered;
     TupleDesc desc;
 
+    slm_pg_check_may_load(fcinfo, "make a model of another", false);
     q.load.name = slm_pg_name_argument(fcinfo, 1, "the name of the new model");
     q.type = upper_ascii(slm_pg_name_argument(fcinfo, 2, "the type to quantize to"));
     q.load.options = slm_pg_no_options();

@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 
 #include "pg/batch/progress.h"
@@ -103,20 +105,31 @@ static void make_room(void)
 
 static pg_noreturn void image_missing(const SlmModelRow *row, const char *path);
 
+/* The call that makes it again. The source is a path of the server: for those who may load from it, and the owner. */
+static char *call_again(const SlmModelRow *row)
+{
+    const char *name = quote_literal_cstr(row->name), *source = quote_literal_cstr(row->source);
+
+    if (!slm_pg_owns_model(row) && !has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+        return NULL;
+    if (strncmp(row->source, "slm_quantize_model(", 19) == 0)
+        return pstrdup(row->source);
+    if (row->base[0] != '\0')
+        return psprintf("slm_load_adapter(%s, %s, %s)", name, quote_literal_cstr(row->base), source);
+    if (strcmp(row->options, "{}") != 0)
+        return psprintf("slm_load_model(%s, %s, %s)", name, source, quote_literal_cstr(row->options));
+    return psprintf("slm_load_model(%s, %s)", name, source);
+}
+
 static void image_missing(const SlmModelRow *row, const char *path)
 {
-    bool made_here = strncmp(row->source, "slm_quantize_model(", 19) == 0;
-    const char *function = row->base[0] != '\0' ? "slm_load_adapter" : "slm_load_model";
-    char *again = made_here ? pstrdup(row->source) : psprintf("%s(%s, %s%s%s)", function, quote_literal_cstr(row->name),
-                                                              row->base[0] != '\0' ? quote_literal_cstr(row->base) : "",
-                                                              row->base[0] != '\0' ? ", " : "", quote_literal_cstr(row->source));
+    const char *again = call_again(row), *what = row->base[0] != '\0' ? "adapter" : "model";
 
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE),
-                    errmsg("the image of %s \"%s\" is not on this server", row->base[0] != '\0' ? "adapter" : "model", row->name),
-                    errdetail("There is no file \"%s\".", path),
-                    errhint("After a restore or on a standby, run %s: SELECT %s;",
-                            made_here ? "the call that made it again"
-                                      : psprintf("%s again with the file that it was loaded from", function), again)));
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the image of %s \"%s\" is not on this server", what, row->name),
+                    errdetail("There is no file \"%s\".", slm_pg_store_shown(path)),
+                    again != NULL
+                        ? errhint("After a restore or on a standby, run again what made it, with the same file: SELECT %s;", again)
+                        : errhint("Its owner or a superuser can make it again from its source, as after a restore.")));
     pg_unreachable();
 }
 

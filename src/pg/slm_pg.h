@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -71,24 +72,14 @@ char *slm_pg_cstring_from_utf8(const char *s);
 /* ---- catalog.c */
 typedef enum SlmTask { SLM_TASK_GENERATE, SLM_TASK_CLASSIFY, SLM_TASK_EMBED, SLM_TASK_RERANK, SLM_TASK_ANY } SlmTask;
 
-/* Columns of slm.model_registry that C code reads. */
-enum {
-    Anum_slm_model_name = 1,
-    Anum_slm_model_image = 2,
-    Anum_slm_model_owner = 3,
-    Anum_slm_model_roles = 4,
-    Anum_slm_model_source = 5,
-    Anum_slm_model_base = 25
-};
-
 typedef struct SlmModelRow {
     char name[SLM_NAME_MAX + 1];
     char key[SLM_KEY_SIZE]; /* empty when the row's is none */
     char base[SLM_NAME_MAX + 1]; /* of an adapter: its model; else empty */
     char *source;
-    Oid owner;
-    Oid *roles; /* [n_roles], InvalidOid is PUBLIC */
-    int n_roles;
+    char *options; /* of the load: JSON */
+    Oid owner;   /* of a role that may have been dropped */
+    List *roles; /* of Oid: who was granted it; InvalidOid is PUBLIC */
 } SlmModelRow;
 
 typedef struct SlmEntry SlmEntry;
@@ -106,6 +97,8 @@ void slm_pg_check_name(const char *what, const char *name);
 pg_noreturn void slm_pg_unknown_model(const char *name);
 pg_noreturn void slm_pg_unknown_adapter(const char *name);
 /* Owner, superuser or grantee? */
+bool slm_pg_may_use_model(const SlmModelRow *row);
+bool slm_pg_owns_model(const SlmModelRow *row); /* has the current user the owner's rights? */
 bool slm_pg_may_use_model(const SlmModelRow *row);
 /* The row of a model that the current user owns, or an ERROR. */
 const SlmModelRow *slm_pg_owned_model(const char *name);
@@ -215,6 +208,8 @@ char *slm_pg_store_directory(void);
 char *slm_pg_store_shown(const char *path); /* what messages say in place of a path in it */
 void slm_pg_store_check(void); /* an ERROR unless the directory is the server's alone, or absent */
 void slm_pg_store_make_directory(void);
+/* Databases of the cluster that the user may connect to and that have a model of this name, quoted; NULL: none is known. */
+char *slm_pg_store_databases_with(const char *name);
 /* Locks the image for the rest of the transaction, whose end then removes what nobody uses. */
 void slm_pg_store_lock(const char *key);
 void slm_pg_store_mark(const char *key); /* this database uses the image; needs the lock */

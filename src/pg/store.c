@@ -2,7 +2,7 @@
  * store.c: the image directory, its locks, its users, and what the end of a transaction does to it.
  *
  *   <stem>.img                 an image, complete: renamed into place after fsync
- *   <stem>.db<oid>             database <oid> uses or may use the image
+ *   <stem>.db<oid>             database <oid> uses or may use the image; in it the names of its models, one a line, for hints only
  *   pgsql_tmp.<stem>.<pid>     an image being written; base backups and pg_rewind leave out what begins so
  *   pgsql_tmp.loading.<pid>    progress of a load (progress.c)
  *
@@ -28,8 +28,11 @@
 
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "lib/stringinfo.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
+#include "utils/acl.h"
 #include "utils/syscache.h"
 
 #define LOCK_SPACE 0x534C /* "SL": tells our locks from others of the type */
@@ -159,6 +162,24 @@ char *slm_pg_store_image(const char *key)
 
 /* ---- markers */
 
+/* Writes what this database calls the models of a key.  For hints: what goes wrong is left. */
+static void note_names(const char *key, const char *path)
+{
+    StringInfoData names;
+    const SlmModelRow *row;
+    int fd = BasicOpenFile(path, O_WRONLY | O_NOFOLLOW | PG_BINARY);
+
+    if (fd < 0)
+        return;
+    initStringInfo(&names);
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++)
+        if (strcmp(row->key, key) == 0)
+            appendStringInfo(&names, "%s\n", row->name);
+    if (write(fd, names.data, (size_t) names.len) == names.len && ftruncate(fd, names.len) != 0)
+        ereport(LOG, (errcode_for_file_access(), errmsg("could not truncate file \"%s\": %m", path)));
+    close(fd);
+}
+
 static void make_marker(const char *path)
 {
     int fd = slm_pg_store_create(path);
@@ -204,8 +225,10 @@ void slm_pg_store_mark_if_missing(const char *key)
         return;
     stem_tag(stem, &tag);
     (void) LockAcquire(&tag, ShareLock, false, false);
-    if (slm_pg_store_is_file(slm_pg_store_stem_file(stem, ".img")))
+    if (slm_pg_store_is_file(slm_pg_store_stem_file(stem, ".img"))) {
         make_marker(path);
+        note_names(key, path);
+    }
     LockRelease(&tag, ShareLock, false);
 }
 
@@ -218,6 +241,50 @@ static void remove_marker(const char *stem)
     keys = slm_pg_store_list(stem);
     if (keys == NIL || ((SlmStoreFiles *) linitial(keys))->markers == NIL)
         remove_file(slm_pg_store_stem_file(stem, ".img"));
+}
+
+/* ---- names in other databases */
+
+/* Is `name` one of the lines of a marker? */
+static bool marker_names(const char *path, const char *name)
+{
+    char text[8192], *end;
+    size_t length = strlen(name);
+    int fd = BasicOpenFile(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | PG_BINARY);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+
+    if (fd >= 0)
+        close(fd);
+    text[Max(n, 0)] = '\0';
+    for (char *line = text; (end = strchr(line, '\n')) != NULL; line = end + 1)
+        if ((size_t) (end - line) == length && memcmp(line, name, length) == 0)
+            return true;
+    return false;
+}
+
+char *slm_pg_store_databases_with(const char *name)
+{
+    List *found = NIL;
+    StringInfoData result;
+    ListCell *lc, *marker;
+
+    foreach (lc, slm_pg_store_list(NULL)) {
+        const SlmStoreFiles *files = lfirst(lc);
+
+        foreach (marker, files->markers) {
+            Oid database = lfirst_oid(marker);
+
+            if (database != MyDatabaseId && SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)) &&
+                SLM_CONNECT_ACL(database) == ACLCHECK_OK && marker_names(slm_pg_store_marker(files->stem, database), name))
+                found = list_append_unique_oid(found, database);
+        }
+    }
+    list_sort(found, list_oid_cmp);
+    initStringInfo(&result);
+    foreach (lc, found)
+        if (foreach_current_index(lc) < 3)
+            appendStringInfo(&result, "%sdatabase \"%s\"", result.len > 0 ? ", " : "", get_database_name(lfirst_oid(lc)));
+    return found == NIL ? NULL : result.data;
 }
 
 /* ---- sweep */
@@ -347,6 +414,8 @@ static void at_xact_end(XactEvent event, void *arg)
             Touched *t = lfirst(lc);
 
             t->in_use = slm_pg_key_in_use(t->key);
+            if (t->in_use)
+                note_names(t->key, slm_pg_store_marker(t->stem, MyDatabaseId));
         }
         break;
     case XACT_EVENT_PRE_PREPARE:
