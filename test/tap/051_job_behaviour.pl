@@ -103,5 +103,42 @@ finish('after a change');
 is($node->safe_psql('postgres', 'SELECT a, b, c FROM chain'), 'ya|yab|DYAB', 'again');
 $node->safe_psql('postgres', "SELECT slm_drop_job(name) FROM slm.jobs");
 
+# ---- a row at fault is given up at once, and the server log says so; what is missing for all rows stops the job
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE e (id int PRIMARY KEY, body text, out text);
+SELECT slm_create_job('e', 'e', 'out', '(12 / id)::text');
+INSERT INTO e SELECT i, 'x' FROM generate_series(0, 4) i;
+SQL
+finish('a job with a row at fault comes to an end');
+is($node->safe_psql('postgres', 'SELECT failed, done, retrying, last_error FROM slm.job_status'), '1|4|0|22012: division by zero', 'the row has failed, the others are done');
+like(slurp_file($node->logfile), qr/LOG:  job "e" could not compute row \[0\] of public.e: 22012: division by zero/, 'the server log tells of it');
+$node->safe_psql('postgres', "SELECT slm_drop_job('e'); DROP TABLE e");
+
+# ---- a dump keeps the settings of the database that a job needs; what the cluster's configuration said is missed, and stops the job
+$node->safe_psql('postgres', 'CREATE DATABASE shop; CREATE DATABASE restored');
+$node->safe_psql('shop', "CREATE EXTENSION slm_pg; SELECT slm_load_model('tiny', '$tiny'); ALTER DATABASE shop SET slm.generate_model = 'tiny'");
+$node->append_conf('postgresql.conf', "slm.embed_model = 'tiny'\nslm.job_workers = 0");
+$node->reload;
+$node->poll_query_until('shop', "SELECT current_setting('slm.embed_model') = 'tiny'");
+$node->safe_psql('shop', <<'SQL');
+CREATE FUNCTION default_of(setting text, body text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+    RETURN CASE setting WHEN 'generate' THEN slm_generate(body, max_tokens => 2) ELSE (slm_embed(body))[1]::text END; END $$;
+CREATE TABLE d (id int PRIMARY KEY, body text, written text, first text);
+INSERT INTO d SELECT i, 'text ' || i FROM generate_series(1, 5) i;
+SELECT slm_create_job('database', 'd', 'written', 'default_of(''generate'', body)');
+SELECT slm_create_job('cluster', 'd', 'first', 'default_of(''embed'', body)');
+SQL
+my $dump = $node->basedir . '/shop.dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-h', $node->host, '-p', $node->port, '-f', $dump, 'shop' ], 'pg_dump');
+$node->append_conf('postgresql.conf', "slm.embed_model = ''\nslm.job_workers = 2");
+$node->reload;
+$node->poll_query_until('postgres', "SELECT current_setting('slm.embed_model') = ''");
+$node->safe_psql('postgres', 'DROP DATABASE shop WITH (FORCE)');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-h', $node->host, '-p', $node->port, '-d', 'restored', $dump ], 'pg_restore, without the settings of the database');
+ok($node->poll_query_until('restored', "SELECT state = 'idle' AND done = 5 AND failed = 0 FROM slm.job_status WHERE name = 'database'"), 'a job has kept the settings of its database');
+ok($node->poll_query_until('restored', "SELECT state = 'error' AND last_error = '55000: no model was named and slm.embed_model is not set' FROM slm.job_status WHERE name = 'cluster'"),
+	'a job that misses a default stops, and says why');
+is($node->safe_psql('restored', "SELECT count(*), max(attempts), bool_or(failed) FROM slm.job_queue"), '5|0|f', 'and no row of it is charged');
+
 $node->stop;
 done_testing();
