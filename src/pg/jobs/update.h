@@ -34,6 +34,8 @@ typedef struct SlmUpdate {
     Oid type;
     int32 typmod;
     List *keys, *key_types; /* of char *: columns of the primary key, quoted, and their types */
+    List *key_equals;       /* of char *: their types' own operators, with their schema */
+    bool builtin_order;     /* all of them compare by operators of the server */
     char *key;              /* numbers and types of these columns: a position is one of this key only */
 } SlmUpdate;
 

@@ -77,6 +77,7 @@ static void check_kind(const SlmUpdate *u, Relation table)
 static void read_keys(SlmUpdate *u, Relation table)
 {
     Bitmapset *unused = RelationGetIndexAttrBitmap(table, INDEX_ATTR_BITMAP_PRIMARY_KEY); /* sets rd_pkindex */
+    SlmJobKeys operators = {0};
     StringInfoData key;
     HeapTuple tuple;
     Form_pg_index form;
@@ -86,6 +87,7 @@ static void read_keys(SlmUpdate *u, Relation table)
     if (!OidIsValid(table->rd_pkindex))
         refuse(u, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "table %s has no primary key",
                "Rows are taken in the order of the primary key. Add one with ALTER TABLE ... ADD PRIMARY KEY, or use a plain UPDATE.");
+    slm_pg_job_read_keys(&operators, table, NIL);
     tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(table->rd_pkindex));
     form = (Form_pg_index) GETSTRUCT(tuple);
     for (int i = 0; i < form->indnkeyatts; i++) {
@@ -94,6 +96,8 @@ static void read_keys(SlmUpdate *u, Relation table)
         u->keys = lappend(u->keys, pstrdup(quote_identifier(NameStr(att->attname))));
         u->key_types = lappend(u->key_types, format_type_extended(att->atttypid, att->atttypmod,
                                                                   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+        u->key_equals = lappend(u->key_equals, operators.list[i].equal);
+        u->builtin_order = u->builtin_order && strcmp(operators.list[i].less, "OPERATOR(pg_catalog.<)") == 0;
         appendStringInfo(&key, "%s%d %s", i > 0 ? ", " : "", att->attnum, (char *) llast(u->key_types));
         if (strcmp(NameStr(att->attname), u->target_column) == 0)
             refuse(u, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("column \"%s\" is part of the primary key of table %%s", u->target_column),
@@ -131,7 +135,8 @@ void slm_pg_update_table(SlmUpdate *u)
     u->table = table->rd_rel->relpersistence == RELPERSISTENCE_TEMP ? u->name :
                quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)), RelationGetRelationName(table));
     u->column = pstrdup(quote_identifier(u->target_column));
-    u->keys = u->key_types = NIL;
+    u->keys = u->key_types = u->key_equals = NIL;
+    u->builtin_order = true;
     check_kind(u, table);
     read_column(u, table);
     read_keys(u, table);
@@ -246,14 +251,15 @@ static char *key_text(const SlmUpdate *u)
     return psprintf("pg_catalog.jsonb_build_array(%s)::pg_catalog.text", key_columns(u, u->name, ""));
 }
 
-/* "(t.k1, t.k2) > (($1)[1]::int, ($1)[2]::text)". */
+/* "(t.k1, t.k2) > (($1)[1]::int, ($1)[2]::text)"; a comparison of rows, which the index serves, has one operator for all columns. */
 static char *key_compare(const SlmUpdate *u, const char *operator, int parameter)
 {
     StringInfoData out;
     ListCell *cell;
 
     initStringInfo(&out);
-    appendStringInfo(&out, "(%s) %s (", key_columns(u, u->name, ""), operator);
+    appendStringInfo(&out, u->builtin_order ? "ROW(%s) OPERATOR(pg_catalog.%s) ROW(" : "ROW(%s) %s ROW(", key_columns(u, u->name, ""),
+                     operator);
     foreach (cell, u->key_types)
         appendStringInfo(&out, "%s(($%d)[%d])::%s", foreach_current_index(cell) > 0 ? ", " : "", parameter,
                          foreach_current_index(cell) + 1, (char *) lfirst(cell));
@@ -376,8 +382,8 @@ static char *key_match(const SlmUpdate *u)
 
     initStringInfo(&out);
     foreach (cell, u->keys)
-        appendStringInfo(&out, "%sslm_t.%s = slm_b.slm_k%d", out.len > 0 ? " AND " : "", (char *) lfirst(cell),
-                         foreach_current_index(cell));
+        appendStringInfo(&out, "%sslm_t.%s %s slm_b.slm_k%d", out.len > 0 ? " AND " : "", (char *) lfirst(cell),
+                         (char *) list_nth(u->key_equals, foreach_current_index(cell)), foreach_current_index(cell));
     return out.data;
 }
 
