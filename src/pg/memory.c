@@ -49,12 +49,11 @@ static void release_all(void)
 {
     if (!holds)
         return;
-    (void) slm_pg_free_sessions();
+    holds = slm_pg_free_sessions() > 0; /* those with requests are left */
     slm_pg_forget_prototypes();
     slm_threads_release();
     slm_memory_trim();
     slm_pg_backends_update();
-    holds = slm_pg_nth_entry(0) != NULL && slm_pg_nth_entry(0)->session != NULL; /* those with requests are left */
 }
 
 static void trim(size_t keep_bytes)

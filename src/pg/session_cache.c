@@ -513,13 +513,12 @@ size_t slm_pg_trim_sessions(size_t keep_bytes)
     return freed;
 }
 
-static bool free_session(SlmEntry *entry)
+static void free_session(SlmEntry *entry)
 {
-    if (entry->session == NULL || !dlist_is_empty(&entry->runs))
-        return false;
+    if (!dlist_is_empty(&entry->runs))
+        return;
     slm_session_free(entry->session);
     entry->session = NULL;
-    return true;
 }
 
 int slm_pg_free_sessions(void)
@@ -527,8 +526,12 @@ int slm_pg_free_sessions(void)
     int n = 0;
     dlist_iter it;
 
-    dlist_foreach(it, &entries)
-        n += free_session(dlist_container(SlmEntry, node, it.cur));
+    dlist_foreach(it, &entries) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+
+        free_session(entry);
+        n += entry->session != NULL;
+    }
     return n;
 }
 
@@ -546,7 +549,7 @@ void slm_pg_lower_limits(void)
         if (slm_session_set_limits(entry->session, &limits, NULL) == SLM_OK)
             entry->limits = limits;
         else
-            (void) free_session(entry); /* less than one block: the next call says so */
+            free_session(entry); /* less than one block: the next call says so */
     }
 }
 

@@ -170,7 +170,7 @@ void slm_pg_sessions_init(void);
 const SlmEntry *slm_pg_nth_entry(int i);
 /* Gives back what the sessions hold and do not need, but about keep_bytes of each kind and session; returns the bytes. */
 size_t slm_pg_trim_sessions(size_t keep_bytes);
-/* Frees the sessions without requests, whose next call makes them anew; returns how many. */
+/* Frees the sessions without requests, whose next call makes them anew; returns how many are left. */
 int slm_pg_free_sessions(void);
 /* Brings the sessions' limits down to what is set now. */
 void slm_pg_lower_limits(void);

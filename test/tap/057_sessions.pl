@@ -122,20 +122,26 @@ sub open_session
 
 # a prompt that no later call can use is gone with its call, one that may be used again stays, and after the idle time nothing does
 my @held = map { open_session() } 1 .. $n_sessions;
-for my $held (@held)
+for my $held (@held[ 0 .. 2 ])
 {
 	my ($s, $base) = @$held;
 	$s->query("SET slm.cache_timeout = '1h'");
 	$s->query("SELECT slm_generate($long, max_tokens => 1)");
 	cmp_ok(anonymous($s) - $base, '<', 10 * 1024, 'a call gives back what no other can use');
-	$s->query("SELECT slm_generate('x', system => $long, max_tokens => 1)");
+}
+for my $held (@held)
+{
+	my ($s, $base) = @$held;
+	$s->query("SET slm.cache_timeout = '1h'; SELECT slm_generate('x', system => $long, max_tokens => 1)");
 	cmp_ok(anonymous($s) - $base, '>', $kept, 'a prefix is kept for the next call');
 	is($s->query("SELECT reused_tokens > $words FROM slm_generate_details('x', system => $long, max_tokens => 1)"), 't', 'and used by it');
 }
 is($node->safe_psql('postgres', "SELECT count(*) FROM slm.sessions WHERE kv_bytes > 1024 * $kept AND prefixes > 0"), $n_sessions,
 	'slm.sessions shows what each of them holds');
 $_->[0]->query("SET slm.cache_timeout = '1s'") for @held;
-cmp_ok(settles($_, 4096, 60), '<=', 4096, 'an idle session has given it back') for @held;
+my @left = map { settles($_, 4096, 60) } @held;
+cmp_ok($_, '<=', 4096, 'an idle session has given it back') for @left;
+diag(sprintf('%d sessions hold %d KiB or less beyond what they began with', $n_sessions, percentile(1, @left)));
 is($node->safe_psql('postgres', 'SELECT count(*) FROM slm.sessions WHERE kv_bytes > 0 OR scratch_bytes > 0'), '0', 'and slm.sessions says so');
 my $question = "SELECT slm_generate('What is the capital of France?', max_tokens => 8)";
 is($held[0][0]->query($question), $node->safe_psql('postgres', $question), 'the next call answers as a new session does');

@@ -632,6 +632,8 @@ static void check_llama_configs(const char *dir)
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1]}", SLM_FORMAT, "original_max"},
         {"\"rope_theta\":10000.0", "\"rope_theta\":-1", SLM_FORMAT, "freq_base"},
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"factor\":4}", SLM_UNSUPPORTED, "\"factor\""},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"type\":\"linear\"}", SLM_FORMAT, "no factor"},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":0}", SLM_FORMAT, "no factor"},
         {"\"rope_theta\":10000.0", "\"rope_parameters\":{\"rope_theta\":1e4,\"beta_fast\":32}", SLM_UNSUPPORTED, "\"beta_fast\""},
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4}", SLM_UNSUPPORTED, "dynamic"},
         {"\"max_position_embeddings\":128", "\"max_position_embeddings\":1000000000000000019884624838656", SLM_FORMAT, "context_length"},

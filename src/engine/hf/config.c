@@ -189,7 +189,10 @@ static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
     }
     if (strcmp(type, "linear") == 0) {
         snprintf(c->scaling, sizeof c->scaling, "linear");
-        return take(c, s, "factor", "rope.scaling.factor", NAN, err);
+        SLM_TRY(take(c, s, "factor", "rope.scaling.factor", NAN, err));
+        if (slm_hf_config_number(c, "rope.scaling.factor", 0) > 0)
+            return SLM_OK;
+        return slm_fail(err, SLM_FORMAT, "linear RoPE scaling in \"%s\" has no factor above 0", s.file);
     }
     return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported", type, s.file);
 }
