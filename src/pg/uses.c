@@ -61,7 +61,8 @@ static const UserKind kinds[] = {
      " WHERE r.active AND m.name = $1"
      "   AND NOT EXISTS (SELECT FROM slm.model_registry o WHERE o.image = m.image AND o.name <> m.name)"
      " ORDER BY 2"},
-    {SLM_MODEL, false, "SELECT 'adapter', m.name, true FROM slm.model_registry m WHERE m.base = $1 ORDER BY 2"},
+    {SLM_MODEL, false,
+     "SELECT 'adapter', m.name, pg_has_role($3, m.owner::oid, 'USAGE') FROM slm.model_registry m WHERE m.base = $1 ORDER BY 2"},
     {MODELS, true,
      "SELECT 'setting', split_part(o, '=', 1)"
      "       || CASE WHEN s.setrole <> 0 THEN ' of role ' || s.setrole::regrole ELSE '' END"
