@@ -103,6 +103,38 @@ finish('after a change');
 is($node->safe_psql('postgres', 'SELECT a, b, c FROM chain'), 'ya|yab|DYAB', 'again');
 $node->safe_psql('postgres', "SELECT slm_drop_job(name) FROM slm.jobs");
 
+# a separate target whose trigger writes the source; a partitioned table; two tables whose triggers carry each job's value to the other
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE src (id int PRIMARY KEY, body text, updated_at timestamptz, writes int DEFAULT 0);
+CREATE TABLE dst (id int PRIMARY KEY, label text);
+CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE src SET updated_at = clock_timestamp(), writes = writes + 1 WHERE id = new.id; RETURN NULL; END $$;
+CREATE TRIGGER back AFTER INSERT OR UPDATE ON dst FOR EACH ROW EXECUTE FUNCTION back();
+SELECT slm_create_job('separate', 'src', 'label', 'md5(src::text)', '{"target": "dst"}');
+CREATE TABLE pt (id int PRIMARY KEY, body text, updated_at timestamptz, label text, label2 text, writes int DEFAULT 0) PARTITION BY RANGE (id);
+CREATE TABLE pt1 PARTITION OF pt FOR VALUES FROM (0) TO (10);
+CREATE TABLE pt2 PARTITION OF pt DEFAULT;
+CREATE TRIGGER touch BEFORE UPDATE ON pt FOR EACH ROW EXECUTE FUNCTION touch();
+SELECT slm_create_job('parts1', 'pt', 'label', 'md5(to_jsonb(pt)::text)');
+SELECT slm_create_job('parts2', 'pt', 'label2', 'md5(pt::text)');
+CREATE TABLE ping (id int PRIMARY KEY, x text, y text, writes int DEFAULT 0);
+CREATE TABLE pong (id int PRIMARY KEY, x text, y text);
+CREATE FUNCTION to_pong() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO pong (id, x) VALUES (new.id, new.y) ON CONFLICT (id) DO UPDATE SET x = excluded.x || clock_timestamp(); RETURN NULL; END $$;
+CREATE FUNCTION to_ping() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE ping SET x = new.y || clock_timestamp(), writes = writes + 1 WHERE id = new.id; RETURN NULL; END $$;
+CREATE TRIGGER t AFTER UPDATE OF y ON ping FOR EACH ROW EXECUTE FUNCTION to_pong();
+CREATE TRIGGER t AFTER UPDATE OF y ON pong FOR EACH ROW EXECUTE FUNCTION to_ping();
+SELECT slm_create_job('ping', 'ping', 'y', 'upper(x)');
+SELECT slm_create_job('pong', 'pong', 'y', 'lower(x)');
+INSERT INTO src SELECT i, 'b' FROM generate_series(1, 5) i;
+INSERT INTO pt SELECT i, 'b' FROM generate_series(5, 15) i;
+INSERT INTO ping VALUES (1, 'start');
+SQL
+finish('jobs over several tables come to an end');
+is($node->safe_psql('postgres', 'SELECT (SELECT count(label) FROM dst), min(writes), max(writes) FROM src'), '5|1|1', 'a job with a separate target writes once a row');
+is($node->safe_psql('postgres', 'SELECT count(label), count(label2), min(writes), max(writes) FROM pt'), '11|11|2|2', 'so do two jobs on a partitioned table');
+is($node->safe_psql('postgres', 'SELECT writes, y, (SELECT y FROM pong) FROM ping'), '1|START|start', 'and jobs on two tables that feed each other');
+$node->safe_psql('postgres', "SELECT slm_drop_job(name) FROM slm.jobs");
+
 # ---- a row at fault is given up at once, and the server log says so; what is missing for all rows stops the job
 $node->safe_psql('postgres', <<'SQL');
 CREATE TABLE e (id int PRIMARY KEY, body text, out text);
