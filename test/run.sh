@@ -87,7 +87,7 @@ run_tap() {
 # The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into its own directory.
 prepare_work() {
     local path
-    for path in Makefile slm_pg.control sql expected test/isolation test/tap test/data test/golden; do
+    for path in Makefile slm_pg.control sql expected docs test/isolation test/tap test/data test/golden; do
         [ -e "$path" ] || continue
         mkdir -p "$slm_root/work/$(dirname "$path")"
         cp -R "$path" "$slm_root/work/$(dirname "$path")/"

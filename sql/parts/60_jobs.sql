@@ -134,7 +134,7 @@ CREATE PROCEDURE slm_run_job(name text) AS 'MODULE_PATHNAME', 'slm_pg_run_job' L
 COMMENT ON PROCEDURE slm_run_job(text) IS 'Does all work of a job that is due, in this session, committing after each batch. Needs no background worker.';
 
 -- Versions that are not the active one, as slm.job_done.models has them.
-CREATE VIEW slm.replaced_classifiers AS
+CREATE VIEW slm.replaced_classifiers WITH (security_barrier) AS
     SELECT r.name, pg_catalog.array_agg(r.name OPERATOR(pg_catalog.||) '@'::pg_catalog.text OPERATOR(pg_catalog.||) r.version::pg_catalog.text) AS versions
     FROM slm.classifier_registry r WHERE NOT r.active GROUP BY r.name;
 REVOKE ALL ON slm.replaced_classifiers FROM PUBLIC;
