@@ -32,6 +32,7 @@ SELECT CASE
   WHEN name = 'tokens' THEN 'ARRAY[1, -1]'
   WHEN name = 'embedding' THEN 'ARRAY[1, 2]::real[]'
   WHEN name = 'as_enum' THEN 'NULL::mood'
+  WHEN name = 'truncate' THEN 'false'
   WHEN name IN ('max_tokens', 'max_words') THEN '1'
   WHEN name = 'on_error' THEN '''error'''
   WHEN name = 'labels' THEN 'ARRAY[''good'', ''bad'']'

@@ -65,13 +65,13 @@ async def test_statements(c, warnings):
     async with c.transaction():
         labels = [r[0] async for r in c.cursor("SELECT slm_classify(body, $1) FROM tickets WHERE id < 4 ORDER BY id", LABELS, prefetch=1)]
     check(labels == LABELS, "a cursor")
-    e = await error_of(c, "SELECT slm_embed(body) FROM tickets ORDER BY id")
+    e = await error_of(c, "SELECT slm_embed(body, truncate => false) FROM tickets ORDER BY id")
     check(isinstance(e, asyncpg.ProgramLimitExceededError) and "truncate => true" in e.hint, f"a text that is too long: {e}")
     e = await error_of(c, "SELECT slm_classify($1, $2)", "x", [])
     check(e is not None and e.sqlstate == "22023" and "ARRAY['billing'" in e.hint, f"no labels: {e}")
     async with c.transaction(): # the portal stays open after the statement
         warnings.clear()
-        rows = await c.fetch("SELECT slm_embed(body, on_error => $1) IS NULL AS n FROM tickets ORDER BY id", "null")
+        rows = await c.fetch("SELECT slm_embed(body, truncate => false, on_error => $1) IS NULL AS n FROM tickets ORDER BY id", "null")
         check([r["n"] for r in rows] == [False, False, False, True], "on_error => 'null'")
         check(warnings == ["1 of 4 rows gave NULL: 1 too long"], f"one warning, at once: {warnings}")
 

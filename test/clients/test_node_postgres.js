@@ -51,13 +51,13 @@ async function main() {
     const cursor = c.query(new Cursor('SELECT slm_classify(body, $1) AS label FROM tickets WHERE id < 4 ORDER BY id', [labels]));
     check(same((await cursor.read(2)).concat(await cursor.read(2)).map((r) => r.label), labels), 'a cursor');
     await cursor.close();
-    error = await errorOf('SELECT slm_embed(body) FROM tickets ORDER BY id');
+    error = await errorOf('SELECT slm_embed(body, truncate => false) FROM tickets ORDER BY id');
     check(error !== null && error.code === '54000' && /truncate => true/.test(error.hint), 'a text that is too long');
     error = await errorOf('SELECT slm_classify($1, $2)', ['x', []]);
     check(error !== null && error.code === '22023' && /ARRAY\['billing'/.test(error.hint), 'no labels');
     await c.query('BEGIN');
     notices.length = 0;
-    check(same((await all('SELECT slm_embed(body, on_error => $1) IS NULL FROM tickets ORDER BY id', ['null'])).flat(), [false, false, false, true]), 'on_error');
+    check(same((await all('SELECT slm_embed(body, truncate => false, on_error => $1) IS NULL FROM tickets ORDER BY id', ['null'])).flat(), [false, false, false, true]), 'on_error');
     check(same(notices, ['1 of 4 rows gave NULL: 1 too long']), `one warning, at once: ${notices}`);
     await c.query('COMMIT');
     await c.end();

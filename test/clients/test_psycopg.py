@@ -79,12 +79,12 @@ def test_statements(c, notices):
     with c.cursor() as cursor, cursor.copy("COPY (SELECT id, slm_embed(body) FROM tickets WHERE id < 4) TO STDOUT (FORMAT binary)") as copy:
         copy.set_types(["int4", "float4[]"])
         check([len(r[1]) for r in copy.rows()] == [384, 384, 384], "COPY in binary")
-    e = error_of(c, "SELECT slm_embed(body) FROM tickets ORDER BY id")
+    e = error_of(c, "SELECT slm_embed(body, truncate => false) FROM tickets ORDER BY id")
     check(isinstance(e, psycopg.errors.ProgramLimitExceeded) and "truncate => true" in e.diag.message_hint, f"a text that is too long: {e}")
     e = error_of(c, "SELECT slm_classify(%s, %s)", ("x", []))
     check(e is not None and e.sqlstate == "22023" and "ARRAY['billing'" in e.diag.message_hint, f"no labels: {e}")
     notices.clear()
-    rows = c.execute("SELECT slm_embed(body, on_error => %s) IS NULL FROM tickets ORDER BY id", ("null",)).fetchall()
+    rows = c.execute("SELECT slm_embed(body, truncate => false, on_error => %s) IS NULL FROM tickets ORDER BY id", ("null",)).fetchall()
     check(rows == [(False,), (False,), (False,), (True,)], "on_error => 'null'")
     check(notices == ["1 of 4 rows gave NULL: 1 too long"], f"one warning: {notices}")
 
