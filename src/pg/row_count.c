@@ -87,19 +87,16 @@ static shmem_startup_hook_type previous_startup;
 
 /* ---- a row */
 
-/* The beginning of a text, on one line; other than ASCII only where every client can be told. */
+/* The beginning of a text, on one line. */
 static char *beginning(const char *s, int length)
 {
-    int clipped = pg_mbcharcliplen(s, Min(length, LOOK_AT), TEXT_CHARACTERS), client = pg_get_client_encoding();
-    bool ascii = GetDatabaseEncoding() == PG_SQL_ASCII || (client != GetDatabaseEncoding() && client != PG_UTF8);
+    int clipped = pg_mbcharcliplen(s, Min(length, LOOK_AT), TEXT_CHARACTERS);
     char *result = palloc((Size) clipped + 4);
 
     memcpy(result, s, (size_t) clipped);
     for (int i = 0; i < clipped; i++)
         if ((unsigned char) result[i] < ' ' || result[i] == 127)
             result[i] = ' ';
-        else if (ascii && IS_HIGHBIT_SET(result[i]))
-            result[i] = '?';
     strcpy(result + clipped, clipped < length ? "..." : "");
     return result;
 }
@@ -143,16 +140,23 @@ void slm_pg_row_note(SlmRowNote *note, FunctionCallInfo fcinfo, bool gives_null,
         note->text = beginning_of(fcinfo, which);
 }
 
-/* The expression of a call as a number: the same in parallel workers, another for another place in the statement. */
+/* The expression of a call as a number, the same in parallel workers: they do not know where in the statement it stood. */
 static uint64 site_hash(Node *site)
 {
-    char *s;
+    static const char place[] = " :location ";
 
     if (site == NULL)
         return 1;
     if (site != last_site) {
-        s = nodeToString(site);
-        last_hash = hash_bytes_extended((unsigned char *) s, (int) strlen(s), 0);
+        char *s = nodeToString(site), *to = s;
+
+        for (const char *from = s; *from != '\0';) {
+            if (strncmp(from, place, strlen(place)) == 0)
+                from += strlen(place) + strspn(from + strlen(place), "-0123456789");
+            else
+                *to++ = *from++;
+        }
+        last_hash = hash_bytes_extended((unsigned char *) s, (int) (to - s), 0);
         last_site = site;
         pfree(s);
     }
@@ -172,6 +176,16 @@ static bool may_name(void)
                 return false;
         }
     return true;
+}
+
+/* Can the client be told a text as it stands?  A message that cannot be converted would end the statement. */
+static bool may_convert(SlmFault fault)
+{
+    int client = pg_get_client_encoding(), database = GetDatabaseEncoding();
+
+    if (database == PG_SQL_ASCII)
+        return false;
+    return client == database || (client == PG_UTF8 && fault != SLM_FAULT_INVALID);
 }
 
 /* Keeps the counts as they are before the first row of this subtransaction. */
@@ -214,6 +228,8 @@ void slm_pg_count_row(const SlmRowNote *note)
         named->fault = note->fault;
         named->user = GetUserId();
         strlcpy(named->text, note->text, sizeof named->text);
+        for (char *c = named->text; *c != '\0' && !may_convert(note->fault); c++)
+            *c = IS_HIGHBIT_SET(*c) ? '?' : *c;
     }
 }
 
