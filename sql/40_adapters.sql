@@ -94,6 +94,14 @@ BEGIN;
 SELECT slm_drop_adapter('kind');
 ROLLBACK;
 SELECT slm_perplexity('abc', 'little+kind') > 0 AS still_there;
+-- with a model go its adapters and their grants
+BEGIN;
+SELECT slm_grant_model('kind', 'public');
+SELECT slm_drop_model('little', cascade => true);
+SELECT count(*) FROM slm.adapters;
+SELECT count(*) FROM slm.model_grant WHERE name IN ('little', 'kind', 'terse');
+ROLLBACK;
+SELECT slm_perplexity('abc', 'little+kind') > 0 AS still_there;
 SELECT slm_drop_adapter('kind'), slm_drop_adapter('terse');
 SELECT slm_perplexity('abc', 'little+kind');
 SELECT slm_drop_model('little');

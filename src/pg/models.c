@@ -535,6 +535,8 @@ void slm_pg_drop_adapters(const char *base)
             keys = lappend(keys, pstrdup(row->key));
     foreach (cell, keys)
         slm_pg_store_lock(lfirst(cell));
+    (void) slm_pg_change_registry("DELETE FROM slm.model_grant g USING slm.model_registry m"
+                                  " WHERE m.base = $1 AND g.name = m.name", 1, &base);
     (void) slm_pg_change_registry("DELETE FROM slm.model_registry WHERE base = $1", 1, &base);
 }
 
