@@ -105,8 +105,14 @@ slm_status slm_quantize_image(const slm_model *model, const char *image_path, co
 {
     slm_source *source = NULL;
     SLM_TRY(check_scaled(model, options->quantization, err));
+    /* the new image is named after the source of this one: a weight that has rotted must not go on under that name */
+    SLM_TRY(slm_image_prewarm(model->image, progress, progress_arg, stop, err));
     SLM_TRY(slm_image_source(model->image, &source, err));
     slm_status status = slm_image_write(source, image_path, options, progress, progress_arg, stop, err);
+    if (status == SLM_OK && slm_model_check(model, err) != SLM_OK) {
+        unlink(image_path);
+        status = SLM_FORMAT;
+    }
     if (status == SLM_OK && info != NULL)
         *info = source->info;
     source->close(source);

@@ -98,6 +98,8 @@ slm_status slm_tokenize(const slm_model *model, const char *text, size_t length,
 
     SLM_TRY(need_tokenizer(model, err));
     status = slm_tokenizer_encode(model->tokenizer, text, length, special, true, stop, &ids, err);
+    if (status == SLM_OK)
+        status = slm_model_check(model, err);
     if (status != SLM_OK) {
         free(ids.ids);
         return status;
@@ -119,13 +121,32 @@ void slm_tokens_free(slm_tokens *tokens)
 slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, bool special, const volatile int *stop, char **out,
                           size_t *length, slm_error *err)
 {
+    char *text;
+    size_t bytes;
+
     SLM_TRY(need_tokenizer(model, err));
-    return slm_tokenizer_decode(model->tokenizer, ids, n, special, stop, out, length, err);
+    SLM_TRY(slm_tokenizer_decode(model->tokenizer, ids, n, special, stop, &text, &bytes, err));
+    if (slm_model_check(model, err) != SLM_OK) {
+        free(text);
+        return SLM_FORMAT;
+    }
+    *out = text;
+    *length = bytes;
+    return SLM_OK;
 }
 
 slm_status slm_chunk(const slm_model *model, const char *text, size_t length, size_t max_tokens, size_t overlap, const volatile int *stop,
                      size_t **offsets, size_t *n_chunks, slm_error *err)
 {
+    size_t *pieces, n;
+
     SLM_TRY(need_tokenizer(model, err));
-    return slm_tokenizer_chunk(model->tokenizer, text, length, max_tokens, overlap, stop, offsets, n_chunks, err);
+    SLM_TRY(slm_tokenizer_chunk(model->tokenizer, text, length, max_tokens, overlap, stop, &pieces, &n, err));
+    if (slm_model_check(model, err) != SLM_OK) {
+        free(pieces);
+        return SLM_FORMAT;
+    }
+    *offsets = pieces;
+    *n_chunks = n;
+    return SLM_OK;
 }

@@ -120,6 +120,8 @@ void slm_model_close(slm_model *model);
 const slm_model_info *slm_model_get_info(const slm_model *model);
 /* Reads the whole image into memory and verifies the checksum of the weights. */
 slm_status slm_model_prewarm(slm_model *model, slm_progress_fn progress, void *progress_arg, const volatile int *stop, slm_error *err);
+/* Has a part of the image been missing while it was used?  Every call then returns FORMAT: the model is to be closed and opened again. */
+bool slm_model_damaged(const slm_model *model);
 /* Bytes of the image that are in memory now (mincore). */
 uint64_t slm_model_resident_bytes(const slm_model *model);
 
@@ -147,6 +149,7 @@ slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_a
 /* Drops a reference; requests hold their own.  NULL is fine. */
 void slm_adapter_close(slm_adapter *adapter);
 const slm_adapter_info *slm_adapter_get_info(const slm_adapter *adapter);
+bool slm_adapter_damaged(const slm_adapter *adapter); /* as slm_model_damaged */
 
 /* ------------------------------------------------------------------ tokens */
 

@@ -86,6 +86,8 @@ static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
     value = get_column(tuple, desc, "options", &isnull);
     row->options = isnull ? pstrdup("{}") : options_text(DatumGetJsonbP(value));
     strlcpy(row->base, get_text(tuple, "base", desc), sizeof row->base);
+    value = get_column(tuple, desc, "image_bytes", &isnull);
+    row->image_bytes = isnull ? 0 : DatumGetInt64(value);
     value = get_column(tuple, desc, "owner", &isnull);
     row->owner = isnull ? InvalidOid : DatumGetObjectId(value);
 }
@@ -399,7 +401,10 @@ SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
 {
     const char *chosen = name != NULL ? text_to_cstring(name) : default_model(task);
     const char *plus = strchr(chosen, '+');
-    SlmEntry *entry = plus == NULL ? entry_of_model(chosen) : entry_with_adapter(pnstrdup(chosen, (Size) (plus - chosen)), plus + 1);
+    SlmEntry *entry;
+
+    slm_pg_close_damaged();
+    entry = plus == NULL ? entry_of_model(chosen) : entry_with_adapter(pnstrdup(chosen, (Size) (plus - chosen)), plus + 1);
 
     if (task == SLM_TASK_GENERATE && !slm_pg_info(entry)->can_generate)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot generate text", chosen),

@@ -74,6 +74,7 @@ static void put_model(ReturnSetInfo *rsinfo, const char *name, const char *key)
         values[STATUS_IMAGE_BYTES] = Int64GetDatum((int64) slm_pg_info(entry)->image_bytes);
         values[STATUS_RESIDENT] = Int64GetDatum((int64) slm_model_resident_bytes(entry->model));
         values[STATUS_LAST_USE] = TimestampTzGetDatum(entry->last_use);
+        state = slm_model_damaged(entry->model) ? "image damaged" : state;
         if (entry->session != NULL) {
             slm_session_stats stats;
 

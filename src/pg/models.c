@@ -310,7 +310,28 @@ static void make_image(SlmLoad *load)
     PG_END_TRY();
 }
 
-/* Makes sure that the image is there and good. Holds the key's lock. */
+/* Is the image of a model whole, weights included?  (Opening an adapter reads all of it.) */
+static slm_status verify_image(const char *image, slm_error *err)
+{
+    slm_model *model;
+    slm_status status = slm_model_open(image, &model, err);
+
+    if (status != SLM_OK)
+        return status;
+    PG_TRY();
+    {
+        while ((status = slm_model_prewarm(model, slm_pg_progress_report, NULL, SLM_STOP, err)) == SLM_CANCELLED)
+            slm_pg_progress_interrupted();
+    }
+    PG_FINALLY();
+    {
+        slm_model_close(model);
+    }
+    PG_END_TRY();
+    return status;
+}
+
+/* Makes sure that the image is there and good, whoever made it. Holds the key's lock. */
 static void ensure_image(SlmLoad *load)
 {
     char *image = slm_pg_store_image(load->key);
@@ -318,7 +339,7 @@ static void ensure_image(SlmLoad *load)
 
     if (access(image, F_OK) == 0) {
         slm_pg_progress_phase("probing");
-        if (load->probe(load, image, &err) == SLM_OK)
+        if (load->probe(load, image, &err) == SLM_OK && (load->base != NULL || verify_image(image, &err) == SLM_OK))
             return;
         if (err.status != SLM_FORMAT && err.status != SLM_IO)
             load_error(load, &err);
@@ -380,14 +401,28 @@ static void name_taken(const char *name)
     pg_unreachable();
 }
 
-/* Before any work: is the name free, or registered with an image that is missing?  Returns whether the row is there. */
+/* Has the image of a row to be made again? */
+static bool image_lost(const SlmModelRow *row)
+{
+    char *image = slm_pg_store_image(row->key);
+    struct stat st;
+    slm_error err;
+
+    if (stat(image, &st) != 0)
+        return errno == ENOENT;
+    if (st.st_size != row->image_bytes)
+        return true;
+    return row->base[0] == '\0' && verify_image(image, &err) == SLM_FORMAT;
+}
+
+/* Before any work: is the name free, or registered with an image that is missing or damaged?  Returns whether the row is there. */
 bool slm_pg_name_registered(const char *name)
 {
     const SlmModelRow *row = slm_pg_find_model(name);
 
     if (row == NULL)
         return false;
-    if (row->key[0] == '\0' || access(slm_pg_store_image(row->key), F_OK) == 0)
+    if (row->key[0] == '\0' || (slm_pg_owns_model(row) ? !image_lost(row) : access(slm_pg_store_image(row->key), F_OK) == 0))
         name_taken(name);
     (void) slm_pg_owned_model(name);
     return true;
@@ -399,7 +434,7 @@ static void refuse_other_source(const SlmLoad *load, const SlmModelRow *row)
 
     ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
                     errmsg("%s \"%s\" was registered from another file or with other options", what, load->name),
-                    errdetail("Its image is missing and can only be made again from the same source, \"%s\".", row->source),
+                    errdetail("Its image is missing or damaged and can only be made again from the same source, \"%s\".", row->source),
                     errhint("Load that file, or drop the %s first: SELECT slm_drop_%s('%s');", what, what, load->name)));
 }
 

@@ -40,7 +40,7 @@ pg_noreturn void slm_pg_load_refused(const SlmLoad *load, bool registered, const
 void slm_pg_load_register(SlmLoad *load, bool registered);
 /* probe of a model: opens it and lets it answer. */
 slm_status slm_pg_load_probe_model(SlmLoad *load, const char *image, slm_error *err);
-/* Is the name registered with an image that is missing?  An ERROR when it is taken. */
+/* Is the name registered with an image that is missing or damaged?  An ERROR when it is taken. */
 bool slm_pg_name_registered(const char *name);
 
 Jsonb *slm_pg_no_options(void);

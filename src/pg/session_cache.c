@@ -136,7 +136,7 @@ static void image_missing(const SlmModelRow *row, const char *path)
 SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
 {
     char *path = slm_pg_store_image(row->key);
-    struct stat st;
+    struct stat st = {0};
     slm_model *model;
     slm_error err;
 
@@ -151,6 +151,8 @@ SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
     }
     strlcpy(entry->key, row->key, sizeof entry->key);
     strlcpy(entry->name, row->name, sizeof entry->name);
+    entry->device = st.st_dev;
+    entry->inode = st.st_ino;
     entry->model = model;
     entry->last_use = GetCurrentStatementStartTimestamp();
     dlist_init(&entry->runs);
@@ -160,10 +162,10 @@ SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
     return entry;
 }
 
-static slm_adapter *open_adapter(const SlmEntry *base, const SlmModelRow *row)
+static slm_adapter *open_adapter(const SlmEntry *base, const SlmModelRow *row, SlmEntry *entry)
 {
     char *path = slm_pg_store_image(row->key);
-    struct stat st;
+    struct stat st = {0};
     slm_adapter *adapter;
     slm_error err;
 
@@ -171,6 +173,8 @@ static slm_adapter *open_adapter(const SlmEntry *base, const SlmModelRow *row)
         image_missing(row, path);
     if (slm_adapter_open(path, base->model, &adapter, &err) != SLM_OK)
         slm_pg_error(&err, psprintf("could not open the image of adapter \"%s\"", row->name));
+    entry->device = st.st_dev;
+    entry->inode = st.st_ino;
     return adapter;
 }
 
@@ -207,7 +211,7 @@ SlmEntry *slm_pg_adapted_entry(SlmEntry *base, const SlmModelRow *row)
     entry = MemoryContextAllocZero(TopMemoryContext, sizeof(SlmEntry));
     PG_TRY();
     {
-        entry->adapter = open_adapter(base, row);
+        entry->adapter = open_adapter(base, row, entry);
     }
     PG_CATCH();
     {
@@ -282,6 +286,35 @@ void slm_pg_pin(SlmEntry *entry)
     entry->n_pins++;
     if (entry->base != NULL)
         entry->base->n_pins++;
+}
+
+/* Was the image written anew since it was mapped?  Asked once a statement. */
+static bool replaced(SlmEntry *entry, const char *key)
+{
+    struct stat st;
+
+    if (entry->looked == GetCurrentStatementStartTimestamp())
+        return false;
+    entry->looked = GetCurrentStatementStartTimestamp();
+    return stat(slm_pg_store_path(key, ".img"), &st) == 0 && (st.st_dev != entry->device || st.st_ino != entry->inode);
+}
+
+void slm_pg_close_damaged(void)
+{
+    dlist_mutable_iter it;
+
+    dlist_foreach_modify(it, &adapted) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+
+        if (entry->n_pins == 0 && (slm_adapter_damaged(entry->adapter) || replaced(entry, strchr(entry->key, '+') + 1)))
+            close_adapted(entry);
+    }
+    dlist_foreach_modify(it, &entries) {
+        SlmEntry *entry = dlist_container(SlmEntry, node, it.cur);
+
+        if (!in_use(entry) && (slm_model_damaged(entry->model) || replaced(entry, entry->key)))
+            close_entry(entry);
+    }
 }
 
 /* ---- sessions */

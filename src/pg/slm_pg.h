@@ -14,6 +14,8 @@
 
 #include "postgres.h"
 
+#include <sys/types.h>
+
 #include "fmgr.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -78,6 +80,7 @@ typedef struct SlmModelRow {
     char base[SLM_NAME_MAX + 1]; /* of an adapter: its model; else empty */
     char *source;
     char *options; /* of the load: JSON */
+    int64 image_bytes;
     Oid owner;   /* of a role that may have been dropped */
     List *roles; /* of Oid: who was granted it; InvalidOid is PUBLIC */
 } SlmModelRow;
@@ -121,6 +124,9 @@ struct SlmEntry {
     struct SlmEntry *base; /* of a model with an adapter: the model's entry, whose session runs its requests; else NULL */
     slm_adapter *adapter;  /* then */
     TimestampTz last_use;
+    dev_t device;          /* of the image's file when it was mapped: another one may be put in its place, to repair it */
+    ino_t inode;
+    TimestampTz looked;    /* start of the statement that compared them last */
     int n_running;         /* runs without a result */
     uint64 n_requests;     /* submitted so far */
 };
@@ -165,6 +171,8 @@ void slm_pg_step_all(void);
 void slm_pg_finish(SlmRun *run);
 /* Closes models whose image is used by no row any more. */
 void slm_pg_close_unused(void);
+/* Closes models and adapters whose image could not be read whole, or was replaced, so that they are opened, and checked, anew. */
+void slm_pg_close_damaged(void);
 void slm_pg_sessions_init(void);
 /* The i-th opened model, NULL after the last. */
 const SlmEntry *slm_pg_nth_entry(int i);

@@ -16,7 +16,7 @@
  * the next stage.  At the end the caller takes back (POSTED -> IDLE) the call to workers that have not yet begun.
  *
  * Invariants: one region runs at a time in a process (a nested or concurrent call runs on its caller alone); workers are
- * created by the first call that needs them, with all signals blocked, and never before a fork of the server: a child that
+ * created by the first call that needs them, with all signals but SIGBUS blocked, and never before a fork of the server: a child that
  * finds a pool of another pid forgets it, for its threads do not exist there.  Results never depend on how many threads there
  * are.
  */
@@ -258,6 +258,7 @@ static bool worker_add(void)
     }
     sigset_t all, before;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* of a mapping, on the thread that touches it: base/map.h */
     bool ok = pthread_attr_setstacksize(&attr, STACK_BYTES) == 0 && pthread_sigmask(SIG_SETMASK, &all, &before) == 0;
     if (ok) {
         ok = pthread_create(&w->thread, &attr, worker_main, w) == 0;

@@ -3,7 +3,7 @@
  *
  * A parallel region runs one function on n threads (the caller is thread 0).  Inside it, slm_take hands out chunks of work and
  * slm_barrier separates stages; or, where stages are short and many, slm_stage_take and slm_stage_end.  Workers spin for some
- * microseconds after their work, then sleep; they block all signals and never touch PostgreSQL.  They are created lazily and
+ * microseconds after their work, then sleep; they block all signals but SIGBUS and never touch PostgreSQL.  They are created lazily and
  * gone after slm_threads_release or fork.
  */
 #ifndef SLM_BASE_THREADS_H

@@ -14,12 +14,14 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "engine/base/file.h"
+#include "engine/base/map.h"
 #include "engine/image/format.h"
 #include "engine/model/family.h"
 
 struct slm_image {
-    const unsigned char *map;
+    slm_map file;
+    bool rotten;              /* the weights are not those that were written */
+    const unsigned char *map; /* its bytes */
     uint64_t bytes;
     slm_image_header header;
     slm_hparams hparams;
@@ -162,20 +164,21 @@ static slm_status check_image(slm_image *image, slm_error *err)
 
 slm_status slm_image_open(const char *path, slm_image **out, slm_error *err)
 {
-    void *map;
-    uint64_t bytes;
-    SLM_TRY(slm_file_map(path, sizeof(slm_image_header), &map, &bytes, err));
-    if (map == NULL)
+    slm_map file;
+    SLM_TRY(slm_map_open(path, sizeof(slm_image_header), &file, err));
+    if (file.data == NULL)
         return damaged(err, "it is too short");
     slm_image *image = calloc(1, sizeof *image);
-    slm_status status = image == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
     if (image == NULL) {
-        munmap(map, (size_t) bytes);
-        return status;
+        slm_map_close(&file);
+        return slm_fail(err, SLM_NOMEM, "out of memory");
     }
-    image->map = map;
-    image->bytes = bytes;
-    status = check_image(image, err);
+    image->file = file;
+    image->map = file.data;
+    image->bytes = file.bytes;
+    slm_status status = check_image(image, err);
+    if (status == SLM_OK)
+        status = slm_image_check(image, err);
     if (status != SLM_OK) {
         slm_image_close(image);
         return status;
@@ -188,8 +191,15 @@ void slm_image_close(slm_image *image)
 {
     if (image == NULL)
         return;
-    munmap((void *) (uintptr_t) image->map, (size_t) image->bytes);
+    slm_map_close(&image->file);
     free(image);
+}
+
+slm_status slm_image_check(const slm_image *image, slm_error *err)
+{
+    if (image->rotten)
+        return damaged(err, "the checksum of its weights is wrong");
+    return slm_map_damaged(&image->file) ? damaged(err, "a part of it cannot be read any more") : SLM_OK;
 }
 
 const slm_hparams *slm_image_hparams(const slm_image *image)
@@ -235,7 +245,7 @@ const float *slm_image_vector(const slm_image *image, slm_tensor_role role, uint
     return (const float *) (image->map + e->offset);
 }
 
-slm_status slm_image_prewarm(const slm_image *image, slm_progress_fn progress, void *arg, const volatile int *stop, slm_error *err)
+slm_status slm_image_prewarm(slm_image *image, slm_progress_fn progress, void *arg, const volatile int *stop, slm_error *err)
 {
     const uint64_t step = 1 << 20;
     uint64_t at = image->header.weights_offset;
@@ -257,8 +267,12 @@ slm_status slm_image_prewarm(const slm_image *image, slm_progress_fn progress, v
     }
     uint64_t sum = XXH3_64bits_digest(state);
     XXH3_freeState(state);
-    if (status == SLM_OK && sum != image->header.weights_checksum)
+    if (status == SLM_OK)
+        status = slm_image_check(image, err);
+    if (status == SLM_OK && sum != image->header.weights_checksum) {
+        image->rotten = true;
         return damaged(err, "the checksum of its weights is wrong");
+    }
     return status;
 }
 

@@ -26,6 +26,8 @@ typedef struct slm_image slm_image;
 /* Maps and checks. */
 slm_status slm_image_open(const char *path, slm_image **out, slm_error *err);
 void slm_image_close(slm_image *image);
+/* FORMAT once a page of it was missing, or slm_image_prewarm has found other weights than were written. */
+slm_status slm_image_check(const slm_image *image, slm_error *err);
 const slm_hparams *slm_image_hparams(const slm_image *image);
 const slm_model_info *slm_image_info(const slm_image *image);
 /* The tokenizer's blob (text/tokenizer.h); size 0 when the model has no vocabulary. */
@@ -36,7 +38,7 @@ bool slm_image_matrix(const slm_image *image, slm_tensor_role role, uint32_t lay
 /* A vector (norms, biases) as F32 [n]; NULL when the model has none. */
 const float *slm_image_vector(const slm_image *image, slm_tensor_role role, uint32_t layer, uint32_t n);
 /* Whole file into memory with the weights' checksum verified; for slm_model_prewarm. */
-slm_status slm_image_prewarm(const slm_image *image, slm_progress_fn progress, void *arg, const volatile int *stop, slm_error *err);
+slm_status slm_image_prewarm(slm_image *image, slm_progress_fn progress, void *arg, const volatile int *stop, slm_error *err);
 uint64_t slm_image_resident_bytes(const slm_image *image);
 
 /* ---- building ---- */

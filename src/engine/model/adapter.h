@@ -14,6 +14,7 @@
 #ifndef SLM_MODEL_ADAPTER_H
 #define SLM_MODEL_ADAPTER_H
 
+#include "engine/base/map.h"
 #include "engine/model/model.h"
 #include "engine/model/run.h"
 
@@ -33,7 +34,8 @@ typedef struct slm_adapter_pair {
 
 struct slm_adapter {
     slm_adapter_info info;
-    const void *map;
+    slm_map file;
+    const void *map; /* its bytes */
     size_t bytes;
     int references;
     uint64_t serial;          /* of this opening, unique in the process: the key of cached prefixes */
@@ -42,6 +44,8 @@ struct slm_adapter {
     slm_adapter_pair (*layers)[SLM_TARGETS]; /* [n_layers] */
 };
 
+/* FORMAT once a page of its image was missing. */
+slm_status slm_adapter_check(const slm_adapter *adapter, slm_error *err);
 /* Can rows of this model use the adapter? */
 bool slm_adapter_fits(const slm_adapter *adapter, const slm_model *model);
 

@@ -13,7 +13,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -238,14 +237,17 @@ static slm_status check_file(slm_adapter *adapter, const slm_model *base, slm_er
 
 static slm_status map_file(slm_adapter *adapter, const char *path, slm_error *err)
 {
-    void *map;
-    uint64_t bytes;
-    SLM_TRY(slm_file_map(path, up64(sizeof(adapter_header)), &map, &bytes, err));
-    if (map == NULL)
+    SLM_TRY(slm_map_open(path, up64(sizeof(adapter_header)), &adapter->file, err));
+    if (adapter->file.data == NULL)
         return damaged(err, "it is too short");
-    adapter->map = map;
-    adapter->bytes = (size_t) bytes;
+    adapter->map = adapter->file.data;
+    adapter->bytes = (size_t) adapter->file.bytes;
     return SLM_OK;
+}
+
+slm_status slm_adapter_check(const slm_adapter *adapter, slm_error *err)
+{
+    return slm_map_damaged(&adapter->file) ? damaged(err, "a part of it cannot be read any more") : SLM_OK;
 }
 
 slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_adapter **out, slm_error *err)
@@ -255,12 +257,15 @@ slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_a
     if (adapter == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     adapter->references = 1;
+    adapter->file.slot = -1;
     adapter->serial = atomic_fetch_add(&openings, 1) + 1;
     adapter->shape = base->hp;
     adapter->layers = calloc(base->hp.n_layers, sizeof *adapter->layers);
     slm_status status = adapter->layers == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : map_file(adapter, image_path, err);
     if (status == SLM_OK)
         status = check_file(adapter, base, err);
+    if (status == SLM_OK)
+        status = slm_adapter_check(adapter, err);
     if (status != SLM_OK) {
         slm_adapter_close(adapter);
         return status;
@@ -273,8 +278,7 @@ void slm_adapter_close(slm_adapter *adapter)
 {
     if (adapter == NULL || --adapter->references > 0)
         return;
-    if (adapter->map != NULL)
-        munmap((void *) (uintptr_t) adapter->map, adapter->bytes);
+    slm_map_close(&adapter->file);
     free(adapter->layers);
     free(adapter);
 }
@@ -282,4 +286,9 @@ void slm_adapter_close(slm_adapter *adapter)
 const slm_adapter_info *slm_adapter_get_info(const slm_adapter *adapter)
 {
     return &adapter->info;
+}
+
+bool slm_adapter_damaged(const slm_adapter *adapter)
+{
+    return slm_map_damaged(&adapter->file);
 }

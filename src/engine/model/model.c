@@ -232,6 +232,16 @@ slm_status slm_model_prewarm(slm_model *model, slm_progress_fn progress, void *p
     return slm_image_prewarm(model->image, progress, progress_arg, stop, err);
 }
 
+slm_status slm_model_check(const slm_model *model, slm_error *err)
+{
+    return slm_image_check(model->image, err);
+}
+
+bool slm_model_damaged(const slm_model *model)
+{
+    return slm_image_check(model->image, NULL) != SLM_OK;
+}
+
 uint64_t slm_model_resident_bytes(const slm_model *model)
 {
     return slm_image_resident_bytes(model->image);

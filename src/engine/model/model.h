@@ -38,6 +38,9 @@ struct slm_model {
     int references;
 };
 
+/* FORMAT once a page of the image was missing: what was computed since then is worth nothing. */
+slm_status slm_model_check(const slm_model *model, slm_error *err);
+
 /* Bytes of one KV block (16 positions, all layers and KV heads, F16), and where a layer's head lies in it (F16 elements). */
 size_t slm_kv_block_bytes(const slm_hparams *hp);
 void slm_kv_offsets(const slm_hparams *hp, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset);

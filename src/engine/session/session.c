@@ -188,6 +188,11 @@ slm_status slm_submit(slm_session *s, const slm_request *request, uint64_t *id, 
 
     SLM_TRY(slm_job_from_request(s, request, &job, err));
     trivial = is_trivial(job);
+    status = slm_model_check(s->model, err);
+    if (status != SLM_OK) {
+        slm_job_free(s, job);
+        return status;
+    }
     if (trivial)
         status = settle_trivial(job, err);
     else if (job->mode == SLM_MODE_LABELS && request->prior_text != NULL)

@@ -274,6 +274,17 @@ static void settle_labels(slm_session *s)
     }
 }
 
+/* Nothing that was computed from a damaged image is committed. */
+static slm_status check_images(const slm_session *s, slm_error *err)
+{
+    const slm_step_state *b = &s->step;
+
+    for (uint32_t i = 0; i < b->n; i++)
+        if (b->adapters[i] != NULL && (i == 0 || b->adapters[i] != b->adapters[i - 1]))
+            SLM_TRY(slm_adapter_check(b->adapters[i], err));
+    return slm_model_check(s->model, err);
+}
+
 static slm_status run_batch(slm_session *s, slm_error *err)
 {
     slm_step_state *b = &s->step;
@@ -293,6 +304,7 @@ static slm_status run_batch(slm_session *s, slm_error *err)
     SLM_TRY(slm_forward(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &hidden, err));
     SLM_TRY(eval_stages(s, hidden, err));
     SLM_TRY(eval_whole_head(s, hidden, err));
+    SLM_TRY(check_images(s, err));
     seconds = slm_seconds() - start;
     share = (double) b->n_decode / (double) b->n;
     s->stats.decode_seconds += seconds * share;
@@ -344,6 +356,8 @@ slm_status slm_step(slm_session *s, size_t *active, slm_error *err)
     if (slm_session_stopped(s))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     status = s->pool == NULL ? slm_embed_step(s, err) : step_decoder(s, err);
+    if (status == SLM_OK)
+        status = slm_model_check(s->model, err); /* planning and texts of tokens read it too */
     adapt(s, status);
     if (s->pool != NULL && jobs_left(s) == 0)
         slm_kv_pool_trim(s->pool, IDLE_BYTES);

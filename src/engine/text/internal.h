@@ -81,7 +81,8 @@ typedef struct slm_pre_rule slm_pre_rule;
 typedef struct slm_chat_format slm_chat_format;
 
 struct slm_tokenizer {
-    const slm_tok_header *h;
+    const slm_tok_header *h; /* the copy behind it: sizes that were checked stay what they were */
+    slm_tok_header header;
     const uint32_t *offsets; /* [n_tokens + 1] */
     const char *bytes;
     const uint8_t *types;       /* [n_tokens] */
@@ -151,8 +152,9 @@ int32_t slm_tok_lookup(const slm_tokenizer *tok, const char *bytes, size_t n, ui
 
 static inline const char *slm_tok_bytes(const slm_tokenizer *tok, uint32_t id, size_t *n)
 {
-    *n = tok->offsets[id + 1] - tok->offsets[id];
-    return tok->bytes + tok->offsets[id];
+    uint32_t begin = tok->offsets[id], bytes = tok->offsets[id + 1] - begin;
+    *n = bytes <= tok->h->max_token_bytes ? bytes : 0; /* as it was checked, unless the page is missing (base/map.h) */
+    return tok->bytes + begin;
 }
 
 /* Grows *data to hold n elements of `size` bytes; NOMEM leaves it as it is. */

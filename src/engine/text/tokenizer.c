@@ -157,7 +157,8 @@ slm_status slm_tokenizer_open(const void *blob, size_t bytes, slm_tokenizer **ou
     if (tok == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a tokenizer");
     const char *base = blob;
-    tok->h = h;
+    tok->header = *h;
+    tok->h = h = &tok->header;
     tok->offsets = (const uint32_t *) (base + h->at_offsets);
     tok->bytes = base + h->at_bytes;
     tok->types = (const uint8_t *) (base + h->at_types);
