@@ -22,6 +22,26 @@ SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regcl
   JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'slm_pg'
 WHERE p.oid NOT IN (SELECT f FROM row_function) AND p.proargnames && '{input,prompt,a,query,documents,messages,tokens,embedding}' ORDER BY 1;
 
+-- one function a name, but for vectors: untyped parameters cannot miss
+SELECT p.proname, count(*) FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'slm_pg' GROUP BY 1 HAVING count(*) > 1 ORDER BY 1;
+-- those that the batch node computes, of a column of each type that they take
+CREATE TABLE source (input text, messages jsonb, tokens int[], embedding real[], list text[]);
+CREATE FUNCTION is_batched(f regprocedure) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE call text; line text;
+BEGIN
+  SELECT format('%s(%s)', proname, string_agg(CASE WHEN n = 1 OR name IN ('b', 'documents') THEN CASE type WHEN 'text' THEN 'input' WHEN 'jsonb' THEN 'messages' WHEN 'integer[]' THEN 'tokens'
+      WHEN 'real[]' THEN 'embedding' ELSE 'list' END WHEN name = 'as_enum' THEN 'NULL::mood' ELSE '''mood''' END, ', ' ORDER BY n)) INTO call
+    FROM row_function r, unnest(names, types) WITH ORDINALITY u(name, type, n) WHERE r.f = is_batched.f AND n <= pronargs - pronargdefaults GROUP BY proname;
+  FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) SELECT ' || call || ' FROM source' LOOP
+    IF line LIKE '%SLM Batch%' THEN RETURN true; END IF;
+  END LOOP;
+  RETURN false;
+END $$;
+SELECT is_batched(f) AS batched, string_agg(proname, ' ' ORDER BY proname) FROM row_function GROUP BY 1 ORDER BY 1;
+DROP FUNCTION is_batched;
+DROP TABLE source;
+
 -- a value for an argument: the text of the row, what must be given, or nothing
 CREATE FUNCTION value_of(f regprocedure, name text, type text, input text) RETURNS text LANGUAGE sql AS $$
 SELECT CASE

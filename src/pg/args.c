@@ -121,7 +121,7 @@ const char **slm_pg_strings_arg(FunctionCallInfo fcinfo, int i, const char *name
         ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must be a one-dimensional array", name)));
     deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, n);
     if (*n > max)
-        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("%s has %d elements", name, *n),
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s has %d elements", name, *n),
                         errhint("At most %d are allowed.", max)));
     strings = palloc(sizeof(char *) * (Size) Max(*n, 1));
     for (int k = 0; k < *n; k++) {

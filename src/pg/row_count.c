@@ -87,14 +87,14 @@ static shmem_startup_hook_type previous_startup;
 
 /* ---- a row */
 
-/* The beginning of a text, on one line. */
-static char *beginning(const char *s, int length)
+/* The beginning of a text of `length` bytes, on one line; s holds the first LOOK_AT of them. */
+static char *beginning(const char *s, Size length)
 {
-    int clipped = pg_mbcharcliplen(s, Min(length, LOOK_AT), TEXT_CHARACTERS);
-    char *result = palloc((Size) clipped + 4);
+    Size clipped = (Size) pg_mbcharcliplen(s, (int) Min(length, LOOK_AT), TEXT_CHARACTERS);
+    char *result = palloc(clipped + 4);
 
-    memcpy(result, s, (size_t) clipped);
-    for (int i = 0; i < clipped; i++)
+    memcpy(result, s, clipped);
+    for (Size i = 0; i < clipped; i++)
         if ((unsigned char) result[i] < ' ' || result[i] == 127)
             result[i] = ' ';
     strcpy(result + clipped, clipped < length ? "..." : "");
@@ -103,7 +103,7 @@ static char *beginning(const char *s, int length)
 
 char *slm_pg_beginning(const text *t)
 {
-    return beginning(VARDATA_ANY(t), (int) VARSIZE_ANY_EXHDR(t));
+    return beginning(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 }
 
 static char *beginning_of(FunctionCallInfo fcinfo, int i)
@@ -112,12 +112,15 @@ static char *beginning_of(FunctionCallInfo fcinfo, int i)
 
     if (PG_ARGISNULL(i))
         return NULL;
-    if (type == TEXTOID)
-        return slm_pg_beginning(PG_GETARG_TEXT_PP(i));
+    if (type == TEXTOID) {
+        Datum value = PG_GETARG_DATUM(i);
+
+        return beginning(VARDATA_ANY(DatumGetTextPSlice(value, 0, LOOK_AT)), toast_raw_datum_size(value) - VARHDRSZ);
+    }
     if (type == JSONBOID) {
         char *s = JsonbToCString(NULL, &PG_GETARG_JSONB_P(i)->root, LOOK_AT);
 
-        return beginning(s, (int) strlen(s));
+        return beginning(s, strlen(s));
     }
     return NULL;
 }
@@ -319,6 +322,7 @@ static void tell(void)
         return;
     c = counted;
     memset(&counted, 0, sizeof counted); /* first: a message may raise */
+    last_site = NULL;
     for (int i = 1; i < SLM_N_FAULTS; i++)
         n_faults += c.faults[i];
     if (n_faults > 0)

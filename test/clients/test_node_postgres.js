@@ -59,6 +59,11 @@ async function main() {
     notices.length = 0;
     check(same((await all('SELECT slm_embed(body, truncate => false, on_error => $1) IS NULL FROM tickets ORDER BY id', ['null'])).flat(), [false, false, false, true]), 'on_error');
     check(same(notices, ['1 of 4 rows gave NULL: 1 too long']), `one warning, at once: ${notices}`);
+    notices.length = 0;
+    const portal = c.query(new Cursor('SELECT slm_embed(body, truncate => false, on_error => $1) IS NULL AS n FROM tickets ORDER BY id', ['null']));
+    check((await portal.read(3)).length === 3 && notices.length === 0, 'a portal that is not at its end');
+    check((await portal.read(3)).length === 1 && same(notices, ['1 of 4 rows gave NULL: 1 too long']), `and at its end: ${notices}`);
+    await portal.close();
     await c.query('COMMIT');
     await c.end();
     console.log(`node-postgres: ${counts.passed} passed, ${counts.failed} failed`);
