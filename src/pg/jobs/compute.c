@@ -18,6 +18,7 @@
 #include "pg/jobs/compute.h"
 
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -25,6 +26,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -214,8 +216,8 @@ static SPIPlanPtr prepare_values(const SlmJob *job, SlmExpression *expression)
     return slm_pg_prepare_with(query, expression, 0, NULL);
 }
 
-/* Names the computed rows slm_c (slm_id, slm_key, slm_old_value, slm_hash, slm_value); returns how many. */
-static uint64 evaluate(const SlmJob *job, SlmJobRow *rows, int n, MemoryContext context)
+/* Names the computed rows slm_c (slm_id, slm_key, slm_old_value, slm_hash, slm_value); returns how many.  *type: the value's. */
+static uint64 evaluate(const SlmJob *job, SlmJobRow *rows, int n, MemoryContext context, Oid *type)
 {
     static const Oid types[] = {INT8OID, JSONBOID, TEXTOID, TEXTOID};
     SlmExpression *expression = slm_pg_parse_expression(job->expression);
@@ -225,6 +227,7 @@ static uint64 evaluate(const SlmJob *job, SlmJobRow *rows, int n, MemoryContext 
     if (slm_pg_execute_with(prepare_values(job, expression), expression, NULL, NULL, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "unexpected result of a job's statement");
     slm_pg_job_check_types(lengthof(types), types);
+    *type = SPI_gettypeid(SPI_tuptable->tupdesc, lengthof(types) + 1);
     for (uint64 i = 0; i < SPI_processed; i++) {
         SlmJobRow *row = row_of(rows, n, i);
 
@@ -236,6 +239,41 @@ static uint64 evaluate(const SlmJob *job, SlmJobRow *rows, int n, MemoryContext 
     }
     name_rows("slm_c", CreateTupleDescCopy(SPI_tuptable->tupdesc), store);
     return SPI_processed;
+}
+
+/* ---------------------------------------------------------------- types */
+
+/* Is it a row type, or made of one? */
+static bool has_row_type(Oid type)
+{
+    Oid base = getBaseType(type), element = get_element_type(base), range = get_range_subtype(base);
+
+    if (!OidIsValid(range))
+        range = get_multirange_range(base);
+    if (OidIsValid(element) || OidIsValid(range))
+        return has_row_type(OidIsValid(element) ? element : range);
+    return type_is_rowtype(base);
+}
+
+/* Can a value of the expression's type be assigned to the target column?  A row type must be the column's own, which cannot be altered
+ * while it is: code that is evaluated could alter any other between two statements of a batch. */
+static void check_type(const SlmJob *job, Oid type)
+{
+    Relation table = table_open(job->target, AccessShareLock);
+    TupleDesc desc = RelationGetDescr(table);
+
+    for (int i = 0; i < desc->natts; i++) {
+        Form_pg_attribute column = TupleDescAttr(desc, i);
+
+        if (column->attisdropped || strcmp(quote_identifier(NameStr(column->attname)), job->target_column) != 0 ||
+            (can_coerce_type(1, &type, &column->atttypid, COERCION_ASSIGNMENT) && (type == column->atttypid || !has_row_type(type))))
+            continue;
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("column %s is of type %s but the expression is of type %s", job->target_column,
+                               format_type_be(column->atttypid), format_type_be(type)),
+                        errhint("Cast the expression: (...)::%s.", format_type_with_typemod(column->atttypid, column->atttypmod))));
+    }
+    table_close(table, NoLock);
 }
 
 /* ---------------------------------------------------------------- write */
@@ -370,6 +408,7 @@ void slm_pg_job_compute(const SlmJob *job, SlmJobRow *rows, int n)
 {
     MemoryContext context = CurrentMemoryContext;
     uint64 n_computed;
+    Oid type;
     SlmAs saved;
 
     for (int i = 0; i < n; i++)
@@ -382,8 +421,9 @@ void slm_pg_job_compute(const SlmJob *job, SlmJobRow *rows, int n)
     slm_pg_as_end(&saved);
 
     slm_pg_as(&saved, job->source_owner, job->search_path);
-    n_computed = evaluate(job, rows, n, context);
+    n_computed = evaluate(job, rows, n, context, &type);
     slm_pg_as_end(&saved);
+    check_type(job, type);
 
     if (n_computed > 0) {
         slm_pg_job_origin_begin(job, rows, n);
@@ -402,44 +442,45 @@ void slm_pg_job_compute(const SlmJob *job, SlmJobRow *rows, int n)
     MemoryContextSwitchTo(context);
 }
 
-/* Can a value of the expression's type be assigned to the target column? */
-static void check_type(const SlmJob *job, Oid type)
-{
-    Relation table = table_open(job->target, AccessShareLock);
-    TupleDesc desc = RelationGetDescr(table);
-
-    for (int i = 0; i < desc->natts; i++) {
-        Form_pg_attribute column = TupleDescAttr(desc, i);
-
-        if (column->attisdropped || strcmp(quote_identifier(NameStr(column->attname)), job->target_column) != 0 ||
-            can_coerce_type(1, &type, &column->atttypid, COERCION_ASSIGNMENT))
-            continue;
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                        errmsg("column %s is of type %s but the expression is of type %s", job->target_column,
-                               format_type_be(column->atttypid), format_type_be(type)),
-                        errhint("Cast the expression: (...)::%s.", format_type_with_typemod(column->atttypid, column->atttypmod))));
-    }
-    table_close(table, NoLock);
-}
-
 void slm_pg_job_try(const SlmJob *job)
 {
     MemoryContext context = CurrentMemoryContext;
+    Oid type;
     SlmAs saved;
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
     slm_pg_as(&saved, job->source_owner, job->search_path);
     slm_pg_check_expression_models(job->source, job->expression);
-    (void) evaluate(job, NULL, 0, context);
+    (void) evaluate(job, NULL, 0, context, &type);
     slm_pg_as_end(&saved);
+    check_type(job, type);
 
-    check_type(job, SPI_gettypeid(SPI_tuptable->tupdesc, 5));
     slm_pg_as(&saved, job->target_owner, job->search_path);
     slm_pg_spi(psprintf("EXPLAIN %s", write_query(job)), SPI_OK_UTILITY);
     slm_pg_as_end(&saved);
     SPI_finish();
     MemoryContextSwitchTo(context);
+}
+
+/* Is a column generated from the target column? */
+static bool is_generated_from(const SlmJob *job, TupleDesc desc, AttrNumber column)
+{
+    Bitmapset *read = NULL;
+    int number = -1;
+
+    if (job->source != job->target || TupleDescAttr(desc, column - 1)->attgenerated == '\0')
+        return false;
+    for (int i = 0; i < desc->constr->num_defval; i++)
+        if (desc->constr->defval[i].adnum == column)
+            pull_varattnos(stringToNode(desc->constr->defval[i].adbin), 1, &read);
+    while ((number = bms_next_member(read, number)) >= 0) {
+        AttrNumber from = number + FirstLowInvalidHeapAttributeNumber;
+
+        if (from == 0 || (from > 0 && strcmp(quote_identifier(NameStr(TupleDescAttr(desc, from - 1)->attname)), job->target_column) == 0))
+            return true;
+    }
+    return false;
 }
 
 List *slm_pg_job_inputs(const SlmJob *job, bool *whole_row)
@@ -463,11 +504,11 @@ List *slm_pg_job_inputs(const SlmJob *job, bool *whole_row)
 
         if (TupleDescAttr(desc, i)->attisdropped)
             continue;
-        if (target && bms_is_member(i + 1, read))
+        if (bms_is_member(i + 1, read) && (target || is_generated_from(job, desc, i + 1)))
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                             errmsg("the expression reads the column that it fills, %s", job->target_column),
                             errhint("A value that is computed from itself would never be finished. Fill another column.")));
-        if (!target && (*whole_row || bms_is_member(i + 1, read)))
+        if (!target && !is_generated_from(job, desc, i + 1) && (*whole_row || bms_is_member(i + 1, read)))
             result = lappend(result, name);
     }
     table_close(source, NoLock);

@@ -8,7 +8,7 @@
 #include "pg/jobs/jobs.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
+#include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
@@ -276,9 +276,13 @@ static void read_inputs(SlmJob *job, Relation source, const List *stored, const 
     }
 }
 
-static void read_tables(SlmJob *job, const List *key_columns, const List *inputs, const List *filled, const char *target_column)
+/* The tables are locked first, so that what is read of them, their owners above all, holds until the transaction ends.  A separate target
+ * is looked at by batches only: a writer does not wait for those who hold it. */
+static void read_tables(SlmJob *job, const List *key_columns, const List *inputs, const List *filled,
+                        const char *target_column, bool writer)
 {
-    Relation table;
+    Relation source = try_relation_open(job->source, AccessShareLock);
+    Relation target = job->target == job->source || writer ? NULL : try_relation_open(job->target, AccessShareLock);
 
     job->source_owner = slm_pg_job_table_owner(job->source);
     job->target_owner = slm_pg_job_table_owner(job->target);
@@ -286,17 +290,17 @@ static void read_tables(SlmJob *job, const List *key_columns, const List *inputs
     job->target_name = slm_pg_job_table_name(job->target);
     job->target_column = pstrdup(quote_identifier(target_column));
     job->has_target_column = get_attnum(job->target, target_column) > 0;
-    if (job->source_name == NULL)
-        return;
-    table = table_open(job->source, AccessShareLock);
-    slm_pg_job_read_keys(&job->keys, table, key_columns);
-    read_inputs(job, table, inputs, filled);
-    table_close(table, NoLock);
-    if (job->target_name == NULL)
-        return;
-    table = table_open(job->target, AccessShareLock);
-    slm_pg_job_read_columns(&job->target_keys, table, &job->keys);
-    table_close(table, NoLock);
+    if (source != NULL) {
+        slm_pg_job_read_keys(&job->keys, source, key_columns);
+        read_inputs(job, source, inputs, filled);
+        if (job->target == job->source)
+            slm_pg_job_read_columns(&job->target_keys, source, &job->keys);
+        relation_close(source, NoLock);
+    }
+    if (target != NULL) {
+        slm_pg_job_read_columns(&job->target_keys, target, &job->keys);
+        relation_close(target, NoLock);
+    }
 }
 
 /* A job reads what another writes when its expression names the column; partitions count as their root. */
@@ -314,7 +318,7 @@ static void read_tables(SlmJob *job, const List *key_columns, const List *inputs
     "ARRAY(SELECT f.target_column::pg_catalog.text FROM slm.job_definition f WHERE f.target OPERATOR(pg_catalog.=) d.source), "    \
     FOLLOWERS
 
-static SlmJob *read_row(int32 id)
+static SlmJob *read_row(int32 id, bool writer)
 {
     static const Oid types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, NAMEOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID,
                                 JSONBOID, INT4OID, INT4OID, INT4OID, BOOLOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID, TEXTARRAYOID,
@@ -340,7 +344,7 @@ static SlmJob *read_row(int32 id)
     job->whole_row = DatumGetBool(slm_pg_job_value(0, 18));
     job->followers = number_list(slm_pg_job_value(0, 20));
     read_tables(job, string_list(slm_pg_job_value(0, 6)), string_list(slm_pg_job_value(0, 7)), string_list(slm_pg_job_value(0, 19)),
-                pstrdup(NameStr(*DatumGetName(slm_pg_job_value(0, 5)))));
+                pstrdup(NameStr(*DatumGetName(slm_pg_job_value(0, 5)))), writer);
     return job;
 }
 
@@ -356,11 +360,13 @@ SlmJob *slm_pg_job_read(int32 id, bool lock)
     if (!OidIsValid(slm_pg_extension_relation("job_definition")))
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("table slm.job_definition does not belong to the extension slm_pg")));
+    if (lock)
+        query = psprintf("%s FOR KEY SHARE%s", query, MyBackendType == B_BG_WORKER ? " NOWAIT" : "");
     slm_pg_as_extension(&saved);
-    code = SPI_execute_with_args(lock ? psprintf("%s FOR KEY SHARE", query) : query, 1, types, values, NULL, !lock, 1);
+    code = SPI_execute_with_args(query, 1, types, values, NULL, !lock, 1);
     slm_pg_as_end(&saved);
     if (code != SPI_OK_SELECT)
         elog(ERROR, "could not read slm.job_definition");
     MemoryContextSwitchTo(context); /* SPI has left its own */
-    return SPI_processed == 0 ? NULL : read_row(id);
+    return SPI_processed == 0 ? NULL : read_row(id, !lock);
 }

@@ -62,7 +62,8 @@ typedef struct SlmJob {
 } SlmJob;
 
 /* ---- definition.c: needs SPI */
-/* Reads a job as the extension; NULL when there is none. lock: FOR KEY SHARE, so that it is not dropped meanwhile. */
+/* Reads a job as the extension; NULL when there is none. lock: FOR KEY SHARE, so that it is not dropped meanwhile, and its tables are
+ * locked and read; else, for writers, the source only.  A worker does not wait for who is changing the job: ERROR (55P03). */
 SlmJob *slm_pg_job_read(int32 id, bool lock);
 /* ERROR unless the tables, the columns and the owner of a job are there. */
 void slm_pg_job_check_parts(const SlmJob *job);

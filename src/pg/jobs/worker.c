@@ -50,9 +50,9 @@
 
 PGDLLEXPORT void slm_pg_job_worker_main(Datum arg);
 
-/* Jobs that could not be postponed, as somebody is changing them: they are passed over for a moment. */
+/* Owners of jobs that could not be postponed, as somebody is changing them: they are passed over for a moment. */
 static struct {
-    int32 job;
+    Oid owner;
     TimestampTz until;
 } passed_over[PASSED_OVER];
 static int next_passed_over;
@@ -100,14 +100,14 @@ static bool has_extension(void)
 
 /* ---------------------------------------------------------------- which job */
 
-static void pass_over(int32 job)
+static void pass_over(Oid owner)
 {
-    passed_over[next_passed_over].job = job;
+    passed_over[next_passed_over].owner = owner;
     passed_over[next_passed_over].until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONTENTION_SECONDS * 1000);
     next_passed_over = (next_passed_over + 1) % PASSED_OVER;
 }
 
-/* " AND d.id NOT IN (...)". */
+/* " AND d.owner NOT IN (...)". */
 static char *not_passed_over(void)
 {
     TimestampTz now = GetCurrentTimestamp();
@@ -116,7 +116,7 @@ static char *not_passed_over(void)
     initStringInfo(&out);
     for (int i = 0; i < PASSED_OVER; i++)
         if (passed_over[i].until > now)
-            appendStringInfo(&out, "%s%d", out.len == 0 ? " AND d.id NOT IN (" : ", ", passed_over[i].job);
+            appendStringInfo(&out, "%s%u", out.len == 0 ? " AND d.owner NOT IN (" : ", ", passed_over[i].owner);
     if (out.len > 0)
         appendStringInfoChar(&out, ')');
     return out.data;
@@ -157,9 +157,9 @@ static TimestampTz next_due(NextJob *result)
 
 /* The job with due rows whose owner, and then which itself, has waited longest; *activity is what pg_stat_activity shows.  For NEXT_LATER,
  * *due is lowered to when work comes due. */
-static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
+static NextJob next_job(int32 *id, Oid *owner, char *activity, Size size, TimestampTz *due)
 {
-    static const Oid types[] = {INT4OID, TEXTOID, TEXTOID, INT4OID};
+    static const Oid types[] = {INT4OID, TEXTOID, TEXTOID, INT4OID, OIDOID};
     NextJob result = NEXT_NONE;
     SlmAs saved;
 
@@ -167,7 +167,7 @@ static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
         return NEXT_NONE;
     begin_transaction(&saved);
     SPI_connect();
-    slm_pg_spi(psprintf("SELECT d.id, d.name, d.source::text, d.batch_size "
+    slm_pg_spi(psprintf("SELECT d.id, d.name, d.source::text, d.batch_size, d.owner::oid "
                         "FROM (SELECT j.*, max(j.last_run) OVER (PARTITION BY j.owner) AS turn FROM slm.job_definition j) d "
                         "WHERE NOT d.paused AND d.owner <> 0::oid AND d.not_before <= statement_timestamp() AND " HAS_TRIGGERS
                         " AND (NOT d.backfill_done OR EXISTS (SELECT FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed "
@@ -177,6 +177,7 @@ static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
     slm_pg_job_check_types(lengthof(types), types);
     if (SPI_processed > 0) {
         *id = DatumGetInt32(slm_pg_job_value(0, 1));
+        *owner = DatumGetObjectId(slm_pg_job_value(0, 5));
         snprintf(activity, size, "slm job \"%s\": up to %d rows of %s", TextDatumGetCString(slm_pg_job_value(0, 2)),
                  DatumGetInt32(slm_pg_job_value(0, 4)), TextDatumGetCString(slm_pg_job_value(0, 3)));
         result = NEXT_FOUND;
@@ -190,25 +191,36 @@ static NextJob next_job(int32 *id, char *activity, Size size, TimestampTz *due)
 
 /* ---------------------------------------------------------------- a batch */
 
-/* Postpones a job whose batch failed as a whole: its table was changed or is locked, a privilege was lost, it was cancelled (message
- * NULL).  Its rows (bigint[], 0: none) were not at fault: the try does not count.  Waits for nobody. */
-static void postpone(int32 id, Datum ids, const char *message, int seconds)
+typedef struct Batch {
+    int32 job;
+    Oid owner;
+    const char *activity;
+    MemoryContext context;
+    Datum ids;
+    int n;
+    char *failure; /* as slm.jobs.error shows it; NULL for a cancel */
+    int seconds;   /* to wait after a failure or cancel; 0: neither */
+} Batch;
+
+/* Postpones a job whose batch failed as a whole: its table was changed or is locked, a privilege was lost, it was cancelled.  Its rows
+ * were not at fault: the try does not count, but it was the owner's turn.  Waits for nobody. */
+static void postpone(const Batch *b)
 {
     const Oid types[1] = {TEXTOID};
-    Datum values[1] = {message == NULL ? (Datum) 0 : CStringGetTextDatum(message)};
+    Datum values[1] = {b->failure == NULL ? (Datum) 0 : CStringGetTextDatum(b->failure)};
     SlmAs saved;
 
     begin_transaction(&saved);
     SPI_connect();
-    if (ids != (Datum) 0)
-        slm_pg_job_give_back(id, ids);
+    if (b->ids != (Datum) 0)
+        slm_pg_job_give_back(b->job, b->ids);
     slm_pg_spi_with(psprintf("UPDATE slm.job_definition d SET not_before = clock_timestamp() + interval '%d s', "
-                             "error = COALESCE($1, d.error) WHERE d.id IN "
+                             "last_run = clock_timestamp(), error = COALESCE($1, d.error) WHERE d.id IN "
                              "(SELECT j.id FROM slm.job_definition j WHERE j.id = %d FOR NO KEY UPDATE SKIP LOCKED)",
-                             seconds, id),
-                    1, types, values, message == NULL ? "n" : NULL, SPI_OK_UPDATE);
+                             b->seconds, b->job),
+                    1, types, values, b->failure == NULL ? "n" : NULL, SPI_OK_UPDATE);
     if (SPI_processed == 0)
-        pass_over(id);
+        pass_over(b->owner);
     SPI_finish();
     end_transaction(&saved);
 }
@@ -217,16 +229,6 @@ static bool passes_soon(int code)
 {
     return code == ERRCODE_LOCK_NOT_AVAILABLE || ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE);
 }
-
-typedef struct Batch {
-    int32 job;
-    const char *activity;
-    MemoryContext context;
-    Datum ids;
-    int n;
-    char *failure; /* as slm.jobs.error shows it */
-    int seconds;   /* to wait after a failure or cancel; 0: neither */
-} Batch;
 
 static void run_batch(Batch *b)
 {
@@ -250,9 +252,9 @@ static void run_batch(Batch *b)
 
 /* A batch: one transaction that claims, one that computes. An error that is not of a row postpones the job. False: others are at all of
  * its rows. */
-static bool run_job(int32 id, const char *activity, MemoryContext context)
+static bool run_job(int32 id, Oid owner, const char *activity, MemoryContext context)
 {
-    Batch b = {.job = id, .activity = activity, .context = context};
+    Batch b = {.job = id, .owner = owner, .activity = activity, .context = context};
 
     PG_TRY();
     {
@@ -276,7 +278,7 @@ static bool run_job(int32 id, const char *activity, MemoryContext context)
     PG_END_TRY();
     forget_session();
     if (b.seconds > 0)
-        postpone(id, b.ids, b.failure, b.seconds);
+        postpone(&b);
     MemoryContextReset(context);
     return b.n > 0 || b.ids != (Datum) 0 || b.seconds > 0;
 }
@@ -371,8 +373,9 @@ static bool look(SlmJobSlot *slot, MemoryContext context, bool *idle)
 {
     char activity[256];
     int32 id = 0;
+    Oid owner = InvalidOid;
     TimestampTz due = latest_look();
-    NextJob next = slm_pg_job_may_work() ? next_job(&id, activity, sizeof activity, &due) : NEXT_LATER;
+    NextJob next = slm_pg_job_may_work() ? next_job(&id, &owner, activity, sizeof activity, &due) : NEXT_LATER;
 
     slot->failures = 0;
     if (next == NEXT_FOUND) {
@@ -380,7 +383,7 @@ static bool look(SlmJobSlot *slot, MemoryContext context, bool *idle)
 
         *idle = false;
         set_job(slot, id);
-        worked = run_job(id, activity, context);
+        worked = run_job(id, owner, activity, context);
         set_job(slot, 0);
         if (!worked)
             (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SHARED_MS, PG_WAIT_EXTENSION);
