@@ -64,7 +64,21 @@ END $$;
 DELETE FROM copy;
 INSERT INTO copy SELECT id FROM mail;
 CALL in_parts(); -- 75 rows: those of the part that was rolled back are not counted
--- neither are those of a block that failed
+-- the first statement of a session, which may load the library in its middle
+\c -
+\set VERBOSITY terse
+SET slm.embed_model = 'minilm';
+SET slm.on_error = 'null';
+DO $$
+BEGIN
+  FOR i IN 0..9 LOOP
+    PERFORM count(slm_embed(body, truncate => false)) FROM mail WHERE id BETWEEN 10 * i + 1 AND 10 * i + 10;
+  END LOOP;
+END $$;
+SELECT count(slm_embed(body, truncate => false)) FROM mail WHERE id < 12;
+SELECT count(slm_detokenize(ARRAY[CASE WHEN i % 1000 = 0 THEN -1 ELSE 65 END], 'smollm2')) FROM generate_series(1, 12345) i;
+SET slm.generate_model = 'smollm2';
+-- rows of a block that failed are not counted
 DO $$
 DECLARE n bigint;
 BEGIN

@@ -5,8 +5,8 @@
  *                          ▲ slot of the leader, shared (preloaded only) ◄── parallel workers, when their executor ends
  *
  * The outermost statement: depth counts executor runs and utility statements that are under way, so that a function, a procedure, a
- * FETCH or EXPLAIN ANALYZE is one statement with all that it runs.  A SELECT says it when its last row has been computed, which is before a
- * driver closes its portal.
+ * FETCH or EXPLAIN ANALYZE is one statement with all that it runs; so is one in whose middle the library is loaded.  A SELECT says it when
+ * its last row has been computed, which is before a driver closes its portal.
  *
  * A subtransaction that is rolled back takes its rows with it: the counts as they were before its first row are kept until it ends, the
  * batch node's included, which evaluates again what it had begun in one.
@@ -29,10 +29,12 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 
 #define MAX_TEXTS 3
 #define TEXT_CHARACTERS 40
@@ -71,6 +73,7 @@ typedef struct Running {
 static RowCounts counted;
 static List *befores; /* of Before, by ascending subid; in TopMemoryContext */
 static int depth;
+static bool loaded_within; /* a statement that began before the hooks were there: it ends with its transaction */
 static Running *running;
 static Node *last_site; /* whose hash is last_hash; never followed */
 static uint64 last_hash;
@@ -426,6 +429,9 @@ static void forget_befores(void)
 
 static void at_xact_end(XactEvent event, void *arg)
 {
+    if (loaded_within)
+        depth = 0;
+    loaded_within = false;
     switch (event) {
         case XACT_EVENT_PRE_COMMIT:
         case XACT_EVENT_PARALLEL_PRE_COMMIT:
@@ -510,8 +516,11 @@ void slm_pg_row_count_init(void)
     ExecutorEnd_hook = end_hook;
     previous_utility = ProcessUtility_hook;
     ProcessUtility_hook = utility_hook;
-    if (!process_shared_preload_libraries_in_progress)
+    if (!process_shared_preload_libraries_in_progress) {
+        loaded_within = ActivePortal != NULL && ActivePortal->status == PORTAL_ACTIVE;
+        depth = loaded_within ? 1 : 0;
         return;
+    }
     previous_request = shmem_request_hook;
     shmem_request_hook = request_slots;
     previous_startup = shmem_startup_hook;
