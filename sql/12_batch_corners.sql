@@ -153,6 +153,59 @@ SELECT same('WITH x AS MATERIALIZED (SELECT id, body, 1 / (id - 12) AS d FROM ti
 SELECT same('WITH gone AS (DELETE FROM ticket WHERE 1 / (id - 12) < 9 RETURNING id, body) SELECT id, @g(body) FROM gone LIMIT 2', 'SELECT id FROM ticket');
 SELECT same('WITH gone AS (DELETE FROM ticket WHERE id % 2 = 0 RETURNING id, body) INSERT INTO trace SELECT id, @g(body) FROM gone', 'SELECT * FROM trace');
 
+-- filters of aggregates decide whether arguments are evaluated
+SELECT same('SELECT team, count(*) FILTER (WHERE @c(body) = ''other''), max(@g(body)) FILTER (WHERE team = 1), min(@g(body)) FILTER (WHERE @c(body) <> ''x'') FROM ticket GROUP BY team ORDER BY 1');
+SELECT same('SELECT team, count(slm_generate(body, max_tokens => abs(id - 7))) FILTER (WHERE id <> 7 AND @c(body) <> ''x'') FROM ticket GROUP BY team ORDER BY 1');
+SELECT same('SELECT team, count(slm_generate(body, max_tokens => abs(id - 7))) FILTER (WHERE @c(body) <> ''x'') FROM ticket GROUP BY team ORDER BY 1');
+SELECT same('SELECT count(@g(body)) FILTER (WHERE 10 / (id - 9) <> 99), max(slm_generate(body, max_tokens => 2 * (8 - id))) FROM ticket');
+SELECT same('SELECT max(slm_generate(body, max_tokens => 2 * (10 - id))), count(*) FILTER (WHERE @c(body) <> ''x'' AND 10 / (id - 9) <> 99) FROM ticket');
+SELECT same('SELECT id, count(@g(body)) FILTER (WHERE @c(body) <> ''x'') OVER (ORDER BY id), max(@g(body)) FILTER (WHERE id > 4) OVER () FROM ticket');
+SELECT same('SELECT team, count(*) FILTER (WHERE random() < 0.5 AND @c(body) <> ''x'') FROM ticket GROUP BY team ORDER BY 1');
+SELECT same('SELECT team, count(@g(body)) FILTER (WHERE team IN (SELECT m.id FROM team m WHERE m.name > ''c'')) FROM ticket GROUP BY team ORDER BY 1');
+SELECT same('SELECT count(DISTINCT @g(body)) FILTER (WHERE @c(body) <> ''x''), string_agg(@c(body), '','' ORDER BY id) FILTER (WHERE id % 3 = 0) FROM ticket');
+-- EXISTS and the like stop at a row, and begin anew; what lies behind that row is not met
+SELECT same('SELECT id FROM ticket t WHERE team = 9 OR EXISTS (SELECT FROM team m WHERE m.id <= t.team AND 1 / (m.id - 2) < 5 AND @c(m.name) IS NOT NULL)');
+SELECT same('SELECT id, EXISTS (SELECT FROM team m WHERE 1 / (m.id - t.team) < 5 AND @c(m.name) IS NOT NULL) FROM ticket t');
+SELECT same('SELECT id, EXISTS (SELECT FROM team m WHERE m.id <= t.team + 1 AND 1 / (m.id - 2) < 5 AND @c(m.name) IS NOT NULL) FROM ticket t');
+SELECT same('SELECT id, EXISTS (SELECT FROM ticket k WHERE k.id > t.id AND @c(k.body) <> ''x'' AND 10 / (k.id - 30) < 99) AS e FROM ticket t', NULL, 28);
+SELECT same('SELECT id, EXISTS (SELECT FROM ticket k WHERE k.id > t.id AND slm_generate(k.body, max_tokens => 2 * abs(k.id - 30)) > '''') FROM ticket t', NULL, 20);
+SELECT same('SELECT id, team NOT IN (SELECT m.id FROM team m WHERE m.id < t.id AND @c(m.name || t.body) <> ''x'') FROM ticket t');
+SELECT same('SELECT id FROM ticket t WHERE id > ALL (SELECT k.id FROM ticket k WHERE k.id < t.team AND slm_generate(k.body, max_tokens => k.id) > '''')');
+SELECT same('SELECT id, CASE WHEN EXISTS (SELECT FROM team m WHERE m.id = t.team AND @c(m.name) <> ''x'') THEN @g(body) END FROM ticket t');
+SELECT same('SELECT id FROM ticket t WHERE NOT EXISTS (SELECT FROM team m WHERE m.id >= t.team AND @c(m.name || t.body) = ''billing'') ORDER BY id LIMIT 4');
+SELECT same('SELECT id, EXISTS (SELECT FROM ticket k WHERE k.id >= t.id AND 10 / (k.id - t.id - 3) < 99 AND CASE WHEN @c(coalesce(k.body, '''')) > '''' OR true THEN k.id = t.id + 2 END) FROM ticket t WHERE id < 30');
+SELECT same('SELECT id, EXISTS (SELECT FROM ticket k WHERE k.id >= t.id AND 10 / (k.id - t.id - 3) < 99 AND CASE @c(coalesce(k.body, '''')) > '''' IS NULL WHEN true THEN true ELSE @g(k.body || t.id) > '''' IS NULL OR k.id = t.id + 2 END) FROM ticket t WHERE id < 30');
+SELECT same('SELECT id, (SELECT @g(k.body || t.id) FROM ticket k WHERE k.id >= t.id AND 10 / (k.id - t.id - 3) < 99 AND coalesce(@c(k.body) || k.id, ''x'' || k.id) LIKE ''%'' || (t.id + 2) LIMIT 1) AS x FROM ticket t WHERE id < 30');
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SELECT same('SELECT id FROM ticket t WHERE EXISTS (SELECT FROM team m WHERE m.id >= t.team AND @c(m.name) <> ''x'' AND 1 / (m.id - 2) < 5)');
+SELECT same('SELECT id FROM ticket t WHERE NOT EXISTS (SELECT FROM team m WHERE m.id > t.team AND @c(m.name) <> ''x'')');
+SET enable_material = off;
+SELECT same('SELECT id FROM ticket t WHERE EXISTS (SELECT FROM team m WHERE m.id >= t.team AND @c(m.name) <> ''x'' AND 1 / (m.id - 2) < 5)', NULL, 3);
+SELECT same('SELECT t.id, l.x FROM ticket t, LATERAL (SELECT @g(m.name) AS x FROM team m WHERE m.id >= t.team AND 1 / (m.id - 2) < 5 LIMIT 1) l', NULL, 3);
+RESET enable_material;
+RESET enable_hashjoin;
+SET enable_nestloop = off;
+SELECT same('SELECT id FROM ticket t WHERE EXISTS (SELECT FROM ticket k WHERE k.team = t.team AND @c(k.body) = ''other'') ORDER BY id');
+RESET enable_mergejoin;
+RESET enable_nestloop;
+-- VALUES: one call for all rows, if they differ in its arguments only
+SELECT same('SELECT * FROM (VALUES (1, @g(''a'')), (2, @g(NULL)), (3, @g(''c'' || ''d''))) v(i, x)');
+SELECT same('SELECT x, i, x FROM (VALUES (1, upper(@g(''a'')) || 1, 2.5), (2, upper(@g(''b'')) || 2, 3)) v(i, x, y)');
+SELECT same('SELECT i, x FROM (VALUES (1, slm_generate(''a'', max_tokens => 2)), (2, slm_generate(''b'', max_tokens => 0)), (3, slm_generate(''c'', max_tokens => 2))) v(i, x)');
+SELECT same('SELECT i, x FROM (VALUES (1, slm_generate(''a'', max_tokens => 2)), (2, slm_generate(''b'', max_tokens => 0)), (3, slm_generate(''c'', max_tokens => 2))) v(i, x)', NULL, 1);
+SELECT same('SELECT i FROM (VALUES (1, slm_generate(''a'', max_tokens => 2)), (2, slm_generate(''b'', max_tokens => 0))) v(i, x)');
+SELECT same('SELECT i, x FROM (VALUES (1, slm_generate(''a'', max_tokens => 2)), (2, slm_generate(''b'', max_tokens => 0))) v(i, x) WHERE i < 2');
+SELECT same('SELECT * FROM (VALUES (1, @g(''a''), @c(''x'')), (2, ''b'', @c(''y'')), (3, @g(''c''), @c(''z''))) v(i, x, l)');
+SELECT same('SELECT * FROM (VALUES (nextval(''numbers''), @g(''a''), @c(''x'')), (nextval(''numbers''), @g(''b''), @c(''y''))) v(i, x, l)');
+SELECT same('SELECT * FROM (VALUES (@g(''a''), nextval(''numbers'')), (@g(''b''), nextval(''numbers''))) v(x, i)');
+SELECT same('INSERT INTO ticket VALUES (101, 1, @g(''a''), @c(''x'')), (102, 2, @g(''b''), @c(''y'')), (103, 0, @g(''c''), @c(''z''))', 'SELECT * FROM ticket WHERE id > 100 ORDER BY id');
+SELECT same('INSERT INTO trace SELECT i, x FROM (VALUES (1, @g(''a'')), (2, @g(''b''))) v(i, x) JOIN team ON team.id = i', 'SELECT * FROM trace ORDER BY n');
+PREPARE given(text, text) AS SELECT i, x IS NULL AS n FROM (VALUES (1, slm_generate($1, max_tokens => 2)), (2, slm_generate($2, max_tokens => 2))) v(i, x);
+SET plan_cache_mode = force_generic_plan;
+EXECUTE given('a', NULL);
+RESET plan_cache_mode;
+
 -- cursors: scrolled without having been told so, and the row that they stand on
 CREATE FUNCTION scroll(batch text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

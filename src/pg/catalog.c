@@ -88,6 +88,10 @@ static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
     strlcpy(row->base, get_text(tuple, "base", desc), sizeof row->base);
     value = get_column(tuple, desc, "image_bytes", &isnull);
     row->image_bytes = isnull ? 0 : DatumGetInt64(value);
+    value = get_column(tuple, desc, "parameters", &isnull);
+    row->parameters = isnull ? 0 : (uint64) DatumGetInt64(value);
+    value = get_column(tuple, desc, "can_generate", &isnull);
+    row->can_generate = !isnull && DatumGetBool(value);
     value = get_column(tuple, desc, "owner", &isnull);
     row->owner = isnull ? InvalidOid : DatumGetObjectId(value);
 }
@@ -300,25 +304,30 @@ const SlmModelRow *slm_pg_owned_model(const char *name)
     pg_unreachable();
 }
 
-/* The name that a task means when the call gave none. */
-static const char *default_model(SlmTask task)
+const char *slm_pg_default_model(SlmTask task)
 {
-    const char *setting = "slm.generate_model";
     const char *name = slm_guc_generate_model;
 
     if (task == SLM_TASK_CLASSIFY) { /* an embedding model is the better classifier (DESIGN 6) */
         const char *const candidates[] = {slm_guc_classify_model, slm_guc_embed_model, slm_guc_generate_model};
 
-        setting = "slm.classify_model";
         for (int i = lengthof(candidates) - 1; i >= 0; i--)
             if (candidates[i] != NULL && candidates[i][0] != '\0')
                 name = candidates[i];
     }
-    if (task == SLM_TASK_EMBED || task == SLM_TASK_RERANK) {
-        setting = "slm.embed_model";
+    if (task == SLM_TASK_EMBED || task == SLM_TASK_RERANK)
         name = slm_guc_embed_model;
-    }
-    if (name == NULL || name[0] == '\0')
+    return name == NULL || name[0] == '\0' ? NULL : name;
+}
+
+static const char *default_model(SlmTask task)
+{
+    const char *name = slm_pg_default_model(task);
+    const char *setting = task == SLM_TASK_CLASSIFY                           ? "slm.classify_model"
+                          : task == SLM_TASK_EMBED || task == SLM_TASK_RERANK ? "slm.embed_model"
+                                                                              : "slm.generate_model";
+
+    if (name == NULL)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("no model was named and %s is not set", setting),
                         errhint("Pass model => 'name', or SET %s = 'name'. The view slm.models lists the loaded models.", setting)));
     return name;

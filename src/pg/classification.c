@@ -47,6 +47,11 @@ typedef struct Classify {
     SlmScores scores;
 } Classify;
 
+const char *slm_pg_auto_method(bool can_generate, uint64 parameters)
+{
+    return !can_generate ? "embedding" : parameters < SMALL_MODEL ? "channel" : "direct";
+}
+
 static Method parse_method(const text *name, const SlmEntry *entry)
 {
     const char *s = name == NULL ? "auto" : text_to_cstring(name);
@@ -54,7 +59,7 @@ static Method parse_method(const text *name, const SlmEntry *entry)
     Method method;
 
     if (strcmp(s, "auto") == 0)
-        return !info->can_generate ? METHOD_EMBEDDING : info->n_parameters < SMALL_MODEL ? METHOD_CHANNEL : METHOD_DIRECT;
+        s = slm_pg_auto_method(info->can_generate, info->n_parameters);
     if (strcmp(s, "embedding") == 0)
         method = METHOD_EMBEDDING;
     else if (strcmp(s, "direct") == 0)

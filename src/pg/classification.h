@@ -37,6 +37,9 @@ const char *slm_pg_classification_label(const SlmWork *work, int label);
 /* As a Datum of the function's type: text, or the enum's value. */
 Datum slm_pg_classification_datum(const SlmWork *work, int label);
 
+/* What the method auto means for a model. Static. */
+const char *slm_pg_auto_method(bool can_generate, uint64 parameters);
+
 /* The instruction with the first placeholder replaced; without one it stands as it is. */
 char *slm_pg_fill(const char *instruction, const char *placeholder, const char *with);
 

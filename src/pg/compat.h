@@ -59,10 +59,39 @@
 #define SLM_CONNECT_ACL(database) pg_database_aclcheck(database, GetUserId(), ACL_CONNECT)
 #endif
 
-/* 18 moved the properties of EXPLAIN to a header of their own. */
+/* 18 moved the properties of EXPLAIN, and its state, to headers of their own. */
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"
+#include "commands/explain_state.h"
 #endif
+
+/* EXPLAIN of a query without a hook: 17 made it callable; before, it was written into the caller as it stands here. */
+#include "commands/explain.h"
+#include "tcop/tcopprot.h"
+
+static inline void slm_pg_standard_explain(Query *query, int cursor_options, IntoClause *into, ExplainState *es, const char *query_string,
+                                           ParamListInfo params, QueryEnvironment *environment)
+{
+#if PG_VERSION_NUM >= 170000
+    standard_ExplainOneQuery(query, cursor_options, into, es, query_string, params, environment);
+#else
+    PlannedStmt *plan;
+    instr_time start, duration;
+    BufferUsage buffers_start, buffers;
+
+    if (es->buffers)
+        buffers_start = pgBufferUsage;
+    INSTR_TIME_SET_CURRENT(start);
+    plan = pg_plan_query(query, query_string, cursor_options, params);
+    INSTR_TIME_SET_CURRENT(duration);
+    INSTR_TIME_SUBTRACT(duration, start);
+    if (es->buffers) {
+        memset(&buffers, 0, sizeof buffers);
+        BufferUsageAccumDiff(&buffers, &pgBufferUsage, &buffers_start);
+    }
+    ExplainOnePlan(plan, into, es, query_string, params, environment, &duration, es->buffers ? &buffers : NULL);
+#endif
+}
 
 /* The index of this backend, or of any, among MaxBackends + NUM_AUXILIARY_PROCS. */
 #if PG_VERSION_NUM >= 170000

@@ -25,6 +25,7 @@
 #include "utils/builtins.h"
 
 #include "pg/batch/progress.h"
+#include "pg/batch/statement.h"
 
 #define MAX_OPEN_MODELS 8 /* kept mapped per backend; those without running requests are closed, least recently used first */
 
@@ -360,6 +361,7 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     slm_error err;
 
     whole.tag = run;
+    run->batch = slm_pg_batch_running;
     run->subid = GetCurrentSubTransactionId();
     run->callback.func = finish_callback;
     run->callback.arg = run;
@@ -421,9 +423,13 @@ static void collect(SlmEntry *entry)
     const slm_result *result;
 
     while ((result = slm_poll(entry->session)) != NULL) {
+        SlmRun *run;
+
         if (slm_pg_meter != NULL)
             count_result(entry, result);
-        ((SlmRun *) result->tag)->result = result; /* a run that is gone has released its request */
+        run = result->tag; /* one that is gone has released its request */
+        run->result = result;
+        slm_pg_batch_count_outside(run->batch, result);
         entry->n_running--;
     }
 }

@@ -81,6 +81,8 @@ typedef struct SlmModelRow {
     char *source;
     char *options; /* of the load: JSON */
     int64 image_bytes;
+    bool can_generate;
+    uint64 parameters;
     Oid owner;   /* of a role that may have been dropped */
     List *roles; /* of Oid: who was granted it; InvalidOid is PUBLIC */
 } SlmModelRow;
@@ -108,6 +110,8 @@ const SlmModelRow *slm_pg_owned_model(const char *name);
 /* The opened model (or 'model+adapter') for a task: name NULL means the task's default. Checks the privilege; pinned in
  * CurrentMemoryContext, and not to be used beyond its life. */
 SlmEntry *slm_pg_use_model(const text *name, SlmTask task);
+/* The name that a task means when the call gives none; NULL when no setting says so. */
+const char *slm_pg_default_model(SlmTask task);
 void slm_pg_registry_changed(void); /* tells every backend */
 void slm_pg_catalog_init(void);
 
@@ -137,6 +141,7 @@ typedef struct SlmRun {
     SlmEntry *entry;          /* NULL once finished */
     uint64 id;
     const slm_result *result; /* NULL while it runs; owned by the engine's session */
+    const void *batch;        /* the batch node's statement that it was made for, or NULL */
     SubTransactionId subid;
     MemoryContextCallback callback;
 } SlmRun;

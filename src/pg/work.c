@@ -312,6 +312,17 @@ Datum slm_pg_work_finish(SlmWork *work, bool *isnull)
     return work->value;
 }
 
+void slm_pg_work_add(SlmWorkCounters *counters, const slm_result *result)
+{
+    counters->requests++;
+    counters->prompt_tokens += result->prompt_tokens;
+    counters->reused_tokens += result->reused_tokens;
+    counters->output_tokens += result->output_tokens;
+    counters->label_tokens += result->label_tokens;
+    counters->prefill_ms += result->prefill_ms;
+    counters->decode_ms += result->decode_ms;
+}
+
 void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters)
 {
     ListCell *lc;
@@ -319,15 +330,8 @@ void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters)
     foreach (lc, work->runs) {
         const slm_result *result = ((const SlmRun *) lfirst(lc))->result;
 
-        counters->requests++;
-        if (result == NULL)
-            continue;
-        counters->prompt_tokens += result->prompt_tokens;
-        counters->reused_tokens += result->reused_tokens;
-        counters->output_tokens += result->output_tokens;
-        counters->label_tokens += result->label_tokens;
-        counters->prefill_ms += result->prefill_ms;
-        counters->decode_ms += result->decode_ms;
+        if (result != NULL)
+            slm_pg_work_add(counters, result);
     }
 }
 

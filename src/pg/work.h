@@ -46,6 +46,15 @@ typedef struct SlmWorkCounters {
     double prefill_ms, decode_ms;
 } SlmWorkCounters;
 
+/* Tokens computed and written: the work, in one number. */
+static inline double slm_pg_work_tokens(const SlmWorkCounters *c)
+{
+    return (double) (c->prompt_tokens - c->reused_tokens + c->output_tokens + c->label_tokens);
+}
+
+/* Adds what a request took. */
+void slm_pg_work_add(SlmWorkCounters *counters, const slm_result *result);
+
 /* The kind of a function, by OID; NULL when it is not one of ours that runs a model. Cached. */
 const SlmWorkKind *slm_pg_work_kind(Oid function);
 

@@ -114,6 +114,19 @@ sub bool_expr
 
 sub typed { my ($c, $type, $d) = @_; return $type eq 'int' ? int_expr($c, $d) : text_expr($c, $d); }
 
+# Rows of VALUES: without calls, or with calls that differ in their arguments, or in more.
+sub values_list
+{
+	my ($first) = @_;
+	return "VALUES ($first, 'one'), (2, NULL), (9, 'nine lives')" if chance(30);
+	my @texts = map { text_expr({ int => [], text => [] }, 0) } 1 .. 3;
+	my $form = pick('slm_generate(%s, max_tokens => 2)', "slm_classify(%s, ARRAY['a', 'b', 'c'])", "upper(slm_generate(%s, max_tokens => %d)) || 'x'", "'y' || slm_summarize(%s, 2)");
+	my @calls = map { sprintf($form, $texts[$_], $_ + (chance(10) ? 0 : 1)) } 0 .. 2;
+	$calls[1] = call({ int => [], text => [] }, 1) if chance(20);
+	$calls++;
+	return "VALUES ($first, $calls[0]), (2, $calls[1]), (9, $calls[2])";
+}
+
 # ---- relations: [SQL, [columns of int], [columns of text]]
 
 my @tables = ([ 'ticket', [ 'id', 'team' ], [ 'body', 'note' ] ], [ 'ticket', [ 'id', 'team' ], ['body'] ], [ 'team', ['id'], [ 'name', 'hint' ] ],
@@ -129,7 +142,7 @@ sub relation
 	if ($k == 0 && $d > 0) { return [ '(' . query({ int => [], text => [] }, $d - 1, [ 'int', 'text' ]) . ") $a(i, x)", ["$a.i"], ["$a.x"] ]; }
 	if ($k == 1 && $d > 0) { return [ 'LATERAL (' . query($c, $d - 1, [ 'int', 'text' ]) . ") $a(i, x)", ["$a.i"], ["$a.x"] ]; }
 	return [ "generate_series(1, " . (1 + rnd(6)) . ") $a(i)", ["$a.i"], [] ] if $k == 2;
-	return [ "(VALUES (1, 'one'), (2, NULL), (9, 'nine lives')) $a(i, x)", ["$a.i"], ["$a.x"] ] if $k == 3;
+	return [ '(' . values_list(pick(1, 1, 2, 5)) . ") $a(i, x)", ["$a.i"], ["$a.x"] ] if $k == 3;
 	return [ "LATERAL bodies_of(" . int_expr($c, 0) . ") $a(i, x)", ["$a.i"], ["$a.x"] ] if $k == 4;
 	return [ "ROWS FROM (unnest(ARRAY['p', 'q', NULL]), generate_series(1, 2)) $a(x, i)", ["$a.i"], ["$a.x"] ] if $k == 5;
 	my $t = $k == 6 ? [ 'ticket TABLESAMPLE', [ 'id', 'team' ], ['body'] ] : pick(@tables);
@@ -182,9 +195,10 @@ sub grouped
 	my $first = $keys[0];
 	my @out = map {
 		$_ eq 'int' ? pick('count(*)::int', 'count(' . text_expr($c, $d) . ')::int', 'max(' . int_expr($c, $d) . ')', 'sum(length(' . text_expr($c, $d) . '))::int',
-			'count(DISTINCT ' . text_expr($c, 1) . ')::int', 'count(*) FILTER (WHERE ' . bool_expr($c, 1) . ')::int')
+			'count(DISTINCT ' . text_expr($c, 1) . ')::int', 'count(*) FILTER (WHERE ' . bool_expr($c, 1) . ')::int',
+			'count(' . text_expr($c, $d) . ') FILTER (WHERE ' . bool_expr($c, 2) . ')::int')
 		  : pick('max(' . text_expr($c, $d) . ')', "($first)::text", 'string_agg(' . text_expr($c, $d) . ", ',' ORDER BY " . column($c, 'int') . ')', 'slm_generate(min(' . text_expr($c, 1) . '), max_tokens => 2)',
-			'array_agg(' . text_expr($c, 1) . ' ORDER BY ' . text_expr($c, 0) . ')::text')
+			'array_agg(' . text_expr($c, 1) . ' ORDER BY ' . text_expr($c, 0) . ')::text', 'min(' . text_expr($c, $d) . ') FILTER (WHERE ' . bool_expr($c, 1) . ')')
 	} @$types;
 	my $group = @keys > 1 && chance(30) ? pick('GROUPING SETS ((' . join('), (', @keys) . '), ())', 'ROLLUP (' . join(', ', @keys) . ')', 'CUBE (' . join(', ', @keys) . ')') : join(', ', @keys);
 	$sql = 'SELECT ' . join(', ', @out) . " FROM $sql GROUP BY $group";
@@ -198,7 +212,7 @@ sub window_expr
 	my $over = '(' . (chance(50) ? 'PARTITION BY ' . (chance(40) ? call($c, 1) : column($c, 'int')) . ' ' : '') . 'ORDER BY ' . column($c, 'int') . ', ' . column($c, 'text')
 	  . pick('', '', ' ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW', ' ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING', ' ROWS BETWEEN CURRENT ROW AND CURRENT ROW EXCLUDE CURRENT ROW') . ')';
 	return pick('row_number()', 'rank()', 'count(' . text_expr($c, $d) . ')', 'sum(' . int_expr($c, 0) . ')') . " OVER ${over}::int" if $type eq 'int' && $over !~ /ROWS/;
-	return 'count(' . text_expr($c, $d) . ") OVER ${over}::int" if $type eq 'int';
+	return 'count(' . text_expr($c, $d) . ')' . (chance(40) ? ' FILTER (WHERE ' . bool_expr($c, 1) . ')' : '') . " OVER ${over}::int" if $type eq 'int';
 	return pick('max', 'min', 'lag', 'first_value', 'last_value') . '(' . text_expr($c, $d) . ") OVER $over";
 }
 
@@ -263,7 +277,7 @@ sub top_query
 sub modification
 {
 	my $c = { int => [ 'id', 'team' ], text => [ 'body', 'note' ] };
-	my $k = rnd(14);
+	my $k = rnd(15);
 	my $returning = chance(35) ? ' RETURNING id, ' . text_expr({ int => ['ticket.id'], text => [ 'ticket.body', 'ticket.note' ] }, 1) : '';
 	my $q = { int => [ 'ticket.id', 'ticket.team', 's.id' ], text => [ 'ticket.body', 's.name', 's.hint' ] };
 	return 'UPDATE ticket SET note = ' . text_expr($c, 3) . (chance(60) ? ' WHERE ' . bool_expr($c, 2) : '') . $returning if $k < 3;
@@ -280,6 +294,7 @@ sub modification
 	my $p = { int => [ 'part.id', 'part.grp' ], text => ['part.body'] };
 	return 'UPDATE part SET body = ' . text_expr($p, 2) . pick('', ', grp = (grp + 1) % 4') . ' WHERE ' . bool_expr($p, 2) . pick('', " RETURNING tableoid::regclass, body, slm_classify(body, ARRAY['a', 'b'])") if $k == 12;
 	return 'UPDATE ' . pick('parent', 'child') . ' x SET body = ' . text_expr({ int => ['x.id'], text => ['x.body'] }, 2) . pick('', ' FROM changed c WHERE c.id = x.id RETURNING x.id, x.body, c.tag') if $k == 13;
+	return 'INSERT INTO answers ' . values_list(4) if $k == 14;
 	return 'INSERT INTO ' . pick('answers', 'ruled', 'triggered', 'part(id, body)') . ' ' . query({ int => [], text => [] }, 2, [ 'int', 'text' ]);
 }
 
@@ -407,7 +422,7 @@ for my $n ($first .. $first + $count - 1)
 	}
 	if ($sql =~ /^(SELECT|WITH|UPDATE|DELETE|INSERT|MERGE)/ && $sql !~ /;/)
 	{
-		my $plan = run_way("$set $ways[3][1]", 'EXPLAIN (VERBOSE, FORMAT ' . pick('JSON', 'TEXT', 'YAML') . ") $sql");
+		my $plan = run_way("$set $ways[3][1]", 'EXPLAIN (' . pick('', 'ANALYZE, ') . 'VERBOSE, FORMAT ' . pick('JSON', 'TEXT', 'YAML', 'XML') . ") $sql");
 		$batched++ if $plan =~ /SLM Batch/;
 		$wrong .= "-- EXPLAIN:\n$plan\n" if $plan =~ /ERROR|is gone/ && $expected !~ /ERROR/;
 	}

@@ -4,6 +4,7 @@
  *   plan.c       after the planner: finds calls, puts a CustomScan above their node, or below it for arguments of aggregates and keys of
  *                joins
  *   expression.c what of an expression the child computes, what is a call, and when it is wanted
+ *   values.c     calls in VALUES lists
  *   safety.c     where reading ahead would show
  *   parallel.c   marks nodes that run in workers
  *   exec.c       reads rows ahead, runs the calls stage by stage, emits rows in order
@@ -12,6 +13,9 @@
  *   progress.c   slm.progress
  *   expect.c     how many rows a node will do
  *   explain.c    counters for EXPLAIN
+ *   statement.c  what EXPLAIN shows of the whole statement
+ *   refusal.c    why calls are not batched
+ *   pretty.c     expressions as people read them
  *
  * A planned node in the plan tree (everything survives nodeToString, for parallel workers):
  *
@@ -54,6 +58,7 @@ enum { SLM_BATCH_LIMIT = -2, SLM_BATCH_ALL = -1, SLM_BATCH_UNKNOWN = 0 };
 #define SLM_BATCH_WARY 1     /* arguments or conditions run code of users: only in a subtransaction ahead of their time */
 #define SLM_BATCH_MODIFIES 2 /* the plan below writes: its error may not be forgotten */
 #define SLM_BATCH_LOWERED 4  /* below its node: one more column says whether the calls of the row have been computed */
+#define SLM_BATCH_RESTARTS 8 /* the plan below can begin anew after an error that has been put aside */
 
 /* A statement whose plan is inspected (safety.c). */
 typedef struct SlmBatchPlan {
@@ -65,11 +70,16 @@ typedef struct SlmBatchPlan {
 typedef struct SlmBatchTraits {
     bool is_volatile, wary, modifies;
     Bitmapset *subplans; /* their ids */
+    Oid volatile_function, wary_function; /* the first of them, for EXPLAIN */
+    const char *wary_because;             /* where it is no function */
 } SlmBatchTraits;
 
 /* Add to the traits what a plan does between its rows, or an expression (a List of them, of TargetEntry) does. */
 void slm_pg_batch_inspect_plan(const SlmBatchPlan *of, Plan *plan, SlmBatchTraits *traits);
 void slm_pg_batch_inspect_expression(const SlmBatchPlan *of, void *expression, SlmBatchTraits *traits);
+
+/* Does a plan that has raised an error, which was put aside, begin anew as if it had not? */
+bool slm_pg_batch_restartable(Plan *plan);
 
 extern const CustomScanMethods slm_batch_scan_methods;
 
@@ -92,5 +102,7 @@ void slm_pg_batch_mark_parallel(PlannedStmt *stmt);
 
 /* Can calls of this function be batched? (functions.c) */
 bool slm_pg_batchable(Oid function);
+/* Does a function of ours that returns a set run a model? (functions.c) */
+bool slm_pg_batch_answers_set(Oid function);
 
 #endif

@@ -39,6 +39,7 @@
 #include "utils/resowner.h"
 
 #include "pg/batch/state.h"
+#include "pg/batch/statement.h"
 #include "pg/compat.h"
 
 static void batch_begin(CustomScanState *node, EState *estate, int eflags);
@@ -178,12 +179,14 @@ static void batch_begin(CustomScanState *node, EState *estate, int eflags)
         state->limit_offset = lsecond(limit) == NULL ? NULL : ExecInitExpr(lsecond(limit), &node->ss.ps);
     }
 
-    (void) param_walker((Node *) list_make3(calls, guards, quals), state);
-
     state->calls = palloc0(sizeof(BatchCall) * state->n_calls);
-    for (int i = 0; i < state->n_calls; i++)
+    for (int i = 0; i < state->n_calls; i++) {
+        (void) param_walker(list_nth(calls, i), state);
+        state->calls[i].uses_params = state->params != NIL; /* of calls before it count, too: they may be among its arguments */
         init_call(state, &state->calls[i], list_nth(calls, i), list_nth(guards, i), list_nth_int(list_nth(private, SLM_BATCH_STAGES), i),
                   list_nth_int(list_nth(private, SLM_BATCH_LEVELS), i));
+    }
+    (void) param_walker((Node *) list_make2(guards, quals), state);
     state->quals = palloc0(sizeof(ExprState *) * Max(state->n_quals, 1));
     foreach (cell, quals)
         state->quals[foreach_current_index(cell)] = ExecInitQual(list_make1(lfirst(cell)), &node->ss.ps);
@@ -253,12 +256,35 @@ static void find_bound(BatchState *state)
     }
 }
 
+/* Ends the works of rows that nobody will read: those of calls that depend on what the node is begun anew with.  Others go on, they may be
+ * wanted again. */
+static void abandon_works(BatchState *state)
+{
+    dlist_iter iter;
+
+    dlist_foreach (iter, &state->window) {
+        BatchRow *row = dlist_container(BatchRow, node, iter.cur);
+
+        for (int i = 0; i < state->n_calls; i++) {
+            BatchEntry *entry = row->entries[i];
+
+            if (entry == NULL || entry->settled || !state->calls[i].uses_params)
+                continue;
+            slm_pg_work_free(entry->work);
+            entry->work = NULL;
+            entry->settled = true;
+            entry->key_length = -1; /* equal to none */
+        }
+    }
+}
+
 static void batch_rescan(CustomScanState *node)
 {
     BatchState *state = (BatchState *) node;
 
-    if (state->error != NULL)
+    if (state->error != NULL && (state->flags & SLM_BATCH_RESTARTS) == 0)
         ReThrowError(state->error); /* the child has stopped in the middle of things and cannot begin anew */
+    abandon_works(state);
     clear_window(state);
     if (state->store != NULL)
         slm_pg_batch_scroll_clear(state);
@@ -309,10 +335,20 @@ static BatchEntry *begin_entry(BatchState *state, BatchCall *call)
 {
     MemoryContext old = MemoryContextSwitchTo(state->cache.context);
     BatchEntry *entry = palloc0(sizeof *entry);
+    const void *running = slm_pg_batch_running;
 
     entry->call = call;
     entry->context = state->cache.context;
-    entry->work = slm_pg_work_begin(call->kind, call->fcinfo);
+    slm_pg_batch_running = state->css.ss.ps.state;
+    PG_TRY();
+    {
+        entry->work = slm_pg_work_begin(call->kind, call->fcinfo);
+    }
+    PG_FINALLY();
+    {
+        slm_pg_batch_running = running;
+    }
+    PG_END_TRY();
     MemoryContextSwitchTo(old);
     state->counters.distinct++;
     return entry;

@@ -13,6 +13,7 @@
 #include "storage/spin.h"
 #include "utils/ruleutils.h"
 
+#include "pg/batch/pretty.h"
 #include "pg/batch/state.h"
 #include "pg/compat.h"
 
@@ -82,29 +83,114 @@ void slm_pg_batch_shutdown(CustomScanState *node)
     state->shared = NULL;
 }
 
-/* The calls and quals as SQL. */
+/* ---------------------------------------------------------------- the node's lines */
+
+static bool is_text(const ExplainState *es)
+{
+    return es->format == EXPLAIN_FORMAT_TEXT;
+}
+
+/* Is the call among the columns that the node returns, which VERBOSE shows anyway? */
+static bool in_output(const CustomScan *scan, int call)
+{
+    int column = intVal(list_nth(scan->custom_private, SLM_BATCH_N_LEAVES)) + call + 1;
+    ListCell *cell;
+
+    foreach (cell, scan->scan.plan.targetlist) {
+        Var *var = (Var *) lfirst_node(TargetEntry, cell)->expr;
+
+        if (IsA(var, Var) && var->varno == INDEX_VAR && var->varattno == column)
+            return true;
+    }
+    return false;
+}
+
+/* Columns of calls become the calls again. */
+static Node *with_calls_mutator(Node *node, const CustomScan *scan)
+{
+    int n_leaves = intVal(list_nth(scan->custom_private, SLM_BATCH_N_LEAVES));
+
+    if (node == NULL)
+        return NULL;
+    if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR && ((Var *) node)->varattno > n_leaves)
+        return with_calls_mutator(list_nth(linitial(scan->custom_exprs), ((Var *) node)->varattno - n_leaves - 1), scan);
+    return expression_tree_mutator(node, with_calls_mutator, unconstify(CustomScan *, scan));
+}
+
+static char *as_sql(const CustomScan *scan, void *expression, List *context, bool prefix)
+{
+    return deparse_expression(slm_pg_batch_pretty(with_calls_mutator(expression, scan)), context, prefix, false);
+}
+
+/* The calls and quals as SQL, and what computes them. */
 static void explain_expressions(CustomScanState *node, List *ancestors, ExplainState *es)
 {
     CustomScan *scan = castNode(CustomScan, node->ss.ps.plan);
     List *context = set_deparse_context_plan(es->deparse_cxt, &scan->scan.plan, ancestors);
     bool prefix = es->verbose || list_length(es->rtable) > 1;
-    List *calls = NIL;
+    List *calls = NIL, *models = NIL;
     List *quals = lthird(scan->custom_exprs);
-    ListCell *cell;
+    ListCell *cell, *known;
 
-    foreach (cell, linitial(scan->custom_exprs))
-        calls = lappend(calls, deparse_expression(lfirst(cell), context, prefix, false));
-    ExplainPropertyList("Calls", calls, es);
+    foreach (cell, linitial(scan->custom_exprs)) {
+        char *model = slm_pg_batch_model_of(lfirst(cell));
+        bool found = false;
+
+        if (!is_text(es) || !es->verbose || !in_output(scan, foreach_current_index(cell)))
+            calls = lappend(calls, as_sql(scan, lfirst(cell), context, prefix));
+        foreach (known, models)
+            found = found || strcmp(lfirst(known), model) == 0;
+        if (!is_text(es) || !found)
+            models = lappend(models, model);
+    }
+    if (calls != NIL)
+        ExplainPropertyList("Calls", calls, es);
+    ExplainPropertyList(is_text(es) && list_length(models) == 1 ? "Model" : "Models", models, es);
     if (quals != NIL)
-        ExplainPropertyText("Filter", deparse_expression((Node *) make_ands_explicit(quals), context, prefix, false), es);
+        ExplainPropertyText("Filter", as_sql(scan, make_ands_explicit(quals), context, prefix), es);
+}
+
+void slm_pg_batch_explain_ms(const char *label, double ms, ExplainState *es)
+{
+    ExplainPropertyFloat(label, "ms", ms, ms < 10 ? 3 : 1, es);
+}
+
+void slm_pg_batch_explain_speed(double tokens, double seconds, ExplainState *es)
+{
+    double speed = seconds > 0 ? tokens / seconds : 0;
+
+    if (is_text(es))
+        ExplainPropertyFloat("Speed", "tokens/s", speed, speed < 10 ? 1 : 0, es);
+    else
+        ExplainPropertyFloat("Tokens per Second", NULL, speed, 1, es);
+}
+
+void slm_pg_batch_explain_tokens(const SlmWorkCounters *c, ExplainState *es)
+{
+    ExplainPropertyUInteger("Prompt Tokens Computed", NULL, c->prompt_tokens - c->reused_tokens, es);
+    ExplainPropertyUInteger("Prompt Tokens Reused", NULL, c->reused_tokens, es);
+    ExplainPropertyUInteger("Output Tokens", NULL, c->output_tokens, es);
+    if (c->label_tokens > 0 || !is_text(es))
+        ExplainPropertyUInteger("Label Tokens Computed", NULL, c->label_tokens, es);
+}
+
+/* How many calls were computed after equal ones were merged, and which share that is. */
+static void explain_distinct(const BatchCounters *c, ExplainState *es)
+{
+    double percent = c->calls > 0 ? 100.0 * (double) c->distinct / (double) c->calls : 100;
+
+    if (is_text(es)) {
+        ExplainPropertyText("Calls Distinct", psprintf(UINT64_FORMAT " (%.*f %%)", c->distinct, percent < 10 ? 1 : 0, percent), es);
+    } else {
+        ExplainPropertyUInteger("Calls Distinct", NULL, c->distinct, es);
+        ExplainPropertyFloat("Calls Distinct Percent", NULL, percent, 1, es);
+    }
 }
 
 void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *es)
 {
     BatchState *state = (BatchState *) node;
     BatchCounters *c = &state->counters;
-    uint64 computed = c->engine.prompt_tokens - c->engine.reused_tokens;
-    uint64 written = c->engine.output_tokens + c->engine.label_tokens;
     double seconds = INSTR_TIME_GET_DOUBLE(c->engine_time);
 
     explain_expressions(node, ancestors, es);
@@ -115,17 +201,13 @@ void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *
                              0, es);
     ExplainPropertyUInteger("Rows Read", NULL, c->rows, es);
     ExplainPropertyUInteger("Calls Wanted", NULL, c->calls, es);
-    ExplainPropertyUInteger("Calls Distinct", NULL, c->distinct, es);
-    ExplainPropertyUInteger("Prompt Tokens Computed", NULL, computed, es);
-    ExplainPropertyUInteger("Prompt Tokens Reused", NULL, c->engine.reused_tokens, es);
-    ExplainPropertyUInteger("Output Tokens", NULL, c->engine.output_tokens, es);
-    if (c->engine.label_tokens > 0 || es->format != EXPLAIN_FORMAT_TEXT)
-        ExplainPropertyUInteger("Label Tokens Computed", NULL, c->engine.label_tokens, es);
+    explain_distinct(c, es);
+    slm_pg_batch_explain_tokens(&c->engine, es);
     if (!es->timing)
         return;
     ExplainPropertyUInteger("Batches", NULL, c->steps, es);
     ExplainPropertyFloat("Mean Batch Rows", NULL, c->steps > 0 ? (double) c->step_rows / c->steps : 0, 1, es);
-    ExplainPropertyFloat("Tokens per Second", NULL, seconds > 0 ? (computed + written) / seconds : 0, 1, es);
-    ExplainPropertyFloat("Model Time", "ms", seconds * 1000, 3, es);
-    ExplainPropertyFloat("Input Time", "ms", INSTR_TIME_GET_MILLISEC(c->input_time), 3, es);
+    slm_pg_batch_explain_ms("Model Time", seconds * 1000, es);
+    slm_pg_batch_explain_speed(slm_pg_work_tokens(&c->engine), seconds, es);
+    slm_pg_batch_explain_ms("Input Time", INSTR_TIME_GET_MILLISEC(c->input_time), es);
 }

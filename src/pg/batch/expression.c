@@ -106,7 +106,7 @@ static Var *call_var(Rewrite *rw, FuncExpr *call)
     return makeVar(INDEX_VAR, CALL_BASE + index, call->funcresulttype, -1, call->funccollid, 0);
 }
 
-static Expr *boolean_test(Expr *arg, BoolTestType type)
+Expr *slm_batch_boolean_test(Expr *arg, BoolTestType type)
 {
     BooleanTest *test = makeNode(BooleanTest);
 
@@ -139,7 +139,7 @@ static Node *rewrite_bool(BoolExpr *expr, Rewrite *rw)
 
         args = lappend(args, arg);
         if (expr->boolop != NOT_EXPR)
-            rw->guard = lappend(list_copy(rw->guard), boolean_test(arg, expr->boolop == AND_EXPR ? IS_NOT_FALSE : IS_NOT_TRUE));
+            rw->guard = lappend(list_copy(rw->guard), slm_batch_boolean_test(arg, expr->boolop == AND_EXPR ? IS_NOT_FALSE : IS_NOT_TRUE));
     }
     rw->guard = saved;
     return (Node *) makeBoolExpr(expr->boolop, args, expr->location);
@@ -161,9 +161,9 @@ static Node *rewrite_case(CaseExpr *expr, Rewrite *rw)
 
         copy->location = when->location;
         copy->expr = (Expr *) slm_batch_to_columns((Node *) when->expr, rw);
-        rw->guard = lappend(list_copy(before), boolean_test(copy->expr, IS_TRUE));
+        rw->guard = lappend(list_copy(before), slm_batch_boolean_test(copy->expr, IS_TRUE));
         copy->result = (Expr *) slm_batch_to_columns((Node *) when->result, rw);
-        rw->guard = lappend(list_copy(before), boolean_test(copy->expr, IS_NOT_TRUE));
+        rw->guard = lappend(list_copy(before), slm_batch_boolean_test(copy->expr, IS_NOT_TRUE));
         result->args = lappend(result->args, copy);
     }
     result->defresult = (Expr *) slm_batch_to_columns((Node *) expr->defresult, rw);

@@ -10,6 +10,7 @@
 
 /* INDEX_VAR attribute numbers of calls begin here until the number of leaves is known; no tuple is so wide. */
 #define CALL_BASE 10000
+#define LOWERED_CASE (-7) /* location of the CASE that takes such a column where it has been computed */
 #define COMPUTED (CALL_BASE - 1) /* the column of SLM_BATCH_LOWERED */
 
 typedef struct PlannedCall {
@@ -34,11 +35,15 @@ bool slm_batch_has_call(Node *node);
 
 SlmBatchTraits slm_batch_traits_of(const SlmBatchPlan *of, void *expression);
 
+Expr *slm_batch_boolean_test(Expr *arg, BoolTestType type);
 Expr *slm_batch_null_test(Expr *arg, NullTestType type);
 
 /* Rewrites an expression: leaves become columns of the child, calls are lifted and become columns too, numbered from CALL_BASE.
  * A mutator: every call of it with the same Rewrite adds to its leaves and calls. */
 Node *slm_batch_to_columns(Node *node, Rewrite *rw);
+
+/* Turns calls that differ from row to row in their arguments only into one in the target list (values.c). */
+void slm_batch_spread_values(ValuesScan *scan, PlannedStmt *stmt);
 
 /* Gives calls their final column numbers, behind n_leaves leaves. */
 void *slm_batch_fix_calls(void *expr, int n_leaves);

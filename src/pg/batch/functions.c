@@ -9,14 +9,17 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "optimizer/planner.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
 
 #include "pg/batch/progress.h"
+#include "pg/batch/statement.h"
 #include "pg/work.h"
 
 bool slm_enable_batch = true;
@@ -43,6 +46,25 @@ bool slm_pg_batchable(Oid function)
     return result;
 }
 
+bool slm_pg_batch_answers_set(Oid function)
+{
+    static const char *const symbols[] = {"slm_pg_generate_stream", "slm_pg_classify_scores", "slm_pg_embed_many", "slm_pg_rerank",
+                                          "slm_pg_token_logprobs"};
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    bool isnull = true, found = false;
+    Datum symbol;
+
+    if (!HeapTupleIsValid(tuple))
+        return false;
+    if (((Form_pg_proc) GETSTRUCT(tuple))->proretset && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId) {
+        symbol = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+        for (int i = 0; !isnull && i < (int) lengthof(symbols); i++)
+            found = found || strcmp(TextDatumGetCString(symbol), symbols[i]) == 0;
+    }
+    ReleaseSysCache(tuple);
+    return found;
+}
+
 static PlannedStmt *batch_planner(Query *parse, const char *query_string, int cursor_options, ParamListInfo params)
 {
     PlannedStmt *stmt;
@@ -53,6 +75,7 @@ static PlannedStmt *batch_planner(Query *parse, const char *query_string, int cu
         stmt = standard_planner(parse, query_string, cursor_options, params);
     if (slm_enable_batch && stmt->commandType != CMD_UTILITY)
         slm_pg_batch_rewrite(stmt);
+    slm_pg_batch_explain_planned(stmt);
     return stmt;
 }
 
@@ -91,6 +114,7 @@ void slm_pg_batch_init(void)
     RegisterCustomScanMethods(&slm_batch_scan_methods);
     previous_planner_hook = planner_hook;
     planner_hook = batch_planner;
+    slm_pg_batch_statement_init();
     if (process_shared_preload_libraries_in_progress)
         return;
     just_loaded = true;

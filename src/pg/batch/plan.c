@@ -14,6 +14,7 @@
  * stays where it is.
  */
 #include "pg/batch/expression.h"
+#include "pg/batch/refusal.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
@@ -32,6 +33,7 @@ typedef struct PlanWalk {
     int next_plan_id;
     const Limit *limit;  /* of SLM_BATCH_LIMIT */
     bool volatile_above; /* a node above evaluates volatile functions, row by row */
+    bool may_stop;       /* what is above may stop reading at any row and begin anew */
 } PlanWalk;
 
 /* ---------------------------------------------------------------- plan nodes */
@@ -44,15 +46,27 @@ static int child_demand(Plan *plan)
     return IsA(plan, Limit) && ((Limit *) plan)->limitOption == LIMIT_OPTION_COUNT ? SLM_BATCH_LIMIT : SLM_BATCH_UNKNOWN;
 }
 
-/* May calls be computed above `child` before their rows are wanted, if what comes after them is evaluated by `later` expressions? */
-static bool may_read_ahead(Plan *child, void *later, PlanWalk *walk, SlmBatchTraits *below)
+/* May calls of `plan` be computed above `child` before their rows are wanted, if what comes after them is evaluated by `later`
+ * expressions?  If so, *flags are those of the node. */
+static bool may_read_ahead(Plan *plan, Plan *child, void *later, PlanWalk *walk, int *flags)
 {
-    SlmBatchTraits after = slm_batch_traits_of(&walk->of, later);
+    SlmBatchTraits after = slm_batch_traits_of(&walk->of, later), below = {0};
 
-    slm_pg_batch_inspect_plan(&walk->of, child, below);
-    if (below->wary || bms_overlap(below->subplans, after.subplans))
-        return false;
-    return !below->is_volatile || !(walk->volatile_above || after.is_volatile);
+    slm_pg_batch_inspect_plan(&walk->of, child, &below);
+    *flags = (below.modifies ? SLM_BATCH_MODIFIES : 0) | (slm_pg_batch_restartable(child) ? SLM_BATCH_RESTARTS : 0);
+    if (below.wary)
+        slm_pg_batch_refuse(plan, "rows are not read ahead through %s, because an error there could not be put aside",
+                            slm_pg_batch_wary_name(&below));
+    else if (bms_overlap(below.subplans, after.subplans))
+        slm_pg_batch_refuse(plan, "a subquery is evaluated both below it and after it");
+    else if (below.is_volatile && (walk->volatile_above || after.is_volatile))
+        slm_pg_batch_refuse(plan, "volatile functions (%s) below it and above it are evaluated in turn",
+                            slm_pg_batch_volatile_name(&below));
+    else if (walk->may_stop && (*flags & SLM_BATCH_RESTARTS) == 0)
+        slm_pg_batch_refuse(plan, "its reader stops at a first match, and this plan does not begin anew from any row");
+    else
+        return true;
+    return false;
 }
 
 /* A Batch node over `child`; rw->leaves describes the child's output. tlist and quals are already in terms of INDEX_VAR. */
@@ -203,8 +217,7 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
     List **lists[2], *kept[2];
     List *old_tlist = plan->targetlist;
     List *moved, *quals = NIL, *tlist = NIL;
-    SlmBatchTraits below = {0};
-    int n_lists = movable_quals(plan, lists);
+    int n_lists = movable_quals(plan, lists), flags = 0;
     bool backward = ExecSupportsBackwardScan(plan);
     bool found = slm_batch_has_call((Node *) plan->targetlist);
     CustomScan *scan;
@@ -216,8 +229,10 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
     }
     if (!found)
         return plan;
-    if (IsA(plan, WindowAgg) && (((WindowAgg *) plan)->runCondition != NIL || slm_batch_has_call((Node *) plan->qual)))
-        return plan; /* they refer to the target list by position */
+    if (IsA(plan, WindowAgg) && (((WindowAgg *) plan)->runCondition != NIL || slm_batch_has_call((Node *) plan->qual))) {
+        slm_pg_batch_refuse(plan, "the condition of a window is evaluated by it"); /* it refers to the target list by position */
+        return plan;
+    }
 
     moved = take_movable(plan, walk);
     foreach (cell, moved) {
@@ -232,7 +247,7 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
         tlist = lappend(tlist, entry);
     }
     plan->targetlist = rw.leaves;
-    if (rw.calls == NIL || too_wide(&rw) || !may_read_ahead(plan, list_make2(tlist, quals), walk, &below)) {
+    if (rw.calls == NIL || too_wide(&rw) || !may_read_ahead(plan, plan, list_make2(tlist, quals), walk, &flags)) {
         plan->targetlist = old_tlist;
         for (int i = 0; i < n_lists; i++)
             *lists[i] = kept[i];
@@ -240,7 +255,7 @@ static Plan *lift_calls(Plan *plan, int demand, PlanWalk *walk)
     }
     if (n_lists == 2 && moved != NIL)
         ((Join *) plan)->inner_unique = false; /* the proof may have used what moved */
-    scan = make_batch(plan, &rw, tlist, quals, demand, below.modifies ? SLM_BATCH_MODIFIES : 0, walk);
+    scan = make_batch(plan, &rw, tlist, quals, demand, flags, walk);
     if (backward)
         scan->flags |= CUSTOMPATH_SUPPORT_BACKWARD_SCAN;
     return (Plan *) scan;
@@ -268,7 +283,7 @@ static Expr *lower_argument(Expr *arg, Rewrite *rw)
     result->casecollid = exprCollation((Node *) arg);
     result->args = list_make1(when);
     result->defresult = copyObject(arg);
-    result->location = -1;
+    result->location = LOWERED_CASE;
     return (Expr *) result;
 }
 
@@ -280,17 +295,28 @@ static Node *lower_arguments(Node *node, Rewrite *rw)
     if (IsA(node, Aggref) || (IsA(node, WindowFunc) && takes_all_rows((WindowFunc *) node, rw))) {
         Node *copy = copyObject(node);
         List **args = IsA(node, Aggref) ? &((Aggref *) copy)->args : &((WindowFunc *) copy)->args;
+        Expr **filter = IsA(node, Aggref) ? &((Aggref *) copy)->aggfilter : &((WindowFunc *) copy)->aggfilter;
+        List *saved = rw->guard;
         ListCell *cell;
-        bool filtered = IsA(node, Aggref) ? ((Aggref *) node)->aggfilter != NULL : ((WindowFunc *) node)->aggfilter != NULL;
 
-        if (filtered || !slm_batch_has_call((Node *) *args))
+        if (!slm_batch_has_call((Node *) *args) && !slm_batch_has_call((Node *) *filter))
             return copy;
+        if (*filter != NULL) {
+            Expr *original = *filter;
+
+            /* as with CASE: the filter is evaluated twice where the arguments hold calls */
+            if (contain_subplans((Node *) original) || slm_batch_traits_of(rw->of, original).is_volatile)
+                return copy;
+            *filter = lower_argument(original, rw);
+            rw->guard = lappend(list_copy(saved), slm_batch_boolean_test((Expr *) slm_batch_to_columns((Node *) original, rw), IS_TRUE));
+        }
         foreach (cell, *args) { /* expressions, or TargetEntry in an aggregate */
             if (IsA(lfirst(cell), TargetEntry))
                 lfirst_node(TargetEntry, cell)->expr = lower_argument(lfirst_node(TargetEntry, cell)->expr, rw);
             else
                 lfirst(cell) = lower_argument(lfirst(cell), rw);
         }
+        rw->guard = saved;
         return copy;
     }
     return expression_tree_mutator(node, lower_arguments, rw);
@@ -353,28 +379,33 @@ static void lower_calls(Plan *plan, PlanWalk *walk)
 {
     Rewrite rw = {.fixed_leaves = true, .of = &walk->of};
     Plan *child = plan->lefttree;
-    SlmBatchTraits below = {0};
     List *new_tlist, *new_qual;
     Plan *batch;
-    int n_leaves, computed;
+    int n_leaves, computed, flags;
 
-    if (child == NULL || (IsA(plan, Agg) && ((Agg *) plan)->chain != NIL))
+    if (child == NULL)
         return;
+    if (IsA(plan, Agg) && ((Agg *) plan)->chain != NIL) {
+        slm_pg_batch_refuse(plan, "arguments are evaluated for several grouping sets");
+        return;
+    }
     if (IsA(plan, WindowAgg)) {
         int options = ((WindowAgg *) plan)->frameOptions;
 
-        if (((WindowAgg *) plan)->runCondition != NIL)
+        if (((WindowAgg *) plan)->runCondition != NIL) {
+            slm_pg_batch_refuse(plan, "the condition of a window is evaluated by it");
             return;
+        }
         rw.whole_frames = (options & FRAMEOPTION_START_UNBOUNDED_PRECEDING) != 0 && (options & FRAMEOPTION_EXCLUSION) == 0 &&
                           (options & (FRAMEOPTION_END_CURRENT_ROW | FRAMEOPTION_END_UNBOUNDED_FOLLOWING)) != 0;
     }
     rw.leaves = child->targetlist;
     new_tlist = (List *) lower_arguments((Node *) plan->targetlist, &rw);
     new_qual = (List *) lower_arguments((Node *) plan->qual, &rw);
-    if (rw.calls == NIL || too_wide(&rw) || !may_read_ahead(child, list_make2(plan->targetlist, plan->qual), walk, &below))
+    if (rw.calls == NIL || too_wide(&rw) || !may_read_ahead(plan, child, list_make2(plan->targetlist, plan->qual), walk, &flags))
         return;
     n_leaves = list_length(child->targetlist);
-    batch = batch_below(child, &rw, child_demand(plan), below.modifies ? SLM_BATCH_MODIFIES : 0, &computed, walk);
+    batch = batch_below(child, &rw, child_demand(plan), flags, &computed, walk);
     plan->targetlist = to_input(new_tlist, n_leaves, (Input){OUTER_VAR, computed});
     plan->qual = to_input(new_qual, n_leaves, (Input){OUTER_VAR, computed});
     plan->lefttree = batch;
@@ -386,8 +417,7 @@ static void lower_keys(HashJoin *join, Plan *node, List **keys, bool all, PlanWa
 {
     Rewrite rw = {.fixed_leaves = true, .of = &walk->of};
     Plan *child = node->lefttree, *batch;
-    int side = IsA(node, Hash) ? 1 : 0, n_leaves = list_length(child->targetlist), computed;
-    SlmBatchTraits below = {0};
+    int side = IsA(node, Hash) ? 1 : 0, n_leaves = list_length(child->targetlist), computed, flags;
     List *new_keys = NIL, *new_operands = NIL;
     ListCell *key, *clause;
 
@@ -403,9 +433,10 @@ static void lower_keys(HashJoin *join, Plan *node, List **keys, bool all, PlanWa
             rw.guard = lappend(list_copy(rw.guard), slm_batch_null_test((Expr *) slm_batch_to_columns(lfirst(key), &rw), IS_NOT_NULL));
     }
     if (rw.calls == NIL || too_wide(&rw) ||
-        !may_read_ahead(child, list_make4(node->targetlist, node->qual, join->join.joinqual, join->hashclauses), walk, &below))
+        !may_read_ahead(&join->join.plan, child, list_make4(node->targetlist, node->qual, join->join.joinqual, join->hashclauses), walk,
+                        &flags))
         return;
-    batch = batch_below(child, &rw, child_demand(node), below.modifies ? SLM_BATCH_MODIFIES : 0, &computed, walk);
+    batch = batch_below(child, &rw, child_demand(node), flags, &computed, walk);
     *keys = to_input(new_keys, n_leaves, (Input){OUTER_VAR, computed});
     forboth (key, new_operands, clause, join->hashclauses)
         list_nth_cell(lfirst_node(OpExpr, clause)->args, side)->ptr_value =
@@ -437,14 +468,20 @@ static void rewrite_list(List *plans, int demand, bool lift, PlanWalk *walk)
         lfirst(cell) = rewrite_plan(lfirst(cell), demand, lift, walk);
 }
 
-/* Rewrites what is below a node. `lift` false where a child must keep its shape or is read only until a first match. */
+/* Is the right side of a nested loop left at the first match? */
+static bool stops_at_match(Plan *plan)
+{
+    const Join *join = (Join *) plan;
+
+    return IsA(plan, NestLoop) && (join->jointype == JOIN_SEMI || join->jointype == JOIN_ANTI || join->inner_unique);
+}
+
+/* Rewrites what is below a node. `lift` false where a child must keep its shape. */
 static void rewrite_children(Plan *plan, int demand, bool lift, PlanWalk *walk)
 {
-    bool lift_right = lift;
+    bool lift_right = lift, may_stop = walk->may_stop;
     int below = child_demand(plan);
 
-    if (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin))
-        lift_right = lift && ((Join *) plan)->jointype != JOIN_SEMI && ((Join *) plan)->jointype != JOIN_ANTI;
     if (IsA(plan, MergeJoin) && !IsA(plan->righttree, Sort) && !IsA(plan->righttree, Material))
         lift_right = false; /* mark and restore */
     switch (nodeTag(plan)) {
@@ -473,7 +510,9 @@ static void rewrite_children(Plan *plan, int demand, bool lift, PlanWalk *walk)
             break;
     }
     plan->lefttree = rewrite_plan(plan->lefttree, below, lift, walk);
+    walk->may_stop = may_stop || stops_at_match(plan);
     plan->righttree = rewrite_plan(plan->righttree, SLM_BATCH_UNKNOWN, lift_right, walk);
+    walk->may_stop = may_stop;
 }
 
 /* Children first. */
@@ -497,6 +536,8 @@ static Plan *rewrite_plan(Plan *plan, int demand, bool lift, PlanWalk *walk)
     }
     if (lift && (IsA(plan, Agg) || IsA(plan, WindowAgg)))
         lower_calls(plan, walk);
+    if (lift && IsA(plan, ValuesScan))
+        slm_batch_spread_values((ValuesScan *) plan, walk->of.stmt);
     if (lift && IsA(plan, HashJoin))
         lower_hash_join((HashJoin *) plan, walk);
     return lift && can_project(plan) ? lift_calls(plan, demand, walk) : plan;
@@ -601,9 +642,11 @@ void slm_pg_batch_rewrite(PlannedStmt *stmt)
     foreach (cell, stmt->subplans)
         whole_subplans(lfirst(cell), &whole, &walk.of);
     walk.volatile_above = true; /* who reads a subplan may do what it likes */
-    foreach (cell, stmt->subplans)
-        lfirst(cell) = rewrite_plan(lfirst(cell), SLM_BATCH_UNKNOWN, bms_is_member(foreach_current_index(cell) + 1, whole), &walk);
-    walk.volatile_above = false;
+    foreach (cell, stmt->subplans) {
+        walk.may_stop = !bms_is_member(foreach_current_index(cell) + 1, whole);
+        lfirst(cell) = rewrite_plan(lfirst(cell), SLM_BATCH_UNKNOWN, true, &walk);
+    }
+    walk.volatile_above = walk.may_stop = false;
     stmt->planTree = rewrite_plan(stmt->planTree, SLM_BATCH_UNKNOWN, true, &walk);
     if (stmt->parallelModeNeeded)
         slm_pg_batch_mark_parallel(stmt);

@@ -44,13 +44,23 @@ static bool function_checker(Oid function, void *context)
     if (!HeapTupleIsValid(tuple))
         return false;
     form = (Form_pg_proc) GETSTRUCT(tuple);
-    if (form->provolatile == PROVOLATILE_VOLATILE)
+    if (form->provolatile == PROVOLATILE_VOLATILE) {
         traits->is_volatile = true;
+        traits->volatile_function = function;
+    }
     if ((form->prolang != INTERNALlanguageId && form->prolang != ClanguageId) || form->prosecdef ||
-        !heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL) || (form->prokind != PROKIND_FUNCTION && function >= FirstNormalObjectId))
+        !heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL) || (form->prokind != PROKIND_FUNCTION && function >= FirstNormalObjectId)) {
         traits->wary = true;
+        traits->wary_function = function;
+    }
     ReleaseSysCache(tuple);
     return false;
+}
+
+static void set_wary(Inspection *in, const char *because)
+{
+    in->traits->wary = true;
+    in->traits->wary_because = because;
 }
 
 /* The plan that computes an executor parameter, where it is that of a subquery computed once. */
@@ -77,7 +87,7 @@ static bool expression_walker(Node *node, Inspection *in)
     if (IsA(node, NextValueExpr))
         in->traits->is_volatile = true;
     else if (IsA(node, CoerceToDomain))
-        in->traits->wary = true;
+        set_wary(in, "the checks of a domain");
     else if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
         inspect_param(in, ((Param *) node)->paramid);
     else if (IsA(node, SubPlan)) {
@@ -115,7 +125,7 @@ static void inspect_modify(Inspection *in, ModifyTable *modify)
             (triggers != NULL &&
              (triggers->trig_insert_before_row || triggers->trig_update_before_row || triggers->trig_delete_before_row)) ||
             (constraints != NULL && (constraints->num_check > 0 || constraints->has_generated_stored)))
-            in->traits->wary = true;
+            set_wary(in, "triggers, checks or generated columns of a table that is written");
         table_close(relation, NoLock);
     }
     inspect(in, modify->returningLists);
@@ -161,7 +171,7 @@ static void inspect_scan(Inspection *in, Plan *plan)
             break;
         case T_CteScan:
             if (shared_cte(in->of, ((CteScan *) plan)->ctePlanId))
-                in->traits->wary = true; /* another reader would go on after an error */
+                set_wary(in, "a WITH query that is read in several places"); /* another reader would go on after an error */
             inspect_plan(in, list_nth(in->of->stmt->subplans, ((CteScan *) plan)->ctePlanId - 1), false);
             break;
         case T_FunctionScan: /* materialized: all calls come before the first row */
@@ -254,4 +264,40 @@ void slm_pg_batch_inspect_expression(const SlmBatchPlan *of, void *expression, S
     Inspection in = {of, traits};
 
     inspect(&in, expression);
+}
+
+/* Scans and what only hands their rows on: between two rows they hold nothing but their place, which beginning anew resets.  A hash table,
+ * a sort or a materialized set may have been left half made. */
+bool slm_pg_batch_restartable(Plan *plan)
+{
+    ListCell *cell;
+
+    if (plan == NULL)
+        return true;
+    switch (nodeTag(plan)) {
+        case T_SeqScan:
+        case T_SampleScan:
+        case T_IndexScan:
+        case T_IndexOnlyScan:
+        case T_BitmapIndexScan:
+        case T_BitmapHeapScan:
+        case T_TidScan:
+        case T_TidRangeScan:
+        case T_FunctionScan:
+        case T_ValuesScan:
+        case T_NamedTuplestoreScan:
+        case T_Result:
+        case T_NestLoop:
+        case T_Append:
+        case T_SubqueryScan:
+            break;
+        case T_CustomScan: /* a batch node begins anew when its own child does */
+            break;
+        default:
+            return false;
+    }
+    foreach (cell, slm_pg_batch_child_plans(plan))
+        if (!slm_pg_batch_restartable(lfirst(cell)))
+            return false;
+    return slm_pg_batch_restartable(plan->lefttree) && slm_pg_batch_restartable(plan->righttree);
 }

@@ -32,6 +32,7 @@ typedef struct BatchCall {
     ArgType *arg_types;      /* [n_args] */
     ArgType result_type;
     ExprState *guard;        /* or NULL */
+    bool uses_params;        /* arguments depend on what the node is begun anew with */
     int n_args, stage, level;
 } BatchCall;
 
@@ -125,6 +126,10 @@ typedef struct BatchState {
 } BatchState;
 
 void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *es);
+/* Properties that are shown of a node and of the calls outside of nodes alike. */
+void slm_pg_batch_explain_tokens(const SlmWorkCounters *c, ExplainState *es);
+void slm_pg_batch_explain_ms(const char *label, double ms, ExplainState *es);
+void slm_pg_batch_explain_speed(double tokens, double seconds, ExplainState *es);
 Size slm_pg_batch_estimate_dsm(CustomScanState *node, ParallelContext *pcxt);
 void slm_pg_batch_initialize_dsm(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
 void slm_pg_batch_reinitialize_dsm(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
