@@ -71,8 +71,8 @@ static Method parse_method(const text *name, const SlmEntry *entry)
                         errhint("The methods are auto, embedding, direct and channel.")));
     if (method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                        errmsg("method %s does not fit the model, an %s of the family %s", s,
-                               info->can_generate ? "generator" : "encoder", info->family),
+                        errmsg("method %s does not fit the model, %s of the family %s", s,
+                               info->can_generate ? "a generator" : "an encoder", info->family),
                         errhint("Encoders classify by method embedding, generative models by direct or channel; auto chooses.")));
     return method;
 }

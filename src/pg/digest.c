@@ -136,6 +136,11 @@ SlmSource *slm_pg_source_list(const char *path)
     return source;
 }
 
+const char *slm_pg_source_title(const SlmSource *source, const char *path)
+{
+    return source->is_directory ? last_dir_separator(path) + 1 : NULL;
+}
+
 void slm_pg_source_check_size(const SlmSource *source, const char *path, uint64 weights)
 {
     if (source->bytes > weights && (source->bytes - weights) / 16 > weights + REST_BYTES / 16)

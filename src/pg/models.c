@@ -360,7 +360,7 @@ static bool insert_row(const SlmLoad *load)
         load->sha256,
         JsonbToCString(NULL, &load->options->root, (int) VARSIZE(load->options)),
         slm_pg_cstring_from_utf8(info->family),
-        slm_pg_cstring_from_utf8(info->name),
+        info->name[0] == '\0' && load->title != NULL ? load->title : slm_pg_cstring_from_utf8(info->name),
         psprintf(UINT64_FORMAT, (uint64) info->n_parameters),
         slm_pg_cstring_from_utf8(info->quantization),
         psprintf("%u", info->n_context),
@@ -476,6 +476,7 @@ static void load_work(FileLoad *file, bool registered)
     if (slm_source_look(slm_pg_utf8_from_cstring(file->path), &weights, &err) != SLM_OK)
         slm_pg_load_refused(&file->load, registered, &err);
     slm_pg_source_check_size(file->files, file->path, weights);
+    file->load.title = slm_pg_source_title(file->files, file->path);
     slm_pg_source_digest(file->files, file->sha256);
     file->seal = slm_pg_source_seal(file->files);
     file->import.seal = &file->seal;

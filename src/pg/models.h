@@ -23,6 +23,7 @@ struct SlmLoad {
     const char *source; /* a path, or the call that made it */
     const char *sha256;
     const char *base;   /* adapters: name of their model; NULL */
+    const char *title;  /* for a source that gives itself no name; NULL */
     Jsonb *options;
     char key[SLM_KEY_SIZE];
     slm_model_info info; /* filled by probe */

@@ -202,6 +202,8 @@ void slm_pg_backends_init(void);
 /* A model's files, their digests, and the proof that an import reads what was hashed.  Lives in CurrentMemoryContext. */
 typedef struct SlmSource SlmSource;
 SlmSource *slm_pg_source_list(const char *path);
+/* What to call a model that gives itself no name: a directory's own; NULL for a file. */
+const char *slm_pg_source_title(const SlmSource *source, const char *path);
 /* ERROR where a directory holds far more than a model with so many bytes of weights. */
 void slm_pg_source_check_size(const SlmSource *source, const char *path, uint64 weights);
 /* SHA-256 (hex, NUL-terminated) of a file, or of a directory's files in sorted order: names, lengths and contents. */

@@ -33,6 +33,7 @@
 #include "storage/lock.h"
 #include "storage/procarray.h"
 #include "utils/acl.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #define LOCK_SPACE 0x534C /* "SL": tells our locks from others of the type */

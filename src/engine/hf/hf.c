@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,17 +231,12 @@ static void read_rows(slm_source *base, const slm_source_tensor *tensor, uint32_
 
 /* ---- name and licence ---- */
 
-static void take_name(hf_source *s, const char *dir)
+/* The name that the source gives itself, or none: an image is shared by all that load the same files, from whatever directory. */
+static void take_name(hf_source *s)
 {
     const char *name = slm_hf_string(s->config.json, "_name_or_path");
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", dir);
-    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
-        path[n - 1] = '\0';
-    if (name == NULL || name[0] == '\0' || name[strlen(name) - 1] == '/')
-        name = path;
-    const char *slash = strrchr(name, '/');
-    snprintf(s->base.info.name, sizeof s->base.info.name, "%.127s", slash != NULL && slash[1] != '\0' ? slash + 1 : name);
+    const char *slash = name != NULL ? strrchr(name, '/') : NULL;
+    snprintf(s->base.info.name, sizeof s->base.info.name, "%.127s", slash != NULL ? slash + 1 : name != NULL ? name : "");
 }
 
 /* "license: apache-2.0" in the front matter of README.md; a missing or odd file only leaves the licence unknown. */
@@ -304,8 +298,7 @@ static slm_status open_head(hf_source *s, int dir, slm_error *err)
     return bind_tensors(s, err);
 }
 
-static slm_status open_source(hf_source *s, int dir, const char *path, const slm_import_options *options, const volatile int *stop,
-                              slm_error *err)
+static slm_status open_source(hf_source *s, int dir, const slm_import_options *options, const volatile int *stop, slm_error *err)
 {
     SLM_TRY(open_head(s, dir, err));
     SLM_TRY(slm_hf_vocab_build(dir, s->config_json, s->base.hparams.n_vocab, options->chat_format, stop, &s->base.tokenizer,
@@ -315,7 +308,7 @@ static slm_status open_source(hf_source *s, int dir, const char *path, const slm
     info->can_generate = s->base.hparams.causal;
     info->can_rerank = s->base.hparams.pooling == SLM_POOL_RANK;
     info->can_embed = s->base.hparams.pooling == SLM_POOL_MEAN || s->base.hparams.pooling == SLM_POOL_CLS;
-    take_name(s, path);
+    take_name(s);
     take_licence(s, dir);
     s->base.read_rows = read_rows;
     s->base.close = close_source;
@@ -342,7 +335,7 @@ slm_status slm_hf_open(const char *path, const slm_import_options *options, cons
     if (dir < 0)
         return slm_fail_os(err, errno, "could not open directory \"%s\"", path);
     hf_source *s = calloc(1, sizeof *s);
-    slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_source(s, dir, path, options, stop, err);
+    slm_status status = s == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : open_source(s, dir, options, stop, err);
     close(dir);
     if (status != SLM_OK) {
         close_source(s != NULL ? &s->base : NULL);
