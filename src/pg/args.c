@@ -3,7 +3,9 @@
  */
 #include "pg/args.h"
 
+#include "pg/row_error.h"
 #include "pg/row_count.h"
+#include "pg/statement.h"
 
 #include "catalog/pg_type.h"
 #include "nodes/primnodes.h"

@@ -1,12 +1,8 @@
 /*
  * row_count.c: counts of a statement's rows, told when it ends (row_count.h).
  *
- *   slm_pg_count_row ──► counted ──► end of the outermost statement ──► one WARNING, one NOTICE
+ *   slm_pg_count_row ──► counted ──► end of the outermost statement (statement.c) ──► one WARNING, one NOTICE
  *                          ▲ slot of the leader, shared (preloaded only) ◄── parallel workers, when their executor ends
- *
- * The outermost statement: depth counts executor runs and utility statements that are under way, so that a function, a procedure, a
- * FETCH or EXPLAIN ANALYZE is one statement with all that it runs; so is one in whose middle the library is loaded.  A SELECT says it when
- * its last row has been computed, which is before a driver closes its portal.
  *
  * A subtransaction that is rolled back takes its rows with it: the counts as they were before its first row are kept until it ends, the
  * batch node's included, which evaluates again what it had begun in one.
@@ -15,12 +11,13 @@
  */
 #include "pg/row_count.h"
 
+#include "pg/statement.h"
+
 #include "access/detoast.h"
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "executor/executor.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -29,12 +26,9 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "tcop/pquery.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/portal.h"
 
 #define MAX_TEXTS 3
 #define TEXT_CHARACTERS 40
@@ -64,27 +58,14 @@ typedef struct Before {
     RowCounts counts;
 } Before;
 
-/* A plan that runs; the innermost first. */
-typedef struct Running {
-    struct Running *outer;
-    const PlannedStmt *plan;
-} Running;
-
 static RowCounts counted;
 static List *befores; /* of Before, by ascending subid; in TopMemoryContext */
-static int depth;
-static bool loaded_within; /* a statement that began before the hooks were there: it ends with its transaction */
-static Running *running;
 static Node *last_site; /* whose hash is last_hash; never followed */
 static uint64 last_hash;
 
 static RowCounts *slots; /* [MaxBackends + NUM_AUXILIARY_PROCS], what parallel workers have counted for their leader; or NULL */
 static LWLock *slots_lock;
 
-static ExecutorRun_hook_type previous_run;
-static ExecutorFinish_hook_type previous_finish;
-static ExecutorEnd_hook_type previous_end;
-static ProcessUtility_hook_type previous_utility;
 static shmem_request_hook_type previous_request;
 static shmem_startup_hook_type previous_startup;
 
@@ -169,21 +150,6 @@ static uint64 site_hash(Node *site)
     return last_hash == 0 ? 1 : last_hash;
 }
 
-/* May the text of a row be told to the role that runs the statement?  Not what it sees through a view of another. */
-static bool may_name(void)
-{
-    ListCell *cell;
-
-    for (const Running *r = running; r != NULL; r = r->outer)
-        foreach (cell, SLM_PLAN_PERMISSIONS(r->plan)) {
-            Oid checked = ((const SlmPermission *) lfirst(cell))->checkAsUser;
-
-            if (OidIsValid(checked) && checked != GetUserId())
-                return false;
-        }
-    return true;
-}
-
 /* Can the client be told a text as it stands?  A message that cannot be converted would end the statement. */
 static bool may_convert(SlmFault fault)
 {
@@ -228,7 +194,7 @@ void slm_pg_count_row(const SlmRowNote *note)
     if (note->fault == SLM_FAULT_NONE)
         return;
     counted.faults[note->fault]++;
-    if (note->text != NULL && counted.n_texts < MAX_TEXTS && may_name()) {
+    if (note->text != NULL && counted.n_texts < MAX_TEXTS && !slm_pg_through_view_of_other()) {
         NamedText *named = &counted.texts[counted.n_texts++];
 
         named->fault = note->fault;
@@ -305,8 +271,7 @@ static void collect_slot(bool drop)
     LWLockRelease(slots_lock);
 }
 
-/* The outermost statement has ended. */
-static void tell(void)
+void slm_pg_tell_rows(bool outermost)
 {
     RowCounts c;
     uint64 n_faults = 0;
@@ -321,7 +286,7 @@ static void tell(void)
         return;
     }
     collect_slot(false);
-    if (counted.calls == 0)
+    if (!outermost || counted.calls == 0)
         return;
     c = counted;
     memset(&counted, 0, sizeof counted); /* first: a message may raise */
@@ -335,90 +300,6 @@ static void tell(void)
                                          c.calls == 1 ? "text is" : "texts are")));
 }
 
-/* ---- when a statement ends */
-
-static void run_hook(QueryDesc *query, ScanDirection direction, uint64 count SLM_EXECUTE_ONCE_PARAM)
-{
-    Running here = {running, query->plannedstmt};
-    bool last;
-
-    depth++;
-    running = &here;
-    PG_TRY();
-    {
-        if (previous_run != NULL)
-            previous_run(query, direction, count SLM_EXECUTE_ONCE_ARG);
-        else
-            standard_ExecutorRun(query, direction, count SLM_EXECUTE_ONCE_ARG);
-    }
-    PG_FINALLY();
-    {
-        running = here.outer;
-        depth--;
-    }
-    PG_END_TRY();
-    last = query->operation == CMD_SELECT && !query->plannedstmt->hasModifyingCTE && (count == 0 || query->estate->es_processed < count);
-    if (depth == 0 && last && !IsParallelWorker())
-        tell();
-}
-
-static void finish_hook(QueryDesc *query)
-{
-    Running here = {running, query->plannedstmt};
-
-    depth++;
-    running = &here;
-    PG_TRY();
-    {
-        if (previous_finish != NULL)
-            previous_finish(query);
-        else
-            standard_ExecutorFinish(query);
-    }
-    PG_FINALLY();
-    {
-        running = here.outer;
-        depth--;
-    }
-    PG_END_TRY();
-}
-
-static void end_hook(QueryDesc *query)
-{
-    if (previous_end != NULL)
-        previous_end(query);
-    else
-        standard_ExecutorEnd(query);
-    collect_slot(false);
-    if (depth == 0)
-        tell();
-}
-
-static void utility_hook(PlannedStmt *stmt, const char *string, bool read_only, ProcessUtilityContext context, ParamListInfo params,
-                         QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
-{
-    depth++;
-    PG_TRY();
-    {
-        if (previous_utility != NULL)
-            previous_utility(stmt, string, read_only, context, params, environment, dest, completion);
-        else
-            standard_ProcessUtility(stmt, string, read_only, context, params, environment, dest, completion);
-    }
-    PG_FINALLY();
-    {
-        depth--;
-    }
-    PG_END_TRY();
-    if (depth == 0)
-        tell();
-}
-
-bool slm_pg_client_statement(void)
-{
-    return depth == 1 && running != NULL && MyBackendType == B_BACKEND;
-}
-
 /* ---- ends of transactions: a procedure may have several */
 
 static void forget_befores(void)
@@ -429,19 +310,16 @@ static void forget_befores(void)
 
 static void at_xact_end(XactEvent event, void *arg)
 {
-    if (loaded_within)
-        depth = 0;
-    loaded_within = false;
     switch (event) {
         case XACT_EVENT_PRE_COMMIT:
         case XACT_EVENT_PARALLEL_PRE_COMMIT:
         case XACT_EVENT_PRE_PREPARE:
-            if (depth == 0)
-                tell();
+            if (!slm_pg_within_statement())
+                slm_pg_tell_rows(true);
             break;
         case XACT_EVENT_ABORT:
         case XACT_EVENT_PARALLEL_ABORT:
-            if (depth == 0)
+            if (!slm_pg_within_statement())
                 memset(&counted, 0, sizeof counted);
             else if (befores != NIL)
                 counted = ((Before *) linitial(befores))->counts;
@@ -508,19 +386,8 @@ void slm_pg_row_count_init(void)
 {
     RegisterXactCallback(at_xact_end, NULL);
     RegisterSubXactCallback(at_subxact_end, NULL);
-    previous_run = ExecutorRun_hook;
-    ExecutorRun_hook = run_hook;
-    previous_finish = ExecutorFinish_hook;
-    ExecutorFinish_hook = finish_hook;
-    previous_end = ExecutorEnd_hook;
-    ExecutorEnd_hook = end_hook;
-    previous_utility = ProcessUtility_hook;
-    ProcessUtility_hook = utility_hook;
-    if (!process_shared_preload_libraries_in_progress) {
-        loaded_within = ActivePortal != NULL && ActivePortal->status == PORTAL_ACTIVE;
-        depth = loaded_within ? 1 : 0;
+    if (!process_shared_preload_libraries_in_progress)
         return;
-    }
     previous_request = shmem_request_hook;
     shmem_request_hook = request_slots;
     previous_startup = shmem_startup_hook;

@@ -22,8 +22,8 @@ void slm_pg_row_note(SlmRowNote *note, FunctionCallInfo fcinfo, bool gives_null,
 char *slm_pg_beginning(const text *t);
 /* Once for each row that has come to its result. */
 void slm_pg_count_row(const SlmRowNote *note);
-/* Is what runs the statement that a client sent, and not one within a function, a trigger or a worker? */
-bool slm_pg_client_statement(void);
+/* A statement has ended, the outermost or one within it: tells what was counted, or gives it to the leader of a parallel worker. */
+void slm_pg_tell_rows(bool outermost);
 void slm_pg_row_count_init(void);
 
 #endif

@@ -8,6 +8,7 @@
 #include "pg/row_error.h"
 
 #include "pg/row_count.h"
+#include "pg/statement.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -148,4 +149,5 @@ void slm_pg_row_error_init(void)
                              "the statement in any case.",
                              &guc_on_error, SLM_ON_ERROR_ERROR, on_error_options, PGC_USERSET, 0, NULL, NULL, NULL);
     slm_pg_row_count_init();
+    slm_pg_statement_init();
 }
