@@ -89,6 +89,16 @@ static const char *no_model_hint(const char *path)
     return hint;
 }
 
+/* Not being allowed to look is no answer. */
+static bool is_there(const char *path)
+{
+    if (access(path, F_OK) == 0)
+        return true;
+    if (errno != ENOENT)
+        slm_pg_file_error(errno, psprintf("could not look for \"%s\"", path));
+    return false;
+}
+
 /* The source's files. */
 static List *list_source(const char *path, bool *is_directory)
 {
@@ -99,7 +109,7 @@ static List *list_source(const char *path, bool *is_directory)
         slm_pg_file_error(errno, psprintf("could not open model \"%s\"", path));
     *is_directory = S_ISDIR(st.st_mode);
     if (*is_directory) {
-        if (access(psprintf("%s/config.json", path), F_OK) == 0 || access(psprintf("%s/adapter_config.json", path), F_OK) == 0)
+        if (is_there(psprintf("%s/config.json", path)) || is_there(psprintf("%s/adapter_config.json", path)))
             list_directory(path, "", 0, &files);
         if (files == NIL)
             ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("directory \"%s\" holds no model", path),

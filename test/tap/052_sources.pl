@@ -65,7 +65,7 @@ sub stopped_load
 sub changed_load
 {
 	my ($path, $change) = @_;
-	for my $try (1 .. 10)
+	for my $try (1 .. 30)
 	{
 		next unless stopped_load($path);
 		$change->();
@@ -196,6 +196,11 @@ chmod(0, "$here/closed/tiny.gguf");
 is_refused(load("$here/closed/tiny.gguf"), '42501', qr/Permission denied\nHINT: .*copy it/, 'a file that must not be read');
 chmod(0, "$here/closed");
 is_refused(load("$here/closed/tiny.gguf"), '42501', qr/Permission denied\nHINT: .*every directory above/, 'a directory that must not be entered');
+is_refused(load("$here/closed"), '42501', qr/Permission denied\nHINT: .*copy it/, 'a directory of a model that must not be read');
+chmod(0700, "$here/closed");
+append_to_file("$here/closed/config.json", '{}');
+chmod(0100, "$here/closed");
+is_refused(load("$here/closed"), '42501', qr/Permission denied/, 'nor listed');
 chmod(0700, "$here/closed");
 is_refused(load('/no/such/file.gguf'), '58P01', qr/No such file/, 'a file that is not there');
 is_refused(load('SomeOne/Some-Model-135M'), '58P01', qr!could not open model "SomeOne/Some-Model-135M": .*\nHINT: The server downloads nothing.*models/fetch!, 'the name of a model on a hub');
