@@ -127,7 +127,7 @@ SELECT format('"one call of free text, speculation on : off",Q4_1,2,%s,ratio of 
 
 -- embeddings and classifiers (issue B)
 SELECT format('"slm_embed(text) over 3,080 texts",Q8_0,2,%s,rows/s', round((3080 / pg_temp.seconds('SELECT count(slm_embed(text)) FROM test'))::numeric));
-SELECT format('"slm_embed(text[]) over 3,080 texts",Q8_0,2,%s,rows/s', round((3080 / pg_temp.seconds('SELECT count(*) FROM slm_embed((SELECT array_agg(text) FROM test))'))::numeric));
+SELECT format('"slm_embed_many over 3,080 texts",Q8_0,2,%s,rows/s', round((3080 / pg_temp.seconds('SELECT count(*) FROM slm_embed_many((SELECT array_agg(text) FROM test))'))::numeric));
 SELECT format('"slm_embed of one short text, warm",Q8_0,2,%s,ms', round((pg_temp.seconds($$SELECT slm_embed('How do I locate my card?')$$, 20) * 1000)::numeric, 2));
 CREATE TEMP TABLE stored AS SELECT id, slm_embed(text) AS e, category FROM train;
 SELECT format('"training on 10,003 stored embeddings",,2,%s,s', round(seconds::numeric, 2)) FROM slm_train_classifier('bench', 'SELECT e, category FROM stored ORDER BY id');
