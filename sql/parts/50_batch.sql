@@ -8,11 +8,11 @@ DO $$
 DECLARE
     f pg_catalog.regprocedure;
 BEGIN
-    FOR f IN SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-        WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND l.lanname = 'c' AND p.prosrc = ANY (ARRAY['slm_pg_generate', 'slm_pg_generate_details', 'slm_pg_summarize', 'slm_pg_summarize_details',
+    FOR f IN SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+        WHERE p.pronamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace::pg_catalog.oid AND l.lanname OPERATOR(pg_catalog.=) 'c'::pg_catalog.name AND p.prosrc OPERATOR(pg_catalog.=) ANY (ARRAY['slm_pg_generate', 'slm_pg_generate_details', 'slm_pg_summarize', 'slm_pg_summarize_details',
             'slm_pg_classify', 'slm_pg_classify_details', 'slm_pg_classify_scores_json', 'slm_pg_classify_multi', 'slm_pg_embed', 'slm_pg_embed_details',
             'slm_pg_embed_query', 'slm_pg_similarity', 'slm_pg_perplexity'])
-            AND p.probin = 'MODULE_PATHNAME' LOOP
+            AND p.probin OPERATOR(pg_catalog.=) 'MODULE_PATHNAME'::pg_catalog.text LOOP
         EXECUTE pg_catalog.format('ALTER FUNCTION %s SUPPORT @extschema@.slm_support', f);
     END LOOP;
 END $$;

