@@ -123,8 +123,8 @@ CREATE FUNCTION to_pong() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 CREATE FUNCTION to_ping() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE ping SET x = new.y || clock_timestamp(), writes = writes + 1 WHERE id = new.id; RETURN NULL; END $$;
 CREATE TRIGGER t AFTER UPDATE OF y ON ping FOR EACH ROW EXECUTE FUNCTION to_pong();
 CREATE TRIGGER t AFTER UPDATE OF y ON pong FOR EACH ROW EXECUTE FUNCTION to_ping();
-SELECT slm_create_job('ping', 'ping', 'y', 'upper(x)');
-SELECT slm_create_job('pong', 'pong', 'y', 'lower(x)');
+SELECT slm_create_job('ping', 'ping', 'y', 'upper(x)', '{"backfill": "none"}'); -- a backfill would take pong's row for one of its own finding
+SELECT slm_create_job('pong', 'pong', 'y', 'lower(x)', '{"backfill": "none"}');
 INSERT INTO src SELECT i, 'b' FROM generate_series(1, 5) i;
 INSERT INTO pt SELECT i, 'b' FROM generate_series(5, 15) i;
 INSERT INTO ping VALUES (1, 'start');
