@@ -143,10 +143,9 @@ uint64 slm_pg_job_retry(int32 id)
     return SPI_processed;
 }
 
-/* slm_pause_job(name text): workers begin no batch, and leave the one that they are at. */
-Datum slm_pg_pause_job(PG_FUNCTION_ARGS)
+/* Sets the pause of a job that the caller may control; returns its id. */
+static int32 set_paused(char *name, const char *assignments)
 {
-    char *name = name_argument(fcinfo);
     SlmAs saved;
     int32 id;
 
@@ -154,27 +153,23 @@ Datum slm_pg_pause_job(PG_FUNCTION_ARGS)
         elog(ERROR, "could not connect to SPI");
     id = slm_pg_job_id(name);
     slm_pg_as_extension(&saved);
-    slm_pg_spi(psprintf("UPDATE slm.job_definition d SET paused = true WHERE d.id = %d", id), SPI_OK_UPDATE);
+    slm_pg_spi(psprintf("UPDATE slm.job_definition d SET %s WHERE d.id = %d", assignments, id), SPI_OK_UPDATE);
     slm_pg_as_end(&saved);
     SPI_finish();
-    slm_pg_job_stop_at_commit(id);
+    return id;
+}
+
+/* slm_pause_job(name text): workers begin no batch, and leave the one that they are at. */
+Datum slm_pg_pause_job(PG_FUNCTION_ARGS)
+{
+    slm_pg_job_stop_at_commit(set_paused(name_argument(fcinfo), "paused = true"));
     PG_RETURN_VOID();
 }
 
 /* slm_resume_job(name text) */
 Datum slm_pg_resume_job(PG_FUNCTION_ARGS)
 {
-    char *name = name_argument(fcinfo);
-    SlmAs saved;
-    int32 id;
-
-    if (SPI_connect() != SPI_OK_CONNECT)
-        elog(ERROR, "could not connect to SPI");
-    id = slm_pg_job_id(name);
-    slm_pg_as_extension(&saved);
-    slm_pg_spi(psprintf("UPDATE slm.job_definition d SET paused = false, not_before = '-infinity' WHERE d.id = %d", id), SPI_OK_UPDATE);
-    slm_pg_as_end(&saved);
-    SPI_finish();
+    (void) set_paused(name_argument(fcinfo), "paused = false, not_before = '-infinity'");
     slm_pg_job_wake_at_commit();
     PG_RETURN_VOID();
 }
