@@ -162,7 +162,9 @@ static void test_pieces(void)
         feed("na\xc3\xafve \xe2\x82\xac \xf0\x9f\x98\x80!", 16, piece, NULL, "na\xc3\xafve \xe2\x82\xac \xf0\x9f\x98\x80!", false);
         feed("a\x80" "b\xe2\x82" "c\xed\xa0\x80", 9, piece, NULL,
              "a\xef\xbf\xbd" "b\xef\xbf\xbd" "c\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", false);
-        feed("x\xf0\x9f\x98", 4, piece, NULL, "x\xef\xbf\xbd", false);
+        feed("x\xf0\x9f\x98", 4, piece, NULL, "x", false); /* the answer ends inside a character */
+        feed("\xe6\x97", 2, piece, NULL, "", false);
+        feed("y\xf0\x9f\x98z\xc3", 6, piece, NULL, "y\xef\xbf\xbdz", false);
         feed("n\0l", 3, piece, NULL, "n\xef\xbf\xbdl", false);
         feed("one\n\ntwo", 8, piece, "\n\n", "one", true);
         feed("aaab", 4, piece, "aab", "a", true);

@@ -60,16 +60,14 @@ static bool append(slm_pieces *p, const void *bytes, size_t n)
     return true;
 }
 
-/* Moves whole characters and broken bytes from pending to the text; at the end of the answer all of it. */
-static bool drain(slm_pieces *p, bool at_end)
+/* Moves whole characters and broken bytes from pending to the text; the beginning of a character stays. */
+static bool drain(slm_pieces *p)
 {
-    while (p->n_pending > 0) {
-        int kind = slm_utf8_scan((const char *) p->pending, p->n_pending);
-        unsigned used;
+    int kind;
 
-        if (kind == 0 && !at_end)
-            return true;
-        used = kind > 0 ? (unsigned) kind : kind < 0 ? (unsigned) -kind : p->n_pending;
+    while (p->n_pending > 0 && (kind = slm_utf8_scan((const char *) p->pending, p->n_pending)) != 0) {
+        unsigned used = (unsigned) (kind > 0 ? kind : -kind);
+
         if (!(kind > 0 ? append(p, p->pending, used) : append(p, "\xef\xbf\xbd", 3)))
             return false;
         p->n_pending -= used;
@@ -116,7 +114,7 @@ slm_status slm_pieces_add(slm_pieces *p, const char *bytes, size_t length, slm_e
         return SLM_OK;
     for (size_t i = 0; i < length; i++) {
         p->pending[p->n_pending++] = (unsigned char) bytes[i];
-        if (!drain(p, false))
+        if (!drain(p))
             return slm_fail(err, SLM_NOMEM, "out of memory for an answer");
     }
     if (p->n > old && p->n_stops > 0)
@@ -127,9 +125,8 @@ slm_status slm_pieces_add(slm_pieces *p, const char *bytes, size_t length, slm_e
 
 slm_status slm_pieces_finish(slm_pieces *p, slm_error *err)
 {
-    if (p->stopped)
-        p->n_pending = 0;
-    if (!drain(p, true) || !append(p, "", 0))
+    p->n_pending = 0;
+    if (!append(p, "", 0))
         return slm_fail(err, SLM_NOMEM, "out of memory for an answer");
     p->final = p->n;
     return SLM_OK;

@@ -33,7 +33,7 @@ slm_status slm_pieces_init(slm_pieces *p, const char *const *stops, size_t n_sto
 void slm_pieces_clear(slm_pieces *p);
 /* Adds bytes; nothing happens after a stop. */
 slm_status slm_pieces_add(slm_pieces *p, const char *bytes, size_t length, slm_error *err);
-/* The answer is over: an unfinished character becomes U+FFFD, nothing is held back any more. */
+/* The answer is over: an unfinished character is left out, nothing is held back any more. */
 slm_status slm_pieces_finish(slm_pieces *p, slm_error *err);
 
 #endif
