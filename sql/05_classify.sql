@@ -46,7 +46,7 @@ SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], method => 'channel
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], threshold => 1.5)$$);
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], threshold => 'NaN')$$);
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], model => 'unknown')$$);
-SELECT * FROM try($$SELECT slm_classify(repeat('long ', 20000), ARRAY['a', 'b'])$$);
-SELECT * FROM try($$SELECT slm_classify(repeat('long ', 20000), ARRAY['a', 'b'], method => 'direct')$$);
+SELECT * FROM try($$SELECT slm_classify(repeat('long ', 20000), ARRAY['a', 'b'], truncate => false)$$);
+SELECT * FROM try($$SELECT slm_classify(repeat('long ', 20000), ARRAY['a', 'b'], method => 'direct', truncate => false)$$);
 \x off
 DROP TABLE tickets;

@@ -71,7 +71,7 @@ SELECT slm_sentiment('This is wonderful, thank you so much!'), slm_sentiment('I 
 EXPLAIN (COSTS OFF) SELECT i, slm_embed(body) FROM texts WHERE slm_similarity(body, 'x') > 0.5;
 
 \x on
-SELECT * FROM try($$SELECT slm_embed(repeat('long ', 5000))$$);
+SELECT * FROM try($$SELECT slm_embed(repeat('long ', 5000), truncate => false)$$);
 SELECT * FROM try($$SELECT slm_embed(repeat('long ', 5000), truncate => true) IS NOT NULL$$);
 SELECT * FROM try($$SELECT slm_embed('x', model => 'smollm2')$$);
 SELECT * FROM try($$SELECT slm_generate('x', model => 'minilm')$$);

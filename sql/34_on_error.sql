@@ -106,7 +106,7 @@ SELECT id FROM copy WHERE e IS NULL AND id > 200 ORDER BY id;
 SELECT count((d).label) AS labels, count((d).probability) AS probabilities, (d).error FROM (SELECT slm_classify_details(body, ARRAY['late', 'lost'], truncate => false) AS d FROM mail OFFSET 0) s
   GROUP BY (d).error ORDER BY (d).error;
 SELECT count((d).value) AS vectors, (d).error FROM (SELECT slm_embed_details(body, truncate => false) AS d FROM mail WHERE id < 30 OFFSET 0) s GROUP BY (d).error ORDER BY (d).error;
-SELECT (slm_summarize_details(repeat('word ', 9000))).*;
+SELECT (slm_summarize_details(repeat('word ', 9000), truncate => false)).*;
 SELECT (slm_generate_details(repeat('word ', 9000))).error;
 SELECT (slm_generate_details('Say yes', max_tokens => 2)).error IS NULL AS fine;
 SELECT slm_embed_details(repeat('word ', 9000), truncate => false, on_error => 'error');
@@ -115,7 +115,7 @@ SELECT slm_embed_details(repeat('word ', 9000), truncate => false, on_error => '
 \set VERBOSITY terse
 SELECT slm_generate(repeat('word ', 9000));
 SELECT * FROM slm_generate_stream(repeat('word ', 9000));
-SELECT slm_generate('', chat => false), slm_summarize(repeat('word ', 9000)), slm_perplexity(repeat('word ', 9000));
+SELECT slm_generate('', chat => false), slm_summarize(repeat('word ', 9000), truncate => false), slm_perplexity(repeat('word ', 9000));
 SELECT slm_chat('{"no": "array"}'), slm_chat(jsonb_build_array(jsonb_build_object('role', 'user', 'content', repeat('word ', 9000))));
 SELECT slm_embed_query(repeat('word ', 300), truncate => false), slm_similarity('a', repeat('word ', 300), truncate => false), slm_similarity(repeat('word ', 300), 'a', truncate => false);
 SELECT n, e IS NULL AS missing FROM slm_embed_many(ARRAY['a', repeat('word ', 300), NULL, 'b'], truncate => false) WITH ORDINALITY AS m(e, n);
@@ -123,11 +123,11 @@ SELECT document_no FROM slm_rerank('a', ARRAY['a', repeat('word ', 300), NULL], 
 SELECT document_no FROM slm_rerank(repeat('word ', 300), ARRAY['a', 'b'], truncate => false);
 SELECT slm_classify(repeat('word ', 300), ARRAY['a', 'b'], truncate => false), slm_classify_multi(repeat('word ', 300), ARRAY['a', 'b'], truncate => false), slm_classify_scores_json(repeat('word ', 300), ARRAY['a', 'b'], truncate => false),
   slm_sentiment(repeat('word ', 300), truncate => false);
-SELECT slm_classify(repeat('word ', 9000), ARRAY['a', 'b'], 'smollm2', method), slm_classify_multi(repeat('word ', 9000), ARRAY['a'], model => 'smollm2') FROM unnest(ARRAY['direct', 'channel']) method;
+SELECT slm_classify(repeat('word ', 9000), ARRAY['a', 'b'], 'smollm2', method, truncate => false), slm_classify_multi(repeat('word ', 9000), ARRAY['a'], model => 'smollm2', truncate => false) FROM unnest(ARRAY['direct', 'channel']) method;
 SELECT * FROM slm_classify_scores(repeat('word ', 300), ARRAY['a', 'b'], truncate => false);
 SELECT * FROM slm_token_logprobs(repeat('word ', 9000));
 SELECT slm_detokenize(ARRAY[1, 2000000]), slm_detokenize(ARRAY[1, NULL]);
-SELECT * FROM slm_chunk('🙂', 1);
+SELECT * FROM slm_chunk('🙂', 1, model => 'smollm2');
 SELECT version FROM slm_train_classifier('late', 'SELECT ''the parcel is '' || w || '' '' || i, w FROM generate_series(1, 8) i, unnest(ARRAY[''late'', ''lost'']) w');
 SELECT slm_classify(body, classifier => 'late', truncate => false) AS label, count(*) FROM mail GROUP BY 1 ORDER BY 1;
 SELECT slm_classify_embedding(e, 'late') IS NULL AS missing FROM (VALUES (slm_embed('late')), (ARRAY[1, 2]), (array_fill('NaN'::real, ARRAY[384])), (NULL)) v(e);

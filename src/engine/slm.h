@@ -232,7 +232,7 @@ typedef struct slm_request {
                                      requests of the same realm only, so that no count of reused tokens tells of another one's */
     slm_adapter *adapter;         /* decoders: opened for the session's model, or NULL */
     bool chat;                    /* wrap segments in the model's chat format and open the assistant's turn; else raw text after BOS */
-    bool truncate;                /* cut the last user segment's tail to fit instead of SLM_LIMIT */
+    bool truncate;                /* cut the tail of the last user or scored segment to fit instead of SLM_LIMIT */
     const slm_segment *segments;  /* [n_segments] */
     size_t n_segments;
     slm_sampling sampling;        /* GENERATE */
@@ -428,5 +428,10 @@ bool slm_classifier_needs_text(const slm_classifier *classifier);
  * a row in any batch.  May be called from several threads at once.  INVALID: an embedding is not finite, a text is missing. */
 slm_status slm_classifier_predict(const slm_classifier *classifier, const float *embeddings, const char *const *texts,
                                   const size_t *text_lengths, size_t n, float *probabilities, slm_error *err);
+/* The same in two steps, for a text that is read in windows, each with a vector of its own: the scores [n_labels] of one window, and the
+ * probabilities that scores (of the best windows) stand for, in place.  text may be NULL unless slm_classifier_needs_text. */
+slm_status slm_classifier_score(const slm_classifier *classifier, const float *embedding, const char *text, size_t text_length,
+                                float *scores, slm_error *err);
+slm_status slm_classifier_softmax(const slm_classifier *classifier, float *scores, slm_error *err);
 
 #endif

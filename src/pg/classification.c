@@ -18,9 +18,11 @@
 #include "pg/classifiers.h"
 #include "pg/labels.h"
 #include "pg/prototypes.h"
+#include "pg/reading.h"
 
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/lsyscache.h"
 
 #define SMALL_MODEL UINT64CONST(1000000000)
@@ -32,18 +34,17 @@ typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL } Method;
 
 typedef struct Classify {
     SlmEntry *entry;
-    const text *input;
-    bool truncate;
+    const text *input; /* while it begins */
+    SlmTruncate truncate;
     SlmLabels labels; /* of a trained classifier: only the type of the result */
     SlmExamples examples;
     Method method;
     bool best_only;          /* direct: the winner is enough */
     const char *instruction; /* UTF-8, with placeholder */
-    const float *prototypes; /* embedding: [n_labels, n_embd] */
+    const double *cosines;   /* embedding: [n_labels] with each label's prototype */
     SlmTrained *trained;     /* or NULL */
-    const char *utf8;        /* trained: the text */
-    size_t utf8_length;
-    double *probabilities; /* [n_labels] log probabilities first */
+    float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
+    double *probabilities;   /* [n_labels] log probabilities first */
     SlmScores scores;
 } Classify;
 
@@ -115,8 +116,7 @@ static void submit_direct(SlmWork *work, const Classify *c)
                            .labels = c->labels.names,
                            .n_labels = (size_t) c->labels.n,
                            .prior_text = "N/A",
-                           .best_only = c->best_only,
-                           .truncate = c->truncate};
+                           .best_only = c->best_only};
     size_t n = 0;
 
     segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, direct_instruction(c));
@@ -127,13 +127,13 @@ static void submit_direct(SlmWork *work, const Classify *c)
     }
     segments[n++] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, c->input);
     request.n_segments = n;
-    slm_pg_work_submit(work, c->entry, &request);
+    slm_pg_submit_cut(work, c->entry, &request, &segments[n - 1], c->truncate);
 }
 
 static void submit_channel(SlmWork *work, const Classify *c)
 {
     slm_segment segments[2] = {{0}, slm_pg_segment(SLM_ROLE_ASSISTANT, SLM_SEG_SCORED, c->input)};
-    slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = 2, .truncate = c->truncate};
+    slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = 2};
 
     if (strstr(c->instruction, "{label}") == NULL)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the instruction of method channel must contain {label}"),
@@ -145,20 +145,28 @@ static void submit_channel(SlmWork *work, const Classify *c)
         char *instruction = slm_pg_fill(c->instruction, "{label}", slm_pg_described_label(&c->labels, i, "%s (%s)"));
 
         segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, instruction);
-        slm_pg_work_submit(work, c->entry, &request);
+        slm_pg_submit_cut(work, c->entry, &request, &segments[1], c->truncate);
         pfree(instruction);
     }
 }
 
+/* The row's text for an encoder. */
+static SlmText text_to_read(SlmWork *work, const Classify *c)
+{
+    SlmText t = {.entry = c->entry, .prompt = slm_pg_info(c->entry)->document_prompt, .truncate = c->truncate};
+
+    t.text = slm_pg_input_utf8(c->input, &t.length);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    return t;
+}
+
 static void submit_embedding(SlmWork *work, Classify *c)
 {
-    slm_segment segment;
-    slm_request request;
+    const float *prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples);
+    SlmText t = text_to_read(work, c);
 
-    c->prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples);
-    request = slm_pg_embed_request(c->entry, &segment, slm_pg_info(c->entry)->document_prompt, slm_pg_input_utf8(c->input, NULL),
-                                   c->truncate);
-    slm_pg_work_submit(work, c->entry, &request);
+    c->cosines = slm_pg_read_cosines(work, &t, prototypes, c->labels.n);
 }
 
 /* ---- scores */
@@ -189,13 +197,11 @@ static void softmax(double *scores, int n)
 
 static double raw_score(SlmWork *work, const Classify *c, int label)
 {
-    const slm_result *first = slm_pg_work_result(work, 0);
-
     switch (c->method) {
         case METHOD_EMBEDDING:
-            return COSINE_SCALE * slm_vector_cosine(first->scores, c->prototypes + (Size) label * first->n_scores, first->n_scores);
+            return COSINE_SCALE * c->cosines[label];
         case METHOD_DIRECT:
-            return (double) first->scores[label];
+            return (double) slm_pg_work_result(work, 0)->scores[label];
         case METHOD_CHANNEL:
             break;
     }
@@ -246,34 +252,44 @@ static void refuse_beside_classifier(FunctionCallInfo fcinfo)
                         errhint("A trained classifier has its own: leave method out, or the classifier.")));
 }
 
+/* The scores of a window; a label has that of the window that speaks for it most. */
+static void take_scores(void *arg, const float *vector, const char *window, size_t length)
+{
+    Classify *c = arg;
+    slm_error err;
+
+    if (slm_classifier_score(c->trained->classifier, vector, window, length, c->window, &err) != SLM_OK)
+        slm_pg_error(&err, NULL);
+    for (int i = 0; i < c->scores.n; i++)
+        c->best[i] = Max(c->best[i], c->window[i]);
+}
+
 static void begin_trained(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
 {
-    slm_segment segment;
-    slm_request request;
     Oid type = get_fn_expr_argtype(fcinfo->flinfo, SLM_CLASSIFY_LABELS);
+    SlmText t;
 
     refuse_beside_classifier(fcinfo);
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
     c->trained = slm_pg_use_classifier(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CLASSIFIER));
-    c->scores.n = (int) slm_classifier_n_labels(c->trained->classifier);
-    c->utf8 = slm_pg_input_utf8(c->input, &c->utf8_length);
     c->entry = slm_pg_classifier_model(c->trained);
-    request = slm_pg_embed_request(c->entry, &segment, slm_pg_info(c->entry)->document_prompt, c->utf8, c->truncate);
-    slm_pg_work_submit(work, c->entry, &request);
+    c->scores.n = (int) slm_classifier_n_labels(c->trained->classifier);
+    c->window = palloc(sizeof(float) * (Size) c->scores.n);
+    c->best = palloc(sizeof(float) * (Size) c->scores.n);
+    for (int i = 0; i < c->scores.n; i++)
+        c->best[i] = -get_float4_infinity();
+    t = text_to_read(work, c);
+    slm_pg_read(work, &t, SLM_WINDOWS_HALF, take_scores, c);
 }
 
-static void predict(SlmWork *work, Classify *c)
+static void predict(Classify *c)
 {
-    float *probabilities = palloc(sizeof(float) * (Size) c->scores.n);
-    bool text = slm_classifier_needs_text(c->trained->classifier);
     slm_error err;
 
-    if (slm_classifier_predict(c->trained->classifier, slm_pg_work_result(work, 0)->scores, text ? &c->utf8 : NULL,
-                               text ? &c->utf8_length : NULL, 1, probabilities, &err) != SLM_OK)
+    if (slm_classifier_softmax(c->trained->classifier, c->best, &err) != SLM_OK)
         slm_pg_error(&err, NULL);
     for (int i = 0; i < c->scores.n; i++)
-        c->probabilities[i] = (double) probabilities[i];
-    pfree(probabilities);
+        c->probabilities[i] = (double) c->best[i];
 }
 
 /* ---- either */
@@ -285,8 +301,8 @@ void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool be
     slm_pg_work_set_state(work, c);
     if (slm_pg_decide_blank(work, fcinfo, SLM_CLASSIFY_INPUT))
         return;
-    c->input = slm_pg_text_copy(PG_GETARG_TEXT_PP(SLM_CLASSIFY_INPUT));
-    c->truncate = slm_pg_bool_arg(fcinfo, SLM_CLASSIFY_TRUNCATE, false);
+    c->input = PG_GETARG_TEXT_PP(SLM_CLASSIFY_INPUT);
+    c->truncate = slm_pg_truncate_arg(fcinfo, SLM_CLASSIFY_TRUNCATE);
     c->scores.threshold = slm_pg_float_arg(fcinfo, SLM_CLASSIFY_THRESHOLD, "threshold", 0, 0, false, 1, false);
     if (PG_ARGISNULL(SLM_CLASSIFY_CLASSIFIER))
         begin_labels(work, c, fcinfo, best_only && c->scores.threshold == 0);
@@ -305,7 +321,7 @@ const SlmScores *slm_pg_classification_scores(SlmWork *work)
         return s;
     }
     if (c->trained != NULL) {
-        predict(work, c);
+        predict(c);
     } else {
         for (int i = 0; i < s->n; i++)
             c->probabilities[i] = raw_score(work, c, i);

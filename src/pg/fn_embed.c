@@ -5,8 +5,7 @@
  * Models with prompts (e5, bge) put their document prompt before slm_embed's text and their query prompt before slm_embed_query's.
  */
 #include "pg/args.h"
-#include "pg/prototypes.h"
-#include "pg/work.h"
+#include "pg/reading.h"
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -20,28 +19,31 @@ PG_FUNCTION_INFO_V1(slm_pg_embed_many);
 PG_FUNCTION_INFO_V1(slm_pg_similarity);
 PG_FUNCTION_INFO_V1(slm_pg_rerank);
 
-static Datum vector_datum(const float *v, size_t n)
+static Datum vector_datum(const SlmVector *v)
 {
-    Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
+    Datum *elements = palloc(sizeof(Datum) * (Size) Max(v->n, 1));
 
-    for (size_t i = 0; i < n; i++)
-        elements[i] = Float4GetDatum(v[i]);
-    return PointerGetDatum(construct_array(elements, (int) n, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT));
+    for (int i = 0; i < v->n; i++)
+        elements[i] = Float4GetDatum(v->x[i]);
+    return PointerGetDatum(construct_array(elements, v->n, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT));
 }
 
 /* ---- slm_embed(input, model, truncate), slm_embed_query */
 
-static void submit_text(SlmWork *work, SlmEntry *entry, const char *prompt, const text *input, bool truncate)
+/* A text argument that an encoder is to read, measured. */
+static SlmText text_to_read(SlmEntry *entry, const char *prompt, const text *input, SlmTruncate truncate)
 {
-    slm_segment segment;
-    slm_request request = slm_pg_embed_request(entry, &segment, prompt, slm_pg_input_utf8(input, NULL), truncate);
+    SlmText t = {.entry = entry, .prompt = prompt, .truncate = truncate};
 
-    slm_pg_work_submit(work, entry, &request);
+    t.text = slm_pg_input_utf8(input, &t.length);
+    slm_pg_measure(&t);
+    return t;
 }
 
 static void begin_embedding(SlmWork *work, FunctionCallInfo fcinfo, bool query)
 {
     SlmEntry *entry;
+    SlmText t;
 
     if (PG_ARGISNULL(0)) {
         slm_pg_work_decide(work, (Datum) 0, true);
@@ -49,8 +51,10 @@ static void begin_embedding(SlmWork *work, FunctionCallInfo fcinfo, bool query)
     }
     slm_pg_refuse_list(fcinfo, 0, "slm_embed_many takes a text[] and gives a row for each element.");
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
-    submit_text(work, entry, query ? slm_pg_info(entry)->query_prompt : slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(0),
-                slm_pg_bool_arg(fcinfo, 2, false));
+    t = text_to_read(entry, query ? slm_pg_info(entry)->query_prompt : slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(0),
+                     slm_pg_truncate_arg(fcinfo, 2));
+    slm_pg_note_windows(work, &t);
+    slm_pg_work_set_state(work, slm_pg_read_vector(work, &t));
 }
 
 static void begin_embed(SlmWork *work, FunctionCallInfo fcinfo)
@@ -65,9 +69,7 @@ static void begin_embed_query(SlmWork *work, FunctionCallInfo fcinfo)
 
 static Datum finish_embed(SlmWork *work, bool *isnull)
 {
-    const slm_result *result = slm_pg_work_result(work, 0);
-
-    return vector_datum(result->scores, result->n_scores);
+    return vector_datum(slm_pg_work_state(work));
 }
 
 const SlmWorkKind slm_pg_embed_kind = {.symbol = "slm_pg_embed", .begin = begin_embed, .finish = finish_embed};
@@ -104,41 +106,45 @@ Datum slm_pg_embed_details(PG_FUNCTION_ARGS)
 /* ---- elements of arrays: each fails alone */
 
 typedef struct Element {
-    SlmEntry *entry;
-    const char *query; /* of a pair for a cross-encoder, or NULL */
+    SlmText text; /* but for the text itself */
     const text *input;
-    bool truncate;
-    SlmRun *run;
+    const SlmVector *query; /* compared with the text, or NULL */
+    SlmWork *work;
+    SlmVector *vector; /* of the text alone */
+    double *score;     /* beside a query */
 } Element;
 
 static void start_in_try(void *arg)
 {
     Element *e = arg;
-    const char *input = slm_pg_input_utf8(e->input, NULL);
-    slm_segment segments[2];
-    slm_request request;
+    MemoryContext old;
 
-    if (e->query == NULL) {
-        request = slm_pg_embed_request(e->entry, segments, slm_pg_info(e->entry)->document_prompt, input, e->truncate);
-    } else {
-        segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, 0, e->query);
-        segments[1] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN, input);
-        request = (slm_request){.mode = SLM_MODE_EMBED, .segments = segments, .n_segments = 2, .truncate = e->truncate};
-    }
-    e->run = slm_pg_start(e->entry, &request);
+    e->work = slm_pg_work_new();
+    old = MemoryContextSwitchTo(slm_pg_work_context(e->work));
+    e->text.text = slm_pg_input_utf8(e->input, &e->text.length);
+    slm_pg_measure(&e->text);
+    if (e->text.query != NULL)
+        e->score = slm_pg_read_relevance(e->work, &e->text);
+    else if (e->query != NULL)
+        e->score = slm_pg_read_cosines(e->work, &e->text, e->query->x, 1);
+    else
+        e->vector = slm_pg_read_vector(e->work, &e->text);
+    MemoryContextSwitchTo(old);
 }
 
-/* Starts an element; NULL where its text is at fault, which the note then says. */
-static SlmRun *start_element(Element *e, SlmRowNote *note)
+/* Starts an element, whose work is NULL where its text is at fault, which the note then says. */
+static void start_element(Element *e, SlmRowNote *note)
 {
     char *message;
 
-    e->run = NULL;
-    if (!note->gives_null)
+    if (!note->gives_null) {
         start_in_try(e);
-    else if ((note->fault = slm_pg_try_row(start_in_try, e, &message)) != SLM_FAULT_NONE)
+    } else if ((note->fault = slm_pg_try_row(start_in_try, e, &message)) != SLM_FAULT_NONE) {
         note->text = slm_pg_beginning(e->input);
-    return e->run;
+        slm_pg_work_free(e->work);
+        e->work = NULL;
+    }
+    note->longer = e->work != NULL && slm_pg_in_windows(&e->text);
 }
 
 /* ---- slm_embed_many: a row per element, computed in packed batches a little ahead of the reader */
@@ -146,12 +152,12 @@ static SlmRun *start_element(Element *e, SlmRowNote *note)
 #define AHEAD 256
 
 typedef struct EmbedMany {
-    Element element;
+    Element common;
     Datum *texts;
     bool *nulls;
     int n, started;
-    SlmRun **runs;     /* [n] */
-    SlmRowNote *notes; /* [n] */
+    Element **elements; /* [n] those that have been started and not returned */
+    SlmRowNote *notes;  /* [n] */
 } EmbedMany;
 
 static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
@@ -160,9 +166,11 @@ static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
     bool gives_null = slm_pg_gives_null(fcinfo);
 
     deconstruct_array(PG_GETARG_ARRAYTYPE_P_COPY(0), TEXTOID, -1, false, TYPALIGN_INT, &e->texts, &e->nulls, &e->n);
-    e->element.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
-    e->element.truncate = slm_pg_bool_arg(fcinfo, 2, false);
-    e->runs = palloc0(sizeof(SlmRun *) * (Size) Max(e->n, 1));
+    e->common.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
+    e->common.text.prompt = slm_pg_info(e->common.text.entry)->document_prompt;
+    e->common.text.truncate = slm_pg_truncate_arg(fcinfo, 2);
+    e->elements = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(Element *) * (Size) Max(e->n, 1),
+                                             MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
     e->notes = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SlmRowNote) * (Size) Max(e->n, 1));
     for (int i = 0; i < e->n; i++)
         slm_pg_row_note(&e->notes[i], fcinfo, gives_null, 0);
@@ -191,29 +199,45 @@ Datum slm_pg_embed_many(PG_FUNCTION_ARGS)
     i = (int) call->call_cntr;
     old = MemoryContextSwitchTo(call->multi_call_memory_ctx);
     for (; e->started < Min(i + AHEAD, e->n) && (e->started < i + 1 || i % (AHEAD / 4) == 0); e->started++) {
+        Element *element;
+
         if (e->nulls[e->started])
             continue;
-        e->element.input = DatumGetTextPP(e->texts[e->started]);
-        e->runs[e->started] = start_element(&e->element, &e->notes[e->started]);
+        element = e->elements[e->started] = palloc(sizeof *element);
+        *element = e->common;
+        element->input = DatumGetTextPP(e->texts[e->started]);
+        start_element(element, &e->notes[e->started]);
     }
     MemoryContextSwitchTo(old);
     slm_pg_count_row(&e->notes[i]);
-    if (e->runs[i] == NULL) {
+    if (e->elements[i] == NULL || e->elements[i]->work == NULL) {
         SRF_RETURN_NEXT_NULL(call);
     } else {
-        const slm_result *result = slm_pg_wait(e->runs[i]);
-        Datum value = vector_datum(result->scores, result->n_scores);
+        Element *element = e->elements[i];
+        Datum value;
 
-        slm_pg_finish(e->runs[i]);
+        slm_pg_work_wait(element->work);
+        value = vector_datum(element->vector);
+        slm_pg_work_free(element->work);
+        pfree(element);
+        e->elements[i] = NULL;
         SRF_RETURN_NEXT(call, value);
     }
 }
 
 /* ---- slm_similarity(a, b, model, truncate) */
 
+typedef struct Similarity {
+    SlmVector *vectors[2];
+    double *best; /* of a short text with the windows of a long one, or NULL */
+} Similarity;
+
 static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
 {
+    Similarity *s = palloc0(sizeof *s);
     SlmEntry *entry;
+    SlmText t[2];
+    int longer;
 
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1)) {
         slm_pg_work_decide(work, (Datum) 0, true);
@@ -223,14 +247,25 @@ static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
         slm_pg_refuse_list(fcinfo, i, "Vectors need their type: slm_similarity(a::real[], b::real[]).");
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
     for (int i = 0; i < 2; i++)
-        submit_text(work, entry, slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(i), slm_pg_bool_arg(fcinfo, 3, false));
+        t[i] = text_to_read(entry, slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(i), slm_pg_truncate_arg(fcinfo, 3));
+    slm_pg_work_set_state(work, s);
+    slm_pg_note_windows(work, &t[0]);
+    slm_pg_note_windows(work, &t[1]);
+    longer = slm_pg_in_windows(&t[1]) ? 1 : 0;
+    s->vectors[0] = slm_pg_read_vector(work, &t[1 - longer]);
+    if (slm_pg_in_windows(&t[0]) != slm_pg_in_windows(&t[1]))
+        s->best = slm_pg_read_cosines(work, &t[longer], s->vectors[0]->x, 1);
+    else
+        s->vectors[1] = slm_pg_read_vector(work, &t[longer]);
 }
 
 static Datum finish_similarity(SlmWork *work, bool *isnull)
 {
-    const slm_result *a = slm_pg_work_result(work, 0), *b = slm_pg_work_result(work, 1);
+    const Similarity *s = slm_pg_work_state(work);
 
-    return Float8GetDatum(slm_vector_cosine(a->scores, b->scores, a->n_scores));
+    if (s->best != NULL)
+        return Float8GetDatum(*s->best);
+    return Float8GetDatum(slm_vector_cosine(s->vectors[0]->x, s->vectors[1]->x, (size_t) s->vectors[0]->n));
 }
 
 const SlmWorkKind slm_pg_similarity_kind = {
@@ -258,23 +293,19 @@ static int compare_ranked(const void *a, const void *b)
 }
 
 typedef struct RerankQuery {
-    SlmEntry *entry;
-    const char *text;
-    bool truncate;
-    float *vector; /* where the model embeds: of the query; a cross-encoder reads it with each document */
+    SlmText text;
+    SlmVector *vector; /* where the model embeds; a cross-encoder reads the query with each document */
 } RerankQuery;
 
 static void embed_in_try(void *arg)
 {
     RerankQuery *q = arg;
-    slm_segment segment;
-    slm_request request = slm_pg_embed_request(q->entry, &segment, slm_pg_info(q->entry)->query_prompt, q->text, q->truncate);
-    SlmRun *run = slm_pg_start(q->entry, &request);
-    const slm_result *result = slm_pg_wait(run);
+    SlmWork *work = slm_pg_work_new();
 
-    q->vector = palloc(sizeof(float) * result->n_scores);
-    memcpy(q->vector, result->scores, sizeof(float) * result->n_scores);
-    slm_pg_finish(run);
+    slm_pg_measure(&q->text);
+    q->vector = slm_pg_read_vector(work, &q->text);
+    slm_pg_work_wait(work);
+    slm_pg_work_free(work);
 }
 
 /* false: the query is at fault, and so there are no rows. */
@@ -283,15 +314,15 @@ static bool read_query(RerankQuery *q, FunctionCallInfo fcinfo, bool gives_null)
     SlmRowNote note;
     char *message;
 
-    if (slm_pg_info(q->entry)->can_rerank)
+    if (slm_pg_info(q->text.entry)->can_rerank)
         return true;
-    if (!gives_null) {
+    slm_pg_row_note(&note, fcinfo, gives_null, 1);
+    if (gives_null)
+        note.fault = slm_pg_try_row(embed_in_try, q, &message);
+    else
         embed_in_try(q);
-        return true;
-    }
-    slm_pg_row_note(&note, fcinfo, true, 1);
-    note.fault = slm_pg_try_row(embed_in_try, q, &message);
-    if (note.fault != SLM_FAULT_NONE)
+    note.longer = note.fault == SLM_FAULT_NONE && slm_pg_in_windows(&q->text);
+    if (note.fault != SLM_FAULT_NONE || note.longer)
         slm_pg_count_row(&note);
     return note.fault == SLM_FAULT_NONE;
 }
@@ -299,14 +330,16 @@ static bool read_query(RerankQuery *q, FunctionCallInfo fcinfo, bool gives_null)
 /* Scores of the documents that are not NULL and not at fault; returns their number. */
 static int score_documents(const RerankQuery *q, FunctionCallInfo fcinfo, bool gives_null, Ranked **ranked)
 {
-    Element element = {.entry = q->entry, .query = q->vector == NULL ? q->text : NULL, .truncate = q->truncate};
+    Element common = {.text = q->text, .query = q->vector};
+    Element *elements;
     Datum *documents;
     bool *nulls;
-    SlmRun **runs;
     int n, m = 0;
 
+    common.text.query = q->vector == NULL ? q->text.text : NULL;
+    common.text.prompt = slm_pg_info(q->text.entry)->document_prompt;
     deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &documents, &nulls, &n);
-    runs = palloc0(sizeof(SlmRun *) * (Size) Max(n, 1));
+    elements = palloc0(sizeof(Element) * (Size) Max(n, 1));
     *ranked = palloc(sizeof(Ranked) * (Size) Max(n, 1));
     for (int i = 0; i < n; i++) {
         SlmRowNote note;
@@ -314,20 +347,18 @@ static int score_documents(const RerankQuery *q, FunctionCallInfo fcinfo, bool g
         if (nulls[i])
             continue;
         slm_pg_row_note(&note, fcinfo, gives_null, 0);
-        element.input = DatumGetTextPP(documents[i]);
-        runs[i] = start_element(&element, &note);
+        elements[i] = common;
+        elements[i].input = DatumGetTextPP(documents[i]);
+        start_element(&elements[i], &note);
         slm_pg_count_row(&note);
     }
     for (int i = 0; i < n; i++) {
-        const slm_result *result;
-
-        if (runs[i] == NULL)
+        if (elements[i].work == NULL)
             continue;
-        result = slm_pg_wait(runs[i]);
+        slm_pg_work_wait(elements[i].work);
         (*ranked)[m].document = i + 1;
-        (*ranked)[m++].score =
-            q->vector == NULL ? (double) result->scores[0] : slm_vector_cosine(q->vector, result->scores, result->n_scores);
-        slm_pg_finish(runs[i]);
+        (*ranked)[m++].score = *elements[i].score;
+        slm_pg_work_free(elements[i].work);
     }
     return m;
 }
@@ -336,15 +367,16 @@ Datum slm_pg_rerank(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
     bool gives_null = slm_pg_gives_null(fcinfo);
-    RerankQuery query = {.truncate = slm_pg_bool_arg(fcinfo, 3, false)};
+    RerankQuery query = {.text.truncate = slm_pg_truncate_arg(fcinfo, 3)};
     Ranked *ranked;
     int n;
 
     InitMaterializedSRF(fcinfo, 0);
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         return (Datum) 0;
-    query.text = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), NULL);
-    query.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_RERANK);
+    query.text.text = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), &query.text.length);
+    query.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_RERANK);
+    query.text.prompt = slm_pg_info(query.text.entry)->query_prompt;
     if (!read_query(&query, fcinfo, gives_null))
         return (Datum) 0;
     n = score_documents(&query, fcinfo, gives_null, &ranked);

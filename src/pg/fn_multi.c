@@ -8,6 +8,7 @@
 #include "pg/classification.h"
 #include "pg/labels.h"
 #include "pg/prototypes.h"
+#include "pg/reading.h"
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"
@@ -20,7 +21,7 @@ enum { ARG_INPUT, ARG_LABELS, ARG_THRESHOLD, ARG_MODEL, ARG_INSTRUCTION, ARG_DES
 
 typedef struct Multi {
     SlmLabels labels;
-    const float *prototypes; /* [n_labels, n_embd], or NULL: the model was asked */
+    const double *cosines; /* [n_labels] with each label's prototype, or NULL: the model was asked */
     double threshold;
 } Multi;
 
@@ -36,14 +37,13 @@ static void ask(SlmWork *work, SlmEntry *entry, const Multi *m, FunctionCallInfo
                                    slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(ARG_INPUT))};
         slm_request request = {.mode = SLM_MODE_LABELS,
                                .chat = true,
-                               .truncate = slm_pg_bool_arg(fcinfo, ARG_TRUNCATE, false),
                                .segments = segments,
                                .n_segments = 2,
                                .labels = answers,
                                .n_labels = 2,
                                .prior_text = "N/A"};
 
-        slm_pg_work_submit(work, entry, &request);
+        slm_pg_submit_cut(work, entry, &request, &segments[1], slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE));
     }
 }
 
@@ -62,14 +62,12 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
     embeds = !slm_pg_info(entry)->can_generate;
     m->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", embeds ? 0.3 : 0.5, 0, false, 1, false);
     if (embeds) {
-        slm_segment segment;
-        slm_request request;
+        SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE)};
 
-        m->prototypes = slm_pg_prototypes(entry, &m->labels, &none);
-        request = slm_pg_embed_request(entry, &segment, slm_pg_info(entry)->document_prompt,
-                                       slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), NULL),
-                                       slm_pg_bool_arg(fcinfo, ARG_TRUNCATE, false));
-        slm_pg_work_submit(work, entry, &request);
+        t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &t.length);
+        slm_pg_measure(&t);
+        slm_pg_note_windows(work, &t);
+        m->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(entry, &m->labels, &none), m->labels.n);
     } else {
         ask(work, entry, m, fcinfo);
     }
@@ -78,11 +76,7 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
 /* The cosine with a label's prototype, or the probability of "yes". */
 static double fit_of(SlmWork *work, const Multi *m, int label)
 {
-    const slm_result *result = slm_pg_work_result(work, m->prototypes != NULL ? 0 : label);
-
-    if (m->prototypes == NULL)
-        return slm_exp((double) result->scores[0]);
-    return slm_vector_cosine(result->scores, m->prototypes + (Size) label * result->n_scores, result->n_scores);
+    return m->cosines != NULL ? m->cosines[label] : slm_exp((double) slm_pg_work_result(work, label)->scores[0]);
 }
 
 static Datum finish_multi(SlmWork *work, bool *isnull)

@@ -206,18 +206,24 @@ static uint32 hash_of(const void *data, Size bytes)
     return hash == 0 ? 1 : hash;
 }
 
-SlmRun *slm_pg_start_training_text(SlmEntry *entry, const char *content)
+SlmVector *slm_pg_read_training_text(SlmWork *work, SlmEntry *entry, const char *content, size_t length, bool *longer)
 {
-    slm_segment segment;
-    slm_request request = slm_pg_embed_request(entry, &segment, slm_pg_info(entry)->document_prompt, content, true);
+    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = content, .length = length};
+    MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
+    SlmVector *vector;
 
-    return slm_pg_start(entry, &request);
+    slm_pg_measure(&t);
+    *longer = slm_pg_in_windows(&t);
+    vector = slm_pg_read_vector(work, &t);
+    MemoryContextSwitchTo(old);
+    return vector;
 }
 
 /* Adds the rows that the cursor has fetched; their texts are embedded together. */
 static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, MemoryContext keep)
 {
-    SlmRun **runs = palloc0(sizeof(SlmRun *) * n_rows);
+    SlmVector **read = palloc0(sizeof(SlmVector *) * n_rows);
+    SlmWork *work = slm_pg_work_new();
     int64 first = set->n;
     MemoryContext fetch = MemoryContextSwitchTo(keep);
 
@@ -240,31 +246,32 @@ static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, Memo
         if (set->vector_column != 0) {
             add_vector(set, input, set->n);
         } else {
+            SlmRowNote note = {0};
             size_t length;
             const char *content = slm_pg_utf8_from_text((text *) PG_DETOAST_DATUM_COPY(input), &length);
 
             set->texts[set->n] = content;
             set->lengths[set->n] = length;
             set->hashes[set->n].text = hash_of(content, length);
-            MemoryContextSwitchTo(fetch);
-            runs[set->n - first] = slm_pg_start_training_text(set->entry, content);
-            MemoryContextSwitchTo(keep);
+            read[set->n - first] = slm_pg_read_training_text(work, set->entry, content, length, &note.longer);
+            slm_pg_count_row(&note);
         }
         set->n++;
     }
     MemoryContextSwitchTo(fetch);
+    slm_pg_work_wait(work);
     for (int64 i = first; i < set->n; i++) {
         Size bytes = sizeof(float) * (Size) set->dims;
         float *vector = set->vectors + (Size) i * (Size) set->dims;
 
         if (set->text_column != 0) {
-            memcpy(vector, slm_pg_wait(runs[i - first])->scores, bytes);
-            slm_pg_finish(runs[i - first]);
+            memcpy(vector, read[i - first]->x, bytes);
             if (!set->keep_texts)
                 pfree((char *) set->texts[i]);
         }
         set->hashes[i].vector = hash_of(vector, bytes);
     }
+    slm_pg_work_free(work);
 }
 
 static bool writes(SPIPlanPtr plan)

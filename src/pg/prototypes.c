@@ -6,6 +6,8 @@
  */
 #include "pg/prototypes.h"
 
+#include "pg/reading.h"
+
 #include "lib/stringinfo.h"
 #include "utils/float.h"
 
@@ -21,14 +23,6 @@ typedef struct PrototypeSet {
 
 static dlist_head sets = DLIST_STATIC_INIT(sets);
 static int n_sets;
-
-slm_request slm_pg_embed_request(const SlmEntry *entry, slm_segment *segment, const char *prompt, const char *input, bool truncate)
-{
-    const char *whole = prompt != NULL && prompt[0] != '\0' ? psprintf("%s%s", prompt, input) : input;
-
-    *segment = (slm_segment){.role = SLM_ROLE_USER, .text = whole, .length = strlen(whole)};
-    return (slm_request){.mode = SLM_MODE_EMBED, .segments = segment, .n_segments = 1, .truncate = truncate};
-}
 
 static void add_to_key(StringInfo key, const char *s)
 {
@@ -85,29 +79,33 @@ static void keep_set(const StringInfo key, const float *vectors, int n_floats)
     n_sets++;
 }
 
-/* Adds the embeddings of texts to the vectors of their labels. */
-static void add_embeddings(SlmEntry *entry, const char *const *texts, const int *labels, int n, float *vectors, int dims)
+/* Adds the vectors of texts to those of their labels. */
+static void add_vectors(SlmEntry *entry, const char *const *texts, const int *labels, int n, float *vectors, int dims)
 {
     enum { AT_ONCE = 256 };
-    SlmRun *runs[AT_ONCE];
+    SlmVector *read[AT_ONCE];
 
     for (int begin = 0; begin < n; begin += AT_ONCE) {
         int count = Min(n - begin, AT_ONCE);
+        SlmWork *work = slm_pg_work_new();
+        MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
 
         for (int i = 0; i < count; i++) {
-            slm_segment segment;
-            slm_request request = slm_pg_embed_request(entry, &segment, slm_pg_info(entry)->document_prompt, texts[begin + i], true);
+            SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = texts[begin + i],
+                         .length = strlen(texts[begin + i])};
 
-            runs[i] = slm_pg_start(entry, &request);
+            slm_pg_measure(&t);
+            read[i] = slm_pg_read_vector(work, &t);
         }
+        MemoryContextSwitchTo(old);
+        slm_pg_work_wait(work);
         for (int i = 0; i < count; i++) {
-            const float *v = slm_pg_wait(runs[i])->scores;
             float *to = vectors + (Size) (labels == NULL ? begin + i : labels[begin + i]) * (Size) dims;
 
             for (int d = 0; d < dims; d++)
-                to[d] += v[d];
-            slm_pg_finish(runs[i]);
+                to[d] += read[i]->x[d];
         }
+        slm_pg_work_free(work);
     }
 }
 
@@ -134,8 +132,8 @@ float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExam
     }
     set = find_set(&key);
     if (set == NULL) {
-        add_embeddings(entry, texts, NULL, labels->n, vectors, dims);
-        add_embeddings(entry, examples->texts, examples->labels, examples->n, vectors, dims);
+        add_vectors(entry, texts, NULL, labels->n, vectors, dims);
+        add_vectors(entry, examples->texts, examples->labels, examples->n, vectors, dims);
         for (int i = 0; i < labels->n; i++)
             slm_vector_normalize(vectors + (Size) i * (Size) dims, (size_t) dims);
         keep_set(&key, vectors, labels->n * dims);

@@ -15,9 +15,6 @@
 /* [labels->n, n_embd], normalized; palloc'ed in the current context. Waits for the model when the set is new. */
 float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples);
 
-/* A request that embeds one text (UTF-8); segment is filled and must live until the request is submitted. */
-slm_request slm_pg_embed_request(const SlmEntry *entry, slm_segment *segment, const char *prompt, const char *input, bool truncate);
-
 /* The numbers of a one-dimensional real[] without NULLs. */
 static inline const float *slm_pg_floats(ArrayType *array)
 {

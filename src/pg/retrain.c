@@ -325,17 +325,22 @@ static float *embed_rows(SlmEntry *entry, const SlmTrainRows *rows, const int64 
 {
     Size dims = slm_pg_info(entry)->n_embd;
     float *vectors = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * (Size) Max(n, 1) * dims);
-    SlmRun *runs[AT_ONCE];
+    SlmVector *read[AT_ONCE];
 
     for (int64 begin = 0; begin < n; begin += AT_ONCE) {
         int count = (int) Min(n - begin, AT_ONCE);
+        SlmWork *work = slm_pg_work_new();
 
-        for (int i = 0; i < count; i++)
-            runs[i] = slm_pg_start_training_text(entry, rows->texts[chosen[begin + i]]);
         for (int i = 0; i < count; i++) {
-            memcpy(vectors + (Size) (begin + i) * dims, slm_pg_wait(runs[i])->scores, sizeof(float) * dims);
-            slm_pg_finish(runs[i]);
+            int64 row = chosen[begin + i];
+            bool longer; /* which has been said when the row was read first */
+
+            read[i] = slm_pg_read_training_text(work, entry, rows->texts[row], rows->lengths[row], &longer);
         }
+        slm_pg_work_wait(work);
+        for (int i = 0; i < count; i++)
+            memcpy(vectors + (Size) (begin + i) * dims, read[i]->x, sizeof(float) * dims);
+        slm_pg_work_free(work);
     }
     return vectors;
 }

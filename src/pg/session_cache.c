@@ -353,9 +353,26 @@ static void finish_callback(void *arg)
     slm_pg_finish(arg);
 }
 
-SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
+SlmRun *slm_pg_new_run(void)
 {
     SlmRun *run = palloc0(sizeof(SlmRun));
+
+    run->callback.func = finish_callback;
+    run->callback.arg = run;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, &run->callback);
+    return run;
+}
+
+SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
+{
+    SlmRun *run = slm_pg_new_run();
+
+    (void) slm_pg_start_run(run, entry, request, false);
+    return run;
+}
+
+bool slm_pg_start_run(SlmRun *run, SlmEntry *entry, const slm_request *request, bool if_it_fits)
+{
     slm_request whole = *request;
     slm_status status;
     slm_error err;
@@ -363,9 +380,6 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     whole.tag = run;
     run->batch = slm_pg_batch_running;
     run->subid = GetCurrentSubTransactionId();
-    run->callback.func = finish_callback;
-    run->callback.arg = run;
-    MemoryContextRegisterResetCallback(CurrentMemoryContext, &run->callback);
     if (entry->base != NULL) {
         whole.adapter = entry->adapter;
         entry = entry->base;
@@ -376,6 +390,8 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     while ((status = slm_submit(entry->session, &whole, &run->id, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     slm_pg_give_threads();
+    if (status != SLM_OK && if_it_fits && err.cause == SLM_CAUSE_LONG)
+        return false;
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
     run->entry = entry;
@@ -384,7 +400,7 @@ SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request)
     entry->n_requests++;
     slm_pg_progress_requests(++n_runs);
     slm_pg_backends_update();
-    return run;
+    return true;
 }
 
 void slm_pg_meter_model(const char *name)
@@ -398,6 +414,23 @@ void slm_pg_meter_model(const char *name)
         i++;
     if (i == m->n_models && i < SLM_METER_MODELS)
         strlcpy(m->models[m->n_models++], name, sizeof m->models[0]);
+}
+
+size_t slm_pg_prompt_tokens(SlmEntry *entry, const slm_request *request)
+{
+    slm_status status;
+    slm_error err;
+    size_t n;
+
+    if (entry->base != NULL)
+        entry = entry->base;
+    apply_limits(entry);
+    while ((status = slm_prompt_tokens(entry->session, request, &n, &err)) == SLM_CANCELLED)
+        slm_pg_interrupted();
+    slm_pg_give_threads();
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
+    return n;
 }
 
 static void count_model(const SlmEntry *entry)

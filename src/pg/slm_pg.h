@@ -166,6 +166,12 @@ SlmEntry *slm_pg_adapted_entry(SlmEntry *base, const SlmModelRow *adapter);
 const slm_model_info *slm_pg_info(const SlmEntry *entry);
 /* Submits a request; raises its errors. */
 SlmRun *slm_pg_start(SlmEntry *entry, const slm_request *request);
+/* The same in two steps: a run can be started again when it is finished, which takes no more memory.  if_it_fits: false where the row's
+ * text is too long, instead of an error. */
+SlmRun *slm_pg_new_run(void);
+bool slm_pg_start_run(SlmRun *run, SlmEntry *entry, const slm_request *request, bool if_it_fits);
+/* Tokens of a request's prompt, which is not run. */
+size_t slm_pg_prompt_tokens(SlmEntry *entry, const slm_request *request);
 /* Runs until the request is finished and returns its result; raises its error. */
 const slm_result *slm_pg_wait(SlmRun *run);
 /* Advances all requests of the run's session by one pass. */

@@ -5,6 +5,7 @@
 #define SLM_PG_TRAIN_H
 
 #include "pg/classifiers.h"
+#include "pg/reading.h"
 
 #include "utils/hsearch.h"
 
@@ -31,8 +32,8 @@ typedef struct SlmTrainRows {
     HTAB *label_ids;
 } SlmTrainRows;
 
-/* Begins to embed a text of a training, UTF-8, as slm_classify will when it is used. */
-SlmRun *slm_pg_start_training_text(SlmEntry *entry, const char *content);
+/* Begins to embed a text of a training, UTF-8, as part of a work; *longer: it is read in windows. */
+SlmVector *slm_pg_read_training_text(SlmWork *work, SlmEntry *entry, const char *content, size_t length, bool *longer);
 
 typedef enum SlmComparisonState {
     SLM_NO_OTHER,       /* no version is active */

@@ -1,7 +1,7 @@
 /*
  * work.c: calls of slm_* functions as works (work.h).
  *
- *   begin ──► runs in the work's own memory context ──► step ... ──► all runs have results ──► finish
+ *   begin ──► runs in the work's own memory context ──► step ... ──► all runs have results ──► go_on ... ──► finish
  *
  * A scalar call steps the sessions of its own runs only; the batch node steps all.  A work's error is raised by slm_pg_work_finish and
  * nowhere else, so that an error of row n is raised when row n would have been returned.
@@ -25,10 +25,18 @@
 #define LIBRARY "$libdir/slm_pg"
 #define MAX_DETAILS 16 /* columns of a function that returns a row */
 
+typedef struct GoOn {
+    SlmGoOn function;
+    void *arg;
+} GoOn;
+
 struct SlmWork {
-    const SlmWorkKind *kind;
+    const SlmWorkKind *kind; /* NULL: of no function */
     MemoryContext context;
-    List *runs; /* of SlmRun, in order of submission */
+    List *runs;     /* of SlmRun, in order of submission, without those dropped */
+    List *spare;    /* of SlmRun: those, for the next requests */
+    List *going_on; /* of GoOn */
+    SlmWorkCounters dropped; /* what these took */
     void *state;
     TupleDesc row; /* of details */
     bool catches;  /* errors of the input */
@@ -149,16 +157,23 @@ static TupleDesc row_type(FunctionCallInfo fcinfo)
     return BlessTupleDesc(desc);
 }
 
-SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
+SlmWork *slm_pg_work_new(void)
 {
     MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "slm_pg work", ALLOCSET_SMALL_SIZES);
-    MemoryContext old = MemoryContextSwitchTo(context);
-    SlmWork *work = palloc0(sizeof(SlmWork));
+    SlmWork *work = MemoryContextAllocZero(context, sizeof(SlmWork));
+
+    work->context = context;
+    return work;
+}
+
+SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
+{
+    SlmWork *work = slm_pg_work_new();
+    MemoryContext old = MemoryContextSwitchTo(work->context);
     SlmFault fault;
     char *message;
 
     work->kind = kind;
-    work->context = context;
     if (kind->details) {
         work->row = row_type(fcinfo);
         work->catches = slm_pg_on_error_arg(fcinfo) != SLM_ON_ERROR_ERROR; /* it has a column for them */
@@ -175,11 +190,42 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
     return work;
 }
 
-void slm_pg_work_submit(SlmWork *work, SlmEntry *entry, const slm_request *request)
+static SlmRun *submit(SlmWork *work, SlmEntry *entry, const slm_request *request, bool if_it_fits)
 {
     MemoryContext old = MemoryContextSwitchTo(work->context);
+    SlmRun *run;
 
-    work->runs = lappend(work->runs, slm_pg_start(entry, request));
+    if (work->spare == NIL)
+        work->spare = lappend(work->spare, slm_pg_new_run());
+    run = llast(work->spare);
+    if (slm_pg_start_run(run, entry, request, if_it_fits)) {
+        work->spare = list_delete_last(work->spare);
+        work->runs = lappend(work->runs, run);
+    } else {
+        run = NULL;
+    }
+    MemoryContextSwitchTo(old);
+    return run;
+}
+
+SlmRun *slm_pg_work_submit(SlmWork *work, SlmEntry *entry, const slm_request *request)
+{
+    return submit(work, entry, request, false);
+}
+
+SlmRun *slm_pg_work_submit_if_fits(SlmWork *work, SlmEntry *entry, const slm_request *request)
+{
+    return submit(work, entry, request, true);
+}
+
+void slm_pg_work_go_on(SlmWork *work, SlmGoOn go_on, void *arg)
+{
+    MemoryContext old = MemoryContextSwitchTo(work->context);
+    GoOn *g = palloc(sizeof *g);
+
+    g->function = go_on;
+    g->arg = arg;
+    work->going_on = lappend(work->going_on, g);
     MemoryContextSwitchTo(old);
 }
 
@@ -216,6 +262,11 @@ Datum slm_pg_work_row(const SlmWork *work, const Datum *values, const bool *null
     return HeapTupleGetDatum(heap_form_tuple(work->row, unconstify(Datum *, values), unconstify(bool *, nulls)));
 }
 
+MemoryContext slm_pg_work_context(const SlmWork *work)
+{
+    return work->context;
+}
+
 void slm_pg_work_set_state(SlmWork *work, void *state)
 {
     work->state = state;
@@ -250,24 +301,64 @@ static SlmRun *first_running(const SlmWork *work)
     return NULL;
 }
 
-bool slm_pg_work_done(const SlmWork *work)
+static bool has_failed_run(const SlmWork *work)
 {
-    return work->decided || first_running(work) == NULL;
+    ListCell *lc;
+
+    foreach (lc, work->runs) {
+        const SlmRun *run = lfirst(lc);
+
+        if (run->entry == NULL || (run->result != NULL && run->result->status != SLM_OK))
+            return true;
+    }
+    return false;
+}
+
+/* All requests have succeeded: lets those who asked for it take the answers and submit more. */
+static void go_on(SlmWork *work)
+{
+    MemoryContext old = MemoryContextSwitchTo(work->context);
+    ListCell *lc;
+
+    foreach (lc, work->going_on) {
+        GoOn *g = lfirst(lc);
+
+        if (!g->function(work, g->arg))
+            work->going_on = foreach_delete_current(work->going_on, lc);
+    }
+    MemoryContextSwitchTo(old);
+}
+
+bool slm_pg_work_done(SlmWork *work)
+{
+    if (work->decided)
+        return true;
+    while (first_running(work) == NULL) {
+        if (work->going_on == NIL || has_failed_run(work))
+            return true;
+        go_on(work);
+    }
+    return false;
 }
 
 bool slm_pg_work_failed(const SlmWork *work)
 {
+    return !work->decided && first_running(work) == NULL && has_failed_run(work);
+}
+
+static void wait_for_all(const SlmWork *work)
+{
     ListCell *lc;
 
-    if (work->decided || !slm_pg_work_done(work))
-        return false;
-    foreach (lc, work->runs) {
-        const SlmRun *run = lfirst(lc);
+    foreach (lc, work->runs)
+        (void) slm_pg_wait(lfirst(lc)); /* raises errors */
+}
 
-        if (run->entry == NULL || run->result->status != SLM_OK)
-            return true;
-    }
-    return false;
+void slm_pg_work_wait(SlmWork *work)
+{
+    while (!slm_pg_work_done(work))
+        slm_pg_advance(first_running(work));
+    wait_for_all(work);
 }
 
 void slm_pg_works_step(void)
@@ -284,10 +375,8 @@ typedef struct Finishing {
 static void finish_in_try(void *arg)
 {
     Finishing *f = arg;
-    ListCell *lc;
 
-    foreach (lc, f->work->runs)
-        (void) slm_pg_wait(lfirst(lc)); /* raises errors */
+    slm_pg_work_wait(f->work); /* raises errors */
     f->value = f->work->kind->finish(f->work, f->isnull);
 }
 
@@ -323,10 +412,29 @@ void slm_pg_work_add(SlmWorkCounters *counters, const slm_result *result)
     counters->decode_ms += result->decode_ms;
 }
 
+void slm_pg_work_drop(SlmWork *work, SlmRun *run)
+{
+    MemoryContext old = MemoryContextSwitchTo(work->context);
+
+    if (run->result != NULL)
+        slm_pg_work_add(&work->dropped, run->result);
+    slm_pg_finish(run);
+    work->runs = list_delete_ptr(work->runs, run);
+    work->spare = lappend(work->spare, run);
+    MemoryContextSwitchTo(old);
+}
+
 void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters)
 {
     ListCell *lc;
 
+    counters->requests += work->dropped.requests;
+    counters->prompt_tokens += work->dropped.prompt_tokens;
+    counters->reused_tokens += work->dropped.reused_tokens;
+    counters->output_tokens += work->dropped.output_tokens;
+    counters->label_tokens += work->dropped.label_tokens;
+    counters->prefill_ms += work->dropped.prefill_ms;
+    counters->decode_ms += work->dropped.decode_ms;
     foreach (lc, work->runs) {
         const slm_result *result = ((const SlmRun *) lfirst(lc))->result;
 
@@ -343,12 +451,11 @@ void slm_pg_work_free(SlmWork *work)
 Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
 {
     SlmWork *work = slm_pg_work_begin(kind, fcinfo);
-    SlmRun *run;
     bool isnull;
     Datum value;
 
-    while (!work->decided && (run = first_running(work)) != NULL)
-        slm_pg_advance(run);
+    while (!slm_pg_work_done(work))
+        slm_pg_advance(first_running(work));
     value = slm_pg_work_finish(work, &isnull);
     slm_pg_progress_call();
     slm_pg_count_row(&work->note);

@@ -45,12 +45,12 @@ $node->safe_psql('postgres', q{
 # expression, the kinds that it takes as long, empty and invalid, and how many statements of a hundred have it
 my @calls = (
 	[ 'slm_generate(body, max_tokens => 1)', 'long', '', '' ],
-	[ 'slm_summarize(body, 1)', 'long', '', '' ],
+	[ 'slm_summarize(body, 1, truncate => false)', 'long', '', '' ],
 	[ 'round(slm_perplexity(body)::numeric, 3)', 'long', '', '' ],
-	[ "slm_classify(body, ARRAY['a', 'b'])", 'long', 'empty', '' ],
-	[ "slm_classify(body, ARRAY['a', 'b'], method => 'direct')", 'long', 'empty', '' ],
-	[ "slm_classify_scores_json(body, descriptions => '{\"a\": \"x\", \"b\": null}')", 'long', 'empty', '' ],
-	[ "slm_classify_multi(body, ARRAY['a', 'b'], threshold => 0)", 'long', 'empty', '' ],
+	[ "slm_classify(body, ARRAY['a', 'b'], truncate => false)", 'long', 'empty', '' ],
+	[ "slm_classify(body, ARRAY['a', 'b'], method => 'direct', truncate => false)", 'long', 'empty', '' ],
+	[ "slm_classify_scores_json(body, descriptions => '{\"a\": \"x\", \"b\": null}', truncate => false)", 'long', 'empty', '' ],
+	[ "slm_classify_multi(body, ARRAY['a', 'b'], threshold => 0, truncate => false)", 'long', 'empty', '' ],
 	[ "slm_classify(body, ARRAY['a', 'b'], 'minilm', truncate => false)", 'long', 'empty', '' ],
 	[ 'slm_similarity(\'mail\', body, truncate => false)', 'long', '', '' ],
 	[ '(slm_embed(body, truncate => false))[1]', 'long', '', '' ],
@@ -137,7 +137,7 @@ diag($_) for grep { defined } @ended[ 0 .. 2 ], @miscounted[ 0 .. 2 ], @differen
 cmp_ok($of_kind{$_} || 0, '>', $count / 80, "statements with: $_") for qw(none long others);
 
 # ---- parallel workers: one WARNING with the sum
-my $classify = "slm_classify(body, ARRAY['a', 'b'])";
+my $classify = "slm_classify(body, ARRAY['a', 'b'], truncate => false)";
 my $parallel = 'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET max_parallel_workers_per_gather = 2;'
   . ' SET parallel_leader_participation = off;';
 $node->safe_psql('postgres', 'CREATE TABLE wide (id int, body text, pad char(1500) DEFAULT repeat(\'x\', 1500)) WITH (parallel_workers = 2);'
@@ -160,7 +160,7 @@ $session->query('RESET ALL');
 # ---- a job: the rows are done, the log has the WARNING
 my $offset = -s $node->logfile;
 $node->safe_psql('postgres', "ALTER TABLE mail ADD label text;"
-	  . "SELECT slm_create_job('labels', 'mail', 'label', 'slm_classify(body, ARRAY[''a'', ''b''], on_error => ''null'')')");
+	  . "SELECT slm_create_job('labels', 'mail', 'label', 'slm_classify(body, ARRAY[''a'', ''b''], truncate => false, on_error => ''null'')')");
 $node->poll_query_until('postgres', "SELECT pending = 0 AND running = 0 AND state = 'idle' FROM slm.job_status") or die 'the job does not end';
 is($node->safe_psql('postgres', 'SELECT done, failed FROM slm.job_status'), '100|0', 'a job: no row fails');
 is($node->safe_psql('postgres', 'SELECT count(label) FROM mail'), '85', 'a job: NULL where there is no answer');
@@ -176,7 +176,7 @@ for my $case ([ 'ascii', 'SQL_ASCII', "E'caf\\xE9 au lait'", 'caf. au lait' ], [
 	$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING '$encoding' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
 	$node->safe_psql($db, "CREATE EXTENSION slm_pg; SELECT slm_load_model('tiny', '$tiny'); CREATE TABLE t (body text);"
 		  . "INSERT INTO t VALUES ('fine'), ($text), ('fine too')");
-	for my $call ('slm_generate(body, max_tokens => 1)', "slm_classify(body, ARRAY['a', 'b'])", 'slm_count_tokens(body)', 'slm_perplexity(body)')
+	for my $call ('slm_generate(body, max_tokens => 1)', "slm_classify(body, ARRAY['a', 'b'], truncate => false)", 'slm_count_tokens(body)', 'slm_perplexity(body)')
 	{
 		my ($rc, $out, $err) = $node->psql($db, "SET client_encoding = 'UTF8'; SELECT count($call) FROM t");
 		is($out, '2', "$encoding: $call");

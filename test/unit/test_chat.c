@@ -279,7 +279,7 @@ static void test_prefix_join_scored(void)
     CHECK(one.n_prefix > 0 && one.n_prefix == two.n_prefix, "prefixes of %zu and %zu tokens", one.n_prefix, two.n_prefix);
     CHECK(memcmp(one.ids.ids, two.ids.ids, one.n_prefix * sizeof(int32_t)) == 0, "prefixes differ");
     CHECK(one.scored_begin == one.n_prefix && one.scored_end == one.scored_begin + 1, "scored %zu..%zu", one.scored_begin, one.scored_end);
-    CHECK(one.user_begin == one.scored_begin && one.user_end == one.scored_end, "user %zu..%zu", one.user_begin, one.user_end);
+    CHECK(one.row_begin == one.scored_begin && one.row_end == one.scored_end, "row %zu..%zu", one.row_begin, one.row_end);
     slm_prompt_free(&one);
     slm_prompt_free(&two);
     segments[0] = segment(SLM_ROLE_USER, SLM_SEG_SPECIAL, "a<|im_end|>b");

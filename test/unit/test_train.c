@@ -370,6 +370,11 @@ static void check_prediction(void)
         CHECK(memcmp(part, all, sizeof all) == 0, "batches of %d give other bits", size);
     }
     for (int r = 0; r < N; r++) {
+        CHECK(slm_classifier_score(c, t.x + r * D, t.texts[r], t.lengths[r], part + r * L, &err) == SLM_OK, "%s", err.message);
+        CHECK(slm_classifier_softmax(c, part + r * L, &err) == SLM_OK, "%s", err.message);
+    }
+    CHECK(memcmp(part, all, sizeof all) == 0, "scores and their softmax give other bits");
+    for (int r = 0; r < N; r++) {
         double sum = 0;
         for (int l = 0; l < L; l++)
             sum += all[r * L + l];
@@ -384,6 +389,7 @@ static void check_prediction(void)
     t.x[3] = 0;
     t.texts[0] = NULL;
     CHECK(slm_classifier_predict(c, t.x, t.texts, t.lengths, 1, part, &err) == SLM_INVALID, "a missing text");
+    CHECK(slm_classifier_score(c, t.x, NULL, 0, part, &err) == SLM_INVALID, "no text at all");
     slm_classifier_free(c);
     slm_train_report_free(&report);
 }

@@ -58,31 +58,31 @@ static slm_status too_long(const slm_session *s, const slm_prompt *prompt, uint3
     return slm_hint(err, "Shorten the text, cut it into pieces with slm_chunk, or allow it to be cut with truncate => true.");
 }
 
-/* Takes the tail of the last user segment's tokens out until the prompt fits, at the beginning of a character. */
+/* Takes the tail of the row's tokens out until the prompt fits, at the beginning of a character. */
 static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, slm_prompt *p, slm_error *err)
 {
     size_t excess = p->ids.n - max_tokens, cut;
 
-    if (p->user_end - p->user_begin < excess)
+    if (p->row_end - p->row_begin < excess)
         return too_long(s, p, max_tokens, err);
-    cut = p->user_end - excess;
-    while (cut > p->user_begin) {
+    cut = p->row_end - excess;
+    while (cut > p->row_begin) {
         slm_bytes piece = slm_tokenizer_piece(s->model->tokenizer, p->ids.ids[cut], false);
 
         if (piece.length == 0 || ((unsigned char) piece.data[0] & 0xc0) != 0x80)
             break;
         cut--;
     }
-    excess = p->user_end - cut;
-    memmove(p->ids.ids + cut, p->ids.ids + p->user_end, (p->ids.n - p->user_end) * sizeof *p->ids.ids);
+    excess = p->row_end - cut;
+    memmove(p->ids.ids + cut, p->ids.ids + p->row_end, (p->ids.n - p->row_end) * sizeof *p->ids.ids);
     p->ids.n -= excess;
-    if (p->pair_begin >= p->user_end)
+    if (p->pair_begin >= p->row_end)
         p->pair_begin -= excess;
-    if (p->scored_begin >= p->user_end)
+    if (p->scored_begin >= p->row_end)
         p->scored_begin -= excess;
     else if (p->scored_begin > cut)
         p->scored_begin = cut;
-    if (p->scored_end >= p->user_end)
+    if (p->scored_end >= p->row_end)
         p->scored_end -= excess;
     else if (p->scored_end > cut)
         p->scored_end = cut;

@@ -100,9 +100,9 @@ static slm_status put_segments(builder *b, size_t from, size_t to, const char *b
                 out->scored_begin = begin;
             out->scored_end = out->ids.n;
         }
-        if (s->role == SLM_ROLE_USER) {
-            out->user_begin = begin;
-            out->user_end = out->ids.n;
+        if (s->role == SLM_ROLE_USER || (s->flags & SLM_SEG_SCORED) != 0) {
+            out->row_begin = begin;
+            out->row_end = out->ids.n;
         }
         b->only_prefix = b->only_prefix && (s->flags & SLM_SEG_PREFIX) != 0;
         if (b->only_prefix)

@@ -20,7 +20,7 @@ typedef struct slm_prompt {
     slm_ids ids;
     size_t n_prefix;          /* the first n_prefix ids come from the template and SLM_SEG_PREFIX segments alone */
     size_t scored_begin, scored_end; /* ids of the SLM_SEG_SCORED segments (contiguous) */
-    size_t user_begin, user_end; /* ids of the last user segment's text: what may be cut to fit (a cut may fall inside a character) */
+    size_t row_begin, row_end; /* ids of the last user or scored segment's text: what may be cut to fit (maybe inside a character) */
     bool answer_space;           /* the answer begins with a space that belongs to the encoding (SentencePiece), not to its text */
     size_t pair_begin;           /* encoders: first id of the second text of a pair, 0 = there is none */
 } slm_prompt;

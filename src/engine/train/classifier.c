@@ -402,20 +402,21 @@ static slm_status add_text(const slm_classifier *c, work *k, const char *text, s
 }
 
 /* Weights and embedding are finite; what they give may not be. */
-static slm_status finish_row(const slm_classifier *c, float *z, float *out, slm_error *err)
+static slm_status finish_row(const slm_classifier *c, float *z, bool scores, float *out, slm_error *err)
 {
     float largest, sum;
     for (uint32_t l = 0; l < c->stride; l += 4)
         slm_f4_store(z + l, slm_f4_load(z + l) * slm_f4_all(c->inverse_temperature));
     if (!finite_floats(z, c->n_labels))
         return slm_fail(err, SLM_INVALID, "the scores of an embedding are too large: its numbers, or the classifier's, are out of range");
-    slm_softmax_lanes(z, c->n_labels, c->stride, &largest, &sum);
+    if (!scores)
+        slm_softmax_lanes(z, c->n_labels, c->stride, &largest, &sum);
     memcpy(out, z, c->n_labels * sizeof *out);
     return SLM_OK;
 }
 
 static slm_status predict_pair(const slm_classifier *c, work *k, const float *x, const char *const *texts, const size_t *lengths, size_t n,
-                               float *out, slm_error *err)
+                               bool scores, float *out, slm_error *err)
 {
     const float *second = n > 1 ? x + c->n_dims : x;
     for (uint32_t p = 0; p < c->stride / 16; p++)
@@ -424,13 +425,13 @@ static slm_status predict_pair(const slm_classifier *c, work *k, const float *x,
         float *z = k->z + r * c->stride;
         if (c->space.n > 0)
             SLM_TRY(add_text(c, k, texts[r], lengths[r], z, err));
-        SLM_TRY(finish_row(c, z, out + r * c->n_labels, err));
+        SLM_TRY(finish_row(c, z, scores, out + r * c->n_labels, err));
     }
     return SLM_OK;
 }
 
-slm_status slm_classifier_predict(const slm_classifier *c, const float *embeddings, const char *const *texts, const size_t *text_lengths,
-                                  size_t n, float *probabilities, slm_error *err)
+static slm_status predict(const slm_classifier *c, const float *embeddings, const char *const *texts, const size_t *text_lengths, size_t n,
+                          bool scores, float *out, slm_error *err)
 {
     work k = {0};
     slm_status status = SLM_OK;
@@ -450,10 +451,35 @@ slm_status slm_classifier_predict(const slm_classifier *c, const float *embeddin
         return slm_fail(err, SLM_NOMEM, "out of memory");
     for (size_t r = 0; r < n && status == SLM_OK; r += 2)
         status = predict_pair(c, &k, embeddings + r * c->n_dims, texts != NULL ? texts + r : NULL,
-                              text_lengths != NULL ? text_lengths + r : NULL, n - r > 1 ? 2 : 1, probabilities + r * c->n_labels, err);
+                              text_lengths != NULL ? text_lengths + r : NULL, n - r > 1 ? 2 : 1, scores, out + r * c->n_labels, err);
     free(k.z);
     free(k.feature);
     free(k.value);
     slm_ngram_bag_free(&k.bag);
     return status;
+}
+
+slm_status slm_classifier_predict(const slm_classifier *c, const float *embeddings, const char *const *texts, const size_t *text_lengths,
+                                  size_t n, float *probabilities, slm_error *err)
+{
+    return predict(c, embeddings, texts, text_lengths, n, false, probabilities, err);
+}
+
+slm_status slm_classifier_score(const slm_classifier *c, const float *embedding, const char *text, size_t text_length, float *scores,
+                                slm_error *err)
+{
+    bool with_text = c->space.n > 0;
+    return predict(c, embedding, with_text ? &text : NULL, with_text ? &text_length : NULL, 1, true, scores, err);
+}
+
+slm_status slm_classifier_softmax(const slm_classifier *c, float *scores, slm_error *err)
+{
+    float largest, sum, *z = aligned_alloc(64, (size_t) c->stride * sizeof *z);
+    if (z == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    memcpy(z, scores, c->n_labels * sizeof *z);
+    slm_softmax_lanes(z, c->n_labels, c->stride, &largest, &sum);
+    memcpy(scores, z, c->n_labels * sizeof *z);
+    free(z);
+    return SLM_OK;
 }
