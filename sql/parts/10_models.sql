@@ -265,13 +265,14 @@ RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_detokenize' LANGUAGE C STABLE PARALLE
 COMMENT ON FUNCTION slm_detokenize(integer[], text, text) IS
     'Text of token ids; bytes that form no character become U+FFFD';
 
-CREATE FUNCTION slm_count_tokens(input text, model text DEFAULT NULL, on_error text DEFAULT NULL)
+CREATE FUNCTION slm_count_tokens(input text, model text DEFAULT NULL, embed boolean DEFAULT false, on_error text DEFAULT NULL)
 RETURNS integer AS 'MODULE_PATHNAME', 'slm_pg_count_tokens' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION slm_count_tokens(text, text, text) IS
-    'Number of tokens of a text';
+COMMENT ON FUNCTION slm_count_tokens(text, text, boolean, text) IS
+    'Number of tokens of a text. embed => true: as slm_embed reads it, with special tokens and the model''s document prompt; the default model is then '
+    'slm.embed_model, and the model reads the text as a whole where the number is at most its context_length in slm.models';
 
 CREATE FUNCTION slm_chunk(input text,
-    max_tokens integer DEFAULT 256,
+    max_tokens integer DEFAULT NULL,
     overlap integer DEFAULT 0,
     model text DEFAULT NULL,
     on_error text DEFAULT NULL,
@@ -280,7 +281,8 @@ CREATE FUNCTION slm_chunk(input text,
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_chunk' LANGUAGE C STABLE PARALLEL SAFE COST 1000 ROWS 10;
 COMMENT ON FUNCTION slm_chunk(text, integer, integer, text, text) IS
     'Cuts a text into pieces of at most max_tokens tokens that overlap by overlap tokens, at sentence, line or word boundaries '
-    'where there are some';
+    'where there are some. model: default slm.embed_model, then slm.generate_model. For an encoder max_tokens counts what slm_embed adds and is by '
+    'default all that the model reads, so every piece can be embedded; for a generative model it is 256 by default';
 
 CREATE FUNCTION slm_token_logprobs(input text,
     model text DEFAULT NULL,
@@ -311,8 +313,8 @@ CREATE FUNCTION slm_summarize(input text,
     on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_summarize' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION slm_summarize(text, integer, text, text, boolean, text) IS
-    'A summary of at most max_words words, where given with a focus. A text longer than the context is an error unless truncate => true'
-    ' cuts it';
+    'A summary of at most max_words words, where given with a focus. A text that does not fit into the context is summarized in parts, and then'
+    ' their summaries; truncate => true cuts it instead, false makes it an error';
 
 CREATE FUNCTION slm_summarize_details(input text,
     max_words integer DEFAULT 50,

@@ -3,7 +3,7 @@
 CREATE FUNCTION slm_embed(input text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS real[] AS 'MODULE_PATHNAME', 'slm_pg_embed' LANGUAGE C STABLE PARALLEL SAFE COST 50000;
 COMMENT ON FUNCTION slm_embed(text, text, boolean, text) IS
-'The embedding of a text: normalized, as long as the model''s embedding_dimension; casts to pgvector''s vector. A text longer than the model reads is an ERROR unless truncate. model: default slm.embed_model. on_error => ''null'': NULL in place of an error of the text.';
+'The embedding of a text: normalized, as long as the model''s embedding_dimension; casts to pgvector''s vector. A text longer than the model reads is read in windows, whose normalized mean it is; truncate => true cuts it instead, false makes it an error. model: default slm.embed_model. on_error => ''null'': NULL in place of an error of the text.';
 
 CREATE FUNCTION slm_embed_details(input text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL,
     OUT value real[], OUT error text)
@@ -23,13 +23,13 @@ COMMENT ON FUNCTION slm_embed_query(text, text, boolean, text) IS
 
 CREATE FUNCTION slm_similarity(a text, b text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS double precision AS 'MODULE_PATHNAME', 'slm_pg_similarity' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_similarity(text, text, text, boolean, text) IS 'Cosine of the embeddings of two texts, from -1 to 1';
+COMMENT ON FUNCTION slm_similarity(text, text, text, boolean, text) IS 'Cosine of the embeddings of two texts, from -1 to 1; of a text that is longer than the model reads beside a short one, that of its nearest sentence. truncate as in slm_embed';
 
 CREATE FUNCTION slm_rerank(query text, documents text[], model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL,
     OUT document_no integer, OUT score double precision)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_rerank' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 10;
 COMMENT ON FUNCTION slm_rerank(text, text[], text, boolean, text) IS
-'The documents in order of relevance to the query, best first: document_no counts from 1 in the array, score is the cosine, or a cross-encoder''s relevance where the model is one. NULL documents are left out.';
+'The documents in order of relevance to the query, best first: document_no counts from 1 in the array, score is the cosine, or a cross-encoder''s relevance where the model is one; of a document that is longer than the model reads, that of its best sentence (or window). NULL documents are left out. truncate as in slm_embed';
 
 -- ---------------------------------------------------------------- classification (src/pg/fn_classify.c)
 -- No other function has one of these names, and labels are text[]: a list that a driver sends without a type can only be labels.
@@ -39,7 +39,7 @@ CREATE FUNCTION slm_classify(input text, labels text[] DEFAULT NULL, model text 
     classifier text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_classify' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION slm_classify(text, text[], text, text, text, double precision, jsonb, jsonb, text, boolean, text) IS
-'The label that fits the text best; NULL when its probability is below threshold. labels => ARRAY[...], descriptions => ''{"billing": "invoices, refunds"}'' (of the labels, or in place of them), or classifier => ''name'' of one that slm_train_classifier made. method: embedding (nearest label, for encoders), direct (asks for the label; instruction may contain {labels}), channel (which label explains the text best; instruction contains {label}), auto (chooses by the model). examples: [{"text": ..., "label": ...}]. model: default slm.classify_model, then slm.embed_model, then slm.generate_model. on_error => ''null'': NULL in place of an error of the text.';
+'The label that fits the text best; NULL when its probability is below threshold. labels => ARRAY[...], descriptions => ''{"billing": "invoices, refunds"}'' (of the labels, or in place of them), or classifier => ''name'' of one that slm_train_classifier made. method: embedding (nearest label, for encoders), direct (asks for the label; instruction may contain {labels}), channel (which label explains the text best; instruction contains {label}), auto (chooses by the model). examples: [{"text": ..., "label": ...}]. model: default slm.classify_model, then slm.embed_model, then slm.generate_model. A text longer than the model reads is read in windows by an encoder, and counted in a NOTICE; a generative model reads its beginning; truncate => true cuts it, false makes it an error. on_error => ''null'': NULL in place of an error of the text.';
 
 CREATE FUNCTION slm_classify_enum(input text, as_enum anyenum, model text DEFAULT NULL, method text DEFAULT 'auto',
     instruction text DEFAULT NULL, threshold double precision DEFAULT 0, examples jsonb DEFAULT NULL, descriptions jsonb DEFAULT NULL,

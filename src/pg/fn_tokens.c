@@ -6,8 +6,8 @@
  */
 #include "pg/args.h"
 #include "pg/row_error.h"
+#include "pg/reading.h"
 #include "pg/tokens.h"
-#include "pg/work.h"
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -21,6 +21,7 @@ PG_FUNCTION_INFO_V1(slm_pg_chunk);
 PG_FUNCTION_INFO_V1(slm_pg_token_logprobs);
 PG_FUNCTION_INFO_V1(slm_pg_perplexity);
 
+#define CHUNK_TOKENS 256 /* of a generative model, where the call does not say */
 #define MAX_CHUNK_TOKENS 1000000
 
 /* malloc'ed memory that a memory context frees. */
@@ -107,13 +108,18 @@ Datum slm_pg_tokenize(PG_FUNCTION_ARGS)
     return slm_pg_guarded(tokenize_text, fcinfo);
 }
 
+/* Arguments: input, model, embed. */
 static Datum count_text(PG_FUNCTION_ARGS)
 {
+    bool embed = slm_pg_bool_arg(fcinfo, 2, false);
+    SlmEntry *entry;
     size_t n;
 
     if (PG_ARGISNULL(0))
         PG_RETURN_NULL();
-    (void) tokenize(slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY), PG_GETARG_TEXT_PP(0), &n);
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), embed ? SLM_TASK_EMBED : SLM_TASK_ANY);
+    (void) tokenize(entry, PG_GETARG_TEXT_PP(0), &n);
+    n += embed ? slm_pg_embed_adds(entry) : 0;
     if (n > INT32_MAX)
         ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("the text has %zu tokens, too many for an integer", n)));
@@ -174,9 +180,26 @@ Datum slm_pg_detokenize(PG_FUNCTION_ARGS)
     return slm_pg_guarded(detokenize_ids, fcinfo);
 }
 
+/* Tokens of a piece by itself: of what an encoder reads, the rest are its special tokens and the prompt that slm_embed adds. */
+static int piece_tokens(FunctionCallInfo fcinfo, const SlmEntry *entry)
+{
+    const slm_model_info *info = slm_pg_info(entry);
+    int adds = info->can_generate ? 0 : (int) slm_pg_embed_adds(entry);
+    int otherwise = info->can_generate ? CHUNK_TOKENS : (int) info->n_context;
+    int max_tokens = slm_pg_int_arg(fcinfo, 1, "max_tokens", otherwise, 1, MAX_CHUNK_TOKENS);
+
+    if (max_tokens <= adds)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("max_tokens is %d, but slm_embed alone adds %d tokens to a text", max_tokens, adds),
+                        errhint("max_tokens must be from %d to %u for this model.", adds + 1, info->n_context)));
+    return max_tokens - adds;
+}
+
+/* Arguments: input, max_tokens, overlap, model.  Without a model, that of slm_embed where there is one, for which pieces are made most. */
 static Datum chunk_text(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+    bool embed = PG_ARGISNULL(3) && slm_guc_embed_model != NULL && slm_guc_embed_model[0] != '\0';
     SlmEntry *entry;
     Held *held;
     const char *s;
@@ -188,12 +211,12 @@ static Datum chunk_text(PG_FUNCTION_ARGS)
     InitMaterializedSRF(fcinfo, 0);
     if (PG_ARGISNULL(0))
         return (Datum) 0;
-    max_tokens = slm_pg_int_arg(fcinfo, 1, "max_tokens", 256, 1, MAX_CHUNK_TOKENS);
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), embed ? SLM_TASK_EMBED : SLM_TASK_ANY);
+    max_tokens = piece_tokens(fcinfo, entry);
     overlap = slm_pg_int_arg(fcinfo, 2, "overlap", 0, 0, MAX_CHUNK_TOKENS);
     if (overlap >= max_tokens)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("overlap must be less than max_tokens"),
-                        errdetail("overlap is %d, max_tokens is %d.", overlap, max_tokens)));
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), SLM_TASK_ANY);
+                        errdetail("overlap is %d, and a piece has at most %d tokens of the text.", overlap, max_tokens)));
     held = hold();
     s = slm_pg_input_view(PG_GETARG_TEXT_PP(0), &length);
     while ((status = slm_chunk(entry->model, s, length, (size_t) max_tokens, (size_t) overlap, SLM_STOP, &offsets, &n, &err)) ==
@@ -209,6 +232,7 @@ static Datum chunk_text(PG_FUNCTION_ARGS)
         values[0] = Int32GetDatum((int32) (i + 1));
         values[1] = PointerGetDatum(slm_pg_text_from_utf8(s + offsets[2 * i], offsets[2 * i + 1] - offsets[2 * i]));
         tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+        pfree(DatumGetPointer(values[1]));
         CHECK_FOR_INTERRUPTS();
     }
     return (Datum) 0;
