@@ -74,7 +74,7 @@ SELECT * FROM try($$SELECT slm_generate('x', model => 'unknown')$$);
 SELECT * FROM try($$SET LOCAL slm.generate_model = ''; SELECT slm_generate('x')$$);
 SELECT * FROM try($$SELECT slm_generate(repeat('long ', 20000))$$);
 SELECT * FROM try($$SELECT slm_generate_stream(repeat('long ', 20000))$$);
-SELECT * FROM try($$SELECT slm_summarize(repeat('long ', 20000))$$);
+SELECT * FROM try($$SELECT slm_summarize(repeat('long ', 20000), truncate => false)$$);
 SELECT * FROM try($$SELECT slm_summarize('x', max_words => 0)$$);
 SELECT * FROM try($$SELECT slm_chat('{}')$$);
 SELECT * FROM try($$SELECT slm_chat('[]')$$);

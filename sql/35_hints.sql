@@ -55,6 +55,7 @@ SELECT CASE
   WHEN name = 'truncate' THEN 'false'
   WHEN name IN ('max_tokens', 'max_words') THEN '1'
   WHEN name = 'on_error' THEN '''error'''
+  WHEN name = 'truncate' THEN 'false'
   WHEN name = 'labels' THEN 'ARRAY[''good'', ''bad'']'
   WHEN name = 'classifier' AND type = 'text' AND f::text LIKE 'slm_classify_embedding%' THEN '''mood''' END $$;
 CREATE FUNCTION call_of(f regprocedure, input text, argument text DEFAULT NULL, wrong text DEFAULT NULL) RETURNS text LANGUAGE sql AS $$

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Prints the CSV files of a benchmark run as tables and writes them into docs/SPEED.md.
 
-usage: report.py FOLDER SPEED.md COMMAND [SECTION]
+usage: report.py FOLDER PAGE.md COMMAND [SECTION]
 
-The text between the two marks of the section (default "latest run") in SPEED.md is replaced; everything else there is written by people.
-Section "shapes" is shapes.csv alone, which takes long and is not in a default run; "latest run" is all others.
+The text between the two marks of the section (default "latest run") in PAGE.md is replaced; everything else there is written by people.
+Sections "shapes" and "long_texts" are the file of that name alone, which takes long and is in no default run; "latest run" is all others.
 """
 import csv
 import datetime
@@ -12,6 +12,9 @@ import glob
 import os
 import re
 import sys
+
+
+ALONE = ("shapes", "long_texts")  # sections of their own
 
 
 def cpu():
@@ -73,7 +76,8 @@ def main(folder, page, command, section="latest run"):
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     lines = [f"{datetime.date.today()}, {cpu()}, `{command}`", ""]
     for name in sorted(glob.glob(os.path.join(folder, "*.csv"))):
-        if (os.path.basename(name) == "shapes.csv") != (section == "shapes"):
+        alone = os.path.basename(name)[:-4] if os.path.basename(name)[:-4] in ALONE else "latest run"
+        if alone != section:
             continue
         with open(name, newline="", encoding="utf-8") as f:
             rows = list(csv.reader(f))

@@ -5,6 +5,7 @@
 # usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql, banking77-sql, vectors, jobs; default: all
 #        test/bench/run_bench.sh shapes         models of 1 to 7 billion random weights, one after the other, in SLM_BENCH_DIR
 #                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
+#        test/bench/run_bench.sh long-texts     how long texts are best read, into docs/LONG_TEXTS.md: some minutes; not in the default
 # Every CSV has a header line; those of SQL are metric,type,threads,value,unit.  banking77-sql needs the texts of Banking77 in
 # ${SLM_TEST_DATA:-../shared/data} and is left out without them.
 set -uo pipefail
@@ -134,6 +135,22 @@ if wanted jobs; then
     echo "metric,type,threads,value,unit" >"$out/jobs.csv"
     psql -X -q -v ON_ERROR_STOP=1 -v type=Q4_1 -v threads=1 -v documents="${SLM_BENCH_DOCUMENTS:-500}" -v rounds="${SLM_BENCH_ROUNDS:-3}" \
         -f test/bench/jobs.sql | sed 's/^\(.*\),\([^,]*\),\([0-9]*\),\([0-9.]*\),\([^,]*\)$/"\1",\2,\3,\4,\5/' >>"$out/jobs.csv" || status=1
+fi
+
+if [[ " $names " == *" long-texts "* ]]; then
+    echo "-- long texts"
+    [ -n "$data" ] || { echo "no texts in ${SLM_TEST_DATA:-../shared/data}" >&2; exit 1; }
+    [ -n "$slm_root" ] || slm_install_private >"$out/install.log" 2>&1 || { tail -n 40 "$out/install.log"; exit 1; }
+    export PGPORT=5435
+    slm_start long "shared_buffers = 256MB" || exit 1
+    slm_share "$slm_root/data" "$data"/banking77_*.csv
+    psql -X -q -c 'CREATE EXTENSION slm_pg' && slm_load minilm "$SLM_MODEL_CACHE/all-MiniLM-L6-v2" || exit 1
+    echo "task,way,beginning,middle,end,all" >"$out/long_texts.csv.new"
+    psql -X -q -v train_file="$slm_root/data/banking77_train.csv" -v test_file="$slm_root/data/banking77_test.csv" \
+        -v messages="${SLM_BENCH_MESSAGES:-100}" -f test/bench/long_texts.sql >>"$out/long_texts.csv.new" || exit 1
+    mv "$out/long_texts.csv.new" "$out/long_texts.csv"
+    python3 test/bench/report.py "$out" docs/LONG_TEXTS.md "test/bench/run_bench.sh long-texts" long_texts || status=1
+    [ "$names" != long-texts ] || exit $status
 fi
 
 # One model of a shape and type: its line, or a failure that says why.
