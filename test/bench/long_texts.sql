@@ -120,4 +120,4 @@ SELECT '"' || task || '"', '"' || way || '"', round(100 * avg(good::int) FILTER 
 FROM answer JOIN ticket USING (id) GROUP BY task, way ORDER BY array_position(ARRAY['labels by name', 'trained classifier', 'trained on tickets', 'search'], task), avg(good::int) DESC, way;
 SELECT '"tokens of a ticket"', '"mean"', round(avg(slm_count_tokens(text, 'minilm')) FILTER (WHERE position = 'beginning')), round(avg(slm_count_tokens(text, 'minilm')) FILTER (WHERE position = 'middle')),
        round(avg(slm_count_tokens(text, 'minilm')) FILTER (WHERE position = 'end')), round(avg(slm_count_tokens(text, 'minilm'))) FROM ticket;
-SELECT slm_drop_classifier(name) AS dropped FROM unnest(ARRAY['short', 'long', 'long_cut']) name \gset x
+SELECT count(slm_drop_classifier(name)) AS dropped FROM unnest(ARRAY['short', 'long', 'long_cut']) name \gset
