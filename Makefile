@@ -22,8 +22,8 @@ SHLIB_LINK  = libslm.a -Wl,--version-script=src/pg/slm_pg.map $(ENGINE_LIBS)
 SLM_MODEL_CACHE ?= $(HOME)/.cache/slm_pg
 export SLM_MODEL_CACHE
 
-# Reference values of the golden tests: test/golden holds what is small, the folder beside the checkout all of them.
-SLM_GOLDEN ?= $(firstword $(wildcard ../shared/golden) test/golden)
+# Reference values of the golden tests: test/golden, with what is compressed there unpacked.
+SLM_GOLDEN ?= build/golden
 export SLM_GOLDEN
 
 PG_CONFIG ?= pg_config
@@ -100,11 +100,13 @@ build/tools/%: test/tools/%.c libslm.a
 	$(program) $(PROGRAM_LIBS)
 -include $(TEST_PROGRAMS:=.d) $(BENCH_PROGRAMS:=.d) $(TOOL_PROGRAMS:=.d)
 
-.PHONY: tools programs benchmarks unit
+.PHONY: tools programs benchmarks unit golden
+golden:                          ## unpack the reference values of test/golden into build/golden
+	@sh scripts/golden.sh build/golden
 tools: $(TOOL_PROGRAMS)          ## build test/tools/*.c (quantizer, fixture makers) into build/tools
 programs: $(TEST_PROGRAMS)
 benchmarks: $(BENCH_PROGRAMS)
-unit: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) ## build and run the engine's unit and golden tests
+unit: golden $(TEST_PROGRAMS) $(TOOL_PROGRAMS) ## build and run the engine's unit and golden tests
 	@scripts/run_programs.sh $(TEST_PROGRAMS)
 
 # ---- the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, and the fuzz corpora
@@ -127,7 +129,7 @@ build/asan/test/%: test/%.c build/asan/libslm.a
 
 .PHONY: sanitize sanitize-programs fuzz-replay
 sanitize-programs: $(SAN_TESTS)
-sanitize: $(SAN_TESTS)           ## the unit tests under AddressSanitizer and UBSan, and every fuzz corpus replayed
+sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UBSan, and every fuzz corpus replayed
 	@$(SAN_ENV) scripts/run_programs.sh $(SAN_TESTS)
 	@$(SAN_ENV) $(MAKE) --no-print-directory fuzz-replay
 -include test/fuzz/fuzz.mk

@@ -8,7 +8,7 @@ set -eu
 pg_config=${1:-pg_config}
 
 need="build-essential python3 python3-pip libpcre2-dev libutf8proc-dev libjansson-dev libxxhash-dev libopenblas-serial-dev"
-need="$need libipc-run-perl"
+need="$need libipc-run-perl xz-utils"
 
 server_ready() {
     command -v "$pg_config" >/dev/null 2>&1 && [ -e "$("$pg_config" --pgxs)" ] &&

@@ -1,6 +1,6 @@
 /*
- * The reference vocabularies: $SLM_GOLDEN/tokenizers/NAME.gguf (default ../shared/golden), smollm2's in the model cache; read as an import
- * reads them.
+ * The reference vocabularies: tokenizers/NAME.gguf of the reference values (golden.h), smollm2's in the model cache; read as an import reads
+ * them.
  */
 #ifndef SLM_TEST_GOLDEN_VOCAB_H
 #define SLM_TEST_GOLDEN_VOCAB_H
@@ -11,11 +11,11 @@
 
 #include "engine/gguf/gguf.h"
 #include "engine/text/tokenizer.h"
+#include "golden.h"
 
 static inline void golden_path(const char *name, const char *suffix, char *path, size_t size)
 {
-    const char *root = getenv("SLM_GOLDEN");
-    snprintf(path, size, "%s/tokenizers/%s.%s", root != NULL ? root : "../shared/golden", name, suffix);
+    snprintf(path, size, "%s/tokenizers/%s.%s", golden_root(), name, suffix);
 }
 
 /* IO when the file is absent. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/model/model.h"
+#include "golden.h"
 
 static inline void test_die(const char *what, const char *why)
 {
@@ -30,20 +31,11 @@ static inline void *test_alloc(size_t bytes)
     return p;
 }
 
-/* The folder of the reference values: SLM_GOLDEN, else ../shared/golden (all of them), else test/golden (the small ones). */
-static inline const char *test_golden(void)
-{
-    const char *folder = getenv("SLM_GOLDEN");
-    if (folder != NULL && *folder)
-        return folder;
-    return access("../shared/golden", R_OK) == 0 ? "../shared/golden" : "test/golden";
-}
-
 /* NULL when there is no such file. */
 static inline json_t *test_json(const char *name)
 {
     char path[2048];
-    snprintf(path, sizeof path, "%s/%s", test_golden(), name);
+    snprintf(path, sizeof path, "%s/%s", golden_root(), name);
     return json_load_file(path, 0, NULL);
 }
 

@@ -87,7 +87,7 @@ run_tap() {
 # The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into its own directory.
 prepare_work() {
     local path
-    for path in Makefile slm_pg.control sql expected docs test/isolation test/tap test/data test/golden; do
+    for path in Makefile slm_pg.control sql expected docs test/isolation test/tap test/data; do
         [ -e "$path" ] || continue
         mkdir -p "$slm_root/work/$(dirname "$path")"
         cp -R "$path" "$slm_root/work/$(dirname "$path")/"
@@ -98,7 +98,7 @@ prepare_work() {
     done
     # pg_regress puts results beside the tests, isolationtester into output_iso
     [ "$(id -u)" -ne 0 ] || chown -R nobody:nogroup "$slm_root/work"
-    export SLM_TEST_DATA=$slm_root/work/test/data SLM_GOLDEN=$slm_root/work/test/golden
+    export SLM_TEST_DATA=$slm_root/work/test/data
 }
 
 fetched=0

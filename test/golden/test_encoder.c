@@ -135,7 +135,7 @@ int main(void)
     json_t *reference = test_json("minilm/embeddings.json");
     if (!test_model_path("SLM_TEST_ENCODER", MODEL, path, sizeof path) || reference == NULL) {
         printf("encoder: skipped, %s or the reference values in %s are not there (make models; SLM_TEST_ENCODER, SLM_GOLDEN)\n", path,
-               test_golden());
+               golden_root());
         return 0;
     }
     check_model(path, "F32", json_object_get(reference, "cases"), 0.99999);

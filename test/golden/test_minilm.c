@@ -1,7 +1,7 @@
 /*
  * all-MiniLM-L6-v2 from its Hugging Face directory against sentence-transformers: token ids equal, embeddings close.
  *
- * Needs $SLM_GOLDEN/minilm/embeddings.json (default ../shared/golden) and the model's directory all-MiniLM-L6-v2 in the model cache
+ * Needs minilm/embeddings.json of the reference values (golden.h) and the model's directory all-MiniLM-L6-v2 in the model cache
  * ($SLM_MODEL_CACHE, default ~/.cache/slm_pg); skips, saying so, where one is missing.  Cosine >= 0.999 at Q8_0, >= 0.99999 at F32, and
  * every vector has the same bits alone and in one batch with the others, on one thread and on two.
  */
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/slm.h"
+#include "golden.h"
 #include "slm_test.h"
 
 #define MAX_CASES 64
@@ -139,16 +140,16 @@ static void check_quantization(const char *dir, const char *quantization, double
 int main(void)
 {
     char path[4096], dir[4096];
-    const char *golden = getenv("SLM_GOLDEN"), *cache = getenv("SLM_MODEL_CACHE"), *home = getenv("HOME");
+    const char *cache = getenv("SLM_MODEL_CACHE"), *home = getenv("HOME");
     cases c;
-    snprintf(path, sizeof path, "%s/minilm/embeddings.json", golden != NULL ? golden : "../shared/golden");
+    snprintf(path, sizeof path, "%s/minilm/embeddings.json", golden_root());
     if (cache != NULL && cache[0] != '\0')
         snprintf(dir, sizeof dir, "%s/all-MiniLM-L6-v2", cache);
     else
         snprintf(dir, sizeof dir, "%s/.cache/slm_pg/all-MiniLM-L6-v2", home != NULL ? home : "");
-    if (access(path, R_OK) != 0 || access(dir, R_OK) != 0) {
-        printf("# test_minilm skipped: %s or %s is not there\n", path, dir);
-        TEST_MAIN_END("test_minilm");
+    if (access(dir, R_OK) != 0) {
+        printf("test_minilm: skipped, %s is not there (make models)\n", dir);
+        return 0;
     }
     CHECK(load_cases(path, &c), "no cases in %s", path);
     if (c.n > 0) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/kernels/kernels.h"
+#include "golden.h"
 
 enum { ROWS = 4, COLS = 512 };
 
@@ -54,10 +55,7 @@ static void check_type(const char *folder, slm_type type)
 
 int main(void)
 {
-    const char *folder = getenv("SLM_GOLDEN") ? getenv("SLM_GOLDEN") : "test/golden";
-    uint8_t probe[16];
-    if (read_file(folder, "Q4_0", "bin", probe, sizeof probe) == 0)
-        folder = "test/golden";
+    const char *folder = golden_root();
     for (uint32_t type = 0; type < SLM_TYPE_COUNT; type++)
         if (slm_type_get(type) && type != SLM_TYPE_F32)
             check_type(folder, (slm_type) type);

@@ -44,14 +44,13 @@ static void run(const golden *g)
     slm_tokenizer *tok = NULL;
     slm_error err = {0};
     slm_status status = golden_vocab(g->name, NULL, &blob, &bytes, &err);
-    if (lines == NULL || status == SLM_IO) {
-        printf("skip tokenizers: %s\n", lines == NULL ? "no texts: see SLM_GOLDEN" : err.message);
+    CHECK(lines != NULL && status == SLM_OK, "%s: %s", g->name, lines == NULL ? "no texts" : err.message);
+    if (lines == NULL || status != SLM_OK) {
         if (lines != NULL)
             fclose(lines);
         free(blob);
         return;
     }
-    CHECK(status == SLM_OK, "%s: %s", g->name, err.message);
     CHECK(blob != NULL && slm_tokenizer_open(blob, bytes, &tok, &err) == SLM_OK, "%s: %s", g->name, err.message);
     char *line = NULL;
     size_t capacity = 0;

@@ -14,6 +14,7 @@
 #include "engine/image/format.h"
 #include "engine/kernels/kernels.h"
 #include "engine/model/family.h"
+#include "golden.h"
 #include "slm_test.h"
 #include "tools/tiny_model.h"
 #include "tools/try_model.h"
@@ -151,12 +152,6 @@ typedef struct expected {
     slm_hparams hp; /* zero where set_defaults says the rest */
 } expected;
 
-static const char *golden_folder(void)
-{
-    const char *folder = getenv("SLM_GOLDEN");
-    return folder != NULL ? folder : "../shared/golden";
-}
-
 /* What a family that says nothing has. */
 static void set_defaults(slm_hparams *hp)
 {
@@ -208,11 +203,7 @@ static void test_families(void)
         char path[512];
         slm_error err = {0};
         slm_source *source = NULL;
-        snprintf(path, sizeof path, "%s/families/%s.gguf", golden_folder(), table[i].file);
-        if (access(path, R_OK) != 0) {
-            printf("image: skipped, no %s\n", path);
-            continue;
-        }
+        snprintf(path, sizeof path, "%s/families/%s.gguf", golden_root(), table[i].file);
         CHECK(slm_gguf_source(path, NULL, NULL, &source, &err) == SLM_OK, "%s: %s", table[i].file, err.message);
         if (source == NULL)
             continue;
@@ -382,11 +373,10 @@ static void test_quantization(void)
     char path[512];
     slm_error err = {0};
     slm_source *source = NULL;
-    snprintf(path, sizeof path, "%s/families/llama-3.2.gguf", golden_folder());
-    if (access(path, R_OK) != 0 || slm_gguf_source(path, NULL, NULL, &source, &err) != SLM_OK) {
-        printf("image: quantization skipped, no %s\n", path);
+    snprintf(path, sizeof path, "%s/families/llama-3.2.gguf", golden_root());
+    CHECK(slm_gguf_source(path, NULL, NULL, &source, &err) == SLM_OK, "%s", err.message);
+    if (source == NULL)
         return;
-    }
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         slm_image *image = NULL;
         slm_weight attn = {0}, down = {0}, head = {0};
