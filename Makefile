@@ -2,21 +2,28 @@
 #
 # Two worlds are built here.  src/engine is a plain C11 library (build/engine/*.o -> libslm.a) that knows nothing of PostgreSQL;
 # src/pg is an ordinary PGXS module that links it.  PG_CONFIG chooses the server.  Without any server the targets deps, test,
-# demo and bench still work: they install what is missing and start make anew.
+# demo and bench still work: they install what is missing and start make anew.  A build outside the tree, as packagers do it:
+# make -f PATH/Makefile VPATH=PATH.
 
 EXTENSION  = slm_pg
 MODULE_big = slm_pg
-PG_OBJS    = $(patsubst %.c,%.o,$(wildcard src/pg/*.c src/pg/*/*.c))
+top        = $(if $(VPATH),$(VPATH)/)
+# files PATTERNS: the files of the tree that match, relative to it
+files      = $(patsubst $(top)%,%,$(wildcard $(addprefix $(top),$1)))
+PG_OBJS    = $(patsubst %.c,%.o,$(call files,src/pg/*.c src/pg/*/*.c))
 OBJS       = $(PG_OBJS)
 SCRIPT     = sql/slm_pg--0.1.0.sql
-DATA       = $(SCRIPT) $(filter-out $(SCRIPT),$(wildcard sql/slm_pg--*.sql))
-REGRESS    = $(patsubst sql/%.sql,%,$(filter-out sql/slm_pg--%.sql,$(wildcard sql/*.sql)))
-ISOLATION  = $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec))
-ISOLATION_OPTS = --inputdir=test/isolation
-WERROR    ?= -Werror
-PG_CPPFLAGS = -Isrc -MMD -MP
-PG_CFLAGS   = -Wextra -Wno-unused-parameter -Wno-declaration-after-statement $(WERROR)
-SHLIB_LINK  = libslm.a -Wl,--version-script=src/pg/slm_pg.map $(ENGINE_LIBS)
+DATA       = $(filter-out $(SCRIPT),$(call files,sql/slm_pg--*.sql))
+DATA_built = $(SCRIPT)
+REGRESS    = $(patsubst sql/%.sql,%,$(filter-out sql/slm_pg--%.sql,$(call files,sql/*.sql)))
+ISOLATION  = $(patsubst test/isolation/specs/%.spec,%,$(call files,test/isolation/specs/*.spec))
+ISOLATION_OPTS = --inputdir=$(top)test/isolation
+# -Werror in the project's own checks (make lint, make test), never in a packager's or a user's build
+WERROR    ?=
+PG_CPPFLAGS = -I$(top)src -MMD -MP
+# clang does not know some of the flags that pg_config hands on from the compiler that built the server
+PG_CFLAGS   = -Wextra -Wno-unused-parameter -Wno-declaration-after-statement -Wno-ignored-optimization-argument -Wno-unknown-warning-option -Wno-ignored-attributes $(WERROR)
+SHLIB_LINK  = libslm.a -Wl,--version-script=$(top)src/pg/slm_pg.map $(ENGINE_LIBS)
 
 # Where the models live (see models/README.md); the regression tests read it with \getenv.
 SLM_MODEL_CACHE ?= $(HOME)/.cache/slm_pg
@@ -36,29 +43,32 @@ Q   = $(if $(V),,@)
 SAY = $(if $(V),:,echo)
 
 # ---- the engine: a plain C11 library, one folder per instruction set with its own flags
-ENGINE_SRC  = $(wildcard src/engine/*.c src/engine/*/*.c src/engine/kernels/ref/*.c)
+ENGINE_SRC  = $(call files,src/engine/*.c src/engine/*/*.c src/engine/kernels/ref/*.c)
 ENGINE_LIBS = -lpcre2-8 -lutf8proc -ljansson -lxxhash -lpthread -lm
 WARNINGS    = -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
-ENGINE_BASE = -std=c11 -D_GNU_SOURCE -g -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Isrc $(WARNINGS)
+ENGINE_BASE = -std=c11 -D_GNU_SOURCE -g -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -I$(top)src $(WARNINGS)
 ENGINE_CFLAGS = $(ENGINE_BASE) -O3 $(COPT)
 MACHINE := $(shell uname -m)
 ifeq ($(MACHINE),x86_64)
-ENGINE_SRC += $(wildcard src/engine/kernels/avx2/*.c src/engine/kernels/avx512/*.c)
+ENGINE_SRC += $(call files,src/engine/kernels/avx2/*.c src/engine/kernels/avx512/*.c)
 endif
 ifeq ($(MACHINE),aarch64)
-ENGINE_SRC += $(wildcard src/engine/kernels/neon/*.c)
+ENGINE_SRC += $(call files,src/engine/kernels/neon/*.c)
 endif
 ISA_avx2   = -mavx2 -mfma -mf16c
 ISA_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_avx2)
 ISA_neon   = -march=armv8.2-a+dotprod
-isa_of     = $(patsubst %/,%,$(dir $(patsubst src/engine/kernels/%,%,$1)))
+isa_of     = $(notdir $(patsubst %/,%,$(dir $1)))
 isa_flags  = $(ISA_$(call isa_of,$1))
 ENGINE_OBJS = $(patsubst src/engine/%.c,build/engine/%.o,$(ENGINE_SRC))
 
 # ---- the module
 # No bitcode: the JIT would inline entry points that call engine symbols which the library deliberately does not export.
-ifneq ($(wildcard $(PGXS)),)
+ifneq ($(if $(wildcard $(PGXS)),$(wildcard $(shell $(PG_CONFIG) --includedir-server)/postgres.h)),)
 override with_llvm = no
+ifneq ($(VPATH),)
+$(shell mkdir -p $(sort $(dir $(PG_OBJS))) sql)
+endif
 include $(PGXS)
 $(shlib): libslm.a
 all: libslm.a $(SCRIPT)
@@ -67,12 +77,12 @@ install: $(SCRIPT)
 else
 .PHONY: all install installcheck clean
 all install installcheck:
-	@echo "No PGXS found by PG_CONFIG=$(PG_CONFIG): install the server headers ('make deps') or set PG_CONFIG." >&2; exit 1
+	@echo "The headers of a PostgreSQL server are not found by PG_CONFIG=$(PG_CONFIG): install them ('make deps'; Debian: postgresql-server-dev-NN) or set PG_CONFIG." >&2; exit 1
 clean: clean-engine
 endif
 
 # The extension script: its parts in the order of their names.
-$(SCRIPT): $(wildcard sql/parts/*.sql)
+$(SCRIPT): $(call files,sql/parts/*.sql)
 	@$(SAY) "cat $^ > $@"
 	$(Q)cat $^ > $@
 
