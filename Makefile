@@ -7,7 +7,7 @@
 
 EXTENSION  = slm_pg
 MODULE_big = slm_pg
-top        = $(if $(VPATH),$(VPATH)/)
+top       := $(if $(VPATH),$(VPATH)/)
 # files PATTERNS: the files of the tree that match, relative to it
 files      = $(patsubst $(top)%,%,$(wildcard $(addprefix $(top),$1)))
 PG_OBJS    = $(patsubst %.c,%.o,$(call files,src/pg/*.c src/pg/*/*.c))
@@ -22,7 +22,8 @@ ISOLATION_OPTS = --inputdir=$(top)test/isolation
 WERROR    ?=
 PG_CPPFLAGS = -I$(top)src -MMD -MP
 # clang does not know some of the flags that pg_config hands on from the compiler that built the server
-PG_CFLAGS   = -Wextra -Wno-unused-parameter -Wno-declaration-after-statement -Wno-ignored-optimization-argument -Wno-unknown-warning-option -Wno-ignored-attributes $(WERROR)
+PG_CFLAGS   = -Wextra -Wno-unused-parameter -Wno-declaration-after-statement -Wno-ignored-optimization-argument \
+              -Wno-unknown-warning-option -Wno-ignored-attributes $(WERROR)
 SHLIB_LINK  = libslm.a -Wl,--version-script=$(top)src/pg/slm_pg.map $(ENGINE_LIBS)
 
 # Where the models live (see models/README.md); the regression tests read it with \getenv.
@@ -77,7 +78,8 @@ install: $(SCRIPT)
 else
 .PHONY: all install installcheck clean
 all install installcheck:
-	@echo "The headers of a PostgreSQL server are not found by PG_CONFIG=$(PG_CONFIG): install them ('make deps'; Debian: postgresql-server-dev-NN) or set PG_CONFIG." >&2; exit 1
+	@echo "The headers of a PostgreSQL server are not found by PG_CONFIG=$(PG_CONFIG)." >&2
+	@echo "Install them ('make deps'; Debian: postgresql-server-dev-NN) or set PG_CONFIG." >&2; exit 1
 clean: clean-engine
 endif
 
@@ -145,6 +147,9 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 -include test/fuzz/fuzz.mk
 
 # ---- everything in one command each
+print-%:
+	@echo '$($*)'
+
 .PHONY: deps models lint test test-long demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)

@@ -1,6 +1,6 @@
 /*
- * The reference vocabularies: tokenizers/NAME.gguf of the reference values (golden.h), smollm2's in the model cache; read as an import reads
- * them.
+ * The reference vocabularies: tokenizers/NAME.gguf of the reference values (golden.h), smollm2's in the model cache; read as an import
+ * reads them.
  */
 #ifndef SLM_TEST_GOLDEN_VOCAB_H
 #define SLM_TEST_GOLDEN_VOCAB_H

@@ -37,12 +37,9 @@ const char *slm_isa(void)
 
 const char *slm_isa_available(int i)
 {
-    static const char *const names[] = {"ref", "neon", "avx2", "avx512"};
+    const slm_kernels *table = i < 0 ? NULL : slm_kernels_nth(i);
 
-    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
-        if (slm_kernels_of(names[k]) != NULL && i-- == 0)
-            return names[k];
-    return NULL;
+    return table == NULL ? NULL : table->isa;
 }
 
 void slm_memory_trim(void)

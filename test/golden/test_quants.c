@@ -56,6 +56,13 @@ static void check_type(const char *folder, slm_type type)
 int main(void)
 {
     const char *folder = golden_root();
+    for (uint32_t type = 0; type < SLM_TYPE_COUNT; type++) {
+        static const float zeros[256];
+        uint8_t block[1024];
+        if (slm_type_get(type))
+            CHECK((slm_quantize((slm_type) type, zeros, block, 256, NULL) == SLM_OK) == slm_type_get(type)->made, "%s: made or not",
+                  slm_type_get(type)->name);
+    }
     for (uint32_t type = 0; type < SLM_TYPE_COUNT; type++)
         if (slm_type_get(type) && type != SLM_TYPE_F32)
             check_type(folder, (slm_type) type);

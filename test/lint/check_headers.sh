@@ -10,9 +10,8 @@ for cc in gcc clang; do
     for h in $(find src test -name '*.h' | sort); do
         extra=
         case $h in
-        src/engine/kernels/avx2/*) extra="-mavx2 -mfma -mf16c" ;;
-        src/engine/kernels/avx512/*) extra="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni" ;;
         src/engine/kernels/neon/*) [ "$(uname -m)" = aarch64 ] || continue ;;
+        src/engine/kernels/*/*) extra=$(make -s --no-print-directory "print-ISA_$(basename "$(dirname "$h")")") ;;
         src/pg/*) extra="-isystem $server -include postgres.h" ;;
         esac
         # shellcheck disable=SC2086

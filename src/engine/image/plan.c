@@ -16,30 +16,6 @@ uint64_t slm_row_bytes(slm_type type, uint32_t cols)
     return (uint64_t) cols / info->block_weights * info->block_bytes;
 }
 
-/* Where the F16 scales lie in a block of each type, -1 = none. */
-static void scale_places(slm_type type, int places[2])
-{
-    places[0] = places[1] = -1;
-    switch (type) {
-    case SLM_TYPE_Q4_0: case SLM_TYPE_Q5_0: case SLM_TYPE_Q8_0: case SLM_TYPE_IQ4_NL: case SLM_TYPE_IQ4_XS:
-        places[0] = 0;
-        break;
-    case SLM_TYPE_Q4_1: case SLM_TYPE_Q5_1: case SLM_TYPE_Q4_K: case SLM_TYPE_Q5_K:
-        places[0] = 0;
-        places[1] = 2;
-        break;
-    case SLM_TYPE_Q2_K:
-        places[0] = 80;
-        places[1] = 82;
-        break;
-    case SLM_TYPE_Q3_K: places[0] = 108; break;
-    case SLM_TYPE_Q6_K: places[0] = 208; break;
-    case SLM_TYPE_TQ1_0: places[0] = 52; break;
-    case SLM_TYPE_TQ2_0: places[0] = 64; break;
-    default: break;
-    }
-}
-
 static bool words_finite(const unsigned char *p, size_t n, size_t stride, uint16_t exponent)
 {
     unsigned bad = 0;
@@ -56,7 +32,7 @@ bool slm_blocks_finite(slm_type type, const void *blocks, size_t n_weights)
     const unsigned char *p = blocks;
     const slm_type_info *info = slm_type_get(type);
     size_t n = n_weights / info->block_weights;
-    int places[2];
+    const int16_t *places = info->f16_scales;
     if (type == SLM_TYPE_F32) /* the upper half of a float has all of its exponent */
         return words_finite(p + 2, n, 4, 0x7F80);
     if (type == SLM_TYPE_F16 || type == SLM_TYPE_BF16)
@@ -67,7 +43,6 @@ bool slm_blocks_finite(slm_type type, const void *blocks, size_t n_weights)
                 return false;
         return true;
     }
-    scale_places(type, places);
     return (places[0] < 0 || words_finite(p + places[0], n, info->block_bytes, 0x7C00)) &&
            (places[1] < 0 || words_finite(p + places[1], n, info->block_bytes, 0x7C00));
 }
@@ -112,19 +87,13 @@ static slm_type choose_type(const slm_hparams *hp, const slm_source_tensor *t, i
 /* The type of a name that the quantizer can make. */
 static slm_status parse_quantization(const char *name, int *type, slm_error *err)
 {
-    static const float zeros[256];
-    unsigned char block[1024];
     *type = -1;
     if (name == NULL)
         return SLM_OK;
     int found = slm_type_by_name(name);
-    if (found < 0) {
-        slm_fail(err, SLM_INVALID, "unknown quantization \"%.40s\"", name);
-        return slm_hint(err, "Known are F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q4_K, Q5_0, Q5_1, Q4_0 and Q4_1.");
-    }
-    if (slm_quantize((slm_type) found, zeros, block, 256, NULL) != SLM_OK) {
-        slm_fail(err, SLM_INVALID, "quantization to %.40s is not supported", name);
-        return slm_hint(err, "Known are F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q4_K, Q5_0, Q5_1, Q4_0 and Q4_1.");
+    if (found < 0 || !slm_type_get((uint32_t) found)->made) {
+        slm_fail(err, SLM_INVALID, found < 0 ? "unknown quantization \"%.40s\"" : "quantization to %.40s is not supported", name);
+        return slm_hint(err, "Known are %s.", slm_types_made());
     }
     *type = found;
     return SLM_OK;

@@ -18,24 +18,11 @@
 #include <sys/auxv.h>
 #endif
 
-#define KERNEL(name) .name = slm_##name##_ref,
-static const slm_kernels table_ref = {.isa = "ref",
-#include "engine/kernels/kernels.def"
-};
-#undef KERNEL
+#define ISA(name, runs) extern const slm_kernels slm_kernels_##name;
+#include "engine/kernels/isa.def"
+#undef ISA
 
 #if defined(__x86_64__)
-#define KERNEL(name) .name = slm_##name##_avx2,
-static const slm_kernels table_avx2 = {.isa = "avx2",
-#include "engine/kernels/kernels.def"
-};
-#undef KERNEL
-#define KERNEL(name) .name = slm_##name##_avx512,
-static const slm_kernels table_avx512 = {.isa = "avx512",
-#include "engine/kernels/kernels.def"
-};
-#undef KERNEL
-
 static uint32_t saved_registers(void)
 {
     uint32_t low, high;
@@ -59,38 +46,37 @@ static int x86_level(void)
         return 1;
     return 2;
 }
-#elif defined(__aarch64__)
-#define KERNEL(name) .name = slm_##name##_neon,
-static const slm_kernels table_neon = {.isa = "neon",
-#include "engine/kernels/kernels.def"
-};
-#undef KERNEL
 #endif
 
-const slm_kernels *slm_kernels_of(const char *isa)
+const slm_kernels *slm_kernels_nth(int i)
 {
-    if (strcmp(isa, "ref") == 0)
-        return &table_ref;
-#if defined(__x86_64__)
-    if (strcmp(isa, "avx2") == 0 && x86_level() >= 1)
-        return &table_avx2;
-    if (strcmp(isa, "avx512") == 0 && x86_level() >= 2)
-        return &table_avx512;
-#elif defined(__aarch64__)
-    if (strcmp(isa, "neon") == 0 && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP))
-        return &table_neon;
-#endif
+#define ISA(name, runs) \
+    if ((runs) && i-- == 0) \
+        return &slm_kernels_##name;
+#include "engine/kernels/isa.def"
+#undef ISA
     return NULL;
 }
 
+const slm_kernels *slm_kernels_of(const char *isa)
+{
+    const slm_kernels *table;
+    for (int i = 0; (table = slm_kernels_nth(i)) != NULL; i++)
+        if (strcmp(table->isa, isa) == 0)
+            return table;
+    return NULL;
+}
+
+/* The best one, or the one that SLM_FORCE_ISA names; NULL where this machine cannot run that. */
 static const slm_kernels *automatic(void)
 {
-    static const char *const best_first[] = {"avx512", "avx2", "neon", "ref"};
     const char *forced = getenv("SLM_FORCE_ISA");
-    const slm_kernels *table = forced ? slm_kernels_of(forced) : NULL;
-    for (int i = 0; !table; i++)
-        table = slm_kernels_of(best_first[i]);
-    return table;
+    const slm_kernels *best = NULL, *table;
+    if (forced != NULL)
+        return slm_kernels_of(forced);
+    for (int i = 0; (table = slm_kernels_nth(i)) != NULL; i++)
+        best = table;
+    return best;
 }
 
 static const slm_kernels *in_use;
@@ -100,6 +86,8 @@ const slm_kernels *slm_kernels_get(void)
     const slm_kernels *table = __atomic_load_n(&in_use, __ATOMIC_RELAXED);
     if (!table) {
         table = automatic();
+        if (!table) /* SLM_FORCE_ISA is wrong: slm_kernels_select says so */
+            table = slm_kernels_nth(0);
         __atomic_store_n(&in_use, table, __ATOMIC_RELAXED);
     }
     return table;
@@ -109,7 +97,8 @@ slm_status slm_kernels_select(const char *isa, slm_error *err)
 {
     const slm_kernels *table = strcmp(isa, "auto") == 0 ? automatic() : slm_kernels_of(isa);
     if (!table)
-        return slm_fail(err, SLM_UNSUPPORTED, "instruction set \"%s\" is unknown or not supported by this machine", isa);
+        return slm_fail(err, SLM_UNSUPPORTED, "instruction set \"%s\" is unknown or not supported by this machine",
+                        strcmp(isa, "auto") == 0 ? getenv("SLM_FORCE_ISA") : isa);
     __atomic_store_n(&in_use, table, __ATOMIC_RELAXED);
     return SLM_OK;
 }

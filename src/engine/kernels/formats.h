@@ -27,6 +27,7 @@
 #include "engine/kernels/types.h"
 
 enum { SCALE_F16, SCALE_F16_MIN, SCALE_E8M0, SCALE_K4, SCALE_I8x16, SCALE_I8x8, SCALE_K2 };
+enum { LUT_NONE, LUT_IQ4, LUT_FP4 };
 
 typedef struct slm_format {
     slm_type_info info;
@@ -34,6 +35,7 @@ typedef struct slm_format {
     uint8_t scales;    /* SCALE_* */
     uint8_t halves;    /* 1: a scale belongs to 16 weights, not 32 */
     uint8_t minimum;   /* 1: has a minimum */
+    uint8_t levels;    /* LUT_* */
     uint8_t offset;    /* of symmetric types */
 } slm_format;
 
@@ -44,15 +46,21 @@ typedef struct slm_group {
     int16_t sub[16], sub_min[16]; /* integer scales and minima of the blocks (of 32 or 16); 1 where the type has none */
 } slm_group;
 
-extern const int8_t slm_iq4_levels[16]; /* IQ4_NL, IQ4_XS */
-extern const int8_t slm_fp4_levels[16]; /* MXFP4, doubled */
+/* The values of table types plus 128: of LUT_IQ4 (IQ4_NL, IQ4_XS), of LUT_FP4 (MXFP4, doubled). */
+static const uint8_t slm_iq4_table[16] __attribute__((unused)) = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+static const uint8_t slm_fp4_table[16] __attribute__((unused)) = {128, 129, 130, 131, 132, 134, 136, 140,
+                                                                  128, 127, 126, 125, 124, 122, 120, 116};
 
 /* NULL when the type is unknown. */
 const slm_format *slm_format_of(uint32_t type);
 void slm_explode(slm_type type, const uint8_t *source, slm_group *out);
 
-/* Bytes of the scales of one group of a panel. */
-uint32_t slm_scale_bytes(const slm_format *format);
+/* Bytes of the scales (SCALE_*) of one group of a panel. */
+static inline uint32_t slm_scale_bytes(int scales)
+{
+    return scales == SCALE_F16 ? 32 : scales == SCALE_F16_MIN ? 64 : scales == SCALE_E8M0 ? 16 : scales == SCALE_K4 ? 64 + 128 + 64
+         : scales == SCALE_I8x16 ? 32 + 256 : scales == SCALE_I8x8 ? 32 + 128 : 64 + 256;
+}
 
 /* The scale of E8M0 exponent e for doubled FP4 levels: 2^(e - 128). */
 static inline float slm_e8m0_half(uint8_t e)

@@ -12,19 +12,6 @@ static uint32_t float_bytes(slm_type type)
     return type == SLM_TYPE_F32 ? 4 : 2;
 }
 
-uint32_t slm_scale_bytes(const slm_format *format)
-{
-    switch (format->scales) {
-    case SCALE_F16: return 32;
-    case SCALE_F16_MIN: return 64;
-    case SCALE_E8M0: return 16;
-    case SCALE_K4: return 64 + 128 + 64;
-    case SCALE_I8x16: return 32 + 256;
-    case SCALE_I8x8: return 32 + 128;
-    default: return 64 + 256; /* SCALE_K2 */
-    }
-}
-
 size_t slm_panel_bytes(slm_type type, uint32_t cols)
 {
     const slm_format *format = slm_format_of(type);
@@ -35,7 +22,7 @@ size_t slm_panel_bytes(slm_type type, uint32_t cols)
         bytes = (size_t) cols * 16 * float_bytes(type);
     } else {
         bytes = (size_t) cols * 2 * format->bits;
-        bytes += (size_t) (cols / format->info.block_weights) * slm_scale_bytes(format);
+        bytes += (size_t) (cols / format->info.block_weights) * slm_scale_bytes(format->scales);
     }
     return (bytes + 63) & ~(size_t) 63;
 }
@@ -149,7 +136,7 @@ void slm_pack_panel(slm_type type, const void *rows, size_t row_stride, uint32_t
     uint32_t per_group = format->info.block_weights, n_groups = cols / per_group, block_bytes = 64u * format->bits;
     uint8_t *quants = panel, *scales = quants + (size_t) cols * 2 * format->bits;
     for (uint32_t g = 0; g < n_groups; g++) {
-        uint8_t *s = scales + (size_t) g * slm_scale_bytes(format);
+        uint8_t *s = scales + (size_t) g * slm_scale_bytes(format->scales);
         for (uint32_t r = 0; r < n_rows; r++) {
             slm_group group;
             slm_explode(type, (const uint8_t *) rows + r * row_stride + (size_t) g * format->info.block_bytes, &group);

@@ -12,28 +12,13 @@
 
 #include "engine/base/math.h"
 
-const int8_t slm_iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-const int8_t slm_fp4_levels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
 static const slm_format formats[SLM_TYPE_COUNT] = {
-    [SLM_TYPE_F32] = {{"F32", 1, 4, true}, 0, 0, 0, 0, 0},
-    [SLM_TYPE_F16] = {{"F16", 1, 2, true}, 0, 0, 0, 0, 0},
-    [SLM_TYPE_BF16] = {{"BF16", 1, 2, true}, 0, 0, 0, 0, 0},
-    [SLM_TYPE_Q4_0] = {{"Q4_0", 32, 18, false}, 4, SCALE_F16, 0, 0, 8},
-    [SLM_TYPE_Q4_1] = {{"Q4_1", 32, 20, false}, 4, SCALE_F16_MIN, 0, 1, 0},
-    [SLM_TYPE_Q5_0] = {{"Q5_0", 32, 22, false}, 5, SCALE_F16, 0, 0, 16},
-    [SLM_TYPE_Q5_1] = {{"Q5_1", 32, 24, false}, 5, SCALE_F16_MIN, 0, 1, 0},
-    [SLM_TYPE_Q8_0] = {{"Q8_0", 32, 34, false}, 8, SCALE_F16, 0, 0, 128},
-    [SLM_TYPE_Q2_K] = {{"Q2_K", 256, 84, false}, 2, SCALE_K2, 1, 1, 0},
-    [SLM_TYPE_Q3_K] = {{"Q3_K", 256, 110, false}, 3, SCALE_I8x16, 1, 0, 4},
-    [SLM_TYPE_Q4_K] = {{"Q4_K", 256, 144, false}, 4, SCALE_K4, 0, 1, 0},
-    [SLM_TYPE_Q5_K] = {{"Q5_K", 256, 176, false}, 5, SCALE_K4, 0, 1, 0},
-    [SLM_TYPE_Q6_K] = {{"Q6_K", 256, 210, false}, 6, SCALE_I8x16, 1, 0, 32},
-    [SLM_TYPE_IQ4_NL] = {{"IQ4_NL", 32, 18, false}, 4, SCALE_F16, 0, 0, 128},
-    [SLM_TYPE_IQ4_XS] = {{"IQ4_XS", 256, 136, false}, 4, SCALE_I8x8, 0, 0, 128},
-    [SLM_TYPE_MXFP4] = {{"MXFP4", 32, 17, false}, 4, SCALE_E8M0, 0, 0, 128},
-    [SLM_TYPE_TQ1_0] = {{"TQ1_0", 256, 54, false}, 2, SCALE_F16, 0, 0, 1},
-    [SLM_TYPE_TQ2_0] = {{"TQ2_0", 256, 66, false}, 2, SCALE_F16, 0, 0, 1},
+#define FLOAT_TYPE(name, number, bytes) [number] = {{#name, 1, bytes, true, true, {-1, -1}}, 0, 0, 0, 0, 0, 0},
+#define TYPE(name, number, weights, bytes, bits, scales, halves, minimum, levels, offset, made, place0, place1) \
+    [number] = {{#name, weights, bytes, false, made, {place0, place1}}, bits, scales, halves, minimum, levels, offset},
+#include "engine/kernels/types.def"
+#undef FLOAT_TYPE
+#undef TYPE
 };
 
 const slm_format *slm_format_of(uint32_t type)
@@ -53,6 +38,18 @@ int slm_type_by_name(const char *name)
         if (formats[type].info.name && strcasecmp(name, formats[type].info.name) == 0)
             return type;
     return -1;
+}
+
+const char *slm_types_made(void)
+{
+    static const char names[] =
+#define FLOAT_TYPE(name, number, bytes) ", " #name
+#define TYPE(name, number, weights, bytes, bits, scales, halves, minimum, levels, offset, made, place0, place1) MADE_##made(name)
+#define MADE_0(name)
+#define MADE_1(name) ", " #name
+#include "engine/kernels/types.def"
+        ;
+    return names + 2;
 }
 
 static uint16_t u16_at(const uint8_t *p)
@@ -231,13 +228,11 @@ void slm_explode(slm_type type, const uint8_t *p, slm_group *out)
     }
 }
 
-static int level_value(slm_type type, const slm_format *format, uint8_t level)
+static int level_value(const slm_format *format, uint8_t level)
 {
-    if (type == SLM_TYPE_IQ4_NL || type == SLM_TYPE_IQ4_XS)
-        return slm_iq4_levels[level];
-    if (type == SLM_TYPE_MXFP4)
-        return slm_fp4_levels[level];
-    return level - format->offset;
+    if (format->levels == LUT_NONE)
+        return level - format->offset;
+    return (format->levels == LUT_IQ4 ? slm_iq4_table : slm_fp4_table)[level] - 128;
 }
 
 static void dequantize_group(slm_type type, const slm_format *format, const uint8_t *source, float *out)
@@ -250,7 +245,7 @@ static void dequantize_group(slm_type type, const slm_format *format, const uint
     if (format->scales != SCALE_F16_MIN)
         m = -m;
     for (uint32_t k = 0; k < format->info.block_weights; k++) {
-        float value = d * (float) group.sub[k / per_scale % 16] * (float) level_value(type, format, group.level[k]);
+        float value = d * (float) group.sub[k / per_scale % 16] * (float) level_value(format, group.level[k]);
         out[k] = format->minimum ? value + m * (float) group.sub_min[k / per_scale % 16] : value;
     }
 }

@@ -16,24 +16,11 @@
 
 /* Values are those of the GGUF specification. */
 typedef enum slm_type {
-    SLM_TYPE_F32 = 0,
-    SLM_TYPE_F16 = 1,
-    SLM_TYPE_Q4_0 = 2,
-    SLM_TYPE_Q4_1 = 3,
-    SLM_TYPE_Q5_0 = 6,
-    SLM_TYPE_Q5_1 = 7,
-    SLM_TYPE_Q8_0 = 8,
-    SLM_TYPE_Q2_K = 10,
-    SLM_TYPE_Q3_K = 11,
-    SLM_TYPE_Q4_K = 12,
-    SLM_TYPE_Q5_K = 13,
-    SLM_TYPE_Q6_K = 14,
-    SLM_TYPE_IQ4_NL = 20,
-    SLM_TYPE_IQ4_XS = 23,
-    SLM_TYPE_BF16 = 30,
-    SLM_TYPE_TQ1_0 = 34,
-    SLM_TYPE_TQ2_0 = 35,
-    SLM_TYPE_MXFP4 = 39,
+#define FLOAT_TYPE(name, number, bytes) SLM_TYPE_##name = number,
+#define TYPE(name, number, ...) SLM_TYPE_##name = number,
+#include "engine/kernels/types.def"
+#undef FLOAT_TYPE
+#undef TYPE
     SLM_TYPE_COUNT = 40
 } slm_type;
 
@@ -42,12 +29,16 @@ typedef struct slm_type_info {
     uint32_t block_weights; /* weights per block of the source: 1, 32 or 256 */
     uint32_t block_bytes;   /* bytes per block of the source */
     bool is_float;          /* F32, F16, BF16: the matrix product runs on float activations */
+    bool made;              /* slm_quantize can write it */
+    int16_t f16_scales[2];  /* offsets of F16 scales in a block of the source, -1 = none */
 } slm_type_info;
 
 /* NULL for a type that this build cannot serve. */
 const slm_type_info *slm_type_get(uint32_t type);
 /* By name, without regard to case; -1 when unknown. */
 int slm_type_by_name(const char *name);
+/* "F32, F16, ...": the types that slm_quantize can write, for hints. */
+const char *slm_types_made(void);
 
 /* Source rows of one type to floats: n weights (a multiple of block_weights). Scalar and exact. */
 void slm_dequantize(slm_type type, const void *source, float *out, size_t n);

@@ -14,6 +14,7 @@
 #include "engine/base/math.h"
 
 #define SLM_NAME(op) slm_##op##_avx2
+#define LANES_ISA avx2
 #define LANES_SIGNED_WIDE 1
 #define LANES_TILE_ROWS 4
 #define LANES_TILE_ROWS_HALVES 4

@@ -13,6 +13,7 @@
 #include "engine/base/math.h"
 
 #define SLM_NAME(op) slm_##op##_avx512
+#define LANES_ISA avx512
 #define LANES_SIGNED_WIDE 0
 #define LANES_TILE_ROWS 6
 #define LANES_TILE_ROWS_HALVES 4 /* the first halves' sums need registers too */

@@ -14,6 +14,7 @@
 #include "engine/base/math.h"
 
 #define SLM_NAME(op) slm_##op##_neon
+#define LANES_ISA neon
 #define LANES_SIGNED_WIDE 1
 #define LANES_TILE_ROWS 4
 #define LANES_TILE_ROWS_HALVES 4

@@ -14,6 +14,7 @@
 #include "engine/base/math.h"
 
 #define SLM_NAME(op) slm_##op##_ref
+#define LANES_ISA ref
 #define LANES_SIGNED_WIDE 0 /* 8-bit levels stay unsigned, offset 128 */
 #define LANES_TILE_ROWS 2
 #define LANES_TILE_ROWS_HALVES 2
