@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 
 #include "engine/base/rng.h"
-#include "engine/gguf/gguf.h"
-#include "engine/model/family.h"
+#include "engine/import/gguf/gguf.h"
+#include "engine/arch/family.h"
 #include "tools/gguf_writer.h"
 
 typedef struct adapter_recipe {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/gguf/gguf.h"
+#include "engine/import/gguf/gguf.h"
 #include "engine/text/tokenizer.h"
 #include "golden.h"
 

@@ -14,7 +14,7 @@
 
 #include "engine/base/rng.h"
 #include "engine/image/image.h"
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 #include "engine/slm.h"
 #include "engine/text/tokenizer.h"
 

@@ -15,6 +15,7 @@
 #include <xxhash.h>
 
 #include "engine/kernels/kernels.h"
+#include "engine/import/import.h"
 #include "engine/model/model.h"
 
 #define STRING_(x) #x
@@ -146,4 +147,23 @@ slm_status slm_chunk(const slm_model *model, const char *text, size_t length, si
     *offsets = pieces;
     *n_chunks = n;
     return SLM_OK;
+}
+
+/* ------------------------------------------------------------------ what needs two rooms */
+
+slm_status slm_quantize_image(const slm_model *model, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
+                              void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err)
+{
+    return slm_image_requantize(model->image, image_path, options, progress, progress_arg, stop, info, err);
+}
+
+slm_status slm_adapter_import(const char *source_path, const slm_model *base, const char *image_path, const slm_seal *seal,
+                              const volatile int *stop, slm_adapter_info *info, slm_error *err)
+{
+    return slm_lora_import(source_path, &base->hp, image_path, seal, stop, info, err);
+}
+
+slm_status slm_adapter_look(const char *source_path, const slm_model *base, uint64_t *bytes, slm_error *err)
+{
+    return slm_lora_look(source_path, &base->hp, bytes, err);
 }

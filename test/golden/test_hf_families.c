@@ -7,8 +7,8 @@
  */
 #include <stdarg.h>
 
-#include "engine/gguf/gguf.h"
-#include "engine/model/family.h"
+#include "engine/import/gguf/gguf.h"
+#include "engine/arch/family.h"
 #include "hf_dir.h"
 #include "model_test.h"
 #include "slm_test.h"

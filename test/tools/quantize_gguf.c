@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 #include "engine/base/threads.h"
-#include "engine/gguf/gguf.h"
+#include "engine/import/gguf/gguf.h"
 #include "tools/gguf_writer.h"
 #include "tools/type_mix.h"
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-#include "engine/gguf/gguf.h"
+#include "engine/import/gguf/gguf.h"
 #include "engine/text/tokenizer.h"
 #include "slm_test.h"
 #include "tools/tiny_model.h"

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <sys/types.h>
 
-#include "engine/hf/hf.h"
-#include "engine/hf/json.h"
+#include "engine/import/hf/hf.h"
+#include "engine/import/hf/json.h"
 #include "engine/slm.h"
 #include "engine/text/tokenizer.h"
 #include "hf_dir.h"

@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
-#include "engine/gguf/gguf.h"
+#include "engine/import/gguf/gguf.h"
 #include "engine/image/format.h"
 #include "engine/kernels/kernels.h"
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 #include "golden.h"
 #include "slm_test.h"
 #include "tools/tiny_model.h"

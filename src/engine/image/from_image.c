@@ -9,10 +9,11 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/image/image.h"
 #include "engine/kernels/kernels.h"
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 typedef struct image_source {
     slm_source base; /* first: slm_source * is image_source * */
@@ -112,4 +113,39 @@ slm_status slm_image_source(const slm_image *image, slm_source **out, slm_error 
     }
     *out = &s->base;
     return SLM_OK;
+}
+
+/* ------------------------------------------------------------------ to other types */
+
+/* Encoders whose activations are scaled carry weights that were divided by the same: they work with quantized activations only. */
+static slm_status check_scaled(const slm_image *image, const char *type, slm_error *err)
+{
+    if (type == NULL)
+        return slm_fail(err, SLM_INVALID, "no type to quantize to");
+    int found = slm_type_by_name(type);
+    if (found < 0 || !slm_type_get((uint32_t) found)->is_float ||
+        slm_image_vector(image, SLM_TENSOR_ATTN_IN_SCALE, 0, slm_image_hparams(image)->n_embd) == NULL)
+        return SLM_OK;
+    slm_fail(err, SLM_INVALID, "the weights of this model were scaled for quantized types and cannot become %s",
+             slm_type_get((uint32_t) found)->name);
+    return slm_hint(err, "Load the model from its source with that quantization.");
+}
+
+slm_status slm_image_requantize(slm_image *image, const char *path, const slm_import_options *options, slm_progress_fn progress,
+                                void *arg, const volatile int *stop, slm_model_info *info, slm_error *err)
+{
+    slm_source *source = NULL;
+    SLM_TRY(check_scaled(image, options->quantization, err));
+    /* the new image is named after the source of this one: a weight that has rotted must not go on under that name */
+    SLM_TRY(slm_image_prewarm(image, progress, arg, stop, err));
+    SLM_TRY(slm_image_source(image, &source, err));
+    slm_status status = slm_image_write(source, path, options, progress, arg, stop, err);
+    if (status == SLM_OK && slm_image_check(image, err) != SLM_OK) {
+        unlink(path);
+        status = SLM_FORMAT;
+    }
+    if (status == SLM_OK && info != NULL)
+        *info = source->info;
+    source->close(source);
+    return status;
 }

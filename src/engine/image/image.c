@@ -16,7 +16,7 @@
 
 #include "engine/base/map.h"
 #include "engine/image/format.h"
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 struct slm_image {
     slm_map file;

@@ -10,16 +10,7 @@
 #ifndef SLM_IMAGE_IMAGE_H
 #define SLM_IMAGE_IMAGE_H
 
-#include "engine/kernels/types.h"
-#include "engine/model/hparams.h"
-#include "engine/slm.h"
-
-typedef enum slm_tensor_role {
-#define ROLE(name, gguf, hf, rows, cols, per_layer) SLM_TENSOR_##name,
-#include "engine/model/roles.def"
-#undef ROLE
-    SLM_TENSOR_ROLES
-} slm_tensor_role;
+#include "engine/arch/family.h"
 
 typedef struct slm_image slm_image;
 
@@ -45,14 +36,6 @@ uint64_t slm_image_resident_bytes(const slm_image *image);
 
 /* A source of weights: a validated GGUF file or Hugging Face directory, behind one face. */
 typedef struct slm_source slm_source;
-typedef struct slm_source_tensor {
-    slm_tensor_role role;
-    uint32_t layer, rows, cols; /* cols 0: a vector of `rows` floats */
-    slm_type type;              /* of the source */
-    uint64_t offset;            /* for read_rows: where it begins in its file */
-    uint32_t file;              /* which file (shards) */
-} slm_source_tensor;
-
 struct slm_source {
     slm_hparams hparams;
     slm_model_info info;          /* family, name, licence, tokenizer, chat format...; counts are filled by the builder */
@@ -71,5 +54,9 @@ slm_status slm_image_source(const slm_image *image, slm_source **out, slm_error 
 /* Writes the image of a source; options->quantization converts matrices of float types. */
 slm_status slm_image_write(slm_source *source, const char *path, const slm_import_options *options, slm_progress_fn progress, void *arg,
                            const volatile int *stop, slm_error *err);
+
+/* slm_quantize_image of slm.h for a mapped image. */
+slm_status slm_image_requantize(slm_image *image, const char *path, const slm_import_options *options, slm_progress_fn progress,
+                                void *arg, const volatile int *stop, slm_model_info *info, slm_error *err);
 
 #endif

@@ -17,7 +17,7 @@
 #include "engine/base/threads.h"
 #include "engine/image/format.h"
 #include "engine/image/plan.h"
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #define BATCH_BYTES (4u << 20)
 #define BATCH_BYTES_CONVERT (1u << 20) /* quantizing is slow: smaller batches keep the cancel quick */

@@ -143,3 +143,8 @@ void slm_stage_feed_adapted(slm_lane *t, uint32_t layer, const slm_act *a, const
     }
     slm_lane_end(t);
 }
+
+slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_adapter **out, slm_error *err)
+{
+    return slm_adapter_map(image_path, &base->hp, out, err);
+}

@@ -230,7 +230,7 @@ static slm_status batch_check(const slm_model *model, const slm_batch *batch, in
             return slm_fail(err, SLM_INVALID, "wanted rows of a batch must ascend and exist");
     for (uint32_t i = 0; batch->adapters != NULL && i < batch->n; i++)
         if (batch->adapters[i] != NULL && (i == 0 || batch->adapters[i] != batch->adapters[i - 1]) &&
-            !slm_adapter_fits(batch->adapters[i], model))
+            !slm_adapter_fits(batch->adapters[i], &model->hp))
             return slm_fail(err, SLM_INVALID, "the adapter of a row was opened for another model");
     return SLM_OK;
 }

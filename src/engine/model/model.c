@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 #include "engine/model/run.h"
 
 typedef struct loader {

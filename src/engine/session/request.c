@@ -23,7 +23,7 @@ static slm_status check_mode(const slm_session *s, const slm_request *r, slm_err
             return slm_fail(err, SLM_INVALID, "segment %zu of the request is broken", i + 1);
     if (s->model->tokenizer == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", info->name);
-    if (r->adapter != NULL && (s->pool == NULL || !slm_adapter_fits(r->adapter, s->model)))
+    if (r->adapter != NULL && (s->pool == NULL || !slm_adapter_fits(r->adapter, &s->model->hp)))
         return slm_fail(err, SLM_INVALID, "the request's adapter was opened for another model");
     switch (r->mode) {
     case SLM_MODE_GENERATE:

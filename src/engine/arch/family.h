@@ -11,10 +11,19 @@
  * overflows) and finite floats; a tensor list that slm_family_bind made has every needed role of every layer, each once, in the
  * demanded shape.
  */
-#ifndef SLM_MODEL_FAMILY_H
-#define SLM_MODEL_FAMILY_H
+#ifndef SLM_ARCH_FAMILY_H
+#define SLM_ARCH_FAMILY_H
 
-#include "engine/image/image.h"
+#include "engine/arch/hparams.h"
+#include "engine/kernels/types.h"
+#include "engine/slm.h"
+
+typedef enum slm_tensor_role {
+#define ROLE(name, gguf, hf, rows, cols, per_layer) SLM_TENSOR_##name,
+#include "engine/arch/roles.def"
+#undef ROLE
+    SLM_TENSOR_ROLES
+} slm_tensor_role;
 
 /* Metadata of a source behind one face. */
 typedef struct slm_meta {
@@ -73,6 +82,15 @@ const slm_family *slm_family_by_name(const char *name);
 slm_status slm_family_read(const slm_meta *meta, slm_hparams *hp, slm_error *err);
 /* Ranges of everything in hp; for the image as well. */
 slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err);
+
+/* A tensor of a source that has been found and checked. */
+typedef struct slm_source_tensor {
+    slm_tensor_role role;
+    uint32_t layer, rows, cols; /* cols 0: a vector of `rows` floats */
+    slm_type type;              /* of the source */
+    uint64_t offset;            /* for read_rows: where it begins in its file */
+    uint32_t file;              /* which file (shards) */
+} slm_source_tensor;
 
 /* A tensor as its file describes it. */
 typedef struct slm_found {

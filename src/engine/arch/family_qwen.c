@@ -6,7 +6,7 @@
  * models, and GGUF files do not carry it; a source that asks for one is refused rather than answered differently. Sources:
  * transformers' Qwen2Config and Qwen3Config.
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include <math.h>
 

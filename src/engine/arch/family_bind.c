@@ -5,7 +5,7 @@
  * that the image is read front to back.  A tensor that the family demands and the source lacks, or whose shape or type is
  * wrong, is a FORMAT error that names it; optional roles are there in all layers or in none.
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,16 +1,14 @@
 /*
- * slm_adapter_import: a LoRA adapter, from a GGUF file or a PEFT directory, to the adapter's image (model/adapter.h).
+ * A LoRA adapter, from a GGUF file or a PEFT directory, to the adapter's image (image/adapter_image.h).
  *
  *   GGUF   general.type = adapter, adapter.type = lora, adapter.lora.alpha; tensors NAME.lora_a [rank, cols], NAME.lora_b [rows, rank]
  *   PEFT   adapter_config.json (r, lora_alpha, use_rslora), adapter_model.safetensors: base_model.model.MODULE.lora_A.weight,
- * ...lora_B.weight
+ *          ...lora_B.weight
  *
  * Sources: the GGUF specification and llama.cpp's convert_lora_to_gguf; the PEFT library's LoraConfig.  Everything is hostile (DESIGN
- * D12): names are
- * asked for by role, every tensor of the file must have been asked for, shapes must be those of the base model, values finite.  Fused
- * projections
- * are split by rows, as the base's are.  Query and key rows are brought into the order of the base: GGUF interleaves them in some
- * families.
+ * D12): names are asked for by role, every tensor of the file must have been asked for, shapes must be those of the base model, values
+ * finite.  Fused projections are split by rows, as the base's are.  Query and key rows are brought into the order of the base: GGUF
+ * interleaves them in some families.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,11 +19,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/gguf/gguf.h"
-#include "engine/hf/json.h"
-#include "engine/hf/safetensors.h"
-#include "engine/model/adapter.h"
-#include "engine/model/family.h"
+#include "engine/import/gguf/gguf.h"
+#include "engine/import/hf/json.h"
+#include "engine/import/hf/safetensors.h"
+#include "engine/import/import.h"
+#include "engine/arch/family.h"
 
 #define CONFIG "adapter_config.json"
 #define WEIGHTS "adapter_model.safetensors"
@@ -48,7 +46,7 @@ typedef struct found_pair {
 } found_pair;
 
 typedef struct lora_source {
-    const slm_model *base;
+    const slm_hparams *base;
     const slm_family *family;
     slm_gguf *gguf;       /* or */
     slm_safetensors st;
@@ -97,9 +95,9 @@ static slm_status open_gguf(lora_source *s, const char *path, slm_error *err)
     }
     if (strcmp(kind, "lora") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "adapters of type \"%s\" are not supported, only lora", kind);
-    if (strcmp(architecture, s->base->hp.family) != 0)
+    if (strcmp(architecture, s->base->family) != 0)
         return slm_fail(err, SLM_INVALID, "the adapter is for models of the family \"%s\", the model is of the family %s", architecture,
-                        s->base->hp.family);
+                        s->base->family);
     const slm_gguf_value *v = slm_gguf_find(s->gguf, "adapter.lora.alpha");
     if (v == NULL || v->is_array || !slm_gguf_number(s->gguf, v, 0, &alpha) || !(fabs(alpha) <= MAX_ALPHA))
         return slm_fail(err, SLM_FORMAT, "adapter.lora.alpha is missing or out of range");
@@ -196,7 +194,7 @@ static bool find_half(const lora_source *s, const char *weight, bool b, matrix *
 static slm_status check_pair(const lora_source *s, const found_pair *p, const char *weight, slm_error *err)
 {
     uint32_t rows, cols, rank = p->a.rows;
-    slm_role_shape(&s->base->hp, p->role, &rows, &cols);
+    slm_role_shape(s->base, p->role, &rows, &cols);
     if (rank == 0 || rank > SLM_ADAPTER_MAX_RANK || p->b.cols != rank || (s->rank != 0 && rank != s->rank))
         return slm_fail(err, SLM_FORMAT, "the adapter of %s has the ranks %u and %u", weight, rank, p->b.cols);
     if (p->a.cols == cols && p->b.rows == rows)
@@ -240,10 +238,10 @@ static slm_status find_pairs(lora_source *s, slm_error *err)
                                             SLM_TENSOR_FFN_GATE, SLM_TENSOR_FFN_UP, SLM_TENSOR_FFN_GATE_UP, SLM_TENSOR_FFN_DOWN};
     enum { N_ROLES = sizeof roles / sizeof *roles };
     char weight[192];
-    s->pairs = calloc((size_t) s->base->hp.n_layers * N_ROLES, sizeof *s->pairs);
+    s->pairs = calloc((size_t) s->base->n_layers * N_ROLES, sizeof *s->pairs);
     if (s->pairs == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    for (uint32_t i = 0; i < s->base->hp.n_layers * N_ROLES; i++) {
+    for (uint32_t i = 0; i < s->base->n_layers * N_ROLES; i++) {
         found_pair p = {.role = roles[i % N_ROLES], .layer = i / N_ROLES};
         if (slm_family_need(s->family, p.role, false) == SLM_NEED_NEVER)
             continue;
@@ -317,7 +315,7 @@ static slm_status turn_rows(float *b, uint32_t rows, uint32_t rank, uint32_t hea
 static slm_status write_part(const lora_source *s, slm_adapter_writer *w, const found_pair *p, slm_target target, float *a, float *b,
                              slm_error *err)
 {
-    const slm_hparams *hp = &s->base->hp;
+    const slm_hparams *hp = s->base;
     slm_adapter_part part = {.target = target, .layer = p->layer, .rank = p->a.rows, .a = a, .b = b};
     bool interleaved = s->gguf != NULL && s->family->permuted;
     slm_role_shape(hp, slm_target_role(target), &part.rows, &part.cols);
@@ -344,7 +342,7 @@ static slm_status write_pair(const lora_source *s, slm_adapter_writer *w, const 
         status = read_matrix(s, &p->b, &b, err);
     for (int i = 0; status == SLM_OK && i < n; i++) {
         status = write_part(s, w, p, targets[i], a, b + (size_t) row * p->a.rows, err);
-        slm_role_shape(&s->base->hp, slm_target_role(targets[i]), &rows, &cols);
+        slm_role_shape(s->base, slm_target_role(targets[i]), &rows, &cols);
         row += rows;
     }
     free(a);
@@ -367,11 +365,11 @@ static slm_status write_image(const lora_source *s, const char *path, const vola
 }
 
 /* *s is to be closed, whatever is returned. */
-static slm_status open_lora(lora_source *s, const char *path, const slm_model *base, slm_error *err)
+static slm_status open_lora(lora_source *s, const char *path, const slm_hparams *base, slm_error *err)
 {
     struct stat st;
-    *s = (lora_source){.base = base, .family = slm_family_by_name(base->hp.family)};
-    if (!base->hp.causal || s->family == NULL)
+    *s = (lora_source){.base = base, .family = slm_family_by_name(base->family)};
+    if (!base->causal || s->family == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "adapters are for models that generate text");
     if (stat(path, &st) != 0)
         return slm_fail_os(err, errno, "cannot open \"%s\"", path);
@@ -379,7 +377,7 @@ static slm_status open_lora(lora_source *s, const char *path, const slm_model *b
     return find_pairs(s, err);
 }
 
-slm_status slm_adapter_import(const char *source_path, const slm_model *base, const char *image_path, const slm_seal *seal,
+slm_status slm_lora_import(const char *source_path, const slm_hparams *base, const char *image_path, const slm_seal *seal,
                               const volatile int *stop, slm_adapter_info *info, slm_error *err)
 {
     lora_source s;
@@ -394,7 +392,7 @@ slm_status slm_adapter_import(const char *source_path, const slm_model *base, co
     return end;
 }
 
-slm_status slm_adapter_look(const char *source_path, const slm_model *base, uint64_t *bytes, slm_error *err)
+slm_status slm_lora_look(const char *source_path, const slm_hparams *base, uint64_t *bytes, slm_error *err)
 {
     lora_source s;
     slm_status status = open_lora(&s, source_path, base, err);

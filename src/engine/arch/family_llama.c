@@ -6,7 +6,7 @@
  * holds one divisor a pair. Mistral 7B v0.1 slides over 4,096 positions; GGUF files of later versions do not say a window.
  * Sources: the GGUF specification; transformers' LlamaConfig, MistralConfig and SmolLM3Config.
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include <math.h>
 

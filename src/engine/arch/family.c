@@ -5,7 +5,7 @@
  * slm_hparams_check, which the image calls too.  The bounds are chosen so that no product of hyper-parameters that the engine forms
  * (bytes of a KV block, widths of projections) can overflow 64 bits, nor 32 where the engine keeps 32.
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include "engine/base/math.h"
 
@@ -16,7 +16,7 @@
 
 static const slm_role_info role_table[SLM_TENSOR_ROLES] = {
 #define ROLE(name, gguf, hf, rows, cols, per_layer) {#name, gguf, hf, (slm_dim) (rows), (slm_dim) (cols), per_layer},
-#include "engine/model/roles.def"
+#include "engine/arch/roles.def"
 #undef ROLE
 };
 

@@ -1,13 +1,9 @@
 /*
- * The image file of an adapter: written by the import, mapped and checked on opening (adapter.h shows the layout).
+ * The image of an adapter, written and read; adapter_image.h shows the layout.
  *
- * Little-endian, fixed-width, no pointers.  Opening takes nothing for granted: the checksum of the whole file, sizes, every entry's
- * shape against
- * the model that it is opened for, every place inside the file.  Values are floats that the import found finite; a disk that rots
- * shows in the
- * checksum.
+ * Little-endian, fixed-width, no pointers.  Values are floats that the import found finite; a disk that rots shows in the checksum.
  */
-#include "engine/model/adapter.h"
+#include "engine/image/adapter_image.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -17,7 +13,6 @@
 #include <xxhash.h>
 
 #include "engine/base/file.h"
-#include "engine/model/family.h"
 
 #define MAGIC "SLMADAPT"
 #define BYTE_ORDER_MARK 0x01020304u
@@ -43,9 +38,9 @@ slm_tensor_role slm_target_role(slm_target target)
     return roles[target];
 }
 
-bool slm_adapter_fits(const slm_adapter *adapter, const slm_model *model)
+bool slm_adapter_fits(const slm_adapter *adapter, const slm_hparams *hp)
 {
-    return memcmp(&adapter->shape, &model->hp, sizeof model->hp) == 0;
+    return memcmp(&adapter->shape, hp, sizeof *hp) == 0;
 }
 
 static uint64_t up64(uint64_t n)
@@ -64,7 +59,7 @@ struct slm_adapter_writer {
     uint64_t at;
 };
 
-slm_status slm_adapter_create(const char *path, const slm_model *base, uint32_t n_parts, const slm_adapter_info *info,
+slm_status slm_adapter_create(const char *path, const slm_hparams *base, uint32_t n_parts, const slm_adapter_info *info,
                               slm_adapter_writer **out, slm_error *err)
 {
     slm_adapter_writer *w = calloc(1, sizeof *w);
@@ -75,7 +70,7 @@ slm_status slm_adapter_create(const char *path, const slm_model *base, uint32_t 
     w->entries = calloc(n_parts, sizeof *w->entries);
     w->header = (adapter_header){.layout = SLM_IMAGE_LAYOUT, .byte_order = BYTE_ORDER_MARK, .n_parts = n_parts, .info = *info};
     memcpy(w->header.magic, MAGIC, 8);
-    memcpy(w->header.family, base->hp.family, sizeof w->header.family);
+    memcpy(w->header.family, base->family, sizeof w->header.family);
     w->at = up64(up64(sizeof w->header) + n_parts * sizeof *w->entries);
     slm_status status = w->path == NULL || w->entries == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
     if (status == SLM_OK)
@@ -188,13 +183,13 @@ static bool matrix_inside(const adapter_header *h, uint64_t offset, uint32_t row
     return true;
 }
 
-static slm_status take_entry(slm_adapter *adapter, const adapter_header *h, const adapter_entry *e, const slm_model *base, slm_error *err)
+static slm_status take_entry(slm_adapter *adapter, const adapter_header *h, const adapter_entry *e, const slm_hparams *base, slm_error *err)
 {
     uint32_t rows, cols;
-    if (e->target >= SLM_TARGETS || e->layer >= base->hp.n_layers || e->rank == 0 || e->rank > SLM_ADAPTER_MAX_RANK || !isfinite(e->scale))
+    if (e->target >= SLM_TARGETS || e->layer >= base->n_layers || e->rank == 0 || e->rank > SLM_ADAPTER_MAX_RANK || !isfinite(e->scale))
         return damaged(err, "an entry is out of range");
     slm_adapter_pair *pair = &adapter->layers[e->layer][e->target];
-    slm_role_shape(&base->hp, slm_target_role((slm_target) e->target), &rows, &cols);
+    slm_role_shape(base, slm_target_role((slm_target) e->target), &rows, &cols);
     if (rows != e->rows || cols != e->cols) {
         slm_fail(err, SLM_INVALID, "the adapter does not fit the model: a projection of %u x %u instead of %u x %u", e->rows,
                 e->cols, rows, cols);
@@ -209,7 +204,7 @@ static slm_status take_entry(slm_adapter *adapter, const adapter_header *h, cons
     return SLM_OK;
 }
 
-static slm_status check_file(slm_adapter *adapter, const slm_model *base, slm_error *err)
+static slm_status check_file(slm_adapter *adapter, const slm_hparams *base, slm_error *err)
 {
     const adapter_header *h = adapter->map;
     const char *map = adapter->map;
@@ -226,9 +221,9 @@ static slm_status check_file(slm_adapter *adapter, const slm_model *base, slm_er
         return damaged(err, "its checksum is wrong");
     if (memchr(h->info.name, 0, sizeof h->info.name) == NULL || memchr(h->family, 0, sizeof h->family) == NULL)
         return damaged(err, "a text has no end");
-    if (strcmp(h->family, base->hp.family) != 0)
+    if (strcmp(h->family, base->family) != 0)
         return slm_fail(err, SLM_INVALID, "the adapter is for models of the family %s, the model is of the family %s", h->family,
-                base->hp.family);
+                base->family);
     adapter->info = h->info;
     for (uint32_t i = 0; i < h->n_parts; i++)
         SLM_TRY(take_entry(adapter, h, (const adapter_entry *) (const void *) (map + entries) + i, base, err));
@@ -250,7 +245,7 @@ slm_status slm_adapter_check(const slm_adapter *adapter, slm_error *err)
     return slm_map_damaged(&adapter->file) ? damaged(err, "a part of it cannot be read any more") : SLM_OK;
 }
 
-slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_adapter **out, slm_error *err)
+slm_status slm_adapter_map(const char *path, const slm_hparams *base, slm_adapter **out, slm_error *err)
 {
     static atomic_uint_fast64_t openings;
     slm_adapter *adapter = calloc(1, sizeof *adapter);
@@ -259,9 +254,9 @@ slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_a
     adapter->references = 1;
     adapter->file.slot = -1;
     adapter->serial = atomic_fetch_add(&openings, 1) + 1;
-    adapter->shape = base->hp;
-    adapter->layers = calloc(base->hp.n_layers, sizeof *adapter->layers);
-    slm_status status = adapter->layers == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : map_file(adapter, image_path, err);
+    adapter->shape = *base;
+    adapter->layers = calloc(base->n_layers, sizeof *adapter->layers);
+    slm_status status = adapter->layers == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : map_file(adapter, path, err);
     if (status == SLM_OK)
         status = check_file(adapter, base, err);
     if (status == SLM_OK)

@@ -7,7 +7,7 @@
  * on the first token instead.
  * Sources: transformers' BertModel; sentence-transformers' modules.json; the GGUF specification for the names.
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include <math.h>
 

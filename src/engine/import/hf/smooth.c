@@ -4,7 +4,7 @@
  * One matrix is in memory at a time.  No transcendental function of the C library takes part and the scales are rounded to a coarse grid,
  * so that an import gives the same image everywhere.
  */
-#include "engine/hf/smooth.h"
+#include "engine/import/hf/smooth.h"
 
 #include <math.h>
 #include <stdlib.h>

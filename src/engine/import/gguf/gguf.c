@@ -5,7 +5,7 @@
  * product goes through __builtin_*_overflow.  The header's size, the number of array entries and the lengths of names are
  * bounded in all, so that the walk ends in some ten milliseconds whatever the file says.
  */
-#include "engine/gguf/gguf.h"
+#include "engine/import/gguf/gguf.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  * instead). Sliding window: 2,047 in Phi-3-mini-4k; a window as large as the context is none. Sources: transformers' Phi3Config
  * and Phi3RotaryEmbedding; the LongRoPE paper (arXiv 2402.13753).
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include <math.h>
 

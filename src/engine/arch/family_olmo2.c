@@ -6,7 +6,7 @@
  * OLMo 3 comes under the same architecture name with a sliding window; it is refused, for its RoPE differs by layer.
  * Source: transformers' Olmo2Config and Olmo2DecoderLayer.
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include <math.h>
 

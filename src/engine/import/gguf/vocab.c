@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/gguf/gguf.h"
+#include "engine/import/gguf/gguf.h"
 #include "engine/text/tokenizer.h"
 
 typedef struct vocab_buffers {

@@ -7,13 +7,13 @@
  * Invariant: every id is below n_vocab and given once; strings are borrowed from the JSON documents or from `owned`, which live until
  * the blob is built.
  */
-#include "engine/hf/vocab.h"
+#include "engine/import/hf/vocab.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/hf/json.h"
+#include "engine/import/hf/json.h"
 #include "engine/text/tokenizer.h"
 
 #define MAX_TOKENIZER_BYTES (128u << 20)

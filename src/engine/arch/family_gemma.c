@@ -9,7 +9,7 @@
  * on) in every sixth. The 27B models scale scores by sqrt(n_embd / n_heads); GGUF does not say so, they are known by their
  * number of layers. Sources: transformers' Gemma, Gemma2 and Gemma3 configurations; arXiv 2403.08295, 2408.00118, 2503.19786.
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include <math.h>
 

@@ -13,7 +13,7 @@
 #define SLM_GGUF_GGUF_H
 
 #include "engine/image/image.h"
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #define SLM_GGUF_MAX_KEYS 4096
 #define SLM_GGUF_MAX_TENSORS 8192

@@ -3,8 +3,8 @@
  *
  * Fixed-width fields only, no pointers: the struct is the image's section.  Adding a field raises SLM_IMAGE_LAYOUT.
  */
-#ifndef SLM_MODEL_HPARAMS_H
-#define SLM_MODEL_HPARAMS_H
+#ifndef SLM_ARCH_HPARAMS_H
+#define SLM_ARCH_HPARAMS_H
 
 #include <stdint.h>
 

@@ -4,7 +4,7 @@
  * Invariant: no allocation depends on a number inside a file here, only on fstat's size after it was compared with max_bytes.
  * A file that Git LFS has replaced by a pointer is told from a damaged one wherever a file is opened.
  */
-#include "engine/hf/json.h"
+#include "engine/import/hf/json.h"
 
 #include <errno.h>
 #include <fcntl.h>

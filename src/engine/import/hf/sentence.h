@@ -4,7 +4,7 @@
 #ifndef SLM_HF_SENTENCE_H
 #define SLM_HF_SENTENCE_H
 
-#include "engine/hf/config.h"
+#include "engine/import/hf/config.h"
 #include "engine/slm.h"
 
 /* Reads modules.json, the pooling module's config.json, sentence_bert_config.json and config_sentence_transformers.json where they

@@ -4,14 +4,14 @@
  * Invariant: after slm_safetensors_open every tensor's byte range lies inside its file as it was at open, equals its shape times its
  * type's size, and names are unique over all shards.  Data is read later, by pread.
  */
-#include "engine/hf/safetensors.h"
+#include "engine/import/hf/safetensors.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/hf/json.h"
+#include "engine/import/hf/json.h"
 
 static const struct {
     const char *name;

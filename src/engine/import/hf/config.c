@@ -3,7 +3,7 @@
  *
  * Invariant: numbers are finite when they are put; their ranges are the business of slm_family_read.
  */
-#include "engine/hf/config.h"
+#include "engine/import/hf/config.h"
 
 #include <math.h>
 #include <stdio.h>

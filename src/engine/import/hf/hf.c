@@ -5,7 +5,7 @@
  * as it was at open; a file cut short since then is an error of read_rows.  Vectors are handed out as F32 whatever their type,
  * with one added where the family stores norms minus one.  Weights that are not finite are refused as they are read.
  */
-#include "engine/hf/hf.h"
+#include "engine/import/hf/hf.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,12 +16,12 @@
 #include <unistd.h>
 
 #include "engine/base/math.h"
-#include "engine/hf/config.h"
-#include "engine/hf/safetensors.h"
-#include "engine/hf/sentence.h"
-#include "engine/hf/smooth.h"
-#include "engine/hf/vocab.h"
-#include "engine/model/family.h"
+#include "engine/import/hf/config.h"
+#include "engine/import/hf/safetensors.h"
+#include "engine/import/hf/sentence.h"
+#include "engine/import/hf/smooth.h"
+#include "engine/import/hf/vocab.h"
+#include "engine/arch/family.h"
 #include "engine/text/tokenizer.h"
 
 typedef struct hf_source {

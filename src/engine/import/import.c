@@ -1,5 +1,5 @@
 /*
- * slm_import: a source of weights, whatever it is, to a packed image; slm_quantize_image: an image to another one.
+ * slm_import: a source of weights, whatever it is, to a packed image.
  *
  * The kind of source is told from the path: a directory is a Hugging Face model, a file is GGUF.  The tokenizer's blob is
  * opened once before it is written, so that an image never holds one that slm_model_open would refuse.
@@ -10,10 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/gguf/gguf.h"
-#include "engine/hf/hf.h"
+#include "engine/import/gguf/gguf.h"
+#include "engine/import/hf/hf.h"
 #include "engine/image/image.h"
-#include "engine/model/model.h"
 #include "engine/slm.h"
 #include "engine/text/tokenizer.h"
 
@@ -85,36 +84,4 @@ slm_status slm_source_look(const char *source_path, uint64_t *bytes, slm_error *
     if (stat(source_path, &st) != 0)
         return slm_fail_os(err, errno, "cannot open \"%s\"", source_path);
     return S_ISDIR(st.st_mode) ? slm_hf_look(source_path, bytes, err) : slm_gguf_look(source_path, bytes, err);
-}
-
-/* Encoders whose activations are scaled carry weights that were divided by the same: they work with quantized activations only. */
-static slm_status check_scaled(const slm_model *model, const char *type, slm_error *err)
-{
-    if (type == NULL)
-        return slm_fail(err, SLM_INVALID, "no type to quantize to");
-    int found = slm_type_by_name(type);
-    if (found < 0 || !slm_type_get((uint32_t) found)->is_float || model->layers[0].attn_in_scale == NULL)
-        return SLM_OK;
-    slm_fail(err, SLM_INVALID, "the weights of this model were scaled for quantized types and cannot become %s",
-             slm_type_get((uint32_t) found)->name);
-    return slm_hint(err, "Load the model from its source with that quantization.");
-}
-
-slm_status slm_quantize_image(const slm_model *model, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
-                              void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err)
-{
-    slm_source *source = NULL;
-    SLM_TRY(check_scaled(model, options->quantization, err));
-    /* the new image is named after the source of this one: a weight that has rotted must not go on under that name */
-    SLM_TRY(slm_image_prewarm(model->image, progress, progress_arg, stop, err));
-    SLM_TRY(slm_image_source(model->image, &source, err));
-    slm_status status = slm_image_write(source, image_path, options, progress, progress_arg, stop, err);
-    if (status == SLM_OK && slm_model_check(model, err) != SLM_OK) {
-        unlink(image_path);
-        status = SLM_FORMAT;
-    }
-    if (status == SLM_OK && info != NULL)
-        *info = source->info;
-    source->close(source);
-    return status;
 }

@@ -4,7 +4,7 @@
  * A pipeline of sentence-transformers is Transformer, Pooling, maybe Normalize or Dropout; vectors are always normalized here, so Normalize
  * changes nothing.  Prompts: config_sentence_transformers.json "prompts": {"query": "...", "document": "..."}.
  */
-#include "engine/hf/sentence.h"
+#include "engine/import/hf/sentence.h"
 
 #include <math.h>
 #include <stdio.h>

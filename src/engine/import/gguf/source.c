@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/gguf/gguf.h"
+#include "engine/import/gguf/gguf.h"
 
 typedef struct gguf_source {
     slm_source base; /* first: a slm_source pointer is one of these */

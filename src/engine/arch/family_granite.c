@@ -5,7 +5,7 @@
  * 1/sqrt(head_dim)) and of the logits.  The source gives the last as a divisor (logits_scaling); hparams hold its inverse.
  * Source: transformers' GraniteConfig.
  */
-#include "engine/model/family.h"
+#include "engine/arch/family.h"
 
 #include <math.h>
 

@@ -10,8 +10,8 @@
 
 #include <stdbool.h>
 
-#include "engine/hf/json.h"
-#include "engine/model/family.h"
+#include "engine/import/hf/json.h"
+#include "engine/arch/family.h"
 
 #define SLM_HF_MAX_NUMBERS 40
 
