@@ -65,7 +65,7 @@ ENGINE_OBJS = $(patsubst src/engine/%.c,build/engine/%.o,$(ENGINE_SRC))
 
 # ---- the module
 # No bitcode: the JIT would inline entry points that call engine symbols which the library deliberately does not export.
-ifneq ($(if $(wildcard $(PGXS)),$(wildcard $(shell $(PG_CONFIG) --includedir-server)/postgres.h)),)
+ifneq ($(wildcard $(PGXS)),)
 override with_llvm = no
 ifneq ($(VPATH),)
 $(shell mkdir -p $(sort $(dir $(PG_OBJS))) sql)
@@ -73,13 +73,18 @@ endif
 include $(PGXS)
 $(shlib): libslm.a
 all: libslm.a $(SCRIPT)
+$(PG_OBJS): | server-headers
+.PHONY: server-headers
+server-headers:
+	@[ -e "$$($(PG_CONFIG) --includedir-server)/postgres.h" ] || { \
+	  echo "The headers of the server are not there: $$($(PG_CONFIG) --includedir-server)/postgres.h" >&2; \
+	  echo "Install them ('make deps'; Debian: postgresql-server-dev-NN) or set PG_CONFIG." >&2; exit 1; }
 install: $(SCRIPT)
 -include $(PG_OBJS:.o=.d)
 else
 .PHONY: all install installcheck clean
 all install installcheck:
-	@echo "The headers of a PostgreSQL server are not found by PG_CONFIG=$(PG_CONFIG)." >&2
-	@echo "Install them ('make deps'; Debian: postgresql-server-dev-NN) or set PG_CONFIG." >&2; exit 1
+	@echo "No PGXS found by PG_CONFIG=$(PG_CONFIG): install the server headers ('make deps') or set PG_CONFIG." >&2; exit 1
 clean: clean-engine
 endif
 

@@ -20,10 +20,18 @@ static const slm_role_info role_table[SLM_TENSOR_ROLES] = {
 #undef ROLE
 };
 
+#define FAMILY(name) &slm_family_##name,
 static const slm_family *const families[] = {
-    &slm_family_llama, &slm_family_smollm3, &slm_family_phi3,    &slm_family_gemma, &slm_family_gemma2, &slm_family_gemma3,
-    &slm_family_qwen2, &slm_family_qwen3,   &slm_family_granite, &slm_family_olmo2, &slm_family_bert,
+#include "engine/arch/families.def"
 };
+#undef FAMILY
+
+/* "llama, phi3, ...": for the hint. */
+static const char family_names[] =
+#define FAMILY(name) ", " #name
+#include "engine/arch/families.def"
+#undef FAMILY
+    ;
 
 const slm_family *slm_family_at(int i)
 {
@@ -251,7 +259,7 @@ slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *er
     memset(&hp, 0, sizeof hp);
     if (family == NULL) {
         slm_fail(err, SLM_UNSUPPORTED, "models of the architecture \"%.40s\" are not supported", meta->architecture);
-        return slm_hint(err, "Supported: llama, smollm3, phi3, gemma, gemma2, gemma3, qwen2, qwen3, granite, olmo2, bert.");
+        return slm_hint(err, "Supported: %s.", family_names + 2);
     }
     snprintf(hp.family, sizeof hp.family, "%s", family->name);
     hp.n_vocab = meta->n_vocab;
@@ -263,7 +271,7 @@ slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *er
     hp.tied_head = !meta->has_output;
     SLM_TRY(read_sizes(meta, &hp, err));
     SLM_TRY(read_rope(meta, &hp, err));
-    if (family != &slm_family_bert)
+    if (!family->own_norms)
         SLM_TRY(slm_meta_float(meta, "attention.layer_norm_rms_epsilon", 1e-12, 1e-2, NAN, &hp.norm_eps, err));
     SLM_TRY(slm_meta_float(meta, "attention.scale", 1e-4, 10, 1 / sqrt(hp.head_dim), &hp.attn_scale, err));
     if (family->read != NULL)

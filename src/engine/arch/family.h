@@ -70,6 +70,7 @@ typedef struct slm_family {
     bool hf_norm_plus_one;            /* Hugging Face keeps RMS norm weights minus one (GGUF does not) */
     const slm_tensor_role *required;  /* ends with SLM_TENSOR_ROLES; OUTPUT is implied: optional for decoders */
     const slm_tensor_role *optional;  /* ends with SLM_TENSOR_ROLES; all layers or none */
+    bool own_norms;                   /* read() reads the kind and epsilon of its norms; else they are RMS norms */
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
 } slm_family;
@@ -127,7 +128,8 @@ slm_status slm_meta_u32_layers(const slm_meta *meta, const char *key, uint32_t m
 /* Period n of a window pattern, from a number or an array of flags per layer ("slides"). */
 slm_status slm_meta_pattern(const slm_meta *meta, const char *key, uint32_t n_layers, uint32_t def, uint32_t *out, slm_error *err);
 
-extern const slm_family slm_family_llama, slm_family_smollm3, slm_family_phi3, slm_family_gemma, slm_family_gemma2, slm_family_gemma3,
-    slm_family_qwen2, slm_family_qwen3, slm_family_granite, slm_family_olmo2, slm_family_bert;
+#define FAMILY(name) extern const slm_family slm_family_##name;
+#include "engine/arch/families.def"
+#undef FAMILY
 
 #endif

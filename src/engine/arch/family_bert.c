@@ -70,4 +70,5 @@ static slm_status read_bert(const slm_meta *meta, slm_hparams *hp, slm_error *er
     return SLM_OK;
 }
 
-const slm_family slm_family_bert = {.name = "bert", .required = required, .optional = optional, .hf_names = hf_names, .read = read_bert};
+const slm_family slm_family_bert = {.name = "bert", .required = required, .optional = optional, .own_norms = true, .hf_names = hf_names,
+                                   .read = read_bert};
