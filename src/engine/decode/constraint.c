@@ -1,0 +1,55 @@
+/*
+ * Constraints: references, and states in memory of their own; see constraint.h.
+ */
+#include "engine/decode/constraint.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+slm_constraint *slm_constraint_share(slm_constraint *c)
+{
+    if (c != NULL)
+        c->references++;
+    return c;
+}
+
+void slm_constraint_drop(slm_constraint *c)
+{
+    if (c != NULL && --c->references == 0)
+        c->ops->destroy(c);
+}
+
+slm_status slm_constraint_begin(slm_constraint *c, bool skip_space, void **state, slm_error *err)
+{
+    void *memory = malloc(c->state_bytes);
+    slm_status status;
+
+    if (memory == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a constraint");
+    status = c->ops->start(c, memory, skip_space, err);
+    if (status != SLM_OK)
+        free(memory);
+    else
+        *state = memory;
+    return status;
+}
+
+void *slm_constraint_fork(slm_constraint *c, const void *state)
+{
+    void *memory = malloc(c->state_bytes);
+
+    if (memory == NULL)
+        return NULL;
+    if (c->ops->copy != NULL)
+        c->ops->copy(c, memory, state);
+    else
+        memcpy(memory, state, c->state_bytes);
+    return memory;
+}
+
+void slm_constraint_end(slm_constraint *c, void *state)
+{
+    if (state != NULL && c->ops->clear != NULL)
+        c->ops->clear(c, state);
+    free(state);
+}
