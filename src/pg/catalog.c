@@ -308,7 +308,7 @@ const char *slm_pg_default_model(SlmTask task)
 {
     const char *name = slm_guc_generate_model;
 
-    if (task == SLM_TASK_CLASSIFY) { /* an embedding model is the better classifier (DESIGN 6) */
+    if (task == SLM_TASK_CLASSIFY) { /* an embedding model is the better classifier (DESIGN D19) */
         const char *const candidates[] = {slm_guc_classify_model, slm_guc_embed_model, slm_guc_generate_model};
 
         for (int i = lengthof(candidates) - 1; i >= 0; i--)

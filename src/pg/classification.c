@@ -5,7 +5,7 @@
  *   direct    P(label | instruction with the labels, text), each label scored whole, minus its log probability after the
  *             content-free text "N/A" (prior correction); for models that follow instructions
  *   channel   P(text | instruction with one label): which label explains the text best; for tiny models, which cannot answer but can tell
- *             (DESIGN 6: 77 % against 16-22 % on 8 labels for SmolLM2-135M)
+ *             (DESIGN D19)
  *   auto      embedding for an encoder, channel below 1e9 parameters, else direct
  *
  * What does not depend on the row is computed once per session: prototypes are cached, instructions are prefix segments and the row comes

@@ -12,9 +12,11 @@ for check in layers symbols headers; do
         failed=$((failed + 1))
     fi
 done
-out=$(python3 test/lint/check_source.py)
-printf '%s\n' "$out" | sed '$d'
-passed=$((passed + $(printf '%s\n' "$out" | sed -n '$s/.*: \([0-9]*\) passed.*/\1/p')))
-failed=$((failed + $(printf '%s\n' "$out" | sed -n '$s/.* \([0-9]*\) failed.*/\1/p')))
+for check in source docs; do
+    out=$(python3 "test/lint/check_$check.py")
+    printf '%s\n' "$out" | sed '$d'
+    passed=$((passed + $(printf '%s\n' "$out" | sed -n '$s/.*: \([0-9]*\) passed.*/\1/p')))
+    failed=$((failed + $(printf '%s\n' "$out" | sed -n '$s/.* \([0-9]*\) failed.*/\1/p')))
+done
 echo "lint: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

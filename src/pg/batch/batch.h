@@ -1,5 +1,5 @@
 /*
- * SLM Batch: the executor node that computes slm_* calls for many rows at once (DESIGN D9 and section 8).
+ * SLM Batch: the executor node that computes slm_* calls for many rows at once (DESIGN D9, docs/BATCH.md).
  *
  *   plan.c       after the planner: finds calls, puts a CustomScan above their node, or below it for arguments of aggregates and keys of
  *                joins
