@@ -8,6 +8,7 @@
 
 #include "pg/slm_pg.h"
 
+#include "common/file_utils.h"
 #include "nodes/pg_list.h"
 #include "storage/fd.h"
 
