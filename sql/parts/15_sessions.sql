@@ -1,4 +1,4 @@
--- ---------------------------------------------------------------- sessions (src/pg/backends.c)
+-- ---------------------------------------------------------------- sessions (src/pg/run/backends.c)
 
 CREATE FUNCTION slm.backend_sessions(OUT pid integer,
     OUT database_id oid,

@@ -1,4 +1,4 @@
--- ---------------------------------------------------------------- stored vectors (src/pg/vectors.c)
+-- ---------------------------------------------------------------- stored vectors (src/pg/functions/vectors.c)
 
 CREATE FUNCTION slm_vector_support(internal) RETURNS internal AS 'MODULE_PATHNAME', 'slm_pg_vector_support' LANGUAGE C STRICT;
 COMMENT ON FUNCTION slm_vector_support(internal) IS

@@ -1,4 +1,4 @@
--- ---------------------------------------------------------------- embeddings (src/pg/fn_embed.c)
+-- ---------------------------------------------------------------- embeddings (src/pg/functions/embed.c)
 
 CREATE FUNCTION slm_embed(input text, model text DEFAULT NULL, truncate boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS real[] AS 'MODULE_PATHNAME', 'slm_pg_embed' LANGUAGE C STABLE PARALLEL SAFE COST 50000;
@@ -31,7 +31,7 @@ RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_rerank' LANGUAGE C STABLE PAR
 COMMENT ON FUNCTION slm_rerank(text, text[], text, boolean, text) IS
 'The documents in order of relevance to the query, best first: document_no counts from 1 in the array, score is the cosine, or a cross-encoder''s relevance where the model is one; of a document that is longer than the model reads, that of its best sentence (or window). NULL documents are left out. truncate as in slm_embed';
 
--- ---------------------------------------------------------------- classification (src/pg/fn_classify.c)
+-- ---------------------------------------------------------------- classification (src/pg/functions/classify.c)
 -- No other function has one of these names, and labels are text[]: a list that a driver sends without a type can only be labels.
 
 CREATE FUNCTION slm_classify(input text, labels text[] DEFAULT NULL, model text DEFAULT NULL, method text DEFAULT 'auto',

@@ -1,4 +1,4 @@
--- ---------------------------------------------------------------- trained classifiers (src/pg/fn_train.c, classifiers.c, classifier_rows.c)
+-- ---------------------------------------------------------------- trained classifiers (src/pg/functions/train.c, trained.c, src/pg/models/classifier_rows.c)
 
 -- C code reads columns by number: columns are only ever added at the end. All versions of a name have one owner.
 CREATE TABLE slm.classifier_registry (

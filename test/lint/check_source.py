@@ -99,7 +99,7 @@ def rule_engine_is_quiet():
 
 def rule_version():
     """PG_VERSION_NUM only in compat.h"""
-    return lines_with(SOURCES, r"\bPG_VERSION_NUM\b", lambda n: n != "src/pg/compat.h", True)
+    return lines_with(SOURCES, r"\bPG_VERSION_NUM\b", lambda n: n != "src/pg/base/compat.h", True)
 
 
 def rule_blas():

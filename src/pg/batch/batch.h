@@ -8,9 +8,8 @@
  *   safety.c     where reading ahead would show
  *   parallel.c   marks nodes that run in workers
  *   exec.c       reads rows ahead, runs the calls stage by stage, emits rows in order
- *   functions.c  which SQL functions can be batched, and the planner hook
+ *   hooks.c      which SQL functions can be batched, and the planner hook
  *   support.c    what calls cost, for the planner
- *   progress.c   slm.progress
  *   expect.c     how many rows a node will do
  *   explain.c    counters for EXPLAIN
  *   statement.c  what EXPLAIN shows of the whole statement
@@ -34,6 +33,7 @@
 
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
+#include "nodes/pg_list.h"
 #include "nodes/plannodes.h"
 
 /* Settings. */
@@ -100,9 +100,9 @@ bool slm_pg_batch_planned(PlannedStmt *stmt);
 /* Marks the batch nodes that run in workers (parallel.c). */
 void slm_pg_batch_mark_parallel(PlannedStmt *stmt);
 
-/* Can calls of this function be batched? (functions.c) */
+/* Can calls of this function be batched? (hooks.c) */
 bool slm_pg_batchable(Oid function);
-/* Does a function of ours that returns a set run a model? (functions.c) */
+/* Does a function of ours that returns a set run a model? (hooks.c) */
 bool slm_pg_batch_answers_set(Oid function);
 
 #endif

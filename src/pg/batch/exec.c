@@ -15,7 +15,7 @@
  * error without a subtransaction is right only where it has left nothing behind: plan.c puts no batch node above code of users, and says
  * where expressions of the node itself run such code (SLM_BATCH_WARY); they are evaluated ahead in a subtransaction.
  */
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/parallel.h"
@@ -28,6 +28,7 @@
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "portability/instr_time.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -38,9 +39,14 @@
 #include "utils/rel.h"
 #include "utils/resowner.h"
 
+#include "pg/base/compat.h"
+#include "pg/base/row_count.h"
+#include "pg/base/row_error.h"
+#include "pg/batch/batch.h"
 #include "pg/batch/state.h"
-#include "pg/batch/statement.h"
-#include "pg/compat.h"
+#include "pg/run/progress.h"
+#include "pg/run/usage.h"
+#include "pg/run/work.h"
 
 static void batch_begin(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *batch_exec(CustomScanState *node);
@@ -335,18 +341,18 @@ static BatchEntry *begin_entry(BatchState *state, BatchCall *call)
 {
     MemoryContext old = MemoryContextSwitchTo(state->cache.context);
     BatchEntry *entry = palloc0(sizeof *entry);
-    const void *running = slm_pg_batch_running;
+    const void *running = slm_pg_node_running;
 
     entry->call = call;
     entry->context = state->cache.context;
-    slm_pg_batch_running = state->css.ss.ps.state;
+    slm_pg_node_running = state->css.ss.ps.state;
     PG_TRY();
     {
         entry->work = slm_pg_work_begin(call->kind, call->fcinfo);
     }
     PG_FINALLY();
     {
-        slm_pg_batch_running = running;
+        slm_pg_node_running = running;
     }
     PG_END_TRY();
     MemoryContextSwitchTo(old);

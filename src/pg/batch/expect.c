@@ -7,15 +7,17 @@
  * Rows done are those that have left the window, whether a condition dropped them or not.  Where conditions with calls moved up from
  * the scan below, the planner's estimate is that of the rows that pass them and says nothing about the rows that have to be done.
  */
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
 #include "access/heapam.h"
 #include "access/relscan.h"
 #include "access/tableam.h"
+#include "nodes/pg_list.h"
 #include "optimizer/plancat.h"
 #include "utils/rel.h"
 
 #include "pg/batch/state.h"
+#include "pg/run/progress.h"
 
 /* The scan that feeds the node row by row, where it is that of a whole table. */
 static SeqScanState *whole_scan(BatchState *state)

@@ -4,18 +4,21 @@
  * Counters of parallel workers come through the node's piece of dynamic shared memory: each worker adds its own when it shuts down, and
  * the leader takes the sum before the memory goes.
  */
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
 #include "commands/explain.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "storage/spin.h"
 #include "utils/ruleutils.h"
 
+#include "pg/base/compat.h"
+#include "pg/batch/batch.h"
 #include "pg/batch/pretty.h"
 #include "pg/batch/state.h"
-#include "pg/compat.h"
+#include "pg/run/work.h"
 
 struct BatchShared {
     slock_t lock; /* guards counters */

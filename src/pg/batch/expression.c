@@ -10,8 +10,11 @@
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+
+#include "pg/batch/batch.h"
 
 static bool contains_call_walker(Node *node, void *context)
 {

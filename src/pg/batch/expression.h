@@ -4,9 +4,12 @@
 #ifndef SLM_PG_BATCH_EXPRESSION_H
 #define SLM_PG_BATCH_EXPRESSION_H
 
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
+
+#include "pg/batch/batch.h"
 
 /* INDEX_VAR attribute numbers of calls begin here until the number of leaves is known; no tuple is so wide. */
 #define CALL_BASE 10000

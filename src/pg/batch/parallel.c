@@ -4,10 +4,13 @@
  * The executor gives a node shared memory only if its plan is marked as parallel-aware.  Nodes below a Gather need it, for their workers
  * to leave their counters; each worker's node is otherwise on its own.
  */
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
 #include "nodes/bitmapset.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
+
+#include "pg/batch/batch.h"
 
 static bool is_batch(Plan *plan)
 {

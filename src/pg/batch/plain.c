@@ -5,10 +5,11 @@
  * before it have been returned, its conditions and its target list are evaluated with the calls in their places, as plain execution
  * does.  So of several errors the first is raised, with its context, and none that plain execution would not have come to.
  */
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
 #include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 
 #include "pg/batch/state.h"
 

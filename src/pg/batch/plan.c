@@ -13,8 +13,7 @@
  * volatile functions are evaluated in the order of plain execution (safety.c), so none of them ahead of its time; what is not understood
  * stays where it is.
  */
-#include "pg/batch/expression.h"
-#include "pg/batch/refusal.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
@@ -22,11 +21,16 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planmain.h"
 #include "optimizer/tlist.h"
 #include "utils/syscache.h"
+
+#include "pg/batch/batch.h"
+#include "pg/batch/expression.h"
+#include "pg/batch/refusal.h"
 
 typedef struct PlanWalk {
     SlmBatchPlan of;

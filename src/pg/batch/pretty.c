@@ -17,16 +17,18 @@
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "optimizer/optimizer.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "pg/batch/batch.h"
 #include "pg/batch/expression.h"
-#include "pg/classification.h"
-#include "pg/slm_pg.h"
-#include "pg/work.h"
+#include "pg/functions/classification.h"
+#include "pg/models/catalog.h"
+#include "pg/run/work.h"
 
 #define SHOWN_BYTES 60 /* of a constant */
 

@@ -11,6 +11,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
@@ -18,6 +19,7 @@
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
+#include "pg/batch/batch.h"
 #include "pg/batch/expression.h"
 #include "pg/batch/pretty.h"
 

@@ -4,6 +4,10 @@
 #ifndef SLM_PG_BATCH_REFUSAL_H
 #define SLM_PG_BATCH_REFUSAL_H
 
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
 #include "pg/batch/batch.h"
 
 /* A call that is computed row by row. */

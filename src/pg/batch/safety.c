@@ -11,7 +11,7 @@
  * them anything is allowed, because the batch node asks for a first row with nothing in its window.  That does not hold where the node
  * is begun anew in the middle (the inner side of a nested loop, later members of an Append).
  */
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -21,9 +21,12 @@
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "parser/parsetree.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+
+#include "pg/batch/batch.h"
 
 typedef struct Inspection {
     const SlmBatchPlan *of;

@@ -7,7 +7,7 @@
  *
  *   rows     1 .. n_rows      position 0: before the first, n_rows + 1: after the last
  */
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
 #include "executor/executor.h"
 #include "miscadmin.h"

@@ -8,15 +8,18 @@
 
 #include "access/parallel.h"
 #include "commands/explain.h"
+#include "fmgr.h"
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
+#include "nodes/pg_list.h"
 #include "portability/instr_time.h"
 #include "utils/hsearch.h"
 #include "utils/resowner.h"
 
-#include "pg/batch/progress.h"
-#include "pg/work.h"
+#include "pg/base/row_count.h"
+#include "pg/run/progress.h"
+#include "pg/run/work.h"
 
 typedef struct ArgType {
     int16 length;

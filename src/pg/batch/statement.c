@@ -11,12 +11,15 @@
 
 #include "commands/explain.h"
 #include "executor/executor.h"
+#include "nodes/pg_list.h"
 
-#include "pg/batch/batch.h"
+#include "engine/slm.h"
+#include "pg/base/compat.h"
 #include "pg/batch/pretty.h"
 #include "pg/batch/refusal.h"
 #include "pg/batch/state.h"
-#include "pg/compat.h"
+#include "pg/run/usage.h"
+#include "pg/run/work.h"
 
 /* The statement that is being explained; one in a function that it runs stands before it. */
 typedef struct Explained {
@@ -33,19 +36,17 @@ static ExplainOneQuery_hook_type previous_explain_hook;
 static ExecutorStart_hook_type previous_start_hook;
 static ExecutorFinish_hook_type previous_finish_hook;
 
-const void *slm_pg_batch_running; /* the EState whose node begins a call */
-
 void slm_pg_batch_explain_planned(PlannedStmt *stmt)
 {
     if (explained != NULL && explained->estate == NULL)
         explained->stmt = stmt; /* statements of functions that planning runs are planned before the one that is explained */
 }
 
-void slm_pg_batch_count_outside(const void *running, const slm_result *result)
+static void count_outside(const void *node, const slm_result *result)
 {
     SlmWorkCounters *c = explained == NULL ? NULL : &explained->outside;
 
-    if (c == NULL || explained->estate == NULL || running == explained->estate)
+    if (c == NULL || explained->estate == NULL || node == explained->estate)
         return;
     slm_pg_work_add(c, result);
 }
@@ -192,6 +193,7 @@ static void explain_one_query(Query *query, int cursor_options, IntoClause *into
 
 void slm_pg_batch_statement_init(void)
 {
+    slm_pg_answered = count_outside;
     previous_explain_hook = ExplainOneQuery_hook;
     ExplainOneQuery_hook = explain_one_query;
     previous_start_hook = ExecutorStart_hook;

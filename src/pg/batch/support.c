@@ -5,20 +5,25 @@
  * (about 4 bytes a token), the answer's from max_tokens or max_words where they are constants; the size of the task's default model
  * says what a token costs.  So conditions with calls come last, and parallel plans are weighed with true costs.
  */
-#include "pg/batch/batch.h"
+#include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/pathnodes.h"
+#include "nodes/pg_list.h"
 #include "nodes/supportnodes.h"
 #include "optimizer/optimizer.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "pg/slm_pg.h"
+#include "pg/base/compat.h"
+#include "pg/base/guc.h"
+#include "pg/models/catalog.h"
+#include "pg/run/backend.h"
+
 
 PG_FUNCTION_INFO_V1(slm_pg_support);
 

@@ -7,13 +7,17 @@
  * so that the calls stand in the target list of the scan, where plan.c finds them.  A scan of VALUES computes all columns of a row, from
  * left to right; so only where each such column is returned, nothing is filtered, and nothing that is computed after a call can fail.
  */
-#include "pg/batch/expression.h"
-#include "pg/batch/refusal.h"
+#include "postgres.h"
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "optimizer/clauses.h"
 #include "parser/parsetree.h"
+
+#include "pg/batch/batch.h"
+#include "pg/batch/expression.h"
+#include "pg/batch/refusal.h"
 
 typedef struct Spread {
     Index relid;

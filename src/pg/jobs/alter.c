@@ -1,19 +1,22 @@
 /*
  * slm_alter_job: a job is changed in place, with the checks of its creation for what changes.
  */
-#include "pg/jobs/admin.h"
+#include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "pg/as_owner.h"
+#include "pg/base/as_owner.h"
+#include "pg/jobs/admin.h"
 #include "pg/jobs/compute.h"
+#include "pg/jobs/jobs.h"
 #include "pg/jobs/wake.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_alter_job);

@@ -14,15 +14,17 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "parser/parse_relation.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "pg/classifiers.h"
-#include "pg/compat.h"
-#include "pg/one_expression.h"
-#include "pg/slm_pg.h"
+#include "pg/base/compat.h"
+#include "pg/base/one_expression.h"
+#include "pg/functions/trained.h"
+#include "pg/models/catalog.h"
+#include "pg/run/use.h"
 
 /* The position of an argument of a function among those that a call gives, or -1. */
 static int argument_position(Oid function, const char *name)

@@ -4,6 +4,10 @@
 #ifndef SLM_PG_JOBS_COMPUTE_H
 #define SLM_PG_JOBS_COMPUTE_H
 
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
 #include "pg/jobs/jobs.h"
 
 /* A claimed row, and what became of it. Hashes are NULL for a value that is NULL, and where there is none. */

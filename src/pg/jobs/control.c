@@ -6,7 +6,7 @@
  *
  * A batch that is under way holds the definition's row; who wants to change it cancels the batch instead of waiting for its end.
  */
-#include "pg/jobs/admin.h"
+#include "postgres.h"
 
 #include <signal.h>
 
@@ -30,9 +30,10 @@
 #include "utils/tuplestore.h"
 #include "utils/wait_event.h"
 
-#include "pg/as_owner.h"
-#include "pg/compat.h"
-#include "pg/jobs/compute.h"
+#include "pg/base/as_owner.h"
+#include "pg/base/compat.h"
+#include "pg/jobs/admin.h"
+#include "pg/jobs/jobs.h"
 #include "pg/jobs/triggers.h"
 #include "pg/jobs/wake.h"
 #include "pg/jobs/workers.h"

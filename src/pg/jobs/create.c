@@ -4,7 +4,7 @@
  * The caller becomes the job's owner.  What is looked up in his name (the target's name in the options, the search_path and settings to
  * keep) is looked up first; then all is done as the extension, and what touches tables and expression as the tables' owners.
  */
-#include "pg/jobs/admin.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -16,18 +16,20 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/relcache.h"
 
-#include "pg/as_owner.h"
+#include "pg/base/as_owner.h"
+#include "pg/jobs/admin.h"
 #include "pg/jobs/compute.h"
+#include "pg/jobs/jobs.h"
 #include "pg/jobs/triggers.h"
 #include "pg/jobs/wake.h"
 #include "pg/jobs/workers.h"
-#include "pg/one_expression.h"
 
 #define MAX_NAME 50
 

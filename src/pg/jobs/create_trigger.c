@@ -8,7 +8,7 @@
  *
  * All is done with the caller's rights: he needs the privilege TRIGGER, as for CREATE TRIGGER itself.
  */
-#include "pg/jobs/trigger.h"
+#include "postgres.h"
 
 #include "access/table.h"
 #include "catalog/dependency.h"
@@ -20,14 +20,17 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
-#include "pg/as_owner.h"
+#include "pg/base/as_owner.h"
+#include "pg/base/one_expression.h"
 #include "pg/jobs/check.h"
+#include "pg/jobs/trigger.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_create_trigger);
 

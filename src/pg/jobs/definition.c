@@ -5,7 +5,7 @@
  * columns and changed types need no attention.  The expression is text; when a column that it reads is renamed, its next
  * batch says so, and writers are not disturbed.  So are owners: whose rights a batch may use is asked anew for each.
  */
-#include "pg/jobs/jobs.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -21,7 +22,8 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-#include "pg/as_owner.h"
+#include "pg/base/as_owner.h"
+#include "pg/jobs/jobs.h"
 
 /* ---------------------------------------------------------------- SPI */
 

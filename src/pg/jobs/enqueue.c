@@ -18,7 +18,7 @@
  * of slm.job_definition tells all sessions.  Definitions are read with the latest snapshot: a transaction older than the job must not
  * miss it.
  */
-#include "pg/jobs/jobs.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "catalog/partition.h"
@@ -30,6 +30,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -41,7 +42,8 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
-#include "pg/as_owner.h"
+#include "pg/base/as_owner.h"
+#include "pg/jobs/jobs.h"
 #include "pg/jobs/origin.h"
 #include "pg/jobs/triggers.h"
 #include "pg/jobs/wake.h"

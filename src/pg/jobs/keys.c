@@ -9,19 +9,22 @@
  * The parts of statements stand beside expressions of users under their search_path: every function, operator and type has its schema,
  * and IS DISTINCT FROM, which looks for an operator by its name, is used with NULL only.
  */
-#include "pg/jobs/jobs.h"
+#include "postgres.h"
 
 #include "access/tupdesc.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/makefuncs.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+
+#include "pg/jobs/jobs.h"
 
 /* ---------------------------------------------------------------- in statements */
 

@@ -9,7 +9,7 @@
  * sleeps longest.  After a crash of any backend the memory is new.  The launcher asks every database once whether it has jobs, a few at a
  * time, and every database that has some once a minute, as not every way of writing can wake (COMMIT PREPARED in another session).
  */
-#include "pg/jobs/jobs.h"
+#include "postgres.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -19,6 +19,7 @@
 #include "catalog/pg_database.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -32,6 +33,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "pg/jobs/jobs.h"
 #include "pg/jobs/settings.h"
 #include "pg/jobs/wake.h"
 #include "pg/jobs/workers.h"

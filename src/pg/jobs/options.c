@@ -1,7 +1,7 @@
 /*
  * The options of slm_create_job and slm_alter_job: a JSON object whose values are read as their type reads text.
  */
-#include "pg/jobs/admin.h"
+#include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -9,6 +9,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
+
+#include "pg/jobs/admin.h"
 
 const Oid slm_pg_job_option_types[SLM_JOB_OPTION_VALUES] = {BOOLOID, INT4OID, INT4OID, INTERVALOID, TEXTOID, BOOLOID};
 

@@ -22,6 +22,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -30,7 +31,9 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "pg/compat.h"
+#include "pg/base/compat.h"
+#include "pg/jobs/compute.h"
+#include "pg/jobs/jobs.h"
 
 /* A row of the batch, by the hash of its key. */
 typedef struct OriginRow {

@@ -4,9 +4,12 @@
 #ifndef SLM_PG_JOBS_ORIGIN_H
 #define SLM_PG_JOBS_ORIGIN_H
 
+#include "postgres.h"
+
+#include "utils/rel.h"
+
 #include "pg/jobs/compute.h"
 #include "pg/jobs/jobs.h"
-#include "utils/rel.h"
 
 /* From here to slm_pg_job_origin_end, or to the end of the subtransaction, this session writes the computed rows of a batch.  Acts as the
  * extension; needs SPI. */

@@ -18,8 +18,10 @@
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 
-#include "pg/as_owner.h"
-#include "pg/compat.h"
+#include "pg/base/as_owner.h"
+#include "pg/base/compat.h"
+#include "pg/jobs/compute.h"
+#include "pg/jobs/jobs.h"
 
 #define BACKFILL_CHUNK 1000 /* keys queued at a time */
 #define LOCK_MS 1000        /* a job waits no longer for a lock */

@@ -4,7 +4,9 @@
 #ifndef SLM_PG_JOBS_QUEUE_H
 #define SLM_PG_JOBS_QUEUE_H
 
-#include "pg/as_owner.h"
+#include "postgres.h"
+
+#include "pg/base/as_owner.h"
 #include "pg/jobs/compute.h"
 #include "pg/jobs/jobs.h"
 

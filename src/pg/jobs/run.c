@@ -12,14 +12,14 @@
  *
  * A batch that takes too long is given up as a whole, and its rows are taken one by one from then on.
  */
-#include "pg/jobs/compute.h"
-#include "pg/jobs/deadline.h"
-#include "pg/jobs/queue.h"
+#include "postgres.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -28,8 +28,14 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-#include "pg/failure.h"
-#include "pg/slm_pg.h"
+#include "pg/base/as_owner.h"
+#include "pg/base/compat.h"
+#include "pg/base/failure.h"
+#include "pg/jobs/compute.h"
+#include "pg/jobs/deadline.h"
+#include "pg/jobs/jobs.h"
+#include "pg/jobs/queue.h"
+#include "pg/run/usage.h"
 
 #define LOGGED 10 /* rows of a batch whose errors are told to the server log one by one */
 

@@ -10,15 +10,16 @@
 #include <time.h>
 
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
 
-#include "pg/compat.h"
+#include "pg/base/compat.h"
+#include "pg/base/guc.h"
 #include "pg/jobs/deadline.h"
-#include "pg/slm_pg.h"
 
 static int job_threads = 1;
 static double job_max_load = 0;

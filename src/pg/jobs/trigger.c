@@ -33,7 +33,8 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "pg/compat.h"
+#include "pg/base/compat.h"
+#include "pg/base/one_expression.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_trigger);
 

@@ -11,7 +11,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/rel.h"
 
-#include "pg/one_expression.h"
+#include "pg/base/one_expression.h"
 
 /* Prepares the expression over one row of the table ($1) as the value of its column `target` under the current search_path; needs SPI.
  * loose: where no cast of assignment fits, by way of the text. */

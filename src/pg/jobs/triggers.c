@@ -14,12 +14,13 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_trigger.h"
 #include "executor/spi.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "pg/as_owner.h"
+#include "pg/base/as_owner.h"
 #include "pg/jobs/jobs.h"
 
 typedef enum Kinds { PLAIN = 1, PARTITIONED = 2, BOTH = 3 } Kinds;

@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
@@ -23,9 +24,9 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
-#include "pg/as_owner.h"
-#include "pg/batch/progress.h"
-#include "pg/compat.h"
+#include "pg/base/as_owner.h"
+#include "pg/base/compat.h"
+#include "pg/run/progress.h"
 
 #define BATCH_SECONDS 5.0 /* a cancel loses no more work than this, about; long enough for the window of the batch node */
 #define FIRST_BATCH 16    /* rows, when a sample told nothing */

@@ -8,7 +8,7 @@
  * A statement that fails is undone and tried by halves of its rows, until the bad ones are alone.  Rows are named by their key as
  * text of a jsonb array, which also tells the user which they were.
  */
-#include "pg/jobs/update.h"
+#include "postgres.h"
 
 #include "access/table.h"
 #include "access/xact.h"
@@ -20,6 +20,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "portability/instr_time.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -32,12 +33,13 @@
 #include "utils/resowner.h"
 #include "utils/syscache.h"
 
-#include "pg/as_owner.h"
-#include "pg/compat.h"
-#include "pg/failure.h"
+#include "pg/base/as_owner.h"
+#include "pg/base/compat.h"
+#include "pg/base/failure.h"
+#include "pg/base/one_expression.h"
 #include "pg/jobs/check.h"
 #include "pg/jobs/jobs.h"
-#include "pg/one_expression.h"
+#include "pg/jobs/update.h"
 
 #define SMALL_TABLE 10000     /* rows */
 #define SAMPLE_ROWS 32        /* that are computed for a forecast */

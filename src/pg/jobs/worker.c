@@ -12,7 +12,7 @@
  * Owners take turns, and each owner's jobs: the turn is noted when it begins.  Nothing that a user holds locked is waited for longer than
  * a moment, the time of a batch is limited (deadline.c), and who pauses, alters or drops a job cancels its batch.
  */
-#include "pg/jobs/jobs.h"
+#include "postgres.h"
 
 #include <sys/resource.h>
 
@@ -36,8 +36,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "pg/as_owner.h"
-#include "pg/compat.h"
+#include "pg/base/as_owner.h"
+#include "pg/base/compat.h"
+#include "pg/jobs/jobs.h"
 #include "pg/jobs/settings.h"
 #include "pg/jobs/workers.h"
 

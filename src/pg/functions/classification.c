@@ -1,0 +1,358 @@
+/*
+ * classification.c: how a text gets scores for labels (classification.h).
+ *
+ *   embedding the label whose prototype (name, description, examples) is nearest to the text's embedding; for encoders
+ *   direct    P(label | instruction with the labels, text), each label scored whole, minus its log probability after the
+ *             content-free text "N/A" (prior correction); for models that follow instructions
+ *   channel   P(text | instruction with one label): which label explains the text best; for tiny models, which cannot answer but can tell
+ *             (DESIGN D19)
+ *   auto      embedding for an encoder, channel below 1e9 parameters, else direct
+ *
+ * What does not depend on the row is computed once per session: prototypes are cached, instructions are prefix segments and the row comes
+ * last.  Probabilities are a softmax over the labels' log probabilities, or over 20 times their cosines (the scale that
+ * sentence-transformers trains with).
+ */
+#include "pg/functions/classification.h"
+
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+#include "utils/lsyscache.h"
+
+#include "engine/slm.h"
+#include "pg/base/args.h"
+#include "pg/base/encoding.h"
+#include "pg/base/errors.h"
+#include "pg/base/row_error.h"
+#include "pg/functions/labels.h"
+#include "pg/functions/prototypes.h"
+#include "pg/functions/reading.h"
+#include "pg/functions/trained.h"
+#include "pg/models/catalog.h"
+#include "pg/run/backend.h"
+#include "pg/run/use.h"
+#include "pg/run/work.h"
+
+#define SMALL_MODEL UINT64CONST(1000000000)
+#define COSINE_SCALE 20.0
+#define DIRECT_INSTRUCTION "Classify the following text into exactly one of these categories: {labels}. Answer with the category only."
+#define CHANNEL_INSTRUCTION "Write a customer support message about: {label}"
+
+typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL } Method;
+
+typedef struct Classify {
+    SlmEntry *entry;
+    const text *input; /* while it begins */
+    SlmTruncate truncate;
+    SlmLabels labels; /* of a trained classifier: only the type of the result */
+    SlmExamples examples;
+    Method method;
+    bool best_only;          /* direct: the winner is enough */
+    const char *instruction; /* UTF-8, with placeholder */
+    const double *cosines;   /* embedding: [n_labels] with each label's prototype */
+    SlmTrained *trained;     /* or NULL */
+    float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
+    double *probabilities;   /* [n_labels] log probabilities first */
+    SlmScores scores;
+} Classify;
+
+const char *slm_pg_auto_method(bool can_generate, uint64 parameters)
+{
+    return !can_generate ? "embedding" : parameters < SMALL_MODEL ? "channel" : "direct";
+}
+
+static Method parse_method(const text *name, const SlmEntry *entry)
+{
+    const char *s = name == NULL ? "auto" : text_to_cstring(name);
+    const slm_model_info *info = slm_pg_info(entry);
+    Method method;
+
+    if (strcmp(s, "auto") == 0)
+        s = slm_pg_auto_method(info->can_generate, info->n_parameters);
+    if (strcmp(s, "embedding") == 0)
+        method = METHOD_EMBEDDING;
+    else if (strcmp(s, "direct") == 0)
+        method = METHOD_DIRECT;
+    else if (strcmp(s, "channel") == 0)
+        method = METHOD_CHANNEL;
+    else
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown classification method \"%s\"", s),
+                        errhint("The methods are auto, embedding, direct and channel.")));
+    if (method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("method %s does not fit the model, %s of the family %s", s,
+                               info->can_generate ? "a generator" : "an encoder", info->family),
+                        errhint("Encoders classify by method embedding, generative models by direct or channel; auto chooses.")));
+    return method;
+}
+
+char *slm_pg_fill(const char *instruction, const char *placeholder, const char *with)
+{
+    const char *at = strstr(instruction, placeholder);
+
+    if (at == NULL)
+        return pstrdup(instruction);
+    return psprintf("%.*s%s%s", (int) (at - instruction), instruction, with, at + strlen(placeholder));
+}
+
+/* ---- requests */
+
+/* The instruction with the list of labels, and a line for each description. */
+static char *direct_instruction(const Classify *c)
+{
+    StringInfoData list, text;
+
+    initStringInfo(&list);
+    initStringInfo(&text);
+    for (int i = 0; i < c->labels.n; i++)
+        appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", c->labels.names[i]);
+    appendStringInfo(&text, "%s\n", slm_pg_fill(c->instruction, "{labels}", list.data));
+    for (int i = 0; i < c->labels.n && c->labels.descriptions != NULL; i++)
+        if (c->labels.descriptions[i] != NULL)
+            appendStringInfo(&text, "%s: %s\n", c->labels.names[i], c->labels.descriptions[i]);
+    appendStringInfoString(&text, "\nText: ");
+    return text.data;
+}
+
+/* Instruction and examples as turns of a conversation, all of it the shared prefix, then the row. */
+static void submit_direct(SlmWork *work, const Classify *c)
+{
+    slm_segment *segments = palloc(sizeof(slm_segment) * (Size) (3 * c->examples.n + 2));
+    slm_request request = {.mode = SLM_MODE_LABELS,
+                           .chat = true,
+                           .segments = segments,
+                           .labels = c->labels.names,
+                           .n_labels = (size_t) c->labels.n,
+                           .prior_text = "N/A",
+                           .best_only = c->best_only};
+    size_t n = 0;
+
+    segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, direct_instruction(c));
+    for (int i = 0; i < c->examples.n; i++) {
+        segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX | SLM_SEG_JOIN, c->examples.texts[i]);
+        segments[n++] = slm_pg_segment_utf8(SLM_ROLE_ASSISTANT, SLM_SEG_PREFIX, c->labels.names[c->examples.labels[i]]);
+        segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, "Text: ");
+    }
+    segments[n++] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, c->input);
+    request.n_segments = n;
+    slm_pg_submit_cut(work, c->entry, &request, &segments[n - 1], c->truncate);
+}
+
+static void submit_channel(SlmWork *work, const Classify *c)
+{
+    slm_segment segments[2] = {{0}, slm_pg_segment(SLM_ROLE_ASSISTANT, SLM_SEG_SCORED, c->input)};
+    slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = 2};
+
+    if (strstr(c->instruction, "{label}") == NULL)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the instruction of method channel must contain {label}"),
+                        errhint("For example: 'Write a product review about: {label}'.")));
+    if (c->examples.n > 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method channel takes no examples"),
+                        errhint("Use method direct, or an embedding model, or train a classifier with slm_train_classifier.")));
+    for (int i = 0; i < c->labels.n; i++) {
+        char *instruction = slm_pg_fill(c->instruction, "{label}", slm_pg_described_label(&c->labels, i, "%s (%s)"));
+
+        segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, instruction);
+        slm_pg_submit_cut(work, c->entry, &request, &segments[1], c->truncate);
+        pfree(instruction);
+    }
+}
+
+/* The row's text for an encoder. */
+static SlmText text_to_read(SlmWork *work, const Classify *c)
+{
+    SlmText t = {.entry = c->entry, .prompt = slm_pg_info(c->entry)->document_prompt, .truncate = c->truncate};
+
+    t.text = slm_pg_input_utf8(c->input, &t.length);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    return t;
+}
+
+static void submit_embedding(SlmWork *work, Classify *c)
+{
+    const float *prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples);
+    SlmText t = text_to_read(work, c);
+
+    c->cosines = slm_pg_read_cosines(work, &t, prototypes, c->labels.n);
+}
+
+/* ---- scores */
+
+static double sum_logprobs(const slm_result *result)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < result->n_scores; i++) {
+        if (result->scores[i] == result->scores[i]) /* NaN: nothing precedes it */
+            sum += (double) result->scores[i];
+    }
+    return sum;
+}
+
+/* Log probabilities become probabilities that sum to 1. */
+static void softmax(double *scores, int n)
+{
+    double max = scores[0], sum = 0;
+
+    for (int i = 1; i < n; i++)
+        max = Max(max, scores[i]);
+    for (int i = 0; i < n; i++)
+        sum += scores[i] = slm_exp(scores[i] - max);
+    for (int i = 0; i < n; i++)
+        scores[i] /= sum;
+}
+
+static double raw_score(SlmWork *work, const Classify *c, int label)
+{
+    switch (c->method) {
+        case METHOD_EMBEDDING:
+            return COSINE_SCALE * c->cosines[label];
+        case METHOD_DIRECT:
+            return (double) slm_pg_work_result(work, 0)->scores[label];
+        case METHOD_CHANNEL:
+            break;
+    }
+    return sum_logprobs(slm_pg_work_result(work, label));
+}
+
+/* ---- labels of the call */
+
+static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bool best_only)
+{
+    slm_pg_labels_arg(fcinfo, SLM_CLASSIFY_LABELS, SLM_CLASSIFY_DESCRIPTIONS, true, &c->labels);
+    c->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL), SLM_TASK_CLASSIFY);
+    c->method = parse_method(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), c->entry);
+    c->best_only = best_only && c->method == METHOD_DIRECT;
+    slm_pg_examples_arg(fcinfo, SLM_CLASSIFY_EXAMPLES, &c->labels, &c->examples);
+    if (PG_ARGISNULL(SLM_CLASSIFY_INSTRUCTION))
+        c->instruction = c->method == METHOD_DIRECT ? DIRECT_INSTRUCTION : CHANNEL_INSTRUCTION;
+    else
+        c->instruction = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(SLM_CLASSIFY_INSTRUCTION), NULL);
+    c->scores.n = c->labels.n;
+    if (c->method == METHOD_DIRECT)
+        submit_direct(work, c);
+    else if (c->method == METHOD_CHANNEL)
+        submit_channel(work, c);
+    else
+        submit_embedding(work, c);
+}
+
+/* ---- a trained classifier */
+
+static void refuse_beside_classifier(FunctionCallInfo fcinfo)
+{
+    static const struct {
+        int arg;
+        const char *name;
+    } others[] = {{SLM_CLASSIFY_LABELS, "labels"},
+                  {SLM_CLASSIFY_MODEL, "model"},
+                  {SLM_CLASSIFY_INSTRUCTION, "instruction"},
+                  {SLM_CLASSIFY_EXAMPLES, "examples"},
+                  {SLM_CLASSIFY_DESCRIPTIONS, "descriptions"}};
+
+    for (size_t i = 0; i < lengthof(others); i++)
+        if (!PG_ARGISNULL(others[i].arg) && !type_is_enum(get_fn_expr_argtype(fcinfo->flinfo, others[i].arg)))
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a classifier", others[i].name),
+                            errhint("A trained classifier has its own labels and model: leave out %s or the classifier.", others[i].name)));
+    if (!PG_ARGISNULL(SLM_CLASSIFY_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(SLM_CLASSIFY_METHOD)), "auto") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a classifier"),
+                        errhint("A trained classifier has its own: leave method out, or the classifier.")));
+}
+
+/* The scores of a window; a label has that of the window that speaks for it most. */
+static void take_scores(void *arg, const float *vector, const char *window, size_t length)
+{
+    Classify *c = arg;
+    slm_error err;
+
+    if (slm_classifier_score(c->trained->classifier, vector, window, length, c->window, &err) != SLM_OK)
+        slm_pg_error(&err, NULL);
+    for (int i = 0; i < c->scores.n; i++)
+        c->best[i] = Max(c->best[i], c->window[i]);
+}
+
+static void begin_trained(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
+{
+    Oid type = get_fn_expr_argtype(fcinfo->flinfo, SLM_CLASSIFY_LABELS);
+    SlmText t;
+
+    refuse_beside_classifier(fcinfo);
+    c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
+    c->trained = slm_pg_use_classifier(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CLASSIFIER));
+    c->entry = slm_pg_classifier_model(c->trained);
+    c->scores.n = (int) slm_classifier_n_labels(c->trained->classifier);
+    c->window = palloc(sizeof(float) * (Size) c->scores.n);
+    c->best = palloc(sizeof(float) * (Size) c->scores.n);
+    for (int i = 0; i < c->scores.n; i++)
+        c->best[i] = -get_float4_infinity();
+    t = text_to_read(work, c);
+    slm_pg_read(work, &t, SLM_WINDOWS_HALF, take_scores, c);
+}
+
+static void predict(Classify *c)
+{
+    slm_error err;
+
+    if (slm_classifier_softmax(c->trained->classifier, c->best, &err) != SLM_OK)
+        slm_pg_error(&err, NULL);
+    for (int i = 0; i < c->scores.n; i++)
+        c->probabilities[i] = (double) c->best[i];
+}
+
+/* ---- either */
+
+void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool best_only)
+{
+    Classify *c = palloc0(sizeof(Classify));
+
+    slm_pg_work_set_state(work, c);
+    if (slm_pg_decide_blank(work, fcinfo, SLM_CLASSIFY_INPUT))
+        return;
+    c->input = PG_GETARG_TEXT_PP(SLM_CLASSIFY_INPUT);
+    c->truncate = slm_pg_truncate_arg(fcinfo, SLM_CLASSIFY_TRUNCATE);
+    c->scores.threshold = slm_pg_float_arg(fcinfo, SLM_CLASSIFY_THRESHOLD, "threshold", 0, 0, false, 1, false);
+    if (PG_ARGISNULL(SLM_CLASSIFY_CLASSIFIER))
+        begin_labels(work, c, fcinfo, best_only && c->scores.threshold == 0);
+    else
+        begin_trained(work, c, fcinfo);
+    c->probabilities = palloc(sizeof(double) * (Size) c->scores.n);
+}
+
+const SlmScores *slm_pg_classification_scores(SlmWork *work)
+{
+    Classify *c = slm_pg_work_state(work);
+    SlmScores *s = &c->scores;
+
+    if (c->best_only) {
+        s->best = (int) slm_pg_work_result(work, 0)->best;
+        return s;
+    }
+    if (c->trained != NULL) {
+        predict(c);
+    } else {
+        for (int i = 0; i < s->n; i++)
+            c->probabilities[i] = raw_score(work, c, i);
+        softmax(c->probabilities, s->n);
+    }
+    for (int i = 1; i < s->n; i++)
+        if (c->probabilities[i] > c->probabilities[s->best])
+            s->best = i;
+    s->probabilities = c->probabilities;
+    return s;
+}
+
+const char *slm_pg_classification_label(const SlmWork *work, int label)
+{
+    const Classify *c = slm_pg_work_state(work);
+
+    return c->trained != NULL ? slm_classifier_label(c->trained->classifier, (uint32_t) label) : c->labels.names[label];
+}
+
+Datum slm_pg_classification_datum(const SlmWork *work, int label)
+{
+    const Classify *c = slm_pg_work_state(work);
+
+    return slm_pg_label_datum(slm_pg_classification_label(work, label), c->labels.enum_type);
+}

@@ -1,0 +1,110 @@
+/*
+ * multi.c: slm_classify_multi: every label that fits, each judged on its own.
+ *
+ * With an encoder a label fits when its prototype is near enough; a generative model is asked about each label, and the probability of
+ * "yes" decides.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/array.h"
+
+#include "engine/slm.h"
+#include "pg/base/args.h"
+#include "pg/base/encoding.h"
+#include "pg/base/row_error.h"
+#include "pg/functions/classification.h"
+#include "pg/functions/kinds.h"
+#include "pg/functions/labels.h"
+#include "pg/functions/prototypes.h"
+#include "pg/functions/reading.h"
+#include "pg/models/catalog.h"
+#include "pg/run/backend.h"
+#include "pg/run/use.h"
+#include "pg/run/work.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_classify_multi);
+
+#define MULTI_INSTRUCTION "Is the following text about {label}? Answer yes or no."
+
+enum { ARG_INPUT, ARG_LABELS, ARG_THRESHOLD, ARG_MODEL, ARG_INSTRUCTION, ARG_DESCRIPTIONS, ARG_TRUNCATE };
+
+typedef struct Multi {
+    SlmLabels labels;
+    const double *cosines; /* [n_labels] with each label's prototype, or NULL: the model was asked */
+    double threshold;
+} Multi;
+
+/* A question for each label; the text comes last. */
+static void ask(SlmWork *work, SlmEntry *entry, const Multi *m, FunctionCallInfo fcinfo)
+{
+    static const char *const answers[2] = {"yes", "no"};
+    const char *asked = PG_ARGISNULL(ARG_INSTRUCTION) ? MULTI_INSTRUCTION : slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_INSTRUCTION), NULL);
+
+    for (int i = 0; i < m->labels.n; i++) {
+        char *instruction = psprintf("%s\n\nText: ", slm_pg_fill(asked, "{label}", slm_pg_described_label(&m->labels, i, "%s (%s)")));
+        slm_segment segments[2] = {slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, instruction),
+                                   slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(ARG_INPUT))};
+        slm_request request = {.mode = SLM_MODE_LABELS,
+                               .chat = true,
+                               .segments = segments,
+                               .n_segments = 2,
+                               .labels = answers,
+                               .n_labels = 2,
+                               .prior_text = "N/A"};
+
+        slm_pg_submit_cut(work, entry, &request, &segments[1], slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE));
+    }
+}
+
+static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    Multi *m = palloc0(sizeof *m);
+    SlmExamples none = {0};
+    SlmEntry *entry;
+    bool embeds;
+
+    slm_pg_work_set_state(work, m);
+    if (slm_pg_decide_blank(work, fcinfo, ARG_INPUT))
+        return;
+    slm_pg_labels_arg(fcinfo, ARG_LABELS, ARG_DESCRIPTIONS, false, &m->labels);
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_CLASSIFY);
+    embeds = !slm_pg_info(entry)->can_generate;
+    m->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", embeds ? 0.3 : 0.5, 0, false, 1, false);
+    if (embeds) {
+        SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE)};
+
+        t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &t.length);
+        slm_pg_measure(&t);
+        slm_pg_note_windows(work, &t);
+        m->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(entry, &m->labels, &none), m->labels.n);
+    } else {
+        ask(work, entry, m, fcinfo);
+    }
+}
+
+/* The cosine with a label's prototype, or the probability of "yes". */
+static double fit_of(SlmWork *work, const Multi *m, int label)
+{
+    return m->cosines != NULL ? m->cosines[label] : slm_exp((double) slm_pg_work_result(work, label)->scores[0]);
+}
+
+static Datum finish_multi(SlmWork *work, bool *isnull)
+{
+    const Multi *m = slm_pg_work_state(work);
+    Datum *chosen = palloc(sizeof(Datum) * (Size) m->labels.n);
+    int n = 0;
+
+    for (int i = 0; i < m->labels.n; i++)
+        if (fit_of(work, m, i) >= m->threshold)
+            chosen[n++] = slm_pg_label_datum(m->labels.names[i], InvalidOid);
+    return PointerGetDatum(construct_array(chosen, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+const SlmWorkKind slm_pg_classify_multi_kind = {.symbol = "slm_pg_classify_multi", .begin = begin_multi, .finish = finish_multi};
+
+Datum slm_pg_classify_multi(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_classify_multi_kind, fcinfo);
+}

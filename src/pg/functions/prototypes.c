@@ -1,0 +1,151 @@
+/*
+ * prototypes.c: vectors of labels (prototypes.h).
+ *
+ * The cache holds at most MAX_SETS sets in TopMemoryContext; a set is found by the bytes of everything that made it, the model's image
+ * and the role included, so nothing has to be invalidated, and no role learns what another one asked for from what it need not compute.
+ */
+#include "pg/functions/prototypes.h"
+
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/float.h"
+#include "utils/memutils.h"
+
+#include "engine/slm.h"
+#include "pg/functions/labels.h"
+#include "pg/functions/reading.h"
+#include "pg/run/backend.h"
+#include "pg/run/work.h"
+
+#define MAX_SETS 16
+
+typedef struct PrototypeSet {
+    dlist_node node;
+    char *key;
+    int key_length;
+    int n_floats;
+    float *vectors;
+} PrototypeSet;
+
+static dlist_head sets = DLIST_STATIC_INIT(sets);
+static int n_sets;
+
+static void add_to_key(StringInfo key, const char *s)
+{
+    appendBinaryStringInfo(key, s == NULL ? "\1" : s, s == NULL ? 1 : (int) strlen(s));
+    appendStringInfoChar(key, '\0');
+}
+
+static PrototypeSet *find_set(const StringInfo key)
+{
+    dlist_iter it;
+
+    dlist_foreach (it, &sets) {
+        PrototypeSet *set = dlist_container(PrototypeSet, node, it.cur);
+
+        if (set->key_length == key->len && memcmp(set->key, key->data, (size_t) key->len) == 0) {
+            dlist_move_head(&sets, &set->node);
+            return set;
+        }
+    }
+    return NULL;
+}
+
+static void drop_last_set(void)
+{
+    PrototypeSet *set = dlist_container(PrototypeSet, node, dlist_tail_node(&sets));
+
+    dlist_delete(&set->node);
+    pfree(set->key);
+    pfree(set->vectors);
+    pfree(set);
+    n_sets--;
+}
+
+void slm_pg_forget_prototypes(void)
+{
+    while (n_sets > 0)
+        drop_last_set();
+}
+
+static void keep_set(const StringInfo key, const float *vectors, int n_floats)
+{
+    PrototypeSet *set;
+
+    if (n_sets == MAX_SETS)
+        drop_last_set();
+    set = MemoryContextAllocZero(TopMemoryContext, sizeof *set);
+    set->key_length = key->len;
+    set->key = MemoryContextAlloc(TopMemoryContext, (Size) key->len);
+    memcpy(set->key, key->data, (size_t) key->len);
+    set->n_floats = n_floats;
+    set->vectors = MemoryContextAllocHuge(TopMemoryContext, sizeof(float) * (Size) n_floats);
+    memcpy(set->vectors, vectors, sizeof(float) * (Size) n_floats);
+    dlist_push_head(&sets, &set->node);
+    n_sets++;
+}
+
+/* Adds the vectors of texts to those of their labels. */
+static void add_vectors(SlmEntry *entry, const char *const *texts, const int *labels, int n, float *vectors, int dims)
+{
+    enum { AT_ONCE = 256 };
+    SlmVector *read[AT_ONCE];
+
+    for (int begin = 0; begin < n; begin += AT_ONCE) {
+        int count = Min(n - begin, AT_ONCE);
+        SlmWork *work = slm_pg_work_new();
+        MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
+
+        for (int i = 0; i < count; i++) {
+            SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = texts[begin + i],
+                         .length = strlen(texts[begin + i])};
+
+            slm_pg_measure(&t);
+            read[i] = slm_pg_read_vector(work, &t);
+        }
+        MemoryContextSwitchTo(old);
+        slm_pg_work_wait(work);
+        for (int i = 0; i < count; i++) {
+            float *to = vectors + (Size) (labels == NULL ? begin + i : labels[begin + i]) * (Size) dims;
+
+            for (int d = 0; d < dims; d++)
+                to[d] += read[i]->x[d];
+        }
+        slm_pg_work_free(work);
+    }
+}
+
+float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples)
+{
+    int dims = (int) slm_pg_info(entry)->n_embd;
+    const char **texts = palloc(sizeof(char *) * (Size) labels->n);
+    float *vectors = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(float) * (Size) labels->n * (Size) dims,
+                                                MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+    PrototypeSet *set;
+    StringInfoData key;
+    Oid user = GetUserId();
+
+    initStringInfo(&key);
+    appendBinaryStringInfo(&key, (char *) &user, sizeof user);
+    add_to_key(&key, entry->key);
+    for (int i = 0; i < labels->n; i++) {
+        texts[i] = slm_pg_described_label(labels, i, "%s: %s");
+        add_to_key(&key, texts[i]);
+    }
+    for (int i = 0; i < examples->n; i++) {
+        add_to_key(&key, labels->names[examples->labels[i]]);
+        add_to_key(&key, examples->texts[i]);
+    }
+    set = find_set(&key);
+    if (set == NULL) {
+        add_vectors(entry, texts, NULL, labels->n, vectors, dims);
+        add_vectors(entry, examples->texts, examples->labels, examples->n, vectors, dims);
+        for (int i = 0; i < labels->n; i++)
+            slm_vector_normalize(vectors + (Size) i * (Size) dims, (size_t) dims);
+        keep_set(&key, vectors, labels->n * dims);
+    } else {
+        memcpy(vectors, set->vectors, sizeof(float) * (Size) set->n_floats);
+    }
+    return vectors;
+}

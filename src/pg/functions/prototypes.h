@@ -1,0 +1,29 @@
+/*
+ * prototypes.h: one vector per label, computed once per session for a set of labels.
+ *
+ * A label's prototype is the normalized mean of the embeddings of its name (with its description) and of its examples.  Sets are kept by
+ * content, least recently used first out, in this backend.
+ */
+#ifndef SLM_PG_PROTOTYPES_H
+#define SLM_PG_PROTOTYPES_H
+
+#include "postgres.h"
+
+#include "utils/array.h"
+
+#include "pg/functions/labels.h"
+#include "pg/run/backend.h"
+
+/* [labels->n, n_embd], normalized; palloc'ed in the current context. Waits for the model when the set is new. */
+float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples);
+
+/* The numbers of a one-dimensional real[] without NULLs. */
+static inline const float *slm_pg_floats(ArrayType *array)
+{
+    return (const float *) (const void *) ((char *) array + ARR_OVERHEAD_NONULLS(1));
+}
+
+/* Forgets all kept vectors. */
+void slm_pg_forget_prototypes(void);
+
+#endif

@@ -1,0 +1,75 @@
+/*
+ * reading.h: how an encoder reads a text: whole where it fits, else in windows, whose vectors come one after the other.
+ *
+ *   a vector of the text     windows as long as the model reads; their normalized mean            slm_embed, training
+ *   a comparison with it     sentences, and parts of those that are long; the best counts         labels, similarity, rerank
+ *
+ * docs/LONG_TEXTS.md has the figures that made it so.  What is read in windows is said to be longer than the model reads.
+ */
+#ifndef SLM_PG_READING_H
+#define SLM_PG_READING_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "pg/run/backend.h"
+#include "pg/run/work.h"
+
+/* The argument truncate: NULL, true, false. */
+typedef enum SlmTruncate { SLM_TRUNCATE_DEFAULT, SLM_TRUNCATE_CUT, SLM_TRUNCATE_REFUSE } SlmTruncate;
+SlmTruncate slm_pg_truncate_arg(FunctionCallInfo fcinfo, int i);
+
+/* A text that is to be read. All strings are UTF-8 and must live as long as the work. */
+typedef struct SlmText {
+    struct SlmEntry *entry;
+    const char *prompt; /* put before the text, or each window of it; maybe empty */
+    const char *query;  /* of a pair for a cross-encoder; else NULL */
+    const char *text;
+    size_t length;
+    SlmTruncate truncate;
+    bool longer; /* than the model reads: filled by slm_pg_measure */
+} SlmText;
+
+/* Finds out whether the text is longer than the model reads; an ERROR where truncate is false. */
+void slm_pg_measure(SlmText *text);
+
+/* Tokens that slm_embed adds to a text: special ones and those of the document prompt. */
+size_t slm_pg_embed_adds(const struct SlmEntry *entry);
+
+/* Is it read in windows? */
+static inline bool slm_pg_in_windows(const SlmText *t)
+{
+    return t->longer && t->truncate == SLM_TRUNCATE_DEFAULT;
+}
+
+/* For begin: the work says of such a text that it is longer than the model reads. */
+void slm_pg_note_windows(SlmWork *work, const SlmText *t);
+
+/* Takes what the encoder made of a window: the vector [n_embd], or a cross-encoder's score [1], good until it returns. */
+typedef void (*SlmTake)(void *arg, const float *vector, const char *window, size_t length);
+
+/* For generative models: submits a request whose last segment is the row's text.  What is longer than fits is cut, which the work says
+ * where truncate is not given, or an ERROR where it is false. */
+void slm_pg_submit_cut(SlmWork *work, struct SlmEntry *entry, slm_request *request, slm_segment *row, SlmTruncate truncate);
+
+typedef enum SlmWindowSize { SLM_WINDOWS_WHOLE, SLM_WINDOWS_HALF, SLM_WINDOWS_SENTENCES } SlmWindowSize;
+
+/* Reads a text that has been measured, as part of a work: take is called for each window in order before the work is done; once where the
+ * text is not read in windows. */
+void slm_pg_read(SlmWork *work, const SlmText *text, SlmWindowSize size, SlmTake take, void *arg);
+
+/* What follows is filled when the work is done, and palloc'ed in CurrentMemoryContext. */
+
+typedef struct SlmVector {
+    float *x; /* [n] */
+    int n;
+} SlmVector;
+/* The vector of a text: of windows, the normalized mean. */
+SlmVector *slm_pg_read_vector(SlmWork *work, const SlmText *text);
+/* The cosine with each of n vectors, [n]: of windows, of the one that comes nearest.  The vectors may come of readings begun before. */
+double *slm_pg_read_cosines(SlmWork *work, const SlmText *text, const float *vectors, int n);
+/* A cross-encoder's score of the text beside its query: of windows, the highest. */
+double *slm_pg_read_relevance(SlmWork *work, const SlmText *text);
+
+#endif

@@ -1,0 +1,599 @@
+/*
+ * train.c: slm_train_classifier.
+ *
+ *   query ──cursor──► rows (text | embedding, label) ──embed──► matrix ──slm_train_*──► blob ──retrain.c──► next version, active or not
+ *
+ * The query is opened read-only, so one that writes is refused by the server.  Texts are embedded as they are read, some hundred ahead.
+ * All rows are held in memory: 4 bytes x dimensions x rows, and the texts when n-grams are wanted or another version is to be compared.
+ */
+#include "pg/functions/train.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "parser/parse_coerce.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/timestamp.h"
+
+#include "engine/slm.h"
+#include "pg/base/args.h"
+#include "pg/base/compat.h"
+#include "pg/base/encoding.h"
+#include "pg/base/errors.h"
+#include "pg/base/row_count.h"
+#include "pg/base/threads.h"
+#include "pg/functions/labels.h"
+#include "pg/functions/prototypes.h"
+#include "pg/functions/reading.h"
+#include "pg/models/catalog.h"
+#include "pg/models/classifier_rows.h"
+#include "pg/models/load.h"
+#include "pg/models/loading.h"
+#include "pg/run/backend.h"
+#include "pg/run/use.h"
+#include "pg/run/work.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_train_classifier);
+
+#define FETCH_ROWS 512
+
+typedef struct LabelId {
+    uint32 hash; /* of the name: dynahash key; equal hashes are told apart by next */
+    int id, next;
+} LabelId;
+
+/* ---- options */
+
+static double json_number(Jsonb *options, const char *key, double otherwise, double min, double max)
+{
+    JsonbValue *value = getKeyJsonValueFromContainer(&options->root, key, (int) strlen(key), NULL);
+    double number;
+
+    if (value == NULL || value->type == jbvNull)
+        return otherwise;
+    if (value->type != jbvNumeric)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a number", key)));
+    number = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
+    if (!(number >= min && number <= max))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" is %g, out of range", key, number),
+                        errhint("It must be from %g to %g.", min, max)));
+    return number;
+}
+
+static bool json_flag(Jsonb *options, const char *key, bool otherwise)
+{
+    JsonbValue *value = getKeyJsonValueFromContainer(&options->root, key, (int) strlen(key), NULL);
+
+    if (value == NULL || value->type == jbvNull)
+        return otherwise;
+    if (value->type != jbvBool)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be true or false", key)));
+    return value->val.boolean;
+}
+
+static void train_progress(void *arg, const char *stage, double fraction)
+{
+    slm_pg_loading_report(NULL, (uint64_t) (fraction * 1000), 1000);
+}
+
+typedef enum Activate { ACTIVATE_IF_BETTER, ACTIVATE_ALWAYS, ACTIVATE_NEVER } Activate;
+
+static Activate read_activate(Jsonb *options)
+{
+    static const char *const names[] = {"if_better", "always", "never"};
+    JsonbValue *value = getKeyJsonValueFromContainer(&options->root, "activate", 8, NULL);
+
+    if (value == NULL || value->type == jbvNull)
+        return ACTIVATE_IF_BETTER;
+    for (int i = 0; value->type == jbvString && i < (int) lengthof(names); i++)
+        if (value->val.string.len == (int) strlen(names[i]) && memcmp(value->val.string.val, names[i], strlen(names[i])) == 0)
+            return (Activate) i;
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("option \"activate\" must be \"if_better\", \"always\" or \"never\"")));
+    pg_unreachable();
+}
+
+static slm_train_options read_options(Jsonb *options)
+{
+    static const char *const known[] = {"ngrams", "l2", "folds", "balance", "seed", "activate"};
+    slm_train_options out = {.trials = true, .n_threads = slm_pg_take_threads(), .stop = SLM_STOP, .progress = train_progress};
+    JsonbIterator *it;
+    JsonbValue key;
+    JsonbIteratorToken token;
+    JsonbValue *balance;
+
+    if (!JB_ROOT_IS_OBJECT(options))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object")));
+    it = JsonbIteratorInit(&options->root);
+    while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE) {
+        bool found = token != WJB_KEY;
+
+        for (int i = 0; i < (int) lengthof(known) && !found; i++)
+            found = key.val.string.len == (int) strlen(known[i]) && memcmp(key.val.string.val, known[i], strlen(known[i])) == 0;
+        if (!found)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                            errmsg("unknown training option \"%.*s\"", key.val.string.len, key.val.string.val),
+                            errhint("Options are ngrams, l2, folds, balance, seed and activate.")));
+    }
+    out.ngrams = json_flag(options, "ngrams", false);
+    out.l2 = (float) json_number(options, "l2", 0, 0, 1e6);
+    out.n_folds = (uint32_t) json_number(options, "folds", 0, 0, 20);
+    out.seed = (uint64_t) json_number(options, "seed", 0, 0, 1e15);
+    balance = getKeyJsonValueFromContainer(&options->root, "balance", 7, NULL);
+    if (balance != NULL)
+        out.balance = json_flag(options, "balance", false) ? SLM_BALANCE_ON : SLM_BALANCE_OFF;
+    return out;
+}
+
+/* ---- rows */
+
+static void find_columns(SlmTrainRows *set, TupleDesc desc)
+{
+    Oid first;
+
+    if (desc->natts < 1 || desc->natts != (set->by_names ? 1 : 2))
+        ereport(ERROR,
+                (errcode(ERRCODE_DATATYPE_MISMATCH),
+                 errmsg("the query of a training must return %s, but it returns %d columns",
+                        set->by_names ? "one column, the text or its embedding" : "a text or its embedding, and a label", desc->natts),
+                 errhint(set->by_names ? "For example: SELECT body FROM tickets"
+                                       : "For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
+    first = TupleDescAttr(desc, 0)->atttypid;
+    if (first == FLOAT4ARRAYOID)
+        set->vector_column = 1;
+    else if (IsBinaryCoercible(first, TEXTOID) || first == UNKNOWNOID)
+        set->text_column = 1;
+    else
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the first column of the query has type %s", format_type_be(first)),
+                        errhint("It must be text, or real[] with stored embeddings (cast a vector: embedding::real[]).")));
+    set->label_column = set->by_names ? 0 : 2;
+    if (set->need_texts && set->text_column == 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("n-grams need the text, but the query returns embeddings"),
+                        errhint("Select the text instead of its embedding.")));
+}
+
+static void make_room(SlmTrainRows *set)
+{
+    int64 room = set->room == 0 ? 1024 : set->room * 2;
+
+#define GROW(array, size)                                                                                                                \
+    array =                                                                                                                              \
+        set->room == 0 ? MemoryContextAllocHuge(CurrentMemoryContext, (Size) room * (size)) : repalloc_huge(array, (Size) room * (size))
+    GROW(set->vectors, sizeof(float) * (Size) set->dims);
+    GROW(set->hashes, sizeof(SlmRowHash));
+    GROW(set->labels, sizeof(int32_t));
+    GROW(set->texts, sizeof(char *));
+    GROW(set->lengths, sizeof(size_t));
+#undef GROW
+    set->room = room;
+}
+
+/* The number of a label, new or known. */
+static int label_id(SlmTrainRows *set, const char *name)
+{
+    uint32 hash = string_hash(name, strlen(name) + 1);
+    LabelId *found;
+    bool known;
+
+    found = hash_search(set->label_ids, &hash, HASH_ENTER, &known);
+    if (!known)
+        found->id = -1;
+    if (found->id >= 0 && strcmp(set->names[found->id], name) == 0)
+        return found->id;
+    for (int i = 0; found->id >= 0 && i < set->n_labels; i++) /* another name has this hash */
+        if (strcmp(set->names[i], name) == 0)
+            return i;
+    if (set->n_labels == SLM_MAX_LABELS)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the query gives more than %d labels", SLM_MAX_LABELS)));
+    if (set->n_labels == set->label_room) {
+        set->label_room = Max(64, 2 * set->label_room);
+        set->names = set->names == NULL ? palloc(sizeof(char *) * (Size) set->label_room)
+                                        : repalloc(set->names, sizeof(char *) * (Size) set->label_room);
+    }
+    set->names[set->n_labels] = pstrdup(name);
+    if (found->id < 0)
+        found->id = set->n_labels;
+    return set->n_labels++;
+}
+
+static void add_vector(SlmTrainRows *set, Datum datum, int64 row)
+{
+    ArrayType *array = DatumGetArrayTypeP(datum);
+
+    if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || ARR_DIMS(array)[0] != set->dims)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("row " INT64_FORMAT " has an embedding of %d numbers, not %d", row + 1,
+                               ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0, set->dims),
+                        errhint("All embeddings must come from the model that the classifier is trained for.")));
+    memcpy(set->vectors + (Size) set->n * (Size) set->dims, slm_pg_floats(array), sizeof(float) * (Size) set->dims);
+}
+
+static uint32 hash_of(const void *data, Size bytes)
+{
+    uint32 hash = (uint32) hash_bytes_extended(data, (int) bytes, 0);
+
+    return hash == 0 ? 1 : hash;
+}
+
+SlmVector *slm_pg_read_training_text(SlmWork *work, SlmEntry *entry, const char *content, size_t length, bool *longer)
+{
+    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = content, .length = length};
+    MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
+    SlmVector *vector;
+
+    slm_pg_measure(&t);
+    *longer = slm_pg_in_windows(&t);
+    vector = slm_pg_read_vector(work, &t);
+    MemoryContextSwitchTo(old);
+    return vector;
+}
+
+/* Adds the rows that the cursor has fetched; their texts are embedded together. */
+static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, MemoryContext keep)
+{
+    SlmVector **read = palloc0(sizeof(SlmVector *) * n_rows);
+    SlmWork *work = slm_pg_work_new();
+    int64 first = set->n;
+    MemoryContext fetch = MemoryContextSwitchTo(keep);
+
+    for (uint64 i = 0; i < n_rows; i++) {
+        bool input_null, label_null = false;
+        Datum input = SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &input_null);
+        char *label = set->label_column == 0 ? NULL : SPI_getvalue(rows->vals[i], rows->tupdesc, set->label_column);
+
+        if (set->label_column != 0)
+            label_null = label == NULL || label[0] == '\0';
+        if (input_null || label_null) {
+            set->skipped++;
+            continue;
+        }
+        if (set->n == set->room)
+            make_room(set);
+        if (set->label_column != 0)
+            set->labels[set->n] = label_id(set, slm_pg_utf8_from_cstring(label));
+        set->hashes[set->n].text = 0;
+        if (set->vector_column != 0) {
+            add_vector(set, input, set->n);
+        } else {
+            SlmRowNote note = {0};
+            size_t length;
+            const char *content = slm_pg_utf8_from_text((text *) PG_DETOAST_DATUM_COPY(input), &length);
+
+            set->texts[set->n] = content;
+            set->lengths[set->n] = length;
+            set->hashes[set->n].text = hash_of(content, length);
+            read[set->n - first] = slm_pg_read_training_text(work, set->entry, content, length, &note.longer);
+            slm_pg_count_row(&note);
+        }
+        set->n++;
+    }
+    MemoryContextSwitchTo(fetch);
+    slm_pg_work_wait(work);
+    for (int64 i = first; i < set->n; i++) {
+        Size bytes = sizeof(float) * (Size) set->dims;
+        float *vector = set->vectors + (Size) i * (Size) set->dims;
+
+        if (set->text_column != 0) {
+            memcpy(vector, read[i - first]->x, bytes);
+            if (!set->keep_texts)
+                pfree((char *) set->texts[i]);
+        }
+        set->hashes[i].vector = hash_of(vector, bytes);
+    }
+    slm_pg_work_free(work);
+}
+
+static bool writes(SPIPlanPtr plan)
+{
+    CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+    Query *query = linitial_node(Query, source->query_list);
+
+    return query->commandType != CMD_SELECT || query->hasModifyingCTE;
+}
+
+static void read_query(SlmTrainRows *set, const char *query, MemoryContext keep)
+{
+    SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
+    Portal portal;
+
+    if (plan == NULL || !SPI_is_cursor_plan(plan) || writes(plan))
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of a training must be one SELECT that writes nothing"),
+                 errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
+    portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+    find_columns(set, portal->tupDesc);
+    for (;;) {
+        MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "slm training rows", ALLOCSET_DEFAULT_SIZES);
+        MemoryContext old = MemoryContextSwitchTo(chunk);
+
+        SPI_cursor_fetch(portal, true, FETCH_ROWS);
+        if (SPI_processed > 0)
+            add_rows(set, SPI_tuptable, SPI_processed, keep);
+        MemoryContextSwitchTo(old);
+        MemoryContextDelete(chunk);
+        slm_pg_loading_report(NULL, (uint64_t) set->n, 0);
+        if (SPI_processed == 0)
+            break;
+        SPI_freetuptable(SPI_tuptable);
+        CHECK_FOR_INTERRUPTS();
+    }
+    SPI_cursor_close(portal);
+}
+
+static void check_set(const SlmTrainRows *set)
+{
+    if (set->n == 0)
+        ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the query gave no row to learn from"),
+                        errdetail(INT64_FORMAT " rows without text or label were skipped.", set->skipped),
+                        errhint("A training needs rows with a text (or embedding)%s.", set->by_names ? "" : " and a label")));
+    if (set->n_labels < 2)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("all rows have the label \"%s\"", slm_pg_cstring_from_utf8(set->names[0])),
+                        errhint("A classifier needs at least two labels.")));
+    if (set->skipped > 0)
+        ereport(WARNING, (errmsg_plural("%ld row without text or label was skipped", "%ld rows without text or label were skipped",
+                                        (unsigned long) set->skipped, (long) set->skipped)));
+}
+
+/* Says which rows the figures leave out, and why there are none. */
+static void explain_figures(const char *name, const SlmTrainRows *set, const slm_train_report *report)
+{
+    int lonely = (int) report->n_lonely;
+
+    if (set->by_names)
+        return;
+    if (isnan(report->accuracy) && lonely > 0)
+        ereport(NOTICE, (errmsg("the accuracy of classifier \"%s\" was not measured", name),
+                         errdetail("%d of its %d labels have fewer than two different texts: held out, they would be unknown.", lonely,
+                                   set->n_labels),
+                         errhint("Label at least two different texts for each label.")));
+    else if (isnan(report->accuracy))
+        ereport(NOTICE, (errmsg("the accuracy of classifier \"%s\" was not measured", name),
+                         errdetail("The query gives %d different texts only, too few to hold some out.", (int) report->n_distinct)));
+    else if (lonely > 0)
+        ereport(NOTICE, (errmsg_plural("%d label has fewer than two different texts and is left out of the accuracy",
+                                       "%d labels have fewer than two different texts and are left out of the accuracy",
+                                       (unsigned long) lonely, lonely)));
+}
+
+/* ---- the registry */
+
+static Datum text_array(const char *const *strings, int n)
+{
+    Datum *elements = palloc(sizeof(Datum) * (Size) Max(n, 1));
+
+    for (int i = 0; i < n; i++)
+        elements[i] = PointerGetDatum(slm_pg_text_from_utf8(strings[i], strlen(strings[i])));
+    return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* int[n_labels][n_labels] */
+static Datum confusion_array(const slm_train_report *report, int n)
+{
+    Datum *elements = palloc(sizeof(Datum) * (Size) n * (Size) n);
+    int dims[2] = {n, n}, lower[2] = {1, 1};
+
+    for (int i = 0; i < n * n; i++)
+        elements[i] = Int32GetDatum((int32) report->confusion[i]);
+    return PointerGetDatum(construct_md_array(elements, NULL, 2, dims, lower, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+static bytea *bytes_value(const void *data, size_t bytes)
+{
+    bytea *value;
+
+    if (bytes + VARHDRSZ > MaxAllocSize)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the classifier takes %zu bytes, more than a value may have", bytes),
+                        errhint("Train without n-grams, or with fewer labels.")));
+    value = palloc(bytes + VARHDRSZ);
+    SET_VARSIZE(value, bytes + VARHDRSZ);
+    memcpy(VARDATA(value), data, bytes);
+    return value;
+}
+
+/* Stores the next version of a name and returns its number. */
+static int32 store_version(const char *name, const List *versions, const SlmTrainRows *set, const slm_train_report *report, Jsonb *options,
+                           const char *query, double seconds, bool active)
+{
+    SlmNewVersion v = {.name = name,
+                       .key = set->entry->key,
+                       .labels = text_array(set->names, set->n_labels),
+                       .report = report,
+                       .options = options,
+                       .query = query,
+                       .by_names = set->by_names,
+                       .seconds = seconds,
+                       .blob = bytes_value(report->blob, report->blob_bytes)};
+
+    if (report->confusion != NULL)
+        v.confusion = confusion_array(report, set->n_labels);
+    slm_pg_pack_trials(set, report, &v.trials, &v.trial_rows);
+    return slm_pg_store_version(&v, versions, active);
+}
+
+/* ---- the new version and the active one */
+
+/* How a user undoes what was done. */
+static int other_hint(const char *name, int32 version, bool active, const SlmComparison *c)
+{
+    if (active && c->state == SLM_NO_OTHER)
+        return 0;
+    return errhint(active ? "To go back: SELECT slm_restore_classifier('%s', %d);"
+                          : "To use it all the same: SELECT slm_restore_classifier('%s', %d);",
+                   name, active ? c->other : version);
+}
+
+static void explain_comparison(const char *name, int32 version, bool active, const SlmComparison *c)
+{
+    const char *now = active ? "is active now" : "was not activated";
+
+    if (c->state == SLM_COMPARED)
+        ereport(NOTICE,
+                (errmsg("version %d of classifier \"%s\" %s: accuracy %.4f, that of version %d %.4f on the same %ld held-out rows", version,
+                        name, now, c->accuracy, c->other, c->other_accuracy, (long) c->rows),
+                 errdetail("Log loss %.4f, that of version %d %.4f. Each row was judged by what had not learned from it.", c->log_loss,
+                           c->other, c->other_log_loss),
+                 other_hint(name, version, active, c)));
+    else if (c->state != SLM_NO_OTHER)
+        ereport(NOTICE, (errmsg("version %d of classifier \"%s\" %s: version %d %s", version, name, now, c->other,
+                                c->state == SLM_OTHER_UNUSABLE ? "cannot be used any more" : "could not be compared with it"),
+                         errdetail("%s", c->reason), other_hint(name, version, active, c)));
+    else if (!active)
+        ereport(NOTICE, (errmsg("version %d of classifier \"%s\" %s", version, name, now), other_hint(name, version, active, c)));
+}
+
+/* ---- slm_train_classifier(name, query, model, labels, options) */
+
+/* Runs the engine; the report must be freed. */
+static void train(const SlmTrainRows *set, const slm_train_options *options, slm_train_report *report)
+{
+    slm_train_set input = {.n_rows = (size_t) set->n,
+                           .n_dims = (uint32_t) set->dims,
+                           .embeddings = set->vectors,
+                           .texts = options->ngrams ? set->texts : NULL,
+                           .text_lengths = options->ngrams ? set->lengths : NULL,
+                           .labels = set->labels,
+                           .n_labels = (uint32_t) set->n_labels,
+                           .label_names = set->names};
+    float *names = NULL;
+    slm_status status;
+    slm_error err;
+
+    if (set->by_names) {
+        SlmLabels labels = {.n = set->n_labels, .names = set->names};
+        SlmExamples none = {0};
+
+        names = slm_pg_prototypes(set->entry, &labels, &none);
+    }
+    slm_pg_loading_phase("training");
+    for (;;) {
+        status = set->by_names ? slm_train_by_names(&input, names, options, report, &err)
+                               : slm_train_classifier(&input, options, report, &err);
+        if (status != SLM_CANCELLED)
+            break;
+        slm_pg_loading_interrupted();
+    }
+    slm_pg_give_threads();
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
+}
+
+static void init_set(SlmTrainRows *set, FunctionCallInfo fcinfo, const slm_train_options *options, bool compare)
+{
+    HASHCTL control = {.keysize = sizeof(uint32), .entrysize = sizeof(LabelId), .hcxt = CurrentMemoryContext};
+
+    memset(set, 0, sizeof *set);
+    set->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
+    set->dims = (int) slm_pg_info(set->entry)->n_embd;
+    set->need_texts = options->ngrams;
+    set->keep_texts = options->ngrams || compare;
+    set->label_ids = hash_create("slm training labels", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    if (!PG_ARGISNULL(3)) {
+        SlmLabels labels;
+
+        set->by_names = true;
+        slm_pg_labels_arg(fcinfo, 3, -1, false, &labels);
+        for (int i = 0; i < labels.n; i++)
+            (void) label_id(set, labels.names[i]);
+    }
+}
+
+typedef struct Training {
+    char *name, *query;
+    Jsonb *json;
+    slm_train_options options;
+    Activate activate;
+    SlmTrainRows set;
+    slm_train_report report;
+    SlmComparison comparison;
+    int32 version;
+    bool active;
+    double seconds;
+} Training;
+
+/* Inside PG_TRY: what the engine made is freed by the caller. */
+static pg_noinline void train_and_store(Training *t, TimestampTz begin)
+{
+    MemoryContext keep = CurrentMemoryContext;
+    List *versions;
+
+    if (SPI_connect() != SPI_OK_CONNECT)
+        elog(ERROR, "could not connect to SPI");
+    slm_pg_loading_phase("embedding");
+    read_query(&t->set, t->query, keep);
+    MemoryContextSwitchTo(keep);
+    SPI_finish();
+    check_set(&t->set);
+    train(&t->set, &t->options, &t->report);
+    versions = slm_pg_own_classifier(t->name, true); /* the query may have changed them */
+    slm_pg_loading_phase("comparing");
+    slm_pg_compare_versions(slm_pg_active_version(versions), &t->set, &t->report, &t->comparison);
+    t->active = t->activate == ACTIVATE_ALWAYS || (t->activate == ACTIVATE_IF_BETTER && slm_pg_is_better(&t->comparison));
+    t->seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
+    t->version = store_version(t->name, versions, &t->set, &t->report, t->json, t->query, t->seconds, t->active);
+}
+
+static Datum training_row(const Training *t, TupleDesc desc)
+{
+    Datum values[9];
+    bool nulls[9] = {false};
+
+    values[0] = Int32GetDatum(t->version);
+    values[1] = Int64GetDatum((int64) t->report.n_rows);
+    values[2] = Int32GetDatum(t->set.n_labels);
+    values[3] = Float8GetDatum(t->report.accuracy);
+    values[4] = Float8GetDatum(t->report.macro_f1);
+    values[5] = Float8GetDatum(t->report.ece);
+    values[6] = Float8GetDatum(t->seconds);
+    values[7] = BoolGetDatum(t->active);
+    values[8] = Float8GetDatum(t->comparison.other_accuracy);
+    nulls[3] = nulls[4] = nulls[5] = isnan(t->report.accuracy);
+    nulls[8] = t->comparison.state != SLM_COMPARED;
+    return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
+{
+    TimestampTz begin = GetCurrentTimestamp();
+    Training *t = palloc0(sizeof *t);
+    TupleDesc desc;
+
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(4))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name, query and options must not be null")));
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    slm_pg_refuse_read_only("slm_train_classifier()");
+    t->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    slm_pg_check_name("classifier", t->name);
+    t->query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    t->json = PG_GETARG_JSONB_P(4);
+    t->options = read_options(t->json);
+    t->activate = read_activate(t->json);
+    init_set(&t->set, fcinfo, &t->options, slm_pg_active_version(slm_pg_own_classifier(t->name, true)) != NULL);
+    slm_pg_loading_begin(t->name);
+    PG_TRY();
+    {
+        train_and_store(t, begin);
+    }
+    PG_FINALLY();
+    {
+        slm_pg_loading_end();
+        slm_train_report_free(&t->report);
+    }
+    PG_END_TRY();
+    explain_figures(t->name, &t->set, &t->report);
+    explain_comparison(t->name, t->version, t->active, &t->comparison);
+    if (t->active && t->comparison.state != SLM_NO_OTHER)
+        slm_pg_say_stale_jobs(t->name, t->version);
+    return training_row(t, desc);
+}

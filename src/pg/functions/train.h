@@ -1,0 +1,64 @@
+/*
+ * train.h: the rows of a training, and a new version of a classifier against the active one (train.c, retrain.c).
+ */
+#ifndef SLM_PG_TRAIN_H
+#define SLM_PG_TRAIN_H
+
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+
+#include "pg/functions/reading.h"
+#include "pg/models/classifier_rows.h"
+#include "pg/run/backend.h"
+#include "pg/run/work.h"
+
+/* What tells a row in another training: hashes of its text (0: there was none) and of its embedding. */
+typedef struct SlmRowHash {
+    uint32 text, vector;
+} SlmRowHash;
+
+/* What is being learned from. Everything lives in one memory context. */
+typedef struct SlmTrainRows {
+    SlmEntry *entry;
+    bool by_names;                                /* no label column */
+    bool need_texts, keep_texts;                  /* for n-grams; also for the comparison with another version */
+    int text_column, vector_column, label_column; /* 0 = none */
+    int dims;
+    int64 n, room, skipped;
+    float *vectors; /* [n, dims] */
+    SlmRowHash *hashes; /* [n] */
+    const char **texts;
+    size_t *lengths;
+    int32_t *labels;
+    int n_labels, label_room;
+    const char **names;
+    HTAB *label_ids;
+} SlmTrainRows;
+
+/* Begins to embed a text of a training, UTF-8, as part of a work; *longer: it is read in windows. */
+SlmVector *slm_pg_read_training_text(SlmWork *work, SlmEntry *entry, const char *content, size_t length, bool *longer);
+
+typedef enum SlmComparisonState {
+    SLM_NO_OTHER,       /* no version is active */
+    SLM_OTHER_UNUSABLE, /* the active one cannot answer any more */
+    SLM_NOT_COMPARED,
+    SLM_COMPARED
+} SlmComparisonState;
+
+typedef struct SlmComparison {
+    SlmComparisonState state;
+    const char *reason; /* why it is unusable or was not compared */
+    int32 other;        /* the active version */
+    int64 rows;         /* that both were judged by */
+    double accuracy, log_loss, other_accuracy, other_log_loss;
+} SlmComparison;
+
+/* The new version of a training against the active one (NULL: none), on rows of the training that neither has seen. */
+void slm_pg_compare_versions(const SlmVersion *active, const SlmTrainRows *rows, const slm_train_report *report, SlmComparison *out);
+/* Is the new version better? */
+bool slm_pg_is_better(const SlmComparison *comparison);
+/* trials and trial_rows of slm.classifier_registry: what later versions are compared by; (Datum) 0 for a version that keeps none. */
+void slm_pg_pack_trials(const SlmTrainRows *rows, const slm_train_report *report, Datum *trials, Datum *trial_rows);
+
+#endif

@@ -1,0 +1,266 @@
+/*
+ * trained.c: the versions of classifiers that this backend has opened (trained.h).
+ *
+ * Which version is active, and who may use it, is what slm.classifier_registry says by the snapshot of the statement: a statement that runs
+ * goes on with what it began with.  The answer is remembered for the snapshot and the role for which it was found, so the rows of a
+ * statement look once.  Snapshots are compared by what they can see; the end of a transaction, or the abort of a part of it, may
+ * change that without a trace and makes all answers old.
+ *
+ * An opened version belongs to a row by its place and its writer, so a restored or repaired row is never confused with the one before.
+ */
+#include "pg/functions/trained.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "engine/slm.h"
+#include "pg/base/compat.h"
+#include "pg/base/errors.h"
+#include "pg/models/catalog.h"
+#include "pg/models/classifier_rows.h"
+#include "pg/run/backend.h"
+#include "pg/run/usage.h"
+#include "pg/run/use.h"
+
+#define MAX_UNUSED 8 /* kept open; the least recently used one goes first */
+
+/* For whom and by what an answer was found. */
+typedef struct Asked {
+    uint64 epoch, in_progress;
+    TransactionId xmin, xmax;
+    CommandId command;
+    Oid user;
+} Asked;
+
+typedef struct Opened {
+    SlmTrained trained; /* first: SlmTrained * is Opened * */
+    ItemPointerData place;
+    TransactionId writer;
+    Asked asked; /* when its row was the active one last */
+} Opened;
+
+static dlist_head opened = DLIST_STATIC_INIT(opened); /* most recently used first */
+static uint64 epoch;
+
+/* ---- answers */
+
+static void at_xact_end(XactEvent event, void *arg)
+{
+    epoch++;
+}
+
+static void at_subxact_end(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
+{
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+        epoch++;
+}
+
+static Asked ask(Snapshot snapshot)
+{
+    Asked asked;
+
+    if (epoch == 0) {
+        RegisterXactCallback(at_xact_end, NULL);
+        RegisterSubXactCallback(at_subxact_end, NULL);
+        epoch = 1;
+    }
+    memset(&asked, 0, sizeof asked);
+    asked.epoch = epoch;
+    asked.xmin = snapshot->xmin;
+    asked.xmax = snapshot->xmax;
+    asked.command = snapshot->curcid;
+    asked.user = GetUserId();
+    if (snapshot->xcnt > 0)
+        asked.in_progress = hash_bytes_extended((const unsigned char *) snapshot->xip, (int) (snapshot->xcnt * sizeof(TransactionId)), 1);
+    if (snapshot->subxcnt > 0)
+        asked.in_progress ^= hash_bytes_extended((const unsigned char *) snapshot->subxip,
+                                                 (int) ((Size) snapshot->subxcnt * sizeof(TransactionId)), 2);
+    return asked;
+}
+
+/* ---- opening */
+
+static void free_classifier(void *arg)
+{
+    slm_classifier_free(arg);
+}
+
+slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *err)
+{
+    MemoryContextCallback *callback = palloc(sizeof *callback);
+    slm_classifier *classifier;
+
+    if (slm_classifier_open(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), &classifier, err) != SLM_OK)
+        return NULL;
+    callback->func = free_classifier;
+    callback->arg = classifier;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+    return classifier;
+}
+
+static void close_opened(Opened *o)
+{
+    dlist_delete(&o->trained.node);
+    slm_classifier_free(o->trained.classifier);
+    pfree(o);
+}
+
+void slm_pg_close_classifiers(void)
+{
+    dlist_mutable_iter it;
+
+    dlist_foreach_modify(it, &opened) {
+        Opened *o = dlist_container(Opened, trained.node, it.cur);
+
+        if (o->trained.users == 0)
+            close_opened(o);
+    }
+}
+
+/* Those of the name, and the oldest of the others. */
+static void make_room(const char *name)
+{
+    dlist_mutable_iter it;
+    int unused = 0;
+
+    dlist_foreach_modify(it, &opened) {
+        Opened *o = dlist_container(Opened, trained.node, it.cur);
+
+        if (o->trained.users == 0 && (strcmp(o->trained.name, name) == 0 || ++unused >= MAX_UNUSED))
+            close_opened(o);
+    }
+}
+
+static Opened *open_version(const SlmVersion *version)
+{
+    struct varlena *blob = slm_pg_version_value(version, Anum_slm_classifier_blob);
+    slm_classifier *classifier;
+    slm_error err;
+    Opened *o;
+
+    make_room(version->name);
+    o = MemoryContextAllocZero(TopMemoryContext, sizeof *o);
+    if (slm_classifier_open(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), &classifier, &err) != SLM_OK) {
+        pfree(o);
+        slm_pg_error(&err, psprintf("could not open classifier \"%s\"", version->name));
+    }
+    pfree(blob);
+    strlcpy(o->trained.name, version->name, sizeof o->trained.name);
+    o->trained.version = version->version;
+    strlcpy(o->trained.key, version->key, sizeof o->trained.key);
+    o->trained.classifier = classifier;
+    o->place = version->tuple->t_self;
+    o->writer = HeapTupleHeaderGetRawXmin(version->tuple->t_data);
+    dlist_push_head(&opened, &o->trained.node);
+    return o;
+}
+
+static Opened *opened_from(const SlmVersion *version)
+{
+    dlist_iter it;
+
+    dlist_foreach(it, &opened) {
+        Opened *o = dlist_container(Opened, trained.node, it.cur);
+
+        if (strcmp(o->trained.name, version->name) == 0 && o->trained.version == version->version &&
+            ItemPointerEquals(&o->place, &version->tuple->t_self) && o->writer == HeapTupleHeaderGetRawXmin(version->tuple->t_data))
+            return o;
+    }
+    return open_version(version);
+}
+
+/* ---- using */
+
+static const SlmVersion *usable_version(const char *name, Snapshot snapshot)
+{
+    List *versions = slm_pg_versions(name, snapshot);
+    const SlmVersion *active = slm_pg_active_version(versions), *any = versions == NIL ? NULL : linitial(versions);
+
+    if (any == NULL)
+        slm_pg_unknown_classifier(name, snapshot);
+    if (!slm_pg_may_use_classifier(name, any->owner, snapshot))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for classifier \"%s\"", name),
+                        errhint("Its owner or a superuser can run: SELECT slm_grant_classifier('%s', %s);", name,
+                                quote_literal_cstr(GetUserNameFromId(GetUserId(), true)))));
+    if (active == NULL)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("classifier \"%s\" has no active version", name),
+                        errhint("Its owner or a superuser can run: SELECT slm_restore_classifier('%s', %d);", name,
+                                ((SlmVersion *) llast(versions))->version)));
+    return active;
+}
+
+static void release_callback(void *arg)
+{
+    ((SlmTrained *) arg)->users--;
+}
+
+SlmTrained *slm_pg_use_classifier(const text *name)
+{
+    char *wanted = text_to_cstring(name);
+    Snapshot snapshot = GetActiveSnapshot();
+    Asked asked = ask(snapshot);
+    MemoryContextCallback *callback = palloc(sizeof *callback);
+    Opened *found = NULL;
+    dlist_iter it;
+
+    dlist_foreach(it, &opened) {
+        Opened *o = dlist_container(Opened, trained.node, it.cur);
+
+        if (strcmp(o->trained.name, wanted) == 0 && memcmp(&o->asked, &asked, sizeof asked) == 0)
+            found = o;
+    }
+    if (found == NULL) {
+        found = opened_from(usable_version(wanted, snapshot));
+        found->asked = asked;
+    }
+    if (slm_pg_meter != NULL) /* a job's rows say which version they were computed with */
+        slm_pg_meter_model(psprintf("%s@%d", found->trained.name, found->trained.version));
+    dlist_move_head(&opened, &found->trained.node);
+    found->trained.users++;
+    callback->func = release_callback;
+    callback->arg = &found->trained;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+    return &found->trained;
+}
+
+/* ---- its model */
+
+/* Whatever a restored row says: no prediction reads beyond an embedding of the model. */
+static SlmEntry *fitting_model(const SlmTrained *trained, const char *model)
+{
+    SlmEntry *entry = slm_pg_use_model(cstring_to_text(model), SLM_TASK_EMBED);
+
+    if (slm_pg_info(entry)->n_embd != slm_classifier_n_dims(trained->classifier))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+                        errmsg("classifier \"%s\" does not fit its model: it takes embeddings of %u numbers, \"%s\" makes %u",
+                               trained->name, slm_classifier_n_dims(trained->classifier), model, slm_pg_info(entry)->n_embd),
+                        errhint("Its row was changed or damaged. Train it again, or restore an earlier version.")));
+    return entry;
+}
+
+SlmEntry *slm_pg_classifier_model(const SlmTrained *trained)
+{
+    const SlmModelRow *row;
+    char *forbidden = NULL;
+
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
+        if (strcmp(row->key, trained->key) != 0 || row->base[0] != '\0')
+            continue;
+        if (slm_pg_may_use_model(row))
+            return fitting_model(trained, pstrdup(row->name));
+        forbidden = pstrdup(row->name);
+    }
+    if (forbidden != NULL)
+        return fitting_model(trained, forbidden); /* says what is missing */
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->name),
+                    errhint("Load the same file again with slm_load_model, or train the classifier anew. slm.classifiers shows the "
+                            "model's digest.")));
+    pg_unreachable();
+}

@@ -1,0 +1,36 @@
+/*
+ * trained.h: the versions of trained classifiers that this backend has opened (trained.c).
+ */
+#ifndef SLM_PG_TRAINED_H
+#define SLM_PG_TRAINED_H
+
+#include "postgres.h"
+
+#include "lib/ilist.h"
+
+#include "engine/slm.h"
+#include "pg/models/catalog.h"
+#include "pg/models/classifier_rows.h"
+#include "pg/run/backend.h"
+
+/* An opened version of a classifier. Held while `users` is not zero, so a work keeps the one that it began with. */
+typedef struct SlmTrained {
+    dlist_node node;
+    char name[SLM_NAME_MAX + 1];
+    int32 version;
+    char key[SLM_KEY_SIZE]; /* image of the model whose embeddings it takes */
+    slm_classifier *classifier;
+    int users;
+} SlmTrained;
+
+/* The active version; ERROR when there is none of that name, or none that the current user may use. Released when CurrentMemoryContext
+ * goes. */
+SlmTrained *slm_pg_use_classifier(const text *name);
+/* The model that made its embeddings, wherever it is registered now; ERROR when it is not, or is of another width. Checks the privilege. */
+SlmEntry *slm_pg_classifier_model(const SlmTrained *trained);
+/* Closes those that nothing uses. */
+void slm_pg_close_classifiers(void);
+/* Opens a blob, which is freed with CurrentMemoryContext; NULL with *err when it is damaged. */
+slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *err);
+
+#endif

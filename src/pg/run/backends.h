@@ -1,0 +1,12 @@
+/*
+ * backends.h: slm.sessions (backends.c).
+ */
+#ifndef SLM_PG_BACKENDS_H
+#define SLM_PG_BACKENDS_H
+
+#include "postgres.h"
+
+void slm_pg_backends_update(void); /* something of this backend's sessions has changed */
+void slm_pg_backends_init(void);
+
+#endif

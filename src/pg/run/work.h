@@ -1,0 +1,114 @@
+/*
+ * A work: one call of an slm_* function with its argument values, as requests to the engine.
+ *
+ * Every function that runs a model is written as a kind: `begin` reads the arguments and submits requests, `finish` makes the result
+ * Datum from the answers.  A scalar call is a work that is waited for; the batch node keeps many under way.  Requests of all works of
+ * a session run together in its continuous batch.
+ *
+ *   begin ──submit──► engine session (slm_step advances all) ──► results ──► finish
+ *              ▲                                                    │
+ *              └──────────── go_on, where begin asked for it ◄──────┘
+ *
+ * A work whose requests depend on answers, or are too many to be under way at once, goes on: each time all its requests have been answered
+ * it takes the answers and submits the next.  What it submits depends on its arguments alone, so its result is the same in any company.
+ *
+ * Ownership: a work lives in a memory context of its own; resetting or deleting that context at any moment, in an error or
+ * after a cancelled query, aborts the work's requests.  No other clean-up exists or is needed.
+ */
+#ifndef SLM_PG_WORK_H
+#define SLM_PG_WORK_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "engine/slm.h"
+#include "pg/base/row_count.h"
+#include "pg/run/backend.h"
+
+typedef struct SlmWork SlmWork;
+struct SlmEntry; /* backend.h: a model of this backend with its session */
+struct SlmRun;   /* backend.h: a request under way */
+
+typedef struct SlmWorkKind {
+    const char *symbol; /* the C function: pg_proc.prosrc */
+    /* ---- how it is called */
+    bool details; /* it returns a row whose last column takes the error of the input */
+    int n_inputs; /* of the first arguments, the texts that the row brings; 0 = 1 */
+    /* ---- what it does */
+    /* Reads and checks arguments (ereport on bad ones), calls slm_pg_work_submit or slm_pg_work_decide. Runs in the work's context. */
+    void (*begin)(SlmWork *work, FunctionCallInfo fcinfo);
+    /* All requests have succeeded. Makes the result in CurrentMemoryContext. */
+    Datum (*finish)(SlmWork *work, bool *isnull);
+} SlmWorkKind;
+
+/* What a node or a statement spent; summed over works. */
+typedef struct SlmWorkCounters {
+    uint64 requests, prompt_tokens, reused_tokens, output_tokens, label_tokens;
+    double prefill_ms, decode_ms;
+} SlmWorkCounters;
+
+/* Tokens computed and written: the work, in one number. */
+static inline double slm_pg_work_tokens(const SlmWorkCounters *c)
+{
+    return (double) (c->prompt_tokens - c->reused_tokens + c->output_tokens + c->label_tokens);
+}
+
+/* Adds what a request took. */
+void slm_pg_work_add(SlmWorkCounters *counters, const slm_result *result);
+
+/* Once from _PG_init: every kind there is, [n]. */
+void slm_pg_work_init(const SlmWorkKind *const *all, size_t n);
+/* The kind of a function, by OID; NULL when it is not one of ours that runs a model. Cached. */
+const SlmWorkKind *slm_pg_work_kind(Oid function);
+
+/* Starts a work in a new child of CurrentMemoryContext. Arguments are read before it returns. */
+SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
+/* A work of no function, for what is read beside one; in a new child of CurrentMemoryContext. */
+SlmWork *slm_pg_work_new(void);
+/* For begin: queues a request; its answer is slm_pg_work_result(work, n) in order of submission. */
+struct SlmRun *slm_pg_work_submit(SlmWork *work, struct SlmEntry *entry, const slm_request *request);
+/* The same, or NULL where the row's text is too long. */
+struct SlmRun *slm_pg_work_submit_if_fits(SlmWork *work, struct SlmEntry *entry, const slm_request *request);
+/* For begin: when all requests so far have succeeded, go_on is called, in the work's context: it takes the answers and submits more
+ * requests, or returns false and is not called again. Several are called in the order in which they were given. */
+typedef bool (*SlmGoOn)(SlmWork *work, void *arg);
+void slm_pg_work_go_on(SlmWork *work, SlmGoOn go_on, void *arg);
+/* For go_on: the answer has been taken, its memory is given back. */
+void slm_pg_work_drop(SlmWork *work, struct SlmRun *run);
+/* For begin: the result needs no model. The Datum is copied by the caller of finish as any other. */
+void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull);
+/* For begin: a NULL text is decided to be NULL; so is one that has nothing to work on, but as an error of the input where the caller wants
+ * to hear of those.  false: there is a text. */
+bool slm_pg_decide_blank(SlmWork *work, FunctionCallInfo fcinfo, int arg);
+/* For finish of details: the row. */
+Datum slm_pg_work_row(const SlmWork *work, const Datum *values, const bool *nulls);
+MemoryContext slm_pg_work_context(const SlmWork *work);
+void slm_pg_work_set_state(SlmWork *work, void *state);
+void *slm_pg_work_state(const SlmWork *work);
+const slm_result *slm_pg_work_result(const SlmWork *work, int n);
+int slm_pg_work_n_requests(const SlmWork *work);
+
+/* Lets the work go on where it can; true when no request is under way any more. Raises errors of go_on. */
+bool slm_pg_work_done(SlmWork *work);
+/* Done, and a request failed: finish will raise its error. */
+bool slm_pg_work_failed(const SlmWork *work);
+/* Advances the work until it is done, and raises the error of a request that failed. */
+void slm_pg_work_wait(SlmWork *work);
+/* Advances every session that has works under way by one forward pass; answers interrupts. */
+void slm_pg_works_step(void);
+/* The result, waited for where need be; raises the error of a failed work. */
+Datum slm_pg_work_finish(SlmWork *work, bool *isnull);
+void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters);
+/* Deletes the work's context. */
+void slm_pg_work_free(SlmWork *work);
+
+/* What it says of its row; good until the work is freed. The caller counts it once for each row that comes to its result (row_count.h). */
+const SlmRowNote *slm_pg_work_note(const SlmWork *work);
+/* For begin: the text is longer than the model reads. */
+void slm_pg_work_longer(SlmWork *work);
+
+/* A whole call: begin, wait, finish, count. The body of every scalar function. */
+Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
+
+#endif
