@@ -10,6 +10,7 @@
 #   preloaded   pg_regress again with shared_preload_libraries = slm_pg, another instruction set and one thread: same answers (D4)
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
 #   clients     test/clients: what drivers send and get (psycopg, asyncpg, node-postgres)
+#   docs        the examples of README.md and docs: what they show is what happens (scripts/record_docs.py)
 #
 # usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/
 # SLM_TEST_LONG=1 asks for the long variants; SLM_TAP=002 runs only the TAP files that begin so.
@@ -20,7 +21,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 other_isa=ref # than the one that "auto" takes on the machines where it matters
 ! grep -qw avx2 /proc/cpuinfo || other_isa=avx2
-all_suites="lint models unit sanitize regress isolation preloaded tap clients"
+all_suites="lint models unit sanitize regress isolation preloaded tap clients docs"
 suites=${*:-$all_suites}
 passed=0
 failed=0
@@ -110,7 +111,7 @@ if wanted models; then run_counted models python3 test/models/test_fetch.py; fi
 if wanted unit; then run_counted unit make --no-print-directory -j2 unit; fi
 if wanted sanitize; then run_counted sanitize make --no-print-directory -j2 sanitize; fi
 
-if wanted regress || wanted isolation || wanted preloaded || wanted tap || wanted clients; then
+if wanted regress || wanted isolation || wanted preloaded || wanted tap || wanted clients || wanted docs; then
     if slm_install_private >build/log/install.log 2>&1 && prepare_work; then
         check=(make --no-print-directory installcheck "PG_CONFIG=$slm_bin/pg_config" "SLM_MODEL_CACHE=$SLM_MODEL_CACHE")
         if wanted regress || wanted isolation; then
@@ -129,6 +130,11 @@ if wanted regress || wanted isolation || wanted preloaded || wanted tap || wante
             slm_start clients "shared_preload_libraries = 'slm_pg'"
             run_counted clients bash test/clients/run.sh
             slm_stop clients
+        fi
+        if wanted docs; then
+            slm_start pages "shared_preload_libraries = 'slm_pg'" "wal_level = logical"
+            run_counted docs python3 scripts/record_docs.py --check
+            slm_stop pages
         fi
     else
         tail -n 60 build/log/install.log

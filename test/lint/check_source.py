@@ -131,14 +131,14 @@ def rule_sql_comments():
     return broken
 
 
-def rule_readme():
-    """README names every function and setting of the extension"""
-    readme = read("README.md")
+def rule_reference():
+    """the reference names every function and setting of the extension"""
+    readme = read("docs/reference/README.md")
     functions = set(re.findall(r"(?im)^\s*CREATE\s+(?:OR\s+REPLACE\s+)?FUNCTION\s+(?:@extschema@\.)?(slm_\w+)", sql_script()))
     settings = set()
     for text in SOURCES.values():
         settings |= set(re.findall(r"DefineCustom\w+Variable\(\s*\"(slm\.\w+)\"", text))
-    return [f"README.md does not mention {n}" for n in sorted(functions | settings) if n not in readme]
+    return [f"docs/reference/README.md does not mention {n}" for n in sorted(functions | settings) if n not in readme]
 
 
 def main():
