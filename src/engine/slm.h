@@ -50,7 +50,7 @@ void slm_threads_release(void);
 /* ------------------------------------------------------------------ models */
 
 /* Layout version of the images that this build writes and reads; part of their file names. */
-#define SLM_IMAGE_LAYOUT 1
+#define SLM_IMAGE_LAYOUT 2
 
 typedef struct slm_model slm_model;
 

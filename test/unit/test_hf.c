@@ -408,8 +408,8 @@ static void check_files(const char *dir)
     hf_model m;
     hf_delete(dir, "vocab.txt");
     must_fail(dir, SLM_FORMAT, "tokenizer.json");
-    hf_text(dir, "tokenizer.json", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}");
-    must_fail(dir, SLM_UNSUPPORTED, "Unigram");
+    hf_text(dir, "tokenizer.json", "{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}");
+    must_fail(dir, SLM_UNSUPPORTED, "WordLevel");
     hf_delete(dir, "tokenizer.json");
     hf_text(dir, "vocab.txt", "[PAD]\nthe\n");
     must_fail(dir, SLM_FORMAT, "[CLS]");
@@ -719,11 +719,11 @@ static void check_tokenizers(const char *dir)
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[\"a\"]}}", "merge", SLM_FORMAT},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[[\"a\"]]}}", "merge", SLM_FORMAT},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[3]}}", "merge", SLM_FORMAT},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[]}}", "byte-level", SLM_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[]}}", "neither", SLM_UNSUPPORTED},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
-         "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x+\"}},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}}",
-         "x+", SLM_UNSUPPORTED},
-        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":1}}}", "BERT", SLM_UNSUPPORTED},
+         "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x+\"}},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}}",
+         "behavior", SLM_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":1}}}", "BertNormalizer", SLM_UNSUPPORTED},
     };
     hf_model m;
     hf_llama_tensors(&m, "F16");

@@ -27,14 +27,16 @@ slm_status slm_embed_submit(slm_session *s, const slm_request *request, slm_job 
     return SLM_OK;
 }
 
-/* Copies a job's tokens into the batch; its second text has token type 1. */
+/* Copies a job's tokens into the batch; its second text has the token type that the tokenizer says. */
 static void pack(slm_session *s, const slm_job *job, uint32_t at)
 {
     slm_step_state *b = &s->step;
 
+    int32_t second = (int32_t) slm_tokenizer_second_type(s->model->tokenizer);
+
     memcpy(b->tokens + at, job->ids, job->n_ids * sizeof *job->ids);
     for (uint32_t i = 0; i < job->n_ids; i++)
-        b->positions[at + i] = i >= job->n_prefix;
+        b->positions[at + i] = i >= job->n_prefix ? second : 0;
 }
 
 /* Room for n positions: a text longer than the batch goes alone. */

@@ -39,6 +39,11 @@ static inline const slm_tok_merge *find_merge(const slm_tokenizer *tok, int32_t 
     return NULL;
 }
 
+const slm_tok_merge *slm_bpe_merge(const slm_tokenizer *tok, int32_t left, int32_t right)
+{
+    return find_merge(tok, left, right);
+}
+
 /* Up to SHORT_WORD bytes: parallel arrays, the lowest rank found by scanning. */
 static slm_status merge_short(slm_tokenizer *tok, const char *word, size_t n, size_t base, slm_error *err)
 {

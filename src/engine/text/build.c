@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "engine/text/chat.h"
-#include "engine/text/internal.h"
+#include "engine/text/steps.h"
 
 #define SPACE_MARK "\xE2\x96\x81" /* U+2581 */
 #define MAX_MERGES (1u << 22)
@@ -55,6 +55,11 @@ static bool decode_alphabet(const char *text, size_t n, char *out, size_t *lengt
     return true;
 }
 
+static bool id_in(const slm_vocab *v, int32_t id)
+{
+    return id >= 0 && (size_t) id < v->n_tokens;
+}
+
 static slm_status check_vocab(const slm_vocab *v, slm_error *err)
 {
     if (v->n_tokens == 0 || v->n_tokens > SLM_TOK_MAX_TOKENS || v->tokens == NULL)
@@ -68,7 +73,8 @@ static slm_status check_vocab(const slm_vocab *v, slm_error *err)
             return slm_fail(err, SLM_FORMAT, "token %zu has unknown type %d", i, v->types[i]);
         if (v->kind != SLM_TOK_BPE && slm_utf8_valid_prefix(v->tokens[i].data, v->tokens[i].length) < v->tokens[i].length)
             return slm_fail(err, SLM_FORMAT, "token %zu is not valid UTF-8", i);
-        if (v->kind == SLM_TOK_SPM && (v->scores == NULL || !isfinite(v->scores[i])))
+        bool scored = v->kind == SLM_TOK_UNIGRAM || (v->kind == SLM_TOK_SPM && v->n_merges == 0);
+        if (scored && (v->scores == NULL || !isfinite(v->scores[i])))
             return slm_fail(err, SLM_FORMAT, "token %zu has no finite score", i);
     }
     const struct { const char *name; int32_t id; } special[] = {{"BOS", v->bos}, {"EOS", v->eos}, {"EOT", v->eot}, {"unknown", v->unk},
@@ -79,6 +85,13 @@ static slm_status check_vocab(const slm_vocab *v, slm_error *err)
     for (size_t i = 0; i < v->n_ends; i++)
         if (v->n_ends > SLM_VOCAB_MAX_ENDS || v->ends[i] < 0 || (size_t) v->ends[i] >= v->n_tokens)
             return slm_fail(err, SLM_FORMAT, "an end token's id is out of range");
+    const slm_tok_frame *f = &v->frame;
+    if (f->n_before > SLM_VOCAB_MAX_FRAME || f->n_middle > SLM_VOCAB_MAX_FRAME || f->n_after > SLM_VOCAB_MAX_FRAME)
+        return slm_fail(err, SLM_UNSUPPORTED, "more than %d control tokens around a text", SLM_VOCAB_MAX_FRAME);
+    for (uint32_t i = 0; i < SLM_VOCAB_MAX_FRAME; i++)
+        if ((i < f->n_before && !id_in(v, f->before[i])) || (i < f->n_middle && !id_in(v, f->middle[i])) ||
+            (i < f->n_after && !id_in(v, f->after[i])))
+            return slm_fail(err, SLM_FORMAT, "the id of a token that is put around texts is out of range");
     if (v->kind == SLM_TOK_BPE && slm_pre_find(v->pre[0] != '\0' ? v->pre : "default") == NULL) {
         slm_fail(err, SLM_UNSUPPORTED, "unknown pre-tokenizer \"%.31s\"", v->pre);
         slm_hint(err, "Known are smollm, gpt-2, llama-bpe, qwen2, gpt-4o, tekken and their relatives.");
@@ -95,6 +108,22 @@ static uint32_t bits_for(size_t n, size_t tenths)
     return bits;
 }
 
+/* What goes around texts: what the source says, or BERT's [CLS] and [SEP] where a WordPiece vocabulary does not say. */
+static void set_frame(const slm_vocab *v, slm_tok_header *h)
+{
+    h->frame = v->frame;
+    for (uint32_t i = 0; i < SLM_VOCAB_MAX_FRAME; i++) {
+        h->frame.before[i] = i < h->frame.n_before ? h->frame.before[i] : -1;
+        h->frame.middle[i] = i < h->frame.n_middle ? h->frame.middle[i] : -1;
+        h->frame.after[i] = i < h->frame.n_after ? h->frame.after[i] : -1;
+    }
+    h->flags = v->framed || v->kind == SLM_TOK_WORDPIECE ? SLM_TOKF_FRAMED : 0;
+    if (v->framed || v->kind != SLM_TOK_WORDPIECE)
+        return;
+    int32_t first = v->cls >= 0 ? v->cls : v->bos, last = v->sep >= 0 ? v->sep : v->eos;
+    h->frame = (slm_tok_frame){first >= 0, last >= 0, last >= 0, 1, {first, -1, -1, -1}, {last, -1, -1, -1}, {last, -1, -1, -1}};
+}
+
 /* Allocates the blob with room for every section, and sets the header's plain fields. */
 static slm_status lay_out(builder *b, slm_error *err)
 {
@@ -104,25 +133,32 @@ static slm_status lay_out(builder *b, slm_error *err)
         text += v->tokens[i].length;
     if (text > UINT32_MAX - 64)
         return slm_fail(err, SLM_FORMAT, "the vocabulary's tokens are %zu bytes long together", text);
+    bool scored = v->kind == SLM_TOK_UNIGRAM || (v->kind == SLM_TOK_SPM && v->n_merges == 0);
     uint32_t hash_bits = bits_for(v->n_tokens, 5), merge_bits = v->n_merges > 0 ? bits_for(v->n_merges, 6) : 0;
     uint64_t at = (sizeof(slm_tok_header) + 63) / 64 * 64;
     slm_tok_header h = {.byte_order = SLM_TOK_BYTE_ORDER, .kind = v->kind, .n_tokens = (uint32_t) v->n_tokens, .hash_bits = hash_bits,
         .merge_bits = merge_bits, .bos = v->bos, .eos = v->eos, .eot = v->eot, .unk = v->unk, .sep = v->sep, .pad = v->pad, .cls = v->cls,
         .mask = v->mask};
     const struct { uint64_t *at, n; } sections[] = {{&h.at_offsets, 4 * ((uint64_t) v->n_tokens + 1)}, {&h.at_bytes, text},
-        {&h.at_types, v->n_tokens}, {&h.at_scores, v->kind == SLM_TOK_SPM ? 4 * (uint64_t) v->n_tokens : 0},
+        {&h.at_types, v->n_tokens}, {&h.at_scores, scored ? 4 * (uint64_t) v->n_tokens : 0},
         {&h.at_hash, UINT64_C(8) << hash_bits}, {&h.at_merges, merge_bits != 0 ? (uint64_t) sizeof(slm_tok_merge) << merge_bits : 0},
-        {&h.at_specials, 4 * (uint64_t) v->n_tokens}};
+        {&h.at_specials, 4 * (uint64_t) v->n_tokens}, {&h.at_steps, slm_steps_bytes(v->steps, v->n_steps)}};
     for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
-        bool absent = sections[i].n == 0 && (sections[i].at == &h.at_scores || sections[i].at == &h.at_merges);
+        bool optional = sections[i].at == &h.at_scores || sections[i].at == &h.at_merges || sections[i].at == &h.at_steps;
+        bool absent = sections[i].n == 0 && optional;
         *sections[i].at = absent ? 0 : at;
         at += (sections[i].n + 63) / 64 * 64;
     }
     h.bytes = at;
     memcpy(h.magic, SLM_TOK_MAGIC, sizeof h.magic);
-    h.flags = (v->add_bos ? SLM_TOKF_ADD_BOS : 0) | (v->add_eos ? SLM_TOKF_ADD_EOS : 0) |
+    h.n_steps = (uint32_t) v->n_steps;
+    h.steps_bytes = slm_steps_bytes(v->steps, v->n_steps);
+    set_frame(v, &h);
+    h.flags |= (v->add_bos ? SLM_TOKF_ADD_BOS : 0) | (v->add_eos ? SLM_TOKF_ADD_EOS : 0) |
               (v->add_space_prefix ? SLM_TOKF_SPACE_PREFIX : 0) | (v->lowercase ? SLM_TOKF_LOWERCASE : 0) |
-              (v->strip_accents ? SLM_TOKF_STRIP_ACCENTS : 0);
+              (v->strip_accents ? SLM_TOKF_STRIP_ACCENTS : 0) | (v->prefix_first ? SLM_TOKF_PREFIX_FIRST : 0) |
+              (v->split_white ? SLM_TOKF_SPLIT_WHITE : 0) | (v->byte_fallback ? SLM_TOKF_BYTE_FALLBACK : 0) |
+              (v->fuse_unknown ? SLM_TOKF_FUSE_UNKNOWN : 0) | (v->keep_cjk ? SLM_TOKF_KEEP_CJK : 0);
     char *blob = calloc(1, at);
     if (blob == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for the tokenizer's tables (%llu bytes)", (unsigned long long) at);
@@ -131,6 +167,8 @@ static slm_status lay_out(builder *b, slm_error *err)
     b->offsets = (uint32_t *) (blob + h.at_offsets);
     b->bytes = blob + h.at_bytes;
     b->types = (uint8_t *) (blob + h.at_types);
+    if (v->n_steps > 0)
+        slm_steps_write(v->steps, v->n_steps, blob + h.at_steps);
     b->scores = h.at_scores != 0 ? (float *) (blob + h.at_scores) : NULL;
     b->hash = (uint64_t *) (blob + h.at_hash);
     b->merges = h.at_merges != 0 ? (slm_tok_merge *) (blob + h.at_merges) : NULL;
@@ -197,10 +235,15 @@ static void place_tokens(builder *b)
         uint8_t type = type_of(v, i);
         if (v->kind == SLM_TOK_WORDPIECE && type != SLM_TOKEN_CONTROL)
             type |= cut_mark(gguf, &text, &n);
+        if ((type & SLM_TOK_TYPE) == SLM_TOKEN_USER_DEFINED) {
+            type = SLM_TOKEN_USER_DEFINED;
+            type |= v->added != NULL ? (uint8_t) (v->added[i] << SLM_TOK_ADDED_SHIFT) : 0;
+        }
+        uint8_t plain = type & SLM_TOK_TYPE;
         b->offsets[i] = at;
         size_t m = n;
-        bool literal = v->kind != SLM_TOK_BPE || type == SLM_TOKEN_CONTROL || type == SLM_TOKEN_USER_DEFINED;
-        if (v->kind == SLM_TOK_SPM && type == SLM_TOKEN_USER_DEFINED) {
+        bool literal = v->kind != SLM_TOK_BPE || plain == SLM_TOKEN_CONTROL || plain == SLM_TOKEN_USER_DEFINED;
+        if ((v->kind == SLM_TOK_SPM || v->kind == SLM_TOK_UNIGRAM) && plain == SLM_TOKEN_USER_DEFINED) {
             m = copy_with_spaces(b->bytes + at, text, n);
         } else if (literal || !decode_alphabet(text, n, b->bytes + at, &m)) {
             m = n;
@@ -211,32 +254,54 @@ static void place_tokens(builder *b)
         b->types[i] = type;
         if (m > b->h->max_token_bytes)
             b->h->max_token_bytes = (uint32_t) m;
-        if (b->scores != NULL)
+        if (b->scores != NULL) {
             b->scores[i] = v->scores[i];
+            b->h->lowest_score = i == 0 || b->scores[i] < b->h->lowest_score ? b->scores[i] : b->h->lowest_score;
+        }
+        if (plain == SLM_TOKEN_USER_DEFINED && (type >> SLM_TOK_ADDED_SHIFT & SLM_ADDED_NORMALIZED) != 0)
+            b->h->flags |= SLM_TOKF_NORMALIZED;
     }
     b->offsets[v->n_tokens] = at;
 }
 
+/* Is this a token of byte-level BPE whose text is not in GPT-2's alphabet?  Merges never make it: where another one has its bytes, that one
+ * is found. */
+static bool outside_alphabet(const builder *b, uint32_t id)
+{
+    const slm_bytes *t = &b->vocab->tokens[id];
+    for (size_t i = 0; b->h->kind == SLM_TOK_BPE && (b->types[id] & SLM_TOK_TYPE) == SLM_TOKEN_NORMAL && i < t->length;) {
+        int step;
+        if (slm_utf8_char_length(t->data + i, t->length - i) == 0 || slm_bpe_byte_of(slm_utf8_decode(t->data + i, &step)) < 0)
+            return true;
+        i += (size_t) step;
+    }
+    return false;
+}
+
+static slm_status insert(builder *b, uint32_t id, slm_error *err)
+{
+    uint32_t n = b->offsets[id + 1] - b->offsets[id], slots = (1u << b->h->hash_bits) - 1, step = 0;
+    uint64_t hash = XXH3_64bits(b->bytes + b->offsets[id], n);
+    uint32_t i = (uint32_t) hash & slots;
+    while ((uint32_t) b->hash[i] != SLM_TOK_NONE) {
+        i = (i + 1) & slots;
+        if (++step > MAX_STEPS)
+            return slm_fail(err, SLM_FORMAT, "the vocabulary repeats tokens, among them token %u", id);
+    }
+    b->hash[i] = (hash & UINT64_C(0xFFFFFFFF00000000)) | id;
+    if (step > b->h->max_probe)
+        b->h->max_probe = step;
+    return SLM_OK;
+}
+
 static slm_status fill_hash(builder *b, slm_error *err)
 {
-    uint32_t slots = (1u << b->h->hash_bits) - 1;
-    for (uint32_t i = 0; i <= slots; i++)
+    for (uint32_t i = 0; i <= (1u << b->h->hash_bits) - 1; i++)
         b->hash[i] = UINT64_MAX;
-    for (uint32_t id = 0; id < b->h->n_tokens; id++) {
-        uint32_t n = b->offsets[id + 1] - b->offsets[id];
-        if (n == 0)
-            continue;
-        uint64_t hash = XXH3_64bits(b->bytes + b->offsets[id], n);
-        uint32_t i = (uint32_t) hash & slots, step = 0;
-        while ((uint32_t) b->hash[i] != SLM_TOK_NONE) {
-            i = (i + 1) & slots;
-            if (++step > MAX_STEPS)
-                return slm_fail(err, SLM_FORMAT, "the vocabulary repeats tokens, among them token %u", id);
-        }
-        b->hash[i] = (hash & UINT64_C(0xFFFFFFFF00000000)) | id;
-        if (step > b->h->max_probe)
-            b->h->max_probe = step;
-    }
+    for (int outside = 0; outside < 2; outside++)
+        for (uint32_t id = 0; id < b->h->n_tokens; id++)
+            if (b->offsets[id + 1] > b->offsets[id] && outside_alphabet(b, id) == (outside == 1))
+                SLM_TRY(insert(b, id, err));
     return SLM_OK;
 }
 
@@ -255,11 +320,12 @@ static slm_status parse_merge(const slm_tokenizer *tok, slm_bytes text, size_t n
     if (space == NULL || space == text.data + text.length - 1 || text.length > sizeof bytes)
         return slm_fail(err, SLM_FORMAT, "merge %zu is not of the form \"left right\"", number);
     size_t left_length = (size_t) (space - text.data), right_length = text.length - left_length - 1;
-    if (!decode_alphabet(text.data, left_length, bytes, &left_n)) {
+    bool alphabet = tok->h->kind == SLM_TOK_BPE;
+    if (!alphabet || !decode_alphabet(text.data, left_length, bytes, &left_n)) {
         memcpy(bytes, text.data, left_length);
         left_n = left_length;
     }
-    if (!decode_alphabet(space + 1, right_length, bytes + left_n, &right_n)) {
+    if (!alphabet || !decode_alphabet(space + 1, right_length, bytes + left_n, &right_n)) {
         memcpy(bytes + left_n, space + 1, right_length);
         right_n = right_length;
     }
@@ -314,7 +380,8 @@ static void list_specials(builder *b)
 {
     for (uint32_t id = 0; id < b->h->n_tokens; id++) {
         uint32_t n = b->offsets[id + 1] - b->offsets[id];
-        if ((b->types[id] == SLM_TOKEN_CONTROL || b->types[id] == SLM_TOKEN_USER_DEFINED) && n > 0 && n <= SLM_TOK_MAX_SPECIAL &&
+        uint8_t type = b->types[id] & SLM_TOK_TYPE;
+        if ((type == SLM_TOKEN_CONTROL || type == SLM_TOKEN_USER_DEFINED) && n > 0 && n <= SLM_TOK_MAX_SPECIAL &&
             slm_utf8_valid_prefix(b->bytes + b->offsets[id], n) == n)
             b->specials[b->h->n_specials++] = id;
     }
@@ -417,7 +484,7 @@ static slm_status choose_chat(builder *b, const char *forced, slm_error *err)
 {
     const slm_vocab *v = b->vocab;
     const char *name = "raw";
-    if (v->kind == SLM_TOK_WORDPIECE) {
+    if (v->kind == SLM_TOK_WORDPIECE || v->framed) {
         name = "";
     } else if (forced != NULL && forced[0] != '\0') {
         if (slm_chat_find(forced) == NULL) {
@@ -442,11 +509,11 @@ static slm_status fill_tables(builder *b, slm_error *err)
     slm_tokenizer *tok;
     SLM_TRY(slm_tokenizer_open(b->h, b->h->bytes, &tok, err));
     slm_status status = fill_bytes(b, tok, err);
-    if (status == SLM_OK && b->h->kind == SLM_TOK_BPE)
+    if (status == SLM_OK && (b->h->kind == SLM_TOK_BPE || b->h->kind == SLM_TOK_SPM))
         status = fill_merges(b, tok, err);
     if (b->h->kind == SLM_TOK_SPM && !spaces_inside(b))
         b->h->flags |= SLM_TOKF_SPLIT_SPACES;
-    if (status == SLM_OK && b->h->kind != SLM_TOK_WORDPIECE)
+    if (status == SLM_OK && (b->h->kind == SLM_TOK_BPE || b->h->kind == SLM_TOK_SPM))
         status = mark_whole(b, tok, err);
     list_specials(b);
     list_ends(b, tok);
@@ -457,15 +524,17 @@ static slm_status fill_tables(builder *b, slm_error *err)
 slm_status slm_tokenizer_build(const slm_vocab *vocab, const char *chat_format, void **blob, size_t *bytes, slm_error *err)
 {
     builder b = {.vocab = vocab};
-    if (vocab->kind > SLM_TOK_WORDPIECE)
+    if (vocab->kind > SLM_TOK_UNIGRAM)
         return slm_fail(err, SLM_INVALID, "unknown kind of tokenizer %d", (int) vocab->kind);
     SLM_TRY(check_vocab(vocab, err));
+    SLM_TRY(slm_steps_accept(vocab->steps, vocab->n_steps, err));
     SLM_TRY(lay_out(&b, err));
     const char *pre = vocab->pre[0] != '\0' ? vocab->pre : "default";
     slm_status status = choose_chat(&b, chat_format, err);
     if (status == SLM_OK) {
         snprintf(b.h->pre, sizeof b.h->pre, "%.31s", pre);
-        if (vocab->kind == SLM_TOK_BPE && slm_pre_whole_words(slm_pre_find(b.h->pre)))
+        bool bpe = vocab->kind == SLM_TOK_BPE;
+        if (bpe && (vocab->whole_words != 0 ? vocab->whole_words > 0 : slm_pre_whole_words(slm_pre_find(b.h->pre))))
             b.h->flags |= SLM_TOKF_WHOLE_WORDS;
         place_tokens(&b);
         status = fill_hash(&b, err);

@@ -32,13 +32,19 @@ static slm_status push_control(builder *b, int32_t id)
     return slm_ids_push(&b->out->ids, id, b->err);
 }
 
+/* The tokenizer puts its space before the very first text only, and this is one of a conversation's later ones. */
+static bool behind_controls(const builder *b)
+{
+    return (b->tok->h->flags & SLM_TOKF_PREFIX_FIRST) != 0 && b->out->ids.n > 0 && b->format == b->tok->chat;
+}
+
 static slm_status put_literal(builder *b, const char *text)
 {
     if (text == NULL || text[0] == '\0')
         return SLM_OK;
     slm_ids *ids = &b->out->ids;
     size_t before = ids->n;
-    SLM_TRY(slm_tokenizer_encode(b->tok, text, strlen(text), true, b->fresh, b->stop, ids, b->err));
+    SLM_TRY(slm_tokenizer_encode(b->tok, text, strlen(text), true, b->fresh && !behind_controls(b), b->stop, ids, b->err));
     if (ids->n > before)
         b->fresh = slm_tokenizer_type(b->tok, ids->ids[ids->n - 1]) == SLM_TOKEN_CONTROL;
     return SLM_OK;
@@ -65,7 +71,7 @@ static slm_status put_text(builder *b, const char *before, const char *text, siz
             memcpy(b->buffer + head + n, after, tail);
         text = b->buffer;
     }
-    bool begin = b->fresh && (head == 0 || before[0] != ' ');
+    bool begin = b->fresh && !behind_controls(b) && (head == 0 || before[0] != ' ');
     SLM_TRY(slm_tokenizer_encode(b->tok, text, head + n + tail, special, begin, b->stop, &b->out->ids, b->err));
     b->fresh = false;
     return SLM_OK;
@@ -189,7 +195,8 @@ static slm_status build_chat(builder *b)
     SLM_TRY(put_literal(b, format->answer));
     mark_prefix(b);
     const char *before = format->turn[SLM_ROLE_ASSISTANT].before;
-    b->out->answer_space = (b->tok->h->flags & SLM_TOKF_SPACE_PREFIX) != 0 && (b->fresh || (before != NULL && before[0] == ' '));
+    const unsigned prefix = b->tok->h->flags & (SLM_TOKF_SPACE_PREFIX | SLM_TOKF_PREFIX_FIRST);
+    b->out->answer_space = prefix == SLM_TOKF_SPACE_PREFIX && (b->fresh || (before != NULL && before[0] == ' '));
     return SLM_OK;
 }
 
@@ -208,17 +215,24 @@ static slm_status build_plain(builder *b)
 static slm_status build_encoder(builder *b)
 {
     static const slm_chat_format plain = {.name = "plain"};
-    const slm_tok_header *h = b->tok->h;
+    const slm_tok_frame *f = &b->tok->h->frame;
     if (b->n_segments > 2)
         return slm_fail(b->err, SLM_INVALID, "an encoder takes one text or a pair, not %zu", b->n_segments);
     b->format = &plain;
-    SLM_TRY(push_control(b, h->cls >= 0 ? h->cls : h->bos));
+    for (uint32_t i = 0; i < f->n_before; i++)
+        SLM_TRY(push_control(b, f->before[i]));
+    b->fresh = true;
     for (size_t i = 0; i < b->n_segments; i++) {
-        if (i == 1)
+        if (i == 1) {
+            for (uint32_t k = 0; k < f->n_middle; k++)
+                SLM_TRY(push_control(b, f->middle[k]));
             b->out->pair_begin = b->out->ids.n;
+            b->fresh = true;
+        }
         SLM_TRY(put_segments(b, i, i + 1, NULL));
-        SLM_TRY(push_control(b, h->sep >= 0 ? h->sep : h->eos));
     }
+    for (uint32_t i = 0; i < f->n_after; i++)
+        SLM_TRY(push_control(b, f->after[i]));
     return SLM_OK;
 }
 
@@ -228,7 +242,7 @@ static slm_status build(builder *b, bool chat)
     for (size_t i = 0; i < b->n_segments; i++)
         if ((unsigned) b->segments[i].role > SLM_ROLE_ASSISTANT)
             return slm_fail(b->err, SLM_INVALID, "segment %zu has unknown role %d", i, (int) b->segments[i].role);
-    if (tok->h->kind == SLM_TOK_WORDPIECE)
+    if ((tok->h->flags & SLM_TOKF_FRAMED) != 0)
         return build_encoder(b);
     bool bos = (tok->h->flags & SLM_TOKF_ADD_BOS) != 0;
     if (chat && b->format == NULL) {

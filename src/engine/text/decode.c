@@ -30,7 +30,7 @@ static size_t render(const slm_tokenizer *tok, int32_t id, const char *bytes, si
 {
     size_t m = 0;
     if (tok->h->kind == SLM_TOK_WORDPIECE) {
-        if ((tok->types[id] & SLM_TOK_CONTINUED) == 0)
+        if ((tok->types[id] & SLM_TOK_CONTINUED) == 0 || (tok->types[id] & SLM_TOK_TYPE) == SLM_TOKEN_USER_DEFINED)
             out[m++] = ' ';
         memcpy(out + m, bytes, n);
         return m + n;

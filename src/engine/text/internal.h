@@ -1,7 +1,7 @@
 /*
  * Inside of the tokenizers: the blob's layout and what its readers share.
  *
- *   | header | offsets u32[n+1] | bytes | types u8[n] | scores f32[n] | hash u64[2^k] | merges 16 B [2^m] | specials u32[] |
+ *   | header | offsets u32[n+1] | bytes | types u8[n] | scores f32[n] | hash u64[2^k] | merges 16 B [2^m] | specials u32[] | steps |
  *
  * Sections begin at multiples of 8.  Tokens are kept as the bytes they stand for: byte-level BPE decoded from GPT-2's printable
  * alphabet, SentencePiece with U+2581 left as it is, WordPiece with continuations marked by a flag and not by "##".
@@ -21,7 +21,7 @@
 #include "engine/base/utf8.h"
 #include "engine/text/tokenizer.h"
 
-#define SLM_TOK_MAGIC "SLMTOKN1"
+#define SLM_TOK_MAGIC "SLMTOKN2"
 #define SLM_TOK_BYTE_ORDER 0x01020304u
 #define SLM_TOK_NONE UINT32_MAX
 #define SLM_TOK_MAX_TOKENS (1u << 21)
@@ -35,6 +35,8 @@
 #define SLM_TOK_TYPE 0x0Fu
 #define SLM_TOK_WHOLE 0x80u    /* BPE: encoding the token's own bytes gives this token alone */
 #define SLM_TOK_CONTINUED 0x40u /* WordPiece: goes on inside a word */
+/* The same bits of user-defined tokens: how they are found (SLM_ADDED_*, shifted). */
+#define SLM_TOK_ADDED_SHIFT 4
 
 enum {
     SLM_TOKF_ADD_BOS = 1,
@@ -43,14 +45,24 @@ enum {
     SLM_TOKF_LOWERCASE = 8,
     SLM_TOKF_STRIP_ACCENTS = 16,
     SLM_TOKF_WHOLE_WORDS = 32, /* a word that is a token is not merged (llama-bpe) */
-    SLM_TOKF_SPLIT_SPACES = 64 /* SPM: no token has a space after another character, so words are independent */
+    SLM_TOKF_SPLIT_SPACES = 64, /* SPM: no token has a space after another character, so words are independent */
+    SLM_TOKF_PREFIX_FIRST = 128, /* the space prefix belongs to the beginning of all, not behind control tokens */
+    SLM_TOKF_SPLIT_WHITE = 256, /* Unigram: white space separates words */
+    SLM_TOKF_BYTE_FALLBACK = 512, /* Unigram */
+    SLM_TOKF_FUSE_UNKNOWN = 1024, /* SPM with merges */
+    SLM_TOKF_FRAMED = 2048, /* prompts are framed (encoders) */
+    SLM_TOKF_KEEP_CJK = 4096, /* WordPiece: ideographs are no words of their own */
+    SLM_TOKF_NORMALIZED = 8192 /* there are user-defined tokens that are looked for in the normalized text */
 };
 
 typedef struct slm_tok_header {
     char magic[8];
     uint32_t byte_order, kind, n_tokens, flags;
     uint32_t hash_bits, max_probe, merge_bits, merge_probe;
-    uint32_t n_specials, n_ends, max_token_bytes, reserved;
+    uint32_t n_specials, n_ends, max_token_bytes, n_steps;
+    float lowest_score; /* Unigram */
+    uint32_t reserved;
+    slm_tok_frame frame;
     int32_t bos, eos, eot, unk, sep, pad, cls, mask;
     int32_t ends[SLM_TOK_MAX_ENDS];
     int32_t byte_id[256]; /* -1 = the vocabulary has no token for this byte */
@@ -58,6 +70,7 @@ typedef struct slm_tok_header {
     char system[512]; /* default system message of the template, NUL-terminated */
     uint64_t bytes;   /* of the whole blob */
     uint64_t at_offsets, at_bytes, at_types, at_scores, at_hash, at_merges, at_specials; /* 0 = absent */
+    uint64_t at_steps, steps_bytes;
 } slm_tok_header;
 
 typedef struct slm_tok_merge {
@@ -77,6 +90,13 @@ typedef struct slm_tok_pair {
     int32_t id;      /* of the token that they become */
 } slm_tok_pair;
 
+/* A text between two steps. */
+typedef struct slm_tok_side {
+    char *bytes;
+    size_t *origins; /* [n] offset behind each byte's character in the caller's text; kept when ends are wanted */
+    size_t n, capacity, origins_capacity;
+} slm_tok_side;
+
 typedef struct slm_pre_rule slm_pre_rule;
 typedef struct slm_chat_format slm_chat_format;
 
@@ -90,6 +110,7 @@ struct slm_tokenizer {
     const uint64_t *hash;       /* [2^hash_bits] */
     const slm_tok_merge *merges; /* [2^merge_bits] or NULL */
     const uint32_t *specials;   /* [n_specials] */
+    const char *steps;          /* section of text/steps.h */
     const slm_chat_format *chat;
 
     /* the pre-tokenizer's compiled pattern, made at first use */
@@ -107,12 +128,17 @@ struct slm_tokenizer {
     size_t heap_n, heap_capacity;
     char *buffer;
     size_t buffer_capacity;
+    slm_tok_side sides[2];
+    void *nodes; /* of unigram.c */
+    size_t nodes_capacity;
 
     /* the call in progress */
     slm_ids *out;
     size_t *ends; /* when wanted: byte offset in the text where each token of this call ends */
     size_t ends_n, ends_capacity;
     bool want_ends;
+    const size_t *origins; /* of the piece in work, when steps have changed it and ends are wanted */
+    size_t piece_begin;    /* of that piece in the caller's text */
     const volatile int *stop;
     uint32_t ticks;
 };
@@ -167,6 +193,9 @@ slm_status slm_tok_check_word(size_t n, size_t at, slm_error *err);
 slm_status slm_tok_encode_valid(slm_tokenizer *tok, const char *text, size_t n, bool special, bool begin, const volatile int *stop,
                                 slm_ids *out, slm_error *err);
 
+/* ---- bpe.c: the merge of two tokens that are neighbours; NULL = they do not merge */
+const slm_tok_merge *slm_bpe_merge(const slm_tokenizer *tok, int32_t left, int32_t right);
+
 /* ---- decode.c: the byte that a token "<0xNN>" stands for, -1 = it has another form */
 int slm_tok_byte_token(const char *text, size_t n);
 
@@ -188,6 +217,7 @@ slm_status slm_bpe_word(slm_tokenizer *tok, const char *word, size_t n, size_t b
 slm_status slm_spm_encode(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool begin, slm_error *err);
 /* A token's own text (spaces as U+2581), merged without shortcut. */
 slm_status slm_spm_token(slm_tokenizer *tok, const char *bytes, size_t n, slm_error *err);
+slm_status slm_unigram_encode(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool begin, slm_error *err);
 slm_status slm_wordpiece_encode(slm_tokenizer *tok, const char *text, size_t n, size_t base, slm_error *err);
 
 /* GPT-2's alphabet: the byte that a code point stands for, -1 = none. */

@@ -51,6 +51,8 @@ static const slm_pre_rule rules[] = {
     {"glm4", WORD_CL100K("\\p{N}{1,3}"), false},
     {"chatglm-bpe", WORD_CL100K("\\p{N}{1,3}"), false},
     {"qwen2", WORD_CL100K("\\p{N}"), false},
+    {"qwen35", CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| "
+                           "?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", false},
     {"deepseek-r1-qwen", WORD_CL100K("\\p{N}"), false},
     {"megrez", WORD_CL100K("\\p{N}"), false},
     {"stablelm2", WORD_CL100K("\\p{N}"), false},

@@ -1,9 +1,10 @@
 /*
- * SentencePiece BPE (Llama 2, Mistral, Phi-3, Gemma): merges by score.
+ * SentencePiece BPE (Llama 2, Mistral, Phi-3, Gemma): merges by score, or by rank where the vocabulary lists its merges.
  *
  * Spaces become U+2581, one more is put in front where the model wants it; a text then starts as its characters, and of all
- * neighbours that form a token together the pair of highest score merges first, the leftmost among equals.  A character that is no
- * token falls back to its bytes <0xNN>.  Scheme: SentencePiece, T. Kudo and J. Richardson, arXiv 1808.06226.
+ * neighbours that form a token together the pair of highest score merges first, the leftmost among equals; with a list of merges (a
+ * tokenizer.json) those that it names, in its order.  A character that is no token falls back to its bytes <0xNN>.  Scheme: SentencePiece,
+ * T. Kudo and J. Richardson, arXiv 1808.06226.
  *
  * Where no token of the vocabulary has a space behind another character (a bit set at build), no merge can cross the beginning of a
  * word, so words are merged one at a time: short ones by scanning, and those that are tokens by one look.
@@ -19,6 +20,7 @@ typedef struct cursor {
     const char *text; /* the caller's */
     size_t at, buffer_at, base;
     bool prefixed; /* the buffer's first mark stands for nothing in the text */
+    bool unknown;  /* the last token was an unknown one */
 } cursor;
 
 /* Highest score first when sorted ascending. */
@@ -46,15 +48,19 @@ static size_t advance(cursor *c, size_t end)
 /* One token, or the bytes of a character that is none. */
 static slm_status emit(slm_tokenizer *tok, cursor *c, int32_t id, size_t begin, size_t end, slm_error *err)
 {
-    if (id >= 0)
+    if (id >= 0) {
+        c->unknown = false;
         return slm_tok_emit(tok, id, tok->want_ends ? advance(c, end) : 0, err);
+    }
     for (size_t i = begin; i < end; i++) {
         int32_t byte = tok->h->byte_id[(unsigned char) tok->buffer[i]];
         size_t at = tok->want_ends ? advance(c, i + 1) : 0;
         if (byte < 0 && i + 1 < end)
             continue; /* one unknown token for the whole character */
-        if (byte < 0)
-            byte = tok->h->unk;
+        bool unknown = byte < 0, fused = unknown && c->unknown && (tok->h->flags & SLM_TOKF_FUSE_UNKNOWN) != 0;
+        if (unknown)
+            byte = fused ? -1 : tok->h->unk;
+        c->unknown = unknown;
         if (byte >= 0)
             SLM_TRY(slm_tok_emit(tok, byte, at, err));
     }
@@ -66,21 +72,35 @@ static inline int32_t find(const slm_tokenizer *tok, size_t begin, size_t n)
     return slm_tok_lookup(tok, tok->buffer + begin, n, SLM_TOK_TYPE, SLM_TOKEN_NORMAL);
 }
 
+/* The token that neighbours left and right, n bytes together at `begin`, become; -1 = none.  *score: higher ones first. */
+static inline int32_t pair_of(const slm_tokenizer *tok, int32_t left, int32_t right, size_t begin, size_t n, float *score)
+{
+    if (tok->merges != NULL) {
+        const slm_tok_merge *m = slm_bpe_merge(tok, left, right);
+        *score = m != NULL ? -(float) m->rank : 0;
+        return m != NULL ? (int32_t) m->id : -1;
+    }
+    int32_t id = find(tok, begin, n);
+    *score = id >= 0 ? tok->scores[id] : 0;
+    return id;
+}
+
 static slm_status merge_short(slm_tokenizer *tok, cursor *c, size_t begin, size_t n, slm_error *err)
 {
     uint32_t starts[SHORT_WORD + 1], count = 0;
     int32_t ids[SHORT_WORD], pairs[SHORT_WORD]; /* id of symbol i, of symbols i and i + 1 together */
+    float scores[SHORT_WORD];                   /* of pairs */
     for (size_t at = 0; at < n; at += (size_t) slm_utf8_char_length(tok->buffer + begin + at, n - at))
         starts[count++] = (uint32_t) at;
     starts[count] = (uint32_t) n;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         ids[i] = find(tok, begin + starts[i], starts[i + 1] - starts[i]);
-        pairs[i] = i + 1 < count ? find(tok, begin + starts[i], starts[i + 2] - starts[i]) : -1;
-    }
+    for (uint32_t i = 0; i + 1 < count; i++)
+        pairs[i] = pair_of(tok, ids[i], ids[i + 1], begin + starts[i], starts[i + 2] - starts[i], &scores[i]);
     for (;;) {
         uint32_t best = count;
         for (uint32_t i = 0; i + 1 < count; i++)
-            if (pairs[i] >= 0 && (best == count || tok->scores[pairs[i]] > tok->scores[pairs[best]]))
+            if (pairs[i] >= 0 && (best == count || scores[i] > scores[best]))
                 best = i;
         if (best == count)
             break;
@@ -89,8 +109,9 @@ static slm_status merge_short(slm_tokenizer *tok, cursor *c, size_t begin, size_
         memmove(&starts[best + 1], &starts[best + 2], (count - best) * sizeof starts[0]);
         memmove(&ids[best + 1], &ids[best + 2], (count - best - 1) * sizeof ids[0]);
         memmove(&pairs[best], &pairs[best + 1], (count - best) * sizeof pairs[0]);
+        memmove(&scores[best], &scores[best + 1], (count - best) * sizeof scores[0]);
         for (uint32_t i = best > 0 ? best - 1 : 0; i <= best && i + 1 < count; i++)
-            pairs[i] = find(tok, begin + starts[i], starts[i + 2] - starts[i]);
+            pairs[i] = pair_of(tok, ids[i], ids[i + 1], begin + starts[i], starts[i + 2] - starts[i], &scores[i]);
     }
     for (uint32_t i = 0; i < count; i++)
         SLM_TRY(emit(tok, c, ids[i], begin + starts[i], begin + starts[i + 1], err));
@@ -103,10 +124,11 @@ static slm_status push_pair(slm_tokenizer *tok, size_t begin, int32_t left, slm_
     if (l->next < 0)
         return SLM_OK;
     uint32_t length = l->length + tok->symbols[l->next].length;
-    int32_t id = find(tok, begin + l->begin, length);
+    float score;
+    int32_t id = pair_of(tok, l->id, tok->symbols[l->next].id, begin + l->begin, length, &score);
     if (id < 0)
         return SLM_OK;
-    return slm_tok_heap_push(tok, (slm_tok_pair){score_key(tok->scores[id], (uint32_t) left), length, id}, err);
+    return slm_tok_heap_push(tok, (slm_tok_pair){score_key(score, (uint32_t) left), length, id}, err);
 }
 
 static slm_status merge_heap(slm_tokenizer *tok, size_t begin, slm_error *err)

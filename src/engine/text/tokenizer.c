@@ -1,6 +1,7 @@
 /*
  * Opening a tokenizer's blob, looking things up in it, and the way of a text: checked, cut at control and user-defined tokens,
- * the rest given to the encoder of its kind.
+ * the rest taken through the steps (steps.h), cut again at user-defined tokens that are looked for behind them, and given to the encoder of
+ * its kind.
  *
  * Without `special` only user-defined tokens are recognized in text, never control tokens: what a row says cannot become structure.
  * (User-defined tokens that look like control tokens were made control tokens by slm_tokenizer_build.)
@@ -9,8 +10,9 @@
 #include <xxhash.h>
 
 #include <stdlib.h>
+#include <utf8proc.h>
 
-#include "engine/text/internal.h"
+#include "engine/text/steps.h"
 
 #define CHECK_BYTES ((size_t) 1 << 20) /* of text, checked between two looks at the stop flag */
 
@@ -42,6 +44,8 @@ slm_status slm_ids_push(slm_ids *ids, int32_t id, slm_error *err)
 slm_status slm_tok_emit_slow(slm_tokenizer *tok, int32_t id, size_t end, slm_error *err)
 {
     if (tok->want_ends) {
+        if (tok->origins != NULL)
+            end = end > 0 ? tok->origins[end - 1] : tok->piece_begin;
         SLM_TRY(slm_tok_reserve((void **) &tok->ends, &tok->ends_capacity, tok->ends_n + 1, sizeof *tok->ends, err));
         tok->ends[tok->ends_n++] = end;
     }
@@ -95,7 +99,7 @@ static bool header_ok(const slm_tok_header *h, size_t bytes)
 {
     if (memcmp(h->magic, SLM_TOK_MAGIC, sizeof h->magic) != 0 || h->byte_order != SLM_TOK_BYTE_ORDER || h->bytes != bytes)
         return false;
-    if (h->kind > SLM_TOK_WORDPIECE || h->n_tokens == 0 || h->n_tokens > SLM_TOK_MAX_TOKENS || h->hash_bits > 26 || h->merge_bits > 26)
+    if (h->kind > SLM_TOK_UNIGRAM || h->n_tokens == 0 || h->n_tokens > SLM_TOK_MAX_TOKENS || h->hash_bits > 26 || h->merge_bits > 26)
         return false;
     if (h->hash_bits == 0 || h->n_specials > h->n_tokens || h->n_ends > SLM_TOK_MAX_ENDS || h->max_token_bytes > SLM_TOK_MAX_BYTES)
         return false;
@@ -120,7 +124,16 @@ static bool header_ok(const slm_tok_header *h, size_t bytes)
     for (size_t i = 0; i < h->n_ends; i++)
         if (h->ends[i] < 0 || !id_ok(h, h->ends[i]))
             return false;
-    return h->kind != SLM_TOK_SPM || h->at_scores != 0;
+    if (h->frame.n_before > SLM_VOCAB_MAX_FRAME || h->frame.n_middle > SLM_VOCAB_MAX_FRAME || h->frame.n_after > SLM_VOCAB_MAX_FRAME)
+        return false;
+    if (h->frame.second_type > 1)
+        return false;
+    for (uint32_t i = 0; i < SLM_VOCAB_MAX_FRAME; i++)
+        if (!id_ok(h, h->frame.before[i]) || !id_ok(h, h->frame.middle[i]) || !id_ok(h, h->frame.after[i]))
+            return false;
+    if (h->n_steps > 0 && !section_ok(h, h->at_steps, h->steps_bytes, 1))
+        return false;
+    return h->kind == SLM_TOK_SPM ? h->at_scores != 0 || h->at_merges != 0 : h->kind != SLM_TOK_UNIGRAM || h->at_scores != 0;
 }
 
 /* Offsets ascend and stay inside the blob, no token is longer than promised; specials are ids of tokens that are valid UTF-8, so that
@@ -166,9 +179,11 @@ slm_status slm_tokenizer_open(const void *blob, size_t bytes, slm_tokenizer **ou
     tok->hash = (const uint64_t *) (base + h->at_hash);
     tok->merges = h->at_merges != 0 ? (const slm_tok_merge *) (base + h->at_merges) : NULL;
     tok->specials = (const uint32_t *) (base + h->at_specials);
+    tok->steps = h->n_steps > 0 ? base + h->at_steps : NULL;
     tok->chat = slm_chat_find(h->chat);
     tok->rule = h->kind == SLM_TOK_BPE ? slm_pre_find(h->pre) : NULL;
-    if (!tables_ok(tok) || (h->kind == SLM_TOK_BPE && tok->rule == NULL)) {
+    bool steps_ok = h->n_steps == 0 || slm_steps_check(tok->steps, h->steps_bytes, h->n_steps);
+    if (!steps_ok || !tables_ok(tok) || (h->kind == SLM_TOK_BPE && tok->rule == NULL)) {
         slm_tokenizer_free(tok);
         return slm_fail(err, SLM_FORMAT, "the tokenizer's tables are inconsistent");
     }
@@ -181,6 +196,8 @@ void slm_tokenizer_free(slm_tokenizer *tok)
     if (tok == NULL)
         return;
     slm_pre_free(tok);
+    slm_steps_free(tok);
+    free(tok->nodes);
     free(tok->symbols);
     free(tok->heap);
     free(tok->buffer);
@@ -197,7 +214,8 @@ size_t slm_tokenizer_size(const slm_tokenizer *tok)
 
 const char *slm_tokenizer_name(const slm_tokenizer *tok)
 {
-    return tok->h->kind == SLM_TOK_BPE ? tok->h->pre : tok->h->kind == SLM_TOK_SPM ? "spm" : "wordpiece";
+    static const char *const names[] = {NULL, "spm", "wordpiece", "unigram"};
+    return tok->h->kind == SLM_TOK_BPE ? tok->h->pre : names[tok->h->kind];
 }
 
 const char *slm_tokenizer_chat_format(const slm_tokenizer *tok)
@@ -208,6 +226,11 @@ const char *slm_tokenizer_chat_format(const slm_tokenizer *tok)
 int32_t slm_tokenizer_bos(const slm_tokenizer *tok)
 {
     return (tok->h->flags & SLM_TOKF_ADD_BOS) != 0 ? tok->h->bos : -1;
+}
+
+uint32_t slm_tokenizer_second_type(const slm_tokenizer *tok)
+{
+    return tok->h->frame.second_type;
 }
 
 int32_t slm_tokenizer_eos(const slm_tokenizer *tok)
@@ -239,10 +262,35 @@ int32_t slm_tokenizer_find(const slm_tokenizer *tok, const char *text, size_t le
 
 /* ------------------------------------------------------------------ encoding */
 
-/* The longest control (when special) or user-defined token that text[n] begins with; -1 = none. The range [lo, hi) of sorted
- * specials that agree with the text so far narrows byte by byte. */
-static int32_t match_special(const slm_tokenizer *tok, const char *text, size_t n, bool special, size_t *length)
+/* A text to be cut at tokens: the caller's (behind 0), or one of its pieces behind the steps. */
+typedef struct piece {
+    const char *text;
+    size_t n, base;
+    bool begin;   /* SentencePiece's space prefix goes before it */
+    bool special; /* control tokens are looked for */
+    bool behind;  /* the steps: now come the user-defined tokens that are looked for in the normalized text */
+} piece;
+
+static unsigned added_flags(const slm_tokenizer *tok, uint32_t id)
 {
+    return tok->types[id] >> SLM_TOK_ADDED_SHIFT;
+}
+
+/* Is this token looked for in this text? */
+static bool wanted(const slm_tokenizer *tok, const piece *p, uint32_t id)
+{
+    bool user = (tok->types[id] & SLM_TOK_TYPE) == SLM_TOKEN_USER_DEFINED;
+    if (!user)
+        return p->special && !p->behind;
+    return ((added_flags(tok, id) & SLM_ADDED_NORMALIZED) != 0) == p->behind;
+}
+
+/* The longest token wanted that p's text begins with at `at`; -1 = none. The range [lo, hi) of sorted specials that agree with the text so
+ * far narrows byte by byte. */
+static int32_t match_special(const slm_tokenizer *tok, const piece *p, size_t at, size_t *length)
+{
+    const char *text = p->text + at;
+    size_t n = p->n - at;
     uint32_t lo = 0, hi = tok->h->n_specials;
     int32_t found = -1;
     for (size_t depth = 0; depth < n && depth < SLM_TOK_MAX_SPECIAL && lo < hi; depth++) {
@@ -271,7 +319,7 @@ static int32_t match_special(const slm_tokenizer *tok, const char *text, size_t 
         if (m != depth + 1)
             continue;
         for (uint32_t i = lo; i < hi && tok->offsets[tok->specials[i] + 1] - tok->offsets[tok->specials[i]] == m; i++) {
-            if (special || (tok->types[tok->specials[i]] & SLM_TOK_TYPE) == SLM_TOKEN_USER_DEFINED) {
+            if (wanted(tok, p, tok->specials[i])) {
                 found = (int32_t) tok->specials[i];
                 *length = m;
                 break;
@@ -281,43 +329,100 @@ static int32_t match_special(const slm_tokenizer *tok, const char *text, size_t 
     return found;
 }
 
-static slm_status encode_plain(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool begin, slm_error *err)
+/* A character of a word as regular expressions have it (\\w). */
+static bool is_word(uint32_t c)
 {
-    if (n == 0)
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t) c);
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_ND) || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_PC ||
+           c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9);
+}
+
+static size_t before(const char *text, size_t at)
+{
+    do
+        at--;
+    while (at > 0 && !slm_utf8_is_start(text[at]));
+    return at;
+}
+
+/* May a token of these flags stand at [*begin, *end)? Takes the white space around it that belongs to it, not before `done`. */
+static bool fit_added(const piece *p, unsigned flags, size_t done, size_t *begin, size_t *end)
+{
+    int length;
+    bool left = *begin > 0 && is_word(slm_utf8_decode(p->text + before(p->text, *begin), &length));
+    bool right = *end < p->n && is_word(slm_utf8_decode(p->text + *end, &length));
+    if ((flags & SLM_ADDED_SINGLE_WORD) != 0 && (left || right))
+        return false;
+    while ((flags & SLM_ADDED_LSTRIP) != 0 && *begin > done &&
+           slm_text_is_space(slm_utf8_decode(p->text + before(p->text, *begin), &length)))
+        *begin = before(p->text, *begin);
+    while ((flags & SLM_ADDED_RSTRIP) != 0 && *end < p->n && slm_text_is_space(slm_utf8_decode(p->text + *end, &length)))
+        *end += (size_t) length;
+    return true;
+}
+
+static slm_status encode_plain(slm_tokenizer *tok, const piece *p, slm_error *err)
+{
+    if (p->n == 0)
         return SLM_OK;
     switch (tok->h->kind) {
-    case SLM_TOK_BPE: return slm_bpe_encode(tok, text, n, base, err);
-    case SLM_TOK_SPM: return slm_spm_encode(tok, text, n, base, begin, err);
-    default: return slm_wordpiece_encode(tok, text, n, base, err);
+    case SLM_TOK_BPE: return slm_bpe_encode(tok, p->text, p->n, p->base, err);
+    case SLM_TOK_SPM: return slm_spm_encode(tok, p->text, p->n, p->base, p->begin, err);
+    case SLM_TOK_UNIGRAM: return slm_unigram_encode(tok, p->text, p->n, p->base, p->begin, err);
+    default: return slm_wordpiece_encode(tok, p->text, p->n, p->base, err);
     }
 }
 
-static slm_status encode_parts(slm_tokenizer *tok, const char *text, size_t n, bool special, bool begin, slm_error *err)
+static slm_status encode_parts(slm_tokenizer *tok, const piece *p, slm_error *err);
+
+/* What is between two tokens: through the steps, and on. */
+static slm_status encode_between(slm_tokenizer *tok, const piece *from, size_t at, size_t end, slm_error *err)
+{
+    bool first = (tok->h->flags & SLM_TOKF_PREFIX_FIRST) != 0;
+    piece p = {.text = from->text + at, .n = end - at, .base = from->base + at, .begin = at == 0 ? from->begin : !first, .behind = true};
+    if (p.n == 0)
+        return SLM_OK;
+    if (from->behind)
+        return encode_plain(tok, &p, err);
+    if (tok->h->n_steps > 0) {
+        const char *text = p.text;
+        tok->piece_begin = p.base;
+        SLM_TRY(slm_steps_run(tok, text, p.n, p.base, &p.text, &p.n, err));
+        p.base = p.text == text ? p.base : 0;
+    }
+    slm_status status = (tok->h->flags & SLM_TOKF_NORMALIZED) != 0 ? encode_parts(tok, &p, err) : encode_plain(tok, &p, err);
+    tok->origins = NULL;
+    return status;
+}
+
+static slm_status encode_parts(slm_tokenizer *tok, const piece *p, slm_error *err)
 {
     bool first[256] = {false}, any = false;
     for (uint32_t i = 0; i < tok->h->n_specials; i++) {
         size_t m;
         const char *bytes = slm_tok_bytes(tok, tok->specials[i], &m);
-        if (m > 0 && (special || (tok->types[tok->specials[i]] & SLM_TOK_TYPE) == SLM_TOKEN_USER_DEFINED))
+        if (m > 0 && wanted(tok, p, tok->specials[i]))
             first[(unsigned char) bytes[0]] = any = true;
     }
     size_t done = 0;
-    for (size_t at = 0; any && at < n;) {
-        size_t length;
+    for (size_t at = 0; any && at < p->n;) {
+        size_t length, begin = at, end;
         int32_t id;
-        if (!first[(unsigned char) text[at]] || (id = match_special(tok, text + at, n - at, special, &length)) < 0) {
-            at++;
-        } else {
-            SLM_TRY(encode_plain(tok, text + done, at - done, done, begin, err));
-            at += length;
-            done = at;
-            begin = true;
-            SLM_TRY(slm_tok_emit(tok, id, at, err));
-        }
         if (slm_tok_stopped(tok))
             return slm_tok_cancelled(err);
+        if (!first[(unsigned char) p->text[at]] || (id = match_special(tok, p, at, &length)) < 0) {
+            at++;
+            continue;
+        }
+        at = end = at + length;
+        bool user = (tok->types[id] & SLM_TOK_TYPE) == SLM_TOKEN_USER_DEFINED;
+        if (begin < done || !fit_added(p, user ? added_flags(tok, (uint32_t) id) : 0, done, &begin, &end))
+            continue;
+        SLM_TRY(encode_between(tok, p, done, begin, err));
+        SLM_TRY(slm_tok_emit(tok, id, p->base + end, err));
+        done = end;
     }
-    return encode_plain(tok, text + done, n - done, done, begin, err);
+    return encode_between(tok, p, done, p->n, err);
 }
 
 /* A very long word leaves much scratch behind: give it back. */
@@ -330,6 +435,16 @@ static void trim_scratch(slm_tokenizer *tok)
         tok->symbols = NULL;
         tok->heap = NULL;
         tok->symbols_capacity = tok->heap_capacity = 0;
+    }
+    for (int i = 0; i < 2; i++)
+        if (tok->sides[i].capacity > 16 * keep) {
+            slm_steps_free(tok);
+            break;
+        }
+    if (tok->nodes_capacity > keep) {
+        free(tok->nodes);
+        tok->nodes = NULL;
+        tok->nodes_capacity = 0;
     }
     if (tok->buffer_capacity > 16 * keep) {
         free(tok->buffer);
@@ -345,11 +460,13 @@ slm_status slm_tok_encode_valid(slm_tokenizer *tok, const char *text, size_t n, 
     tok->out = out;
     tok->stop = stop;
     tok->ends_n = 0;
-    slm_status status = encode_parts(tok, text, n, special, begin, err);
+    tok->origins = NULL;
+    slm_status status = encode_parts(tok, &(piece){.text = text, .n = n, .begin = begin, .special = special}, err);
     if (status != SLM_OK)
         out->n = before;
     tok->out = NULL;
     tok->stop = NULL;
+    tok->origins = NULL;
     trim_scratch(tok);
     return status;
 }

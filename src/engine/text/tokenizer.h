@@ -1,5 +1,5 @@
 /*
- * Text to token ids and back: byte-level BPE (gpt2), SentencePiece BPE (llama), WordPiece (bert).
+ * Text to token ids and back: byte-level BPE (gpt2), SentencePiece BPE (llama), Unigram (t5, xlm-r), WordPiece (bert).
  *
  * A tokenizer is a blob of tables built once at import and used in place from the mapped image: no parsing at open, only
  * checks.  Control tokens are never made from text unless `special` is set (DESIGN D7).  Thread rule: a tokenizer may be used by one
@@ -14,7 +14,7 @@
 
 #include "engine/base/status.h"
 
-typedef enum slm_tok_kind { SLM_TOK_BPE = 0, SLM_TOK_SPM = 1, SLM_TOK_WORDPIECE = 2 } slm_tok_kind;
+typedef enum slm_tok_kind { SLM_TOK_BPE = 0, SLM_TOK_SPM = 1, SLM_TOK_WORDPIECE = 2, SLM_TOK_UNIGRAM = 3 } slm_tok_kind;
 
 /* Token types as in GGUF. */
 typedef enum slm_token_type {
@@ -32,22 +32,61 @@ typedef struct slm_bytes {
 } slm_bytes;
 
 #define SLM_VOCAB_MAX_ENDS 8
+#define SLM_VOCAB_MAX_STEPS 12
+#define SLM_VOCAB_MAX_FRAME 4
+
+/* What is done to a text before it is cut into words, in order (text/steps.h). */
+typedef enum slm_text_op {
+    SLM_TEXT_NFC = 0, SLM_TEXT_NFD = 1, SLM_TEXT_NFKC = 2, SLM_TEXT_NFKD = 3,
+    SLM_TEXT_LOWER = 4,
+    SLM_TEXT_STRIP_ACCENTS = 5, /* all marks */
+    SLM_TEXT_REPLACE = 6,       /* `from` by `to` */
+    SLM_TEXT_SQUEEZE = 7,       /* runs of two spaces or more by `to` */
+    SLM_TEXT_STRIP_LEFT = 8, SLM_TEXT_STRIP_RIGHT = 9,
+    SLM_TEXT_CHARSMAP = 10,     /* SentencePiece's map of characters, in `from` */
+    SLM_TEXT_PREPEND = 11,      /* `to` in front of a text that is not empty */
+    SLM_TEXT_PREFIX_SPACE = 12  /* a space in front unless there is one */
+} slm_text_op;
+
+typedef struct slm_text_step {
+    slm_text_op op;
+    slm_bytes from, to;
+} slm_text_step;
+
+/* What an encoder puts around a text, and around and between two. */
+typedef struct slm_tok_frame {
+    uint32_t n_before, n_middle, n_after, second_type; /* second_type: token type (0, 1) of the second text and what follows it */
+    int32_t before[SLM_VOCAB_MAX_FRAME], middle[SLM_VOCAB_MAX_FRAME], after[SLM_VOCAB_MAX_FRAME];
+} slm_tok_frame;
+
+/* How an added token is found in a text. */
+enum { SLM_ADDED_LSTRIP = 1, SLM_ADDED_RSTRIP = 2, SLM_ADDED_SINGLE_WORD = 4, SLM_ADDED_NORMALIZED = 8 };
 
 /* A vocabulary as a source gives it, already bounded by the source's validator; checked again by slm_tokenizer_build. */
 typedef struct slm_vocab {
     slm_tok_kind kind;
     char pre[32];            /* pre-tokenizer: smollm, gpt-2, llama-bpe, qwen2, default, ... (BPE) */
     const slm_bytes *tokens; /* [n_tokens] */
-    const float *scores;     /* [n_tokens] (SPM), or NULL */
+    const float *scores;     /* [n_tokens] (Unigram; SPM without merges), or NULL */
     const int32_t *types;    /* [n_tokens], or NULL: all normal */
+    const uint8_t *added;    /* [n_tokens] SLM_ADDED_* of user-defined tokens, or NULL: none */
     size_t n_tokens;
-    const slm_bytes *merges; /* [n_merges] "left right" in order of rank (BPE) */
+    const slm_bytes *merges; /* [n_merges] "left right" in order of rank (BPE; SPM that merges by rank) */
     size_t n_merges;
     int32_t bos, eos, eot, unk, sep, pad, cls, mask; /* ids, -1 = none */
     const int32_t *ends;     /* [n_ends] further ids that end an answer, beside eos and eot */
     size_t n_ends;           /* at most SLM_VOCAB_MAX_ENDS */
     bool add_bos, add_eos, add_space_prefix;
-    bool lowercase, strip_accents; /* WordPiece */
+    bool prefix_first;       /* SPM, Unigram: the space prefix goes before the very beginning only, not behind control tokens */
+    bool split_white;        /* Unigram: words are what stands between white space */
+    bool byte_fallback;      /* Unigram: an unknown piece becomes its bytes */
+    int whole_words;         /* BPE: a word that is a token is not merged: 1 yes, -1 no, 0 as the pre-tokenizer's name says */
+    bool fuse_unknown;       /* SPM with merges: neighbours that are unknown become one token */
+    bool lowercase, strip_accents, keep_cjk; /* WordPiece; keep_cjk: ideographs are no words of their own */
+    const slm_text_step *steps; /* [n_steps] */
+    size_t n_steps;
+    bool framed;             /* the model reads whole texts: prompts are framed */
+    slm_tok_frame frame;
     const char *chat_template; /* or NULL */
     const volatile int *stop;  /* polled by slm_tokenizer_build, or NULL */
 } slm_vocab;
@@ -66,6 +105,8 @@ size_t slm_tokenizer_size(const slm_tokenizer *tok);          /* number of token
 const char *slm_tokenizer_name(const slm_tokenizer *tok);     /* pre-tokenizer or kind, for people */
 const char *slm_tokenizer_chat_format(const slm_tokenizer *tok); /* "chatml", "llama3", ..., "raw" */
 int32_t slm_tokenizer_bos(const slm_tokenizer *tok);          /* id to put first, -1 when the model wants none */
+/* Token type of the second text of a pair and of what follows it. */
+uint32_t slm_tokenizer_second_type(const slm_tokenizer *tok);
 int32_t slm_tokenizer_eos(const slm_tokenizer *tok);          /* -1 = none */
 /* Does this token end an answer (EOS, EOT and their like)? */
 bool slm_tokenizer_is_end(const slm_tokenizer *tok, int32_t id);

@@ -118,7 +118,7 @@ static slm_status put_char(slm_tokenizer *tok, word *w, uint32_t c, size_t end, 
         return SLM_OK;
     if (class == CHAR_SPACE)
         return flush(tok, w, err);
-    bool alone = class == CHAR_ALONE;
+    bool alone = class == CHAR_ALONE && (tok->h->flags & SLM_TOKF_KEEP_CJK) == 0;
     if (c < 0x80 || (tok->h->flags & SLM_TOKF_STRIP_ACCENTS) == 0)
         return append_lower(tok, w, c, end, alone, err);
     utf8proc_int32_t parts[32];

@@ -19,6 +19,8 @@ typedef struct vocab_buffers {
     float *scores;
     int32_t *types;
     char *chat_template;
+    unsigned char *map; /* of characters, SentencePiece's */
+    slm_text_step steps[2];
     int32_t eom;
 } vocab_buffers;
 
@@ -31,6 +33,7 @@ static void free_buffers(vocab_buffers *b)
     free(b->scores);
     free(b->types);
     free(b->chat_template);
+    free(b->map);
 }
 
 static slm_status demand_array(const slm_gguf_value *v, slm_gguf_type type, slm_error *err)
@@ -119,7 +122,7 @@ static slm_status read_ids(const slm_gguf *g, slm_vocab *vocab, vocab_buffers *b
     SLM_TRY(read_id(g, "tokenizer.ggml.padding_token_id", n, &vocab->pad, err));
     SLM_TRY(read_id(g, "tokenizer.ggml.cls_token_id", n, &vocab->cls, err));
     SLM_TRY(read_id(g, "tokenizer.ggml.mask_token_id", n, &vocab->mask, err));
-    bool spm = vocab->kind == SLM_TOK_SPM, bert = vocab->kind == SLM_TOK_WORDPIECE;
+    bool spm = vocab->kind == SLM_TOK_SPM || vocab->kind == SLM_TOK_UNIGRAM, bert = vocab->kind == SLM_TOK_WORDPIECE;
     bool llama3 = strcmp(vocab->pre, "llama-bpe") == 0 || strcmp(vocab->pre, "llama3") == 0;
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_bos_token", spm || bert || llama3, &vocab->add_bos, err));
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_eos_token", bert, &vocab->add_eos, err));
@@ -182,10 +185,40 @@ static slm_status read_kind(const slm_gguf *g, const slm_import_options *options
         vocab->kind = SLM_TOK_SPM;
     else if (strcmp(model, "bert") == 0)
         vocab->kind = SLM_TOK_WORDPIECE;
+    else if (strcmp(model, "t5") == 0)
+        vocab->kind = SLM_TOK_UNIGRAM;
     else
         status = slm_fail(err, SLM_UNSUPPORTED, "tokenizers of the kind \"%.40s\" are not supported", model);
     free(model);
     return status == SLM_OK && !*absent ? read_pre(g, options, vocab, err) : status;
+}
+
+static slm_status add_step(slm_vocab *vocab, vocab_buffers *b, slm_text_op op, slm_bytes from, slm_bytes to)
+{
+    b->steps[vocab->n_steps++] = (slm_text_step){op, from, to};
+    vocab->steps = b->steps;
+    return SLM_OK;
+}
+
+/* Unigram: the map of characters, and what goes around texts (XLM-R's <s> A </s></s> B </s>). */
+static slm_status read_unigram(const slm_gguf *g, slm_vocab *vocab, vocab_buffers *b, slm_error *err)
+{
+    const slm_gguf_value *v = slm_gguf_find(g, "tokenizer.ggml.precompiled_charsmap");
+    int32_t first = vocab->bos, last = vocab->sep >= 0 ? vocab->sep : vocab->eos;
+    if (vocab->unk < 0)
+        return slm_fail(err, SLM_FORMAT, "the file's Unigram vocabulary has no unknown token");
+    SLM_TRY(read_flag(g, "tokenizer.ggml.remove_extra_whitespaces", false, &vocab->split_white, err));
+    vocab->framed = true;
+    vocab->frame = (slm_tok_frame){first >= 0, last >= 0 ? 2 : 0, last >= 0, 0, {first}, {last, last}, {last}};
+    if (v == NULL)
+        return SLM_OK;
+    if (!v->is_array || (v->type != SLM_GGUF_U8 && v->type != SLM_GGUF_I8))
+        return slm_fail(err, SLM_FORMAT, "%s has the wrong type", v->key);
+    b->map = malloc((size_t) v->bytes + 1);
+    if (b->map == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    SLM_TRY(slm_gguf_read_value(g, v, b->map, err));
+    return add_step(vocab, b, SLM_TEXT_CHARSMAP, (slm_bytes){(char *) b->map, (size_t) v->bytes}, (slm_bytes){"", 0});
 }
 
 static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *vocab, vocab_buffers *b, slm_error *err)
@@ -197,6 +230,10 @@ static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *voc
         return slm_fail(err, SLM_FORMAT, "the vocabulary has %u tokens, the model %u", v->n, n_vocab);
     vocab->n_tokens = v->n;
     SLM_TRY(read_ids(g, vocab, b, err)); /* small things first: a refusal should cost little */
+    if (vocab->kind == SLM_TOK_UNIGRAM)
+        SLM_TRY(read_unigram(g, vocab, b, err));
+    else if (vocab->kind == SLM_TOK_BPE && strcmp(vocab->pre, "command-r") == 0) /* composes, which the file does not say */
+        SLM_TRY(add_step(vocab, b, SLM_TEXT_NFC, (slm_bytes){"", 0}, (slm_bytes){"", 0}));
     SLM_TRY(read_strings(g, v, &b->tokens_raw, &b->tokens, err));
     vocab->tokens = b->tokens;
     if ((v = slm_gguf_find(g, "tokenizer.ggml.scores")) != NULL) {

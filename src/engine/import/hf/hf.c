@@ -301,7 +301,7 @@ static slm_status open_head(hf_source *s, int dir, slm_error *err)
 static slm_status open_source(hf_source *s, int dir, const slm_import_options *options, const volatile int *stop, slm_error *err)
 {
     SLM_TRY(open_head(s, dir, err));
-    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, s->base.hparams.n_vocab, options->chat_format, stop, &s->base.tokenizer,
+    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, &s->base.hparams, options->chat_format, stop, &s->base.tokenizer,
                                &s->base.tokenizer_bytes, err));
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);

@@ -1,5 +1,5 @@
 /*
- * tokenizer.json to slm_vocab.
+ * tokenizer.json to slm_vocab: the model's pieces and merges here, what a text goes through in vocab_shape.h.
  *
  * WordPiece pieces are handed on as GGUF files hold them: a piece that begins a word gets U+2581 in front, "##" is taken off the
  * others, control tokens stay as they are.  Formats: the tokenizers library's serialization; special tokens' roles from
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/import/hf/json.h"
+#include "engine/import/hf/vocab_shape.h"
 #include "engine/text/tokenizer.h"
 
 #define MAX_TOKENIZER_BYTES (128u << 20)
@@ -22,7 +23,8 @@
 
 typedef struct builder {
     int dir;
-    uint32_t n_vocab;
+    uint32_t n_vocab, n_token_types;
+    bool framed;             /* the model reads whole texts */
     const char *chat_format; /* forced by name, or NULL */
     json_t *model;       /* config.json, borrowed */
     json_t *tokenizer, *config, *generation; /* tokenizer.json, tokenizer_config.json, generation_config.json */
@@ -30,7 +32,9 @@ typedef struct builder {
     char *vocab_txt, *template_text;
     slm_bytes *tokens;   /* [n_vocab], data NULL = not given yet */
     int32_t *types;      /* [n_vocab] */
-    float *scores;       /* [n_vocab], SentencePiece only */
+    uint8_t *added;      /* [n_vocab] SLM_ADDED_* */
+    float *scores;       /* [n_vocab], Unigram only */
+    slm_hf_shape shape;
     slm_bytes *merges;
     size_t n_merges;
     char *owned;         /* bytes of made-up tokens and joined merges */
@@ -47,6 +51,8 @@ static void free_builder(builder *b)
     free(b->template_text);
     free(b->tokens);
     free(b->types);
+    free(b->added);
+    slm_hf_shape_free(&b->shape);
     free(b->scores);
     free(b->merges);
     free(b->owned);
@@ -103,15 +109,60 @@ static slm_status take_vocab(builder *b, json_t *vocab, slm_error *err)
     return SLM_OK;
 }
 
+/* Flags of an added token.  Those of control tokens say nothing here: they are never looked for in a row's text. */
+static slm_status added_flags(json_t *entry, uint8_t *flags, slm_error *err)
+{
+    static const char *const keys[] = {"id", "content", "special", "lstrip", "rstrip", "single_word", "normalized", NULL};
+    static const struct {
+        const char *key;
+        uint8_t flag;
+    } known[] = {{"lstrip", SLM_ADDED_LSTRIP}, {"rstrip", SLM_ADDED_RSTRIP}, {"single_word", SLM_ADDED_SINGLE_WORD},
+                 {"normalized", SLM_ADDED_NORMALIZED}};
+    *flags = 0;
+    SLM_TRY(slm_hf_only(entry, "added token", keys, err));
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (json_is_true(json_object_get(entry, known[i].key)))
+            *flags |= known[i].flag;
+    return SLM_OK;
+}
+
 static slm_status take_added(builder *b, slm_error *err)
 {
     json_t *added = json_object_get(b->tokenizer, "added_tokens");
     for (size_t i = 0; i < json_array_size(added); i++) {
         json_t *entry = json_array_get(added, i), *id = json_object_get(entry, "id"), *content = json_object_get(entry, "content");
+        uint8_t flags;
         if (!json_is_integer(id) || !json_is_string(content))
             return slm_fail(err, SLM_FORMAT, "\"tokenizer.json\" has an added token without id or content");
         SLM_TRY(set_token(b, json_integer_value(id), json_string_value(content), json_string_length(content), "tokenizer.json", err));
-        b->types[json_integer_value(id)] = json_is_true(json_object_get(entry, "special")) ? SLM_TOKEN_CONTROL : SLM_TOKEN_USER_DEFINED;
+        SLM_TRY(added_flags(entry, &flags, err));
+        bool special = json_is_true(json_object_get(entry, "special"));
+        b->types[json_integer_value(id)] = special ? SLM_TOKEN_CONTROL : SLM_TOKEN_USER_DEFINED;
+        b->added[json_integer_value(id)] = special ? 0 : flags;
+    }
+    return SLM_OK;
+}
+
+/* Tokens that are looked for in the normalized text are written there as they are, or the model is refused: the library would look for
+ * their
+ * normalized form. */
+static slm_status check_added(const builder *b, slm_error *err)
+{
+    const slm_hf_shape *s = &b->shape;
+    for (uint32_t i = 0; i < b->n_vocab; i++) {
+        bool plain = !s->prepends && !s->lowercase && !s->strip_accents;
+        if (b->types[i] != SLM_TOKEN_USER_DEFINED || (b->added[i] & SLM_ADDED_NORMALIZED) == 0)
+            continue;
+        for (size_t k = 0; k < b->tokens[i].length; k++)
+            plain = plain && (unsigned char) b->tokens[i].data[k] < 0x80 && (b->tokens[i].data[k] != ' ' || s->n_steps == 0);
+        for (size_t k = 0; k < s->n_steps; k++)
+            plain = plain && s->steps[k].op <= SLM_TEXT_NFKD;
+        if (!plain && (s->bert || s->prepends || s->n_steps > 0))
+            return slm_fail(err, SLM_UNSUPPORTED,
+                            "the added token \"%.60s\" in \"tokenizer.json\" has \"normalized\": true beside a normalizer "
+                            "that may change it, which is not supported", b->tokens[i].data);
+        if (s->n_steps == 0)
+            b->added[i] &= (uint8_t) ~SLM_ADDED_NORMALIZED;
     }
     return SLM_OK;
 }
@@ -170,154 +221,111 @@ static slm_status take_merges(builder *b, json_t *merges, slm_error *err)
     return SLM_OK;
 }
 
-typedef struct sorted_token {
-    slm_bytes text;
-    uint32_t id;
-} sorted_token;
+/* ---- the kinds ---- */
 
-static int compare_bytes(slm_bytes a, slm_bytes b)
+/* A setting that must be missing, null, false, empty or 0. */
+static slm_status demand_none(json_t *model, const char *key, slm_error *err)
 {
-    int c = memcmp(a.data, b.data, a.length < b.length ? a.length : b.length);
-    return c != 0 ? c : a.length < b.length ? -1 : a.length > b.length;
+    json_t *v = json_object_get(model, key);
+    bool none = v == NULL || json_is_null(v) || json_is_false(v) || (json_is_string(v) && json_string_length(v) == 0) ||
+                (json_is_number(v) && json_number_value(v) == 0);
+    return none ? SLM_OK : slm_fail(err, SLM_UNSUPPORTED, "the model in \"tokenizer.json\" has \"%s\", which is not supported", key);
 }
 
-static int by_text(const void *a, const void *b)
+static void mark_bytes(builder *b, bool seen[256])
 {
-    return compare_bytes(((const sorted_token *) a)->text, ((const sorted_token *) b)->text);
-}
-
-/* SentencePiece merges any neighbours whose union is a piece, best score first: minus the rank of the first merge that makes it. */
-static slm_status scores_of_merges(builder *b, slm_error *err)
-{
-    char joined[2048];
-    size_t n_sorted = 0;
-    sorted_token *sorted = malloc((b->n_vocab + 1) * sizeof *sorted);
-    b->scores = malloc(b->n_vocab * sizeof *b->scores);
-    if (sorted == NULL || b->scores == NULL) {
-        free(sorted);
-        return slm_fail(err, SLM_NOMEM, "out of memory");
-    }
     for (uint32_t i = 0; i < b->n_vocab; i++) {
-        if (b->tokens[i].data != NULL)
-            sorted[n_sorted++] = (sorted_token){b->tokens[i], i};
-        b->scores[i] = -1e7f; /* not made by any merge */
-    }
-    qsort(sorted, n_sorted, sizeof *sorted, by_text);
-    for (size_t r = b->n_merges; r-- > 0;) {
-        const char *space = memchr(b->merges[r].data, ' ', b->merges[r].length);
-        size_t n_left = space != NULL ? (size_t) (space - b->merges[r].data) : 0, n = b->merges[r].length - 1;
-        if (space == NULL || n > sizeof joined)
+        slm_bytes t = b->tokens[i];
+        unsigned value = 256;
+        char digits[3] = {0};
+        if (b->types[i] != SLM_TOKEN_NORMAL || t.length != 6 || memcmp(t.data, "<0x", 3) != 0 || t.data[5] != '>')
             continue;
-        memcpy(joined, b->merges[r].data, n_left);
-        memcpy(joined + n_left, space + 1, n - n_left);
-        sorted_token key = {{joined, n}, 0};
-        sorted_token *found = bsearch(&key, sorted, n_sorted, sizeof *sorted, by_text);
-        if (found != NULL)
-            b->scores[found->id] = -(float) r;
+        memcpy(digits, t.data + 3, 2);
+        char *end;
+        value = (unsigned) strtoul(digits, &end, 16);
+        if (*end != '\0' || digits[0] == '+' || digits[0] == '-' || digits[0] == ' ')
+            continue;
+        b->types[i] = SLM_TOKEN_BYTE;
+        seen[value & 255] = true;
     }
-    free(sorted);
+}
+
+static slm_status make_sentencepiece(builder *b, json_t *model, slm_error *err)
+{
+    bool fallback = json_is_true(json_object_get(model, "byte_fallback")), seen[256] = {false};
+    SLM_TRY(demand_none(model, "ignore_merges", err));
+    b->vocab.fuse_unknown = json_is_true(json_object_get(model, "fuse_unk"));
+    if (fallback)
+        mark_bytes(b, seen);
+    for (int i = 0; fallback && i < 256; i++)
+        if (!seen[i])
+            return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" has a byte fallback but no token for the byte 0x%02X", i);
+    if (!fallback && id_of(b, json_string_value(json_object_get(model, "unk_token"))) < 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" has a BPE model with neither bytes nor an unknown token");
     return SLM_OK;
-}
-
-/* ---- pre-tokenizers ---- */
-
-/* Does any member of a pre-tokenizer (or normalizer), nested sequences included, have this type? */
-static json_t *find_type(json_t *node, const char *type, int depth)
-{
-    const char *own = json_string_value(json_object_get(node, "type"));
-    json_t *list = json_object_get(node, "pretokenizers");
-    if (own != NULL && strcmp(own, type) == 0)
-        return node;
-    if (list == NULL)
-        list = json_object_get(node, "normalizers");
-    for (size_t i = 0; depth < 4 && i < json_array_size(list); i++) {
-        json_t *found = find_type(json_array_get(list, i), type, depth + 1);
-        if (found != NULL)
-            return found;
-    }
-    return NULL;
-}
-
-/* Split patterns by the pre-tokenizer's name in GGUF. */
-static const char *const split_patterns[][2] = {
-    {"llama-bpe",
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
-     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-    {"qwen2",
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-    {"gpt-4o",
-     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-     "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-};
-
-static slm_status recognize_pre(builder *b, slm_error *err)
-{
-    json_t *pre = json_object_get(b->tokenizer, "pre_tokenizer");
-    json_t *byte_level = find_type(pre, "ByteLevel", 0), *split = find_type(pre, "Split", 0), *digits = find_type(pre, "Digits", 0);
-    const char *regex = json_string_value(json_object_get(json_object_get(split, "pattern"), "Regex")), *name = NULL;
-    if (byte_level == NULL)
-        return slm_fail(err, SLM_UNSUPPORTED, "the pre-tokenizer in \"tokenizer.json\" is not supported: it is not byte-level");
-    if (json_is_true(json_object_get(byte_level, "add_prefix_space")))
-        return slm_fail(err, SLM_UNSUPPORTED, "the pre-tokenizer in \"tokenizer.json\" adds a space in front, which is not supported");
-    for (size_t i = 0; regex != NULL && i < sizeof split_patterns / sizeof split_patterns[0]; i++)
-        if (strcmp(regex, split_patterns[i][1]) == 0)
-            name = split_patterns[i][0];
-    if (split == NULL && digits != NULL && json_is_true(json_object_get(digits, "individual_digits")))
-        name = "smollm";
-    else if (split == NULL && digits == NULL && !json_is_false(json_object_get(byte_level, "use_regex")))
-        name = "gpt-2";
-    if (name == NULL) {
-        slm_fail(err, SLM_UNSUPPORTED, "the pre-tokenizer in \"tokenizer.json\" is not known here");
-        return slm_hint(err, "Its pattern is: %.200s", regex != NULL ? regex : "(none)");
-    }
-    snprintf(b->vocab.pre, sizeof b->vocab.pre, "%s", name);
-    return SLM_OK;
-}
-
-/* ---- the three kinds ---- */
-
-static slm_status make_spm(builder *b, slm_error *err)
-{
-    json_t *normalizer = json_object_get(b->tokenizer, "normalizer"), *pre = json_object_get(b->tokenizer, "pre_tokenizer");
-    json_t *metaspace = find_type(pre, "Metaspace", 0);
-    const char *scheme = json_string_value(json_object_get(metaspace, "prepend_scheme"));
-    b->vocab.kind = SLM_TOK_SPM;
-    b->vocab.add_space_prefix = find_type(normalizer, "Prepend", 0) != NULL || (scheme != NULL && strcmp(scheme, "never") != 0) ||
-                                (scheme == NULL && json_is_true(json_object_get(metaspace, "add_prefix_space")));
-    for (uint32_t i = 0; i < b->n_vocab; i++)
-        if (b->types[i] == SLM_TOKEN_NORMAL && b->tokens[i].length == 6 && memcmp(b->tokens[i].data, "<0x", 3) == 0 &&
-            b->tokens[i].data[5] == '>')
-            b->types[i] = SLM_TOKEN_BYTE;
-    return scores_of_merges(b, err);
 }
 
 static slm_status make_bpe(builder *b, json_t *model, slm_error *err)
 {
-    json_t *normalizer = json_object_get(b->tokenizer, "normalizer");
+    static const char *const keys[] = {"vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+                                       "fuse_unk", "byte_fallback", "ignore_merges", NULL};
+    json_t *pre = json_object_get(b->tokenizer, "pre_tokenizer");
+    const char *type = json_string_value(json_object_get(pre, "type"));
+    bool marks = json_is_true(json_object_get(model, "byte_fallback")) || type == NULL || strcmp(type, "Metaspace") == 0;
+    SLM_TRY(slm_hf_only(model, "model", keys, err));
+    SLM_TRY(demand_none(model, "dropout", err));
+    SLM_TRY(demand_none(model, "continuing_subword_prefix", err));
+    SLM_TRY(demand_none(model, "end_of_word_suffix", err));
     SLM_TRY(take_merges(b, json_object_get(model, "merges"), err));
-    if (json_is_true(json_object_get(model, "byte_fallback")))
-        return make_spm(b, err);
-    b->vocab.kind = SLM_TOK_BPE;
-    if (normalizer != NULL && !json_is_null(normalizer) && find_type(normalizer, "NFC", 0) == NULL)
-        return slm_fail(err, SLM_UNSUPPORTED, "the normalizer in \"tokenizer.json\" is not supported for byte-level BPE");
-    return recognize_pre(b, err);
+    b->vocab.kind = marks ? SLM_TOK_SPM : SLM_TOK_BPE;
+    b->vocab.whole_words = json_is_true(json_object_get(model, "ignore_merges")) ? 1 : -1;
+    return marks ? make_sentencepiece(b, model, err) : SLM_OK;
 }
 
-static slm_status check_bert_steps(builder *b, json_t *model, slm_error *err)
+static slm_status make_wordpiece_model(builder *b, json_t *model, slm_error *err)
 {
-    json_t *normalizer = json_object_get(b->tokenizer, "normalizer"), *pre = json_object_get(b->tokenizer, "pre_tokenizer");
+    static const char *const keys[] = {"vocab", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", NULL};
     const char *prefix = json_string_value(json_object_get(model, "continuing_subword_prefix"));
-    json_t *longest = json_object_get(model, "max_input_chars_per_word"), *strip = json_object_get(normalizer, "strip_accents");
-    if (normalizer == NULL || pre == NULL || find_type(normalizer, "BertNormalizer", 0) != normalizer ||
-        find_type(pre, "BertPreTokenizer", 0) != pre)
-        return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" does not use BERT's normalizer and pre-tokenizer");
-    if (json_is_false(json_object_get(normalizer, "handle_chinese_chars")) || json_is_false(json_object_get(normalizer, "clean_text")) ||
-        (prefix != NULL && strcmp(prefix, "##") != 0) || (json_is_integer(longest) && json_integer_value(longest) != 100))
+    json_t *longest = json_object_get(model, "max_input_chars_per_word");
+    SLM_TRY(slm_hf_only(model, "model", keys, err));
+    if ((prefix != NULL && strcmp(prefix, "##") != 0) || (json_is_integer(longest) && json_integer_value(longest) != 100))
         return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" changes settings of WordPiece that are fixed here");
-    b->vocab.lowercase = json_is_true(json_object_get(normalizer, "lowercase"));
-    /* null: accents are stripped when text is lowercased */
-    b->vocab.strip_accents = json_is_boolean(strip) ? json_is_true(strip) : b->vocab.lowercase;
+    b->vocab.kind = SLM_TOK_WORDPIECE;
+    return SLM_OK;
+}
+
+/* "vocab": [["piece", score], ...], the place is the id. */
+static slm_status make_unigram(builder *b, json_t *model, slm_error *err)
+{
+    static const char *const keys[] = {"vocab", "unk_id", "byte_fallback", NULL};
+    json_t *vocab = json_object_get(model, "vocab"), *unknown = json_object_get(model, "unk_id");
+    bool seen[256] = {false};
+    SLM_TRY(slm_hf_only(model, "model", keys, err));
+    b->scores = calloc(b->n_vocab, sizeof *b->scores);
+    if (b->scores == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    if (json_array_size(vocab) == 0)
+        return slm_fail(err, SLM_FORMAT, "\"tokenizer.json\" has no vocabulary");
+    for (size_t i = 0; i < json_array_size(vocab); i++) {
+        json_t *text = json_array_get(json_array_get(vocab, i), 0), *score = json_array_get(json_array_get(vocab, i), 1);
+        if (!json_is_string(text) || !json_is_number(score))
+            return slm_fail(err, SLM_FORMAT, "\"tokenizer.json\" holds a piece that is not a pair of text and score");
+        SLM_TRY(set_token(b, (json_int_t) i, json_string_value(text), json_string_length(text), "tokenizer.json", err));
+        b->scores[i] = (float) json_number_value(score);
+    }
+    if (!json_is_integer(unknown) || json_integer_value(unknown) < 0 || (size_t) json_integer_value(unknown) >= json_array_size(vocab))
+        return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" has a Unigram model without an unknown token");
+    b->vocab.unk = (int32_t) json_integer_value(unknown);
+    b->vocab.byte_fallback = json_is_true(json_object_get(model, "byte_fallback"));
+    b->vocab.kind = SLM_TOK_UNIGRAM;
+    if (b->vocab.byte_fallback)
+        mark_bytes(b, seen);
+    /* rows of the model beyond the vocabulary do not lower the score of unknown characters */
+    float lowest = b->scores[0];
+    for (size_t i = 1; i < json_array_size(vocab); i++)
+        lowest = b->scores[i] < lowest ? b->scores[i] : lowest;
+    for (size_t i = json_array_size(vocab); i < b->n_vocab; i++)
+        b->scores[i] = lowest;
     return SLM_OK;
 }
 
@@ -379,18 +387,48 @@ static int32_t special_id(const builder *b, const char *key, const char *fallbac
     return id >= 0 ? id : id_of(b, fallback);
 }
 
-/* Does the post-processor put this token first (begin) or last? It may be one of a sequence. */
-static bool post_processor_adds(json_t *post, const char *token, bool begin, int depth)
+/* The frame of one text of a decoder: BOS or nothing before it, EOS or nothing behind it. */
+static slm_status take_bos(builder *b, slm_error *err)
 {
-    json_t *single = json_object_get(post, "single"), *list = json_object_get(post, "processors");
-    for (size_t i = 0; depth < 4 && i < json_array_size(list); i++)
-        if (post_processor_adds(json_array_get(list, i), token, begin, depth + 1))
+    const slm_tok_frame *f = &b->shape.frame;
+    slm_vocab *v = &b->vocab;
+    if (f->n_before > 1 || (f->n_before == 1 && f->before[0] != v->bos) || f->n_after > 1 || (f->n_after == 1 && f->after[0] != v->eos))
+        return slm_fail(err, SLM_UNSUPPORTED,
+                        "the post-processor in \"tokenizer.json\" puts other tokens around a text than bos_token and eos_token of "
+                        "\"tokenizer_config.json\"");
+    v->add_bos = f->n_before == 1;
+    v->add_eos = f->n_after == 1;
+    return SLM_OK;
+}
+
+/* Are token types among what the tokenizer hands to the model?  Where it does not say so, yes. */
+static bool gives_types(const builder *b)
+{
+    json_t *names = json_object_get(b->config, "model_input_names");
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        if (name != NULL && strcmp(name, "token_type_ids") == 0)
             return true;
-    if (token == NULL || json_array_size(single) == 0)
-        return false;
-    json_t *item = json_object_get(json_array_get(single, begin ? 0 : json_array_size(single) - 1), "SpecialToken");
-    const char *id = json_string_value(json_object_get(item, "id"));
-    return id != NULL && strcmp(id, token) == 0;
+    }
+    return json_array_size(names) == 0;
+}
+
+/* What the model that reads whole texts gets around them. */
+static slm_status take_frame(builder *b, slm_error *err)
+{
+    slm_tok_frame *f = &b->shape.frame;
+    for (uint32_t i = 0; i < SLM_VOCAB_MAX_FRAME; i++)
+        if ((i < f->n_before && f->before[i] >= (int32_t) b->n_vocab) || (i < f->n_middle && f->middle[i] >= (int32_t) b->n_vocab) ||
+            (i < f->n_after && f->after[i] >= (int32_t) b->n_vocab))
+            return slm_fail(err, SLM_FORMAT, "the post-processor in \"tokenizer.json\" names a token id that the model does not have");
+    f->second_type = b->shape.second_type;
+    if (b->n_token_types < 2 || !gives_types(b))
+        f->second_type = 0;
+    if (f->second_type > 1)
+        return slm_fail(err, SLM_UNSUPPORTED, "the post-processor in \"tokenizer.json\" gives token types that are not supported");
+    b->vocab.framed = true;
+    b->vocab.frame = *f;
+    return SLM_OK;
 }
 
 /* Ids that end an answer: "eos_token_id" of generation_config.json, a number or a list, or else of config.json, as generate() of the
@@ -418,25 +456,28 @@ static slm_status take_ends(builder *b, slm_error *err)
 static slm_status take_specials(builder *b, slm_error *err)
 {
     slm_hf_json config = {b->config, "tokenizer_config.json"};
-    json_t *post = json_object_get(b->tokenizer, "post_processor");
+    const char *unknown = json_string_value(json_object_get(json_object_get(b->tokenizer, "model"), "unk_token"));
     slm_vocab *v = &b->vocab;
     bool wordpiece = v->kind == SLM_TOK_WORDPIECE;
     v->bos = special_id(b, "bos_token", wordpiece ? NULL : "<s>");
     v->eos = special_id(b, "eos_token", wordpiece ? NULL : "</s>");
-    v->unk = special_id(b, "unk_token", wordpiece ? "[UNK]" : NULL);
+    if (v->kind != SLM_TOK_UNIGRAM)
+        v->unk = unknown != NULL ? id_of(b, unknown) : special_id(b, "unk_token", wordpiece ? "[UNK]" : NULL);
     v->pad = special_id(b, "pad_token", wordpiece ? "[PAD]" : NULL);
     v->sep = special_id(b, "sep_token", wordpiece ? "[SEP]" : NULL);
     v->cls = special_id(b, "cls_token", wordpiece ? "[CLS]" : NULL);
     v->mask = special_id(b, "mask_token", wordpiece ? "[MASK]" : NULL);
     v->eot = -1;
     SLM_TRY(take_ends(b, err));
-    v->add_bos = post_processor_adds(post, special_name(b, "bos_token"), true, 0);
-    v->add_eos = post_processor_adds(post, special_name(b, "eos_token"), false, 0);
+    if (b->framed && b->tokenizer != NULL)
+        SLM_TRY(take_frame(b, err));
+    else if (!b->framed)
+        SLM_TRY(take_bos(b, err));
     SLM_TRY(slm_hf_bool(config, "add_bos_token", &v->add_bos, err));
     SLM_TRY(slm_hf_bool(config, "add_eos_token", &v->add_eos, err));
     v->add_bos = v->add_bos && v->bos >= 0;
     v->add_eos = v->add_eos && v->eos >= 0;
-    if (wordpiece && (v->cls < 0 || v->sep < 0 || v->unk < 0))
+    if (wordpiece && (v->unk < 0 || (b->tokenizer == NULL && (v->cls < 0 || v->sep < 0))))
         return slm_fail(err, SLM_FORMAT, "the vocabulary lacks [CLS], [SEP] or [UNK]");
     if (v->unk >= 0 && b->types[v->unk] == SLM_TOKEN_NORMAL)
         b->types[v->unk] = SLM_TOKEN_UNKNOWN;
@@ -475,23 +516,41 @@ static void fill_holes(builder *b)
         }
 }
 
+static slm_status take_shape(builder *b, slm_error *err)
+{
+    const slm_hf_shape *s = &b->shape;
+    slm_vocab *v = &b->vocab;
+    memcpy(v->pre, s->pre, sizeof v->pre);
+    v->steps = s->steps;
+    v->n_steps = s->n_steps;
+    v->lowercase = s->lowercase;
+    v->strip_accents = s->strip_accents;
+    v->keep_cjk = s->keep_cjk;
+    v->add_space_prefix = s->space_prefix;
+    v->prefix_first = s->prefix_first;
+    v->split_white = s->split_white;
+    return check_added(b, err);
+}
+
 static slm_status take_model(builder *b, slm_error *err)
 {
     json_t *model = json_object_get(b->tokenizer, "model");
     const char *type = json_string_value(json_object_get(model, "type"));
     if (type == NULL)
         type = json_object_get(model, "merges") != NULL ? "BPE" : "unknown";
-    if (strcmp(type, "BPE") != 0 && strcmp(type, "WordPiece") != 0) {
+    bool bpe = strcmp(type, "BPE") == 0, unigram = strcmp(type, "Unigram") == 0;
+    if (!bpe && !unigram && strcmp(type, "WordPiece") != 0) {
         slm_fail(err, SLM_UNSUPPORTED, "tokenizers of the type \"%.40s\" in \"tokenizer.json\" are not supported", type);
-        return slm_hint(err, "Supported: BPE and WordPiece.");
+        return slm_hint(err, "Supported: BPE, Unigram and WordPiece.");
     }
-    SLM_TRY(take_vocab(b, json_object_get(model, "vocab"), err));
+    if (!unigram)
+        SLM_TRY(take_vocab(b, json_object_get(model, "vocab"), err));
+    SLM_TRY(unigram ? make_unigram(b, model, err) : SLM_OK);
     SLM_TRY(take_added(b, err));
-    if (strcmp(type, "BPE") == 0)
-        return make_bpe(b, model, err);
-    SLM_TRY(check_bert_steps(b, model, err));
-    b->vocab.kind = SLM_TOK_WORDPIECE;
-    return SLM_OK;
+    SLM_TRY(bpe ? make_bpe(b, model, err) : unigram ? SLM_OK : make_wordpiece_model(b, model, err));
+    SLM_TRY(slm_hf_shape_read(b->tokenizer, b->vocab.kind, &b->shape, err));
+    SLM_TRY(slm_hf_shape_frame(b->tokenizer, &b->shape, err));
+    return take_shape(b, err);
 }
 
 static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
@@ -502,7 +561,8 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
     SLM_TRY(slm_hf_load(b->dir, "generation_config.json", 1u << 20, true, &b->generation, err));
     b->tokens = calloc(b->n_vocab, sizeof *b->tokens);
     b->types = malloc(b->n_vocab * sizeof *b->types);
-    if (b->tokens == NULL || b->types == NULL)
+    b->added = calloc(b->n_vocab, 1);
+    if (b->tokens == NULL || b->types == NULL || b->added == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     for (uint32_t i = 0; i < b->n_vocab; i++)
         b->types[i] = SLM_TOKEN_NORMAL;
@@ -521,20 +581,24 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
     SLM_TRY(take_template(b, err));
     if (b->vocab.kind == SLM_TOK_WORDPIECE)
         SLM_TRY(make_wordpiece(b, err));
+    if (b->vocab.kind == SLM_TOK_UNIGRAM)
+        SLM_TRY(reserve(b, 24 * (size_t) b->n_vocab, err));
     fill_holes(b);
     b->vocab.tokens = b->tokens;
     b->vocab.types = b->types;
     b->vocab.scores = b->scores;
     b->vocab.n_tokens = b->n_vocab;
-    b->vocab.merges = b->vocab.kind == SLM_TOK_BPE ? b->merges : NULL;
-    b->vocab.n_merges = b->vocab.kind == SLM_TOK_BPE ? b->n_merges : 0;
+    b->vocab.added = b->added;
+    b->vocab.merges = b->merges;
+    b->vocab.n_merges = b->n_merges;
     return slm_tokenizer_build(&b->vocab, b->chat_format, blob, bytes, err);
 }
 
-slm_status slm_hf_vocab_build(int dir, json_t *model, uint32_t n_vocab, const char *chat_format, const volatile int *stop, void **blob,
+slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, const char *chat_format, const volatile int *stop, void **blob,
                               size_t *bytes, slm_error *err)
 {
-    builder b = {.dir = dir, .model = model, .n_vocab = n_vocab, .chat_format = chat_format, .vocab.stop = stop};
+    builder b = {.dir = dir, .model = model, .n_vocab = hp->n_vocab, .n_token_types = hp->n_token_types, .framed = !hp->causal,
+                 .chat_format = chat_format, .vocab = {.stop = stop, .unk = -1, .whole_words = -1}, .shape = {.second_type = 1}};
     slm_status status = build(&b, blob, bytes, err);
     free_builder(&b);
     return status;

@@ -1,8 +1,8 @@
 /*
  * The tokenizer of a Hugging Face directory: tokenizer.json, or vocab.txt (WordPiece), to the blob of text/tokenizer.h.
  *
- * Kinds: WordPiece with the BertNormalizer; byte-level BPE, its pre-tokenizer known by its regular expression; BPE with byte fallback
- * as converted from SentencePiece (merge ranks become scores).  What is not recognized is SLM_UNSUPPORTED.
+ * Kinds: WordPiece with the BertNormalizer; byte-level BPE, its pre-tokenizer known by its regular expression; BPE over characters with
+ * byte fallback, as converted from SentencePiece; Unigram.  What is not recognized is SLM_UNSUPPORTED (vocab_shape.h).
  */
 #ifndef SLM_HF_VOCAB_H
 #define SLM_HF_VOCAB_H
@@ -11,11 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/arch/hparams.h"
 #include "engine/base/status.h"
 
-/* Builds the blob (malloc'ed) for a model with n_vocab embedding rows: ids that the tokenizer does not name become unused tokens.  model:
- * its config.json. */
-slm_status slm_hf_vocab_build(int dir, json_t *model, uint32_t n_vocab, const char *chat_format, const volatile int *stop, void **blob,
+/* Builds the blob (malloc'ed) for a model with these numbers: ids that the tokenizer does not name become unused tokens.  model: its
+ * config.json. */
+slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, const char *chat_format, const volatile int *stop, void **blob,
                               size_t *bytes, slm_error *err);
 
 #endif
