@@ -1,0 +1,92 @@
+/*
+ * Measures of answers against the truth: labels, probabilities, rankings, texts, agreement, and how sure a figure is.
+ *
+ * Plain arithmetic in doubles over arrays; nothing here knows a model.  A figure that is undefined for its input (a correlation of
+ * constants, kappa where only one label occurs) is NaN.  The definitions are scikit-learn's, SciPy's and rouge-score's, and test/golden
+ * compares them.
+ * Texts are UTF-8, checked by the caller.
+ */
+#ifndef SLM_METRICS_H
+#define SLM_METRICS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+/* ---- labels: numbers from 0 to n_labels - 1; a prediction of -1 is no answer, which is never right */
+
+typedef struct slm_prf {
+    double precision, recall, f1; /* 0 where undefined */
+} slm_prf;
+
+typedef struct slm_label_score {
+    slm_prf prf;
+    size_t support, predicted, right; /* rows of this label; rows that were given it; both */
+} slm_label_score;
+
+typedef struct slm_classification {
+    size_t n, answered, right;
+    double accuracy;          /* right / n */
+    double balanced_accuracy; /* mean recall of the labels that are true somewhere */
+    slm_prf macro, weighted, micro; /* over labels that are true or predicted somewhere */
+    double kappa, kappa_linear, kappa_quadratic; /* Cohen's; the last two weigh by the distance of the labels' numbers */
+    double matthews;
+} slm_classification;
+
+/* truth, predicted [n]; labels [n_labels], may be NULL. */
+slm_status slm_metrics_classification(const int32_t *truth, const int32_t *predicted, size_t n, uint32_t n_labels, slm_classification *out,
+                                      slm_label_score *labels, slm_error *err);
+
+/* ---- probabilities p [n, n_classes] of truth [n] */
+
+#define SLM_ECE_BINS 15
+typedef struct slm_calibration_bin {
+    size_t n;
+    double confidence, accuracy; /* means */
+} slm_calibration_bin;
+
+/* Expected calibration error of the rows' confidence [n] and whether they were right [n]; bins of equal width, (low, high]. */
+double slm_metrics_ece(const double *confidence, const bool *right, size_t n, slm_calibration_bin bins[SLM_ECE_BINS]);
+double slm_metrics_log_loss(const double *p, const int32_t *truth, size_t n, uint32_t n_classes);
+/* Mean over rows of the sum over classes of (p - y)^2. */
+double slm_metrics_brier(const double *p, const int32_t *truth, size_t n, uint32_t n_classes);
+double slm_metrics_top_k(const double *p, const int32_t *truth, size_t n, uint32_t n_classes, uint32_t k);
+
+/* ---- rankings: relevant or not [n], by score [n], highest first */
+
+slm_status slm_metrics_auroc(const bool *relevant, const double *score, size_t n, double *out, slm_error *err);
+slm_status slm_metrics_average_precision(const bool *relevant, const double *score, size_t n, double *out, slm_error *err);
+/* Of the first k (0: all); equal scores share their gains. */
+slm_status slm_metrics_ndcg(const bool *relevant, const double *score, size_t n, size_t k, double *out, slm_error *err);
+
+/* ---- how sure a figure is */
+
+/* Wilson's score interval of a share, without continuity correction; level as 0.95. */
+void slm_metrics_wilson(size_t successes, size_t n, double level, double *low, double *high);
+/* Clopper and Pearson's. */
+void slm_metrics_clopper_pearson(size_t successes, size_t n, double level, double *low, double *high);
+/* Two answers to the same rows: b rows only the first has right, c only the second.  Two-sided exact binomial p-value; *mid: mid-p;
+ * *chi2: with continuity correction (both NaN when b + c = 0; each may be NULL). */
+double slm_metrics_mcnemar(size_t b, size_t c, double *mid, double *chi2);
+double slm_metrics_pearson(const double *x, const double *y, size_t n);
+slm_status slm_metrics_spearman(const double *x, const double *y, size_t n, double *out, slm_error *err);
+double slm_metrics_kendall(const double *x, const double *y, size_t n); /* tau-b; n^2 steps */
+/* Krippendorff's alpha of nominal values [units, raters]; -1: not rated. */
+slm_status slm_metrics_krippendorff(const int32_t *values, size_t units, size_t raters, uint32_t n_labels, double *out, slm_error *err);
+
+/* ---- texts */
+
+typedef struct slm_rouge {
+    slm_prf rouge1, rouge2, rouge_l, rouge_lsum; /* .f1: the F measure */
+} slm_rouge;
+
+/* Words are runs of [a-z0-9] after lower case; rouge_lsum takes lines as sentences. */
+slm_status slm_metrics_rouge(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate, slm_rouge *out,
+                             slm_error *err);
+/* Equal, and share of common words, after what SQuAD takes away: case, ASCII punctuation, articles, white space. */
+slm_status slm_metrics_squad(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate, bool *exact, double *f1,
+                             slm_error *err);
+
+#endif
