@@ -17,7 +17,10 @@ RESET slm.kv_cache_memory;
 SET slm.isa = 'sse9';
 SET slm.threads = -1;
 SET slm.threads = 5000;
+-- 17 says the range with its unit
+\set VERBOSITY sqlstate
 SET slm.kv_cache_memory = '1kB';
+\set VERBOSITY default
 SET slm.max_threads = 3;
 SET slm.model_directory = '/tmp';
 SET slm.no_such_setting = 1;

@@ -187,7 +187,7 @@ static inline size_t test_logit_stride(const slm_model *model)
 static inline void test_run(const slm_model *model, slm_workspace *ws, const test_batch *t, int n_threads, float *logits)
 {
     slm_error err = {0};
-    float *hidden;
+    float *hidden = NULL;
     if (slm_forward(model, ws, &t->b, n_threads, NULL, &hidden, &err) != SLM_OK)
         test_die("slm_forward", err.message);
     if (logits != NULL && t->b.n_out > 0 &&

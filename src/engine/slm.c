@@ -119,7 +119,7 @@ void slm_tokens_free(slm_tokens *tokens)
 slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, bool special, const volatile int *stop, char **out,
                           size_t *length, slm_error *err)
 {
-    char *text;
+    char *text = NULL;
     size_t bytes;
 
     SLM_TRY(need_tokenizer(model, err));

@@ -19,7 +19,7 @@ int main(int argc, char **argv)
 {
     slm_error err;
     slm_gguf *g;
-    slm_source *source;
+    slm_source *source = NULL;
     if (argc < 7)
         return fail("usage: make_adapter MODEL.gguf OUT SEED RANK ALPHA SIZE [PART]");
     adapter_recipe r = {.seed = strtoull(argv[3], NULL, 10), .rank = (uint32_t) atoi(argv[4]), .alpha = strtof(argv[5], NULL),

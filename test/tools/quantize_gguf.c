@@ -74,7 +74,7 @@ static int copy_value(gw *w, const slm_gguf *g, const slm_gguf_value *v)
 static int convert_tensor(const slm_gguf *g, const slm_gguf_tensor *t, slm_type type, FILE *out)
 {
     static const char zeros[32];
-    uint64_t cols = t->dims[0], rows = t->dims[1] * t->dims[2] * t->dims[3], done = 0;
+    uint64_t cols = t->dims[0], rows = t->dims[1] * t->dims[2] * t->dims[3];
     job j = {.from = t->type, .to = type, .cols = cols, .in_bytes = row_bytes(t->type, cols), .out_bytes = row_bytes(type, cols)};
     uint64_t step = (4u << 20) / j.in_bytes + 1, total = rows * j.out_bytes;
     unsigned char *in = malloc(step * j.in_bytes), *converted = malloc(step * j.out_bytes);
@@ -91,7 +91,6 @@ static int convert_tensor(const slm_gguf *g, const slm_gguf_tensor *t, slm_type 
             slm_parallel(slm_cpu_count(), convert_region, &j);
         if (atomic_load(&j.failed) || fwrite(converted, j.out_bytes, j.n_rows, out) != j.n_rows)
             result = -1;
-        done += j.n_rows * j.out_bytes;
     }
     if (result == 0 && total % 32 != 0 && fwrite(zeros, 1, 32 - total % 32, out) != 32 - total % 32)
         result = -1;
@@ -112,7 +111,7 @@ static unsigned count_layers(const slm_gguf *g)
 int main(int argc, char **argv)
 {
     type_mix mix;
-    slm_gguf *g;
+    slm_gguf *g = NULL;
     slm_error err;
     gw w = {0};
     uint64_t offset = 0;

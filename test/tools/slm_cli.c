@@ -128,7 +128,7 @@ static slm_session *open_session(slm_model *model, const options *o)
 {
     slm_limits limits = {.kv_cache_bytes = o->kv_mib << 20, .max_batch_tokens = o->batch, .max_sequences = o->sequences,
                          .n_threads = o->threads};
-    slm_session *session;
+    slm_session *session = NULL;
     slm_error err = {0};
 
     if (o->isa != NULL && slm_set_isa(o->isa, &err) != SLM_OK)

@@ -195,7 +195,7 @@ static void test_stream_and_stops(void)
     slm_request req = {.mode = SLM_MODE_GENERATE, .chat = true, .segments = &segment, .n_segments = 1, .max_tokens = 60,
                        .sampling = {.temperature = 1.5f, .seed = 5}, .stream = true};
     slm_error err = {0};
-    char whole[1000], stop[8] = "", streamed[1000] = "", *text;
+    char whole[1000], stop[8] = "", streamed[1000] = "", *text = NULL;
     const char *stops[] = {stop}, *piece;
     const slm_result *r = run(s, &req, &err);
     uint64_t id;

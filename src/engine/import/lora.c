@@ -352,7 +352,7 @@ static slm_status write_pair(const lora_source *s, slm_adapter_writer *w, const 
 
 static slm_status write_image(const lora_source *s, const char *path, const volatile int *stop, slm_adapter_info *info, slm_error *err)
 {
-    slm_adapter_writer *w;
+    slm_adapter_writer *w = NULL;
     slm_status status = SLM_OK;
     SLM_TRY(slm_adapter_create(path, s->base, s->n_parts, &s->info, &w, err));
     for (uint32_t i = 0; status == SLM_OK && i < s->n_pairs; i++) {

@@ -158,7 +158,7 @@ slm_status slm_bpe_encode(slm_tokenizer *tok, const char *text, size_t n, size_t
 {
     size_t at = 0;
     while (at < n) {
-        size_t end;
+        size_t end = at;
         SLM_TRY(slm_pre_next(tok, text, n, at, &end, err));
         SLM_TRY(slm_bpe_word(tok, text + at, end - at, base + at, true, err));
         at = end;

@@ -506,7 +506,7 @@ static slm_status choose_chat(builder *b, const char *forced, slm_error *err)
 /* Everything that needs lookups in the tokens' hash table. */
 static slm_status fill_tables(builder *b, slm_error *err)
 {
-    slm_tokenizer *tok;
+    slm_tokenizer *tok = NULL;
     SLM_TRY(slm_tokenizer_open(b->h, b->h->bytes, &tok, err));
     slm_status status = fill_bytes(b, tok, err);
     if (status == SLM_OK && (b->h->kind == SLM_TOK_BPE || b->h->kind == SLM_TOK_SPM))
