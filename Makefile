@@ -156,7 +156,7 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 print-%:
 	@echo '$($*)'
 
-.PHONY: deps models lint test test-long docs demo bench bench-shapes help clean-engine
+.PHONY: deps models lint test test-long docs reference demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
@@ -168,8 +168,10 @@ test: deps                       ## everything: lint, unit, sanitizers, fuzz cor
 	@bash test/run.sh
 test-long: deps                  ## the same with the long variants (SLM_TEST_LONG=1)
 	@SLM_TEST_LONG=1 bash test/run.sh
-docs: deps                       ## record the examples of the pages on a private server: what a page shows is what happens
+docs: deps                       ## run the examples of all pages on a private server, record what it shows, build docs/reference
 	@bash scripts/docs.sh
+reference: deps                  ## docs/reference alone: from the catalog, the COMMENTs and docs/reference/src
+	@bash scripts/docs.sh reference
 demo: deps                       ## load SmolLM2 into a private cluster and answer, summarize and label 36 tickets by SQL
 	@bash demo/run.sh
 bench: deps                      ## kernels, forward pass and SQL timings -> build/bench/*.csv, table, docs/SPEED.md

@@ -8,9 +8,9 @@ usage: record_docs.py [--check] [PAGE ...]      default: every page with such a 
     -->
     <!-- database: new -->     the page begins in a database without the extension
 
-A page is one session in a database of its own, in which scripts/record_docs.sql has been run, models included unless the page says
-otherwise.  In a block, output ends with an empty line.  Paths /models/... stand for the folder of the test models.  A server is
-reached as psql reaches one; `make docs` starts one.  --check changes nothing and says what is not as a page shows it; the last line
+A page is one session in a database of its own, called shop, in which scripts/record_docs.sql has been run, models included unless the
+page says otherwise.  In a block, output ends with an empty line.  Paths /models/... stand for the folder of the test models.  A server
+is reached as psql reaches one; `make docs` starts one.  --check changes nothing and says what is not as a page shows it; the last line
 is "docs: N passed, N failed".
 """
 import difflib
@@ -63,11 +63,13 @@ def statements(block):
     return found
 
 
+def show_difference(page, server):
+    print("\n".join(difflib.unified_diff(page.split("\n"), server.split("\n"), "the page", "the server", lineterm="", n=2)))
+
+
 class Page:
-    def __init__(self, name):
-        self.name = name
-        with open(name, encoding="utf-8") as f:
-            self.text = f.read()
+    def __init__(self, name, text):
+        self.name, self.text = name, text
         self.parts = []  # (statements or None, begin, end): what to run, and where its block stands
         pattern = r"<!-- recorded -->\n+```\w*\n(.*?)\n```|<!-- run\n(.*?)\n-->"
         for m in re.finditer(pattern, self.text, re.S):
@@ -75,6 +77,11 @@ class Page:
                 self.parts.append((statements(m.group(1)), m.start(1), m.end(1)))
             else:
                 self.parts.append((m.group(2), None, None))
+
+    @staticmethod
+    def read(name):
+        with open(name, encoding="utf-8") as f:
+            return Page(name, f.read())
 
     def script(self):
         lines = ["\\pset footer off", "\\set SHOW_CONTEXT never"]
@@ -100,6 +107,7 @@ class Page:
             shown, gap = "", ""
             for statement, wanted in what:
                 out = re.sub(r"\n{2,}", "\n", next(pieces).replace(CACHE + "/", "/models/"))
+                out = re.sub(r"\bdocs_(reference_)?\d+\b", "shop", out)
                 out = "\n".join(line.rstrip() for line in out.rstrip("\n").split("\n"))
                 shown += ("\n\n" if wanted and shown or gap else "\n" if shown else "") + statement + ("\n" + out if out else "")
                 gap = out
@@ -118,9 +126,9 @@ def prepare():
             sys.exit(f"{database}: {done.stdout}")
 
 
-def database_for(page, number):
+def database_for(text, number):
     name = f"docs_{number}"
-    template = "docs_new" if "<!-- database: new -->" in page.text else "docs_full"
+    template = "docs_new" if "<!-- database: new -->" in text else "docs_full"
     script = f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} TEMPLATE {template};"
     if template == "docs_full":
         for setting, model in (("generate", "smollm2"), ("embed", "minilm"), ("classify", "minilm")):
@@ -143,8 +151,8 @@ def pages():
 
 def record(name, number, check):
     """Records or compares a page; says whether it was well."""
-    page = Page(name)
-    new, broken = page.recorded(psql(database_for(page, number), page.script()).stdout)
+    page = Page.read(name)
+    new, broken = page.recorded(psql(database_for(page.text, number), page.script()).stdout)
     for error in broken:
         print(f"{name}: in a statement that is not shown: {error}")
     if not check and new != page.text:
@@ -153,7 +161,7 @@ def record(name, number, check):
         print(f"{name}: written")
     elif new != page.text:
         print(f"{name} shows what does not happen (make docs records it):")
-        print("\n".join(difflib.unified_diff(page.text.split("\n"), new.split("\n"), "the page", "the server", lineterm="", n=2)))
+        show_difference(page.text, new)
         broken.append(name)
     return not broken
 

@@ -1,5 +1,6 @@
 -- What the examples of the pages work on (scripts/record_docs.py): the 36 tickets of the demo, and two small models.
 \set ON_ERROR_STOP on
+DO $$ BEGIN CREATE ROLE analysts; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 \i demo/tickets.sql
 ANALYZE;
 -- models

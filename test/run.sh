@@ -10,7 +10,7 @@
 #   preloaded   pg_regress again with shared_preload_libraries = slm_pg, another instruction set and one thread: same answers (D4)
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
 #   clients     test/clients: what drivers send and get (psycopg, asyncpg, node-postgres)
-#   docs        the examples of README.md and docs: what they show is what happens (scripts/record_docs.py)
+#   docs        the examples of README.md and docs: what they show is what happens, and docs/reference is what the server says
 #
 # usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/
 # SLM_TEST_LONG=1 asks for the long variants; SLM_TAP=002 runs only the TAP files that begin so.
@@ -133,7 +133,7 @@ if wanted regress || wanted isolation || wanted preloaded || wanted tap || wante
         fi
         if wanted docs; then
             slm_start pages "shared_preload_libraries = 'slm_pg'" "wal_level = logical"
-            run_counted docs python3 scripts/record_docs.py --check
+            run_counted docs sh -c 'python3 scripts/record_docs.py --check; pages=$?; python3 scripts/reference.py --check && exit $pages'
             slm_stop pages
         fi
     else
