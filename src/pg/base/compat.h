@@ -68,6 +68,13 @@
 #include "commands/explain_state.h"
 #endif
 
+/* How many tables a plan reads, as EXPLAIN counts to know whether columns need their table's name: 18 has an entry for GROUP BY. */
+#if PG_VERSION_NUM >= 180000
+#define SLM_EXPLAINED_TABLES(es) ((es)->rtable_size)
+#else
+#define SLM_EXPLAINED_TABLES(es) list_length((es)->rtable)
+#endif
+
 /* EXPLAIN of a query without a hook: 17 made it callable; before, it was written into the caller as it stands here. */
 #include "commands/explain.h"
 #include "tcop/tcopprot.h"
