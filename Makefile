@@ -12,15 +12,20 @@ top       := $(if $(VPATH),$(VPATH)/)
 files      = $(patsubst $(top)%,%,$(wildcard $(addprefix $(top),$1)))
 PG_OBJS    = $(patsubst %.c,%.o,$(call files,src/pg/*.c src/pg/*/*.c))
 OBJS       = $(PG_OBJS)
-SCRIPT     = sql/slm_pg--0.1.0.sql
-DATA       = $(filter-out $(SCRIPT),$(call files,sql/slm_pg--*.sql))
-DATA_built = $(SCRIPT)
+# The version stands in slm_pg.control; its script, and what brings the release before to it, are made of sql/parts and sql/upgrade.
+# The scripts of releases are frozen in sql/releases.
+SLM_VERSION  := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(top)slm_pg.control)
+UPGRADE_FROM := $(notdir $(patsubst %/before.sql,%,$(call files,sql/upgrade/*/before.sql)))
+SCRIPT     = sql/slm_pg--$(SLM_VERSION).sql
+UPGRADE    = $(UPGRADE_FROM:%=sql/slm_pg--%--$(SLM_VERSION).sql)
+DATA       = $(call files,sql/releases/slm_pg--*.sql)
+DATA_built = $(SCRIPT) $(UPGRADE)
 REGRESS    = $(patsubst sql/%.sql,%,$(filter-out sql/slm_pg--%.sql,$(call files,sql/*.sql)))
 ISOLATION  = $(patsubst test/isolation/specs/%.spec,%,$(call files,test/isolation/specs/*.spec))
 ISOLATION_OPTS = --inputdir=$(top)test/isolation
 # -Werror in the project's own checks (make lint, make test), never in a packager's or a user's build
 WERROR    ?=
-PG_CPPFLAGS = -I$(top)src -MMD -MP
+PG_CPPFLAGS = -I$(top)src -DSLM_VERSION='"$(SLM_VERSION)"' -MMD -MP
 # clang does not know some of the flags that pg_config hands on from the compiler that built the server
 PG_CFLAGS   = -Wextra -Wno-unused-parameter -Wno-declaration-after-statement -Wno-ignored-optimization-argument \
               -Wno-unknown-warning-option -Wno-ignored-attributes $(WERROR)
@@ -47,7 +52,8 @@ SAY = $(if $(V),:,echo)
 ENGINE_SRC  = $(call files,src/engine/*.c src/engine/*/*.c src/engine/import/*/*.c src/engine/kernels/ref/*.c)
 ENGINE_LIBS = -lpcre2-8 -lutf8proc -ljansson -lxxhash -lpthread -lm
 WARNINGS    = -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
-ENGINE_BASE = -std=c11 -D_GNU_SOURCE -g -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -I$(top)src $(WARNINGS)
+ENGINE_BASE = -std=c11 -D_GNU_SOURCE -g -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -I$(top)src \
+              -DSLM_VERSION='"$(SLM_VERSION)"' $(WARNINGS)
 ENGINE_CFLAGS = $(ENGINE_BASE) -O3 $(COPT)
 MACHINE := $(shell uname -m)
 ifeq ($(MACHINE),x86_64)
@@ -72,15 +78,15 @@ $(shell mkdir -p $(sort $(dir $(PG_OBJS))) sql)
 endif
 include $(PGXS)
 $(shlib): libslm.a
-all: libslm.a $(SCRIPT)
+all: libslm.a $(DATA_built)
 # Only what compiles needs the headers; the copied server of the tests installs without them.
-$(PG_OBJS): | build/server-headers
+$(PG_OBJS): slm_pg.control | build/server-headers
 build/server-headers:
 	@[ -e "$$($(PG_CONFIG) --includedir-server)/postgres.h" ] || { \
 	  echo "The headers of the server are not there: $$($(PG_CONFIG) --includedir-server)/postgres.h" >&2; \
 	  echo "Install them ('make deps'; Debian: postgresql-server-dev-NN) or set PG_CONFIG." >&2; exit 1; }
 	@mkdir -p $(@D) && touch $@
-install: $(SCRIPT)
+install: $(DATA_built)
 -include $(PG_OBJS:.o=.d)
 else
 .PHONY: all install installcheck clean
@@ -93,8 +99,13 @@ endif
 $(SCRIPT): $(call files,sql/parts/*.sql)
 	@$(SAY) "cat $^ > $@"
 	$(Q)cat $^ > $@
+# An upgrade: before.sql makes room, the parts are made anew, after.sql puts back what was kept.
+$(UPGRADE): sql/slm_pg--%--$(SLM_VERSION).sql: sql/upgrade/%/before.sql $(call files,sql/parts/*.sql) sql/upgrade/%/after.sql \
+            scripts/upgrade.awk
+	@$(SAY) "make $@"
+	$(Q)(cat $< && awk -f $(top)scripts/upgrade.awk $(filter %.sql,$(filter-out %after.sql,$^)) && cat $(filter %after.sql,$^)) > $@
 
-build/engine/%.o: src/engine/%.c
+build/engine/%.o: src/engine/%.c slm_pg.control
 	@mkdir -p $(dir $@); $(SAY) "cc $<"
 	$(Q)$(CC) $(ENGINE_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
 -include $(ENGINE_OBJS:.o=.d)

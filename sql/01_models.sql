@@ -3,7 +3,7 @@
 \getenv cache SLM_MODEL_CACHE
 \set model :cache '/SmolLM2-135M-Instruct.Q4_1.gguf'
 CREATE EXTENSION slm_pg;
-SELECT slm_version();
+SELECT slm_version() = extversion AS one_version FROM pg_extension WHERE extname = 'slm_pg';
 
 -- every object has a comment
 SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'

@@ -1,4 +1,4 @@
--- slm_pg 0.1.0
+-- slm_pg
 -- Tables and views live in the schema slm, functions in the schema that CREATE EXTENSION names.
 -- Functions that run a model are STABLE: with seed, an answer is a function of its arguments and of the model.
 -- They are not STRICT: a NULL text gives NULL, any other NULL argument means that argument's default.

@@ -23,7 +23,7 @@
 
 const char *slm_engine_version(void)
 {
-    return "0.1.0";
+    return SLM_VERSION;
 }
 
 slm_status slm_set_isa(const char *name, slm_error *err)

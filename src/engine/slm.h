@@ -25,7 +25,7 @@
 
 /* ------------------------------------------------------------------ library */
 
-/* Version of the engine, such as "0.1.0". Static. */
+/* Version of the engine, such as "1.2.3". Static. */
 const char *slm_engine_version(void);
 
 /* Chooses the instruction set of the kernels for the whole process: "auto", "ref", "avx2", "avx512", "neon".

@@ -12,7 +12,6 @@
 #include "pg/base/guc.h"
 #include "pg/base/row_error.h"
 #include "pg/base/threads.h"
-#include "pg/base/version.h"
 #include "pg/batch/batch.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/prototypes.h"
@@ -25,7 +24,7 @@
 #include "pg/run/progress.h"
 #include "pg/run/work.h"
 
-SLM_PG_MAGIC(SLM_PG_VERSION);
+SLM_PG_MAGIC(SLM_VERSION);
 
 void _PG_init(void);
 

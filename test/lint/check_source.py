@@ -102,6 +102,12 @@ def rule_version():
     return lines_with(SOURCES, r"\bPG_VERSION_NUM\b", lambda n: n != "src/pg/base/compat.h", True)
 
 
+def rule_entry_points():
+    """entry points of SQL functions are refused where the database is an earlier release's"""
+    return [n for n, t in SOURCES.items() if "PG_FUNCTION_INFO_V1(" in t and not n.endswith("/earlier.h")
+            and '#include "pg/base/earlier.h"' not in t]
+
+
 def rule_blas():
     """OpenBLAS behind one file, and none on the inference path"""
     users = sorted({x.split(":")[0] for x in lines_with(SOURCES, r"cblas\.h|\bcblas_\w+\s*\(", code_only=False)})

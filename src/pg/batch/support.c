@@ -20,6 +20,7 @@
 #include "utils/syscache.h"
 
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/base/guc.h"
 #include "pg/models/catalog.h"
 #include "pg/run/backend.h"

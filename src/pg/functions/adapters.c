@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 
 #include "engine/slm.h"
+#include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/paths.h"

@@ -14,6 +14,7 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 
+#include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/row_count.h"
 #include "pg/functions/classification.h"

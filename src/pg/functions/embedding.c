@@ -14,6 +14,7 @@
 #include "engine/slm.h"
 #include "pg/base/args.h"
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/row_error.h"

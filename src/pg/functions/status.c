@@ -18,10 +18,10 @@
 #include "utils/timestamp.h"
 
 #include "engine/slm.h"
+#include "pg/base/earlier.h"
 #include "pg/base/errors.h"
 #include "pg/base/guc.h"
 #include "pg/base/threads.h"
-#include "pg/base/version.h"
 #include "pg/models/catalog.h"
 #include "pg/models/loading.h"
 #include "pg/models/store.h"
@@ -138,7 +138,7 @@ Datum slm_pg_model_status(PG_FUNCTION_ARGS)
 
 Datum slm_pg_version(PG_FUNCTION_ARGS)
 {
-    PG_RETURN_TEXT_P(cstring_to_text(SLM_PG_VERSION));
+    PG_RETURN_TEXT_P(cstring_to_text(SLM_VERSION));
 }
 
 static void put_info(ReturnSetInfo *rsinfo, const char *item, const char *value)
@@ -158,7 +158,7 @@ Datum slm_pg_system_info(PG_FUNCTION_ARGS)
     InitMaterializedSRF(fcinfo, 0);
     for (int i = 0; (name = slm_isa_available(i)) != NULL; i++)
         available = psprintf("%s%s%s", available, i > 0 ? ", " : "", name);
-    put_info(rsinfo, "version", SLM_PG_VERSION);
+    put_info(rsinfo, "version", SLM_VERSION);
     put_info(rsinfo, "engine version", slm_engine_version());
     put_info(rsinfo, "instruction set", slm_isa());
     put_info(rsinfo, "instruction sets available", available);

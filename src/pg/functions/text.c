@@ -19,6 +19,7 @@
 
 #include "engine/slm.h"
 #include "pg/base/args.h"
+#include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/guc.h"
 #include "pg/base/row_error.h"

@@ -22,6 +22,7 @@
 
 #include "engine/slm.h"
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_vector_similarity);
 PG_FUNCTION_INFO_V1(slm_pg_vector_distance);

@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 
 #include "pg/base/as_owner.h"
+#include "pg/base/earlier.h"
 #include "pg/jobs/admin.h"
 #include "pg/jobs/compute.h"
 #include "pg/jobs/jobs.h"

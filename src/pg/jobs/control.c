@@ -32,6 +32,7 @@
 
 #include "pg/base/as_owner.h"
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/jobs/admin.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/triggers.h"

@@ -24,6 +24,7 @@
 #include "utils/relcache.h"
 
 #include "pg/base/as_owner.h"
+#include "pg/base/earlier.h"
 #include "pg/jobs/admin.h"
 #include "pg/jobs/compute.h"
 #include "pg/jobs/jobs.h"

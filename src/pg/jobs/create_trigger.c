@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 
 #include "pg/base/as_owner.h"
+#include "pg/base/earlier.h"
 #include "pg/base/one_expression.h"
 #include "pg/jobs/check.h"
 #include "pg/jobs/trigger.h"

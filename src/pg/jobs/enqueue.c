@@ -43,6 +43,7 @@
 #include "utils/tuplestore.h"
 
 #include "pg/base/as_owner.h"
+#include "pg/base/earlier.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/origin.h"
 #include "pg/jobs/triggers.h"

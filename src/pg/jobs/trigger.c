@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/base/one_expression.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_trigger);

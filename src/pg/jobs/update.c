@@ -26,6 +26,7 @@
 
 #include "pg/base/as_owner.h"
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/run/progress.h"
 
 #define BATCH_SECONDS 5.0 /* a cancel loses no more work than this, about; long enough for the window of the batch node */

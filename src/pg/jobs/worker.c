@@ -38,6 +38,7 @@
 
 #include "pg/base/as_owner.h"
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/settings.h"
 #include "pg/jobs/workers.h"
@@ -85,7 +86,7 @@ static void forget_session(void)
     ResetSequenceCaches();
 }
 
-/* Has the database the extension, whose tables are looked at? */
+/* Has the database the extension, whose tables are looked at?  Not before it is updated. */
 static bool has_extension(void)
 {
     bool result;
@@ -93,7 +94,7 @@ static bool has_extension(void)
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
     result = OidIsValid(slm_pg_extension_relation("job_definition")) && OidIsValid(slm_pg_extension_relation("job_queue")) &&
-             OidIsValid(slm_pg_extension_relation("job_done"));
+             OidIsValid(slm_pg_extension_relation("job_done")) && !slm_pg_extension_is_earlier();
     PopActiveSnapshot();
     CommitTransactionCommand();
     return result;

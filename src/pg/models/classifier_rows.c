@@ -34,6 +34,7 @@
 #include "engine/slm.h"
 #include "pg/base/as_owner.h"
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/base/nearest.h"
 #include "pg/models/catalog.h"
 #include "pg/models/load.h"

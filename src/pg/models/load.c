@@ -31,6 +31,7 @@
 #include "engine/slm.h"
 #include "pg/base/as_owner.h"
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/guc.h"

@@ -18,6 +18,7 @@
 #include "utils/syscache.h"
 
 #include "pg/base/as_owner.h"
+#include "pg/base/earlier.h"
 #include "pg/models/catalog.h"
 #include "pg/models/load.h"
 

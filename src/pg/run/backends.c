@@ -24,6 +24,7 @@
 
 #include "engine/slm.h"
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 #include "pg/models/catalog.h"
 #include "pg/run/backend.h"
 

@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "pg/base/compat.h"
+#include "pg/base/earlier.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_progress);
 
