@@ -54,6 +54,14 @@ def rule_design():
                     yield f"{name}: DESIGN {word}: no such decision"
 
 
+def rule_rooms():
+    """docs/ARCHITECTURE.md draws the rooms of .ci/layers.txt, and says of each what it owns"""
+    out = subprocess.run([sys.executable, "scripts/rooms.py", "--check"], capture_output=True, check=False, text=True)
+    page = PAGES["docs/ARCHITECTURE.md"]
+    rooms = [line.split()[0] for line in read(".ci/layers.txt").split("\n") if line and not line.startswith("#")]
+    return (out.stdout + out.stderr).split("\n")[:-1] + [f"{r}: no row in docs/ARCHITECTURE.md" for r in rooms if f"| `{r}`" not in page]
+
+
 def main():
     passed = failed = 0
     for name, rule in sorted(globals().items()):

@@ -11,7 +11,7 @@
 #include "pg/jobs/jobs.h"
 
 /* Acts as the extension, to be left with slm_pg_as_end.  A job that would wait for a lock gives way before the deadlock check of somebody
- * who waits for it can hit him. */
+ * who waits for it could end it. */
 void slm_pg_job_enter(SlmAs *saved);
 
 /* Locks the claimed rows (bigint[]), drops older ones of the same keys, and fetches what was computed for them before; in the order of
