@@ -142,7 +142,8 @@ unit: golden $(TEST_PROGRAMS) $(TOOL_PROGRAMS) ## build and run the engine's uni
 SAN_FLAGS   = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 SAN_CFLAGS  = $(ENGINE_BASE) -O1 $(SAN_FLAGS) -DSLM_SANITIZE
 SAN_OBJS    = $(patsubst src/engine/%.c,build/asan/engine/%.o,$(ENGINE_SRC))
-SAN_TESTS   = $(patsubst test/%.c,build/asan/test/%,$(wildcard test/unit/test_*.c))
+# test_nomem has a malloc of its own
+SAN_TESTS   = $(patsubst test/%.c,build/asan/test/%,$(filter-out test/unit/test_nomem.c,$(wildcard test/unit/test_*.c)))
 SAN_ENV     = ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 
 build/asan/engine/%.o: src/engine/%.c

@@ -9,11 +9,13 @@
 #   isolation   test/isolation on the same cluster
 #   preloaded   pg_regress again with shared_preload_libraries = slm_pg, another instruction set and one thread: same answers (D4)
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
+#   data        test/tap/data: what needs data sets of others ($SLM_TEST_DATA names their folder) or extensions of others
 #   clients     test/clients: what drivers send and get (psycopg, asyncpg, node-postgres)
 #   docs        the examples of README.md and docs: what they show is what happens, and docs/reference is what the server says
 #
 # usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/
 # SLM_TEST_LONG=1 asks for the long variants; SLM_TAP=002 runs only the TAP files that begin so.
+# Skipped tests are counted and listed at the end.  Where CI is set, each is a failure, those of the suite "data" excepted.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=../scripts/cluster.sh
@@ -21,13 +23,25 @@ cd "$(dirname "$0")/.." || exit 1
 
 other_isa=ref # than the one that "auto" takes on the machines where it matters
 ! grep -qw avx2 /proc/cpuinfo || other_isa=avx2
-all_suites="lint models unit sanitize regress isolation preloaded tap clients docs"
+all_suites="lint models unit sanitize regress isolation preloaded tap data clients docs"
 suites=${*:-$all_suites}
 passed=0
 failed=0
+skipped=0
 mkdir -p build/log
+: >build/log/skipped
 
 wanted() { case " $suites " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+
+# skips SUITE SCRIPT: notes what a suite's log says was skipped; the script for sed prints the reasons.
+skips() {
+    local suite=$1 n
+    sed -nE "$2" "build/log/$suite.log" | sed "s/^/$suite: /" >"build/log/$suite.skipped"
+    cat "build/log/$suite.skipped" >>build/log/skipped
+    n=$(wc -l <"build/log/$suite.skipped")
+    skipped=$((skipped + n))
+    if [ -n "${CI:-}" ] && [ "$suite" != data ]; then failed=$((failed + n)); fi
+}
 
 # add SUITE PASSED FAILED STATUS SECONDS: one line of the summary; a suite that fails without a failed test, or runs none, is a failure.
 add() {
@@ -35,7 +49,7 @@ add() {
     if [ "$rc" -ne 0 ] && [ "$bad" -eq 0 ]; then
         bad=1
         echo "$suite: ended with status $rc"
-    elif [ $((ok + bad)) -eq 0 ] && ! grep -q '^skip all' "build/log/$suite.log"; then
+    elif [ $((ok + bad)) -eq 0 ] && [ ! -s "build/log/$suite.skipped" ]; then
         bad=1
         echo "$suite: ran no tests"
     fi
@@ -53,7 +67,7 @@ run_counted() {
     rc=$?
     ok=$(awk '/^[^ ]+: [0-9]+ passed, [0-9]+ failed/ { n += $2 } END { print n + 0 }' "build/log/$suite.log")
     bad=$(awk '/^[^ ]+: [0-9]+ passed, [0-9]+ failed/ { n += $4 } END { print n + 0 }' "build/log/$suite.log")
-    grep -aiE '^skip' "build/log/$suite.log"
+    skips "$suite" 's/^skip (.*)/\1/p'
     add "$suite" "$ok" "$bad" "$rc" $((SECONDS - begin))
 }
 
@@ -68,21 +82,25 @@ run_regress() {
     cp -R "$slm_root"/work/{results,output_iso/results} "build/log/$suite/" 2>/dev/null
     ok=$(grep -cE '^(test .* \.\.\. ok|     .* \.\.\. ok|ok [0-9]+)' "build/log/$suite.log")
     bad=$(grep -cE '^(test .* \.\.\. .*FAILED|     .* \.\.\. .*FAILED|not ok [0-9]+)' "build/log/$suite.log")
+    rm -f "build/log/$suite.skipped"
     [ "$rc" -eq 0 ] || as_server find . -name regression.diffs -exec cat {} + >>"build/log/$suite.log" 2>/dev/null
     add "$suite" "$ok" "$bad" "$rc" $((SECONDS - begin))
 }
 
+# run_tap SUITE FILE ...
 run_tap() {
-    local begin=$SECONDS rc ok bad pgxs
+    local suite=$1 begin=$SECONDS rc ok bad pgxs
+    shift
     pgxs=$(dirname "$("$slm_bin/pg_config" --pgxs)")/../..
     as_server env TESTDIR="$slm_root/work" TESTLOGDIR="$slm_root/work/tap_log" TESTDATADIR="$slm_root/work/tap_data" \
         PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-        sh -c "ls test/tap/${SLM_TAP:-}*.pl | xargs -r prove -v --timer" >build/log/tap.log 2>&1
+        prove -v --timer "$@" >"build/log/$suite.log" 2>&1
     rc=$?
-    ok=$(grep -cE '^ok [0-9]+' build/log/tap.log)
-    bad=$(grep -E '^not ok [0-9]+' build/log/tap.log | grep -vc '# TODO')
-    [ "$rc" -eq 0 ] || as_server sh -c 'tail -n 30 tap_log/* tmp_check/log/*' >>build/log/tap.log 2>/dev/null
-    add tap "$ok" "$bad" "$rc" $((SECONDS - begin))
+    ok=$(grep -E '^ok [0-9]+' "build/log/$suite.log" | grep -vciE '# skip')
+    bad=$(grep -E '^not ok [0-9]+' "build/log/$suite.log" | grep -vc '# TODO')
+    skips "$suite" 's/^ok [0-9]+ # (SKIP|skip) (.*)/\2/p; s/^.*\/([^ ]+\.pl) \.+ skipped: (.*)/\1: \2/p'
+    [ "$rc" -eq 0 ] || as_server sh -c 'tail -n 30 tap_log/* tmp_check/log/*' >>"build/log/$suite.log" 2>/dev/null
+    add "$suite" "$ok" "$bad" "$rc" $((SECONDS - begin))
 }
 
 # The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into its own directory.
@@ -93,13 +111,13 @@ prepare_work() {
         mkdir -p "$slm_root/work/$(dirname "$path")"
         cp -R "$path" "$slm_root/work/$(dirname "$path")/"
     done
-    # texts that are not part of the project, where they are at hand
-    for path in "${SLM_TEST_DATA:-../shared/data}"/banking77_*.csv; do
-        [ ! -e "$path" ] || slm_share "$slm_root/work/test/data" "$path"
-    done
+    # what is not part of the project, where it is at hand
+    if [ -n "${SLM_TEST_DATA:-}" ]; then
+        slm_share "$slm_root/data" "$SLM_TEST_DATA"/*
+        export SLM_TEST_DATA=$slm_root/data
+    fi
     # pg_regress puts results beside the tests, isolationtester into output_iso
     [ "$(id -u)" -ne 0 ] || chown -R nobody:nogroup "$slm_root/work"
-    export SLM_TEST_DATA=$slm_root/work/test/data
 }
 
 fetched=0
@@ -111,7 +129,8 @@ if wanted models; then run_counted models python3 test/models/test_fetch.py; fi
 if wanted unit; then run_counted unit make --no-print-directory -j2 unit; fi
 if wanted sanitize; then run_counted sanitize make --no-print-directory -j2 sanitize; fi
 
-if wanted regress || wanted isolation || wanted preloaded || wanted tap || wanted clients || wanted docs; then
+if wanted regress || wanted isolation || wanted preloaded || wanted tap || wanted data || wanted clients ||
+    wanted docs; then
     if slm_install_private >build/log/install.log 2>&1 && prepare_work; then
         check=(make --no-print-directory installcheck "PG_CONFIG=$slm_bin/pg_config" "SLM_MODEL_CACHE=$SLM_MODEL_CACHE")
         if wanted regress || wanted isolation; then
@@ -125,7 +144,8 @@ if wanted regress || wanted isolation || wanted preloaded || wanted tap || wante
             run_regress preloaded "${check[@]}" ISOLATION=
             slm_stop preloaded
         fi
-        if wanted tap; then run_tap; fi
+        if wanted tap; then run_tap tap test/tap/"${SLM_TAP:-}"*.pl; fi
+        if wanted data; then run_tap data test/tap/data/*.pl; fi
         if wanted clients; then
             slm_start clients "shared_preload_libraries = 'slm_pg'"
             run_counted clients bash test/clients/run.sh
@@ -143,5 +163,9 @@ if wanted regress || wanted isolation || wanted preloaded || wanted tap || wante
     fi
 fi
 
+if [ "$skipped" -gt 0 ]; then
+    echo "$skipped skipped${CI:+ (a failure each, but for data's)}:"
+    sort build/log/skipped | uniq -c
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

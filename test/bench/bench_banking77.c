@@ -4,7 +4,7 @@
  *
  *   bench_banking77 [--quantization Q8_0]      CSV on stdout: metric,type,threads,value,unit
  *
- * Needs banking77_train.csv and banking77_test.csv in $SLM_TEST_DATA (default ../shared/data; Casanueva et al. 2020, CC BY 4.0) and
+ * Needs banking77_train.csv and banking77_test.csv in $SLM_TEST_DATA (Casanueva et al. 2020, CC BY 4.0) and
  * all-MiniLM-L6-v2 in the model cache; says so and measures nothing where one is missing.
  */
 #include <math.h>
@@ -274,7 +274,7 @@ int main(int argc, char **argv)
     const char *folder = getenv("SLM_TEST_DATA"), *cache = getenv("SLM_MODEL_CACHE"), *home = getenv("HOME");
     b.type = argc > 2 && strcmp(argv[1], "--quantization") == 0 ? argv[2] : "Q8_0";
     if (folder == NULL)
-        folder = "../shared/data";
+        folder = "";
     if (cache != NULL && cache[0] != '\0')
         snprintf(dir, sizeof dir, "%s/all-MiniLM-L6-v2", cache);
     else

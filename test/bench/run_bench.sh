@@ -7,7 +7,7 @@
 #                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
 #        test/bench/run_bench.sh long-texts     how long texts are best read, into docs/LONG_TEXTS.md: some minutes; not in the default
 # Every CSV has a header line; those of SQL are metric,type,threads,value,unit.  banking77-sql needs the texts of Banking77 in
-# ${SLM_TEST_DATA:-../shared/data} and is left out without them.
+# $SLM_TEST_DATA and is left out without them.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=../../scripts/cluster.sh
@@ -65,7 +65,7 @@ first_calls() {
     done | sort -n | sed -n '11p'
 }
 
-data=${SLM_TEST_DATA:-../shared/data}
+data=${SLM_TEST_DATA:-}
 [ -r "$data/banking77_train.csv" ] && [ -r "$data/banking77_test.csv" ] && [ -r "$data/banking8.csv" ] || data=
 
 if wanted sql || { wanted banking77-sql && [ -n "$data" ]; }; then
@@ -101,7 +101,7 @@ slm_load() {
 }
 
 if wanted banking77-sql && [ -z "$data" ]; then
-    echo "-- banking77-sql left out: no texts in ${SLM_TEST_DATA:-../shared/data}"
+    echo "-- banking77-sql left out: SLM_TEST_DATA names no folder with the texts"
 elif wanted banking77-sql; then
     echo "-- banking77-sql"
     shape_1b=$out/models/llama-3.2-1b.Q4_0.gguf
@@ -139,7 +139,7 @@ fi
 
 if [[ " $names " == *" long-texts "* ]]; then
     echo "-- long texts"
-    [ -n "$data" ] || { echo "no texts in ${SLM_TEST_DATA:-../shared/data}" >&2; exit 1; }
+    [ -n "$data" ] || { echo "SLM_TEST_DATA names no folder with the texts" >&2; exit 1; }
     [ -n "$slm_root" ] || slm_install_private >"$out/install.log" 2>&1 || { tail -n 40 "$out/install.log"; exit 1; }
     export PGPORT=5435
     slm_start long "shared_buffers = 256MB" || exit 1

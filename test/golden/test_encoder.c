@@ -134,7 +134,7 @@ int main(void)
     char path[1024];
     json_t *reference = test_json("minilm/embeddings.json");
     if (!test_model_path("SLM_TEST_ENCODER", MODEL, path, sizeof path) || reference == NULL) {
-        printf("encoder: skipped, %s or the reference values in %s are not there (make models; SLM_TEST_ENCODER, SLM_GOLDEN)\n", path,
+        printf("skip encoder: %s or the reference values in %s are not there (make models; SLM_TEST_ENCODER, SLM_GOLDEN)\n", path,
                golden_root());
         return 0;
     }

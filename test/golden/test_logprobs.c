@@ -218,7 +218,7 @@ int main(void)
     fixture f = {0};
     json_t *logprobs = test_json("smollm2/logprobs.json"), *perplexity = test_json("smollm2/perplexity.json");
     if (!test_model_path("SLM_TEST_MODEL", MODEL, path, sizeof path) || logprobs == NULL || perplexity == NULL) {
-        printf("logprobs: skipped, %s or the reference values in %s are not there (make models; SLM_TEST_MODEL, SLM_GOLDEN)\n", path,
+        printf("skip logprobs: %s or the reference values in %s are not there (make models; SLM_TEST_MODEL, SLM_GOLDEN)\n", path,
                golden_root());
         return 0;
     }

@@ -148,7 +148,7 @@ int main(void)
     else
         snprintf(dir, sizeof dir, "%s/.cache/slm_pg/all-MiniLM-L6-v2", home != NULL ? home : "");
     if (access(dir, R_OK) != 0) {
-        printf("test_minilm: skipped, %s is not there (make models)\n", dir);
+        printf("skip minilm: %s is not there (make models)\n", dir);
         return 0;
     }
     CHECK(load_cases(path, &c), "no cases in %s", path);

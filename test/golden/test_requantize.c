@@ -128,7 +128,7 @@ int main(void)
     if (getenv("SLM_TEST_LONG") != NULL)
         n_windows = 8;
     if (!test_model_path("SLM_TEST_MODEL", MODEL, path, sizeof path)) {
-        printf("requantize: skipped, %s is not there (make models; SLM_TEST_MODEL)\n", path);
+        printf("skip requantize: %s is not there (make models; SLM_TEST_MODEL)\n", path);
         return 0;
     }
     slm_model *source = test_import(path, NULL);

@@ -108,6 +108,12 @@ def rule_entry_points():
             and '#include "pg/base/earlier.h"' not in t]
 
 
+def rule_alone():
+    """nothing refers to a folder beside the checkout; only .ci/run may look for data there"""
+    beside = r"\.\./(\.\./)*shared\b"
+    return lines_with({**C_FILES, **SCRIPTS}, beside, lambda n: n not in (".ci/run", "test/lint/check_source.py"))
+
+
 def rule_blas():
     """OpenBLAS behind one file, and none on the inference path"""
     users = sorted({x.split(":")[0] for x in lines_with(SOURCES, r"cblas\.h|\bcblas_\w+\s*\(", code_only=False)})

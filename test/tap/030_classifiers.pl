@@ -46,17 +46,5 @@ $reader->quit;
 my ($rc, $stdout, $stderr) = $node->psql('postgres', $answers);
 like($stderr, qr/classifier "topic" does not exist/, 'a new statement sees the drop');
 
-# pgvector
-SKIP: {
-	skip 'pgvector is not installed', 2
-	  unless $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'});
-	$node->safe_psql('postgres', q{CREATE EXTENSION vector;
-		CREATE TABLE stored AS SELECT body, slm_embed(body)::vector(384) AS e FROM message;
-		CREATE INDEX ON stored USING hnsw (e vector_cosine_ops)});
-	my $search = q{SELECT body FROM stored ORDER BY e <=> slm_embed_query('the bill is not right')::vector LIMIT 1};
-	like($node->safe_psql('postgres', "SET enable_seqscan = off; EXPLAIN $search"), qr/Index Scan/, 'the HNSW index is used');
-	like($node->safe_psql('postgres', "SET enable_seqscan = off; $search"), qr/invoice/, 'and finds the nearest text');
-}
-
 $node->stop;
 done_testing();
