@@ -1,0 +1,315 @@
+/*
+ * Expressions as states of automata: classes of bytes, transitions made when they are first taken, and the search for emptiness.
+ *
+ * The classes of an automaton's first expression serve all its states: a derivative holds no set of bytes that its origin did not.
+ */
+#include <stdlib.h>
+
+#include "engine/grammar/rx.h"
+
+/* A walk over everything that e is made of marks what it has seen with its number. */
+static bool walk_begin(slm_rx_pool *p)
+{
+    if (!SLM_GROW(p->budget, p->marks, p->marks_capacity, p->nodes_capacity))
+        return false;
+    p->walk++;
+    return true;
+}
+
+static bool walk_push(slm_rx_pool *p, slm_rx e)
+{
+    if (p->marks[e] == p->walk)
+        return true;
+    p->marks[e] = p->walk;
+    if (!SLM_GROW(p->budget, p->scratch, p->scratch_capacity, (uint64_t) p->n_scratch + 1))
+        return false;
+    p->scratch[p->n_scratch++] = e;
+    return true;
+}
+
+/* Splits the classes by a set of bytes. */
+static void refine(slm_partition *part, const slm_byte_set *set)
+{
+    uint8_t twin[256];
+    bool has_in[256] = {false}, has_out[256] = {false};
+    uint32_t n = part->n;
+    for (unsigned i = 0; i < 256; i++) {
+        if (slm_set_has(set, i))
+            has_in[part->of[i]] = true;
+        else
+            has_out[part->of[i]] = true;
+    }
+    for (uint32_t c = 0; c < part->n; c++)
+        twin[c] = (uint8_t) (has_in[c] && has_out[c] ? n++ : c);
+    for (unsigned i = 0; i < 256; i++)
+        if (slm_set_has(set, i))
+            part->of[i] = twin[part->of[i]];
+    part->n = n;
+}
+
+/* Bytes that one node of an expression tells apart: whole sets refine at once, single bytes are gathered. */
+static void refine_by_node(slm_rx_pool *p, const slm_rx_node *n, slm_partition *part, slm_byte_set *singles)
+{
+    if (n->kind == RX_SET) {
+        refine(part, &p->sets[n->a]);
+    } else if (n->kind == RX_SWITCH) {
+        for (uint32_t i = 0; i < n->b; i++)
+            slm_set_add(singles, p->lists[n->a + 2 * i], p->lists[n->a + 2 * i]);
+    } else if (n->kind == RX_COMPARE || n->kind == RX_DIVIDE) {
+        slm_set_add(singles, '0', '9');
+        slm_set_add(singles, '-', '.');
+    } else if (n->kind == RX_TRACK) {
+        slm_set_add(singles, 0, 255); /* every byte makes a text of its own */
+    }
+}
+
+static void walk_children(slm_rx_pool *p, slm_rx_node n)
+{
+    uint32_t step = n.kind == RX_SWITCH ? 2 : 1;
+    switch (n.kind) {
+    case RX_CAT:
+        walk_push(p, n.b);
+        walk_push(p, n.a);
+        break;
+    case RX_NOT:
+    case RX_REP:
+    case RX_TRACK:
+        walk_push(p, n.a);
+        break;
+    case RX_OR:
+    case RX_AND:
+    case RX_SWITCH:
+        for (uint32_t i = 0; i < n.b; i++)
+            walk_push(p, p->lists[n.a + i * step + step - 1]);
+        break;
+    default:
+        break;
+    }
+}
+
+static void partition_finish(slm_partition *part, const slm_byte_set *singles)
+{
+    for (unsigned i = 0; i < 256; i++) {
+        slm_byte_set one = {{0}};
+        if (!slm_set_has(singles, i))
+            continue;
+        slm_set_add(&one, i, i);
+        refine(part, &one);
+    }
+    for (unsigned i = 256; i-- > 0;)
+        part->example[part->of[i]] = (uint8_t) i;
+}
+
+/* The number of the partition that serves e and all that is derived from it. */
+static uint32_t partition_of(slm_rx_pool *p, slm_rx e)
+{
+    slm_partition *part = calloc(1, sizeof *part);
+    slm_byte_set singles = {{0}};
+    uint32_t base = p->n_scratch, i;
+    if (part == NULL)
+        return slm_budget_fail(p->budget, SLM_NOMEM, "out of memory for a grammar");
+    part->n = 1;
+    if (walk_begin(p))
+        walk_push(p, e);
+    while (p->n_scratch > base && slm_budget_step(p->budget, 1)) {
+        slm_rx_node n = p->nodes[p->scratch[--p->n_scratch]];
+        refine_by_node(p, &n, part, &singles);
+        walk_children(p, n);
+    }
+    p->n_scratch = base;
+    partition_finish(part, &singles);
+    for (i = 0; i < p->n_partitions; i++)
+        if (memcmp(p->partitions[i]->of, part->of, sizeof part->of) == 0)
+            break;
+    if (i < p->n_partitions || !SLM_GROW(p->budget, p->partitions, p->partitions_capacity, (uint64_t) p->n_partitions + 1)) {
+        free(part);
+        return i < p->n_partitions ? i : 0;
+    }
+    p->budget->bytes += sizeof *part;
+    p->partitions[p->n_partitions] = part;
+    return p->n_partitions++;
+}
+
+/* Marks e and those from which the search came to it: pairs (expression, index of its origin) in scratch[base..). */
+static void mark_way(slm_rx_pool *p, uint32_t base, uint32_t at)
+{
+    for (;;) {
+        p->nodes[p->scratch[base + 2 * at]].live = 1;
+        if (at == 0)
+            return;
+        at = p->scratch[base + 2 * at + 1];
+    }
+}
+
+static bool known_live(const slm_rx_pool *p, slm_rx e)
+{
+    const slm_rx_node *n = &p->nodes[e];
+    return e != SLM_RX_EMPTY && (!n->logic || n->nullable || n->live == 1);
+}
+
+static bool search_push(slm_rx_pool *p, slm_rx e, uint32_t from)
+{
+    if (!SLM_GROW(p->budget, p->marks, p->marks_capacity, p->nodes_capacity) ||
+        !SLM_GROW(p->budget, p->scratch, p->scratch_capacity, (uint64_t) p->n_scratch + 2))
+        return false;
+    p->marks[e] = p->walk;
+    p->scratch[p->n_scratch++] = e;
+    p->scratch[p->n_scratch++] = from;
+    return true;
+}
+
+/* Breadth first: is there a way from e to an expression that matches the empty text? */
+static bool search(slm_rx_pool *p, slm_rx e, const slm_partition *part)
+{
+    uint32_t base = p->n_scratch;
+    bool found = false;
+    if (!walk_begin(p) || !search_push(p, e, 0))
+        return false;
+    for (uint32_t at = 0; base + 2 * at < p->n_scratch && !found && !p->budget->failed; at++) {
+        slm_rx from = p->scratch[base + 2 * at];
+        for (uint32_t c = 0; c < part->n && !found; c++) {
+            slm_rx d = slm_rx_derive(p, from, part->example[c]);
+            if (d == SLM_RX_EMPTY || p->nodes[d].live == 2 || !slm_budget_step(p->budget, 1))
+                continue;
+            if (known_live(p, d)) {
+                mark_way(p, base, at);
+                found = true;
+            } else if (d >= p->marks_capacity || p->marks[d] != p->walk) {
+                search_push(p, d, at);
+            }
+        }
+    }
+    for (uint32_t i = base; !found && !p->budget->failed && i < p->n_scratch; i += 2)
+        p->nodes[p->scratch[i]].live = 2;
+    p->n_scratch = base;
+    return found;
+}
+
+static bool is_live(slm_rx_pool *p, slm_rx e, uint32_t partition)
+{
+    while (p->nodes[e].kind == RX_TRACK)
+        e = p->nodes[e].a;
+    if (known_live(p, e))
+        return true;
+    if (e == SLM_RX_EMPTY || p->nodes[e].live == 2)
+        return false;
+    return search(p, e, p->partitions[partition]);
+}
+
+bool slm_rx_is_live(slm_rx_pool *p, slm_rx e)
+{
+    if (known_live(p, e))
+        return !p->budget->failed;
+    if (e == SLM_RX_EMPTY || p->nodes[e].live == 2)
+        return false;
+    uint32_t partition = partition_of(p, e);
+    return !p->budget->failed && is_live(p, e, partition);
+}
+
+bool slm_rx_matches(slm_rx_pool *p, slm_rx e, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n && e != SLM_RX_EMPTY; i++)
+        e = slm_rx_derive(p, e, (unsigned char) text[i]);
+    return p->nodes[e].nullable;
+}
+
+/* What an accepting expression has read: the label of the first alternative that is at its end. */
+static uint32_t label_of(const slm_rx_pool *p, slm_rx e)
+{
+    const slm_rx_node *n = &p->nodes[e];
+    while (n->kind == RX_CAT)
+        n = &p->nodes[n->b];
+    if (n->kind == RX_LABEL)
+        return n->a;
+    if (n->kind == RX_TRACK)
+        return n->b | SLM_TRACKED;
+    for (uint32_t i = 0; n->kind == RX_OR && i < n->b; i++)
+        if (p->nodes[p->lists[n->a + i]].nullable)
+            return label_of(p, p->lists[n->a + i]);
+    return SLM_NO_LABEL;
+}
+
+/* Any JSON text but for finitely many: whatever has been read, there is a way on. */
+static bool all_but_some(const slm_rx_pool *p, const slm_rx_node *n)
+{
+    if (n->kind != RX_AND)
+        return false;
+    for (uint32_t i = 0; i < n->b; i++) {
+        const slm_rx_node *m = &p->nodes[p->lists[n->a + i]];
+        if (!(m->kind == RX_NOT && p->nodes[m->a].finite) && !(m->kind == RX_REP && m->a == p->json_char && m->c == SLM_RX_MANY))
+            return false;
+    }
+    return true;
+}
+
+/* How many characters of a JSON string may follow, whatever they are? */
+static uint32_t free_chars_of(const slm_rx_pool *p, slm_rx e)
+{
+    const slm_rx_node *n = &p->nodes[e];
+    uint32_t most = 0;
+    while (n->kind == RX_TRACK)
+        n = &p->nodes[n->a];
+    if (n->kind == RX_OR) {
+        for (uint32_t i = 0; i < n->b; i++) {
+            uint32_t one = free_chars_of(p, p->lists[n->a + i]);
+            most = one > most ? one : most;
+        }
+        return most;
+    }
+    if (n->kind == RX_CAT)
+        n = &p->nodes[n->a];
+    if (all_but_some(p, n))
+        return SLM_RX_MANY;
+    return n->kind == RX_REP && n->a == p->json_char ? n->c : 0;
+}
+
+static bool nothing_follows(const slm_rx_pool *p, slm_rx e)
+{
+    const slm_rx_node *n = &p->nodes[e];
+    return e == SLM_RX_EPS || n->kind == RX_LABEL || (n->kind == RX_TRACK && n->a == SLM_RX_EPS);
+}
+
+static uint32_t state_make(slm_rx_pool *p, slm_rx e, uint32_t partition)
+{
+    slm_state *s;
+    if (p->budget->failed || e == SLM_RX_EMPTY || !is_live(p, e, partition) ||
+        !SLM_GROW(p->budget, p->state_of, p->state_of_capacity, p->nodes_capacity) ||
+        !SLM_GROW(p->budget, p->states, p->states_capacity, (uint64_t) p->n_states + 1))
+        return SLM_STATE_DEAD;
+    if (p->state_of[e] != 0)
+        return p->state_of[e];
+    s = &p->states[p->n_states];
+    *s = (slm_state) {e, partition, 0, SLM_NO_LABEL, free_chars_of(p, e), p->nodes[e].nullable, false};
+    if (s->accepting) {
+        s->label = label_of(p, e);
+        s->final = nothing_follows(p, e);
+    }
+    p->state_of[e] = p->n_states;
+    return p->n_states++;
+}
+
+uint32_t slm_rx_state(slm_rx_pool *p, slm_rx e)
+{
+    if (e < p->state_of_capacity && p->state_of[e] != 0)
+        return p->state_of[e];
+    return e == SLM_RX_EMPTY ? SLM_STATE_DEAD : state_make(p, e, partition_of(p, e));
+}
+
+uint32_t slm_state_step_new(slm_rx_pool *p, uint32_t state, unsigned byte)
+{
+    uint32_t partition = p->states[state].partition, n, to;
+    if (state < SLM_STATE_FIRST || p->states[state].final)
+        return SLM_STATE_DEAD;
+    n = p->partitions[partition]->n;
+    if (p->states[state].next == 0) {
+        if (!SLM_GROW(p->budget, p->next, p->next_capacity, (uint64_t) p->n_next + n))
+            return SLM_STATE_DEAD;
+        p->states[state].next = p->n_next;
+        p->n_next += n;
+    }
+    to = state_make(p, slm_rx_derive(p, p->states[state].rx, byte), partition);
+    if (p->budget->failed)
+        return SLM_STATE_DEAD;
+    p->next[p->states[state].next + p->partitions[partition]->of[byte]] = to;
+    return to;
+}
