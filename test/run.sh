@@ -164,7 +164,7 @@ if wanted regress || wanted isolation || wanted preloaded || wanted tap || wante
 fi
 
 if [ "$skipped" -gt 0 ]; then
-    echo "$skipped skipped${CI:+ (a failure each, but for data's)}:"
+    echo "$skipped skipped${CI:+ (a failure each, except in data)}:"
     sort build/log/skipped | uniq -c
 fi
 echo "$passed passed, $failed failed"
