@@ -109,7 +109,10 @@ static bool accepts(slm_grammar *g, const char *text, size_t n, const char **why
         uint32_t n_ids, id = (uint32_t) tokens.ids[i];
         double before = cpu_us();
         slm_status status = slm_grammar_mask(g, state, &ids, &n_ids, &bits, &err);
-        record(&bench.mask_us, &bench.n_mask, &bench.mask_capacity, cpu_us() - before);
+        before = cpu_us() - before;
+        record(&bench.mask_us, &bench.n_mask, &bench.mask_capacity, before);
+        if (bench.verbose && before > 1000)
+            printf("SLOW MASK %.0f us at token %zu of %.*s\n", before, i, (int) (n < 200 ? n : 200), text);
         if (status != SLM_OK) {
             printf("ERROR %s\n", err.message);
             fits = false;

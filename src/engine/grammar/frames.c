@@ -9,7 +9,7 @@
 
 #include "engine/grammar/machine.h"
 
-enum { LABEL_CLOSE = 0, LABEL_COMMA = 1, LABEL_OPEN = 2 };
+enum { LABEL_CLOSE = 0, LABEL_COMMA = 1, LABEL_OPEN = 2, FRAME_WORDS = 7 /* that make a frame what it is */, FEW = 2000 };
 
 static bool table_grow(slm_machine *m, slm_ids_table *t, uint32_t n_words, const void *records, size_t stride, uint32_t n)
 {
@@ -29,20 +29,36 @@ static bool table_grow(slm_machine *m, slm_ids_table *t, uint32_t n_words, const
     return true;
 }
 
-uint32_t slm_frame_make(slm_machine *m, slm_frame_kind kind, uint32_t parent, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+uint32_t slm_frame_make(slm_machine *m, slm_frame f)
 {
-    uint32_t key[] = {kind, parent, a, b, c, d}, h;
+    uint32_t h;
     slm_ids_table *t = &m->frames_by_hash;
-    if (2 * m->n_frames >= t->capacity && !table_grow(m, t, 6, m->frames, sizeof *m->frames, m->n_frames))
+    if (2 * m->n_frames >= t->capacity && !table_grow(m, t, FRAME_WORDS, m->frames, sizeof *m->frames, m->n_frames))
         return 0;
-    for (h = slm_hash_words(key, 6, 7) & (t->capacity - 1); t->slots[h] != 0; h = (h + 1) & (t->capacity - 1))
-        if (memcmp(&m->frames[t->slots[h]], key, sizeof key) == 0)
+    for (h = slm_hash_words(&f.kind, FRAME_WORDS, 7) & (t->capacity - 1); t->slots[h] != 0; h = (h + 1) & (t->capacity - 1))
+        if (memcmp(&m->frames[t->slots[h]], &f, FRAME_WORDS * sizeof f.kind) == 0)
             return t->slots[h];
     if (!SLM_GROW(&m->budget, m->frames, m->frames_capacity, (uint64_t) m->n_frames + 1))
         return 0;
-    m->frames[m->n_frames] = (slm_frame) {kind, parent, a, b, c, d, 0, 0, false};
+    f.tracks = f.kind == FRAME_KEY || f.kind == FRAME_ITEM;
+    f.always = (f.kind == FRAME_KEY && m->shapes[f.a].object.few) || (f.kind == FRAME_ITEM && m->shapes[f.a].array.few);
+    m->frames[m->n_frames] = f;
     t->slots[h] = m->n_frames;
     return m->n_frames++;
+}
+
+uint32_t slm_frame_read(slm_machine *m, uint32_t stack, unsigned byte)
+{
+    slm_frame f = m->frames[stack];
+    f.closure = f.n_closure = 0;
+    f.e = slm_track_next(&m->rx, f.e, byte);
+    return slm_frame_make(m, f);
+}
+
+static uint32_t value_on(slm_machine *m, uint32_t value, slm_frame rest)
+{
+    uint32_t parent = slm_frame_make(m, rest);
+    return slm_frame_make(m, (slm_frame) {.kind = FRAME_VALUE, .parent = parent, .a = value});
 }
 
 /* A lexeme by what it depends on: computed once. */
@@ -63,19 +79,61 @@ static slm_memo *memo_find(slm_machine *m, const uint32_t key[4])
     return &m->memos[m->n_memos++];
 }
 
-/* The texts that a chain of FRAME_USED holds, as an expression. */
+/* The texts that a chain of FRAME_USED holds, as an expression; of a key's lexeme ({"key": or ,"key":) the key. */
 slm_rx slm_used_texts(slm_machine *m, uint32_t used)
 {
     slm_rx all = SLM_RX_EMPTY;
     for (; used != 0 && !m->budget.failed; used = m->frames[used].parent) {
-        uint32_t n = slm_track_text(&m->rx, m->frames[used].a, NULL, 0);
+        uint32_t n = slm_track_text(&m->rx, m->frames[used].a, NULL, 0), around = m->frames[used].b;
         char *text = slm_budget_alloc(&m->budget, n + 1);
-        if (text == NULL)
+        if (text == NULL || n < 2 * around)
             break;
         slm_track_text(&m->rx, m->frames[used].a, text, n);
-        all = slm_rx_or(&m->rx, all, slm_rx_literal(&m->rx, text, n, SLM_RX_EPS));
+        all = slm_rx_or(&m->rx, all, slm_rx_literal(&m->rx, text + around, n - 2 * around, SLM_RX_EPS));
     }
     return all;
+}
+
+/* No fewer than the texts that e matches, `limit` + 1 where they may be more than limit. */
+static uint32_t texts_at_most(slm_machine *m, slm_rx e, uint32_t limit)
+{
+    const slm_rx_pool *p = &m->rx;
+    slm_rx_node n = p->nodes[e];
+    uint64_t all = 1;
+    if (!n.finite || !slm_budget_step(&m->budget, 1))
+        return limit + 1;
+    switch (n.kind) {
+    case RX_SET:
+        return 256 > limit ? limit + 1 : 256;
+    case RX_CAT:
+        all = (uint64_t) texts_at_most(m, n.a, limit) * texts_at_most(m, n.b, limit);
+        break;
+    case RX_REP:
+        for (uint32_t i = 0; i < n.c && all <= limit; i++)
+            all = all * texts_at_most(m, n.a, limit) + 1;
+        break;
+    case RX_OR:
+    case RX_SWITCH:
+        all = 0;
+        for (uint32_t i = 0; i < n.b && all <= limit; i++)
+            all += texts_at_most(m, p->lists[n.kind == RX_SWITCH ? n.a + 2 * i + 1 : n.a + i], limit);
+        break;
+    case RX_AND:
+        all = limit + 1;
+        for (uint32_t i = 0; i < n.b; i++) {
+            uint32_t one = texts_at_most(m, p->lists[n.a + i], limit);
+            all = one < all ? one : all;
+        }
+        break;
+    default:
+        break;
+    }
+    return all > limit ? limit + 1 : (uint32_t) all;
+}
+
+bool slm_few_texts(slm_machine *m, slm_rx e)
+{
+    return texts_at_most(m, e, FEW) <= FEW;
 }
 
 uint32_t slm_count_texts(slm_machine *m, slm_rx e, uint32_t min)
@@ -84,6 +142,8 @@ uint32_t slm_count_texts(slm_machine *m, slm_rx e, uint32_t min)
     uint32_t n = 0;
     if (!p->nodes[e].finite && !p->nodes[e].logic)
         return min; /* endless, and nothing in it can be empty */
+    if (min == 1)
+        return slm_rx_is_live(p, e);
     while (n < min && slm_rx_is_live(p, e) && !p->budget->failed) {
         char text[512];
         uint32_t length = 0;
@@ -143,11 +203,7 @@ static slm_rx keys_lexeme(slm_machine *m, const slm_object *o, uint32_t place, u
     old = o->distinct ? slm_rx_not(&m->rx, slm_used_texts(m, used)) : SLM_RX_ANY;
     for (uint32_t i = 0; i < o->n_classes; i++) {
         slm_rx text = slm_rx_and(&m->rx, o->classes[i].text, old);
-        if (o->distinct)
-            text = slm_rx_track(&m->rx, slm_rx_cat(&m->rx, text, slm_rx_literal(&m->rx, "\":", 2, SLM_RX_EPS)));
-        else
-            text = slm_rx_cat(&m->rx, text, key_end(m, 1 + o->n_keys + i));
-        made = slm_rx_or(&m->rx, made, text);
+        made = slm_rx_or(&m->rx, made, slm_rx_cat(&m->rx, text, key_end(m, 1 + o->n_keys + i)));
     }
     return made;
 }
@@ -182,46 +238,41 @@ slm_rx slm_object_lexeme(slm_machine *m, uint32_t shape, uint32_t place, uint32_
     return made;
 }
 
-/* Which class of an object does a key belong to whose text (with "\":") was remembered? */
-static uint32_t class_of_track(slm_machine *m, const slm_object *o, uint32_t track)
-{
-    uint32_t n = slm_track_text(&m->rx, track, NULL, 0), i = 0;
-    char *text = slm_budget_alloc(&m->budget, n + 1);
-    if (text == NULL)
-        return 0;
-    slm_track_text(&m->rx, track, text, n);
-    while (i + 1 < o->n_classes && !slm_rx_matches(&m->rx, o->classes[i].text, text, n - 2))
-        i++;
-    return i;
-}
-
-/* The number of a text without its last two bytes ("\":"). */
-static uint32_t key_of_track(const slm_machine *m, uint32_t track)
-{
-    return m->rx.tracks[2 * m->rx.tracks[2 * track]];
-}
-
+/* A key has been read, or the end. */
 static uint32_t after_object(slm_machine *m, slm_frame f, uint32_t label)
 {
     const slm_object *o = &m->shapes[f.a].object;
-    uint32_t place, value, count = f.c, used = f.d, most = o->max != SLM_RX_MANY ? o->max : o->min;
+    slm_frame rest = {.kind = FRAME_OBJECT, .parent = f.parent, .a = f.a, .c = f.c, .d = f.d, .e = f.e == SLM_CROSSED ? SLM_CROSSED : 0};
+    uint32_t most = o->max != SLM_RX_MANY ? o->max : o->min;
     if (label == LABEL_CLOSE)
         return f.parent;
-    if (count < most)
-        count++;
-    if (label & SLM_TRACKED) {
-        uint32_t class = class_of_track(m, o, label & ~SLM_TRACKED);
-        used = slm_frame_make(m, FRAME_USED, used, key_of_track(m, label & ~SLM_TRACKED), 0, 0, 0);
-        label = 1 + o->n_keys + class;
-    }
+    if (f.c < most)
+        rest.c++;
     if (label <= o->n_keys) {
-        place = label;
-        value = o->keys[label - 1].value;
-    } else {
-        place = o->n_keys;
-        value = o->classes[label - 1 - o->n_keys].value;
+        rest.b = label;
+        return value_on(m, o->keys[label - 1].value, rest);
     }
-    return slm_frame_make(m, FRAME_VALUE, slm_frame_make(m, FRAME_OBJECT, f.parent, f.a, place, count, used), value, 0, 0, 0);
+    if (o->distinct && f.e == SLM_CROSSED)
+        return 0;
+    if (o->distinct && (m->exact || o->few))
+        rest.d = slm_frame_make(m, (slm_frame) {.kind = FRAME_USED, .parent = f.d, .a = f.e, .b = 2});
+    else if (o->distinct)
+        rest.e = SLM_CROSSED;
+    rest.b = o->n_keys;
+    return value_on(m, o->classes[label - 1 - o->n_keys].value, rest);
+}
+
+/* Behind the opening brace (place 0, first) or behind a value. */
+static void resume_object(slm_machine *m, slm_frame f, uint32_t stack, bool first, uint32_t base)
+{
+    uint32_t state = slm_rx_state(&m->rx, slm_object_lexeme(m, f.a, f.b, f.c, f.d, first));
+    if (m->shapes[f.a].object.distinct) {
+        f.kind = FRAME_KEY;
+        f.closure = f.n_closure = 0;
+        f.busy = false;
+        stack = slm_frame_make(m, f);
+    }
+    slm_work_add(m, base, state, stack);
 }
 
 /* ---- arrays: b is how many items have been read, c how many of them were counted by contains */
@@ -242,7 +293,7 @@ static uint32_t clamp_index(const slm_array *a, uint32_t index)
 static slm_rx unique_lexeme(slm_machine *m, const slm_array *a, uint32_t index, uint32_t used)
 {
     slm_rx e = m->values[item_value(a, a->items, index)].scalar;
-    return slm_rx_track(&m->rx, slm_rx_and(&m->rx, e, slm_rx_not(&m->rx, slm_used_texts(m, used))));
+    return slm_rx_and(&m->rx, e, slm_rx_not(&m->rx, slm_used_texts(m, used)));
 }
 
 /* May an item come that contains does not count, with room behind it for those that it still must? */
@@ -256,8 +307,8 @@ static bool item_may_come(slm_machine *m, const slm_array *a, slm_frame f)
 {
     if (f.b >= a->max)
         return false;
-    if (a->unique)
-        return slm_rx_is_live(&m->rx, unique_lexeme(m, a, f.b, f.d));
+    if (a->unique) /* a text that is not known yet leaves one fewer */
+        return slm_count_texts(m, unique_lexeme(m, a, f.b, f.d), f.e == SLM_CROSSED ? 2 : 1) >= (f.e == SLM_CROSSED ? 2 : 1);
     if (a->counted != NULL && m->values[item_value(a, a->counted, f.b)].live && f.c < a->max_counted)
         return true;
     return uncounted_may_come(m, a, f);
@@ -269,25 +320,23 @@ static bool array_may_end(const slm_array *a, slm_frame f)
 }
 
 /* An item is due: what it may be. */
-static void add_item(slm_machine *m, slm_frame f, uint32_t stack, uint32_t base)
+static void add_item(slm_machine *m, slm_frame f, uint32_t base)
 {
     const slm_array *a = &m->shapes[f.a].array;
-    uint32_t next = clamp_index(a, f.b + 1), counted, most = a->max_counted != SLM_RX_MANY ? a->max_counted : a->min_counted;
-    uint32_t value = item_value(a, a->items, f.b);
+    uint32_t most = a->max_counted != SLM_RX_MANY ? a->max_counted : a->min_counted;
+    slm_frame rest = {.kind = FRAME_ARRAY, .parent = f.parent, .a = f.a, .b = clamp_index(a, f.b + 1), .c = f.c};
     if (a->unique) {
-        slm_work_add(m, base, slm_rx_state(&m->rx, unique_lexeme(m, a, f.b, f.d)), stack);
+        slm_frame item = {.kind = FRAME_ITEM, .parent = f.parent, .a = f.a, .b = f.b, .d = f.d, .e = f.e};
+        uint32_t state = slm_rx_state(&m->rx, unique_lexeme(m, a, f.b, f.d));
+        slm_work_add(m, base, state, slm_frame_make(m, item));
         return;
     }
     if (uncounted_may_come(m, a, f))
-        slm_frame_resume(m, slm_frame_make(m, FRAME_VALUE, slm_frame_make(m, FRAME_ARRAY, f.parent, f.a, next, f.c, 0), value, 0, 0, 0),
-                         base);
-    if (a->counted == NULL || f.c >= a->max_counted)
+        slm_frame_resume(m, value_on(m, item_value(a, a->items, f.b), rest), base);
+    if (a->counted == NULL || f.c >= a->max_counted || !m->values[item_value(a, a->counted, f.b)].live)
         return;
-    value = item_value(a, a->counted, f.b);
-    counted = f.c < most ? f.c + 1 : f.c;
-    if (m->values[value].live)
-        slm_frame_resume(m, slm_frame_make(m, FRAME_VALUE, slm_frame_make(m, FRAME_ARRAY, f.parent, f.a, next, counted, 0), value, 0, 0, 0),
-                         base);
+    rest.c = f.c < most ? f.c + 1 : f.c;
+    slm_frame_resume(m, value_on(m, item_value(a, a->counted, f.b), rest), base);
 }
 
 static void resume_array(slm_machine *m, slm_frame f, uint32_t stack, uint32_t base)
@@ -307,12 +356,21 @@ static void resume_array(slm_machine *m, slm_frame f, uint32_t stack, uint32_t b
 
 static uint32_t after_array(slm_machine *m, uint32_t stack, slm_frame f, uint32_t label)
 {
-    if (label & SLM_TRACKED)
-        return slm_frame_make(m, FRAME_ARRAY, f.parent, f.a, clamp_index(&m->shapes[f.a].array, f.b + 1), f.c,
-                              slm_frame_make(m, FRAME_USED, f.d, label & ~SLM_TRACKED, 0, 0, 0));
-    if (label == LABEL_CLOSE)
-        return f.parent;
-    return slm_frame_make(m, FRAME_OPEN, stack, label, 0, 0, 0);
+    return label == LABEL_CLOSE ? f.parent : slm_frame_make(m, (slm_frame) {.kind = FRAME_OPEN, .parent = stack, .a = label});
+}
+
+/* An item has been read that must not come again. */
+static uint32_t after_item(slm_machine *m, slm_frame f)
+{
+    const slm_array *a = &m->shapes[f.a].array;
+    slm_frame rest = {.kind = FRAME_ARRAY, .parent = f.parent, .a = f.a, .b = clamp_index(a, f.b + 1), .d = f.d};
+    if (f.e == SLM_CROSSED)
+        return 0;
+    if (m->exact || a->few)
+        rest.d = slm_frame_make(m, (slm_frame) {.kind = FRAME_USED, .parent = f.d, .a = f.e});
+    else
+        rest.e = SLM_CROSSED;
+    return slm_frame_make(m, rest);
 }
 
 /* Behind '[' (an item or the end) or ',' (an item). */
@@ -324,7 +382,7 @@ static void resume_open(slm_machine *m, slm_frame f, uint32_t base)
     if (f.a == LABEL_OPEN && array_may_end(a, array))
         slm_work_add(m, base, slm_rx_state(&m->rx, end), f.parent);
     if (f.a == LABEL_COMMA || item_may_come(m, a, array))
-        add_item(m, array, f.parent, base);
+        add_item(m, array, base);
 }
 
 /* ---- values and sequences */
@@ -346,18 +404,20 @@ static void resume_value(slm_machine *m, slm_frame f, uint32_t base)
     if (v.scalar != SLM_RX_EMPTY)
         lexeme_or_after(m, v.scalar, f.parent, base);
     for (uint32_t i = v.shapes; i < v.shapes + v.n_shapes && !m->budget.failed; i++) {
+        slm_frame inner;
         slm_rx open;
         switch (m->shapes[i].kind) {
         case SHAPE_OBJECT:
-            slm_work_add(m, base, slm_rx_state(&m->rx, slm_object_lexeme(m, i, 0, 0, 0, true)),
-                         slm_frame_make(m, FRAME_OBJECT, f.parent, i, 0, 0, 0));
+            inner = (slm_frame) {.kind = FRAME_OBJECT, .parent = f.parent, .a = i};
+            resume_object(m, inner, slm_frame_make(m, inner), true, base);
             break;
         case SHAPE_ARRAY:
             open = slm_rx_literal(&m->rx, "[", 1, slm_rx_label(&m->rx, LABEL_OPEN));
-            slm_work_add(m, base, slm_rx_state(&m->rx, open), slm_frame_make(m, FRAME_ARRAY, f.parent, i, 0, 0, 0));
+            inner = (slm_frame) {.kind = FRAME_ARRAY, .parent = f.parent, .a = i};
+            slm_work_add(m, base, slm_rx_state(&m->rx, open), slm_frame_make(m, inner));
             break;
         default:
-            slm_frame_resume(m, slm_frame_make(m, FRAME_SEQUENCE, f.parent, i, 0, 0, 0), base);
+            slm_frame_resume(m, slm_frame_make(m, (slm_frame) {.kind = FRAME_SEQUENCE, .parent = f.parent, .a = i}), base);
         }
     }
 }
@@ -374,11 +434,11 @@ static void resume_sequence(slm_machine *m, slm_frame f, uint32_t base)
     }
     symbol = s->symbols[f.b];
     if (f.b + 1 < s->n)
-        rest = slm_frame_make(m, FRAME_SEQUENCE, f.parent, f.a, f.b + 1, 0, 0);
+        rest = slm_frame_make(m, (slm_frame) {.kind = FRAME_SEQUENCE, .parent = f.parent, .a = f.a, .b = f.b + 1});
     if (!symbol.is_value)
         lexeme_or_after(m, symbol.id, rest, base);
     else if (m->values[symbol.id].live)
-        slm_frame_resume(m, slm_frame_make(m, FRAME_VALUE, rest, symbol.id, 0, 0, 0), base);
+        slm_frame_resume(m, slm_frame_make(m, (slm_frame) {.kind = FRAME_VALUE, .parent = rest, .a = symbol.id}), base);
 }
 
 static void resume_new(slm_machine *m, uint32_t stack, uint32_t base)
@@ -389,7 +449,7 @@ static void resume_new(slm_machine *m, uint32_t stack, uint32_t base)
         resume_value(m, f, base);
         break;
     case FRAME_OBJECT:
-        slm_work_add(m, base, slm_rx_state(&m->rx, slm_object_lexeme(m, f.a, f.b, f.c, f.d, false)), stack);
+        resume_object(m, f, stack, false, base);
         break;
     case FRAME_ARRAY:
         resume_array(m, f, stack, base);
@@ -409,10 +469,11 @@ void slm_frame_resume(slm_machine *m, uint32_t stack, uint32_t base)
 {
     uint32_t inner = m->n_work, n;
     slm_frame *f = &m->frames[stack];
+    if (stack == 0)
+        return;
     if (f->closure == 0) {
-        if (f->busy) { /* on the way back to itself without reading: adds nothing */
+        if (f->busy) /* on the way back to itself without reading: adds nothing */
             return;
-        }
         f->busy = true;
         resume_new(m, stack, inner);
         f = &m->frames[stack];
@@ -434,7 +495,9 @@ void slm_frame_resume(slm_machine *m, uint32_t stack, uint32_t base)
 uint32_t slm_frame_after(slm_machine *m, uint32_t stack, uint32_t label)
 {
     slm_frame f = m->frames[stack];
+    if (f.kind == FRAME_ITEM)
+        return after_item(m, f);
     if (label == SLM_NO_LABEL)
         return stack;
-    return f.kind == FRAME_OBJECT ? after_object(m, f, label) : f.kind == FRAME_ARRAY ? after_array(m, stack, f, label) : stack;
+    return f.kind == FRAME_OBJECT || f.kind == FRAME_KEY ? after_object(m, f, label) : after_array(m, stack, f, label);
 }

@@ -35,6 +35,8 @@ void slm_work_step(slm_machine *m, uint32_t from, uint32_t to, unsigned byte)
         uint32_t state = slm_state_step(&m->rx, c.state, byte);
         if (state == SLM_STATE_DEAD)
             continue;
+        if (m->frames[c.stack].tracks && (m->exact || m->frames[c.stack].always))
+            c.stack = slm_frame_read(m, c.stack, byte);
         if (!m->rx.states[state].final)
             slm_work_add(m, base, state, c.stack);
         if (m->rx.states[state].accepting)
@@ -108,15 +110,17 @@ static bool work_load(slm_machine *m, uint32_t state)
 
 uint32_t slm_machine_start(slm_machine *m, uint32_t root)
 {
-    uint32_t end = slm_frame_make(m, FRAME_END, 0, 0, 0, 0, 0);
+    uint32_t end = slm_frame_make(m, (slm_frame) {.kind = FRAME_END});
     m->n_work = 0;
-    slm_frame_resume(m, slm_frame_make(m, FRAME_VALUE, end, root, 0, 0, 0), 0);
+    m->exact = true;
+    slm_frame_resume(m, slm_frame_make(m, (slm_frame) {.kind = FRAME_VALUE, .parent = end, .a = root}), 0);
     return state_of_work(m, 0);
 }
 
 uint32_t slm_machine_advance(slm_machine *m, uint32_t state, const char *bytes, size_t n)
 {
     uint32_t from = 0;
+    m->exact = true;
     if (m->budget.failed || state == 0 || state >= m->n_states || !work_load(m, state))
         return 0;
     for (size_t i = 0; i < n; i++) {
@@ -132,10 +136,12 @@ uint32_t slm_machine_advance(slm_machine *m, uint32_t state, const char *bytes, 
 
 /* ---- masks */
 
-static void set_tokens(const slm_token_vocab *v, uint64_t *bits, int32_t token)
+static void set_tokens(const slm_token_vocab *v, uint64_t *bits, const slm_vocab_node *node)
 {
-    for (; token >= 0; token = v->same[token])
-        bits[token / 64] |= UINT64_C(1) << token % 64;
+    uint32_t token = (uint32_t) node->token;
+    bits[token / 64] |= UINT64_C(1) << token % 64;
+    for (int32_t other = node->shared ? v->same[token] : -1; other >= 0; other = v->same[other])
+        bits[other / 64] |= UINT64_C(1) << other % 64;
 }
 
 /* Sets the bits of the tokens of a trie that fit the set work[0..n_work). */
@@ -154,7 +160,7 @@ static void walk(slm_machine *m, const slm_vocab_node *nodes, uint32_t n)
                 i = node->skip;
                 continue;
             }
-            if (!m->rx.states[state].accepting) {
+            if (!m->rx.states[state].accepting && !m->frames[c.stack].always) {
                 if (to >= m->work_capacity && !SLM_GROW(&m->budget, m->work, m->work_capacity, (uint64_t) to + 1))
                     return;
                 m->work[to] = (slm_config) {state, c.stack};
@@ -170,7 +176,8 @@ static void walk(slm_machine *m, const slm_vocab_node *nodes, uint32_t n)
             continue;
         }
         ends[depth + 1] = m->n_work;
-        set_tokens(m->vocab, m->bits, node->token);
+        if (node->token >= 0)
+            set_tokens(m->vocab, m->bits, node);
         i++;
     }
 }
@@ -184,6 +191,18 @@ static void add_plain(slm_machine *m, uint32_t chars)
     for (uint32_t i = 0; chars > SLM_PLAIN_LENGTHS && chars != SLM_RX_MANY && i < v->n_longer; i++)
         if (v->longer[i][1] <= chars)
             m->bits[v->longer[i][0] / 64] |= UINT64_C(1) << v->longer[i][0] % 64;
+}
+
+/* Plain tokens of so many characters fit the set, and no others; 0 where that is not so simple. */
+static uint32_t free_chars_of_work(const slm_machine *m)
+{
+    uint32_t most = 0, least = SLM_RX_MANY;
+    for (uint32_t i = 0; i < m->n_work; i++) {
+        uint32_t one = m->rx.states[m->work[i].state].free_chars;
+        most = one > most ? one : most;
+        least = one < least ? one : least;
+    }
+    return most == SLM_RX_MANY || least > 0 ? most : 0;
 }
 
 /* The slot of a new mask: the least recently used one where there are enough. */
@@ -236,6 +255,7 @@ const slm_mask *slm_machine_mask(slm_machine *m, uint32_t state)
     uint32_t chars;
     if (m->budget.failed || state == 0 || state >= m->n_states || m->vocab == NULL)
         return NULL;
+    m->exact = false;
     m->clock++;
     if (m->states[state].mask != 0) {
         mask = &m->masks[m->states[state].mask];
@@ -245,7 +265,7 @@ const slm_mask *slm_machine_mask(slm_machine *m, uint32_t state)
     if (!work_load(m, state))
         return NULL;
     memset(m->bits, 0, m->vocab->n_words * sizeof *m->bits);
-    chars = m->n_work == 1 ? m->rx.states[m->work[0].state].free_chars : 0;
+    chars = free_chars_of_work(m);
     if (chars > 0) {
         add_plain(m, chars);
         walk(m, m->vocab->other, m->vocab->n_other);
@@ -285,6 +305,7 @@ static int only_byte(slm_machine *m, uint32_t from, uint32_t to)
 uint32_t slm_machine_forced(slm_machine *m, uint32_t state, char *out, uint32_t max)
 {
     uint32_t n = 0;
+    m->exact = true;
     if (m->budget.failed || state == 0 || state >= m->n_states || !work_load(m, state))
         return 0;
     while (n < max) {

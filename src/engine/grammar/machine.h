@@ -43,12 +43,13 @@ typedef struct slm_object {
     uint32_t *required_from; /* [n_keys + 1] how many required keys stand at i or behind it */
     uint32_t *allowed_from;  /* ... allowed ones */
     bool distinct;           /* keys of classes are counted: remember them */
+    bool few;                /* ... and there are finitely many */
 } slm_object;
 
 typedef struct slm_array {
     uint32_t *items, *counted; /* [n_items + 1] values by index, the last: all further ones; counted: those that contains counts, or NULL */
     uint32_t n_items, min, max, min_counted, max_counted;
-    bool unique;
+    bool unique, few; /* few: finitely many items */
 } slm_array;
 
 /* One alternative of a rule: lexemes and values in a row. */
@@ -71,12 +72,20 @@ typedef struct slm_shape {
     };
 } slm_shape;
 
-typedef enum slm_frame_kind { FRAME_END, FRAME_VALUE, FRAME_OBJECT, FRAME_ARRAY, FRAME_OPEN, FRAME_SEQUENCE, FRAME_USED } slm_frame_kind;
+/* KEY and ITEM: a lexeme whose text must not have been there before is being read; USED: a chain of such texts. */
+typedef enum slm_frame_kind {
+    FRAME_END, FRAME_VALUE, FRAME_OBJECT, FRAME_KEY, FRAME_ARRAY, FRAME_OPEN, FRAME_ITEM, FRAME_SEQUENCE, FRAME_USED
+} slm_frame_kind;
+
+/* In place of a text, while a mask is made: one text has ended within the token and is not known, so no other may. */
+#define SLM_CROSSED UINT32_MAX
 
 typedef struct slm_frame {
-    uint32_t kind, parent, a, b, c, d; /* a: value or shape; b: place in it; c: count; d: used texts (a stack of FRAME_USED) */
+    uint32_t kind, parent, a, b, c; /* a: value or shape; b: place in it; c: count */
+    uint32_t d, e; /* d: used texts (a stack of FRAME_USED); e: the text so far (a track), or SLM_CROSSED */
     uint32_t closure, n_closure;       /* in machine->configs; closure 0: not computed */
     bool busy;                         /* being computed */
+    bool tracks, always; /* keeps the text that is read; always: even while a mask is made */
 } slm_frame;
 
 typedef struct slm_config {
@@ -126,6 +135,7 @@ typedef struct slm_machine {
     uint32_t n_masks, masks_capacity, max_masks;
     uint64_t clock, *bits; /* [n_words] the mask that is being made */
     uint32_t start;
+    bool exact; /* texts are kept: bytes are read for good, not to make a mask */
 } slm_machine;
 
 enum { SLM_MAX_IDS = 256 };
@@ -147,8 +157,10 @@ bool slm_machine_is_done(const slm_machine *m, uint32_t state);
 
 /* The lexeme of an object behind its opening (first) or behind a value: the keys that may come, or the end. */
 slm_rx slm_object_lexeme(slm_machine *m, uint32_t shape, uint32_t place, uint32_t count, uint32_t used, bool first);
-uint32_t slm_frame_make(slm_machine *m, slm_frame_kind kind, uint32_t parent, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
-/* Where a lexeme that has ended with a label leads: the stack that is due then. */
+uint32_t slm_frame_make(slm_machine *m, slm_frame template);
+/* The stack with one more byte in its text, where it keeps one. */
+uint32_t slm_frame_read(slm_machine *m, uint32_t stack, unsigned byte);
+/* Where a lexeme that has ended with a label leads: the stack that is due then; 0: nowhere. */
 uint32_t slm_frame_after(slm_machine *m, uint32_t stack, uint32_t label);
 /* Adds what may follow when `stack` is due to the set at the end of m->work (begun at base). */
 void slm_frame_resume(slm_machine *m, uint32_t stack, uint32_t base);
@@ -158,6 +170,8 @@ void slm_work_step(slm_machine *m, uint32_t from, uint32_t to, unsigned byte);
 
 /* How many texts does a lexeme match? min or more are counted as min. */
 uint32_t slm_count_texts(slm_machine *m, slm_rx e, uint32_t min);
+/* Are there at most some thousand, as far as is easily seen? */
+bool slm_few_texts(slm_machine *m, slm_rx e);
 /* Texts that were remembered, as an expression. */
 slm_rx slm_used_texts(slm_machine *m, uint32_t used);
 

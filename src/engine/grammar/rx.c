@@ -46,8 +46,6 @@ static bool is_finite(const slm_rx_pool *p, const slm_rx_node *n)
         return p->nodes[n->a].finite && p->nodes[n->b].finite;
     case RX_REP:
         return p->nodes[n->a].finite && n->c != SLM_RX_MANY;
-    case RX_TRACK:
-        return p->nodes[n->a].finite;
     case RX_OR:
     case RX_AND:
     case RX_SWITCH:
@@ -393,29 +391,39 @@ static slm_rx switch_to(const slm_rx_pool *p, const slm_rx_node *n, unsigned byt
     return SLM_RX_EMPTY;
 }
 
-/* The number of a text that is one byte longer than another. */
-static uint32_t track_next(slm_rx_pool *p, uint32_t track, unsigned byte)
+static bool tracks_rehash(slm_rx_pool *p)
 {
-    uint32_t i;
-    for (i = p->n_tracks; i-- > track + 1 && p->n_tracks - i < 300;)
-        if (p->tracks[2 * i] == track && p->tracks[2 * i + 1] == byte)
-            return i;
+    slm_ids_table *t = &p->tracks_by_hash;
+    uint32_t capacity = t->capacity == 0 ? 64 : t->capacity * 2, room = 0, *slots = NULL;
+    if (!slm_budget_grow(p->budget, &slots, &room, sizeof *slots, capacity))
+        return false;
+    free(t->slots);
+    p->budget->bytes -= t->capacity * sizeof *slots;
+    t->slots = slots;
+    t->capacity = capacity;
+    for (uint32_t i = 1; i < p->n_tracks; i++) {
+        uint32_t h = slm_hash_words(p->tracks + 2 * i, 2, 9) & (capacity - 1);
+        while (slots[h] != 0)
+            h = (h + 1) & (capacity - 1);
+        slots[h] = i;
+    }
+    return true;
+}
+
+uint32_t slm_track_next(slm_rx_pool *p, uint32_t track, unsigned byte)
+{
+    slm_ids_table *t = &p->tracks_by_hash;
+    uint32_t key[] = {track, byte}, h;
+    if (2 * p->n_tracks >= t->capacity && !tracks_rehash(p))
+        return 0;
+    for (h = slm_hash_words(key, 2, 9) & (t->capacity - 1); t->slots[h] != 0; h = (h + 1) & (t->capacity - 1))
+        if (memcmp(p->tracks + 2 * t->slots[h], key, sizeof key) == 0)
+            return t->slots[h];
     if (!SLM_GROW(p->budget, p->tracks, p->tracks_capacity, 2 * (uint64_t) p->n_tracks + 2))
         return 0;
-    p->tracks[2 * p->n_tracks] = track;
-    p->tracks[2 * p->n_tracks + 1] = byte;
+    memcpy(p->tracks + 2 * p->n_tracks, key, sizeof key);
+    t->slots[h] = p->n_tracks;
     return p->n_tracks++;
-}
-
-static slm_rx track_make(slm_rx_pool *p, uint32_t track, slm_rx a)
-{
-    slm_rx_node n = p->nodes[a];
-    return a == SLM_RX_EMPTY ? a : slm_rx_make(p, RX_TRACK, a, track, 0, n.nullable, n.logic);
-}
-
-slm_rx slm_rx_track(slm_rx_pool *p, slm_rx a)
-{
-    return track_make(p, 0, a);
 }
 
 uint32_t slm_track_text(const slm_rx_pool *p, uint32_t track, char *out, uint32_t max)
@@ -450,9 +458,6 @@ static slm_rx derive_compound(slm_rx_pool *p, slm_rx_node n, unsigned byte)
             return d;
         rest = slm_rx_rep(p, n.a, n.b == 0 ? 0 : n.b - 1, n.c == SLM_RX_MANY ? SLM_RX_MANY : n.c - 1);
         return slm_rx_cat(p, d, rest);
-    case RX_TRACK:
-        d = slm_rx_derive(p, n.a, byte);
-        return d == SLM_RX_EMPTY ? d : track_make(p, track_next(p, n.b, byte), d);
     default:
         return slm_number_step(p, n, byte);
     }
@@ -526,6 +531,7 @@ void slm_rx_destroy(slm_rx_pool *p)
     free(p->sets);
     free(p->decimals);
     free(p->tracks);
+    free(p->tracks_by_hash.slots);
     free(p->scratch);
     free(p->states);
     free(p->next);

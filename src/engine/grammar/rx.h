@@ -8,7 +8,6 @@
  *
  *   EMPTY nothing · EPS the empty text · SET one byte · CAT a b · OR, AND of many · NOT a · REP a{m,n} · SWITCH byte -> expression (tries)
  *   LABEL the empty text, and which alternative it was · COMPARE, DIVIDE a decimal number and a bound or divisor (number.c)
- *   TRACK remembers the text
  *
  * A state of which no text can come any more is dead and never handed out: AND and NOT are searched for that, within the budget.
  */
@@ -22,10 +21,9 @@ typedef uint32_t slm_rx;
 enum { SLM_RX_EMPTY = 0, SLM_RX_EPS = 1, SLM_RX_ANY = 2 /* every text: NOT EMPTY */ };
 #define SLM_RX_MANY UINT32_MAX /* {m,} */
 #define SLM_NO_LABEL UINT32_MAX
-#define SLM_TRACKED UINT32_C(0x80000000) /* a label that is the number of a text */
 
 typedef enum slm_rx_kind {
-    RX_EMPTY, RX_EPS, RX_SET, RX_CAT, RX_OR, RX_AND, RX_NOT, RX_REP, RX_LABEL, RX_SWITCH, RX_COMPARE, RX_DIVIDE, RX_TRACK
+    RX_EMPTY, RX_EPS, RX_SET, RX_CAT, RX_OR, RX_AND, RX_NOT, RX_REP, RX_LABEL, RX_SWITCH, RX_COMPARE, RX_DIVIDE
 } slm_rx_kind;
 
 typedef struct slm_rx_node {
@@ -154,8 +152,9 @@ bool slm_decimal_parse(slm_rx_pool *p, const char *text, size_t n, uint32_t *dec
 slm_rx slm_number_step(slm_rx_pool *p, slm_rx_node e, unsigned byte);
 slm_rx slm_rx_make(slm_rx_pool *p, slm_rx_kind kind, uint32_t a, uint32_t b, uint32_t c, bool nullable, bool logic);
 
-/* Remembers the text that a matches: the label of an accepting state is its number (slm_track_text). */
-slm_rx slm_rx_track(slm_rx_pool *p, slm_rx a);
+/* Texts that are remembered have numbers, 0 the empty one: the number of one that is a byte longer, and its bytes (the length is returned,
+ * nothing written where there is no room). */
+uint32_t slm_track_next(slm_rx_pool *p, uint32_t track, unsigned byte);
 uint32_t slm_track_text(const slm_rx_pool *p, uint32_t track, char *out, uint32_t max);
 
 slm_rx slm_rx_derive(slm_rx_pool *p, slm_rx e, unsigned byte);

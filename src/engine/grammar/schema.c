@@ -250,6 +250,7 @@ static void finish_object(slm_compiler *c, slm_object *o)
         all = slm_rx_or(c->p, all, o->classes[i].text);
     }
     o->distinct = o->min > 1 && o->min > o->required_from[0];
+    o->few = o->distinct && slm_few_texts(c->m, all);
     if (o->min > o->allowed_from[0]) {
         supply = slm_count_texts(c->m, all, o->min);
         if (supply < o->min)
@@ -279,6 +280,7 @@ static void finish_array(slm_compiler *c, slm_array *a)
             return;
         }
     all = values[a->items[0]].scalar;
+    a->few = slm_few_texts(c->m, all);
     if (a->min > 1 && slm_count_texts(c->m, all, a->min) < a->min)
         slm_schema_refuse(c, "minItems", "more different items than there are values");
 }

@@ -58,8 +58,6 @@ static void refine_by_node(slm_rx_pool *p, const slm_rx_node *n, slm_partition *
     } else if (n->kind == RX_COMPARE || n->kind == RX_DIVIDE) {
         slm_set_add(singles, '0', '9');
         slm_set_add(singles, '-', '.');
-    } else if (n->kind == RX_TRACK) {
-        slm_set_add(singles, 0, 255); /* every byte makes a text of its own */
     }
 }
 
@@ -73,7 +71,6 @@ static void walk_children(slm_rx_pool *p, slm_rx_node n)
         break;
     case RX_NOT:
     case RX_REP:
-    case RX_TRACK:
         walk_push(p, n.a);
         break;
     case RX_OR:
@@ -187,8 +184,6 @@ static bool search(slm_rx_pool *p, slm_rx e, const slm_partition *part)
 
 static bool is_live(slm_rx_pool *p, slm_rx e, uint32_t partition)
 {
-    while (p->nodes[e].kind == RX_TRACK)
-        e = p->nodes[e].a;
     if (known_live(p, e))
         return true;
     if (e == SLM_RX_EMPTY || p->nodes[e].live == 2)
@@ -221,8 +216,6 @@ static uint32_t label_of(const slm_rx_pool *p, slm_rx e)
         n = &p->nodes[n->b];
     if (n->kind == RX_LABEL)
         return n->a;
-    if (n->kind == RX_TRACK)
-        return n->b | SLM_TRACKED;
     for (uint32_t i = 0; n->kind == RX_OR && i < n->b; i++)
         if (p->nodes[p->lists[n->a + i]].nullable)
             return label_of(p, p->lists[n->a + i]);
@@ -247,8 +240,6 @@ static uint32_t free_chars_of(const slm_rx_pool *p, slm_rx e)
 {
     const slm_rx_node *n = &p->nodes[e];
     uint32_t most = 0;
-    while (n->kind == RX_TRACK)
-        n = &p->nodes[n->a];
     if (n->kind == RX_OR) {
         for (uint32_t i = 0; i < n->b; i++) {
             uint32_t one = free_chars_of(p, p->lists[n->a + i]);
@@ -266,7 +257,7 @@ static uint32_t free_chars_of(const slm_rx_pool *p, slm_rx e)
 static bool nothing_follows(const slm_rx_pool *p, slm_rx e)
 {
     const slm_rx_node *n = &p->nodes[e];
-    return e == SLM_RX_EPS || n->kind == RX_LABEL || (n->kind == RX_TRACK && n->a == SLM_RX_EPS);
+    return e == SLM_RX_EPS || n->kind == RX_LABEL;
 }
 
 static uint32_t state_make(slm_rx_pool *p, slm_rx e, uint32_t partition)

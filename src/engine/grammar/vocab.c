@@ -51,10 +51,11 @@ static uint32_t write_trie(const entry *e, uint32_t n, slm_vocab_node *nodes, in
             nodes[path[--depth]].skip = n_nodes;
         for (; depth < e[i].length; depth++) {
             path[depth] = n_nodes;
-            nodes[n_nodes++] = (slm_vocab_node) {0, -1, e[i].data[depth], (uint8_t) depth, plain_length(e[i].data, depth + 1) > 0};
+            nodes[n_nodes++] = (slm_vocab_node) {0, -1, e[i].data[depth], (uint8_t) depth, false};
         }
         if (same != NULL)
             same[e[i].id] = nodes[path[depth - 1]].token;
+        nodes[path[depth - 1]].shared = nodes[path[depth - 1]].token >= 0;
         nodes[path[depth - 1]].token = (int32_t) e[i].id;
     }
     while (depth > 0)

@@ -23,7 +23,7 @@ typedef struct slm_vocab_node {
     int32_t token;  /* the first token that ends here, -1 = none; others by vocab->same */
     uint8_t byte;
     uint8_t depth;  /* 0 for first bytes */
-    bool plain;     /* of this text */
+    bool shared;    /* other tokens have the same text: vocab->same */
 } slm_vocab_node;
 
 typedef struct slm_token_text {
