@@ -49,7 +49,8 @@ Q   = $(if $(V),,@)
 SAY = $(if $(V),:,echo)
 
 # ---- the engine: a plain C11 library, one folder per instruction set with its own flags
-ENGINE_SRC  = $(call files,src/engine/*.c src/engine/*/*.c src/engine/import/*/*.c src/engine/kernels/ref/*.c)
+ENGINE_SRC  = $(call files,src/engine/*.c src/engine/*/*.c src/engine/import/*/*.c src/engine/session/modes/*.c \
+                     src/engine/kernels/ref/*.c)
 ENGINE_LIBS = -lpcre2-8 -lutf8proc -ljansson -lxxhash -lpthread -lm
 WARNINGS    = -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
 ENGINE_BASE = -std=c11 -D_GNU_SOURCE -g -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -I$(top)src \

@@ -30,12 +30,58 @@ static int walk(const slm_trie *t, const int32_t *ids, uint32_t n)
     }
 }
 
+/* Writes a label under the constraint: forced runs as they come, else the label's own token. Returns the number of choices, or -1. */
+static int write_label(slm_constraint *c, const int32_t *ids, uint32_t n)
+{
+    void *state = NULL, *fork;
+    slm_error err;
+    uint32_t at = 0, k;
+    int choices = 0;
+
+    if (slm_constraint_begin(c, false, &state, &err) != SLM_OK)
+        return -1;
+    while (at < n && choices >= 0) {
+        int32_t run[16];
+        slm_allowed allowed;
+        bool found = false;
+
+        if (c->ops->done(c, state))
+            break;
+        k = c->ops->forced(c, state, run, 16);
+        if (c->ops->allowed(c, state, &allowed, &err) != SLM_OK || (k > 0) != (allowed.n_ids == 1) || at + k > n ||
+            memcmp(run, ids + at, k * sizeof *run) != 0) {
+            choices = -1;
+            break;
+        }
+        for (uint32_t i = 0; i < allowed.n_ids; i++)
+            found = found || allowed.ids[i] == ids[at];
+        fork = slm_constraint_fork(c, state); /* another way that goes wrong changes nothing here */
+        if (!found || fork == NULL || c->ops->advance(c, fork, 12345, &err) != SLM_INVALID ||
+            c->ops->advance(c, fork, allowed.ids[allowed.n_ids - 1], &err) != SLM_OK)
+            choices = -1;
+        slm_constraint_end(c, fork);
+        if (k == 0) {
+            k = 1;
+            choices++;
+        }
+        for (uint32_t i = 0; i < k && choices >= 0; i++)
+            if (c->ops->advance(c, state, ids[at++], &err) != SLM_OK)
+                choices = -1;
+    }
+    if (at != n || !c->ops->done(c, state))
+        choices = -1;
+    slm_constraint_end(c, state);
+    return choices;
+}
+
 static void test_example(void)
 {
     /* 9 = end of turn */
-    static const int32_t a[] = {1, 2, 9}, b[] = {1, 3, 4, 9}, c[] = {5, 9}, d[] = {1, 2, 7, 9};
-    slm_token_span spans[] = {{a, 3}, {b, 4}, {c, 2}, {d, 4}};
+    static const int32_t a[] = {1, 2, 9}, b[] = {1, 3, 4, 9}, e[] = {5, 9}, d[] = {1, 2, 7, 9};
+    static const int32_t wrong[] = {1, 7, 9}, expected[] = {3, 2, 1, 3};
+    slm_token_span spans[] = {{a, 3}, {b, 4}, {e, 2}, {d, 4}};
     slm_trie *t = NULL;
+    slm_constraint *c = NULL;
     uint32_t same[2];
     slm_error err;
 
@@ -46,9 +92,18 @@ static void test_example(void)
     CHECK(t->max_feed == 2, "max_feed %u", t->max_feed);
     for (int i = 0; i < 4; i++)
         CHECK(walk(t, spans[i].ids, spans[i].n) == i, "label %d", i);
-    slm_trie_free(t);
+    CHECK(slm_labels_constraint(t, 100, NULL, &c, &err) == SLM_OK, "%s", err.message);
+    for (int i = 0; i < 4; i++) {
+        int choices = write_label(c, spans[i].ids, spans[i].n);
+
+        CHECK(choices == expected[i], "label %d: %d choices", i, choices);
+    }
+    CHECK(write_label(c, wrong, 3) == -1, "another sequence of tokens is refused");
+    slm_constraint_drop(slm_constraint_share(c));
+    slm_constraint_drop(c);
     CHECK(slm_trie_build(spans, 1, &t, same, &err) == SLM_OK && t->n_stages == 0, "one label needs no decision");
-    slm_trie_free(t);
+    CHECK(slm_labels_constraint(t, 100, NULL, &c, &err) == SLM_OK && write_label(c, a, 3) == 0, "a single label is forced as a whole");
+    slm_constraint_drop(c);
     spans[3] = spans[1];
     CHECK(slm_trie_build(spans, 4, &t, same, &err) == SLM_INVALID && same[0] == 1 && same[1] == 3, "equal labels are refused");
 }
@@ -72,6 +127,7 @@ static void test_random(void)
     static int32_t ids[N][8];
     static slm_token_span spans[N];
     slm_trie *t = NULL;
+    slm_constraint *c = NULL;
     uint32_t same[2], leaves = 0;
     slm_error err;
     int wrong = 0;
@@ -94,13 +150,17 @@ static void test_random(void)
         const slm_trie_stage *stage = &t->stages[s];
 
         wrong += stage->n_children < 2 || (s > 0 && stage->parent >= s);
-        for (uint32_t c = 0; c < stage->n_children; c++) {
-            leaves += t->child_to[stage->child_begin + c] < 0;
-            wrong += c > 0 && t->child_ids[stage->child_begin + c - 1] >= t->child_ids[stage->child_begin + c];
+        for (uint32_t k = 0; k < stage->n_children; k++) {
+            leaves += t->child_to[stage->child_begin + k] < 0;
+            wrong += k > 0 && t->child_ids[stage->child_begin + k - 1] >= t->child_ids[stage->child_begin + k];
         }
     }
     CHECK(wrong == 0 && leaves == N, "%d stages are wrong, %u leaves", wrong, leaves);
-    slm_trie_free(t);
+    CHECK(slm_labels_constraint(t, 1000, NULL, &c, &err) == SLM_OK, "%s", err.message);
+    for (uint32_t i = 0; i < N; i++)
+        wrong += write_label(c, spans[i].ids, spans[i].n) < 1;
+    CHECK(wrong == 0, "%d labels cannot be written", wrong);
+    slm_constraint_drop(c);
 }
 
 int main(void)

@@ -20,6 +20,7 @@ typedef struct builder {
     const slm_token_span *labels;
     uint32_t *order; /* [n] label numbers in order of their tokens */
     range *ranges;   /* [n] one per stage: fewer stages than labels */
+    uint32_t *decided; /* [n] tokens of each label up to its last decision */
     slm_trie *trie;
     size_t path_room;
 } builder;
@@ -101,6 +102,7 @@ static slm_status split_stage(builder *b, uint32_t stage, slm_error *err)
         t->stages[stage].n_children++;
         if (next - i == 1) {
             t->child_to[child] = -1 - (int32_t) b->order[i];
+            b->decided[b->order[i]] = r.depth + 1;
             continue;
         }
         t->child_to[child] = (int32_t) t->n_stages;
@@ -123,6 +125,30 @@ static slm_status check_distinct(const builder *b, uint32_t n, uint32_t same[2],
     return SLM_OK;
 }
 
+/* Copies what follows the last decision of each label. */
+static slm_status add_tails(builder *b, uint32_t n, slm_error *err)
+{
+    slm_trie *t = b->trie;
+    size_t total = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        total += b->labels[i].n - b->decided[i];
+    t->tails = malloc((total + 1) * sizeof *t->tails);
+    if (t->tails == NULL || total > UINT32_MAX)
+        return slm_fail(err, SLM_NOMEM, "out of memory for labels");
+    total = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t length = b->labels[i].n - b->decided[i];
+
+        t->tail_begin[i] = (uint32_t) total;
+        if (length > 0)
+            memcpy(t->tails + total, b->labels[i].ids + b->decided[i], length * sizeof *t->tails);
+        total += length;
+    }
+    t->tail_begin[n] = (uint32_t) total;
+    return SLM_OK;
+}
+
 static slm_status build(builder *b, uint32_t n, uint32_t same[2], slm_error *err)
 {
     slm_trie *t = b->trie;
@@ -131,8 +157,11 @@ static slm_status build(builder *b, uint32_t n, uint32_t same[2], slm_error *err
     t->child_ids = malloc(2 * (size_t) n * sizeof *t->child_ids);
     t->child_to = malloc(2 * (size_t) n * sizeof *t->child_to);
     b->order = malloc(n * sizeof *b->order);
+    t->tail_begin = malloc(((size_t) n + 1) * sizeof *t->tail_begin);
     b->ranges = malloc(n * sizeof *b->ranges);
-    if (t->stages == NULL || t->child_ids == NULL || t->child_to == NULL || b->order == NULL || b->ranges == NULL)
+    b->decided = calloc(n, sizeof *b->decided);
+    if (t->stages == NULL || t->child_ids == NULL || t->child_to == NULL || t->tail_begin == NULL || b->order == NULL ||
+        b->ranges == NULL || b->decided == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for labels");
     for (uint32_t i = 0; i < n; i++)
         b->order[i] = i;
@@ -142,7 +171,7 @@ static slm_status build(builder *b, uint32_t n, uint32_t same[2], slm_error *err
         SLM_TRY(add_stage(b, 0, n, 0, UINT32_MAX, 0, err));
     for (uint32_t i = 0; i < t->n_stages; i++)
         SLM_TRY(split_stage(b, i, err));
-    return SLM_OK;
+    return add_tails(b, n, err);
 }
 
 slm_status slm_trie_build(const slm_token_span *labels, uint32_t n, slm_trie **out, uint32_t same[2], slm_error *err)
@@ -157,6 +186,7 @@ slm_status slm_trie_build(const slm_token_span *labels, uint32_t n, slm_trie **o
     status = build(&b, n, same, err);
     free(b.order);
     free(b.ranges);
+    free(b.decided);
     if (status != SLM_OK)
         slm_trie_free(b.trie);
     else
@@ -172,5 +202,7 @@ void slm_trie_free(slm_trie *trie)
     free(trie->path);
     free(trie->child_ids);
     free(trie->child_to);
+    free(trie->tails);
+    free(trie->tail_begin);
     free(trie);
 }

@@ -56,8 +56,7 @@ void slm_admit_enqueue(slm_session *s, slm_job *job)
     slm_job *behind = s->queued.tail;
     uint32_t most = behind == NULL ? 0 : shared_length(behind, job), seen = 0;
 
-    /* log probabilities are wanted of several prompts for one row: grouped by prompt, all rows would end together */
-    if (job->mode != SLM_MODE_LOGPROBS) {
+    if (!job->mode->in_order) {
         for (slm_job *other = behind; other != NULL && seen < HORIZON; other = other->prev, seen++) {
             uint32_t n = shared_at_least(other, job, most + MIN_SHARED);
 

@@ -18,23 +18,9 @@ double slm_seconds(void)
     return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
 }
 
-slm_job *slm_job_new(slm_mode mode)
-{
-    slm_job *job = calloc(1, sizeof *job);
-
-    if (job != NULL)
-        job->mode = mode;
-    return job;
-}
-
 /* Gives back the KV blocks and the promise of more. */
 void slm_job_release_kv(slm_session *s, slm_job *job)
 {
-    slm_labels_state *l = &job->labels;
-
-    for (uint32_t i = 0; i < l->n_items; i++)
-        slm_seq_drop(s->pool, l->items[i].seq);
-    l->n_items = l->in_step = 0;
     slm_seq_drop(s->pool, job->seq);
     job->seq = NULL;
     if (job->promise > 0)
@@ -109,15 +95,20 @@ static void forget_number(slm_session *s, const slm_job *job)
     }
 }
 
+static void clear_mode(slm_session *s, slm_job *job, bool finished)
+{
+    if (job->mode->clear != NULL)
+        job->mode->clear(s, job, finished);
+}
+
 void slm_job_free(slm_session *s, slm_job *job)
 {
     if (job == NULL)
         return;
     if (job->id != 0)
         forget_number(s, job);
+    clear_mode(s, job, false);
     slm_job_release_kv(s, job);
-    slm_labels_clear(s, job);
-    slm_pieces_clear(&job->gen.pieces);
     slm_adapter_close(job->adapter);
     free(job->ids);
     free(job->result.text);
@@ -190,10 +181,8 @@ void slm_list_remove(slm_job_list *list, slm_job *job)
 /* What a finished job no longer needs. */
 static void shed(slm_session *s, slm_job *job)
 {
+    clear_mode(s, job, true);
     slm_job_release_kv(s, job);
-    slm_labels_clear(s, job);
-    if (job->mode != SLM_MODE_GENERATE || !job->stream)
-        slm_pieces_clear(&job->gen.pieces);
     free(job->ids);
     job->ids = NULL;
     job->n_ids = job->id_room = 0;
@@ -205,7 +194,8 @@ void slm_job_finish(slm_session *s, slm_job_list *from, slm_job *job, const slm_
 
     slm_list_remove(from, job);
     if (error != NULL) {
-        slm_labels_abandon(s, job, error);
+        if (job->mode->fail != NULL)
+            job->mode->fail(s, job, error);
         job->result.status = error->status;
         job->result.error = *error;
     }

@@ -9,10 +9,7 @@
 
 #include "engine/session/session.h"
 
-/* Branches of a label trie that may be computed side by side for one row. */
-#define LABEL_LANES 16
-
-static slm_status check_mode(const slm_session *s, const slm_request *r, slm_error *err)
+static slm_status check(const slm_session *s, const slm_mode_ops *mode, const slm_request *r, slm_error *err)
 {
     const slm_model_info *info = slm_model_get_info(s->model);
 
@@ -25,21 +22,16 @@ static slm_status check_mode(const slm_session *s, const slm_request *r, slm_err
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", info->name);
     if (r->adapter != NULL && (s->pool == NULL || !slm_adapter_fits(r->adapter, &s->model->hp)))
         return slm_fail(err, SLM_INVALID, "the request's adapter was opened for another model");
-    switch (r->mode) {
-    case SLM_MODE_GENERATE:
-    case SLM_MODE_LABELS:
-    case SLM_MODE_LOGPROBS:
-        if (info->can_generate && s->pool != NULL)
-            return SLM_OK;
-        slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot generate text", info->name);
-        return slm_hint(err, "It is an encoder; use a generative model.");
-    case SLM_MODE_EMBED:
+    if (mode->encoder) {
         if ((info->can_embed || info->can_rerank) && s->pool == NULL)
             return SLM_OK;
         slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot embed", info->name);
         return slm_hint(err, "Use an embedding model.");
     }
-    return slm_fail(err, SLM_INVALID, "unknown mode %d", (int) r->mode);
+    if (info->can_generate && s->pool != NULL)
+        return SLM_OK;
+    slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot generate text", info->name);
+    return slm_hint(err, "It is an encoder; use a generative model.");
 }
 
 /* The text's fault, unless what all rows share is too long by itself. */
@@ -145,135 +137,57 @@ slm_status slm_job_check_budget(const slm_session *s, const slm_job *job, slm_er
     return slm_hint(err, "Raise the KV cache budget, shorten the prompt, or ask for fewer tokens.");
 }
 
-/* What branches of the label trie need beyond the prompt: see the rule in labels.c. */
-static void size_branches(slm_job *job)
+/* ---- the job */
+
+slm_status slm_job_read_prompt(slm_session *s, const slm_request *r, slm_job *job, uint32_t answer, slm_prompt *prompt, slm_error *err)
 {
-    const slm_trie *trie = job->labels.set->trie;
-    uint32_t lanes = trie->n_stages - 1 < LABEL_LANES ? trie->n_stages - 1 : LABEL_LANES;
+    uint32_t context = s->model->hp.n_context;
 
-    job->branch_end = job->end + trie->max_feed;
-    if (lanes == 0)
-        return;
-    job->lane_blocks = slm_kv_blocks_for(job->end % SLM_KV_BLOCK + trie->max_feed);
-    job->branch_blocks = job->lane_blocks * (trie->depth - 1 + lanes);
-}
-
-static slm_status size_labels(slm_job *job, slm_error *err)
-{
-    const slm_trie *trie = job->labels.set->trie;
-
-    if (trie->n_stages == 0)
-        return SLM_OK;
-    for (uint32_t i = 0; i < trie->stages[0].path_length; i++)
-        if (!slm_job_push_id(job, trie->path[trie->stages[0].path_begin + i]))
-            return slm_fail(err, SLM_NOMEM, "out of memory for a request");
-    job->end = job->n_ids;
-    job->first_out = job->n_ids - 1;
-    size_branches(job);
-    job->labels.scores = malloc(trie->n_labels * sizeof *job->labels.scores);
-    if (job->labels.scores == NULL)
-        return slm_fail(err, SLM_NOMEM, "out of memory for labels");
+    SLM_TRY(slm_job_prompt(s, r, answer < context ? context - answer : 1, prompt, err));
+    job->ids = prompt->ids.ids;
+    prompt->ids.ids = NULL;
+    job->n_prompt = job->n_ids = job->id_room = (uint32_t) prompt->ids.n;
+    job->n_prefix = (uint32_t) prompt->n_prefix;
+    job->result.prompt_tokens = job->n_prompt;
+    job->end = job->branch_end = job->prompt_end = job->n_prompt;
+    job->first_out = job->n_prompt - 1;
     return SLM_OK;
-}
-
-static slm_status size_logprobs(slm_job *job, const slm_prompt *prompt, slm_error *err)
-{
-    uint32_t n;
-
-    if (prompt->scored_end <= prompt->scored_begin || prompt->scored_end > prompt->ids.n)
-        return slm_fail(err, SLM_INVALID, "no segment of the request is marked to be scored, or it is empty");
-    job->scored_begin = (uint32_t) prompt->scored_begin;
-    job->scored_end = (uint32_t) prompt->scored_end;
-    job->end = job->branch_end = job->scored_end - 1;
-    job->first_out = job->scored_begin > 0 ? job->scored_begin - 1 : 0;
-    n = job->scored_end - job->scored_begin;
-    job->result.scores = malloc(n * sizeof *job->result.scores);
-    job->result.tokens = malloc(n * sizeof *job->result.tokens);
-    if (job->result.scores == NULL || job->result.tokens == NULL)
-        return slm_fail(err, SLM_NOMEM, "out of memory for a request");
-    for (uint32_t i = 0; i < n; i++)
-        job->result.scores[i] = __builtin_nanf("");
-    memcpy(job->result.tokens, job->ids + job->scored_begin, n * sizeof *job->result.tokens);
-    job->result.n_scores = job->result.n_tokens = n;
-    return SLM_OK;
-}
-
-/* Tokens that the prompt may have: the context without what the answer needs at least (and, where it is cut, without all of it
- * up to half of the context). */
-static uint32_t prompt_limit(const slm_session *s, const slm_request *r, const slm_job *job)
-{
-    uint32_t context = s->model->hp.n_context, answer = 0;
-
-    if (r->mode == SLM_MODE_GENERATE)
-        answer = !r->truncate ? 1 : r->max_tokens < context / 2 ? r->max_tokens : context / 2;
-    else if (r->mode == SLM_MODE_LABELS && job->labels.set->trie->n_stages > 0)
-        answer = job->labels.set->trie->stages[0].path_length + job->labels.set->trie->max_feed;
-    return answer < context ? context - answer : 1;
 }
 
 static slm_status fill_job(slm_session *s, const slm_request *r, slm_job *job, slm_error *err)
 {
     const slm_hparams *hp = &s->model->hp;
-    slm_prompt prompt;
-    uint64_t end;
-    slm_status status = SLM_OK;
 
-    if (r->mode == SLM_MODE_GENERATE) {
-        SLM_TRY(slm_sampling_check(&r->sampling, err));
-        if (r->max_tokens == 0)
-            return slm_fail(err, SLM_INVALID, "max_tokens is 0, but must be at least 1");
-        SLM_TRY(slm_pieces_init(&job->gen.pieces, r->stops, r->n_stops, err));
-        job->gen.sampling = r->sampling;
-        job->gen.max_tokens = r->max_tokens;
-        job->gen.speculate = r->speculate;
-    } else if (r->mode == SLM_MODE_LABELS) {
-        SLM_TRY(slm_labels_prepare(s, job, r, err));
-        job->labels.best_only = r->best_only;
-    }
-    SLM_TRY(slm_job_prompt(s, r, prompt_limit(s, r, job), &prompt, err));
-    job->gen.skip_space = r->mode == SLM_MODE_GENERATE && prompt.answer_space;
-    job->ids = prompt.ids.ids;
-    job->n_prompt = job->n_ids = (uint32_t) prompt.ids.n;
-    job->id_room = (uint32_t) prompt.ids.n;
-    prompt.ids.ids = NULL;
-    job->result.prompt_tokens = job->n_prompt;
-    job->end = job->branch_end = job->n_prompt;
-    job->first_out = job->n_prompt - 1;
-    if (r->mode == SLM_MODE_GENERATE) {
-        end = (uint64_t) job->n_prompt + r->max_tokens - 1;
-        job->end = job->branch_end = end < hp->n_context ? (uint32_t) end : hp->n_context;
-    } else if (r->mode == SLM_MODE_LABELS) {
-        status = size_labels(job, err);
-    } else {
-        status = size_logprobs(job, &prompt, err);
-    }
-    job->n_prefix = prompt.n_prefix < job->end ? (uint32_t) prompt.n_prefix : job->end;
-    job->n_keep = job->n_prefix;
-    if (hp->has_rope_factors == 2 && job->end > hp->n_ctx_original)
-        job->regime |= SLM_REGIME_LONG;
-    if (r->precise && r->mode == SLM_MODE_LOGPROBS)
-        job->regime |= SLM_REGIME_FINE;
-    slm_prompt_free(&prompt);
-    return status == SLM_OK ? slm_job_check_budget(s, job, err) : status;
-}
-
-slm_status slm_job_from_request(slm_session *s, const slm_request *r, slm_job **out, slm_error *err)
-{
-    slm_job *job;
-    slm_status status;
-
-    SLM_TRY(check_mode(s, r, err));
-    job = slm_job_new(r->mode);
-    if (job == NULL)
-        return slm_fail(err, SLM_NOMEM, "out of memory for a request");
     job->realm = r->realm;
-    job->stream = r->stream && r->mode == SLM_MODE_GENERATE;
     if (r->adapter != NULL) {
         job->adapter = r->adapter;
         r->adapter->references++;
         job->regime = r->adapter->serial << SLM_REGIME_ADAPTER_SHIFT;
     }
-    status = r->mode == SLM_MODE_EMBED ? slm_embed_submit(s, r, job, err) : fill_job(s, r, job, err);
+    SLM_TRY(job->mode->prepare(s, r, job, err));
+    if (job->mode->encoder)
+        return SLM_OK;
+    job->n_prefix = job->n_prefix < job->end ? job->n_prefix : job->end;
+    job->n_keep = job->n_prefix;
+    if (hp->has_rope_factors == 2 && job->end > hp->n_ctx_original)
+        job->regime |= SLM_REGIME_LONG;
+    return slm_job_check_budget(s, job, err);
+}
+
+slm_status slm_job_from_request(slm_session *s, const slm_request *r, slm_job **out, slm_error *err)
+{
+    const slm_mode_ops *mode = slm_mode_find(r->mode);
+    slm_job *job;
+    slm_status status;
+
+    if (mode == NULL)
+        return slm_fail(err, SLM_INVALID, "unknown mode %d", (int) r->mode);
+    SLM_TRY(check(s, mode, r, err));
+    job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a request");
+    job->mode = mode;
+    status = fill_job(s, r, job, err);
     if (status != SLM_OK)
         slm_job_free(s, job);
     else

@@ -163,40 +163,15 @@ void slm_session_free(slm_session *s)
 
 /* ---- requests */
 
-/* Is there something to compute? A single label is certain, a single scored token has nothing before it. */
-static bool is_trivial(slm_job *job)
-{
-    if (job->mode == SLM_MODE_LOGPROBS)
-        return job->end == 0;
-    return job->mode == SLM_MODE_LABELS && job->labels.set->trie->n_stages == 0;
-}
-
-static slm_status settle_trivial(slm_job *job, slm_error *err)
-{
-    if (job->mode == SLM_MODE_LOGPROBS)
-        return SLM_OK;
-    job->result.scores = calloc(1, sizeof *job->result.scores);
-    job->result.n_scores = 1;
-    return job->result.scores == NULL ? slm_fail(err, SLM_NOMEM, "out of memory for labels") : SLM_OK;
-}
-
 slm_status slm_submit(slm_session *s, const slm_request *request, uint64_t *id, slm_error *err)
 {
     slm_job *job;
-    slm_status status = SLM_OK;
-    bool trivial;
+    slm_status status;
 
     SLM_TRY(slm_job_from_request(s, request, &job, err));
-    trivial = is_trivial(job);
     status = slm_model_check(s->model, err);
-    if (status != SLM_OK) {
-        slm_job_free(s, job);
-        return status;
-    }
-    if (trivial)
-        status = settle_trivial(job, err);
-    else if (job->mode == SLM_MODE_LABELS && request->prior_text != NULL)
-        status = slm_labels_find_prior(s, job, request, err);
+    if (status == SLM_OK && !job->trivial && job->mode->enlist != NULL)
+        status = job->mode->enlist(s, request, job, err);
     if (status == SLM_OK)
         status = slm_job_number(s, job, err);
     if (status != SLM_OK) {
@@ -204,12 +179,12 @@ slm_status slm_submit(slm_session *s, const slm_request *request, uint64_t *id, 
         return status;
     }
     job->result.tag = request->tag;
-    if (trivial || s->pool == NULL)
+    if (job->trivial || s->pool == NULL)
         slm_list_append(&s->queued, job);
     else
         slm_admit_enqueue(s, job);
     *id = job->id;
-    if (trivial)
+    if (job->trivial)
         slm_job_finish(s, &s->queued, job, NULL);
     return SLM_OK;
 }

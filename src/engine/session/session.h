@@ -1,10 +1,10 @@
 /*
- * Inside of a session: jobs, the batch of one step, and what the modes (generate, labels, logprobs, embed) share.
+ * Inside of a session: jobs, and the batch of one step. What a job does at each point is its mode's (modes/mode.h).
  *
  *   submit ─► queued ─► running ─► finished ─poll─► taken ─release─►
  *                          └─► waiting (only for a prior that another job computes) ─► finished
  *
- * One step: admit queued jobs, let every running one add spans of positions to the batch (plan), one forward pass, turn the wanted
+ * One step (step.c): admit queued jobs, let every running one add spans of positions to the batch (plan), one forward pass, turn the wanted
  * hidden rows into tokens and numbers kept in the wants (evaluate), and only then change any job (commit).  Everything that can fail or be
  * cancelled comes before the commit, so a cancelled step can simply be made again.
  *
@@ -13,90 +13,26 @@
 #ifndef SLM_SESSION_SESSION_H
 #define SLM_SESSION_SESSION_H
 
-#include "engine/decode/draft.h"
-#include "engine/decode/pieces.h"
 #include "engine/decode/sampler.h"
-#include "engine/decode/trie.h"
 #include "engine/model/adapter.h"
 #include "engine/session/kv.h"
+#include "engine/session/modes/mode.h"
 #include "engine/session/prefix.h"
 #include "engine/slm.h"
 #include "engine/text/chat.h"
-
-typedef struct slm_job slm_job;
-
-/* A set of labels made ready: shared by all jobs of a session and realm with equal labels. */
-typedef struct slm_label_set {
-    struct slm_label_set *next;
-    char *key; /* [key_bytes] realm, flags and labels, compared byte by byte */
-    size_t key_bytes;
-    uint64_t hash;
-    uint32_t refs;
-    slm_trie *trie;
-} slm_label_set;
-
-#define SLM_PRIOR_BUCKETS 256
-
-typedef enum slm_prior_state { SLM_PRIOR_PENDING, SLM_PRIOR_READY, SLM_PRIOR_FAILED } slm_prior_state;
-
-/* Log probabilities of labels after a prompt without the row: computed once by a job of its own, kept for later requests. */
-typedef struct slm_prior {
-    struct slm_prior *next, *prev; /* most recently used first */
-    struct slm_prior *next_same;   /* of its bucket */
-    slm_label_set *set;
-    char *key; /* [key_bytes] the prompt's segments */
-    size_t key_bytes;
-    uint64_t hash;
-    uint32_t refs;
-    slm_prior_state state;
-    slm_error error;
-    uint32_t prompt_tokens, reused_tokens, label_tokens; /* what it cost, until a request's result has counted it */
-    double *scores;    /* [n_labels] */
-    double *stage_min; /* [n_stages] smallest score of a label below the stage */
-} slm_prior;
-
-/* A stage of the trie that waits to be computed for one job, with the sequence it continues. */
-typedef struct slm_label_item {
-    uint32_t stage;
-    uint32_t base; /* positions before the stage's path */
-    bool own;      /* seq is this item's alone */
-    slm_seq *seq;
-    double score;  /* log probability of the way to the stage */
-} slm_label_item;
-
-typedef struct slm_generate_state {
-    slm_sampling sampling;
-    uint32_t max_tokens;
-    slm_pieces pieces;
-    bool speculate;
-    bool skip_space; /* the first token's space belongs to the encoding, not to the answer */
-    slm_draft draft; /* how guessing has gone */
-} slm_generate_state;
-
-typedef struct slm_labels_state {
-    slm_label_set *set;
-    slm_prior *prior;       /* subtracted, or NULL */
-    slm_prior *computes;    /* this job fills it, or NULL */
-    bool best_only;
-    bool decided; /* the first stage is done */
-    bool prune;   /* best_only, and all that is needed to rule labels out is known */
-    double *scores;         /* [n_labels] log probability, NaN = not computed */
-    double best;            /* best_only: best score of a whole label so far */
-    slm_label_item *items;  /* stack [n_items] */
-    uint32_t n_items, item_room, in_step; /* the last in_step items are in the current batch */
-    uint32_t borrowed;      /* KV blocks taken beyond the promise */
-} slm_labels_state;
 
 struct slm_job {
     slm_job *next, *prev; /* of its list */
     struct slm_job_list *list; /* that it is in; NULL: none */
     slm_job *next_same;   /* of its bucket in by_id */
     uint64_t id;          /* 0: internal, never polled */
-    slm_mode mode;
-    bool stream;
+    const slm_mode_ops *mode;
+    bool stream;          /* pieces of the answer are taken while it grows */
+    bool trivial;         /* nothing is to be computed: the result is there */
     slm_adapter *adapter; /* a reference, or NULL */
     int32_t *ids;         /* [n_ids] prompt, then the answer so far (or the labels' common beginning) */
     uint32_t n_ids, id_room, n_prompt;
+    uint32_t prompt_end;  /* positions before this one are fed as they fit, behind everybody's decoding */
     uint32_t n_prefix;    /* positions worth keeping for others: declared by the request */
     uint32_t n_keep;      /* positions that it will keep if it leads: n_prefix, or more that another job begins with too */
     uint32_t n_kept;      /* of them, those that are in the prefix cache already */
@@ -107,11 +43,13 @@ struct slm_job {
     uint64_t regime;      /* SLM_REGIME_*, and the adapter's serial number above them: what keys and values depend on beside the tokens */
     slm_seq *seq;
     uint32_t promise;     /* KV blocks that it may still take */
-    uint32_t branch_blocks, lane_blocks; /* labels: blocks for all branches, and for one */
+    uint32_t branch_blocks; /* KV blocks for branches, beyond the job's own positions */
     bool leads;           /* computes a prefix that others wait for */
-    uint32_t scored_begin, scored_end;
-    slm_generate_state gen;
-    slm_labels_state labels;
+    union {               /* the mode's own */
+        slm_generate_state gen;
+        slm_labels_state labels;
+        slm_logprobs_state scored;
+    };
     double admitted_at, first_out_at; /* seconds */
     slm_result result;
 };
@@ -122,29 +60,29 @@ typedef struct slm_job_list {
 } slm_job_list;
 
 /* Positions [begin, begin + n) of the batch: one job's next tokens. */
-typedef struct slm_span {
+struct slm_span {
     slm_job *job;
     slm_seq *seq;
     uint32_t begin, n;
     int32_t position;               /* of the first */
     uint32_t first_want, n_wants;
+    bool prompt;                    /* of the positions before prompt_end */
     uint32_t stage;                 /* labels: the stage whose path this is */
-} slm_span;
-
-typedef enum slm_want_kind { SLM_WANT_TOKEN, SLM_WANT_LOGPROB, SLM_WANT_STAGE } slm_want_kind;
+};
 
 enum { SLM_REGIME_LONG = 1, SLM_REGIME_FINE = 2, SLM_REGIME_ADAPTER_SHIFT = 8 }; /* long rope factors; 16-bit activations */
 
 /* A hidden row of the batch and what becomes of it. */
-typedef struct slm_want {
+struct slm_want {
     slm_job *job;
-    slm_want_kind kind;
     uint32_t position; /* in the job's sequence */
-    uint32_t stage;    /* STAGE: which */
-    int32_t token;     /* TOKEN: result */
-    float logprob;     /* LOGPROB: result */
-    size_t logits;     /* STAGE: result, index into step.some */
-} slm_want;
+    uint32_t stage;    /* of the span */
+    const int32_t *ids; /* [n_ids] asked: the tokens whose logits are needed; NULL: all, of the whole head */
+    uint32_t n_ids;
+    size_t logits;     /* ids: where in step.some their logits are */
+    int32_t token;     /* read: generate */
+    float logprob;     /* read: logprobs */
+};
 
 /* The batch of one step; arrays have room for max_batch positions. */
 typedef struct slm_step_state {
@@ -157,7 +95,7 @@ typedef struct slm_step_state {
     slm_want *wants;
     uint32_t n, n_out, n_spans, room, n_decode;
     uint32_t limit; /* positions of the next step: room, or fewer after a step that was stopped */
-    float *some; /* logits of labels' children */
+    float *some; /* logits of wants that need some only, see slm_want.logits */
     size_t n_some, some_room;
     float *rows;   /* hidden rows that need the whole head, [rows_room, n_embd] */
     uint8_t *rows_fine; /* [room] which of them are fine */
@@ -176,10 +114,7 @@ struct slm_session {
     slm_job_list queued, running, waiting, finished, taken;
     slm_job **by_id;        /* [n_buckets] jobs with an id, chained by next_same; bucket: id modulo n_buckets, a power of two */
     size_t n_buckets, n_ids;
-    slm_label_set *sets;
-    slm_prior *priors;
-    slm_prior *prior_buckets[SLM_PRIOR_BUCKETS]; /* by hash */
-    uint32_t n_priors, n_priors_swept; /* now, and after the last look at what can go */
+    slm_label_cache labels;
     uint64_t next_id;
     slm_session_stats stats;
 };
@@ -191,7 +126,6 @@ static inline bool slm_session_stopped(const slm_session *s)
 }
 
 /* ---- job.c: jobs and lists */
-slm_job *slm_job_new(slm_mode mode);
 /* Gives the job the next id, by which slm_job_find finds it. */
 slm_status slm_job_number(slm_session *s, slm_job *job, slm_error *err);
 slm_job *slm_job_find(const slm_session *s, uint64_t id);
@@ -212,6 +146,10 @@ double slm_seconds(void);
 /* ---- request.c: requests to jobs */
 /* Makes the job of a request: tokenized, checked, in no list. */
 slm_status slm_job_from_request(slm_session *s, const slm_request *request, slm_job **out, slm_error *err);
+/* The request's prompt becomes the job's tokens; `answer` positions of the context are left for what follows.  end, branch_end and
+ * prompt_end are its length then, first_out its last token.  *prompt has the rest, for slm_prompt_free. */
+slm_status slm_job_read_prompt(slm_session *s, const slm_request *request, slm_job *job, uint32_t answer, slm_prompt *prompt,
+                               slm_error *err);
 /* The request's prompt, cut to max_tokens where the request allows it, else LIMIT. max_tokens 0: whatever its length. */
 slm_status slm_job_prompt(slm_session *s, const slm_request *request, uint32_t max_tokens, slm_prompt *out, slm_error *err);
 /* Blocks that a job needs at its worst when the first `reused` positions are shared. */
@@ -229,28 +167,8 @@ void slm_admit_keep(slm_session *s, slm_job *job);
 /* ---- step.c: the batch */
 uint32_t slm_step_left(const slm_session *s);
 /* Adds tokens [n] of a job at the end of seq's computed positions; want_from: first position whose hidden row is wanted. */
-void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, slm_want_kind kind,
-                  uint32_t stage);
-
-/* ---- the modes */
-void slm_generate_plan(slm_session *s, slm_job *job);
-slm_status slm_generate_commit(slm_session *s, slm_job *job, const slm_span *span, bool *done, slm_error *err);
-
-/* Finds or makes the request's label set. */
-slm_status slm_labels_prepare(slm_session *s, slm_job *job, const slm_request *request, slm_error *err);
-/* The prior of a request: an existing one, or a new one whose job is queued. */
-slm_status slm_labels_find_prior(slm_session *s, slm_job *job, const slm_request *request, slm_error *err);
-void slm_labels_plan(slm_session *s, slm_job *job);
-slm_status slm_labels_commit(slm_session *s, slm_job *job, const slm_span *span, slm_error *err);
-/* All stages are computed: finishes the job, or lets it wait for its prior. */
-void slm_labels_settle(slm_session *s, slm_job_list *from, slm_job *job);
-void slm_labels_clear(slm_session *s, slm_job *job);
-/* Forgets priors that nobody computes any more; all: every prior and label set. No job may be left. */
-void slm_labels_forget(slm_session *s, bool all);
-/* Marks the prior that a job was to compute as failed, and with it the jobs that wait for it. */
-void slm_labels_abandon(slm_session *s, slm_job *job, const slm_error *error);
-
-slm_status slm_embed_submit(slm_session *s, const slm_request *request, slm_job *job, slm_error *err);
-slm_status slm_embed_step(slm_session *s, slm_error *err);
+void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, uint32_t stage);
+/* How many of a span's positions are of the request's prompt. */
+uint32_t slm_span_prompt(const slm_span *span);
 
 #endif

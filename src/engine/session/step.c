@@ -21,14 +21,13 @@ uint32_t slm_step_left(const slm_session *s)
     return s->step.limit - s->step.n;
 }
 
-void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, slm_want_kind kind,
-                  uint32_t stage)
+void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, uint32_t stage)
 {
     slm_step_state *b = &s->step;
     slm_span *span = &b->spans[b->n_spans++];
 
     *span = (slm_span){.job = job, .seq = seq, .begin = b->n, .n = n, .position = (int32_t) seq->length, .first_want = b->n_out,
-                       .stage = stage};
+                       .prompt = seq == job->seq && seq->length < job->prompt_end, .stage = stage};
     for (uint32_t i = 0; i < n; i++) {
         uint32_t position = seq->length + i;
 
@@ -40,50 +39,37 @@ void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tok
         b->blocks[b->n] = (const uint16_t *const *) seq->table;
         if (position >= want_from) {
             b->out[b->n_out] = b->n;
-            b->wants[b->n_out++] = (slm_want){.job = job, .kind = kind, .position = position, .stage = stage};
+            b->wants[b->n_out++] = (slm_want){.job = job, .position = position, .stage = stage};
             span->n_wants++;
         }
         b->n++;
     }
 }
 
+static bool in_prompt(const slm_job *job)
+{
+    return job->seq != NULL && job->seq->length < job->prompt_end;
+}
+
 /* The next tokens of a prompt (or of text to be scored), as many as fit. */
 static void plan_prompt(slm_session *s, slm_job *job)
 {
-    uint32_t left = slm_step_left(s), n = job->n_ids - job->seq->length, want_from, taken;
+    uint32_t left = slm_step_left(s), n = job->prompt_end - job->seq->length, taken;
 
-    if (job->mode == SLM_MODE_LOGPROBS)
-        n = job->end - job->seq->length;
     n = n < left ? n : left;
     if (n == 0 || !slm_seq_reserve(s->pool, job->seq, job->seq->length + n, true, &taken))
         return;
     job->promise -= taken;
-    want_from = job->first_out;
-    slm_step_add(s, job, job->seq, job->ids + job->seq->length, n, want_from,
-                 job->mode == SLM_MODE_GENERATE ? SLM_WANT_TOKEN : job->mode == SLM_MODE_LABELS ? SLM_WANT_STAGE : SLM_WANT_LOGPROB, 0);
-}
-
-static bool in_prompt(const slm_job *job)
-{
-    if (job->mode == SLM_MODE_LABELS)
-        return !job->labels.decided;
-    if (job->mode == SLM_MODE_LOGPROBS)
-        return true;
-    return job->seq->length < job->n_prompt;
+    slm_step_add(s, job, job->seq, job->ids + job->seq->length, n, job->first_out, 0);
 }
 
 static void plan(slm_session *s)
 {
     s->step.n = s->step.n_out = s->step.n_spans = s->step.n_decode = 0;
     s->step.n_some = 0;
-    for (slm_job *job = s->running.head; job != NULL; job = job->next) {
-        if (in_prompt(job) || slm_step_left(s) == 0)
-            continue;
-        if (job->mode == SLM_MODE_GENERATE)
-            slm_generate_plan(s, job);
-        else
-            slm_labels_plan(s, job);
-    }
+    for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
+        if (!in_prompt(job) && job->mode->plan != NULL)
+            job->mode->plan(s, job);
     s->step.n_decode = s->step.n;
     for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
         if (in_prompt(job))
@@ -129,24 +115,6 @@ static slm_status head_buffers(slm_session *s, uint32_t n_rows, slm_error *err)
     return SLM_OK;
 }
 
-/* One row of logits becomes a token or a log probability. */
-static void read_logits(slm_session *s, slm_want *w, float *logits)
-{
-    const slm_job *job = w->job;
-
-    if (w->kind == SLM_WANT_TOKEN) {
-        uint32_t n_context = w->position + 1;
-        uint32_t begin = n_context > SLM_REPEAT_WINDOW ? n_context - SLM_REPEAT_WINDOW : 0;
-
-        w->token = slm_sampler_pick(s->sampler, &job->gen.sampling, logits, job->ids + begin, n_context - begin,
-                                    n_context - job->n_prompt);
-    } else {
-        float lse = slm_kernels_get()->logsumexp(logits, s->model->hp.n_vocab);
-
-        w->logprob = logits[job->ids[w->position + 1]] - lse;
-    }
-}
-
 /* The wants that need the whole vocabulary, in chunks. */
 static slm_status eval_whole_head(slm_session *s, const float *hidden, slm_error *err)
 {
@@ -155,13 +123,13 @@ static slm_status eval_whole_head(slm_session *s, const float *hidden, slm_error
     uint32_t n_rows = 0, next = 0;
 
     for (uint32_t i = 0; i < b->n_out; i++)
-        n_rows += b->wants[i].kind != SLM_WANT_STAGE;
+        n_rows += b->wants[i].ids == NULL;
     if (n_rows == 0)
         return SLM_OK;
     SLM_TRY(head_buffers(s, n_rows, err));
     n_rows = 0;
     for (uint32_t i = 0; i < b->n_out; i++)
-        if (b->wants[i].kind != SLM_WANT_STAGE) {
+        if (b->wants[i].ids == NULL) {
             b->rows_fine[n_rows] = (b->wants[i].job->regime & SLM_REGIME_FINE) != 0;
             memcpy(b->rows + n_embd * n_rows++, hidden + n_embd * i, n_embd * sizeof *hidden);
         }
@@ -171,64 +139,53 @@ static slm_status eval_whole_head(slm_session *s, const float *hidden, slm_error
         SLM_TRY(slm_head_logits(s->model, s->ws, b->rows + n_embd * row, b->rows_fine + row, n, s->limits.n_threads, s->limits.stop,
                                 b->logits, b->logit_stride, err));
         for (uint32_t i = 0; i < n; next++)
-            if (b->wants[next].kind != SLM_WANT_STAGE)
-                read_logits(s, &b->wants[next], b->logits + b->logit_stride * i++);
+            if (b->wants[next].ids == NULL)
+                b->wants[next].job->mode->read(s, &b->wants[next], b->logits + b->logit_stride * i++);
         row += n;
     }
     return SLM_OK;
 }
 
-/* The logits of the children of labels' stages. */
-static slm_status eval_stages(slm_session *s, const float *hidden, slm_error *err)
+/* Asks what each want needs, and computes it where it is some tokens only (DESIGN D10). */
+static slm_status eval_some(slm_session *s, const float *hidden, slm_error *err)
 {
     slm_step_state *b = &s->step;
 
     for (uint32_t i = 0; i < b->n_out; i++) {
         slm_want *w = &b->wants[i];
-        const slm_trie *trie;
-        const slm_trie_stage *stage;
+        const slm_mode_ops *mode = w->job->mode;
 
-        if (w->kind != SLM_WANT_STAGE)
+        if (mode->ask != NULL)
+            SLM_TRY(mode->ask(s, w, err));
+        if (w->ids == NULL)
             continue;
-        trie = w->job->labels.set->trie;
-        stage = &trie->stages[w->stage];
-        if (!grow_floats(&b->some, &b->some_room, b->n_some + stage->n_children))
-            return slm_fail(err, SLM_NOMEM, "out of memory for labels");
-        SLM_TRY(slm_head_some(s->model, s->ws, hidden + (size_t) s->model->hp.n_embd * i, trie->child_ids + stage->child_begin,
-                              stage->n_children, b->some + b->n_some, err));
+        if (!grow_floats(&b->some, &b->some_room, b->n_some + w->n_ids))
+            return slm_fail(err, SLM_NOMEM, "out of memory for logits");
+        SLM_TRY(slm_head_some(s->model, s->ws, hidden + (size_t) s->model->hp.n_embd * i, w->ids, w->n_ids, b->some + b->n_some, err));
         w->logits = b->n_some;
-        b->n_some += stage->n_children;
+        b->n_some += w->n_ids;
+        if (mode->read != NULL)
+            mode->read(s, w, b->some + w->logits);
     }
     return SLM_OK;
 }
 
 /* ---- commit */
 
-static void commit_logprobs(slm_session *s, slm_job *job, const slm_span *span, bool *done)
+uint32_t slm_span_prompt(const slm_span *span)
 {
-    for (uint32_t i = 0; i < span->n_wants; i++) {
-        const slm_want *w = &s->step.wants[span->first_want + i];
+    uint32_t n_prompt = span->job->n_prompt, begin = (uint32_t) span->position, n = 0;
 
-        job->result.scores[w->position + 1 - job->scored_begin] = w->logprob;
-    }
-    *done = job->seq->length == job->end;
+    if (span->prompt && begin < n_prompt)
+        n = n_prompt - begin < span->n ? n_prompt - begin : span->n;
+    return n;
 }
 
 static void count_span(slm_session *s, slm_job *job, const slm_span *span)
 {
-    uint32_t prompt = 0;
-
-    if (span->seq == job->seq && (uint32_t) span->position < job->n_prompt) {
-        prompt = job->n_prompt - (uint32_t) span->position;
-        prompt = prompt < span->n ? prompt : span->n;
-    }
-    s->stats.prompt_tokens += prompt;
+    s->stats.prompt_tokens += slm_span_prompt(span);
     s->stats.positions += span->n;
-    if (job->mode == SLM_MODE_LABELS) {
-        job->result.label_tokens += span->n - prompt;
-        s->stats.label_tokens += span->n - prompt;
-    }
-    if (span->n_wants > 0 && job->first_out_at <= 0 && span->seq == job->seq && job->mode != SLM_MODE_LOGPROBS)
+    if (span->n_wants > 0 && job->first_out_at <= 0 && span->seq == job->seq && job->mode->decodes)
         job->first_out_at = slm_seconds();
 }
 
@@ -240,20 +197,16 @@ static void commit(slm_session *s)
         slm_job *job = span->job;
         bool done = false;
         slm_error error = {0};
-        slm_status status = SLM_OK;
+        slm_status status;
 
         if (job == NULL) /* an earlier span of it failed */
             continue;
         count_span(s, job, span);
-        if (job->mode != SLM_MODE_GENERATE)
-            span->seq->length += span->n;
-        if (job->mode == SLM_MODE_GENERATE)
-            status = slm_generate_commit(s, job, span, &done, &error);
-        else if (job->mode == SLM_MODE_LOGPROBS)
-            commit_logprobs(s, job, span, &done);
-        slm_admit_keep(s, job);
-        if (job->mode == SLM_MODE_LABELS)
-            status = slm_labels_commit(s, job, span, &error);
+        if (span->prompt) {
+            job->seq->length += span->n;
+            slm_admit_keep(s, job);
+        }
+        status = job->mode->commit(s, job, span, &done, &error);
         for (uint32_t k = i + 1; status != SLM_OK && k < s->step.n_spans; k++)
             if (s->step.spans[k].job == job)
                 s->step.spans[k].job = NULL;
@@ -262,15 +215,15 @@ static void commit(slm_session *s)
     }
 }
 
-/* Labels of which every stage is known leave the running list. */
-static void settle_labels(slm_session *s)
+/* Jobs of which all is known that they need leave the running list. */
+static void settle(slm_session *s)
 {
     slm_job *next;
 
     for (slm_job *job = s->running.head; job != NULL; job = next) {
         next = job->next;
-        if (job->mode == SLM_MODE_LABELS && job->labels.decided && job->labels.n_items == 0)
-            slm_labels_settle(s, &s->running, job);
+        if (job->mode->settle != NULL)
+            job->mode->settle(s, job);
     }
 }
 
@@ -302,7 +255,7 @@ static slm_status run_batch(slm_session *s, slm_error *err)
     for (uint32_t i = 0; i < b->n && batch.adapters == NULL; i++)
         batch.adapters = b->adapters[i] != NULL ? b->adapters : NULL;
     SLM_TRY(slm_forward(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &hidden, err));
-    SLM_TRY(eval_stages(s, hidden, err));
+    SLM_TRY(eval_some(s, hidden, err));
     SLM_TRY(eval_whole_head(s, hidden, err));
     SLM_TRY(check_images(s, err));
     seconds = slm_seconds() - start;
@@ -311,7 +264,7 @@ static slm_status run_batch(slm_session *s, slm_error *err)
     s->stats.prefill_seconds += seconds * (1.0 - share);
     s->stats.steps++;
     commit(s);
-    settle_labels(s);
+    settle(s);
     return SLM_OK;
 }
 
@@ -329,7 +282,7 @@ static slm_status step_decoder(slm_session *s, slm_error *err)
     if (slm_session_stopped(s))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     before = jobs_left(s);
-    settle_labels(s); /* those of which planning has ruled out all that was left */
+    settle(s); /* those of which planning has ruled out all that was left */
     if (s->step.n > 0)
         return run_batch(s, err);
     if (before > 0 && jobs_left(s) == before)

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "engine/session/session.h"
+#include "engine/session/modes/labels.h"
 
 #define MAX_LABELS 10000
 #define MAX_LABEL_BYTES ((size_t) 16 << 20)
@@ -159,20 +159,20 @@ static slm_status check_labels(const slm_request *r, slm_error *err)
 
 static slm_label_set *find_set(slm_session *s, const key_buffer *key, uint64_t hash)
 {
-    for (slm_label_set **p = &s->sets; *p != NULL; p = &(*p)->next) {
+    for (slm_label_set **p = &s->labels.sets; *p != NULL; p = &(*p)->next) {
         slm_label_set *set = *p;
 
         if (set->hash == hash && set->key_bytes == key->n && memcmp(set->key, key->data, key->n) == 0) {
             *p = set->next;
-            set->next = s->sets;
-            s->sets = set;
+            set->next = s->labels.sets;
+            s->labels.sets = set;
             return set;
         }
     }
     return NULL;
 }
 
-slm_status slm_labels_prepare(slm_session *s, slm_job *job, const slm_request *r, slm_error *err)
+slm_status slm_labels_find_set(slm_session *s, slm_job *job, const slm_request *r, slm_error *err)
 {
     key_buffer key = {0};
     char flags[2] = {(char) r->chat, 0};
@@ -204,8 +204,8 @@ slm_status slm_labels_prepare(slm_session *s, slm_job *job, const slm_request *r
         set->key = key.data;
         set->key_bytes = key.n;
         set->hash = hash;
-        set->next = s->sets;
-        s->sets = set;
+        set->next = s->labels.sets;
+        s->labels.sets = set;
         key.data = NULL;
     }
     free(key.data);
@@ -267,10 +267,10 @@ static void prior_key(const slm_request *r, key_buffer *key)
 static void put_first(slm_session *s, slm_prior *prior)
 {
     prior->prev = NULL;
-    prior->next = s->priors;
-    if (s->priors != NULL)
-        s->priors->prev = prior;
-    s->priors = prior;
+    prior->next = s->labels.priors;
+    if (s->labels.priors != NULL)
+        s->labels.priors->prev = prior;
+    s->labels.priors = prior;
 }
 
 static void take_out(slm_session *s, slm_prior *prior)
@@ -278,36 +278,36 @@ static void take_out(slm_session *s, slm_prior *prior)
     if (prior->prev != NULL)
         prior->prev->next = prior->next;
     else
-        s->priors = prior->next;
+        s->labels.priors = prior->next;
     if (prior->next != NULL)
         prior->next->prev = prior->prev;
 }
 
 static void add_prior(slm_session *s, slm_prior *prior)
 {
-    slm_prior **bucket = &s->prior_buckets[prior->hash % SLM_PRIOR_BUCKETS];
+    slm_prior **bucket = &s->labels.prior_buckets[prior->hash % SLM_PRIOR_BUCKETS];
 
     prior->next_same = *bucket;
     *bucket = prior;
     put_first(s, prior);
-    s->n_priors++;
+    s->labels.n_priors++;
 }
 
 static void drop_prior(slm_session *s, slm_prior *prior)
 {
-    slm_prior **p = &s->prior_buckets[prior->hash % SLM_PRIOR_BUCKETS];
+    slm_prior **p = &s->labels.prior_buckets[prior->hash % SLM_PRIOR_BUCKETS];
 
     while (*p != prior)
         p = &(*p)->next_same;
     *p = prior->next_same;
     take_out(s, prior);
-    s->n_priors--;
+    s->labels.n_priors--;
     prior_free(prior);
 }
 
 static slm_prior *find_prior(slm_session *s, const slm_label_set *set, const key_buffer *key, uint64_t hash)
 {
-    for (slm_prior *prior = s->prior_buckets[hash % SLM_PRIOR_BUCKETS]; prior != NULL; prior = prior->next_same) {
+    for (slm_prior *prior = s->labels.prior_buckets[hash % SLM_PRIOR_BUCKETS]; prior != NULL; prior = prior->next_same) {
         if (prior->set == set && prior->state != SLM_PRIOR_FAILED && prior->hash == hash && prior->key_bytes == key->n
             && memcmp(prior->key, key->data, key->n) == 0) {
             take_out(s, prior);
@@ -359,7 +359,7 @@ slm_status slm_labels_find_prior(slm_session *s, slm_job *job, const slm_request
     hash = XXH3_64bits(key.data, key.n);
     prior = find_prior(s, job->labels.set, &key, hash);
     if (prior == NULL) {
-        if (s->n_priors >= 2 * s->n_priors_swept + KEEP_PRIORS) /* most of them may be in use: not every time */
+        if (s->labels.n_priors >= 2 * s->labels.n_priors_swept + KEEP_PRIORS) /* most of them may be in use: not every time */
             slm_labels_forget(s, false);
         prior = prior_new(job->labels.set, &key, hash);
         if (prior == NULL) {
@@ -380,37 +380,20 @@ slm_status slm_labels_find_prior(slm_session *s, slm_job *job, const slm_request
 
 /* ---- dropping */
 
-void slm_labels_clear(slm_session *s, slm_job *job)
-{
-    slm_labels_state *l = &job->labels;
-
-    if (l->prior != NULL)
-        l->prior->refs--;
-    if (l->computes != NULL) {
-        l->computes->state = SLM_PRIOR_FAILED;
-        l->computes->refs--;
-    }
-    if (l->set != NULL)
-        l->set->refs--;
-    free(l->scores);
-    free(l->items);
-    memset(l, 0, sizeof *l);
-}
-
 void slm_labels_forget(slm_session *s, bool all)
 {
     size_t n = 0;
 
-    for (slm_prior *prior = s->priors, *next; prior != NULL; prior = next) {
+    for (slm_prior *prior = s->labels.priors, *next; prior != NULL; prior = next) {
         bool keep = !all && prior->state != SLM_PRIOR_FAILED && ++n < KEEP_PRIORS;
 
         next = prior->next;
         if (prior->refs == 0 && !keep)
             drop_prior(s, prior);
     }
-    s->n_priors_swept = s->n_priors;
+    s->labels.n_priors_swept = s->labels.n_priors;
     n = 0;
-    for (slm_label_set **p = &s->sets; *p != NULL;) {
+    for (slm_label_set **p = &s->labels.sets; *p != NULL;) {
         slm_label_set *set = *p;
 
         if (set->refs > 0 || (!all && ++n < KEEP_SETS)) {

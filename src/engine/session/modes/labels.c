@@ -13,13 +13,72 @@
 #include <string.h>
 
 #include "engine/base/math.h"
-#include "engine/session/session.h"
+#include "engine/session/modes/labels.h"
+
+/* Branches of a label trie that may be computed side by side for one row. */
+#define LABEL_LANES 16
 
 /* Stages of one row in one batch, at most; with best_only, where several rows fill the batch, one. */
 #define MAX_LANES 64
 #define CROWDED 4
 /* A way is given up when its bound is this far below the best label: far more than rounding. */
 #define MARGIN 1e-3
+
+/* ---- the request */
+
+/* What branches need beyond the prompt: see the KV rule above. */
+static void size_branches(slm_job *job)
+{
+    slm_labels_state *l = &job->labels;
+    const slm_trie *trie = l->set->trie;
+    uint32_t lanes = trie->n_stages - 1 < LABEL_LANES ? trie->n_stages - 1 : LABEL_LANES;
+
+    job->branch_end = job->end + trie->max_feed;
+    if (lanes == 0)
+        return;
+    l->lane_blocks = slm_kv_blocks_for(job->end % SLM_KV_BLOCK + trie->max_feed);
+    job->branch_blocks = l->lane_blocks * (trie->depth - 1 + lanes);
+}
+
+static slm_status size(slm_job *job, slm_error *err)
+{
+    const slm_trie *trie = job->labels.set->trie;
+
+    if (trie->n_stages == 0) { /* a single label is certain */
+        job->trivial = true;
+        job->result.scores = calloc(1, sizeof *job->result.scores);
+        job->result.n_scores = 1;
+        return job->result.scores == NULL ? slm_fail(err, SLM_NOMEM, "out of memory for labels") : SLM_OK;
+    }
+    for (uint32_t i = 0; i < trie->stages[0].path_length; i++)
+        if (!slm_job_push_id(job, trie->path[trie->stages[0].path_begin + i]))
+            return slm_fail(err, SLM_NOMEM, "out of memory for a request");
+    job->end = job->prompt_end = job->n_ids;
+    job->first_out = job->n_ids - 1;
+    size_branches(job);
+    job->labels.scores = malloc(trie->n_labels * sizeof *job->labels.scores);
+    return job->labels.scores == NULL ? slm_fail(err, SLM_NOMEM, "out of memory for labels") : SLM_OK;
+}
+
+static slm_status prepare(slm_session *s, const slm_request *r, slm_job *job, slm_error *err)
+{
+    const slm_trie *trie;
+    slm_prompt prompt;
+
+    SLM_TRY(slm_labels_find_set(s, job, r, err));
+    job->labels.best_only = r->best_only;
+    trie = job->labels.set->trie;
+    SLM_TRY(slm_job_read_prompt(s, r, job, trie->n_stages > 0 ? trie->stages[0].path_length + trie->max_feed : 0, &prompt, err));
+    slm_prompt_free(&prompt);
+    return size(job, err);
+}
+
+static slm_status enlist(slm_session *s, const slm_request *r, slm_job *job, slm_error *err)
+{
+    return r->prior_text != NULL ? slm_labels_find_prior(s, job, r, err) : SLM_OK;
+}
+
+/* ---- the stack */
 
 /* Blocks came free: pay back what was borrowed, promise the rest again. */
 static void give_back(slm_session *s, slm_job *job, uint32_t blocks)
@@ -87,7 +146,7 @@ static void drop_hopeless(slm_session *s, slm_job *job)
     l->n_items = kept;
 }
 
-void slm_labels_plan(slm_session *s, slm_job *job)
+static void plan(slm_session *s, slm_job *job)
 {
     slm_labels_state *l = &job->labels;
     const slm_trie *trie = l->set->trie;
@@ -100,18 +159,30 @@ void slm_labels_plan(slm_session *s, slm_job *job)
         slm_label_item *item = &l->items[i];
         const slm_trie_stage *stage = &trie->stages[item->stage];
         uint32_t fed = item->own ? item->seq->length - item->base : 0, n = stage->path_length - fed;
-        bool promised = l->in_step == 0 || job->promise >= trie->depth * job->lane_blocks;
+        bool promised = l->in_step == 0 || job->promise >= trie->depth * l->lane_blocks;
 
         n = n < slm_step_left(s) ? n : slm_step_left(s);
         if (!own_sequence(s, job, item, n, promised))
             break;
-        slm_step_add(s, job, item->seq, trie->path + stage->path_begin + fed, n, item->base + stage->path_length - 1, SLM_WANT_STAGE,
+        slm_step_add(s, job, item->seq, trie->path + stage->path_begin + fed, n, item->base + stage->path_length - 1,
                      item->stage);
         l->in_step++;
     }
 }
 
 /* ---- decisions */
+
+static slm_status ask(slm_session *s, slm_want *w, slm_error *err)
+{
+    const slm_trie *trie = w->job->labels.set->trie;
+    const slm_trie_stage *stage = &trie->stages[w->stage];
+
+    (void) s;
+    (void) err;
+    w->ids = trie->child_ids + stage->child_begin;
+    w->n_ids = stage->n_children;
+    return SLM_OK;
+}
 
 static int by_score(const void *a, const void *b)
 {
@@ -179,13 +250,19 @@ static slm_status open_stage(slm_job *job, uint32_t stage_no, double score, slm_
     return SLM_OK;
 }
 
-slm_status slm_labels_commit(slm_session *s, slm_job *job, const slm_span *span, slm_error *err)
+static slm_status commit(slm_session *s, slm_job *job, const slm_span *span, bool *done, slm_error *err)
 {
     slm_labels_state *l = &job->labels;
     const slm_want *want = span->n_wants > 0 ? &s->step.wants[span->first_want] : NULL;
     slm_label_item item = {.seq = job->seq};
     slm_status status;
+    uint32_t fed = span->n - slm_span_prompt(span);
 
+    (void) done;
+    job->result.label_tokens += fed;
+    s->stats.label_tokens += fed;
+    if (!span->prompt)
+        span->seq->length += span->n;
     if (want == NULL)
         return SLM_OK;
     if (!l->decided) {
@@ -273,6 +350,8 @@ static void fill_prior(slm_prior *prior, const slm_job *job)
     prior->state = SLM_PRIOR_READY;
 }
 
+static void conclude(slm_session *s, slm_job *job);
+
 /* Jobs that waited for a prior that is now ready, or never will be. */
 static void wake_waiting(slm_session *s, const slm_prior *prior)
 {
@@ -281,13 +360,15 @@ static void wake_waiting(slm_session *s, const slm_prior *prior)
     for (slm_job *job = s->waiting.head; job != NULL; job = next) {
         next = job->next;
         if (job->labels.prior == prior)
-            slm_labels_settle(s, &s->waiting, job);
+            conclude(s, job);
     }
 }
 
-void slm_labels_settle(slm_session *s, slm_job_list *from, slm_job *job)
+/* All stages are computed: finishes the job, or lets it wait for its prior. */
+static void conclude(slm_session *s, slm_job *job)
 {
     slm_labels_state *l = &job->labels;
+    slm_job_list *from = job->list;
     slm_error error = {0};
 
     if (l->computes != NULL) {
@@ -312,7 +393,7 @@ void slm_labels_settle(slm_session *s, slm_job_list *from, slm_job *job)
     }
 }
 
-void slm_labels_abandon(slm_session *s, slm_job *job, const slm_error *error)
+static void fail(slm_session *s, slm_job *job, const slm_error *error)
 {
     slm_prior *prior = job->labels.computes;
 
@@ -324,3 +405,40 @@ void slm_labels_abandon(slm_session *s, slm_job *job, const slm_error *error)
     wake_waiting(s, prior);
     prior->refs--;
 }
+
+static void settle(slm_session *s, slm_job *job)
+{
+    if (job->labels.decided && job->labels.n_items == 0)
+        conclude(s, job);
+}
+
+static void clear(slm_session *s, slm_job *job, bool finished)
+{
+    slm_labels_state *l = &job->labels;
+
+    (void) finished;
+    for (uint32_t i = 0; i < l->n_items; i++)
+        slm_seq_drop(s->pool, l->items[i].seq);
+    if (l->prior != NULL)
+        l->prior->refs--;
+    if (l->computes != NULL) {
+        l->computes->state = SLM_PRIOR_FAILED;
+        l->computes->refs--;
+    }
+    if (l->set != NULL)
+        l->set->refs--;
+    free(l->scores);
+    free(l->items);
+    memset(l, 0, sizeof *l);
+}
+
+const slm_mode_ops slm_mode_labels = {.name = "labels",
+                                      .decodes = true,
+                                      .prepare = prepare,
+                                      .enlist = enlist,
+                                      .plan = plan,
+                                      .ask = ask,
+                                      .commit = commit,
+                                      .settle = settle,
+                                      .fail = fail,
+                                      .clear = clear};

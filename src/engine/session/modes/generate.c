@@ -10,6 +10,30 @@
 
 #include "engine/session/session.h"
 
+static slm_status prepare(slm_session *s, const slm_request *r, slm_job *job, slm_error *err)
+{
+    uint32_t context = s->model->hp.n_context, answer = 1;
+    slm_prompt prompt;
+    uint64_t end;
+
+    SLM_TRY(slm_sampling_check(&r->sampling, err));
+    if (r->max_tokens == 0)
+        return slm_fail(err, SLM_INVALID, "max_tokens is 0, but must be at least 1");
+    SLM_TRY(slm_pieces_init(&job->gen.pieces, r->stops, r->n_stops, err));
+    job->gen.sampling = r->sampling;
+    job->gen.max_tokens = r->max_tokens;
+    job->gen.speculate = r->speculate;
+    job->stream = r->stream;
+    if (r->truncate) /* a prompt that is cut leaves room for all of the answer, up to half of the context */
+        answer = r->max_tokens < context / 2 ? r->max_tokens : context / 2;
+    SLM_TRY(slm_job_read_prompt(s, r, job, answer, &prompt, err));
+    job->gen.skip_space = prompt.answer_space;
+    slm_prompt_free(&prompt);
+    end = (uint64_t) job->n_prompt + r->max_tokens - 1;
+    job->end = job->branch_end = end < context ? (uint32_t) end : context;
+    return SLM_OK;
+}
+
 /* Rows decoded together up to which guessing pays: beyond, the batch is bound by arithmetic and a wrong guess costs what a right one
  * does. */
 #define MAX_GUESSING 4
@@ -31,7 +55,7 @@ static uint32_t guess(slm_session *s, slm_job *job)
     return n;
 }
 
-void slm_generate_plan(slm_session *s, slm_job *job)
+static void plan(slm_session *s, slm_job *job)
 {
     uint32_t n = job->n_ids - job->seq->length + guess(s, job), taken;
     bool ok;
@@ -39,7 +63,15 @@ void slm_generate_plan(slm_session *s, slm_job *job)
     ok = slm_seq_reserve(s->pool, job->seq, job->seq->length + n, true, &taken);
     job->promise -= taken;
     if (ok)
-        slm_step_add(s, job, job->seq, job->ids + job->seq->length, n, job->first_out, SLM_WANT_TOKEN, 0);
+        slm_step_add(s, job, job->seq, job->ids + job->seq->length, n, job->first_out, 0);
+}
+
+static void read_token(slm_session *s, slm_want *w, float *logits)
+{
+    const slm_job *job = w->job;
+    uint32_t n_context = w->position + 1, begin = n_context > SLM_REPEAT_WINDOW ? n_context - SLM_REPEAT_WINDOW : 0;
+
+    w->token = slm_sampler_pick(s->sampler, &job->gen.sampling, logits, job->ids + begin, n_context - begin, n_context - job->n_prompt);
 }
 
 /* The answer is complete: its text and tokens go into the result. */
@@ -86,14 +118,12 @@ static slm_status take_token(slm_session *s, slm_job *job, int32_t token, bool *
     return SLM_OK;
 }
 
-slm_status slm_generate_commit(slm_session *s, slm_job *job, const slm_span *span, bool *done, slm_error *err)
+static slm_status commit(slm_session *s, slm_job *job, const slm_span *span, bool *done, slm_error *err)
 {
     uint32_t taken = 0;
 
-    if (span->n_wants == 0) {
-        job->seq->length += span->n;
+    if (span->n_wants == 0)
         return SLM_OK;
-    }
     while (taken < span->n_wants) {
         const slm_want *w = &s->step.wants[span->first_want + taken++];
         bool guessed = taken < span->n_wants && job->ids[w->position + 1] == w->token;
@@ -106,3 +136,13 @@ slm_status slm_generate_commit(slm_session *s, slm_job *job, const slm_span *spa
     slm_draft_learn(&job->gen.draft, span->n_wants - 1, taken - 1);
     return SLM_OK;
 }
+
+static void clear(slm_session *s, slm_job *job, bool finished)
+{
+    (void) s;
+    if (!finished || !job->stream)
+        slm_pieces_clear(&job->gen.pieces);
+}
+
+const slm_mode_ops slm_mode_generate = {
+    .name = "generate", .decodes = true, .prepare = prepare, .plan = plan, .read = read_token, .commit = commit, .clear = clear};

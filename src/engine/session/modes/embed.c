@@ -8,7 +8,7 @@
 
 #include "engine/session/session.h"
 
-slm_status slm_embed_submit(slm_session *s, const slm_request *request, slm_job *job, slm_error *err)
+static slm_status prepare(slm_session *s, const slm_request *request, slm_job *job, slm_error *err)
 {
     const slm_model_info *info = slm_model_get_info(s->model);
     slm_prompt prompt;
@@ -17,12 +17,8 @@ slm_status slm_embed_submit(slm_session *s, const slm_request *request, slm_job 
     if (request->n_segments > 2 || (rank && request->n_segments != 2) || (!rank && request->n_segments != 1))
         return slm_fail(err, SLM_INVALID, "model \"%s\" takes %s, but the request has %zu texts", info->name,
                         rank ? "a pair of texts" : "one text", request->n_segments);
-    SLM_TRY(slm_job_prompt(s, request, s->model->hp.n_context, &prompt, err));
-    job->ids = prompt.ids.ids;
-    job->n_ids = job->n_prompt = job->id_room = (uint32_t) prompt.ids.n;
+    SLM_TRY(slm_job_read_prompt(s, request, job, 0, &prompt, err));
     job->n_prefix = prompt.pair_begin > 0 ? (uint32_t) prompt.pair_begin : job->n_ids;
-    job->result.prompt_tokens = job->n_prompt;
-    prompt.ids.ids = NULL;
     slm_prompt_free(&prompt);
     return SLM_OK;
 }
@@ -94,3 +90,5 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
     s->stats.prefill_seconds += slm_seconds() - start;
     return SLM_OK;
 }
+
+const slm_mode_ops slm_mode_embed = {.name = "embed", .encoder = true, .in_order = true, .prepare = prepare};
