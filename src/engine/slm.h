@@ -191,6 +191,11 @@ void slm_session_free(slm_session *session);
 /* Changes the budget between steps; cached prefixes that no longer fit are dropped. */
 slm_status slm_session_set_limits(slm_session *session, const slm_limits *limits, slm_error *err);
 
+/* What an answer may be: compiled once for a model, shared by any number of requests. */
+typedef struct slm_constraint slm_constraint;
+/* Drops a reference; requests hold their own.  NULL is fine. */
+void slm_constraint_free(slm_constraint *constraint);
+
 typedef enum slm_role { SLM_ROLE_SYSTEM = 0, SLM_ROLE_USER = 1, SLM_ROLE_ASSISTANT = 2 } slm_role;
 
 enum {
@@ -239,6 +244,8 @@ typedef struct slm_request {
     uint32_t max_tokens;          /* GENERATE: at most so many tokens of answer */
     const char *const *stops;     /* GENERATE: [n_stops] the answer ends before the first of these */
     size_t n_stops;
+    slm_constraint *constraint;   /* GENERATE: of the session's model, or NULL: the answer is one that it allows, complete unless max_tokens
+                                     or the context ends before; a stop string still ends it */
     const char *const *labels;    /* LABELS: [n_labels] 1..10,000, distinct, not empty */
     size_t n_labels;
     const char *prior_text;       /* LABELS: when set, each label's log probability after the same prompt with this text in

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/slm.h"
+
 slm_constraint *slm_constraint_share(slm_constraint *c)
 {
     if (c != NULL)
@@ -17,6 +19,11 @@ void slm_constraint_drop(slm_constraint *c)
 {
     if (c != NULL && --c->references == 0)
         c->ops->destroy(c);
+}
+
+void slm_constraint_free(slm_constraint *c)
+{
+    slm_constraint_drop(c);
 }
 
 slm_status slm_constraint_begin(slm_constraint *c, bool skip_space, void **state, slm_error *err)

@@ -6,6 +6,7 @@
  */
 #include "engine/decode/sampler.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "engine/base/math.h"
@@ -73,19 +74,50 @@ void slm_sampler_free(slm_sampler *s)
     free(s);
 }
 
+/* Logits of some tokens: ids [n] ascending; NULL: of all tokens below n. */
+typedef struct row {
+    float *logits; /* [n] */
+    const int32_t *ids;
+    uint32_t n;
+} row;
+
+static int32_t id_at(const row *r, uint32_t i)
+{
+    return r->ids != NULL ? r->ids[i] : (int32_t) i;
+}
+
+/* Where the logit of a token is; NULL: not in the row. */
+static float *logit_of(const row *r, int32_t id)
+{
+    uint32_t low = 0, high = r->n;
+
+    if (r->ids == NULL)
+        return id >= 0 && (uint32_t) id < r->n ? &r->logits[id] : NULL;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (r->ids[middle] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < r->n && r->ids[low] == id ? &r->logits[low] : NULL;
+}
+
 /* Divides positive logits of recent tokens and multiplies negative ones (Keskar et al., CTRL, 2019), each token once. */
-static void penalize(const slm_sampler *s, float penalty, float *logits, const int32_t *recent, size_t n_recent)
+static void penalize(const row *r, float penalty, const int32_t *recent, size_t n_recent)
 {
     size_t begin = n_recent > SLM_REPEAT_WINDOW ? n_recent - SLM_REPEAT_WINDOW : 0;
 
     for (size_t i = begin; i < n_recent; i++) {
-        int32_t id = recent[i];
+        float *logit;
         size_t j = begin;
 
-        while (recent[j] != id)
+        while (recent[j] != recent[i])
             j++;
-        if (j == i && id >= 0 && (uint32_t) id < s->n_vocab)
-            logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
+        logit = j == i ? logit_of(r, recent[i]) : NULL;
+        if (logit != NULL)
+            *logit = *logit > 0 ? *logit / penalty : *logit * penalty;
     }
 }
 
@@ -125,18 +157,18 @@ static candidate pop(candidate *heap, size_t *n)
 }
 
 /* Fills the heap array (not yet in heap order) and returns its length; *total is the sum of weights in order of id. */
-static size_t collect(slm_sampler *s, const slm_sampling *p, const float *logits, double *total)
+static size_t collect(slm_sampler *s, const slm_sampling *p, const row *r, double *total)
 {
-    double best = (double) logits[slm_kernels_get()->argmax(logits, s->n_vocab)];
+    double best = (double) r->logits[slm_kernels_get()->argmax(r->logits, r->n)];
     double inverse = 1.0 / (double) p->temperature;
     size_t n = 0;
 
     *total = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        double x = ((double) logits[i] - best) * inverse;
+    for (uint32_t i = 0; i < r->n; i++) {
+        double x = ((double) r->logits[i] - best) * inverse;
 
         if (x >= NEGLIGIBLE) {
-            s->heap[n] = (candidate){logits[i], (int32_t) i, slm_exp(x)};
+            s->heap[n] = (candidate){r->logits[i], id_at(r, i), slm_exp(x)};
             *total += s->heap[n++].weight;
         }
     }
@@ -168,7 +200,7 @@ static size_t filter(slm_sampler *s, const slm_sampling *p, size_t n, double tot
     return kept;
 }
 
-int32_t slm_sampler_pick(slm_sampler *s, const slm_sampling *p, float *logits, const int32_t *recent, size_t n_recent, uint64_t counter)
+static int32_t pick(slm_sampler *s, const slm_sampling *p, const row *r, const int32_t *recent, size_t n_recent, uint64_t counter)
 {
     bool narrow = p->top_k > 0 || (p->top_p > 0 && p->top_p < 1) || p->min_p > 0;
     const candidate *pool;
@@ -176,12 +208,12 @@ int32_t slm_sampler_pick(slm_sampler *s, const slm_sampling *p, float *logits, c
     double total, point;
 
     if (p->repeat_penalty != 1.0f && p->repeat_penalty > 0)
-        penalize(s, p->repeat_penalty, logits, recent, n_recent);
+        penalize(r, p->repeat_penalty, recent, n_recent);
     if (p->temperature == 0.0f)
-        return (int32_t) slm_kernels_get()->argmax(logits, s->n_vocab);
-    n = collect(s, p, logits, &total);
+        return id_at(r, slm_kernels_get()->argmax(r->logits, r->n));
+    n = collect(s, p, r, &total);
     if (n == 0) /* only when logits are not numbers */
-        return (int32_t) slm_kernels_get()->argmax(logits, s->n_vocab);
+        return id_at(r, slm_kernels_get()->argmax(r->logits, r->n));
     pool = s->heap;
     if (narrow) {
         n = filter(s, p, n, total);
@@ -197,4 +229,38 @@ int32_t slm_sampler_pick(slm_sampler *s, const slm_sampling *p, float *logits, c
             return pool[i].id;
     }
     return pool[n - 1].id;
+}
+
+int32_t slm_sampler_pick(slm_sampler *s, const slm_sampling *p, float *logits, const int32_t *recent, size_t n_recent, uint64_t counter)
+{
+    row all = {.logits = logits, .n = s->n_vocab};
+
+    return pick(s, p, &all, recent, n_recent, counter);
+}
+
+int32_t slm_sampler_pick_some(slm_sampler *s, const slm_sampling *p, const int32_t *ids, float *logits, uint32_t n, const int32_t *recent,
+                              size_t n_recent, uint64_t counter)
+{
+    row some = {.logits = logits, .ids = ids, .n = n};
+
+    return pick(s, p, &some, recent, n_recent, counter);
+}
+
+int32_t slm_sampler_pick_masked(slm_sampler *s, const slm_sampling *p, const uint64_t *mask, float *logits, const int32_t *recent,
+                                size_t n_recent, uint64_t counter)
+{
+    int32_t first = -1, id;
+
+    for (uint32_t begin = 0; begin < s->n_vocab; begin += 64) {
+        uint64_t bits = mask[begin / 64];
+        uint32_t n = s->n_vocab - begin < 64 ? s->n_vocab - begin : 64;
+
+        if (bits != 0 && first < 0)
+            first = (int32_t) begin + __builtin_ctzll(bits);
+        for (uint32_t i = 0; i < n && bits != UINT64_MAX; i++)
+            if ((bits >> i & 1) == 0)
+                logits[begin + i] = -INFINITY;
+    }
+    id = slm_sampler_pick(s, p, logits, recent, n_recent, counter);
+    return (mask[id / 64] >> (id % 64) & 1) != 0 ? id : first; /* logits that are not numbers forbid nothing */
 }

@@ -26,4 +26,11 @@ void slm_sampler_free(slm_sampler *sampler);
 int32_t slm_sampler_pick(slm_sampler *sampler, const slm_sampling *sampling, float *logits, const int32_t *recent, size_t n_recent,
                          uint64_t counter);
 
+/* The same among some tokens: ids [n] ascending, n > 0, and their logits [n].  What they weigh is renormalized; never another token. */
+int32_t slm_sampler_pick_some(slm_sampler *sampler, const slm_sampling *sampling, const int32_t *ids, float *logits, uint32_t n,
+                              const int32_t *recent, size_t n_recent, uint64_t counter);
+/* The same among those of a mask (constraint.h), with the logits of all: the same token as from their ids. */
+int32_t slm_sampler_pick_masked(slm_sampler *sampler, const slm_sampling *sampling, const uint64_t *mask, float *logits,
+                                const int32_t *recent, size_t n_recent, uint64_t counter);
+
 #endif

@@ -20,6 +20,15 @@ static bool evict_prefix(void *arg)
     return slm_prefix_evict(s->prefixes, s->pool);
 }
 
+static void free_masks(slm_step_state *b)
+{
+    for (uint32_t i = 0; i < b->masks_made; i++)
+        free(b->masks[i]);
+    free(b->masks);
+    b->masks = NULL;
+    b->n_masks = b->masks_made = 0;
+}
+
 static void step_free(slm_step_state *b)
 {
     free(b->tokens);
@@ -33,6 +42,7 @@ static void step_free(slm_step_state *b)
     free(b->spans);
     free(b->wants);
     free(b->some);
+    free_masks(b);
     free(b->rows);
     free(b->logits);
     memset(b, 0, sizeof *b);
@@ -239,9 +249,12 @@ slm_status slm_prompt_tokens(slm_session *s, const slm_request *request, size_t 
 }
 
 /* Scratch of the steps beside the workspace that grows with what was asked for. */
-static size_t step_bytes(const slm_step_state *b)
+static size_t step_bytes(const slm_session *s)
 {
-    return (b->some_room + b->rows_room + b->logit_rows * b->logit_stride) * sizeof(float);
+    const slm_step_state *b = &s->step;
+
+    return (b->some_room + b->rows_room + b->logit_rows * b->logit_stride) * sizeof(float) +
+           (size_t) b->masks_made * (s->model->hp.n_vocab / 8);
 }
 
 size_t slm_session_trim(slm_session *s, size_t keep_bytes)
@@ -253,11 +266,12 @@ size_t slm_session_trim(slm_session *s, size_t keep_bytes)
         slm_kv_pool_trim(s->pool, keep_bytes);
         freed = kv - slm_kv_held(s->pool);
     }
-    if (slm_workspace_bytes(s->ws) + step_bytes(b) <= keep_bytes)
+    if (slm_workspace_bytes(s->ws) + step_bytes(s) <= keep_bytes)
         return freed;
-    freed += slm_workspace_bytes(s->ws) + step_bytes(b);
+    freed += slm_workspace_bytes(s->ws) + step_bytes(s);
     slm_workspace_clear(s->ws);
     free(b->some);
+    free_masks(b);
     free(b->rows);
     free(b->logits);
     b->some = b->rows = b->logits = NULL;
@@ -268,7 +282,7 @@ size_t slm_session_trim(slm_session *s, size_t keep_bytes)
 void slm_session_get_stats(const slm_session *s, slm_session_stats *out)
 {
     *out = s->stats;
-    out->scratch_bytes = slm_workspace_bytes(s->ws) + step_bytes(&s->step);
+    out->scratch_bytes = slm_workspace_bytes(s->ws) + step_bytes(s);
     if (s->pool == NULL)
         return;
     out->kv_bytes_used = (size_t) slm_kv_used(s->pool) * slm_kv_block_stride(s->pool);

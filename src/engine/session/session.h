@@ -80,6 +80,7 @@ struct slm_want {
     const int32_t *ids; /* [n_ids] asked: the tokens whose logits are needed; NULL: all, of the whole head */
     uint32_t n_ids;
     size_t logits;     /* ids: where in step.some their logits are */
+    const uint64_t *mask; /* asked: of the whole head only these tokens count; NULL: all */
     int32_t token;     /* read: generate */
     float logprob;     /* read: logprobs */
 };
@@ -97,6 +98,8 @@ typedef struct slm_step_state {
     uint32_t limit; /* positions of the next step: room, or fewer after a step that was stopped */
     float *some; /* logits of wants that need some only, see slm_want.logits */
     size_t n_some, some_room;
+    uint64_t **masks; /* [n_masks] copies, each of a word per 64 tokens; those beyond n_masks are kept for the next step */
+    uint32_t n_masks, masks_made; /* masks has room for as many as there are positions */
     float *rows;   /* hidden rows that need the whole head, [rows_room, n_embd] */
     uint8_t *rows_fine; /* [room] which of them are fine */
     float *logits; /* [logit_rows, logit_stride], 64-byte aligned */
@@ -168,6 +171,8 @@ void slm_admit_keep(slm_session *s, slm_job *job);
 uint32_t slm_step_left(const slm_session *s);
 /* Adds tokens [n] of a job at the end of seq's computed positions; want_from: first position whose hidden row is wanted. */
 void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, uint32_t stage);
+/* Keeps a copy of a mask for the step, in the want; false when memory is out. */
+bool slm_step_mask(slm_session *s, slm_want *want, const uint64_t *mask);
 /* How many of a span's positions are of the request's prompt. */
 uint32_t slm_span_prompt(const slm_span *span);
 

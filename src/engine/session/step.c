@@ -66,7 +66,7 @@ static void plan_prompt(slm_session *s, slm_job *job)
 static void plan(slm_session *s)
 {
     s->step.n = s->step.n_out = s->step.n_spans = s->step.n_decode = 0;
-    s->step.n_some = 0;
+    s->step.n_some = s->step.n_masks = 0;
     for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
         if (!in_prompt(job) && job->mode->plan != NULL)
             job->mode->plan(s, job);
@@ -77,6 +77,26 @@ static void plan(slm_session *s)
 }
 
 /* ---- evaluation: hidden rows to tokens, log probabilities and children's logits */
+
+bool slm_step_mask(slm_session *s, slm_want *w, const uint64_t *mask)
+{
+    slm_step_state *b = &s->step;
+    size_t bytes = ((size_t) s->model->hp.n_vocab + 63) / 64 * sizeof *mask;
+
+    if (b->masks == NULL)
+        b->masks = malloc(b->room * sizeof *b->masks);
+    if (b->masks == NULL)
+        return false;
+    if (b->n_masks == b->masks_made) {
+        b->masks[b->masks_made] = malloc(bytes);
+        if (b->masks[b->masks_made] == NULL)
+            return false;
+        b->masks_made++;
+    }
+    memcpy(b->masks[b->n_masks], mask, bytes);
+    w->mask = b->masks[b->n_masks++];
+    return true;
+}
 
 static bool grow_floats(float **array, size_t *room, size_t want)
 {
@@ -157,7 +177,7 @@ static slm_status eval_some(slm_session *s, const float *hidden, slm_error *err)
 
         if (mode->ask != NULL)
             SLM_TRY(mode->ask(s, w, err));
-        if (w->ids == NULL)
+        if (w->ids == NULL || w->n_ids == 0)
             continue;
         if (!grow_floats(&b->some, &b->some_room, b->n_some + w->n_ids))
             return slm_fail(err, SLM_NOMEM, "out of memory for logits");

@@ -11,6 +11,7 @@
 #ifndef SLM_SESSION_MODES_MODE_H
 #define SLM_SESSION_MODES_MODE_H
 
+#include "engine/decode/constraint.h"
 #include "engine/decode/draft.h"
 #include "engine/decode/pieces.h"
 #include "engine/session/kv.h"
@@ -63,6 +64,10 @@ typedef struct slm_generate_state {
     bool speculate;
     bool skip_space; /* the first token's space belongs to the encoding, not to the answer */
     slm_draft draft; /* how guessing has gone */
+    slm_constraint *constraint; /* a reference, or NULL */
+    void *state;  /* of the constraint, behind the last known token */
+    void *ahead;  /* the same behind guesses, while a step is read; or NULL */
+    slm_error error; /* why nothing may come next: found while a step is read, the job's own */
 } slm_generate_state;
 
 typedef struct slm_logprobs_state {
