@@ -1,0 +1,48 @@
+/*
+ * Answers beside the truth: what a candidate (an expression, a trained classifier, a column) says of the rows of a query (answers.c).
+ */
+#ifndef SLM_PG_ANSWERS_H
+#define SLM_PG_ANSWERS_H
+
+#include "postgres.h"
+
+#include "engine/metrics/metrics.h"
+
+/* Who answers.  Exactly one of expression, classifier and column is set; none: the query's third column is the answer. */
+typedef struct SlmCandidate {
+    Oid schema;             /* of the extension's functions */
+    const char *name;       /* for messages and results */
+    const char *expression; /* over the query's columns, and input and expected: its first two */
+    const char *classifier;
+    const char *column;     /* of the query: another system's answers */
+} SlmCandidate;
+
+/* Rows that have an expected value, in the query's order; texts in the server's encoding. */
+typedef struct SlmAnswers {
+    int64 n, room;
+    int64 unlabelled;      /* rows left out, as their expected value is NULL */
+    const char **expected; /* [n] */
+    const char **given;    /* [n] NULL: no answer */
+    double *confidence;    /* [n] NaN: none */
+    bool has_confidence;
+    double seconds, cpu_seconds; /* of the whole query */
+} SlmAnswers;
+
+/* Runs the query with the caller's rights, read-only.  ERROR where it is not one SELECT of an input and an expected value. */
+void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, SlmAnswers *out);
+
+/* How good they are as labels; arrays in CurrentMemoryContext. */
+typedef struct SlmLabelFigures {
+    slm_classification all;
+    double low, high; /* Wilson, 95 % */
+    int n_labels;
+    const char **names;      /* [n_labels] ascending by byte */
+    slm_label_score *labels; /* [n_labels] */
+    int32 *truth, *given;    /* [n] numbers of names, -1: no answer */
+    double ece;              /* NaN without confidence */
+    slm_calibration_bin bins[SLM_ECE_BINS];
+} SlmLabelFigures;
+
+void slm_pg_label_figures(const SlmAnswers *answers, SlmLabelFigures *out);
+
+#endif
