@@ -18,6 +18,11 @@
 #undef PART
 #endif
 
+/* What the machine likes best, measured by tune.c; results do not depend on it.  Bytes that the product of few rows fetches ahead into the
+ * second-level cache (0: none, the core's own prefetchers do), and panels that pass side by side for one row (1, 2 or 4). */
+extern size_t slm_fused_ahead;
+extern uint32_t slm_fused_panels;
+
 /* Queries that attend handles together; part of slm_attend_scratch. */
 #define SLM_ATTEND_TILE 6
 /* gemm works on chunks of at most so many blocks of 32 columns: two unpacked panels of a chunk stay in the first-level cache. */

@@ -7,8 +7,12 @@
  *   value(k) = scale(k) * (level(k) - offset)             symmetric types
  *   value(k) = scale(k) * level(k) + minimum(k)           types with a minimum
  *
- * A packed panel of 16 rows is [quants of all groups][scales of all groups], padded to 64 bytes.  The quants of one block of 32 along k
- * are bits * 64 bytes.  Byte 4r + i of register w[j] (j = 0..7) is row r, k = 4j + i; the registers are stored as
+ * A packed panel of 16 rows is one forward stream of 64-byte lines, a stretch after the other:
+ *
+ *   [scales of slm_stretch_groups groups, whole lines][quants of these groups] [scales][quants] ...
+ *
+ * so that a product reads memory in the order of its addresses (two streams far apart run at less than half the speed).  The last
+ * stretch may have fewer groups; its scales are padded to a line.  The quants of one block of 32 along k are bits * 64 bytes.  Byte 4r + i of register w[j] (j = 0..7) is row r, k = 4j + i; the registers are stored as
  *
  *   4 bits: 4 x 64 bytes, low nibbles w[n], high nibbles w[n + 4]
  *   5 bits: the same, then 8 x 64 bits: bit 4 of the bytes of w[j]
@@ -60,6 +64,17 @@ static inline uint32_t slm_scale_bytes(int scales)
 {
     return scales == SCALE_F16 ? 32 : scales == SCALE_F16_MIN ? 64 : scales == SCALE_E8M0 ? 16 : scales == SCALE_K4 ? 64 + 128 + 64
          : scales == SCALE_I8x16 ? 32 + 256 : scales == SCALE_I8x8 ? 32 + 128 : 64 + 256;
+}
+/* The fewest groups whose scales fill whole lines of 64 bytes: a stretch. */
+static inline uint32_t slm_stretch_groups(int scales)
+{
+    uint32_t bytes = slm_scale_bytes(scales);
+    return bytes % 64 == 0 ? 1 : bytes % 32 == 0 ? 2 : 4;
+}
+/* Bytes of the scales of n groups that form a stretch, in whole lines. */
+static inline uint32_t slm_scale_lines(int scales, uint32_t n)
+{
+    return (n * slm_scale_bytes(scales) + 63) & ~63u;
 }
 
 /* The scale of E8M0 exponent e for doubled FP4 levels: 2^(e - 128). */

@@ -21,8 +21,9 @@ size_t slm_panel_bytes(slm_type type, uint32_t cols)
     if (format->info.is_float) {
         bytes = (size_t) cols * 16 * float_bytes(type);
     } else {
+        uint32_t n_groups = cols / format->info.block_weights, stretch = slm_stretch_groups(format->scales);
         bytes = (size_t) cols * 2 * format->bits;
-        bytes += (size_t) (cols / format->info.block_weights) * slm_scale_bytes(format->scales);
+        bytes += (n_groups / stretch) * slm_scale_lines(format->scales, stretch) + slm_scale_lines(format->scales, n_groups % stretch);
     }
     return (bytes + 63) & ~(size_t) 63;
 }
@@ -134,15 +135,19 @@ void slm_pack_panel(slm_type type, const void *rows, size_t row_stride, uint32_t
         return;
     }
     uint32_t per_group = format->info.block_weights, n_groups = cols / per_group, block_bytes = 64u * format->bits;
-    uint8_t *quants = panel, *scales = quants + (size_t) cols * 2 * format->bits;
-    for (uint32_t g = 0; g < n_groups; g++) {
-        uint8_t *s = scales + (size_t) g * slm_scale_bytes(format->scales);
-        for (uint32_t r = 0; r < n_rows; r++) {
-            slm_group group;
-            slm_explode(type, (const uint8_t *) rows + r * row_stride + (size_t) g * format->info.block_bytes, &group);
-            put_scales(format, &group, r, s);
-            for (uint32_t k = 0; k < per_group; k += 32)
-                put_block(quants + (size_t) (g * (per_group / 32) + k / 32) * block_bytes, format->bits, r, &group, k);
-        }
+    uint32_t stretch = slm_stretch_groups(format->scales), group_bytes = per_group / 32 * block_bytes;
+    uint8_t *scales = panel;
+    for (uint32_t first = 0; first < n_groups; first += stretch) {
+        uint32_t n = n_groups - first < stretch ? n_groups - first : stretch;
+        uint8_t *quants = scales + slm_scale_lines(format->scales, n);
+        for (uint32_t g = 0; g < n; g++)
+            for (uint32_t r = 0; r < n_rows; r++) {
+                slm_group group;
+                slm_explode(type, (const uint8_t *) rows + r * row_stride + (size_t) (first + g) * format->info.block_bytes, &group);
+                put_scales(format, &group, r, scales + g * slm_scale_bytes(format->scales));
+                for (uint32_t k = 0; k < per_group; k += 32)
+                    put_block(quants + g * group_bytes + k / 32 * block_bytes, format->bits, r, &group, k);
+            }
+        scales = quants + n * group_bytes;
     }
 }
