@@ -36,6 +36,16 @@ slm_status slm_set_isa(const char *name, slm_error *err);
 const char *slm_isa(void);
 /* The i-th instruction set that this machine can run, from "ref" upward; NULL after the last. */
 const char *slm_isa_available(int i);
+/* What reading weights takes from the machine. No result depends on it. */
+typedef struct slm_tuning {
+    uint32_t ahead; /* bytes to fetch ahead into the second-level cache, 0 = leave it to the core's prefetchers; at most 64 KiB */
+    float gigabytes_per_second; /* at which slm_tune saw one core read weights; 0 = not measured */
+} slm_tuning;
+/* Measures what is best on this machine, in some 30 ms on one thread and with 48 MiB of memory. NOMEM. */
+slm_status slm_tune(slm_tuning *out, slm_error *err);
+/* Takes a choice for the whole process; values out of range are ignored. Not while a step runs. */
+void slm_tuning_set(const slm_tuning *tuning);
+slm_tuning slm_tuning_get(void);
 /* Number of CPUs this process may run on. */
 int slm_cpu_count(void);
 /* The i-th (name, version) pair of the libraries that the engine was built with; false after the last. */

@@ -2,6 +2,7 @@
  * The forward pass on one model: prefill of 128 and 512 tokens, decoding of one sequence, and of 4 and 16 together, on 1 and 2 threads.
  *
  *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] [--prompt N] [--cpu]
+ *                 [--ahead BYTES]
  *
  * --prompt: prefill of N tokens only.  --cpu: one thread only, timed by its CPU clock: what the machine would do without its other load.
  *
@@ -252,6 +253,8 @@ int main(int argc, char **argv)
     int only = 0;
     const char *path = NULL;
     slm_error err = {0};
+    slm_tuning tuning = {0};
+    bool tuned = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--csv") == 0)
             b.csv = true;
@@ -263,6 +266,8 @@ int main(int argc, char **argv)
             b.runs = atoi(argv[++i]);
         else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
             b.only = argv[++i];
+        else if (strcmp(argv[i], "--ahead") == 0 && i + 1 < argc)
+            tuned = sscanf(argv[++i], "%u", &tuning.ahead) == 1;
         else if (strcmp(argv[i], "--prompt") == 0 && i + 1 < argc)
             b.prompt = (uint32_t) strtoul(argv[++i], NULL, 10);
         else
@@ -270,9 +275,12 @@ int main(int argc, char **argv)
     }
     if (path == NULL || b.runs < 1 || b.prompt > 4096) {
         fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] "
-                        "[--prompt N] [--cpu]\n");
+                        "[--prompt N] [--cpu] [--ahead BYTES]\n");
         return 2;
     }
+    if (!tuned && slm_tune(&tuning, &err) != SLM_OK)
+        return 1;
+    slm_tuning_set(&tuning);
     b.model = open_any(path);
     if (b.model == NULL || slm_model_prewarm(b.model, NULL, NULL, NULL, &err) != SLM_OK)
         return 1;
@@ -285,6 +293,8 @@ int main(int argc, char **argv)
     else
         printf("%s %s, isa %s, best of %d runs\n", slm_model_get_info(b.model)->name, slm_model_get_info(b.model)->quantization,
                slm_kernels_get()->isa, b.runs);
+    if (!b.csv)
+        printf("weights: fetched %u bytes ahead%s\n", tuning.ahead, tuned ? " (as told)" : "");
     if (only > 0)
         bench_threads(&b, only);
     for (int n = 1; only == 0 && n <= 2; n++)

@@ -103,9 +103,6 @@ slm_status slm_kernels_select(const char *isa, slm_error *err)
     return SLM_OK;
 }
 
-size_t slm_fused_ahead = 0;
-uint32_t slm_fused_panels = 4;
-
 size_t slm_gemm_scratch_bytes(uint32_t max_cols)
 {
     (void) max_cols; /* a chunk of two panels and the sums of a block of rows, whatever the width */

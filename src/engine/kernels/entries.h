@@ -8,6 +8,7 @@
 #define SLM_KERNELS_ENTRIES_H
 
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/tune.h"
 
 /* After lanes.h, whose SLM_NAME(kernel) is the name in that instruction set. */
 #ifdef SLM_NAME
@@ -17,11 +18,6 @@
 #undef KERNEL
 #undef PART
 #endif
-
-/* What the machine likes best, measured by tune.c; results do not depend on it.  Bytes that the product of few rows fetches ahead into the
- * second-level cache (0: none, the core's own prefetchers do), and panels that pass side by side for one row (1, 2 or 4). */
-extern size_t slm_fused_ahead;
-extern uint32_t slm_fused_panels;
 
 /* Queries that attend handles together; part of slm_attend_scratch. */
 #define SLM_ATTEND_TILE 6
