@@ -59,7 +59,7 @@ void slm_threads_release(void);
 
 /* ------------------------------------------------------------------ models */
 
-/* Layout version of the images that this build writes and reads; part of their file names. */
+/* Layout version of the images that this build writes and reads; it rebuilds the earlier ones. */
 #define SLM_IMAGE_LAYOUT 2
 
 typedef struct slm_model slm_model;
@@ -122,8 +122,14 @@ slm_status slm_import(const char *source_path, const char *image_path, const slm
 slm_status slm_quantize_image(const slm_model *model, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
                               void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err);
 
+/* Writes an image of an earlier layout in the present one: the same weights in another order, so the same answers.  Everything is
+ * checked, the weights' checksum too.  Files, memory, progress and status as slm_import; INVALID for an image of the present layout. */
+slm_status slm_image_rebuild(const char *from_path, const char *image_path, slm_progress_fn progress, void *progress_arg,
+                             const volatile int *stop, slm_error *err);
+
 /* Maps an image read-only and shared.  Checks header, layout version, sizes and the checksum of everything but the
- * weights; the weights' checksum is checked by slm_model_prewarm.  Milliseconds for any size. */
+ * weights; the weights' checksum is checked by slm_model_prewarm.  Milliseconds for any size.  UNSUPPORTED with SLM_HINT_OLD_IMAGE when
+ * slm_image_rebuild has to be called first. */
 slm_status slm_model_open(const char *image_path, slm_model **out, slm_error *err);
 /* Drops a reference; sessions hold their own.  NULL is fine. */
 void slm_model_close(slm_model *model);

@@ -1,7 +1,8 @@
 /*
  * What a model is, in numbers: filled by its family from the source's metadata, checked, and stored in the image as it stands.
  *
- * Fixed-width fields only, no pointers: the struct is the image's section.  Adding a field raises SLM_IMAGE_LAYOUT.
+ * Fixed-width fields only, no pointers: the struct is the image's section.  A new field goes to
+ * the end, raises SLM_IMAGE_LAYOUT, and is 0 in images that are older (image/format.h).
  */
 #ifndef SLM_ARCH_HPARAMS_H
 #define SLM_ARCH_HPARAMS_H

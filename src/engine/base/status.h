@@ -32,7 +32,8 @@ typedef enum slm_cause {
 typedef enum slm_hint_code {
     SLM_HINT_OTHER = 0,
     SLM_HINT_KV_BUDGET = 1, /* slm_limits.kv_cache_bytes is too small for any request */
-    SLM_HINT_KV_REQUEST = 2 /* ... for this one */
+    SLM_HINT_KV_REQUEST = 2, /* ... for this one */
+    SLM_HINT_OLD_IMAGE = 3 /* of an earlier layout, which slm_model_rebuild can write anew */
 } slm_hint_code;
 
 /* What went wrong, for people.  hint may be empty.  Both are valid UTF-8 and NUL-terminated. */

@@ -15,6 +15,7 @@
 #include "engine/base/file.h"
 
 #define MAGIC "SLMADAPT"
+#define ADAPTER_LAYOUT 1 /* panels of floats: what changed in the images of models does not concern it */
 #define BYTE_ORDER_MARK 0x01020304u
 
 typedef struct adapter_header {
@@ -68,7 +69,7 @@ slm_status slm_adapter_create(const char *path, const slm_hparams *base, uint32_
     w->fd = -1;
     w->path = strdup(path);
     w->entries = calloc(n_parts, sizeof *w->entries);
-    w->header = (adapter_header){.layout = SLM_IMAGE_LAYOUT, .byte_order = BYTE_ORDER_MARK, .n_parts = n_parts, .info = *info};
+    w->header = (adapter_header){.layout = ADAPTER_LAYOUT, .byte_order = BYTE_ORDER_MARK, .n_parts = n_parts, .info = *info};
     memcpy(w->header.magic, MAGIC, 8);
     memcpy(w->header.family, base->family, sizeof w->header.family);
     w->at = up64(up64(sizeof w->header) + n_parts * sizeof *w->entries);
@@ -211,9 +212,9 @@ static slm_status check_file(slm_adapter *adapter, const slm_hparams *base, slm_
     uint64_t entries = up64(sizeof *h), end;
     if (memcmp(h->magic, MAGIC, 8) != 0 || h->byte_order != BYTE_ORDER_MARK)
         return damaged(err, "it does not begin as an adapter");
-    if (h->layout != SLM_IMAGE_LAYOUT)
+    if (h->layout != ADAPTER_LAYOUT)
         return slm_fail(err, SLM_UNSUPPORTED, "the adapter's image has layout %u, this version reads layout %d", h->layout,
-                SLM_IMAGE_LAYOUT);
+                ADAPTER_LAYOUT);
     if (h->file_bytes != adapter->bytes || __builtin_mul_overflow((uint64_t) h->n_parts, sizeof(adapter_entry), &end) ||
         __builtin_add_overflow(end, entries, &end) || end > adapter->bytes)
         return damaged(err, "its size is not what its header says");

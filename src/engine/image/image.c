@@ -15,7 +15,7 @@
 #include <xxhash.h>
 
 #include "engine/base/map.h"
-#include "engine/image/format.h"
+#include "engine/image/open.h"
 #include "engine/arch/family.h"
 
 struct slm_image {
@@ -30,7 +30,7 @@ struct slm_image {
     uint32_t first[SLM_TENSOR_ROLES];  /* entry of (role, layer 0); n_tensors = none */
 };
 
-static slm_status damaged(slm_error *err, const char *what)
+slm_status slm_image_damaged(slm_error *err, const char *what)
 {
     slm_fail(err, SLM_FORMAT, "the model image is damaged: %s", what);
     return slm_hint(err, "Load the model again from its source.");
@@ -42,25 +42,35 @@ static bool section_inside(const slm_image_header *h, const slm_image_section *s
     return s->offset >= sizeof *h && s->offset % 64 == 0 && !__builtin_add_overflow(s->offset, s->bytes, &end) && end <= h->weights_offset;
 }
 
-static slm_status check_header(const slm_image_header *h, uint64_t file_bytes, slm_error *err)
+static slm_status other_layout(uint32_t layout, slm_error *err)
 {
-    uint64_t directory_bytes;
+    if (layout == SLM_IMAGE_LAYOUT)
+        return slm_fail(err, SLM_INVALID, "the model image has layout %u already", layout);
+    slm_fail(err, SLM_UNSUPPORTED, "the model image has layout %u, this version reads layout %d", layout, SLM_IMAGE_LAYOUT);
+    slm_hint(err, layout == 0 || layout > SLM_IMAGE_LAYOUT ? "Load the model again from its source." : "It has to be rebuilt.");
+    if (err != NULL && layout > 0 && layout < SLM_IMAGE_LAYOUT)
+        err->hint_code = SLM_HINT_OLD_IMAGE;
+    return SLM_UNSUPPORTED;
+}
+
+static slm_status check_header(const slm_image_header *h, uint32_t layout, uint64_t file_bytes, slm_error *err)
+{
+    uint64_t directory_bytes, hparams_bytes = layout == 1 ? SLM_IMAGE_1_HPARAMS : sizeof(slm_hparams);
+    uint64_t info_bytes = layout == 1 ? SLM_IMAGE_1_INFO : sizeof(slm_model_info);
     if (memcmp(h->magic, SLM_IMAGE_MAGIC, 8) != 0 || h->byte_order != SLM_IMAGE_BYTE_ORDER)
-        return damaged(err, "it does not begin as an image");
-    if (h->layout != SLM_IMAGE_LAYOUT) {
-        slm_fail(err, SLM_UNSUPPORTED, "the model image has layout %u, this version reads layout %d", h->layout, SLM_IMAGE_LAYOUT);
-        return slm_hint(err, "Load the model again from its source.");
-    }
+        return slm_image_damaged(err, "it does not begin as an image");
+    if (h->layout != layout)
+        return other_layout(h->layout, err);
     if (h->file_bytes != file_bytes)
-        return damaged(err, "its size is not what its header says");
+        return slm_image_damaged(err, "its size is not what its header says");
     if (h->header_bytes != sizeof *h || h->weights_offset < sizeof *h || h->weights_offset > file_bytes ||
         h->weights_offset % SLM_IMAGE_WEIGHTS_ALIGN != 0)
-        return damaged(err, "its header is out of range");
+        return slm_image_damaged(err, "its header is out of range");
     if (__builtin_mul_overflow((uint64_t) h->n_tensors, sizeof(slm_image_entry), &directory_bytes) ||
         !section_inside(h, &h->hparams) || !section_inside(h, &h->info) || !section_inside(h, &h->tokenizer) ||
-        !section_inside(h, &h->directory) || h->hparams.bytes != sizeof(slm_hparams) || h->info.bytes != sizeof(slm_model_info) ||
+        !section_inside(h, &h->directory) || h->hparams.bytes != hparams_bytes || h->info.bytes != info_bytes ||
         h->directory.bytes != directory_bytes)
-        return damaged(err, "a section is out of range");
+        return slm_image_damaged(err, "a section is out of range");
     return SLM_OK;
 }
 
@@ -88,15 +98,15 @@ static slm_status read_info(slm_image *image, slm_error *err)
     static const size_t flags[] = {offsetof(slm_model_info, can_generate), offsetof(slm_model_info, can_embed),
                                    offsetof(slm_model_info, can_rerank)};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
-        if (p[flags[i]] > 1)
-            return damaged(err, "a flag is out of range");
-    memcpy(&image->info, p, sizeof image->info);
+        if (flags[i] < image->header.info.bytes && p[flags[i]] > 1)
+            return slm_image_damaged(err, "a flag is out of range");
+    memcpy(&image->info, p, (size_t) image->header.info.bytes);
     slm_model_info *f = &image->info;
     if (!memchr(f->family, 0, sizeof f->family) || !memchr(f->name, 0, sizeof f->name) ||
         !memchr(f->quantization, 0, sizeof f->quantization) || !memchr(f->chat_format, 0, sizeof f->chat_format) ||
         !memchr(f->tokenizer, 0, sizeof f->tokenizer) || !memchr(f->licence, 0, sizeof f->licence) ||
         !memchr(f->query_prompt, 0, sizeof f->query_prompt) || !memchr(f->document_prompt, 0, sizeof f->document_prompt))
-        return damaged(err, "a text has no end");
+        return slm_image_damaged(err, "a text has no end");
     return SLM_OK;
 }
 
@@ -105,21 +115,21 @@ static slm_status check_entry(const slm_image *image, const slm_family *family, 
     uint32_t rows, cols;
     uint64_t bytes, end;
     if (e->role >= SLM_TENSOR_ROLES)
-        return damaged(err, "a tensor has an unknown role");
+        return slm_image_damaged(err, "a tensor has an unknown role");
     const slm_role_info *role = slm_role_get((slm_tensor_role) e->role);
     bool head = e->role == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
     slm_role_shape(&image->hparams, (slm_tensor_role) e->role, &rows, &cols);
     if (e->layer >= (role->per_layer ? image->hparams.n_layers : 1) || e->rows != rows || e->cols != cols ||
         slm_type_get(e->type) == NULL ||
         (!head && slm_family_need(family, (slm_tensor_role) e->role, true) == SLM_NEED_NEVER))
-        return damaged(err, "a tensor does not fit the model");
+        return slm_image_damaged(err, "a tensor does not fit the model");
     if (cols == 0)
         bytes = (((uint64_t) rows * 4) + 63) & ~(uint64_t) 63;
     else if (__builtin_mul_overflow((uint64_t) slm_panel_bytes((slm_type) e->type, cols), ((uint64_t) rows + 15) / 16, &bytes))
-        return damaged(err, "a tensor is too large");
+        return slm_image_damaged(err, "a tensor is too large");
     if (bytes == 0 || (cols == 0 && e->type != SLM_TYPE_F32) || e->bytes != bytes || e->offset % 64 != 0 ||
         e->offset < image->header.weights_offset || __builtin_add_overflow(e->offset, e->bytes, &end) || end > image->bytes)
-        return damaged(err, "a tensor lies outside the file");
+        return slm_image_damaged(err, "a tensor lies outside the file");
     return SLM_OK;
 }
 
@@ -134,7 +144,7 @@ static slm_status check_directory(slm_image *image, slm_error *err)
         const slm_image_entry *e = &image->entries[i];
         SLM_TRY(check_entry(image, family, e, err));
         if (i > 0 && (e->role < e[-1].role || (e->role == e[-1].role && e->layer <= e[-1].layer)))
-            return damaged(err, "its directory is out of order");
+            return slm_image_damaged(err, "its directory is out of order");
         if (image->first[e->role] == n)
             image->first[e->role] = i;
         count[e->role]++;
@@ -144,30 +154,30 @@ static slm_status check_directory(slm_image *image, slm_error *err)
         bool head = r == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
         bool always = head || slm_family_need(family, (slm_tensor_role) r, true) == SLM_NEED_ALWAYS;
         if (count[r] != layers && (always || count[r] != 0))
-            return damaged(err, "a tensor is missing");
+            return slm_image_damaged(err, "a tensor is missing");
     }
     return SLM_OK;
 }
 
-static slm_status check_image(slm_image *image, slm_error *err)
+static slm_status check_image(slm_image *image, uint32_t layout, slm_error *err)
 {
     memcpy(&image->header, image->map, sizeof image->header);
-    SLM_TRY(check_header(&image->header, image->bytes, err));
+    SLM_TRY(check_header(&image->header, layout, image->bytes, err));
     if (head_checksum(image->map, &image->header) != image->header.head_checksum)
-        return damaged(err, "its checksum is wrong");
-    memcpy(&image->hparams, image->map + image->header.hparams.offset, sizeof image->hparams);
+        return slm_image_damaged(err, "its checksum is wrong");
+    memcpy(&image->hparams, image->map + image->header.hparams.offset, (size_t) image->header.hparams.bytes); /* the rest is zero */
     SLM_TRY(slm_hparams_check(&image->hparams, err));
     SLM_TRY(read_info(image, err));
     image->entries = (const slm_image_entry *) (image->map + image->header.directory.offset);
     return check_directory(image, err);
 }
 
-slm_status slm_image_open(const char *path, slm_image **out, slm_error *err)
+slm_status slm_image_open_layout(const char *path, uint32_t layout, slm_image **out, slm_error *err)
 {
     slm_map file;
     SLM_TRY(slm_map_open(path, sizeof(slm_image_header), &file, err));
     if (file.data == NULL)
-        return damaged(err, "it is too short");
+        return slm_image_damaged(err, "it is too short");
     slm_image *image = calloc(1, sizeof *image);
     if (image == NULL) {
         slm_map_close(&file);
@@ -176,7 +186,7 @@ slm_status slm_image_open(const char *path, slm_image **out, slm_error *err)
     image->file = file;
     image->map = file.data;
     image->bytes = file.bytes;
-    slm_status status = check_image(image, err);
+    slm_status status = check_image(image, layout, err);
     if (status == SLM_OK)
         status = slm_image_check(image, err);
     if (status != SLM_OK) {
@@ -185,6 +195,11 @@ slm_status slm_image_open(const char *path, slm_image **out, slm_error *err)
     }
     *out = image;
     return SLM_OK;
+}
+
+slm_status slm_image_open(const char *path, slm_image **out, slm_error *err)
+{
+    return slm_image_open_layout(path, SLM_IMAGE_LAYOUT, out, err);
 }
 
 void slm_image_close(slm_image *image)
@@ -198,8 +213,18 @@ void slm_image_close(slm_image *image)
 slm_status slm_image_check(const slm_image *image, slm_error *err)
 {
     if (image->rotten)
-        return damaged(err, "the checksum of its weights is wrong");
-    return slm_map_damaged(&image->file) ? damaged(err, "a part of it cannot be read any more") : SLM_OK;
+        return slm_image_damaged(err, "the checksum of its weights is wrong");
+    return slm_map_damaged(&image->file) ? slm_image_damaged(err, "a part of it cannot be read any more") : SLM_OK;
+}
+
+const slm_image_header *slm_image_get_header(const slm_image *image)
+{
+    return &image->header;
+}
+
+const unsigned char *slm_image_bytes(const slm_image *image)
+{
+    return image->map;
 }
 
 const slm_hparams *slm_image_hparams(const slm_image *image)
@@ -271,7 +296,7 @@ slm_status slm_image_prewarm(slm_image *image, slm_progress_fn progress, void *a
         status = slm_image_check(image, err);
     if (status == SLM_OK && sum != image->header.weights_checksum) {
         image->rotten = true;
-        return damaged(err, "the checksum of its weights is wrong");
+        return slm_image_damaged(err, "the checksum of its weights is wrong");
     }
     return status;
 }

@@ -15,7 +15,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/threads.h"
-#include "engine/image/format.h"
+#include "engine/image/head.h"
 #include "engine/image/plan.h"
 #include "engine/arch/family.h"
 
@@ -208,36 +208,6 @@ static slm_status write_vector(writer *w, const slm_part *part, slm_error *err)
 
 /* ------------------------------------------------------------------ the head */
 
-static uint64_t up64(uint64_t n)
-{
-    return (n + 63) & ~(uint64_t) 63;
-}
-
-/* Sections one after the other; weights at the next page. */
-static void lay_out(const slm_source *source, size_t n_parts, slm_image_header *h)
-{
-    memset(h, 0, sizeof *h);
-    memcpy(h->magic, SLM_IMAGE_MAGIC, 8);
-    h->layout = SLM_IMAGE_LAYOUT;
-    h->byte_order = SLM_IMAGE_BYTE_ORDER;
-    h->header_bytes = sizeof *h;
-    h->n_tensors = (uint32_t) n_parts;
-    h->hparams = (slm_image_section){up64(sizeof *h), sizeof(slm_hparams)};
-    h->info = (slm_image_section){up64(h->hparams.offset + h->hparams.bytes), sizeof(slm_model_info)};
-    h->tokenizer = (slm_image_section){up64(h->info.offset + h->info.bytes), source->tokenizer_bytes};
-    h->directory = (slm_image_section){up64(h->tokenizer.offset + h->tokenizer.bytes), n_parts * sizeof(slm_image_entry)};
-    uint64_t page = SLM_IMAGE_WEIGHTS_ALIGN, end = h->directory.offset + h->directory.bytes;
-    h->weights_offset = (end + page - 1) & ~(page - 1);
-}
-
-static int by_role(const void *a, const void *b)
-{
-    const slm_image_entry *x = a, *y = b;
-    if (x->role != y->role)
-        return x->role < y->role ? -1 : 1;
-    return x->layer < y->layer ? -1 : x->layer > y->layer;
-}
-
 /* Parameters, and the type that most weights of the layers have. */
 static void fill_info(const slm_source *source, const slm_part *parts, size_t n_parts, uint64_t file_bytes, slm_model_info *info)
 {
@@ -271,27 +241,18 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     info->can_embed = !hp->causal && !info->can_rerank;
 }
 
-/* Everything before the weights, with its checksum. */
 static slm_status write_head(writer *w, slm_image_header *h, const slm_part *parts, size_t n_parts, slm_error *err)
 {
-    unsigned char *head = calloc(1, (size_t) h->weights_offset);
-    if (head == NULL)
+    slm_image_entry *entries = calloc(n_parts, sizeof *entries);
+    if (entries == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    slm_image_entry *entries = (slm_image_entry *) (void *) (head + h->directory.offset);
     for (size_t i = 0; i < n_parts; i++)
         entries[i] = (slm_image_entry){.role = parts[i].role, .layer = parts[i].layer, .rows = parts[i].rows, .cols = parts[i].cols,
                                        .type = parts[i].type, .offset = parts[i].offset, .bytes = parts[i].bytes};
-    qsort(entries, n_parts, sizeof *entries, by_role);
-    memcpy(head + h->hparams.offset, &w->source->hparams, sizeof w->source->hparams);
-    memcpy(head + h->info.offset, &w->source->info, sizeof w->source->info);
-    if (w->source->tokenizer_bytes > 0)
-        memcpy(head + h->tokenizer.offset, w->source->tokenizer, w->source->tokenizer_bytes);
     h->weights_checksum = XXH3_64bits_digest(w->hash);
-    memcpy(head, h, sizeof *h); /* head_checksum is still zero here */
-    h->head_checksum = XXH3_64bits(head, (size_t) h->weights_offset);
-    memcpy(head, h, sizeof *h);
-    slm_status status = slm_file_write(w->fd, head, (size_t) h->weights_offset, 0, err);
-    free(head);
+    slm_image_head head = {&w->source->hparams, &w->source->info, w->source->tokenizer, entries};
+    slm_status status = slm_image_write_head(w->fd, h, &head, err);
+    free(entries);
     return status;
 }
 
@@ -315,7 +276,7 @@ static slm_status write_all(writer *w, const slm_import_options *options, slm_er
     /* the number of parts decides where the weights begin: offsets are moved once it is known */
     const char *quantization = options != NULL ? options->quantization : NULL;
     SLM_TRY(slm_image_plan(w->source, quantization, 0, &parts, &n_parts, &end, err));
-    lay_out(w->source, n_parts, &h);
+    slm_image_lay_out(w->source->tokenizer_bytes, n_parts, &h);
     for (size_t i = 0; i < n_parts; i++)
         parts[i].offset += h.weights_offset;
     w->at = w->flushed = h.weights_offset;

@@ -12,7 +12,8 @@
  *   [scales of slm_stretch_groups groups, whole lines][quants of these groups] [scales][quants] ...
  *
  * so that a product reads memory in the order of its addresses (two streams far apart run at less than half the speed).  The last
- * stretch may have fewer groups; its scales are padded to a line.  The quants of one block of 32 along k are bits * 64 bytes.  Byte 4r + i of register w[j] (j = 0..7) is row r, k = 4j + i; the registers are stored as
+ * stretch may have fewer groups; its scales are padded to a line.  The quants of one block of 32 along k are bits * 64 bytes.  Byte
+ * 4r + i of register w[j] (j = 0..7) is row r, k = 4j + i; the registers are stored as
  *
  *   4 bits: 4 x 64 bytes, low nibbles w[n], high nibbles w[n + 4]
  *   5 bits: the same, then 8 x 64 bits: bit 4 of the bytes of w[j]

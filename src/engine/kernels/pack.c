@@ -151,3 +151,27 @@ void slm_pack_panel(slm_type type, const void *rows, size_t row_stride, uint32_t
         scales = quants + n * group_bytes;
     }
 }
+
+void slm_panel_from_layout_1(slm_type type, uint32_t cols, const void *panel, void *out)
+{
+    const slm_format *format = slm_format_of(type);
+    size_t bytes = slm_panel_bytes(type, cols);
+    if (format->info.is_float) {
+        memcpy(out, panel, bytes);
+        return;
+    }
+    uint32_t per_group = format->info.block_weights, n_groups = cols / per_group, stretch = slm_stretch_groups(format->scales);
+    size_t group_bytes = (size_t) per_group * 2 * format->bits, scale_bytes = slm_scale_bytes(format->scales);
+    const uint8_t *quants = panel, *scales = quants + n_groups * group_bytes;
+    uint8_t *to = out;
+    memset(out, 0, bytes); /* the scales of the last stretch may not fill their lines */
+    for (uint32_t n; n_groups > 0; n_groups -= n) {
+        n = n_groups < stretch ? n_groups : stretch;
+        memcpy(to, scales, n * scale_bytes);
+        to += slm_scale_lines(format->scales, n);
+        memcpy(to, quants, n * group_bytes);
+        to += n * group_bytes;
+        scales += n * scale_bytes;
+        quants += n * group_bytes;
+    }
+}

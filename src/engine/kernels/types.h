@@ -57,6 +57,8 @@ typedef struct slm_weight {
 
 /* Bytes of one panel of 16 rows; 0 when cols does not fit the type's block (or on overflow). A multiple of 64. */
 size_t slm_panel_bytes(slm_type type, uint32_t cols);
+/* The panel that layout 1 of the images kept as all quants, then all scales: the same bytes in the present order, and as many. */
+void slm_panel_from_layout_1(slm_type type, uint32_t cols, const void *panel, void *out);
 /* Packs up to 16 rows (row stride in bytes) into one panel; missing rows become zeros. */
 void slm_pack_panel(slm_type type, const void *rows, size_t row_stride, uint32_t n_rows, uint32_t cols, void *panel);
 

@@ -1,0 +1,60 @@
+/*
+ * The head of an image: where its sections lie, and their bytes with the checksum over all of them.  format.h has the layout.
+ */
+#include "engine/image/head.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "engine/base/file.h"
+
+static uint64_t up64(uint64_t n)
+{
+    return (n + 63) & ~(uint64_t) 63;
+}
+
+void slm_image_lay_out(size_t tokenizer_bytes, size_t n_tensors, slm_image_header *out)
+{
+    slm_image_header *h = out;
+    memset(h, 0, sizeof *h);
+    memcpy(h->magic, SLM_IMAGE_MAGIC, 8);
+    h->layout = SLM_IMAGE_LAYOUT;
+    h->byte_order = SLM_IMAGE_BYTE_ORDER;
+    h->header_bytes = sizeof *h;
+    h->n_tensors = (uint32_t) n_tensors;
+    h->hparams = (slm_image_section){up64(sizeof *h), sizeof(slm_hparams)};
+    h->info = (slm_image_section){up64(h->hparams.offset + h->hparams.bytes), sizeof(slm_model_info)};
+    h->tokenizer = (slm_image_section){up64(h->info.offset + h->info.bytes), tokenizer_bytes};
+    h->directory = (slm_image_section){up64(h->tokenizer.offset + h->tokenizer.bytes), n_tensors * sizeof(slm_image_entry)};
+    uint64_t page = SLM_IMAGE_WEIGHTS_ALIGN, end = h->directory.offset + h->directory.bytes;
+    h->weights_offset = (end + page - 1) & ~(page - 1);
+}
+
+static int by_role(const void *a, const void *b)
+{
+    const slm_image_entry *x = a, *y = b;
+    if (x->role != y->role)
+        return x->role < y->role ? -1 : 1;
+    return x->layer < y->layer ? -1 : x->layer > y->layer;
+}
+
+slm_status slm_image_write_head(int fd, slm_image_header *h, const slm_image_head *head, slm_error *err)
+{
+    unsigned char *bytes = calloc(1, (size_t) h->weights_offset);
+    if (bytes == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    qsort(head->entries, h->n_tensors, sizeof *head->entries, by_role);
+    memcpy(bytes + h->directory.offset, head->entries, (size_t) h->directory.bytes);
+    memcpy(bytes + h->hparams.offset, head->hparams, sizeof *head->hparams);
+    memcpy(bytes + h->info.offset, head->info, sizeof *head->info);
+    if (h->tokenizer.bytes > 0)
+        memcpy(bytes + h->tokenizer.offset, head->tokenizer, (size_t) h->tokenizer.bytes);
+    h->head_checksum = 0;
+    memcpy(bytes, h, sizeof *h);
+    h->head_checksum = XXH3_64bits(bytes, (size_t) h->weights_offset);
+    memcpy(bytes, h, sizeof *h);
+    slm_status status = slm_file_write(fd, bytes, (size_t) h->weights_offset, 0, err);
+    free(bytes);
+    return status;
+}
