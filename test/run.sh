@@ -106,7 +106,8 @@ run_tap() {
 # The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into its own directory.
 prepare_work() {
     local path
-    for path in Makefile slm_pg.control sql expected docs test/isolation test/tap test/data; do
+    ! wanted tap || make --no-print-directory build/tools/old_image >>build/log/install.log 2>&1 || return 1
+    for path in Makefile slm_pg.control sql expected docs test/isolation test/tap test/data build/tools/old_image; do
         [ -e "$path" ] || continue
         mkdir -p "$slm_root/work/$(dirname "$path")"
         cp -R "$path" "$slm_root/work/$(dirname "$path")/"

@@ -157,7 +157,7 @@ COMMENT ON VIEW slm.model_status IS
     'Is a model mapped by this session, how much of it is in memory, when was it used last, and how far is a running load or training. Shows '
     'the models that you may use and your own loads, members of pg_read_all_stats all of this database and of the cluster';
 COMMENT ON COLUMN slm.model_status.name IS 'Name of the model';
-COMMENT ON COLUMN slm.model_status.state IS 'ready, image missing, image damaged; of a running load: hashing, importing, probing';
+COMMENT ON COLUMN slm.model_status.state IS 'ready, image missing, image damaged, image of an earlier version (its next use rebuilds it); at work: hashing, importing, rebuilding, probing';
 COMMENT ON COLUMN slm.model_status.mapped IS 'Has this session mapped it?';
 COMMENT ON COLUMN slm.model_status.image_bytes IS 'Size of the image';
 COMMENT ON COLUMN slm.model_status.resident_bytes IS 'Bytes of the image that are in memory now, once for the whole cluster';

@@ -58,14 +58,15 @@ static const char *look_at_image(const char *key, Datum *bytes, Datum *resident,
     char *path = slm_pg_store_image(key);
     struct stat st;
     slm_model *model;
+    slm_error err;
 
     nulls[STATUS_IMAGE_BYTES] = nulls[STATUS_RESIDENT] = true;
     if (stat(path, &st) != 0)
         return "image missing";
     nulls[STATUS_IMAGE_BYTES] = false;
     *bytes = Int64GetDatum((int64) st.st_size);
-    if (slm_model_open(path, &model, NULL) != SLM_OK)
-        return "image damaged";
+    if (slm_model_open(path, &model, &err) != SLM_OK)
+        return err.hint_code == SLM_HINT_OLD_IMAGE ? "image of an earlier version" : "image damaged";
     nulls[STATUS_RESIDENT] = false;
     *resident = Int64GetDatum((int64) slm_model_resident_bytes(model));
     slm_model_close(model);

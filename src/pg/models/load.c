@@ -40,6 +40,7 @@
 #include "pg/models/catalog.h"
 #include "pg/models/digest.h"
 #include "pg/models/loading.h"
+#include "pg/models/rebuild.h"
 #include "pg/models/store.h"
 #include "pg/models/uses.h"
 
@@ -166,7 +167,7 @@ static void parse_options(FileLoad *file)
 
 void slm_pg_load_key(SlmLoad *load, const char *sha256, const char *options)
 {
-    int n = snprintf(load->key, sizeof load->key, "%s-l%d", sha256, SLM_IMAGE_LAYOUT);
+    int n = snprintf(load->key, sizeof load->key, "%s-l1", sha256);
 
     load->sha256 = sha256;
     if (options != NULL) {
@@ -327,10 +328,10 @@ static void make_image(SlmLoad *load)
 }
 
 /* Is the image of a model whole, weights included?  (Opening an adapter reads all of it.) */
-static slm_status verify_image(const char *image, slm_error *err)
+static slm_status verify_image(const char *key, const char *name, slm_error *err)
 {
     slm_model *model;
-    slm_status status = slm_model_open(image, &model, err);
+    slm_status status = slm_pg_open_image(key, name, &model, err);
 
     if (status != SLM_OK)
         return status;
@@ -355,9 +356,9 @@ static void ensure_image(SlmLoad *load)
 
     if (access(image, F_OK) == 0) {
         slm_pg_loading_phase("probing");
-        if (load->probe(load, image, &err) == SLM_OK && (load->base != NULL || verify_image(image, &err) == SLM_OK))
+        if ((load->base != NULL || verify_image(load->key, load->name, &err) == SLM_OK) && load->probe(load, image, &err) == SLM_OK)
             return;
-        if (err.status != SLM_FORMAT && err.status != SLM_IO)
+        if (err.status != SLM_FORMAT && err.status != SLM_IO && err.status != SLM_UNSUPPORTED)
             load_error(load, &err);
         ereport(NOTICE, (errmsg("the image of this file was damaged and is written again"),
                          errdetail("%s", slm_pg_cstring_from_utf8(err.message))));
@@ -424,11 +425,14 @@ static bool image_lost(const SlmModelRow *row)
     struct stat st;
     slm_error err;
 
+    slm_status status;
+
     if (stat(image, &st) != 0)
         return errno == ENOENT;
-    if (st.st_size != row->image_bytes)
-        return true;
-    return row->base[0] == '\0' && verify_image(image, &err) == SLM_FORMAT;
+    if (row->base[0] != '\0')
+        return st.st_size != row->image_bytes;
+    status = verify_image(row->key, row->name, &err);
+    return status == SLM_FORMAT || status == SLM_UNSUPPORTED; /* the latter: of a later version */
 }
 
 /* Before any work: is the name free, or registered with an image that is missing or damaged?  Returns whether the row is there. */

@@ -64,6 +64,11 @@ void slm_pg_loading_begin(const char *name)
     write_progress();
 }
 
+bool slm_pg_loading_running(void)
+{
+    return progress_fd >= 0;
+}
+
 void slm_pg_loading_phase(const char *phase)
 {
     strlcpy(current.phase, phase, sizeof current.phase);

@@ -19,6 +19,7 @@ typedef struct SlmLoading {
     char name[SLM_NAME_MAX + 1];
 } SlmLoading;
 void slm_pg_loading_begin(const char *name);
+bool slm_pg_loading_running(void);
 void slm_pg_loading_phase(const char *phase);
 void slm_pg_loading_report(void *arg, uint64_t done, uint64_t total); /* also answers interrupts that are no cancel, below the engine */
 void slm_pg_loading_interrupted(void); /* in place of slm_pg_interrupted() after a call with slm_pg_loading_report */

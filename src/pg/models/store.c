@@ -6,7 +6,8 @@
  *   pgsql_tmp.<stem>.<pid>     an image being written; base backups and pg_rewind leave out what begins so
  *   pgsql_tmp.loading.<pid>    progress of a load (loading.c)
  *
- * key  = <sha256 of the source>-l<layout>[-<digest of the options>], what the registry holds
+ * key  = <sha256 of the source>-l1[-<digest of the options>], what the registry holds ("l1": from the time of one layout only; an image
+ *        of an earlier layout is rebuilt under its key, rebuild.c)
  * stem = <first 16 digits of the key>-<first 24 digits of the key's SHA-256>: short, because tar has room for 99 bytes, directory included
  *
  * Lock: everything that makes or removes files of a key holds the cluster-wide lock of that key, from its first touch to the end of
@@ -115,6 +116,26 @@ void slm_pg_store_lock(const char *key)
         PG_RE_THROW();
     }
     PG_END_TRY();
+}
+
+void slm_pg_store_hold(const char *key)
+{
+    char stem[SLM_STEM_SIZE];
+    LOCKTAG tag;
+
+    slm_pg_store_stem(key, stem);
+    stem_tag(stem, &tag);
+    (void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void slm_pg_store_release(const char *key)
+{
+    char stem[SLM_STEM_SIZE];
+    LOCKTAG tag;
+
+    slm_pg_store_stem(key, stem);
+    stem_tag(stem, &tag);
+    LockRelease(&tag, ExclusiveLock, false);
 }
 
 static void remove_file(const char *path)

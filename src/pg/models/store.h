@@ -22,6 +22,9 @@ char *slm_pg_store_databases_with(const char *name);
 void slm_pg_store_lock(const char *key);
 void slm_pg_store_mark(const char *key); /* this database uses the image; needs the lock */
 void slm_pg_store_mark_if_missing(const char *key);
+/* The key's lock for a moment; an error's end of the transaction releases it too. */
+void slm_pg_store_hold(const char *key);
+void slm_pg_store_release(const char *key);
 void slm_pg_store_sweep(void);
 void slm_pg_store_init(void);
 

@@ -33,6 +33,7 @@
 #include "pg/base/guc.h"
 #include "pg/base/threads.h"
 #include "pg/models/catalog.h"
+#include "pg/models/rebuild.h"
 #include "pg/models/store.h"
 #include "pg/run/backend.h"
 #include "pg/run/backends.h"
@@ -147,22 +148,26 @@ static void image_missing(const SlmModelRow *row, const char *path)
 
 SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
 {
-    char *path = slm_pg_store_image(row->key);
+    char *path = slm_pg_store_image(row->key), *key, *name;
     struct stat st = {0};
     slm_model *model;
+    SlmEntry *entry;
     slm_error err;
 
     make_room();
     if (stat(path, &st) != 0 && errno == ENOENT)
         image_missing(row, path);
-    SlmEntry *entry = MemoryContextAllocZero(TopMemoryContext, sizeof(SlmEntry));
-
-    if (slm_model_open(path, &model, &err) != SLM_OK) {
-        pfree(entry);
-        slm_pg_error(&err, psprintf("could not open the image of model \"%s\"", row->name));
+    key = pstrdup(row->key); /* rows are read anew while we wait for a lock */
+    name = pstrdup(row->name);
+    if (slm_pg_open_image(key, name, &model, &err) != SLM_OK)
+        slm_pg_error(&err, psprintf("could not open the image of model \"%s\"", name));
+    entry = MemoryContextAllocExtended(TopMemoryContext, sizeof(SlmEntry), MCXT_ALLOC_ZERO | MCXT_ALLOC_NO_OOM);
+    if (entry == NULL) {
+        slm_model_close(model);
+        ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
     }
-    strlcpy(entry->key, row->key, sizeof entry->key);
-    strlcpy(entry->name, row->name, sizeof entry->name);
+    strlcpy(entry->key, key, sizeof entry->key);
+    strlcpy(entry->name, name, sizeof entry->name);
     entry->device = st.st_dev;
     entry->inode = st.st_ino;
     entry->model = model;
