@@ -17,7 +17,7 @@ my $tool = "$FindBin::RealBin/../../build/tools/old_image";
 plan(skip_all => 'build/tools/old_image is absent; test/run.sh tap builds it') unless -x $tool;
 my $node = PostgreSQL::Test::Cluster->new('rebuild');
 $node->init(allows_streaming => 1);
-$node->append_conf('postgresql.conf', "restart_after_crash = on\nslm.generate_model = 'smollm2'");
+$node->append_conf('postgresql.conf', "restart_after_crash = on\nmax_prepared_transactions = 2\nslm.generate_model = 'smollm2'");
 $node->start;
 my $store = $node->data_dir . '/slm_models';
 my %image; # by model
@@ -38,6 +38,7 @@ sub layout
 sub make_old
 {
 	my ($model) = @_;
+	return if layout($model) == 1;
 	system_or_bail($tool, $image{$model}, "$store/old");
 	rename("$store/old", $image{$model}) or die;
 	return;
@@ -94,8 +95,8 @@ make_old('plain');
 is($node->safe_psql('postgres', "SELECT slm_prewarm('plain')"), -s $image{plain}, 'slm_prewarm rebuilds');
 is(layout('plain'), 2, 'too');
 make_old('plain');
-is($node->safe_psql('postgres', "BEGIN; $small; PREPARE TRANSACTION 'x'; ROLLBACK PREPARED 'x'", extra_params => ['-q']), $answers,
-	'a transaction that rebuilds can be prepared') if $node->safe_psql('postgres', 'SHOW max_prepared_transactions') > 0;
+is($node->safe_psql('postgres', "BEGIN; $small; PREPARE TRANSACTION 'x'; ROLLBACK PREPARED 'x'"), $answers, 'a transaction that rebuilds can be prepared');
+is(layout('plain'), 2, 'and has rebuilt');
 make_old('plain');
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->safe_psql('other', "CREATE EXTENSION slm_pg; SELECT slm_load_model('mine', '$data/tiny.gguf')");
