@@ -117,7 +117,8 @@ fi
 if wanted vectors; then
     echo "-- vectors"
     [ -n "$slm_root" ] || slm_install_private >"$out/install.log" 2>&1 || { tail -n 40 "$out/install.log"; exit 1; }
-    PGPORT=5434 slm_start vectors "shared_buffers = 512MB" || exit 1
+    # a table above a quarter of shared_buffers would be read through a small ring, page by page from the system
+    PGPORT=5434 slm_start vectors "shared_buffers = 2GB" "huge_pages = try" || exit 1
     echo "metric,type,threads,value,unit" >"$out/vectors.csv"
     PGPORT=5434 psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION slm_pg' -f test/bench/vectors.sql |
         sed 's/^\(.*\),\([^,]*\),\([0-9]*\),\([0-9.]*\),\([^,]*\)$/"\1",\2,\3,\4,\5/' >>"$out/vectors.csv" || status=1
