@@ -26,9 +26,10 @@ ISOLATION_OPTS = --inputdir=$(top)test/isolation
 # -Werror in the project's own checks (make lint, make test), never in a packager's or a user's build
 WERROR    ?=
 PG_CPPFLAGS = -I$(top)src -DSLM_VERSION='"$(SLM_VERSION)"' -MMD -MP
-# clang does not know some of the flags that pg_config hands on from the compiler that built the server
+# clang does not know some of the flags that pg_config hands on from the compiler that built the server, and warns of casts
+# of walkers that macros of the server's headers make
 PG_CFLAGS   = -Wextra -Wno-unused-parameter -Wno-declaration-after-statement -Wno-ignored-optimization-argument \
-              -Wno-unknown-warning-option -Wno-ignored-attributes $(WERROR)
+              -Wno-unknown-warning-option -Wno-ignored-attributes -Wno-cast-function-type-strict $(WERROR)
 SHLIB_LINK  = libslm.a -Wl,--version-script=$(top)src/pg/slm_pg.map $(ENGINE_LIBS)
 
 # Where the models live (see models/README.md); the regression tests read it with \getenv.
@@ -169,7 +170,7 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 print-%:
 	@echo '$($*)'
 
-.PHONY: deps models lint test test-long docs reference demo bench bench-shapes help clean-engine
+.PHONY: deps models lint test test-long matrix docs reference demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
@@ -185,6 +186,8 @@ docs: deps                       ## run the examples of all pages on a private s
 	@bash scripts/docs.sh
 reference: deps                  ## docs/reference alone: from the catalog, the COMMENTs and docs/reference/src
 	@bash scripts/docs.sh reference
+matrix: deps                     ## builds and suites with every server and compiler that can be had (docs/PLATFORMS.md)
+	@bash scripts/matrix.sh
 demo: deps                       ## load SmolLM2 into a private cluster and answer, summarize and label 36 tickets by SQL
 	@bash demo/run.sh
 bench: deps                      ## kernels, forward pass and SQL timings -> build/bench/*.csv, table, docs/SPEED.md

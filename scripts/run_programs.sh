@@ -3,6 +3,7 @@
 #
 # Each prints "name: N passed, N failed" as its last line.  A program that dies, hangs (SLM_TEST_TIMEOUT seconds, 300) or
 # prints no such line counts as one failure, so that no test can vanish unnoticed, unless it says "skip name: why", which is shown.
+# SLM_TEST_RUNNER, an emulator, runs them where it is set.
 set -u
 limit=${SLM_TEST_TIMEOUT:-300}
 passed=0
@@ -11,7 +12,7 @@ out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 [ $# -gt 0 ] || echo "no test programs"
 for program in "$@"; do
-    timeout -k 5 "$limit" "$program" >"$out" 2>&1
+    timeout -k 5 "$limit" ${SLM_TEST_RUNNER:-} "$program" >"$out" 2>&1
     rc=$?
     line=$(grep -aE '^[^ ]+: [0-9]+ passed, [0-9]+ failed' "$out" | tail -n 1)
     p=$(printf '%s\n' "$line" | sed -n 's/.*: \([0-9]*\) passed.*/\1/p')

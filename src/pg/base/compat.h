@@ -68,13 +68,6 @@
 #include "commands/explain_state.h"
 #endif
 
-/* How many tables a plan reads, as EXPLAIN counts to know whether columns need their table's name: 18 has an entry for GROUP BY. */
-#if PG_VERSION_NUM >= 180000
-#define SLM_EXPLAINED_TABLES(es) ((es)->rtable_size)
-#else
-#define SLM_EXPLAINED_TABLES(es) list_length((es)->rtable)
-#endif
-
 /* EXPLAIN of a query without a hook: 17 made it callable; before, it was written into the caller as it stands here. */
 #include "commands/explain.h"
 #include "tcop/tcopprot.h"
@@ -101,6 +94,19 @@ static inline void slm_pg_standard_explain(Query *query, int cursor_options, Int
     }
     ExplainOnePlan(plan, into, es, query_string, params, environment, &duration, es->buffers ? &buffers : NULL);
 #endif
+}
+
+/* Do columns need their table's name, as EXPLAIN sees it?  18 has an entry for GROUP BY in the range table, which is no table. */
+static inline bool slm_pg_many_tables(const List *rtable)
+{
+    int n = list_length(rtable);
+#if PG_VERSION_NUM >= 180000
+    ListCell *cell;
+
+    foreach (cell, rtable)
+        n -= lfirst_node(RangeTblEntry, cell)->rtekind == RTE_GROUP;
+#endif
+    return n > 1;
 }
 
 /* The index of this backend, or of any, among MaxBackends + NUM_AUXILIARY_PROCS. */

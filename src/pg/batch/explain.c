@@ -130,7 +130,7 @@ static void explain_expressions(CustomScanState *node, List *ancestors, ExplainS
 {
     CustomScan *scan = castNode(CustomScan, node->ss.ps.plan);
     List *context = set_deparse_context_plan(es->deparse_cxt, &scan->scan.plan, ancestors);
-    bool prefix = es->verbose || SLM_EXPLAINED_TABLES(es) > 1;
+    bool prefix = es->verbose || slm_pg_many_tables(es->rtable);
     List *calls = NIL, *models = NIL;
     List *quals = lthird(scan->custom_exprs);
     ListCell *cell, *known;

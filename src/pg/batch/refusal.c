@@ -19,6 +19,7 @@
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
+#include "pg/base/compat.h"
 #include "pg/batch/batch.h"
 #include "pg/batch/expression.h"
 #include "pg/batch/pretty.h"
@@ -231,7 +232,7 @@ static void add_missed(Search *s, FuncExpr *call, const char *why)
     if (s->deparse == NIL)
         s->deparse = deparse_context_for_plan_tree(s->stmt, select_rtable_names_for_explain(s->stmt->rtable, NULL));
     missed->call = deparse_expression(slm_pg_batch_pretty(call), set_deparse_context_plan(s->deparse, s->plan, NIL),
-                                      list_length(s->stmt->rtable) > 1, false);
+                                      slm_pg_many_tables(s->stmt->rtable), false);
     missed->where = where_of(s);
     missed->why = why;
     foreach (cell, s->found) {
