@@ -209,6 +209,15 @@ slm_status slm_session_set_limits(slm_session *session, const slm_limits *limits
 
 /* What an answer may be: compiled once for a model, shared by any number of requests. */
 typedef struct slm_constraint slm_constraint;
+typedef enum slm_constraint_kind {
+    SLM_CONSTRAINT_JSON_SCHEMA = 0, /* JSON Schema 2020-12: the answer is one value, written without spaces */
+    SLM_CONSTRAINT_REGEX = 1        /* a regular expression of ECMA-262 that the whole answer matches */
+} slm_constraint_kind;
+/* Compiles text (valid UTF-8, length in bytes).  What cannot be honoured is refused here, by name: INVALID (no schema, pattern or grammar,
+ * or nothing satisfies it), UNSUPPORTED, LIMIT (takes too much memory or time).  It keeps a reference to the model, and is used by one
+ * thread at a time, as the model's sessions are.  The first one of a model takes some 50 ms for 128,000 tokens. */
+slm_status slm_constraint_compile(slm_model *model, slm_constraint_kind kind, const char *text, size_t length, slm_constraint **out,
+                                  slm_error *err);
 /* Drops a reference; requests hold their own.  NULL is fine. */
 void slm_constraint_free(slm_constraint *constraint);
 

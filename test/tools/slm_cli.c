@@ -9,7 +9,8 @@
  *
  * MODEL is an image or a source, which is imported to a temporary image first.  Options: -n tokens, -j threads, -m sequences at a time,
  * -B batch positions, -k KV cache in MiB, -r repeat each prompt, -t temperature, -s seed, -i instruction set, -p prior text, -y system
- * text, -f file of prompts, one per line, -b best label only, -g guess tokens from the prompt, -x raw text, -q figures only.
+ * text, -f file of prompts, one per line, -b best label only, -g guess tokens from the prompt, -x raw text, -q figures only; the answer
+ * follows -J a JSON schema or -R a regular expression.
  */
 #include <errno.h>
 #include <math.h>
@@ -27,6 +28,9 @@ typedef struct options {
     size_t kv_mib;
     slm_sampling sampling;
     const char *isa, *prior, *system, *file;
+    const char *grammar; /* of kind; NULL: answers are free */
+    slm_constraint_kind kind;
+    slm_constraint *constraint;
     bool best_only, guess, raw, quiet;
 } options;
 
@@ -51,7 +55,7 @@ static int parse_options(int argc, char **argv, options *o)
     int c;
 
     *o = (options){.max_tokens = 64, .kv_mib = 512, .repeat = 1, .sampling = {.top_p = 1, .repeat_penalty = 1}};
-    while ((c = getopt(argc, argv, "n:j:m:B:k:r:t:s:i:p:y:f:bgxq")) != -1) {
+    while ((c = getopt(argc, argv, "n:j:m:B:k:r:t:s:i:p:y:f:J:R:bgxq")) != -1) {
         switch (c) {
         case 'n': o->max_tokens = (uint32_t) strtoul(optarg, NULL, 10); break;
         case 'j': o->threads = atoi(optarg); break;
@@ -65,6 +69,8 @@ static int parse_options(int argc, char **argv, options *o)
         case 'p': o->prior = optarg; break;
         case 'y': o->system = optarg; break;
         case 'f': o->file = optarg; break;
+        case 'J': o->grammar = optarg, o->kind = SLM_CONSTRAINT_JSON_SCHEMA; break;
+        case 'R': o->grammar = optarg, o->kind = SLM_CONSTRAINT_REGEX; break;
         case 'b': o->best_only = true; break;
         case 'g': o->guess = true; break;
         case 'x': o->raw = true; break;
@@ -138,6 +144,16 @@ static slm_session *open_session(slm_model *model, const options *o)
     return session;
 }
 
+static void compile(slm_model *model, options *o)
+{
+    slm_error err = {0};
+    double start = now();
+
+    if (slm_constraint_compile(model, o->kind, o->grammar, strlen(o->grammar), &o->constraint, &err) != SLM_OK)
+        die("grammar", &err);
+    fprintf(stderr, "compiled in %.1f ms\n", (now() - start) * 1e3);
+}
+
 /* ---- requests */
 
 static uint64_t submit(slm_session *session, const options *o, slm_mode mode, const char *text, char **labels, size_t n_labels)
@@ -145,7 +161,7 @@ static uint64_t submit(slm_session *session, const options *o, slm_mode mode, co
     slm_segment segments[2];
     slm_request r = {.mode = mode, .chat = !o->raw && mode != SLM_MODE_LOGPROBS && mode != SLM_MODE_EMBED, .segments = segments,
                      .sampling = o->sampling, .max_tokens = o->max_tokens, .labels = (const char *const *) labels, .n_labels = n_labels,
-                     .prior_text = o->prior, .best_only = o->best_only, .speculate = o->guess};
+                     .prior_text = o->prior, .best_only = o->best_only, .speculate = o->guess, .constraint = o->constraint};
     uint64_t id;
     slm_error err = {0};
 
@@ -268,6 +284,8 @@ int main(int argc, char **argv)
     first = parse_options(argc - 2, argv + 2, &o) + 2;
     model = open_model(argv[2]);
     session = open_session(model, &o);
+    if (o.grammar != NULL)
+        compile(model, &o);
     start = now();
     if (mode == SLM_MODE_LABELS && first < argc) {
         n = submit_file(session, &o, mode, argv[first], true, argv + first + 1, (size_t) (argc - first - 1));
@@ -280,6 +298,7 @@ int main(int argc, char **argv)
     }
     run(session, &o, mode, argv + first + 1, n, start);
     slm_session_free(session);
+    slm_constraint_free(o.constraint);
     slm_model_close(model);
     slm_threads_release();
     return 0;

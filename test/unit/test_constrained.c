@@ -116,10 +116,11 @@ static bool done(const slm_constraint *c, const void *state)
     return pattern[((const place *) state)->at] == '\0';
 }
 
-static void copy(slm_constraint *c, void *to, const void *from)
+static bool copy(slm_constraint *c, void *to, const void *from)
 {
     ((form *) c)->states++;
     memcpy(to, from, sizeof(place));
+    return true;
 }
 
 static void clear(slm_constraint *c, void *state)
@@ -140,7 +141,7 @@ static form *form_new(bool as_mask, bool forces)
 {
     form *f = calloc(1, sizeof *f);
 
-    f->base = (slm_constraint){&form_ops, sizeof(place), TINY_VOCAB, model->tokenizer, 1};
+    f->base = (slm_constraint){&form_ops, sizeof(place), TINY_VOCAB, model->tokenizer, 1, NULL, NULL};
     f->as_mask = as_mask;
     f->forces = forces;
     f->fails_at = -1;

@@ -17,8 +17,16 @@ slm_constraint *slm_constraint_share(slm_constraint *c)
 
 void slm_constraint_drop(slm_constraint *c)
 {
-    if (c != NULL && --c->references == 0)
-        c->ops->destroy(c);
+    void (*release)(void *);
+    void *owner;
+
+    if (c == NULL || --c->references > 0)
+        return;
+    release = c->release;
+    owner = c->owner;
+    c->ops->destroy(c);
+    if (release != NULL)
+        release(owner);
 }
 
 void slm_constraint_free(slm_constraint *c)
@@ -47,10 +55,12 @@ void *slm_constraint_fork(slm_constraint *c, const void *state)
 
     if (memory == NULL)
         return NULL;
-    if (c->ops->copy != NULL)
-        c->ops->copy(c, memory, state);
-    else
+    if (c->ops->copy == NULL)
         memcpy(memory, state, c->state_bytes);
+    else if (!c->ops->copy(c, memory, state)) {
+        free(memory);
+        return NULL;
+    }
     return memory;
 }
 

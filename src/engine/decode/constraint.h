@@ -51,8 +51,8 @@ typedef struct slm_constraint_ops {
     slm_status (*advance)(slm_constraint *c, void *state, int32_t id, slm_error *err);
     /* Nothing may follow: the answer is complete. */
     bool (*done)(const slm_constraint *c, const void *state);
-    /* A second state that goes its own way (a draft that may be wrong); NULL: its bytes are copied. Cannot fail. */
-    void (*copy)(slm_constraint *c, void *to, const void *from);
+    /* A second state that goes its own way (a draft that may be wrong), false when memory is out; NULL: its bytes are copied. */
+    bool (*copy)(slm_constraint *c, void *to, const void *from);
     /* Drops what a state holds of the constraint; NULL: nothing. */
     void (*clear)(slm_constraint *c, void *state);
     /* Frees the constraint; no state is left. */
@@ -66,6 +66,8 @@ struct slm_constraint {
     uint32_t n_vocab;         /* token ids are below */
     const void *vocabulary;   /* identity of the tokenizer that it was compiled for: used with no other */
     uint32_t references;      /* the maker's is the first */
+    void *owner;              /* what it needs to live (the model), released behind it */
+    void (*release)(void *owner); /* or NULL */
 };
 
 /* A reference more or less; the last one destroys it. NULL is fine for both. */

@@ -121,6 +121,9 @@ struct slm_tokenizer {
     pcre2_jit_stack *jit_stack;
     bool jitted;
 
+    void *kept; /* slm_tokenizer_keep */
+    void (*free_kept)(void *);
+
     /* scratch */
     slm_tok_symbol *symbols;
     size_t symbols_capacity;

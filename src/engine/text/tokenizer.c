@@ -191,10 +191,24 @@ slm_status slm_tokenizer_open(const void *blob, size_t bytes, slm_tokenizer **ou
     return SLM_OK;
 }
 
+void *slm_tokenizer_kept(const slm_tokenizer *tok)
+{
+    return tok->kept;
+}
+
+void slm_tokenizer_keep(slm_tokenizer *tok, void *made, void (*free_made)(void *))
+{
+    if (tok->kept != NULL)
+        tok->free_kept(tok->kept);
+    tok->kept = made;
+    tok->free_kept = free_made;
+}
+
 void slm_tokenizer_free(slm_tokenizer *tok)
 {
     if (tok == NULL)
         return;
+    slm_tokenizer_keep(tok, NULL, NULL);
     slm_pre_free(tok);
     slm_steps_free(tok);
     free(tok->nodes);

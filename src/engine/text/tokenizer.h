@@ -137,6 +137,10 @@ slm_status slm_tokenizer_decode(slm_tokenizer *tok, const int32_t *ids, size_t n
 slm_status slm_tokenizer_chunk(slm_tokenizer *tok, const char *text, size_t length, size_t max_tokens, size_t overlap,
                                const volatile int *stop, size_t **offsets, size_t *n_chunks, slm_error *err);
 
+/* What somebody has made of a tokenizer's vocabulary and keeps with it, freed with it; NULL: nothing yet. */
+void *slm_tokenizer_kept(const slm_tokenizer *tok);
+void slm_tokenizer_keep(slm_tokenizer *tok, void *made, void (*free_made)(void *));
+
 /* Does a model with this tokenizer begin its texts with BOS where its file does not say? (SPM and Llama 3's relatives do.) */
 bool slm_tokenizer_default_add_bos(slm_tok_kind kind, const char *pre);
 
