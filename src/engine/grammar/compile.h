@@ -8,5 +8,6 @@
 
 uint32_t slm_schema_compile(slm_machine *m, const char *text, size_t n);
 uint32_t slm_regex_compile(slm_machine *m, const char *text, size_t n);
+uint32_t slm_gbnf_compile(slm_machine *m, const char *text, size_t n);
 
 #endif

@@ -32,8 +32,10 @@ static slm_status build(slm_grammar *g, const slm_token_vocab *vocab, slm_error 
     bool ready = slm_machine_init(&g->m, vocab, COMPILE_BYTES * parts, (uint64_t) COMPILE_STEPS * parts);
     if (ready && g->kind == SLM_GRAMMAR_JSON_SCHEMA)
         g->root = slm_schema_compile(&g->m, g->text, g->n);
-    else if (ready)
+    else if (ready && g->kind == SLM_GRAMMAR_REGEX)
         g->root = slm_regex_compile(&g->m, g->text, g->n);
+    else if (ready)
+        g->root = slm_gbnf_compile(&g->m, g->text, g->n);
     if (g->m.budget.failed)
         return failure(g, err);
     g->m.budget.max_bytes += USE_BYTES;

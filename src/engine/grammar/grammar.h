@@ -1,5 +1,5 @@
 /*
- * Constraint grammars: JSON Schema and regular expressions, compiled for a vocabulary.
+ * Constraint grammars: JSON Schema, regular expressions and GBNF, compiled for a vocabulary.
  *
  * A grammar is compiled once and used for any number of answers; where an answer stands is a number (a state).  Masks, automata and states
  * are computed when they are first needed and kept, within limits.  What cannot be honoured is refused by name when it is compiled;
@@ -19,7 +19,8 @@
 
 typedef enum slm_grammar_kind {
     SLM_GRAMMAR_JSON_SCHEMA = 0, /* the answer is one JSON value, written without spaces */
-    SLM_GRAMMAR_REGEX = 1        /* the whole answer matches */
+    SLM_GRAMMAR_REGEX = 1,       /* the whole answer matches */
+    SLM_GRAMMAR_GBNF = 2         /* the answer is what the rule "root" derives */
 } slm_grammar_kind;
 
 typedef struct slm_grammar slm_grammar;

@@ -340,9 +340,10 @@ uint32_t slm_schema_compile(slm_machine *m, const char *text, size_t n)
     uint32_t root = 0;
     int32_t literal;
     c.root = slm_json_read(&m->budget, text, n);
+    if (c.root != NULL)
+        drafts(&c);
     if (c.root != NULL && slm_schema_syntax(&c) && SLM_GROW(c.b, c.nodes, c.nodes_capacity, 16) &&
         SLM_GROW(c.b, c.conjunctions, c.conjunctions_capacity, 16) && SLM_GROW(c.b, m->values, m->values_capacity, 16)) {
-        drafts(&c);
         literal = (int32_t) slm_node_of(&c, c.root, c.root);
         root = slm_conjunction_of(&c, &literal, 1);
         for (uint32_t i = 1; i < c.n_conjunctions && !c.b->failed; i++)

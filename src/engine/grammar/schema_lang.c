@@ -17,7 +17,7 @@ static slm_rx whole(slm_compiler *c, const char *pattern)
 
 bool slm_schema_syntax(slm_compiler *c)
 {
-    c->integer = whole(c, "-?(?:0|[1-9][0-9]*)(?:\\.0+)?");
+    c->integer = whole(c, c->old_ids ? "-?(?:0|[1-9][0-9]*)" : "-?(?:0|[1-9][0-9]*)(?:\\.0+)?"); /* draft 4: 1.0 is none */
     c->plain = whole(c, "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?");
     c->number = whole(c, "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?(?:[eE][+-]?[0-9]+)?");
     return !c->b->failed;
