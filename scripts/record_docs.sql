@@ -1,6 +1,8 @@
 -- What the examples of the pages work on (scripts/record_docs.py): the 36 tickets of the demo, and two small models.
 \set ON_ERROR_STOP on
+-- roles belong to the cluster: analysts are granted things, a visitor is not
 DO $$ BEGIN CREATE ROLE analysts; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+DO $$ BEGIN CREATE ROLE visitor; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 \i demo/tickets.sql
 ANALYZE;
 -- models

@@ -5,8 +5,7 @@
  *   stage 2   y[row] += s * (B low)    units: the same rows by SLM_ADAPT_PANELS panels of output columns
  *
  * Neighbouring rows with the same adapter go through one gemm call.  Batches without adapters never come here; in a batch with some,
- * rows without
- * one take the same products and the same element-wise functions as ever, so their bits are those of a batch without.
+ * rows without one take the same products and the same element-wise functions as ever, so their bits are those of a batch without.
  */
 #include "engine/model/adapter.h"
 

@@ -2,8 +2,7 @@
  * adapters.c: slm_load_adapter, slm_drop_adapter.  Used as model => 'base+adapter' (run/use.c, run/local.c).
  *
  * An adapter is a row of slm.model_registry with a base, so names, owner, privileges, image files and their locks are those of models;
- * the
- * views slm.models and slm.adapters tell them apart.  Its image was made for the base's image, whose key is part of its own.
+ * the views slm.models and slm.adapters tell them apart.  Its image was made for the base's image, whose key is part of its own.
  *
  * Lock: loading an adapter and dropping its base both hold the base's lock to the end of their transactions, so no adapter is left
  * without a base.
