@@ -32,9 +32,12 @@ PG_CFLAGS   = -Wextra -Wno-unused-parameter -Wno-declaration-after-statement -Wn
               -Wno-unknown-warning-option -Wno-ignored-attributes -Wno-cast-function-type-strict $(WERROR)
 SHLIB_LINK  = libslm.a -Wl,--version-script=$(top)src/pg/slm_pg.map $(ENGINE_LIBS)
 
-# Where the models live (see models/README.md); the regression tests read it with \getenv.
+# Where the models live (see models/README.md), for installcheck in a place that the server can read: the regression tests ask psql for it,
+# those of isolation the server, to which it comes as a setting of the connection.
 SLM_MODEL_CACHE ?= $(HOME)/.cache/slm_pg
 export SLM_MODEL_CACHE
+blank :=
+installcheck: export PGOPTIONS += -c slm_test.cache=$(subst $(blank) $(blank),\ ,$(SLM_MODEL_CACHE))
 
 # Reference values of the golden tests: test/golden, with what is compressed there unpacked.
 SLM_GOLDEN ?= build/golden
@@ -197,7 +200,7 @@ bench-shapes: deps               ## models of full size with random weights, 1B 
 help:                            ## this list
 	@echo "make                 build the extension for the server of PG_CONFIG (default: pg_config)"
 	@echo "make install         install it, as any PGXS extension (DESTDIR honoured)"
-	@echo "make installcheck    regression and isolation tests against a running server"
+	@echo "make installcheck    regression and isolation tests against a running server that can read SLM_MODEL_CACHE"
 	@awk -F ' *## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo "make clean           remove everything that was built"
 

@@ -94,7 +94,8 @@ slm_start() {
             "shared_buffers = 64MB" "max_connections = 60" "log_min_messages = warning" "log_error_verbosity = default" "$@"
     } | as_server tee -a "$data/postgresql.conf" >/dev/null
     slm_servers="$slm_servers $data"
-    as_server "$slm_bin/pg_ctl" -D "$data" -l "$data.log" -w -t 60 start >/dev/null || {
+    # the cache of models is what clients know
+    as_server env -u SLM_MODEL_CACHE "$slm_bin/pg_ctl" -D "$data" -l "$data.log" -w -t 60 start >/dev/null || {
         as_server tail -n 40 "$data.log"
         return 1
     }

@@ -1,38 +1,14 @@
--- Loading, renaming, granting and dropping models; the later tests use the model that stays.
--- The cache of models is where the environment says; paths never appear in the output.
-\getenv cache SLM_MODEL_CACHE
-\set model :cache '/SmolLM2-135M-Instruct.Q4_1.gguf'
-CREATE EXTENSION slm_pg;
+-- Loading, renaming, granting and dropping models.
+-- Paths never appear in the output.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
 SELECT slm_version() = extversion AS one_version FROM pg_extension WHERE extname = 'slm_pg';
 
 -- every object has a comment
 SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
   JOIN pg_extension e ON e.oid = d.refobjid WHERE e.extname = 'slm_pg' AND obj_description(p.oid, 'pg_proc') IS NULL;
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'slm'::regnamespace AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL;
-
--- runs a statement and shows what it says, without paths and without stopping the test
-CREATE FUNCTION try(statement text) RETURNS TABLE (state text, message text, detail text, hint text) LANGUAGE plpgsql AS $$
-DECLARE path CONSTANT text := '/[^" ]*/';
-BEGIN
-  EXECUTE statement;
-  state := 'ok';
-  RETURN NEXT;
-EXCEPTION WHEN OTHERS THEN
-  GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-  message := regexp_replace(message, path, '.../', 'g');
-  detail := nullif(regexp_replace(detail, path, '.../', 'g'), '');
-  hint := nullif(regexp_replace(hint, path, '.../', 'g'), '');
-  RETURN NEXT;
-END $$;
--- the image directory as far as this database uses it (others of the cluster may have images there too)
-CREATE FUNCTION images() RETURNS TABLE (kind text, n bigint) LANGUAGE sql AS $$
-  WITH file AS (SELECT f, split_part(f, '.', 1) AS key, substring(f FROM '\.db([0-9]+)$')::oid AS db
-                FROM pg_ls_dir(current_setting('slm.model_directory'), true, false) f),
-       key AS (SELECT key, bool_or(db = d.oid) AS ours, bool_or(db <> d.oid) AS others
-               FROM file, pg_database d WHERE d.datname = current_database() GROUP BY key)
-  SELECT regexp_replace(regexp_replace(f, '^[0-9a-f]{16}-[0-9a-f]{24}', '<stem>'), '[0-9]+$', '<n>'), count(*)
-  FROM file JOIN key USING (key) JOIN pg_database d ON d.datname = current_database()
-  WHERE (ours OR others IS NOT TRUE) AND (db IS NULL OR db = d.oid) GROUP BY 1 ORDER BY min(f) COLLATE "C" $$;
 
 SELECT name, family, parameters, quantization, context_length, vocabulary, embedding_dimension, licence, chat_format, owner = current_user::regrole AS mine,
   roles, can_generate, can_embed, substr(sha256, 1, 16) AS sha256

@@ -1,7 +1,9 @@
 -- Files that are no models, or not whole: one clear ERROR each, no row and no file left behind, and the backend lives.
-\getenv cache SLM_MODEL_CACHE
-\set model :cache '/SmolLM2-135M-Instruct.Q4_1.gguf'
 -- files are made in the data directory by the server itself
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 CREATE TABLE backend AS SELECT pg_backend_pid() AS pid;
 CREATE FUNCTION bad_file(name text, content bytea) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE object oid := lo_from_bytea(0, content);
@@ -31,7 +33,6 @@ SELECT * FROM try_load(bad_file('short.gguf', pg_read_binary_file(:'model', 0, 3
 -- a real file with a bit of its header flipped
 SELECT * FROM try_load(bad_file('flipped.gguf', set_bit(pg_read_binary_file(:'model', 0, 2000000), 8 * 16 + 3, 1)));
 -- a vocabulary whose merges, or whose rule of splitting, got lost; the rule may be named
-\getenv srcdir PG_ABS_SRCDIR
 \set tiny :srcdir '/test/data/tiny.gguf'
 CREATE FUNCTION without_key(file bytea, key bytea) RETURNS bytea LANGUAGE sql AS
   $$ SELECT overlay(file PLACING substr(key, 1, length(key) - 1) || '_'::bytea FROM position(key IN file)) $$;

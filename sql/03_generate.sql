@@ -1,4 +1,8 @@
 -- Generation: answers are the same bytes on every machine, so they are shown.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 SET slm.generate_model = 'smollm2';
 SELECT slm_generate('What is gravity?', max_tokens => 24);
 SELECT slm_generate('The capital of France is', chat => false, max_tokens => 12);

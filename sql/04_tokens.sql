@@ -1,4 +1,8 @@
 -- Tokens, chunks, log probabilities and perplexity.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 SET slm.generate_model = 'smollm2';
 SELECT slm_tokenize('The capital of France is Paris.');
 SELECT slm_tokenize(''), slm_tokenize(NULL) IS NULL AS null_text;

@@ -1,4 +1,8 @@
 -- Classification with a generative model.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 SET slm.classify_model = 'smollm2';
 CREATE TABLE tickets (id int, body text);
 INSERT INTO tickets VALUES

@@ -1,4 +1,8 @@
 -- Settings: who may change them, what they accept, and that no answer depends on them.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 LOAD 'slm_pg';
 SELECT name, context, unit, boot_val, short_desc <> '' AS described FROM pg_settings WHERE name IN ('slm.threads', 'slm.max_threads', 'slm.isa', 'slm.model_directory',
   'slm.kv_cache_memory', 'slm.generate_model', 'slm.classify_model', 'slm.embed_model') ORDER BY name COLLATE "C";

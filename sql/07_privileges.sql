@@ -1,6 +1,8 @@
 -- Who may load, use, and change a model.
-\getenv cache SLM_MODEL_CACHE
-\set model :cache '/SmolLM2-135M-Instruct.Q4_1.gguf'
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 CREATE ROLE slm_reader;
 CREATE ROLE slm_team;
 CREATE ROLE slm_member IN ROLE slm_team;

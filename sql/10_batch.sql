@@ -1,11 +1,11 @@
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 -- SLM Batch: each statement is run with the node off and on, with batch sizes 1, 7 and 64, with and without guesses, in no and in two
 -- parallel workers, and wholly in a worker: the same rows or the same error, byte for byte (rows of a parallel plan without ORDER BY are
 -- sorted first).  At the end it is counted in how many of them a node, a Gather above a node, and guesses really were at work.
 -- @g(x) stands for slm_generate of three tokens, @l(x) of 24, @c(x) for slm_classify with three labels, @d(x) for its method direct.
-\set VERBOSITY terse
 \getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+\set VERBOSITY terse
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 

@@ -1,8 +1,8 @@
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 -- The order of rows in a batch: rows whose prompts begin alike are computed together and their common beginning once, whatever the order in
 -- which they are read.  The order of the results and the answers are those of plain evaluation.
 \getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
 SET client_min_messages = warning;
 
 SELECT (slm_load_model('tiny', :'tiny_file')).name;

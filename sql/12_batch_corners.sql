@@ -1,9 +1,9 @@
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 -- SLM Batch: corners that random statements (test/tap/022_batch_random.pl) and reading the executor have shown. Each is run in the plain
 -- way and with batches of 1, 7 and 64 rows: the same rows, the same error, the same effects. g(x), c(x) as in 10_batch.
-\set VERBOSITY terse
 \getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+\set VERBOSITY terse
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 

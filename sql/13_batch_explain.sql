@@ -1,8 +1,8 @@
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 -- What EXPLAIN says of calls: as people write them, who computes them, and why not in a batch.
-\set VERBOSITY terse
 \getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+\set VERBOSITY terse
 SET client_min_messages = warning;
 SELECT (slm_load_model('tiny', :'tiny_file')).name;
 SET slm.generate_model = 'tiny';

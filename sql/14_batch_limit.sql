@@ -1,8 +1,8 @@
 -- A LIMIT, and whatever else needs no more rows, stops the calls below it within one batch.
-CREATE EXTENSION IF NOT EXISTS slm_pg;
-\set VERBOSITY terse
 \getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+\set VERBOSITY terse
 SET client_min_messages = warning;
 SELECT (slm_load_model('limit_tiny', :'tiny_file')).name;
 SET slm.generate_model = 'limit_tiny';

@@ -1,10 +1,10 @@
 -- Triggers and jobs. Every job is created paused and run with CALL, so that the answers are the same with and without background workers.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
 \set VERBOSITY terse
 \set SHOW_CONTEXT never
-\getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 SELECT (slm_load_model('jobs_tiny', :'tiny_file')).name;
 SET slm.generate_model = 'jobs_tiny';
 \set q 'SELECT count(*) AS queued FROM slm.job_queue'

@@ -1,9 +1,9 @@
 -- slm_trigger and slm_create_trigger: expressions of every kind, names under any search_path, what is refused when it is made.
-\set SHOW_CONTEXT never
 \getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+\set SHOW_CONTEXT never
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 SELECT (slm_load_model('trigger_tiny', :'tiny_file')).name;
 CREATE SCHEMA tr;
 SET search_path = tr, public;

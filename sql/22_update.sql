@@ -1,9 +1,9 @@
 -- slm_update: a column computed once, in batches. Notices tell times and are not shown; test/tap has cancel, crash and concurrency.
-\set SHOW_CONTEXT never
 \getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+\set SHOW_CONTEXT never
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 SELECT (slm_load_model('update_tiny', :'tiny_file')).name;
 CREATE SCHEMA up;
 SET search_path = up, public;

@@ -1,6 +1,8 @@
 -- Embeddings, similarity, rerank, and classification with an embedding model imported from a Hugging Face directory.
-\getenv cache SLM_MODEL_CACHE
-\set minilm :cache '/all-MiniLM-L6-v2'
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 SELECT name, family, quantization, embedding_dimension, context_length, tokenizer, can_generate, can_embed FROM slm_load_model('minilm', :'minilm');
 SET slm.embed_model = 'minilm';
 RESET slm.classify_model;

@@ -1,4 +1,9 @@
 -- Classifiers trained inside the database.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
+SELECT name FROM slm_load_model('minilm', :'minilm');
 SET slm.embed_model = 'minilm';
 CREATE TABLE message (id serial, body text, label text);
 INSERT INTO message (body, label)

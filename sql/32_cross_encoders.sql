@@ -1,5 +1,8 @@
 -- Cross-encoders: a tiny one, written here as a directory and as a GGUF file with the same weights, loads, is probed and reranks;
 -- and the files around a model in the forms in which current libraries write them.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
 CREATE FUNCTION file(name text, content bytea) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE object oid := lo_from_bytea(0, content);
 DECLARE path text := current_setting('data_directory') || '/' || name;

@@ -1,4 +1,7 @@
 -- Stored vectors compared in plain SQL: cosine, Euclidean and inner product, for real[] and double precision[].
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
 SELECT slm_similarity('{1,0}'::real[], '{1,0}'::real[]) AS same, slm_similarity('{1,0}'::real[], '{0,2}'::real[]) AS across,
   slm_similarity('{1,2}'::real[], '{-2,-4}'::real[]) AS opposite, slm_similarity('{3,4}'::real[], '{4,3}'::real[]) AS between;
 SELECT slm_distance('{1,0}'::real[], '{0,2}'::real[]), slm_distance('{1,0}'::real[], '{0,2}'::real[], 'l2'), slm_distance('{1,2}'::real[], '{3,4}'::real[], metric => 'dot'),
@@ -51,8 +54,6 @@ SELECT * FROM try($$SELECT slm_distance('{1e300}'::float8[], '{-1e300}'::float8[
 SELECT * FROM try($$SELECT slm_distance('{1.7e308}'::float8[], '{-1.7e308}'::float8[], 'l2')$$);
 \x off
 -- embeddings: the cosine of texts is that of their vectors, in [-1, 1]; no component so small that real arithmetic raises
-\getenv cache SLM_MODEL_CACHE
-\set minilm :cache '/all-MiniLM-L6-v2'
 SELECT name FROM slm_load_model('minilm', :'minilm');
 SET slm.embed_model = 'minilm';
 CREATE TABLE texts AS SELECT i, 'parcel number ' || i || repeat(' late', i % 9) AS body FROM generate_series(1, 60) i;

@@ -1,12 +1,10 @@
 -- Whose fault an error is: rows that fail at once or are tried again, what stops a job as a whole, values of users.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
 \set VERBOSITY terse
 \set SHOW_CONTEXT never
-\getenv srcdir PG_ABS_SRCDIR
-\getenv cache SLM_MODEL_CACHE
-\set minilm :cache '/all-MiniLM-L6-v2'
-\set tiny_file :srcdir '/test/data/tiny.gguf'
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 SELECT (slm_load_model('errors_tiny', :'tiny_file')).name;
 SELECT (slm_load_model('errors_minilm', :'minilm')).name;
 CREATE SCHEMA je;

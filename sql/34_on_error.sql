@@ -1,8 +1,9 @@
 -- Errors of the input: raised, or NULL and one WARNING at the end of the statement; the _details forms; what is no error of the input.
-\set SHOW_CONTEXT never
 \getenv srcdir PG_ABS_SRCDIR
-\getenv cache SLM_MODEL_CACHE
-\set minilm :cache '/all-MiniLM-L6-v2'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
+\set SHOW_CONTEXT never
 SELECT name FROM slm_load_model('minilm', :'minilm');
 SET slm.embed_model = 'minilm';
 SET slm.generate_model = 'smollm2';

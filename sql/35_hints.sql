@@ -1,7 +1,9 @@
 -- No hint names an argument that the function does not have: every function that reads a text is called with texts that are too long and with
 -- wrong arguments, one by one, and "name =>" in each hint is looked up among the arguments of that function.
-\getenv cache SLM_MODEL_CACHE
-\set minilm :cache '/all-MiniLM-L6-v2'
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 SELECT name FROM slm_load_model('minilm', :'minilm');
 SET slm.embed_model = 'minilm';
 SET slm.generate_model = 'smollm2';

@@ -1,6 +1,8 @@
 -- Texts that are longer than a model reads: read in windows by encoders, summarized in parts, cut where that is asked for, refused where it is not wanted.
-\getenv cache SLM_MODEL_CACHE
-\set minilm :cache '/all-MiniLM-L6-v2'
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 SELECT name, context_length FROM slm_load_model('minilm', :'minilm');
 SET slm.embed_model = 'minilm';
 SET slm.generate_model = 'smollm2';
@@ -92,8 +94,6 @@ SELECT slm_summarize(body, max_words => 10, truncate => false) FROM essays WHERE
 RESET slm.kv_cache_memory;
 
 -- generative models classify the beginning, and it is said
-\getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
 SELECT (slm_load_model('long_tiny', :'tiny_file')).name;
 SELECT m, slm_classify(repeat('abc ', 5000), ARRAY['a', 'b'], 'long_tiny', m) IS NOT NULL AS labelled,
   slm_classify(repeat('abc ', 5000), ARRAY['a', 'b'], 'long_tiny', m) = slm_classify(repeat('abc ', 5000), ARRAY['a', 'b'], 'long_tiny', m, truncate => true) AS as_cut

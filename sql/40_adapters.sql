@@ -1,6 +1,8 @@
 -- Adapters (model => 'base+adapter') and models quantized from loaded ones, on a tiny model with random weights.
 \getenv srcdir PG_ABS_SRCDIR
-\set tiny_file :srcdir '/test/data/tiny.gguf'
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+SELECT name FROM slm_load_model('smollm2', :'model');
 \set lora_file :srcdir '/test/data/tiny_lora.gguf'
 \set peft_dir :srcdir '/test/data/tiny_peft'
 SELECT name FROM slm_load_model('small', :'tiny_file');

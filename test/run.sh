@@ -6,6 +6,7 @@
 #   unit        test/unit and test/golden: C programs on the engine
 #   sanitize    test/unit again under AddressSanitizer and UBSan, and the fuzz corpora replayed
 #   regress     pg_regress (sql/, expected/) on a private cluster, as an unprivileged user
+#   orders      pg_regress again, each file alone and all in reverse (only with SLM_TEST_LONG=1)
 #   isolation   test/isolation on the same cluster
 #   preloaded   pg_regress again with shared_preload_libraries = slm_pg, another instruction set and one thread: same answers (D4)
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
@@ -23,7 +24,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 other_isa=ref # than the one that "auto" takes on the machines where it matters
 ! grep -qw avx2 /proc/cpuinfo || other_isa=avx2
-all_suites="lint models unit sanitize regress isolation preloaded tap data clients docs"
+all_suites="lint models unit sanitize regress ${SLM_TEST_LONG:+orders} isolation preloaded tap data clients docs"
 suites=${*:-$all_suites}
 passed=0
 failed=0
@@ -87,6 +88,18 @@ run_regress() {
     add "$suite" "$ok" "$bad" "$rc" $((SECONDS - begin))
 }
 
+# Each file of the regression tests in a database of its own, then all in reverse in one.
+each_order() {
+    local name failed=0 names=()
+    for name in sql/[0-9]*.sql; do
+        name=$(basename "$name" .sql)
+        names=("$name" "${names[@]}")
+        "$@" ISOLATION= REGRESS="$name" || failed=1
+    done
+    "$@" ISOLATION= REGRESS="${names[*]}" || failed=1
+    return $failed
+}
+
 # run_tap SUITE FILE ...
 run_tap() {
     local suite=$1 begin=$SECONDS rc ok bad pgxs
@@ -130,13 +143,14 @@ if wanted models; then run_counted models python3 test/models/test_fetch.py; fi
 if wanted unit; then run_counted unit make --no-print-directory -j2 unit; fi
 if wanted sanitize; then run_counted sanitize make --no-print-directory -j2 sanitize; fi
 
-if wanted regress || wanted isolation || wanted preloaded || wanted tap || wanted data || wanted clients ||
+if wanted regress || wanted orders || wanted isolation || wanted preloaded || wanted tap || wanted data || wanted clients ||
     wanted docs; then
     if slm_install_private >build/log/install.log 2>&1 && prepare_work; then
         check=(make --no-print-directory installcheck "PG_CONFIG=$slm_bin/pg_config" "SLM_MODEL_CACHE=$SLM_MODEL_CACHE")
-        if wanted regress || wanted isolation; then
+        if wanted regress || wanted orders || wanted isolation; then
             slm_start plain
             if wanted regress; then run_regress regress "${check[@]}" ISOLATION=; fi
+            if wanted orders; then run_regress orders bash -c "$(declare -f each_order); each_order \"\$@\"" - "${check[@]}"; fi
             if wanted isolation; then run_regress isolation "${check[@]}" REGRESS=; fi
             slm_stop plain
         fi

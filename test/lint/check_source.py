@@ -114,6 +114,12 @@ def rule_alone():
     return lines_with({**C_FILES, **SCRIPTS}, beside, lambda n: n not in (".ci/run", "test/lint/check_source.py"))
 
 
+def rule_regress():
+    """every file of the regression tests makes what it needs: sql/include/begin.sql comes before the first statement"""
+    begin = re.compile(r"(--[^\n]*\n)*\\getenv srcdir PG_ABS_SRCDIR\n\\set begin :srcdir '/sql/include/begin.sql'\n\\i :begin\n")
+    return [n for n in tracked("sql/*.sql") if re.match(r"sql/\d", n) and not begin.match(read(n))]
+
+
 def rule_blas():
     """OpenBLAS behind one file, and none on the inference path"""
     users = sorted({x.split(":")[0] for x in lines_with(SOURCES, r"cblas\.h|\bcblas_\w+\s*\(", code_only=False)})

@@ -10,7 +10,7 @@
 #include "engine/import/gguf/gguf.h"
 #include "engine/text/tokenizer.h"
 #include "slm_test.h"
-#include "tools/tiny_model.h"
+#include "tools/smallest_gguf.h"
 #include "tools/try_model.h"
 
 #ifdef SLM_SANITIZE

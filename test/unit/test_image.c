@@ -16,7 +16,7 @@
 #include "engine/arch/family.h"
 #include "golden.h"
 #include "slm_test.h"
-#include "tools/tiny_model.h"
+#include "tools/smallest_gguf.h"
 #include "tools/try_model.h"
 
 static char image_path[96];

@@ -4,8 +4,8 @@
  *
  * tiny_default fills the fields with a valid model, a test changes some, tiny_write makes the file's bytes.
  */
-#ifndef TINY_MODEL_H
-#define TINY_MODEL_H
+#ifndef SMALLEST_GGUF_H
+#define SMALLEST_GGUF_H
 
 #include <stdbool.h>
 
