@@ -1,9 +1,9 @@
 -- How good answers are, which candidate to take, what it costs.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
 \set VERBOSITY terse
-\getenv cache SLM_MODEL_CACHE
-\set minilm :cache '/all-MiniLM-L6-v2'
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS slm_pg;
 SELECT (slm_load_model('measure_minilm', :'minilm')).name;
 SET slm.embed_model = 'measure_minilm';
 CREATE SCHEMA ms;
