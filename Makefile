@@ -120,7 +120,9 @@ libslm.a: $(ENGINE_OBJS)
 	$(Q)$(AR) rcs $@ $^
 
 # ---- programs on the engine: tests (own main, print "name: N passed, N failed"), benchmarks, tools
-TEST_PROGRAMS  = $(patsubst test/%.c,build/test/%,$(wildcard test/unit/test_*.c test/golden/test_*.c))
+# A release is without the large reference values (.gitattributes), and leaves out there what compares with them.
+NO_VALUES      = $(if $(wildcard test/golden/families),,test/unit/test_image.c test/golden/%)
+TEST_PROGRAMS  = $(patsubst test/%.c,build/test/%,$(filter-out $(NO_VALUES),$(wildcard test/unit/test_*.c test/golden/test_*.c)))
 BENCH_PROGRAMS = $(patsubst test/bench/%.c,build/bench/%,$(wildcard test/bench/*.c))
 TOOL_PROGRAMS  = $(patsubst test/tools/%.c,build/tools/%,$(wildcard test/tools/*.c))
 PROGRAM_LIBS   = libslm.a $(ENGINE_LIBS)
@@ -141,14 +143,14 @@ tools: $(TOOL_PROGRAMS)          ## build test/tools/*.c (quantizer, fixture mak
 programs: $(TEST_PROGRAMS)
 benchmarks: $(BENCH_PROGRAMS)
 unit: golden $(TEST_PROGRAMS) $(TOOL_PROGRAMS) ## build and run the engine's unit and golden tests
-	@scripts/run_programs.sh $(TEST_PROGRAMS)
+	@$(if $(NO_VALUES),echo "skip $(NO_VALUES): a release is without their reference values";) scripts/run_programs.sh $(TEST_PROGRAMS)
 
 # ---- the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, and the fuzz corpora
 SAN_FLAGS   = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 SAN_CFLAGS  = $(ENGINE_BASE) -O1 $(SAN_FLAGS) -DSLM_SANITIZE
 SAN_OBJS    = $(patsubst src/engine/%.c,build/asan/engine/%.o,$(ENGINE_SRC))
 # test_nomem has a malloc of its own
-SAN_TESTS   = $(patsubst test/%.c,build/asan/test/%,$(filter-out test/unit/test_nomem.c,$(wildcard test/unit/test_*.c)))
+SAN_TESTS   = $(patsubst test/%.c,build/asan/test/%,$(filter-out test/unit/test_nomem.c $(NO_VALUES),$(wildcard test/unit/test_*.c)))
 SAN_ENV     = ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 
 build/asan/engine/%.o: src/engine/%.c
@@ -173,7 +175,7 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 print-%:
 	@echo '$($*)'
 
-.PHONY: deps models lint test test-long matrix docs reference demo bench bench-shapes help clean-engine
+.PHONY: deps models lint dist test test-long matrix docs reference demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
@@ -197,6 +199,11 @@ bench: deps                      ## kernels, forward pass and SQL timings -> bui
 	@bash test/bench/run_bench.sh
 bench-shapes: deps               ## models of full size with random weights, 1B to 7B: import, prefill, decode (9 GB of disk)
 	@bash test/bench/run_bench.sh shapes
+DIST ?= build/dist
+dist:                            ## the release of what is committed, without the large reference values: zip and tarball in DIST
+	@mkdir -p "$(DIST)"
+	git archive --format=zip --prefix=slm_pg-$(SLM_VERSION)/ -o "$(DIST)/slm_pg-$(SLM_VERSION).zip" HEAD
+	git archive --format=tar.gz --prefix=slm_pg-$(SLM_VERSION)/ -o "$(DIST)/slm_pg-$(SLM_VERSION).tar.gz" HEAD
 help:                            ## this list
 	@echo "make                 build the extension for the server of PG_CONFIG (default: pg_config)"
 	@echo "make install         install it, as any PGXS extension (DESTDIR honoured)"

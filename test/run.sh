@@ -2,6 +2,7 @@
 # Everything that is tested, from a checkout to the last line "N passed, N failed" (exit 1 when anything failed or did not run).
 #
 #   lint        the rules of the source (test/lint/run.sh)
+#   build       test/build: outside the tree, into a package, as a release; what is said where something is missing
 #   models      models/fetch: resume, damage, refusals
 #   unit        test/unit and test/golden: C programs on the engine
 #   sanitize    test/unit again under AddressSanitizer and UBSan, and the fuzz corpora replayed
@@ -24,7 +25,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 other_isa=ref # than the one that "auto" takes on the machines where it matters
 ! grep -qw avx2 /proc/cpuinfo || other_isa=avx2
-all_suites="lint models unit sanitize regress ${SLM_TEST_LONG:+orders} isolation preloaded tap data clients docs"
+all_suites="lint build models unit sanitize regress ${SLM_TEST_LONG:+orders} isolation preloaded tap data clients docs"
 suites=${*:-$all_suites}
 passed=0
 failed=0
@@ -139,6 +140,7 @@ models/fetch --default >build/log/fetch.log 2>&1 || fetched=$?
 [ "$fetched" -eq 0 ] || { tail -n 20 build/log/fetch.log; failed=$((failed + 1)); }
 
 if wanted lint; then run_counted lint make --no-print-directory lint; fi
+if wanted build; then run_counted build sh -c 'make --no-print-directory -j2 all && python3 test/build/test_build.py'; fi
 if wanted models; then run_counted models python3 test/models/test_fetch.py; fi
 if wanted unit; then run_counted unit make --no-print-directory -j2 unit; fi
 if wanted sanitize; then run_counted sanitize make --no-print-directory -j2 sanitize; fi
