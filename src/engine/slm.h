@@ -64,6 +64,9 @@ void slm_threads_release(void);
 
 typedef struct slm_model slm_model;
 
+/* What the outputs of a head are: one of the labels (their softmax), any of them (a sigmoid each), or numbers as they stand. */
+typedef enum slm_head_kind { SLM_HEAD_SINGLE = 0, SLM_HEAD_MULTI = 1, SLM_HEAD_NUMBER = 2 } slm_head_kind;
+
 /* What a model is, as read from its source and kept in its image. Strings are NUL-terminated UTF-8, maybe empty. */
 typedef struct slm_model_info {
     char family[32];        /* llama, phi3, gemma3, qwen2, bert, ... */
@@ -77,11 +80,15 @@ typedef struct slm_model_info {
     uint64_t n_parameters;  /* weights, embeddings included */
     uint64_t image_bytes;
     uint32_t n_context;     /* positions that it was trained for */
-    uint32_t n_vocab, n_embd, n_layers, n_heads, n_kv_heads, n_ff;
+    uint32_t n_vocab, n_embd, n_layers, n_heads, n_kv_heads, n_ff; /* n_embd of an embedding model: the width of its vectors */
     uint32_t kv_bytes_per_token; /* F16 keys and values of all layers */
     bool can_generate;      /* a decoder with an output head */
     bool can_embed;         /* an encoder with pooling */
-    bool can_rerank;        /* an encoder with a classification head (cross-encoder) */
+    bool can_rerank;        /* a head with one output (cross-encoder) */
+    bool can_classify;      /* a head with labels of its own */
+    uint32_t n_labels;      /* outputs of the head */
+    slm_head_kind head_kind;
+    char labels[8192];      /* their names, one after the other, each NUL-terminated */
 } slm_model_info;
 
 /* What a caller should tell his user although the call succeeded. Those beyond the room are counted only. */
@@ -242,7 +249,7 @@ typedef enum slm_mode {
     SLM_MODE_GENERATE = 0, /* text that follows the prompt */
     SLM_MODE_LABELS = 1,   /* which of the labels is the answer: log probability of each whole label */
     SLM_MODE_LOGPROBS = 2, /* log probability of each token of the scored segments */
-    SLM_MODE_EMBED = 3     /* pooled, normalized vector (encoders) ; of two joined segments: the pair's relevance (cross-encoders) */
+    SLM_MODE_EMBED = 3     /* pooled vector (encoders); the outputs of a head for one text or a pair: logits, as they stand */
 } slm_mode;
 
 /* Sampling: temperature 0 is greedy and ignores top_k, top_p, min_p and seed.  top_p and repeat_penalty of 0 are off too. */

@@ -150,8 +150,24 @@ static void check_sentence(const char *dir)
         CHECK(t != NULL && t->rows == 12, "positions");
         s->close(s);
     }
-    hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_max_tokens\":true}");
-    must_fail(dir, SLM_UNSUPPORTED, "pooling");
+    hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_cls_token\":true,\"include_prompt\":false}");
+    must_fail(dir, SLM_UNSUPPORTED, "include_prompt");
+    hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_cls_token\":true}");
+    hf_text(dir, "config_sentence_transformers.json", "{\"truncate_dim\":8}");
+    must_fail(dir, SLM_UNSUPPORTED, "truncate_dim");
+    hf_text(dir, "config_sentence_transformers.json", "{\"prompts\":{\"a\":\"A: \"},\"default_prompt_name\":\"b\"}");
+    must_fail(dir, SLM_FORMAT, "default_prompt_name");
+    hf_text(dir, "config_sentence_transformers.json", "{\"query_instruction\":\"\"}");
+    must_fail(dir, SLM_UNSUPPORTED, "query_instruction");
+    hf_text(dir, "config_sentence_transformers.json", "{\"prompts\":{\"a\":\"A: \"},\"default_prompt_name\":\"a\"}");
+    s = must_open(dir, &floats);
+    if (s != NULL) {
+        CHECK(strcmp(s->info.query_prompt, "A: ") == 0 && strcmp(s->info.document_prompt, "A: ") == 0, "the default prompt");
+        s->close(s);
+    }
+    hf_text(dir, "sentence_bert_config.json", "{\"max_seq_length\":12,\"do_lower_case\":true,\"layers\":3}");
+    must_fail(dir, SLM_UNSUPPORTED, "\"layers\"");
+    hf_text(dir, "sentence_bert_config.json", "{\"max_seq_length\":12}");
     hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_mean_tokens\":1}");
     must_fail(dir, SLM_FORMAT, "pooling_mode_mean_tokens");
     hf_text(dir, "modules.json", "[{\"type\":\"sentence_transformers.models.Dense\",\"path\":\"2_Dense\"}]");
@@ -180,15 +196,17 @@ static void check_pooling(const char *dir)
         {"{\"pooling_mode_cls_token\":false,\"pooling_mode_mean_tokens\":true,\"pooling_mode_max_tokens\":false,"
          "\"pooling_mode_mean_sqrt_len_tokens\":false,\"pooling_mode_weightedmean_tokens\":false,\"pooling_mode_lasttoken\":false}",
          SLM_OK, "", SLM_POOL_MEAN},
-        {"{\"pooling_mode\":\"max\"}", SLM_UNSUPPORTED, "\"max\"", 0},
-        {"{\"pooling_mode\":\"weightedmean\"}", SLM_UNSUPPORTED, "weightedmean", 0},
-        {"{\"pooling_mode\":\"lasttoken\"}", SLM_UNSUPPORTED, "lasttoken", 0},
-        {"{\"pooling_mode\":[\"mean\",\"max\"]}", SLM_UNSUPPORTED, "2 poolings", 0},
+        {"{\"pooling_mode\":\"max\"}", SLM_OK, "", SLM_POOL_MAX},
+        {"{\"pooling_mode\":\"weightedmean\"}", SLM_OK, "", SLM_POOL_WEIGHTED},
+        {"{\"pooling_mode\":\"lasttoken\"}", SLM_OK, "", SLM_POOL_LAST},
+        {"{\"pooling_mode\":[\"mean\",\"max\"]}", SLM_OK, "", SLM_POOL_MAX}, /* the order of the vectors is fixed */
+        {"{\"pooling_mode\":\"median\"}", SLM_UNSUPPORTED, "median", 0},
+        {"{\"pooling_mode\":\"mean\",\"embedding_dimension\":63}", SLM_FORMAT, "63", 0},
         {"{\"pooling_mode\":3}", SLM_FORMAT, "pooling_mode", 0},
-        {"{\"pooling_mode_weightedmean_tokens\":true}", SLM_UNSUPPORTED, "weightedmean", 0},
-        {"{\"pooling_mode_lasttoken\":true}", SLM_UNSUPPORTED, "lasttoken", 0},
-        {"{\"pooling_mode_mean_sqrt_len_tokens\":true}", SLM_UNSUPPORTED, "mean_sqrt_len_tokens", 0},
-        {"{\"pooling_mode_mean_tokens\":true,\"pooling_mode_weightedmean_tokens\":true}", SLM_UNSUPPORTED, "together", 0},
+        {"{\"pooling_mode_weightedmean_tokens\":true}", SLM_OK, "", SLM_POOL_WEIGHTED},
+        {"{\"pooling_mode_lasttoken\":true}", SLM_OK, "", SLM_POOL_LAST},
+        {"{\"pooling_mode_mean_sqrt_len_tokens\":true}", SLM_OK, "", SLM_POOL_SQRT},
+        {"{\"pooling_mode_mean_tokens\":true,\"pooling_mode_weightedmean_tokens\":true}", SLM_OK, "", SLM_POOL_MEAN},
         {"{\"pooling_mode_of_tomorrow\":true}", SLM_UNSUPPORTED, "pooling_mode_of_tomorrow", 0},
     };
     hf_text(dir, "modules.json", "[{\"type\":\"sentence_transformers.base.modules.transformer.Transformer\",\"path\":\"\"},"
@@ -331,7 +349,8 @@ static void check_cross_encoder(const char *dir)
     hf_add(&m, "classifier.bias", "F16", 1, 0);
     hf_safetensors(dir, "model.safetensors", &m, 0, m.n);
     char config[1024];
-    snprintf(config, sizeof config, "{\"architectures\":[\"BertForSequenceClassification\"],%s", strstr(HF_BERT_CONFIG, "\"model_type\""));
+    snprintf(config, sizeof config, "{\"architectures\":[\"BertForSequenceClassification\"],\"id2label\":{\"0\":\"LABEL_0\"},%s",
+             strstr(HF_BERT_CONFIG, "\"model_type\""));
     hf_text(dir, "config.json", config);
     slm_source *s = must_open(dir, &floats);
     if (s != NULL) {
@@ -343,7 +362,7 @@ static void check_cross_encoder(const char *dir)
     }
     m.tensors[m.n - 2].rows = 3;
     hf_safetensors(dir, "model.safetensors", &m, 0, m.n);
-    must_fail(dir, SLM_UNSUPPORTED, "3 labels");
+    must_fail(dir, SLM_FORMAT, "classifier.weight");
     hf_bert(dir);
 }
 
@@ -638,11 +657,14 @@ static void check_llama_configs(const char *dir)
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4}", SLM_UNSUPPORTED, "dynamic"},
         {"\"max_position_embeddings\":128", "\"max_position_embeddings\":1000000000000000019884624838656", SLM_FORMAT, "context_length"},
         {"\"vocab_size\":40", "\"vocab_size\":99999999999999999999", SLM_FORMAT, "vocab_size"},
-        {"\"rope_theta\":10000.0", "\"partial_rotary_factor\":0.01", SLM_FORMAT, "rotate"},
+        {"\"rope_theta\":10000.0", "\"partial_rotary_factor\":0.01", SLM_UNSUPPORTED, "partial_rotary_factor"},
         {"\"num_key_value_heads\":2", "\"num_key_value_heads\":3", SLM_FORMAT, "heads"},
         {"\"num_key_value_heads\":2", "\"head_dim\":1e9", SLM_FORMAT, "rotate"},
         {"\"hidden_act\":\"silu\"", "\"hidden_act\":\"gelu\"", SLM_UNSUPPORTED, "gelu"},
-        {"LlamaForCausalLM", "LlamaForSequenceClassification", SLM_UNSUPPORTED, "ForCausalLM"},
+        {"LlamaForCausalLM", "LlamaForSequenceClassification", SLM_FORMAT, "score.weight"},
+        {"LlamaForCausalLM", "LlamaModel", SLM_UNSUPPORTED, "modules.json"},
+        {"\"model_type\":\"llama\"", "\"model_type\":\"llama\",\"query_scale\":2", SLM_UNSUPPORTED, "query_scale"},
+        {"\"model_type\":\"llama\"", "\"model_type\":\"llama\",\"mlp_bias\":true", SLM_UNSUPPORTED, "mlp_bias"},
         {"\"tie_word_embeddings\":true", "\"tie_word_embeddings\":false", SLM_FORMAT, "lm_head"},
         {"\"vocab_size\":40", "\"vocab_size\":30", SLM_FORMAT, "embed_tokens"},
         {"\"model_type\":\"llama\"", "\"model_type\":\"qwen3\",\"head_dim\":16", SLM_FORMAT, "q_norm"},

@@ -464,7 +464,10 @@ static void fill_attention(attention *t, const slm_kernels *k, uint32_t head_dim
         t->q[i] = random_float();
 }
 
-static double attention_error(const attention *t, const float *out, float scale, float softcap)
+/* Added to the scores of every second shape of head. */
+static float biases[POSITIONS + 2 * SLM_KV_BLOCK];
+
+static double attention_error(const attention *t, const float *out, float scale, float softcap, bool biased)
 {
     double worst = 0;
     for (int i = 0; i < QUERIES; i++) {
@@ -475,7 +478,7 @@ static double attention_error(const attention *t, const float *out, float scale,
             for (uint32_t d = 0; d < t->head_dim; d++)
                 score += (double) t->q[t->q_offset[i] + d] * t->keys[s][p][d];
             score *= scale;
-            weights[p] = exp(softcap > 0 ? softcap * tanh(score / softcap) : score);
+            weights[p] = exp((softcap > 0 ? softcap * tanh(score / softcap) : score) + (biased ? (double) biases[p] : 0));
             total += weights[p];
         }
         for (int p = t->first[i]; p <= t->last[i]; p++)
@@ -489,16 +492,21 @@ static double attention_error(const attention *t, const float *out, float scale,
     return worst;
 }
 
-static void check_attention(uint32_t head_dim, float softcap)
+static void check_attention(uint32_t head_dim, float softcap, bool biased)
 {
     static attention t;
+    static const float *bias[QUERIES];
     static float expected[QUERIES * 512], out[QUERIES * 512];
     float scale = 1.0f / sqrtf((float) head_dim), *scratch = buffer(slm_attend_scratch(POSITIONS) * 4);
     fill_attention(&t, slm_kernels_of("ref"), head_dim);
     slm_attend a = {t.q, t.q_offset, expected, t.query_tables, t.first, t.last, t.k_offset, t.v_offset, QUERIES, head_dim, scale, softcap,
-                    scratch};
+                    scratch, biased ? bias : NULL};
+    for (int i = 0; i < QUERIES; i++)
+        bias[i] = biases;
+    for (size_t i = 0; biased && i < sizeof biases / sizeof *biases; i++)
+        biases[i] = (float) (i * 37 % 101) / 50.0f - 1.0f;
     slm_kernels_of("ref")->attend(&a);
-    double error = attention_error(&t, expected, scale, softcap);
+    double error = attention_error(&t, expected, scale, softcap, biased);
     CHECK(error < 1e-5, "head_dim %u softcap %g: error %g", head_dim, softcap, error);
     for (int i = 0; i < N_ISAS; i++) {
         const slm_kernels *k = slm_kernels_of(isas[i]);
@@ -511,7 +519,7 @@ static void check_attention(uint32_t head_dim, float softcap)
         for (uint32_t q = 0; q < QUERIES; q++) { /* one by one: no neighbour may matter */
             slm_attend one = a;
             one.n_q = 1;
-            one.q_offset += q, one.blocks += q, one.first += q, one.last += q;
+            one.q_offset += q, one.blocks += q, one.first += q, one.last += q, one.bias += biased ? q : 0;
             k->attend(&one);
         }
         CHECK(memcmp(out, expected, QUERIES * head_dim * 4) == 0, "attend head_dim %u: %s one by one", head_dim, isas[i]);
@@ -546,7 +554,7 @@ int main(void)
     test_rows();
     test_pairs();
     for (size_t i = 0; i < sizeof head_dims / sizeof *head_dims; i++)
-        check_attention(head_dims[i], i % 3 == 1 ? 20.0f : 0.0f);
+        check_attention(head_dims[i], i % 3 == 1 ? 20.0f : 0.0f, i % 2 == 1);
     test_gemm();
     TEST_MAIN_END("test_kernels");
 }

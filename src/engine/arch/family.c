@@ -67,7 +67,14 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
     case D_FF2: return 2 * hp->n_ff;
     case D_CONTEXT: return hp->n_context;
     case D_TYPES: return hp->n_token_types;
-    case D_ONE: return 1;
+    case D_LABELS: return hp->n_labels;
+    case D_BUCKETS: return hp->relative_buckets;
+    case D_HEADS: return hp->n_heads;
+    case D_POOLED: return hp->n_pools * hp->n_embd;
+    case D_DENSE0: return hp->dense_rows[0];
+    case D_DENSE1: return hp->dense_rows[1];
+    case D_DENSE2: return hp->dense_rows[2];
+    case D_AFTER: return hp->after_norm_dim;
     }
     return 0;
 }
@@ -78,6 +85,28 @@ void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t *rows,
     *cols = dim_of(hp, role_table[role].cols);
 }
 
+uint32_t slm_hparams_outputs(const slm_hparams *hp)
+{
+    if (hp->pooling == SLM_POOL_RANK)
+        return hp->n_labels;
+    return hp->n_dense > 0 ? hp->dense_rows[hp->n_dense - 1] : hp->n_pools > 0 ? hp->n_pools * hp->n_embd : hp->n_embd;
+}
+
+void slm_hparams_from_layout_1(slm_hparams *hp)
+{
+    bool rank = hp->pooling == SLM_POOL_RANK;
+    if (hp->causal)
+        return;
+    hp->norm_after_sum = 1;
+    hp->head_squash = SLM_SQUASH_TANH;
+    hp->head_pool = rank ? SLM_POOL_CLS : 0;
+    hp->n_labels = rank;
+    hp->n_pools = !rank;
+    hp->pools[0] = rank ? 0 : hp->pooling;
+    hp->n_after = hp->embed_normalize != 0;
+    hp->after[0] = hp->embed_normalize ? SLM_AFTER_NORMALIZE : 0;
+}
+
 static bool role_in(const slm_tensor_role *list, slm_tensor_role role)
 {
     for (; list != NULL && *list != SLM_TENSOR_ROLES; list++)
@@ -86,8 +115,17 @@ static bool role_in(const slm_tensor_role *list, slm_tensor_role role)
     return false;
 }
 
+/* Roles of what may stand behind any model that reads whole texts. */
+static bool role_behind(slm_tensor_role role)
+{
+    return (role >= SLM_TENSOR_DENSE_0 && role <= SLM_TENSOR_AFTER_NORM_BIAS) || role == SLM_TENSOR_CLS_OUT ||
+        role == SLM_TENSOR_CLS_OUT_BIAS;
+}
+
 slm_need slm_family_need(const slm_family *family, slm_tensor_role role, bool image)
 {
+    if (role_behind(role))
+        return SLM_NEED_OPTIONAL;
     if (image && (role == SLM_TENSOR_ATTN_QKV || role == SLM_TENSOR_FFN_GATE_UP))
         return SLM_NEED_NEVER;
     if (role_in(family->required, role))
@@ -252,6 +290,64 @@ static slm_status read_factors(const slm_meta *meta, slm_hparams *hp, slm_error 
     return SLM_OK;
 }
 
+/* GGUF's pooling_type: 0 none, 1 mean, 2 first, 3 last, 4 rank.  Directories name more (SLM_POOL_*, by place). */
+static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    static const uint32_t pooling_of[5] = {SLM_POOL_MEAN, SLM_POOL_MEAN, SLM_POOL_CLS, SLM_POOL_LAST, SLM_POOL_RANK};
+    uint32_t pooling;
+    SLM_TRY(slm_meta_u32(meta, "slm.pools", 0, SLM_MAX_POOLS, 0, &hp->n_pools, err));
+    for (uint32_t i = 0; i < hp->n_pools; i++) {
+        double pool = 0;
+        if (!meta->number(meta->arg, "slm.pool", i, &pool) || !(pool >= SLM_POOL_MEAN && pool <= SLM_POOL_LAST))
+            return slm_fail(err, SLM_FORMAT, "pooling %u of the model is out of range", i + 1);
+        hp->pools[i] = (uint32_t) pool;
+    }
+    SLM_TRY(slm_meta_u32(meta, "pooling_type", 0, 4, 1, &pooling, err));
+    hp->pooling = hp->n_pools > 0 ? hp->pools[0] : pooling_of[pooling];
+    if (hp->pooling == SLM_POOL_RANK) {
+        SLM_TRY(slm_meta_u32(meta, "slm.head.labels", 1, SLM_MAX_LABELS, 1, &hp->n_labels, err));
+        SLM_TRY(slm_meta_u32(meta, "slm.head.pool", SLM_POOL_MEAN, SLM_POOL_LAST, SLM_POOL_CLS, &hp->head_pool, err));
+    } else if (hp->n_pools == 0) {
+        hp->pools[hp->n_pools++] = hp->pooling;
+    }
+    return SLM_OK;
+}
+
+/* What stands behind the layers of a model that reads whole texts. */
+static slm_status read_behind(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    uint32_t embedding, both_ways, normalize;
+    SLM_TRY(slm_meta_u32(meta, "slm.embedding", 0, 1, 0, &embedding, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.both_ways", 0, 1, 0, &both_ways, err));
+    if (embedding) {
+        hp->mask_causal = hp->causal && !both_ways;
+        hp->causal = hp->tied_head = 0;
+    }
+    if (hp->causal)
+        return SLM_OK;
+    SLM_TRY(read_pools(meta, hp, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.after_count", 0, SLM_MAX_AFTER, 0, &hp->n_after, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.after_norm", 0, 65536, 0, &hp->after_norm_dim, err));
+    for (uint32_t i = 0; i < hp->n_after; i++) {
+        double after = 0, rows = 0, function = 0;
+        if (!meta->number(meta->arg, "slm.after", i, &after))
+            return slm_fail(err, SLM_FORMAT, "module %u behind the pooling is missing", i + 1);
+        hp->after[i] = (uint32_t) after;
+        if (hp->after[i] != SLM_AFTER_DENSE)
+            continue;
+        if (hp->n_dense == SLM_MAX_DENSE || !meta->number(meta->arg, "slm.dense", hp->n_dense, &rows) ||
+            !meta->number(meta->arg, "slm.squash", hp->n_dense, &function))
+            return slm_fail(err, SLM_UNSUPPORTED, "more than %d dense modules behind the pooling", SLM_MAX_DENSE);
+        hp->dense_rows[hp->n_dense] = (uint32_t) rows;
+        hp->dense_squash[hp->n_dense++] = (uint32_t) function;
+    }
+    normalize = hp->pooling != SLM_POOL_RANK && (hp->n_after == 0 || hp->after[hp->n_after - 1] != SLM_AFTER_NORMALIZE);
+    if (normalize && hp->n_after < SLM_MAX_AFTER)
+        hp->after[hp->n_after++] = SLM_AFTER_NORMALIZE; /* vectors have length 1 here */
+    hp->embed_normalize = hp->pooling != SLM_POOL_RANK;
+    return SLM_OK;
+}
+
 slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *err)
 {
     const slm_family *family = slm_family_by_name(meta->architecture);
@@ -276,6 +372,7 @@ slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *er
     SLM_TRY(slm_meta_float(meta, "attention.scale", 1e-4, 10, 1 / sqrt(hp.head_dim), &hp.attn_scale, err));
     if (family->read != NULL)
         SLM_TRY(family->read(meta, &hp, err));
+    SLM_TRY(read_behind(meta, &hp, err));
     SLM_TRY(read_factors(meta, &hp, err));
     if (hp.window >= hp.n_context)
         hp.window = 0;
@@ -315,8 +412,8 @@ static slm_status check_sizes(const slm_hparams *hp, slm_error *err)
 
 static slm_status check_flags(const slm_hparams *hp, slm_error *err)
 {
-    bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GELU_ERF &&
-                hp->pooling <= SLM_POOL_RANK && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 &&
+    bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GEGLU_ERF &&
+                hp->pooling <= SLM_POOL_LAST && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 &&
                 hp->qk_norm_whole <= 1 && hp->embed_normalize <= 1 && hp->has_rope_factors <= 2;
     if (!good || hp->window > 1u << 24 || hp->window_pattern > 1024 || hp->nope_pattern > 1024 || hp->n_token_types > 1024 ||
         hp->n_ctx_original < 1 || hp->n_ctx_original > 1u << 24)
@@ -324,10 +421,45 @@ static slm_status check_flags(const slm_hparams *hp, slm_error *err)
     return SLM_OK;
 }
 
+static bool is_pool(uint32_t pool)
+{
+    return pool >= SLM_POOL_MEAN && pool <= SLM_POOL_LAST && pool != SLM_POOL_RANK;
+}
+
+/* What an encoder does behind its layers. */
+static slm_status check_end(const slm_hparams *hp, slm_error *err)
+{
+    bool good = hp->norm_after_sum <= 1 && hp->mask_causal <= 1 && hp->skip_first_norm <= 1 && hp->window_phase <= 1 && hp->layered <= 1 &&
+                hp->n_pools <= SLM_MAX_POOLS && hp->n_after <= SLM_MAX_AFTER && hp->n_dense <= SLM_MAX_DENSE &&
+                hp->n_labels <= SLM_MAX_LABELS && hp->head_squash <= SLM_SQUASH_GELU_ERF && hp->relative_buckets <= 1024;
+    uint32_t dense = 0, width = hp->n_pools * hp->n_embd;
+    for (uint32_t i = 0; good && i < hp->n_pools; i++)
+        good = is_pool(hp->pools[i]);
+    for (uint32_t i = 0; good && i < hp->n_after; i++) {
+        good = hp->after[i] >= SLM_AFTER_DENSE && hp->after[i] <= SLM_AFTER_NORMALIZE && hp->pooling != SLM_POOL_RANK;
+        if (good && hp->after[i] == SLM_AFTER_DENSE) {
+            good = dense < hp->n_dense && hp->dense_rows[dense] >= 1 && hp->dense_rows[dense] <= 65536 &&
+                   hp->dense_squash[dense] <= SLM_SQUASH_GELU_ERF;
+            width = good ? hp->dense_rows[dense++] : width;
+        } else if (hp->after[i] == SLM_AFTER_NORM) {
+            good = good && hp->after_norm_dim == width;
+        }
+    }
+    good = good && dense == hp->n_dense;
+    if (good && hp->pooling == SLM_POOL_RANK)
+        good = hp->n_labels >= 1 && is_pool(hp->head_pool) && hp->n_pools == 0;
+    else if (good && !hp->causal && hp->pooling != SLM_POOL_NONE)
+        good = hp->n_pools >= 1 && hp->pools[0] == hp->pooling;
+    if (good && hp->relative_buckets > 0)
+        good = hp->relative_buckets % 2 == 0 && hp->n_context <= 1u << 16 && !hp->causal;
+    return good ? SLM_OK : slm_fail(err, SLM_FORMAT, "pooling, modules or head of the encoder are out of range");
+}
+
 slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
 {
     SLM_TRY(check_sizes(hp, err));
     SLM_TRY(check_flags(hp, err));
+    SLM_TRY(check_end(hp, err));
     bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) &&
                 (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
                 in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_attn_factor, 1e-2, 100) && in_range(hp->attn_scale, 1e-4, 10) &&

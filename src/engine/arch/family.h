@@ -45,7 +45,8 @@ typedef struct slm_meta {
 
 /* What rows and cols in roles.def stand for. */
 typedef enum slm_dim {
-    D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_ONE
+    D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_LABELS, D_BUCKETS, D_HEADS,
+    D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER
 } slm_dim;
 
 typedef struct slm_role_info {
@@ -70,10 +71,17 @@ typedef struct slm_family {
     bool hf_norm_plus_one;            /* Hugging Face keeps RMS norm weights minus one (GGUF does not) */
     const slm_tensor_role *required;  /* ends with SLM_TENSOR_ROLES; OUTPUT is implied: optional for decoders */
     const slm_tensor_role *optional;  /* ends with SLM_TENSOR_ROLES; all layers or none */
+    bool first_without_norm;          /* the first layer has no norm before attention (ModernBERT) */
     bool own_norms;                   /* read() reads the kind and epsilon of its norms; else they are RMS norms */
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
 } slm_family;
+
+/* Width of the vector that an encoder gives, or the number of its labels. */
+uint32_t slm_hparams_outputs(const slm_hparams *hp);
+
+/* Fills what images of layout 1 could not say: theirs are decoders, and BERTs with one pooling or a score. */
+void slm_hparams_from_layout_1(slm_hparams *hp);
 
 /* The families, NULL after the last. */
 const slm_family *slm_family_at(int i);
@@ -127,6 +135,10 @@ slm_status slm_meta_u32_layers(const slm_meta *meta, const char *key, uint32_t m
                                uint32_t *out, slm_error *err);
 /* Period n of a window pattern, from a number or an array of flags per layer ("slides"). */
 slm_status slm_meta_pattern(const slm_meta *meta, const char *key, uint32_t n_layers, uint32_t def, uint32_t *out, slm_error *err);
+
+/* BERT's tensors and its numbers, which its kin share. */
+extern const slm_tensor_role slm_bert_required[], slm_bert_optional[];
+slm_status slm_family_read_bert(const slm_meta *meta, slm_hparams *hp, slm_error *err);
 
 #define FAMILY(name) extern const slm_family slm_family_##name;
 #include "engine/arch/families.def"

@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-static const slm_tensor_role required[] = {SLM_TENSOR_TOKEN_EMBD,
+const slm_tensor_role slm_bert_required[] = {SLM_TENSOR_TOKEN_EMBD,
                                            SLM_TENSOR_POSITION_EMBD,
                                            SLM_TENSOR_TYPE_EMBD,
                                            SLM_TENSOR_EMBD_NORM,
@@ -33,7 +33,7 @@ static const slm_tensor_role required[] = {SLM_TENSOR_TOKEN_EMBD,
                                            SLM_TENSOR_LAYER_OUT_NORM,
                                            SLM_TENSOR_LAYER_OUT_NORM_BIAS,
                                            SLM_TENSOR_ROLES};
-static const slm_tensor_role optional[] = {SLM_TENSOR_CLS_DENSE, SLM_TENSOR_CLS_DENSE_BIAS, SLM_TENSOR_CLS_OUT, SLM_TENSOR_CLS_OUT_BIAS,
+const slm_tensor_role slm_bert_optional[] = {SLM_TENSOR_CLS_DENSE, SLM_TENSOR_CLS_DENSE_BIAS, SLM_TENSOR_CLS_OUT, SLM_TENSOR_CLS_OUT_BIAS,
                                            SLM_TENSOR_ATTN_IN_SCALE, SLM_TENSOR_FFN_IN_SCALE, SLM_TENSOR_ROLES};
 
 static const slm_role_name hf_names[] = {
@@ -48,19 +48,16 @@ static const slm_role_name hf_names[] = {
     {SLM_TENSOR_ATTN_OUT_BIAS, "encoder.layer.%u.attention.output.dense.bias"},
     {SLM_TENSOR_FFN_UP, "encoder.layer.%u.intermediate.dense.weight"},
     {SLM_TENSOR_FFN_DOWN, "encoder.layer.%u.output.dense.weight"},
+    {SLM_TENSOR_CLS_OUT, "classifier.weight"},
+    {SLM_TENSOR_CLS_OUT_BIAS, "classifier.bias"},
     {SLM_TENSOR_ROLES, NULL}};
 
-static slm_status read_bert(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+slm_status slm_family_read_bert(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
-    static const uint32_t pooling_of[5] = {SLM_POOL_MEAN, SLM_POOL_MEAN, SLM_POOL_CLS, SLM_POOL_NONE, SLM_POOL_RANK};
-    uint32_t pooling;
     SLM_TRY(slm_meta_float(meta, "attention.layer_norm_epsilon", 1e-13, 1e-2, NAN, &hp->norm_eps, err));
     SLM_TRY(slm_meta_u32(meta, "tokenizer.ggml.token_type_count", 1, 1024, 2, &hp->n_token_types, err));
-    SLM_TRY(slm_meta_u32(meta, "pooling_type", 0, 4, 1, &pooling, err)); /* GGUF: 0 none, 1 mean, 2 first, 3 last, 4 rank */
-    if (pooling_of[pooling] == SLM_POOL_NONE)
-        return slm_fail(err, SLM_UNSUPPORTED, "pooling by the last token is not supported");
-    hp->pooling = pooling_of[pooling];
-    hp->embed_normalize = hp->pooling != SLM_POOL_RANK;
+    hp->head_squash = SLM_SQUASH_TANH;
+    hp->norm_after_sum = 1;
     hp->norm = SLM_NORM_LAYER;
     hp->activation = SLM_ACT_GELU_ERF;
     hp->post_norm_only = 1;
@@ -70,5 +67,5 @@ static slm_status read_bert(const slm_meta *meta, slm_hparams *hp, slm_error *er
     return SLM_OK;
 }
 
-const slm_family slm_family_bert = {.name = "bert", .required = required, .optional = optional, .own_norms = true, .hf_names = hf_names,
-                                   .read = read_bert};
+const slm_family slm_family_bert = {.name = "bert", .required = slm_bert_required, .optional = slm_bert_optional, .own_norms = true,
+                                   .hf_names = hf_names, .read = slm_family_read_bert};

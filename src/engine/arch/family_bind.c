@@ -60,7 +60,8 @@ static slm_status bind_one(binding *b, slm_tensor_role role, uint32_t layer, boo
     char name[128];
     slm_found found;
     uint32_t rows, cols;
-    slm_family_tensor_name(b->family, role, b->hf, layer, name, sizeof name);
+    bool skip = b->family->first_without_norm && role == SLM_TENSOR_ATTN_NORM && layer == 0; /* never read: any of its shape does */
+    slm_family_tensor_name(b->family, role, b->hf, layer + skip, name, sizeof name);
     slm_role_shape(b->hp, role, &rows, &cols);
     *present = b->find(b->arg, name, &found);
     if (!*present)
@@ -83,8 +84,18 @@ static slm_status bind_one(binding *b, slm_tensor_role role, uint32_t layer, boo
 static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, slm_error *err)
 {
     slm_need need = slm_family_need(b->family, role, false);
-    if (role == SLM_TENSOR_CLS_OUT && need != SLM_NEED_NEVER && b->hp->pooling == SLM_POOL_RANK)
-        need = SLM_NEED_ALWAYS; /* what a cross-encoder answers with */
+    bool head = (role >= SLM_TENSOR_CLS_DENSE && role <= SLM_TENSOR_CLS_OUT_BIAS) || role == SLM_TENSOR_CLS_NORM ||
+        role == SLM_TENSOR_CLS_NORM_BIAS;
+    if (head && b->hp->pooling != SLM_POOL_RANK)
+        return SLM_OK;
+    if (role == SLM_TENSOR_CLS_OUT && need != SLM_NEED_NEVER)
+        need = SLM_NEED_ALWAYS; /* what a model with a head answers with */
+    if (role >= SLM_TENSOR_DENSE_0 && role <= SLM_TENSOR_DENSE_2_BIAS) {
+        uint32_t module = (uint32_t) (role - SLM_TENSOR_DENSE_0) / 2;
+        need = module >= b->hp->n_dense ? SLM_NEED_NEVER : (role - SLM_TENSOR_DENSE_0) % 2 == 0 ? SLM_NEED_ALWAYS : SLM_NEED_OPTIONAL;
+    }
+    if (role == SLM_TENSOR_AFTER_NORM || role == SLM_TENSOR_AFTER_NORM_BIAS)
+        need = b->hp->after_norm_dim > 0 ? SLM_NEED_ALWAYS : SLM_NEED_NEVER;
     bool present, first;
     char name[128];
     slm_found found;

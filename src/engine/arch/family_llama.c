@@ -36,3 +36,12 @@ static slm_status read_smollm3(const slm_meta *meta, slm_hparams *hp, slm_error 
 
 const slm_family slm_family_smollm3 = {
     .name = "smollm3", .permuted = true, .required = required, .optional = optional, .read = read_smollm3};
+
+/* EuroBERT: a Llama that looks both ways. */
+static slm_status read_eurobert(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    hp->causal = hp->tied_head = 0;
+    return SLM_OK;
+}
+
+const slm_family slm_family_eurobert = {.name = "eurobert", .required = required, .optional = optional, .read = read_eurobert};

@@ -13,8 +13,26 @@
 #define SLM_MAX_ROT 512 /* rotated dimensions of a head, at most */
 
 typedef enum slm_norm { SLM_NORM_RMS = 0, SLM_NORM_LAYER = 1 } slm_norm;
-typedef enum slm_activation { SLM_ACT_SWIGLU = 0, SLM_ACT_GEGLU = 1, SLM_ACT_GELU_ERF = 2 } slm_activation;
-typedef enum slm_pooling { SLM_POOL_NONE = 0, SLM_POOL_MEAN = 1, SLM_POOL_CLS = 2, SLM_POOL_RANK = 3 } slm_pooling;
+/* SWIGLU and GEGLU (GEGLU_ERF) have a gate. */
+typedef enum slm_activation { SLM_ACT_SWIGLU = 0, SLM_ACT_GEGLU = 1, SLM_ACT_GELU_ERF = 2, SLM_ACT_GEGLU_ERF = 3 } slm_activation;
+
+/* How an encoder's rows become one: MEAN, CLS (the first), MAX, SQRT (sum by the root of their number), WEIGHTED (row i counts i + 1
+ * times),
+ * LAST; or a head on top of one of these (RANK: its logits are the result). */
+typedef enum slm_pooling {
+    SLM_POOL_NONE = 0, SLM_POOL_MEAN = 1, SLM_POOL_CLS = 2, SLM_POOL_RANK = 3, SLM_POOL_MAX = 4, SLM_POOL_SQRT = 5, SLM_POOL_WEIGHTED = 6,
+    SLM_POOL_LAST = 7
+} slm_pooling;
+#define SLM_MAX_POOLS 6
+
+/* Functions of a head or a dense module. */
+typedef enum slm_squash { SLM_SQUASH_NONE = 0, SLM_SQUASH_TANH = 1, SLM_SQUASH_RELU = 2, SLM_SQUASH_GELU_ERF = 3 } slm_squash;
+
+/* What is done to a pooled vector, in order: a dense module (the next of those there are), a layer norm, or scaling to length 1. */
+typedef enum slm_after { SLM_AFTER_NONE = 0, SLM_AFTER_DENSE = 1, SLM_AFTER_NORM = 2, SLM_AFTER_NORMALIZE = 3 } slm_after;
+#define SLM_MAX_AFTER 8
+#define SLM_MAX_DENSE 3
+#define SLM_MAX_LABELS 1024
 
 typedef struct slm_hparams {
     char family[32];
@@ -43,6 +61,19 @@ typedef struct slm_hparams {
      * n_ctx_original. */
     uint32_t has_rope_factors;   /* 0 none, 1 one set (short), 2 short and long */
     float rope_factors_short[SLM_MAX_ROT / 2], rope_factors_long[SLM_MAX_ROT / 2];
+    /* since layout 2 */
+    uint32_t window_phase;       /* 1: the first of each n is the full one (ModernBERT), 0: the last */
+    uint32_t layered;            /* the pattern is none: slides tells */
+    uint32_t slides[SLM_MAX_LAYERS / 32]; /* bits by layer */
+    uint32_t norm_after_sum;     /* BERT: norms of the sum of residual and branch; else of the branch's input (or output) */
+    uint32_t skip_first_norm;    /* the first layer's input is normed already (ModernBERT) */
+    uint32_t mask_causal;        /* encoders that look back only (decoders that embed) */
+    uint32_t relative_buckets;   /* MPNet: rows of the table of biases by distance; 0 = none */
+    uint32_t n_pools, pools[SLM_MAX_POOLS];    /* encoders: how rows become one; several are put side by side */
+    uint32_t n_after, after[SLM_MAX_AFTER];    /* slm_after */
+    uint32_t n_dense, dense_rows[SLM_MAX_DENSE], dense_squash[SLM_MAX_DENSE]; /* dense modules: width and function */
+    uint32_t after_norm_dim;     /* width of the layer norm among them */
+    uint32_t n_labels, head_pool, head_squash; /* heads: outputs, the row or mean they are put on, the function behind their dense layer */
 } slm_hparams;
 
 #endif

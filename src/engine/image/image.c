@@ -96,7 +96,7 @@ static slm_status read_info(slm_image *image, slm_error *err)
 {
     const unsigned char *p = image->map + image->header.info.offset;
     static const size_t flags[] = {offsetof(slm_model_info, can_generate), offsetof(slm_model_info, can_embed),
-                                   offsetof(slm_model_info, can_rerank)};
+                                   offsetof(slm_model_info, can_rerank), offsetof(slm_model_info, can_classify)};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
         if (flags[i] < image->header.info.bytes && p[flags[i]] > 1)
             return slm_image_damaged(err, "a flag is out of range");
@@ -107,6 +107,8 @@ static slm_status read_info(slm_image *image, slm_error *err)
         !memchr(f->tokenizer, 0, sizeof f->tokenizer) || !memchr(f->licence, 0, sizeof f->licence) ||
         !memchr(f->query_prompt, 0, sizeof f->query_prompt) || !memchr(f->document_prompt, 0, sizeof f->document_prompt))
         return slm_image_damaged(err, "a text has no end");
+    if (f->labels[sizeof f->labels - 1] != '\0' || f->n_labels > SLM_MAX_LABELS || (unsigned) f->head_kind > SLM_HEAD_NUMBER)
+        return slm_image_damaged(err, "its labels are out of range");
     return SLM_OK;
 }
 
@@ -166,6 +168,8 @@ static slm_status check_image(slm_image *image, uint32_t layout, slm_error *err)
     if (head_checksum(image->map, &image->header) != image->header.head_checksum)
         return slm_image_damaged(err, "its checksum is wrong");
     memcpy(&image->hparams, image->map + image->header.hparams.offset, (size_t) image->header.hparams.bytes); /* the rest is zero */
+    if (layout == 1)
+        slm_hparams_from_layout_1(&image->hparams);
     SLM_TRY(slm_hparams_check(&image->hparams, err));
     SLM_TRY(read_info(image, err));
     image->entries = (const slm_image_entry *) (image->map + image->header.directory.offset);

@@ -230,15 +230,17 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     info->image_bytes = file_bytes;
     info->n_context = hp->n_context;
     info->n_vocab = hp->n_vocab;
-    info->n_embd = hp->n_embd;
+    info->n_embd = hp->causal || hp->pooling == SLM_POOL_RANK ? hp->n_embd : slm_hparams_outputs(hp);
+    info->n_labels = hp->pooling == SLM_POOL_RANK ? hp->n_labels : 0;
     info->n_layers = hp->n_layers;
     info->n_heads = hp->n_heads;
     info->n_kv_heads = hp->n_kv_heads;
     info->n_ff = hp->n_ff;
     info->kv_bytes_per_token = hp->causal ? 4 * hp->n_layers * hp->n_kv_heads * hp->head_dim : 0;
     info->can_generate = hp->causal;
-    info->can_rerank = !hp->causal && hp->pooling == SLM_POOL_RANK;
-    info->can_embed = !hp->causal && !info->can_rerank;
+    info->can_rerank = !hp->causal && hp->pooling == SLM_POOL_RANK && hp->n_labels == 1;
+    info->can_classify = !hp->causal && hp->pooling == SLM_POOL_RANK && hp->n_labels > 1;
+    info->can_embed = !hp->causal && hp->pooling != SLM_POOL_RANK;
 }
 
 static slm_status write_head(writer *w, slm_image_header *h, const slm_part *parts, size_t n_parts, slm_error *err)

@@ -41,6 +41,7 @@ typedef struct slm_attend {
     float scale;                     /* multiplies q.k */
     float softcap;                   /* 0 = none; else softcap * tanh(score / softcap) */
     float *scratch;                  /* [slm_attend_scratch()] floats, per thread */
+    const float *const *bias;        /* [n_q] or NULL: added to scores, that of position p is bias[i][p]; whole blocks are read */
 } slm_attend;
 
 /* One instruction set's kernels; kernels.def documents each. */

@@ -35,7 +35,9 @@ bool slm_layer_slides(const slm_hparams *hp, uint32_t layer)
 {
     if (hp->window == 0)
         return false;
-    return hp->window_pattern < 2 || (layer + 1) % hp->window_pattern != 0;
+    if (hp->layered)
+        return (hp->slides[layer / 32] >> layer % 32 & 1) != 0;
+    return hp->window_pattern < 2 || (layer + 1 - hp->window_phase) % hp->window_pattern != 0;
 }
 
 slm_act slm_attention_act(const slm_run *run, const uint8_t *fine)
@@ -53,8 +55,7 @@ void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, ui
     slm_quantize_row(run, s, a.x + row * a.ldx + col, cols, q, fine != NULL && fine[row] ? q + run->n * a.ldq : NULL);
 }
 
-/* Norm (per head) and rotation of n_heads heads at x. */
-static void turn_heads(const slm_run *run, const float *norm, uint32_t layer, uint32_t row, uint32_t n_heads, float *x)
+void slm_turn_heads(const slm_run *run, const float *norm, uint32_t layer, uint32_t row, uint32_t n_heads, float *x)
 {
     const slm_hparams *hp = run->hp;
     const float *cosine = slm_rope_row(run, layer, row);
@@ -78,7 +79,7 @@ static void store_key(const slm_run *run, uint32_t layer, uint32_t row, uint32_t
     uint16_t *block = (uint16_t *) (uintptr_t) batch->blocks[row][position / SLM_KV_BLOCK];
     size_t k_offset, v_offset;
 
-    turn_heads(run, run->model->layers[layer].k_norm, layer, row, 1, k);
+    slm_turn_heads(run, run->model->layers[layer].k_norm, layer, row, 1, k);
     slm_kv_offsets(hp, layer, kv_head, &k_offset, &v_offset);
     run->kn->kv_store(block, k_offset, v_offset, (uint32_t) position % SLM_KV_BLOCK, k, v, hp->head_dim);
 }
@@ -127,7 +128,7 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
         size_t at = i * run->ld.q + (size_t) job->kv_head * group * hp->head_dim;
         if (job->with_keys)
             store_key(run, job->layer, row, job->kv_head);
-        turn_heads(run, l->q_norm, job->layer, row, group, q + at);
+        slm_turn_heads(run, l->q_norm, job->layer, row, group, q + at);
         for (uint32_t h = 0; h < group; h++, n++) {
             offset[n] = at + (size_t) h * hp->head_dim;
             blocks[n] = batch->blocks[row];

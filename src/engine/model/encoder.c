@@ -1,55 +1,75 @@
 /*
- * The forward pass of an encoder (BERT: MiniLM, bge, e5, gte, cross-encoders) over packed sequences.
+ * The forward pass of a model that reads whole texts, over packed sequences: BERT and its kin, ModernBERT, and decoders that embed.
  *
- *   token + type + position ─ layer norm ─┬─ per layer ──────────────────────────────────────────────┬─ pool ─► vectors
- *                                         │ q,k,v ─ attend ─ o (+) ─ layer norm ─ up, GELU ─ down (+) ─ layer norm │
+ *   token + type + position ─ norm ─┬─ per layer ─────────────────────────────────────────────────────────────────────────┬─ norm ─ pool
+ *                                   │ BERT:  q,k,v ─ attend ─ o (+) ─ norm ─ up, act ─ down (+) ─ norm                     │
+ *                                   │ others: norm ─ q,k,v ─ turn ─ attend ─ o [norm] (+) ─ norm ─ gate,up ─ down [norm] (+) │
  *
  * Sequences lie one after the other without padding; only attention knows where one ends.  Its unit is (head, sequence): the thread
  * stores the head's keys and values as F16 blocks in its own scratch (a few KiB, in the L1 cache) and attends at once, so that there is no
  * stage in between and no KV memory for the batch.
  *
- * Pooling sums tokens in order and normalizes in double precision in order: the same bits alone, in any batch and on any number of
- * threads.
+ * Every row's bits depend on its own sequence alone: the same alone, in any batch and on any number of threads.
  *
- * Sources: Devlin et al. 2018 (arXiv 1810.04805), Reimers & Gurevych 2019 (arXiv 1908.10084).
+ * Sources: Devlin et al. 2018 (arXiv 1810.04805), Reimers & Gurevych 2019 (arXiv 1908.10084), Warner et al. 2024 (arXiv 2412.13663).
  */
-#include <math.h>
 #include <string.h>
 
-#include "engine/base/math.h"
 #include "engine/model/run.h"
 
 typedef struct encode_job {
     slm_run run;
     const slm_encode_batch *batch;
     const uint32_t *starts; /* [n_sequences + 1] first row of each sequence */
-    const uint32_t *places; /* [n] position of each row in its sequence */
 } encode_job;
 
-/* Layer norm of row i of x in place, and its blocks for the next product, which takes it multiplied by in_scale (may be NULL). */
-static void norm_row(const slm_run *run, slm_scratch *s, uint32_t i, const float *w, const float *b, const float *in_scale)
+/* A norm's weight and bias (NULL: none). */
+typedef struct norm_of {
+    const float *w, *b;
+} norm_of;
+
+static void norm_row(const slm_run *run, norm_of n, const float *x, float *y)
 {
     const slm_hparams *hp = run->hp;
-    float *x = (float *) run->ws->x.p + i * run->ld.embd;
-    run->kn->layer_norm(x, w, b, x, hp->n_embd, hp->norm_eps);
+    if (hp->norm == SLM_NORM_RMS)
+        run->kn->rms_norm(x, n.w, y, hp->n_embd, hp->norm_eps);
+    else
+        run->kn->layer_norm(x, n.w, n.b != NULL ? n.b : run->model->zeros, y, hp->n_embd, hp->norm_eps);
+}
+
+/* Row i of the stream as the next product takes it: normed (n.w NULL: as it is) in place or to ws->norm, multiplied by in_scale (may be
+ * NULL), and its blocks. */
+static void ready_row(const slm_run *run, slm_scratch *s, uint32_t i, norm_of n, bool in_place, const float *in_scale)
+{
+    const slm_hparams *hp = run->hp;
+    float *x = (float *) run->ws->x.p + i * run->ld.embd, *y = in_place || n.w == NULL ? x : (float *) run->ws->norm.p + i * run->ld.embd;
+    if (n.w != NULL)
+        norm_row(run, n, x, y);
     if (run->model->quantized && in_scale != NULL) {
         float *scaled = s->norm.p;
         for (uint32_t c = 0; c < hp->n_embd; c++)
-            scaled[c] = x[c] * in_scale[c];
-        x = scaled;
+            scaled[c] = y[c] * in_scale[c];
+        y = scaled;
     }
     if (run->model->quantized)
-        run->kn->quantize(x, run->ld.embd, 1, hp->n_embd, (slm_qblock *) run->ws->normq.p + i * (size_t) (hp->n_embd / 32));
+        run->kn->quantize(y, run->ld.embd, 1, hp->n_embd, (slm_qblock *) run->ws->normq.p + i * (size_t) (hp->n_embd / 32));
 }
 
-static void norm_stage(slm_lane *t, const float *w, const float *bias, const float *in_scale)
+static void ready_stage(slm_lane *t, norm_of n, bool in_place, const float *in_scale)
 {
     const slm_run *run = t->run;
     uint32_t b, e;
     while (slm_lane_next(t, run->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++)
-            norm_row(run, t->s, i, w, bias, in_scale);
+            ready_row(run, t->s, i, n, in_place, in_scale);
     slm_lane_end(t);
+}
+
+/* What ready_stage made, for the product that follows. */
+static slm_act ready_act(const slm_run *run, bool normed)
+{
+    return (slm_act) {.q = run->ws->normq.p, .x = normed ? run->ws->norm.p : run->ws->x.p, .ldq = run->hp->n_embd / 32,
+                      .ldx = run->ld.embd};
 }
 
 static void add_row(const slm_run *run, const slm_weight *w, uint32_t row, float *x, float *scratch)
@@ -63,34 +83,72 @@ static void embed_stage(encode_job *job, slm_lane *t)
 {
     slm_run *run = &job->run;
     const slm_model *m = run->model;
+    norm_of first = {m->layers[0].attn_norm, NULL};
     uint32_t b, e;
     while (slm_lane_next(t, run->n, 4, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *x = (float *) run->ws->x.p + i * run->ld.embd;
             run->kn->unpack_row(&m->token_embd, (uint32_t) job->batch->tokens[i], x);
+            for (uint32_t c = 0; run->hp->embed_scale != 1.0f && c < run->hp->n_embd; c++)
+                x[c] *= run->hp->embed_scale;
             if (m->type_embd.data != NULL)
                 add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, t->s->norm.p);
-            add_row(run, &m->position_embd, job->places[i], x, t->s->norm.p);
-            norm_row(run, t->s, i, m->embd_norm, m->embd_norm_bias, m->layers[0].attn_in_scale);
+            if (m->position_embd.data != NULL)
+                add_row(run, &m->position_embd, (uint32_t) run->positions[i], x, t->s->norm.p);
+            if (m->embd_norm != NULL)
+                norm_row(run, (norm_of) {m->embd_norm, m->embd_norm_bias}, x, x);
+            ready_row(run, t->s, i, first, false, m->layers[0].attn_in_scale);
         }
+        slm_rope_fill(run, b, e);
     }
     slm_lane_end(t);
 }
 
+/* Norms and rotations of queries and keys, where the family has them. */
+static void turn_stage(slm_lane *t, uint32_t layer)
+{
+    slm_run *run = t->run;
+    const slm_hparams *hp = run->hp;
+    const slm_layer *l = &run->model->layers[layer];
+    uint32_t b, e;
+    if (l->q_norm == NULL && slm_rope_row(run, layer, 0) == NULL)
+        return;
+    while (slm_lane_next(t, run->n, 4, &b, &e))
+        for (uint32_t i = b; i < e; i++) {
+            slm_turn_heads(run, l->q_norm, layer, i, hp->n_heads, (float *) run->ws->q.p + i * run->ld.q);
+            slm_turn_heads(run, l->k_norm, layer, i, hp->n_kv_heads, (float *) run->ws->k.p + i * run->ld.kv);
+        }
+    slm_lane_end(t);
+}
+
+/* What position i of a sequence of this length sees in this layer. */
+static void visible(const slm_hparams *hp, bool slides, uint32_t i, uint32_t length, int32_t *first, int32_t *last)
+{
+    uint32_t back = hp->mask_causal ? hp->window - 1 : hp->window, ahead = hp->mask_causal ? 0 : hp->window;
+    *first = slides && i > back ? (int32_t) (i - back) : 0;
+    *last = hp->mask_causal ? (int32_t) i : (int32_t) length - 1;
+    if (slides && i + ahead < length - 1)
+        *last = (int32_t) (i + ahead);
+}
+
 /* One head of one sequence: rows [begin, begin + length) of ws->q, k, v to ws->att. */
-static void attend_unit(slm_run *run, slm_scratch *s, uint32_t head, uint32_t begin, uint32_t length)
+static void attend_unit(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t head, uint32_t begin, uint32_t length)
 {
     const slm_hparams *hp = run->hp;
     size_t plane = (size_t) SLM_KV_BLOCK * hp->head_dim, at = (size_t) head * hp->head_dim;
+    size_t kv_at = (size_t) (head / (hp->n_heads / hp->n_kv_heads)) * hp->head_dim;
+    bool slides = slm_layer_slides(hp, layer);
     uint16_t *kv = s->kv.p;
     const uint16_t **table = s->table.p;
     size_t *offset = s->queries.p;
     const uint16_t *const **blocks = (const uint16_t *const **) (offset + SLM_QUERIES);
     int32_t *first = (int32_t *) (blocks + SLM_QUERIES), *last = first + SLM_QUERIES;
+    const float *bias[SLM_QUERIES];
+    const float *relative = run->model->relative;
 
     for (uint32_t i = 0; i < length; i++) {
         uint16_t *block = kv + i / SLM_KV_BLOCK * 2 * plane;
-        size_t row = (begin + i) * run->ld.kv + at;
+        size_t row = (begin + i) * run->ld.kv + kv_at;
         if (i % SLM_KV_BLOCK == 0) {
             table[i / SLM_KV_BLOCK] = block;
             memset(block, 0, 2 * plane * sizeof *block);
@@ -99,29 +157,31 @@ static void attend_unit(slm_run *run, slm_scratch *s, uint32_t head, uint32_t be
                           hp->head_dim);
     }
     slm_attend a = {.q = run->ws->q.p, .q_offset = offset, .out = run->ws->att.p, .blocks = blocks, .first = first, .last = last,
-                    .k_offset = 0, .v_offset = plane, .head_dim = hp->head_dim, .scale = hp->attn_scale, .scratch = s->attend.p};
+                    .k_offset = 0, .v_offset = plane, .head_dim = hp->head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap,
+                    .bias = relative != NULL ? bias : NULL, .scratch = s->attend.p};
     for (uint32_t i = 0; i < length; i += a.n_q) {
         a.n_q = length - i < SLM_QUERIES ? length - i : SLM_QUERIES;
         for (uint32_t k = 0; k < a.n_q; k++) {
             offset[k] = (begin + i + k) * run->ld.q + at;
             blocks[k] = table;
-            first[k] = 0;
-            last[k] = (int32_t) length - 1;
+            visible(hp, slides, i + k, length, &first[k], &last[k]);
+            if (relative != NULL)
+                bias[k] = relative + head * slm_relative_stride(hp->n_context) + (hp->n_context - 1 - (i + k));
         }
         run->kn->attend(&a);
     }
 }
 
-static void attend_stage(encode_job *job, slm_lane *t, const slm_layer *layer)
+static void attend_stage(encode_job *job, slm_lane *t, uint32_t layer)
 {
     slm_run *run = &job->run;
     const slm_hparams *hp = run->hp;
-    bool quantize = !slm_type_get(layer->o.type)->is_float, split = hp->head_dim % 32 == 0;
+    bool quantize = !slm_type_get(run->model->layers[layer].o.type)->is_float, split = hp->head_dim % 32 == 0;
     uint32_t b, e, grain = hp->n_heads >= 4 ? 2 : 1;
     while (slm_lane_next(t, job->batch->n_sequences * hp->n_heads, grain, &b, &e)) {
         for (uint32_t u = b; u < e; u++) {
             uint32_t sequence = u / hp->n_heads, head = u % hp->n_heads, begin = job->starts[sequence];
-            attend_unit(run, t->s, head, begin, job->batch->lengths[sequence]);
+            attend_unit(run, t->s, layer, head, begin, job->batch->lengths[sequence]);
             for (uint32_t i = begin; quantize && split && i < job->starts[sequence + 1]; i++)
                 slm_quantize_attention(run, t->s, i, head * hp->head_dim, hp->head_dim, NULL);
         }
@@ -131,97 +191,79 @@ static void attend_stage(encode_job *job, slm_lane *t, const slm_layer *layer)
     slm_lane_end(t);
 }
 
-/* ---- from rows to vectors ---- */
-
-static void pool_mean(const slm_run *run, const float *x, uint32_t length, float *out)
+/* x += scale * (a . w' + bias), with a norm of the product before the sum where the family has one there. */
+static void join_stage(slm_lane *t, const slm_weight *w, const float *bias, const float *post, const slm_act *a)
 {
-    uint32_t n = run->hp->n_embd;
-    float share = 1.0f / (float) length;
-    memcpy(out, x, n * sizeof(float));
-    for (uint32_t i = 1; i < length; i++)
-        for (uint32_t c = 0; c < n; c++)
-            out[c] += x[i * run->ld.embd + c];
-    for (uint32_t c = 0; c < n; c++)
-        out[c] *= share;
-}
-
-/* One row through a small dense layer: y [16 * n_panels]. */
-static void dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, const float *bias, const float *x, float *y)
-{
-    slm_qblock *blocks = s->normq.p;
-    if (!slm_type_get(w->type)->is_float)
-        run->kn->quantize(x, w->cols, 1, w->cols, blocks);
-    run->kn->gemm(w, 0, w->n_panels, blocks, x, w->cols, 1, y, 16 * (size_t) w->n_panels, s->gemm.p);
-    for (uint32_t c = 0; bias != NULL && c < w->rows; c++)
-        y[c] += bias[c];
-}
-
-/* The classification head of a cross-encoder on the first token: a score, not squashed. */
-static float rank_score(const slm_run *run, slm_scratch *s, const float *x)
-{
-    const slm_model *m = run->model;
-    float *dense = s->tile.p, *score = dense + slm_round_up(run->ld.embd, 16);
-    if (m->cls_dense.data != NULL) {
-        dense_row(run, s, &m->cls_dense, m->cls_dense_bias, x, dense);
-        run->kn->softcap(dense, dense, 1.0f, m->cls_dense.rows); /* tanh */
-        x = dense;
+    slm_run *run = t->run;
+    const slm_hparams *hp = run->hp;
+    bool apart = post != NULL && !hp->norm_after_sum;
+    slm_product product = {w, bias, apart ? run->ws->out.p : run->ws->x.p, run->ld.embd};
+    uint32_t b, e;
+    if (!apart) {
+        slm_stage_residual(t, &product, a, hp->residual_scale, run->n);
+        slm_lane_end(t);
+        return;
     }
-    dense_row(run, s, &m->cls_out, m->cls_out_bias, x, score);
-    return score[0];
+    slm_stage_project(t, &product, 1, a, run->n);
+    slm_lane_end(t);
+    while (slm_lane_next(t, run->n, 4, &b, &e))
+        for (uint32_t i = b; i < e; i++) {
+            float *restrict x = (float *) run->ws->x.p + i * run->ld.embd, *restrict y = (float *) run->ws->out.p + i * run->ld.embd;
+            norm_row(run, (norm_of) {post, NULL}, y, y);
+            for (uint32_t c = 0; c < hp->n_embd; c++)
+                x[c] += y[c] * hp->residual_scale;
+        }
+    slm_lane_end(t);
 }
 
 static void pool_stage(encode_job *job, slm_lane *t)
 {
     slm_run *run = &job->run;
-    const slm_hparams *hp = run->hp;
-    float *vectors = run->ws->hidden.p;
+    size_t width = slm_hparams_outputs(run->hp);
     uint32_t b, e;
-    while (slm_lane_next(t, job->batch->n_sequences, 1, &b, &e)) {
-        const float *x = (const float *) run->ws->x.p + job->starts[b] * run->ld.embd;
-        float *out = vectors + b * (size_t) hp->n_embd;
-        if (hp->pooling == SLM_POOL_RANK) {
-            vectors[b] = rank_score(run, t->s, x);
-            continue;
-        }
-        if (hp->pooling == SLM_POOL_CLS)
-            memcpy(out, x, hp->n_embd * sizeof(float));
-        else
-            pool_mean(run, x, job->batch->lengths[b], out);
-        if (hp->embed_normalize)
-            slm_normalize(out, hp->n_embd);
-    }
+    while (slm_lane_next(t, job->batch->n_sequences, 1, &b, &e))
+        slm_pool(run, t->s, (const float *) run->ws->x.p + job->starts[b] * run->ld.embd, job->batch->lengths[b],
+                 (float *) run->ws->hidden.p + b * width);
+    slm_lane_end(t);
+}
+
+static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
+{
+    slm_run *run = &job->run;
+    slm_workspace *ws = run->ws;
+    const slm_layer *l = &run->model->layers[i], *next = i + 1 < run->hp->n_layers ? l + 1 : NULL;
+    bool after = run->hp->norm_after_sum != 0;
+    slm_act a = ready_act(run, !after && l->attn_norm != NULL);
+    slm_product qkv[3] = {
+        {&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
+    slm_stage_project(t, qkv, 3, &a, run->n);
+    slm_lane_end(t);
+    turn_stage(t, i);
+    attend_stage(job, t, i);
+
+    slm_act att = slm_attention_act(run, NULL), ff = slm_feed_act(run, NULL);
+    join_stage(t, &l->o, l->o_bias, l->attn_post_norm, &att);
+    ready_stage(t, after ? (norm_of) {l->attn_post_norm, l->attn_norm_bias} : (norm_of) {l->ffn_norm, NULL}, after, l->ffn_in_scale);
+    a = ready_act(run, !after && l->ffn_norm != NULL);
+    slm_stage_feed(t, l, &a, run->n);
+    slm_lane_end(t);
+    join_stage(t, &l->down, l->down_bias, l->ffn_post_norm, &ff);
+    if (after)
+        ready_stage(t, (norm_of) {l->ffn_post_norm, l->ffn_norm_bias}, true, next != NULL ? next->attn_in_scale : NULL);
+    else if (next != NULL)
+        ready_stage(t, (norm_of) {next->attn_norm, NULL}, false, next->attn_in_scale);
+    else
+        ready_stage(t, (norm_of) {run->model->output_norm, NULL}, true, NULL);
 }
 
 static void encode_region(void *arg, slm_team *team, int thread, int n_threads)
 {
     encode_job *job = arg;
-    slm_run *run = &job->run;
-    slm_workspace *ws = run->ws;
-    slm_lane t = slm_lane_of(run, team, thread);
-    slm_act a = {.q = ws->normq.p, .x = ws->x.p, .ldq = run->hp->n_embd / 32, .ldx = run->ld.embd};
-
+    slm_lane t = slm_lane_of(&job->run, team, thread);
     embed_stage(job, &t);
-    for (uint32_t i = 0; i < run->hp->n_layers; i++) {
-        const slm_layer *l = &run->model->layers[i];
-        slm_product qkv[3] = {
-            {&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
-        slm_stage_project(&t, qkv, 3, &a, run->n);
-        slm_lane_end(&t);
-        attend_stage(job, &t, l);
-
-        slm_act att = slm_attention_act(run, NULL), ff = slm_feed_act(run, NULL);
-        slm_product o = {&l->o, l->o_bias, ws->x.p, run->ld.embd}, down = {&l->down, l->down_bias, ws->x.p, run->ld.embd};
-        slm_stage_residual(&t, &o, &att, 1.0f, run->n);
-        slm_lane_end(&t);
-        norm_stage(&t, l->attn_post_norm, l->attn_norm_bias, l->ffn_in_scale);
-        slm_stage_feed(&t, l, &a, run->n);
-        slm_lane_end(&t);
-        slm_stage_residual(&t, &down, &ff, 1.0f, run->n);
-        slm_lane_end(&t);
-        norm_stage(&t, l->ffn_post_norm, l->ffn_norm_bias, i + 1 < run->hp->n_layers ? l[1].attn_in_scale : NULL);
-    }
+    for (uint32_t i = 0; i < job->run.hp->n_layers; i++)
+        encode_layer(job, &t, i);
     pool_stage(job, &t);
-    slm_lane_end(&t);
 }
 
 /* Checks the batch; *n is its number of rows, *longest its longest sequence. */
@@ -261,17 +303,21 @@ slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encod
     if (n_threads < 1)
         n_threads = 1;
     SLM_TRY(batch_check(model, batch, &n, &longest, err));
-    SLM_TRY(slm_run_init(&job.run, model, ws, NULL, n, batch->n_sequences, longest, n_threads, stop, err));
+    SLM_TRY(slm_run_init(&job.run, model, ws, NULL, n, 0, longest, n_threads, stop, err));
+    SLM_TRY(slm_buffer_need(&ws->hidden, batch->n_sequences * (size_t) slm_hparams_outputs(&model->hp), sizeof(float), err));
+    for (int i = 0; i < n_threads; i++)
+        SLM_TRY(slm_buffer_need(&ws->scratch[i].pool, slm_pool_floats(&model->hp), sizeof(float), err));
     SLM_TRY(slm_buffer_need(&ws->rows, (size_t) n + batch->n_sequences + 1, sizeof(uint32_t), err));
-    uint32_t *starts = ws->rows.p, *places = starts + batch->n_sequences + 1, row = 0;
+    uint32_t *starts = ws->rows.p, row = 0;
+    int32_t *places = (int32_t *) (starts + batch->n_sequences + 1);
     for (uint32_t i = 0; i < batch->n_sequences; i++) {
         starts[i] = row;
         for (uint32_t k = 0; k < batch->lengths[i]; k++)
-            places[row++] = k;
+            places[row++] = (int32_t) k;
     }
     starts[batch->n_sequences] = row;
     job.starts = starts;
-    job.places = places;
+    job.run.positions = places;
     slm_parallel_stages(n_threads, encode_region, &job);
     if (slm_run_cancelled(&job.run))
         return slm_fail(err, SLM_CANCELLED, "cancelled");

@@ -281,6 +281,7 @@ slm_status slm_forward(const slm_model *model, slm_workspace *ws, const slm_batc
             fine[batch->n + i] = fine[batch->out[i]];
     }
     run.batch = batch;
+    run.positions = batch->positions;
     if (batch->adapters != NULL)
         SLM_TRY(slm_adapt_need(&run, err));
     run.own_kv = rows_are_apart(batch);

@@ -222,10 +222,15 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
             add_bias(tile, ld, layer->up_bias + 16 * (size_t) u.panel, u.rows, unit_cols(&u, up->rows));
         if (gate != NULL) {
             multiply(run, t->s, gate, u.panel, u.panels, a, u.row, u.rows, tile_gate, ld);
-            if (run->hp->activation == SLM_ACT_GEGLU)
+            if (run->hp->activation == SLM_ACT_GEGLU) {
                 run->kn->geglu(tile_gate, tile, tile, count);
-            else
+            } else if (run->hp->activation == SLM_ACT_GEGLU_ERF) {
+                run->kn->gelu_erf(tile_gate, tile_gate, count);
+                for (uint32_t c = 0; c < count; c++)
+                    tile[c] *= tile_gate[c];
+            } else {
                 run->kn->swiglu(tile_gate, tile, tile, count);
+            }
         } else {
             run->kn->gelu_erf(tile, tile, count);
         }

@@ -53,6 +53,7 @@ static slm_status take_vector(const loader *in, slm_tensor_role role, uint32_t l
 static slm_status take_layer(const loader *in, uint32_t i)
 {
     slm_layer *l = &in->model->layers[i];
+    bool after = in->model->hp.norm_after_sum != 0;
     const struct { slm_tensor_role role; slm_weight *out; } matrices[] = {
         {SLM_TENSOR_ATTN_Q, &l->q},        {SLM_TENSOR_ATTN_K, &l->k},      {SLM_TENSOR_ATTN_V, &l->v},       {SLM_TENSOR_ATTN_OUT, &l->o},
         {SLM_TENSOR_FFN_GATE, &l->gate},   {SLM_TENSOR_FFN_UP, &l->up},     {SLM_TENSOR_FFN_DOWN, &l->down},
@@ -63,8 +64,8 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {SLM_TENSOR_ATTN_V_BIAS, &l->v_bias},            {SLM_TENSOR_ATTN_OUT_BIAS, &l->o_bias},
         {SLM_TENSOR_ATTN_Q_NORM, &l->q_norm},            {SLM_TENSOR_ATTN_K_NORM, &l->k_norm},
         {SLM_TENSOR_FFN_UP_BIAS, &l->up_bias},           {SLM_TENSOR_FFN_DOWN_BIAS, &l->down_bias},
-        {in->model->hp.causal ? SLM_TENSOR_ATTN_POST_NORM : SLM_TENSOR_ATTN_OUT_NORM, &l->attn_post_norm},
-        {in->model->hp.causal ? SLM_TENSOR_FFN_POST_NORM : SLM_TENSOR_LAYER_OUT_NORM, &l->ffn_post_norm},
+        {after ? SLM_TENSOR_ATTN_OUT_NORM : SLM_TENSOR_ATTN_POST_NORM, &l->attn_post_norm},
+        {after ? SLM_TENSOR_LAYER_OUT_NORM : SLM_TENSOR_FFN_POST_NORM, &l->ffn_post_norm},
         {SLM_TENSOR_ATTN_IN_SCALE, &l->attn_in_scale},   {SLM_TENSOR_FFN_IN_SCALE, &l->ffn_in_scale},
         {SLM_TENSOR_ATTN_OUT_NORM_BIAS, &l->attn_norm_bias}, {SLM_TENSOR_LAYER_OUT_NORM_BIAS, &l->ffn_norm_bias},
     };
@@ -77,6 +78,8 @@ static slm_status take_layer(const loader *in, uint32_t i)
     for (size_t k = 0; k < sizeof needed / sizeof *needed; k++)
         if (needed[k]->data == NULL)
             return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a matrix", i);
+    if (i == 0 && in->model->hp.skip_first_norm)
+        l->attn_norm = NULL;
     if (in->model->hp.activation != SLM_ACT_GELU_ERF && l->gate.data == NULL)
         return missing(in, SLM_TENSOR_FFN_GATE, i);
     return SLM_OK;
@@ -88,12 +91,13 @@ static slm_status check_layer(const loader *in, uint32_t i)
     const slm_layer *l = &in->model->layers[i], *first = in->model->layers;
     const slm_hparams *hp = &in->model->hp;
     bool ok = (l->attn_post_norm != NULL) == (first->attn_post_norm != NULL);
-    if (!hp->causal)
-        ok = ok && l->attn_post_norm != NULL && l->ffn_post_norm != NULL && l->attn_norm_bias != NULL && l->ffn_norm_bias != NULL;
+    if (hp->norm_after_sum)
+        ok = ok && l->attn_post_norm != NULL && l->ffn_post_norm != NULL;
     else if (hp->post_norm_only)
         ok = ok && l->attn_post_norm != NULL && l->ffn_post_norm != NULL && l->attn_norm == NULL && l->ffn_norm == NULL;
     else
-        ok = ok && l->attn_norm != NULL && l->ffn_norm != NULL && (l->attn_post_norm != NULL) == (l->ffn_post_norm != NULL);
+        ok = ok && (l->attn_norm != NULL || (i == 0 && hp->skip_first_norm)) && l->ffn_norm != NULL &&
+            (l->attn_post_norm != NULL) == (l->ffn_post_norm != NULL);
     bool scaled = l->attn_in_scale != NULL;
     if (scaled != (l->ffn_in_scale != NULL) || scaled != (first->attn_in_scale != NULL))
         return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a scale", i);
@@ -138,6 +142,47 @@ static slm_status take_layers(const loader *in)
     return SLM_OK;
 }
 
+/* The modules behind the pooling. */
+static slm_status take_behind(const loader *in)
+{
+    slm_model *m = in->model;
+    for (uint32_t i = 0; i < m->hp.n_dense; i++) {
+        SLM_TRY(take_matrix(in, (slm_tensor_role) (SLM_TENSOR_DENSE_0 + 2 * i), 0, &m->dense[i]));
+        SLM_TRY(take_vector(in, (slm_tensor_role) (SLM_TENSOR_DENSE_0_BIAS + 2 * i), 0, &m->dense_bias[i]));
+        if (m->dense[i].data == NULL)
+            return missing(in, (slm_tensor_role) (SLM_TENSOR_DENSE_0 + 2 * i), 0);
+    }
+    if (m->hp.after_norm_dim == 0)
+        return SLM_OK;
+    SLM_TRY(take_vector(in, SLM_TENSOR_AFTER_NORM, 0, &m->after_norm));
+    SLM_TRY(take_vector(in, SLM_TENSOR_AFTER_NORM_BIAS, 0, &m->after_norm_bias));
+    return m->after_norm != NULL && m->after_norm_bias != NULL ? SLM_OK : missing(in, SLM_TENSOR_AFTER_NORM, 0);
+}
+
+/* MPNet's table of biases as rows by distance. */
+static slm_status take_relative(const loader *in)
+{
+    slm_model *m = in->model;
+    slm_weight table;
+    uint32_t buckets = m->hp.relative_buckets, heads = m->hp.n_heads;
+    if (buckets == 0)
+        return SLM_OK;
+    SLM_TRY(take_matrix(in, SLM_TENSOR_REL_BIAS, 0, &table));
+    if (table.data == NULL)
+        return missing(in, SLM_TENSOR_REL_BIAS, 0);
+    float *rows = malloc((size_t) buckets * (heads + 64) * sizeof *rows);
+    m->relative = malloc(heads * slm_relative_stride(m->hp.n_context) * sizeof *m->relative);
+    if (rows == NULL || m->relative == NULL) {
+        free(rows);
+        return slm_fail(in->err, SLM_NOMEM, "out of memory");
+    }
+    for (uint32_t i = 0; i < buckets; i++)
+        slm_kernels_get()->unpack_row(&table, i, rows + (size_t) i * (heads + 64));
+    slm_relative_fill(rows, heads + 64, buckets, heads, m->hp.n_context, m->relative);
+    free(rows);
+    return SLM_OK;
+}
+
 static slm_status take_globals(const loader *in)
 {
     slm_model *m = in->model;
@@ -152,6 +197,9 @@ static slm_status take_globals(const loader *in)
     SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_NORM_BIAS, 0, &m->embd_norm_bias));
     SLM_TRY(take_vector(in, SLM_TENSOR_CLS_DENSE_BIAS, 0, &m->cls_dense_bias));
     SLM_TRY(take_vector(in, SLM_TENSOR_CLS_OUT_BIAS, 0, &m->cls_out_bias));
+    SLM_TRY(take_vector(in, SLM_TENSOR_CLS_NORM, 0, &m->cls_norm));
+    SLM_TRY(take_vector(in, SLM_TENSOR_CLS_NORM_BIAS, 0, &m->cls_norm_bias));
+    SLM_TRY(take_behind(in));
 
     if (m->token_embd.data == NULL)
         return missing(in, SLM_TENSOR_TOKEN_EMBD, 0);
@@ -164,8 +212,6 @@ static slm_status take_globals(const loader *in)
             return slm_fail(in->err, SLM_FORMAT, "a quantized output head of width %u, no multiple of 32", m->hp.n_embd);
         return SLM_OK;
     }
-    if (m->embd_norm == NULL || m->embd_norm_bias == NULL || m->position_embd.data == NULL)
-        return missing(in, SLM_TENSOR_EMBD_NORM, 0);
     if (m->hp.pooling == SLM_POOL_RANK && m->cls_out.data == NULL)
         return missing(in, SLM_TENSOR_CLS_OUT, 0);
     return SLM_OK;
@@ -180,10 +226,12 @@ static slm_status open_parts(slm_model *m, slm_error *err)
     SLM_TRY(slm_hparams_check(&m->hp, err));
     m->layers = calloc(m->hp.n_layers, sizeof *m->layers);
     m->rope_freq = slm_rope_frequencies(&m->hp);
-    if (m->layers == NULL || m->rope_freq == NULL)
+    m->zeros = calloc(m->hp.n_embd > m->hp.after_norm_dim ? m->hp.n_embd : m->hp.after_norm_dim, sizeof *m->zeros);
+    if (m->layers == NULL || m->rope_freq == NULL || m->zeros == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     SLM_TRY(take_globals(&in));
     SLM_TRY(take_layers(&in));
+    SLM_TRY(take_relative(&in));
     const void *blob = slm_image_tokenizer(m->image, &bytes);
     if (bytes > 0)
         SLM_TRY(slm_tokenizer_open(blob, bytes, &m->tokenizer, err));
@@ -219,6 +267,8 @@ void slm_model_close(slm_model *model)
     slm_image_close(model->image);
     free(model->layers);
     free(model->rope_freq);
+    free(model->relative);
+    free(model->zeros);
     free(model);
 }
 

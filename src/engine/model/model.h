@@ -16,7 +16,7 @@
 typedef struct slm_layer {
     slm_weight q, k, v, o, gate, up, down; /* data NULL = absent */
     const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm; /* [n_embd] or NULL */
-    const float *attn_norm_bias, *ffn_norm_bias;                        /* encoders: biases of the two post norms */
+    const float *attn_norm_bias, *ffn_norm_bias;                        /* BERT: biases of the norms behind the sums */
     const float *q_norm, *k_norm;                                       /* [head_dim], or whole rows for OLMo 2 */
     const float *attn_in_scale, *ffn_in_scale;                          /* [n_embd] or NULL: encoders, before quantization */
     const float *q_bias, *k_bias, *v_bias, *o_bias, *up_bias, *down_bias;
@@ -30,7 +30,11 @@ struct slm_model {
     slm_weight token_embd, head, position_embd, type_embd;
     const float *output_norm, *embd_norm, *embd_norm_bias;
     slm_weight cls_dense, cls_out;
-    const float *cls_dense_bias, *cls_out_bias;
+    const float *cls_dense_bias, *cls_norm, *cls_norm_bias, *cls_out_bias;
+    slm_weight dense[SLM_MAX_DENSE];
+    const float *dense_bias[SLM_MAX_DENSE], *after_norm, *after_norm_bias;
+    float *relative;  /* [n_heads, relative_ld] MPNet's biases by distance; NULL without */
+    float *zeros;     /* [n_embd] biases of norms that have none */
     slm_layer *layers; /* [n_layers] */
     bool quantized, floats; /* which forms of activations the layers' matrices take */
     bool qk_norm_rows;  /* q_norm and k_norm span all heads (OLMo 2) instead of one */
@@ -90,8 +94,8 @@ typedef struct slm_encode_batch {
     const int32_t *types;    /* [sum of lengths] token types, or NULL: all 0 */
 } slm_encode_batch;
 
-/* Runs an encoder over whole sequences.  *vectors: [n_sequences, n_embd] pooled (and normalized where the model says so), or
- * [n_sequences] scores of a cross-encoder (hp.pooling RANK; logits, not squashed); owned by ws, valid until the next call.
+/* Runs an encoder over whole sequences.  *vectors: [n_sequences, slm_hparams_outputs()] pooled and taken through the modules behind, or the
+ * outputs of a head (hp.pooling RANK; logits, not squashed); owned by ws, valid until the next call.
  * Status: INVALID (no encoder, a length or id out of range), NOMEM, LIMIT, CANCELLED. */
 slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encode_batch *batch, int n_threads, const volatile int *stop,
                       float **vectors, slm_error *err);

@@ -56,8 +56,8 @@ void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end)
     if (half == 0)
         return;
     for (uint32_t i = begin; i < end; i++) {
-        int32_t position = run->batch->positions[i];
-        int64_t length = run->batch->lengths != NULL ? run->batch->lengths[i] : (int64_t) position + 1;
+        int32_t position = run->positions[i];
+        int64_t length = run->batch != NULL && run->batch->lengths != NULL ? run->batch->lengths[i] : (int64_t) position + 1;
         bool is_long = hp->has_rope_factors >= 2 && length > (int64_t) hp->n_ctx_original;
         fill_row(table_row(run, 0, i), run->model->rope_freq + (is_long ? TABLE_LONG : TABLE_SHORT) * half, half, position,
                  hp->rope_attn_factor);

@@ -48,6 +48,7 @@ typedef struct slm_scratch {
     slm_buffer rest, fine;       /* a row's rounding errors; a tile of the product with them */
     slm_buffer queries;          /* arrays of one slm_attend call */
     slm_buffer kv, table;        /* encoders: keys and values of one head of one sequence, and its block table */
+    slm_buffer pool;             /* encoders: a pooled row and what modules make of it */
 } slm_scratch;
 
 struct slm_workspace {
@@ -87,7 +88,8 @@ typedef struct slm_run {
     const slm_hparams *hp;
     const slm_kernels *kn;
     slm_workspace *ws;
-    const slm_batch *batch;
+    const slm_batch *batch;  /* decoders */
+    const int32_t *positions; /* [n] */
     const uint8_t *fine;     /* [n] rows with 16-bit activations, NULL: none */
     const uint8_t *fine_out; /* [n_out] the same of the wanted rows */
     const volatile int *stop;
@@ -182,9 +184,22 @@ void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end);
 /* cos of batch row i for this layer, sin = cos + n_rot / 2; NULL where the layer does not rotate. */
 const float *slm_rope_row(const slm_run *run, uint32_t layer, uint32_t i);
 
+/* ---- pool.c ---- */
+/* The vector or the outputs of a sequence whose rows are x[length, ld.embd]; s->pool has slm_pool_floats. */
+void slm_pool(const slm_run *run, slm_scratch *s, const float *x, uint32_t length, float *out);
+size_t slm_pool_floats(const slm_hparams *hp);
+
+/* ---- relative.c ---- */
+/* Floats of a head's row of biases by distance, and the rows themselves from the table [buckets, ld] (T5's buckets, as MPNet has them): the
+ * bias of key j for query i is row[n_context - 1 + j - i]. */
+size_t slm_relative_stride(uint32_t n_context);
+void slm_relative_fill(const float *table, size_t ld, uint32_t buckets, uint32_t n_heads, uint32_t n_context, float *rows);
+
 /* ---- attention.c ---- */
 /* Is this one of the layers that see a window only? */
 bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
+/* Norm (per head; NULL: none) and rotation of n_heads heads of a batch row at x. */
+void slm_turn_heads(const slm_run *run, const float *norm, uint32_t layer, uint32_t row, uint32_t n_heads, float *x);
 /* Keys and values of all batch rows (ws->k, ws->v) into their KV blocks: norm, rotation, store. One stage. */
 void slm_stage_keys(slm_lane *t, uint32_t layer);
 /* Attention of the m rows of ws->q, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq.  with_keys: also does what

@@ -52,6 +52,7 @@ static void scratch_free(slm_scratch *s)
     buffer_free(&s->fine);
     buffer_free(&s->kv);
     buffer_free(&s->table);
+    buffer_free(&s->pool);
 }
 
 /* Every buffer of the workspace itself, NULL after the last. */
@@ -72,7 +73,7 @@ size_t slm_workspace_bytes(const slm_workspace *ws)
     for (int i = 0; i < ws->n_scratch; i++) {
         const slm_scratch *s = &ws->scratch[i];
         bytes += s->gemm.bytes + s->attend.bytes + s->tile.bytes + s->blocks.bytes + s->norm.bytes + s->normq.bytes + s->queries.bytes +
-                 s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes;
+                 s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes + s->pool.bytes;
     }
     return bytes;
 }

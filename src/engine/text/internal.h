@@ -22,6 +22,7 @@
 #include "engine/text/tokenizer.h"
 
 #define SLM_TOK_MAGIC "SLMTOKN2"
+#define SLM_TOK_MAGIC_1 "SLMTOKN1" /* of images of layout 1: the header ends before at_steps */
 #define SLM_TOK_BYTE_ORDER 0x01020304u
 #define SLM_TOK_NONE UINT32_MAX
 #define SLM_TOK_MAX_TOKENS (1u << 21)
@@ -60,9 +61,6 @@ typedef struct slm_tok_header {
     uint32_t byte_order, kind, n_tokens, flags;
     uint32_t hash_bits, max_probe, merge_bits, merge_probe;
     uint32_t n_specials, n_ends, max_token_bytes, n_steps;
-    float lowest_score; /* Unigram */
-    uint32_t reserved;
-    slm_tok_frame frame;
     int32_t bos, eos, eot, unk, sep, pad, cls, mask;
     int32_t ends[SLM_TOK_MAX_ENDS];
     int32_t byte_id[256]; /* -1 = the vocabulary has no token for this byte */
@@ -70,7 +68,11 @@ typedef struct slm_tok_header {
     char system[512]; /* default system message of the template, NUL-terminated */
     uint64_t bytes;   /* of the whole blob */
     uint64_t at_offsets, at_bytes, at_types, at_scores, at_hash, at_merges, at_specials; /* 0 = absent */
+    /* since SLMTOKN2 */
     uint64_t at_steps, steps_bytes;
+    slm_tok_frame frame;
+    float lowest_score; /* Unigram */
+    uint32_t reserved;
 } slm_tok_header;
 
 typedef struct slm_tok_merge {

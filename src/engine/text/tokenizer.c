@@ -9,6 +9,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <utf8proc.h>
 
@@ -83,11 +84,20 @@ int32_t slm_tok_lookup(const slm_tokenizer *tok, const char *bytes, size_t n, ui
 
 /* ------------------------------------------------------------------ opening */
 
+/* Bytes of the header as its magic says it was written; 0 for another magic. */
+static size_t header_bytes(const char magic[8])
+{
+    if (memcmp(magic, SLM_TOK_MAGIC, 8) == 0)
+        return sizeof(slm_tok_header);
+    return memcmp(magic, SLM_TOK_MAGIC_1, 8) == 0 ? offsetof(slm_tok_header, at_steps) : 0;
+}
+
 /* Is [at, at + n * size) inside the blob, behind the header and aligned? */
 static bool section_ok(const slm_tok_header *h, uint64_t at, uint64_t n, uint64_t size)
 {
     uint64_t bytes;
-    return at >= sizeof *h && at % 8 == 0 && !__builtin_mul_overflow(n, size, &bytes) && at <= h->bytes && bytes <= h->bytes - at;
+    return at >= header_bytes(h->magic) && at % 8 == 0 && !__builtin_mul_overflow(n, size, &bytes) && at <= h->bytes &&
+        bytes <= h->bytes - at;
 }
 
 static bool id_ok(const slm_tok_header *h, int32_t id)
@@ -97,7 +107,7 @@ static bool id_ok(const slm_tok_header *h, int32_t id)
 
 static bool header_ok(const slm_tok_header *h, size_t bytes)
 {
-    if (memcmp(h->magic, SLM_TOK_MAGIC, sizeof h->magic) != 0 || h->byte_order != SLM_TOK_BYTE_ORDER || h->bytes != bytes)
+    if (h->byte_order != SLM_TOK_BYTE_ORDER || h->bytes != bytes)
         return false;
     if (h->kind > SLM_TOK_UNIGRAM || h->n_tokens == 0 || h->n_tokens > SLM_TOK_MAX_TOKENS || h->hash_bits > 26 || h->merge_bits > 26)
         return false;
@@ -158,10 +168,34 @@ static bool tables_ok(const slm_tokenizer *tok)
     return true;
 }
 
+/* The header as this version has it.  Before SLMTOKN2 only WordPiece was put in a frame: [CLS] A [SEP] B [SEP]. */
+static bool take_header(const void *blob, size_t bytes, slm_tok_header *h)
+{
+    size_t size = bytes >= 8 ? header_bytes(blob) : 0;
+    if (size == 0 || bytes < size)
+        return false;
+    memset(h, 0, sizeof *h);
+    memcpy(h, blob, size);
+    if (size < sizeof *h) {
+        int32_t first = h->cls >= 0 ? h->cls : h->bos, last = h->sep >= 0 ? h->sep : h->eos;
+        h->n_steps = 0;
+        h->frame = (slm_tok_frame){0, 0, 0, 0, {-1, -1, -1, -1}, {-1, -1, -1, -1}, {-1, -1, -1, -1}};
+        if (h->kind == SLM_TOK_WORDPIECE) {
+            h->flags |= SLM_TOKF_FRAMED;
+            h->frame.n_before = first >= 0;
+            h->frame.n_middle = h->frame.n_after = last >= 0;
+            h->frame.second_type = 1;
+            h->frame.before[0] = first;
+            h->frame.middle[0] = h->frame.after[0] = last;
+        }
+    }
+    return header_ok(h, bytes);
+}
+
 slm_status slm_tokenizer_open(const void *blob, size_t bytes, slm_tokenizer **out, slm_error *err)
 {
-    const slm_tok_header *h = blob;
-    if (blob == NULL || bytes < sizeof *h || (uintptr_t) blob % 8 != 0 || !header_ok(h, bytes)) {
+    slm_tok_header header;
+    if (blob == NULL || (uintptr_t) blob % 8 != 0 || !take_header(blob, bytes, &header)) {
         slm_fail(err, SLM_FORMAT, "the tokenizer's tables are damaged or of another version");
         slm_hint(err, "Load the model again.");
         return SLM_FORMAT;
@@ -170,7 +204,8 @@ slm_status slm_tokenizer_open(const void *blob, size_t bytes, slm_tokenizer **ou
     if (tok == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a tokenizer");
     const char *base = blob;
-    tok->header = *h;
+    const slm_tok_header *h;
+    tok->header = header;
     tok->h = h = &tok->header;
     tok->offsets = (const uint32_t *) (base + h->at_offsets);
     tok->bytes = base + h->at_bytes;

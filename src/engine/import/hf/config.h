@@ -12,8 +12,9 @@
 
 #include "engine/import/hf/json.h"
 #include "engine/arch/family.h"
+#include "engine/slm.h"
 
-#define SLM_HF_MAX_NUMBERS 40
+#define SLM_HF_MAX_NUMBERS 64
 
 typedef struct slm_hf_config {
     slm_hf_json json;
@@ -28,11 +29,25 @@ typedef struct slm_hf_config {
     uint8_t slides[SLM_MAX_LAYERS];
     float factors[SLM_MAX_ROT / 2], factors_long[SLM_MAX_ROT / 2];
     bool tied_known, tied; /* what the configuration says about the output head */
-    bool cross_encoder;    /* BertForSequenceClassification */
+    const struct slm_hf_kind *kind; /* keys.h */
+    bool modules;          /* sentence-transformers has saved it: there is a modules.json */
+    uint32_t position_offset; /* rows of the table of positions that are never read */
+    uint32_t n_pools, pools[SLM_MAX_POOLS], n_after, after[SLM_MAX_AFTER], n_dense, dense_rows[SLM_MAX_DENSE], dense_squash[SLM_MAX_DENSE];
+    char dense_paths[SLM_MAX_DENSE][208], norm_path[208]; /* folders of the modules with weights */
+    bool leaves_prompt_out; /* the prompt's tokens are not pooled */
+    bool lowers;           /* texts are lowercased before the tokenizer sees them */
+    bool other_similarity; /* vectors that are not of length 1 are compared otherwise than by their cosine */
+    bool classifies;       /* a head with labels */
+    uint32_t n_labels;
+    slm_head_kind head_kind;
+    char labels[8192];     /* one after the other */
 } slm_hf_config;
 
-/* json must live as long as the configuration. meta.has_output is left to the caller, who knows the tensors. */
-slm_status slm_hf_config_read(slm_hf_json json, slm_hf_config *out, slm_error *err);
+/* json must live as long as the configuration; modules: there is a modules.json. meta.has_output is left to the caller, who knows the
+ * tensors. */
+slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *out, slm_error *err);
+/* The first of "architectures", or "". */
+const char *slm_hf_architecture(const slm_hf_config *config);
 /* Sets a number that config.json does not hold (pooling) or that another file overrides (the length). */
 slm_status slm_hf_config_put(slm_hf_config *config, const char *key, double value, slm_error *err);
 /* A number as set; def when absent. */

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "engine/base/math.h"
-#include "engine/import/hf/config.h"
+#include "engine/import/hf/keys.h"
 #include "engine/import/hf/safetensors.h"
 #include "engine/import/hf/sentence.h"
 #include "engine/import/hf/smooth.h"
@@ -31,7 +31,6 @@ typedef struct hf_source {
     json_t *config_json;
     bool *used;        /* [st.n_tensors] bound to a role */
     bool plus_one;
-    const char *prefix; /* before BERT's names: "" or "bert." */
     float *scales;      /* [n_layers][2][n_embd] of smooth.h, NULL without */
     float *inverse;     /* 1 / scales: what activations are multiplied by */
 } hf_source;
@@ -58,11 +57,12 @@ static bool find_tensor(void *arg, const char *name, slm_found *out)
     static const slm_type type_of[] = {SLM_TYPE_COUNT, SLM_TYPE_F32, SLM_TYPE_F16, SLM_TYPE_BF16};
     hf_source *s = arg;
     char full[192];
-    bool head = strncmp(name, "bert.pooler.", 12) == 0 || strncmp(name, "classifier.", 11) == 0;
-    if (head && !s->config.cross_encoder)
-        return false;
-    snprintf(full, sizeof full, "%s%s", head ? "" : s->prefix, name);
+    snprintf(full, sizeof full, "%s%s", s->config.kind->prefix, name);
     const slm_st_tensor *t = slm_safetensors_find(&s->st, full);
+    if (t == NULL)
+        t = slm_safetensors_find(&s->st, name);
+    if (t == NULL && strncmp(name, "model.", 6) == 0) /* as classes without a head save them */
+        t = slm_safetensors_find(&s->st, name + 6);
     if (t == NULL)
         return false;
     s->used[t - s->st.tensors] = true;
@@ -72,6 +72,9 @@ static bool find_tensor(void *arg, const char *name, slm_found *out)
         out->rows = 0; /* no role has such a shape */
     if (strcmp(name, "embeddings.position_embeddings.weight") == 0) {
         double limit = slm_hf_config_number(&s->config, "context_length", 0); /* sentence-transformers may allow fewer positions */
+        uint64_t skip = s->config.position_offset;
+        out->offset += out->rows > skip ? skip * out->cols * (t->type == SLM_ST_F32 ? 4 : 2) : 0;
+        out->rows = out->rows > skip ? out->rows - skip : 0;
         if ((double) out->rows > limit)
             out->rows = (uint64_t) limit;
     }
@@ -83,7 +86,8 @@ static slm_status check_unused(const hf_source *s, slm_error *err)
 {
     for (size_t i = 0; i < s->st.n_tensors; i++) {
         const slm_st_tensor *t = &s->st.tensors[i];
-        bool in_layer = strstr(t->name, "layers.") != NULL || strstr(t->name, "encoder.layer.") != NULL;
+        bool in_layer = strstr(t->name, "layers.") != NULL || strstr(t->name, "encoder.layer.") != NULL ||
+                        strstr(t->name, "transformer.layer.") != NULL || strncmp(t->name, "slm.", 4) == 0;
         if (!s->used[i] && in_layer && t->type != SLM_ST_OTHER && strstr(t->name, "rotary_emb.inv_freq") == NULL) {
             slm_fail(err, SLM_UNSUPPORTED, "tensor \"%s\" in \"%s\" is not known in models of the family %s", t->name,
                      s->st.file_names[t->file], s->config.meta.architecture);
@@ -100,13 +104,6 @@ static slm_status bind_tensors(hf_source *s, slm_error *err)
     s->used = calloc(s->st.n_tensors + 1, sizeof *s->used);
     if (s->used == NULL || family == NULL)
         return slm_fail(err, family == NULL ? SLM_UNSUPPORTED : SLM_NOMEM, "out of memory");
-    const slm_st_tensor *labels = s->config.cross_encoder ? slm_safetensors_find(&s->st, "classifier.weight") : NULL;
-    if (labels != NULL && labels->n_dims == 2 && labels->dims[0] != 1)
-        return slm_fail(err, SLM_UNSUPPORTED,
-                        "the model is a classifier of %llu labels: of BertForSequenceClassification only cross-encoders, with one label, "
-                        "are supported",
-                        (unsigned long long) labels->dims[0]);
-    s->prefix = slm_safetensors_find(&s->st, "bert.embeddings.word_embeddings.weight") != NULL ? "bert." : "";
     s->plus_one = family->hf_norm_plus_one;
     s->config.meta.has_output = !s->config.tied && (s->config.tied_known || head);
     SLM_TRY(slm_family_read(&s->config.meta, &s->base.hparams, err));
@@ -264,6 +261,10 @@ static slm_status smooth_encoder(hf_source *s, const volatile int *stop, slm_err
     size_t floats = 2 * (size_t) b->hparams.n_layers * b->hparams.n_embd, n = b->n_tensors;
     SLM_TRY(slm_tokenizer_open(b->tokenizer, b->tokenizer_bytes, &tok, err));
     int32_t cls = slm_tokenizer_find(tok, "[CLS]", 5), sep = slm_tokenizer_find(tok, "[SEP]", 5);
+    if (cls < 0 || sep < 0) {
+        cls = slm_tokenizer_find(tok, "<s>", 3);
+        sep = slm_tokenizer_find(tok, "</s>", 4);
+    }
     slm_tokenizer_free(tok);
     SLM_TRY(slm_hf_smooth(b, cls, sep, stop, &s->scales, err));
     slm_source_tensor *grown = realloc(b->tensors, (n + 2 * (size_t) b->hparams.n_layers) * sizeof *grown);
@@ -288,31 +289,70 @@ static bool will_quantize(const slm_import_options *options)
     return type >= 0 && slm_type_get((uint32_t) type) != NULL && !slm_type_get((uint32_t) type)->is_float;
 }
 
+/* Weights of the modules behind the pooling, each in a file of its own. */
+static slm_status open_modules(hf_source *s, int dir, slm_error *err)
+{
+    char file[300], prefix[32];
+    for (uint32_t i = 0; i < s->config.n_dense; i++) {
+        snprintf(file, sizeof file, "%s/model.safetensors", s->config.dense_paths[i]);
+        snprintf(prefix, sizeof prefix, "slm.dense.%u.", i);
+        SLM_TRY(slm_safetensors_add(dir, file, prefix, &s->st, err));
+    }
+    if (s->config.norm_path[0] == '\0')
+        return SLM_OK;
+    snprintf(file, sizeof file, "%s/model.safetensors", s->config.norm_path);
+    return slm_safetensors_add(dir, file, "slm.norm.", &s->st, err);
+}
+
 /* Everything but the vocabulary and the weights. */
 static slm_status open_head(hf_source *s, int dir, slm_error *err)
 {
+    int modules = -1;
+    uint64_t bytes;
     SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, false, &s->config_json, err));
-    SLM_TRY(slm_hf_config_read((slm_hf_json){s->config_json, "config.json"}, &s->config, err));
+    SLM_TRY(slm_hf_open_file(dir, "modules.json", true, &modules, &bytes, err));
+    if (modules >= 0)
+        close(modules);
+    SLM_TRY(slm_hf_config_read((slm_hf_json){s->config_json, "config.json"}, modules >= 0, &s->config, err));
     SLM_TRY(slm_hf_sentence_read(dir, &s->config, &s->base.info, err));
     SLM_TRY(slm_safetensors_open(dir, &s->st, err));
+    SLM_TRY(open_modules(s, dir, err));
     return bind_tensors(s, err);
+}
+
+static void warn_similarity(const slm_import_options *options)
+{
+    slm_warnings *w = options->warnings;
+    if (w != NULL && w->n < SLM_MAX_WARNINGS) {
+        slm_fail(&w->warnings[w->n], SLM_UNSUPPORTED, "the model compares vectors otherwise than by their cosine");
+        slm_hint(&w->warnings[w->n], "Here vectors have length 1, so that their cosine is what compares them; ranks may differ from "
+                                     "those of "
+                                     "sentence-transformers.");
+    }
+    if (w != NULL)
+        w->n++;
 }
 
 static slm_status open_source(hf_source *s, int dir, const slm_import_options *options, const volatile int *stop, slm_error *err)
 {
     SLM_TRY(open_head(s, dir, err));
-    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, &s->base.hparams, options->chat_format, stop, &s->base.tokenizer,
+    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, &s->base.hparams, s->config.lowers, options->chat_format, stop, &s->base.tokenizer,
                                &s->base.tokenizer_bytes, err));
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);
     info->can_generate = s->base.hparams.causal;
-    info->can_rerank = s->base.hparams.pooling == SLM_POOL_RANK;
-    info->can_embed = s->base.hparams.pooling == SLM_POOL_MEAN || s->base.hparams.pooling == SLM_POOL_CLS;
+    info->can_rerank = s->base.hparams.pooling == SLM_POOL_RANK && s->base.hparams.n_labels == 1;
+    info->can_classify = s->base.hparams.pooling == SLM_POOL_RANK && !info->can_rerank;
+    info->can_embed = !info->can_generate && s->base.hparams.pooling != SLM_POOL_RANK;
+    info->head_kind = s->config.head_kind;
+    memcpy(info->labels, s->config.labels, sizeof info->labels);
+    if (s->config.other_similarity)
+        warn_similarity(options);
     take_name(s);
     take_licence(s, dir);
     s->base.read_rows = read_rows;
     s->base.close = close_source;
-    return !s->base.hparams.causal && will_quantize(options) ? smooth_encoder(s, stop, err) : SLM_OK;
+    return slm_hf_can_smooth(&s->base.hparams) && will_quantize(options) ? smooth_encoder(s, stop, err) : SLM_OK;
 }
 
 slm_status slm_hf_look(const char *path, uint64_t *bytes, slm_error *err)

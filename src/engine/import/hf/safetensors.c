@@ -7,6 +7,7 @@
 #include "engine/import/hf/safetensors.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -271,6 +272,22 @@ slm_status slm_safetensors_open_file(int dir, const char *name, slm_safetensors 
     }
     *out = st;
     return SLM_OK;
+}
+
+slm_status slm_safetensors_add(int dir, const char *name, const char *prefix, slm_safetensors *st, slm_error *err)
+{
+    size_t first = st->n_tensors;
+    if (st->n_files == SLM_ST_MAX_FILES)
+        return slm_fail(err, SLM_FORMAT, "the model has more than %u files of weights", SLM_ST_MAX_FILES);
+    SLM_TRY(open_one(dir, name, st, err));
+    for (size_t i = first; i < st->n_tensors; i++) {
+        char *full = NULL;
+        if (asprintf(&full, "%s%s", prefix, st->tensors[i].name) < 0)
+            return slm_fail(err, SLM_NOMEM, "out of memory");
+        free(st->tensors[i].name);
+        st->tensors[i].name = full;
+    }
+    return sort_names(st, err);
 }
 
 void slm_safetensors_close(slm_safetensors *st)

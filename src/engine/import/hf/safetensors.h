@@ -43,6 +43,8 @@ typedef struct slm_safetensors {
 slm_status slm_safetensors_open(int dir, slm_safetensors *out, slm_error *err);
 /* Opens this one file of the directory. */
 slm_status slm_safetensors_open_file(int dir, const char *name, slm_safetensors *out, slm_error *err);
+/* Adds a file's tensors under names with a prefix. On failure *st is to be closed. */
+slm_status slm_safetensors_add(int dir, const char *name, const char *prefix, slm_safetensors *st, slm_error *err);
 void slm_safetensors_close(slm_safetensors *st);
 const slm_st_tensor *slm_safetensors_find(const slm_safetensors *st, const char *name);
 

@@ -1,8 +1,8 @@
 /*
- * modules.json and its companions.
+ * modules.json and its companions: whole, or refused by the name of what is not known.
  *
- * A pipeline of sentence-transformers is Transformer, Pooling, maybe Normalize or Dropout; vectors are always normalized here, so Normalize
- * changes nothing.  Prompts: config_sentence_transformers.json "prompts": {"query": "...", "document": "..."}.
+ * A pipeline of sentence-transformers is Transformer, Pooling, then any of Dense, LayerNorm, Normalize, and Dropout, which does nothing
+ * outside of training.  Vectors are always scaled to length 1 in the end, whether the pipeline says so or not.
  */
 #include "engine/import/hf/sentence.h"
 
@@ -11,75 +11,155 @@
 #include <string.h>
 #include <strings.h>
 
+#include "engine/import/hf/keys.h"
+
 #define MAX_LENGTH (1u << 24) /* no model here has more positions */
 
-/* GGUF's number of a pooling by the name that sentence-transformers gives it; 0 for those that are not done here. */
-static uint32_t pooling_number(const char *name)
+/* UNSUPPORTED, naming the first key that is not among `keys` (ends with NULL). */
+static slm_status only_keys(slm_hf_json j, const char *const *keys, slm_error *err)
 {
-    return strcasecmp(name, "mean") == 0 ? 1 : strcasecmp(name, "cls") == 0 ? 2 : 0;
-}
-
-static slm_status refuse_pooling(const char *file, const char *name, slm_error *err)
-{
-    slm_fail(err, SLM_UNSUPPORTED, "pooling \"%.40s\" in \"%s\" is not supported", name, file);
-    return slm_hint(err, "Supported are the mean of the tokens (\"mean\") and the first token (\"cls\").");
-}
-
-/* "pooling_mode": "mean", or a list of names whose vectors are put together: the form of sentence-transformers 5.4 and later. */
-static slm_status named_pooling(json_t *mode, const char *file, const char **name, slm_error *err)
-{
-    if (json_array_size(mode) > 1)
-        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" asks for %zu poolings together, which is not supported", file, json_array_size(mode));
-    *name = json_string_value(json_is_array(mode) ? json_array_get(mode, 0) : mode);
-    return *name != NULL ? SLM_OK : slm_fail(err, SLM_FORMAT, "\"pooling_mode\" in \"%s\" is not a name", file);
-}
-
-/* The older form is a flag for each; none of them set means the mean. */
-static slm_status flagged_pooling(slm_hf_json j, const char **name, slm_error *err)
-{
-    static const char prefix[] = "pooling_mode_";
-    static const char *const flags[][2] = {{"cls_token", "cls"}, {"max_tokens", "max"}, {"mean_tokens", "mean"},
-                                           {"mean_sqrt_len_tokens", "mean_sqrt_len_tokens"}, {"weightedmean_tokens", "weightedmean"},
-                                           {"lasttoken", "lasttoken"}};
     const char *key;
     json_t *value;
-    *name = NULL;
     json_object_foreach(j.object, key, value)
     {
-        bool set = false;
         size_t i = 0;
-        if (strncmp(key, prefix, sizeof prefix - 1) != 0)
-            continue;
-        SLM_TRY(slm_hf_bool(j, key, &set, err));
-        while (i < sizeof flags / sizeof flags[0] && strcmp(key + sizeof prefix - 1, flags[i][0]) != 0)
+        while (keys[i] != NULL && strcmp(keys[i], key) != 0)
             i++;
-        if (set && i == sizeof flags / sizeof flags[0])
-            return refuse_pooling(j.file, key, err);
-        if (set && *name != NULL)
-            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" asks for the poolings \"%s\" and \"%s\" together, which is not supported", j.file,
-                            *name, flags[i][1]);
-        if (set)
-            *name = flags[i][1];
+        if (keys[i] == NULL)
+            return slm_fail(err, SLM_UNSUPPORTED, "the key \"%.60s\" in \"%s\" is not known", key, j.file);
     }
-    if (*name == NULL)
-        *name = "mean";
     return SLM_OK;
 }
 
-static slm_status read_pooling(int dir, const char *path, slm_hf_config *config, slm_error *err)
+/* ---- pooling ---- */
+
+/* Poolings in the order in which their vectors are put side by side: the name, the older form's flag. */
+static const struct {
+    const char *name, *flag;
+    uint32_t pool;
+} poolings[SLM_MAX_POOLS] = {{"cls", "pooling_mode_cls_token", SLM_POOL_CLS},
+                             {"max", "pooling_mode_max_tokens", SLM_POOL_MAX},
+                             {"mean", "pooling_mode_mean_tokens", SLM_POOL_MEAN},
+                             {"mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", SLM_POOL_SQRT},
+                             {"weightedmean", "pooling_mode_weightedmean_tokens", SLM_POOL_WEIGHTED},
+                             {"lasttoken", "pooling_mode_lasttoken", SLM_POOL_LAST}};
+
+/* "pooling_mode": "mean", or a list of names: the form of sentence-transformers 5.4 and later. */
+static slm_status named_pooling(json_t *mode, const char *file, bool set[SLM_MAX_POOLS], slm_error *err)
+{
+    size_t n = json_is_array(mode) ? json_array_size(mode) : 1;
+    for (size_t i = 0; i < n; i++) {
+        const char *name = json_string_value(json_is_array(mode) ? json_array_get(mode, i) : mode);
+        size_t k = 0;
+        if (name == NULL)
+            return slm_fail(err, SLM_FORMAT, "\"pooling_mode\" in \"%s\" is not a name", file);
+        while (k < SLM_MAX_POOLS && strcasecmp(poolings[k].name, name) != 0)
+            k++;
+        if (k == SLM_MAX_POOLS) {
+            slm_fail(err, SLM_UNSUPPORTED, "pooling \"%.40s\" in \"%s\" is not supported", name, file);
+            return slm_hint(err, "Supported: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken.");
+        }
+        set[k] = true;
+    }
+    return SLM_OK;
+}
+
+static slm_status read_pooling_file(slm_hf_json j, slm_hf_config *config, slm_error *err)
+{
+    static const char *const keys[] = {"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt",
+                                       "pooling_mode_cls_token", "pooling_mode_max_tokens", "pooling_mode_mean_tokens",
+                                       "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken",
+                                           NULL};
+    bool set[SLM_MAX_POOLS] = {false}, include = true;
+    uint32_t width = 0;
+    SLM_TRY(only_keys(j, keys, err));
+    if (slm_hf_has(j, "pooling_mode"))
+        SLM_TRY(named_pooling(json_object_get(j.object, "pooling_mode"), j.file, set, err));
+    else
+        for (size_t i = 0; i < SLM_MAX_POOLS; i++)
+            SLM_TRY(slm_hf_bool(j, poolings[i].flag, &set[i], err));
+    SLM_TRY(slm_hf_bool(j, "include_prompt", &include, err));
+    config->leaves_prompt_out = !include;
+    SLM_TRY(slm_hf_u32(j, "word_embedding_dimension", 1, 65536, &width, err));
+    SLM_TRY(slm_hf_u32(j, "embedding_dimension", 1, 65536, &width, err));
+    if (width != 0 && width != slm_hf_config_number(config, "embedding_length", 0))
+        return slm_fail(err, SLM_FORMAT, "\"%s\" pools vectors of %u, the model's states have another width", j.file, width);
+    config->n_pools = 0;
+    for (size_t i = 0; i < SLM_MAX_POOLS; i++)
+        if (set[i])
+            config->pools[config->n_pools++] = poolings[i].pool;
+    if (config->n_pools == 0) /* none of the flags: the mean */
+        config->pools[config->n_pools++] = SLM_POOL_MEAN;
+    return slm_hf_config_put(config, "slm.pools", config->n_pools, err);
+}
+
+/* ---- what stands behind it ---- */
+
+static slm_status add_after(slm_hf_config *config, slm_after what, slm_error *err)
+{
+    if (config->n_after == SLM_MAX_AFTER - 1) /* one is left for the last scaling */
+        return slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" has more than %d modules behind the pooling", SLM_MAX_AFTER - 1);
+    config->after[config->n_after++] = what;
+    return slm_hf_config_put(config, "slm.after_count", config->n_after, err);
+}
+
+static slm_status read_dense_file(slm_hf_json j, const char *path, slm_hf_config *config, slm_error *err)
+{
+    static const char *const keys[] = {"in_features", "out_features", "bias", "activation_function", "module_input_name",
+                                       "module_output_name", NULL};
+    static const struct {
+        const char *name;
+        uint32_t function;
+    } functions[] = {{"Identity", SLM_SQUASH_NONE}, {"Tanh", SLM_SQUASH_TANH}, {"ReLU", SLM_SQUASH_RELU}, {"GELU", SLM_SQUASH_GELU_ERF}};
+    static const char *const ends[] = {"module_input_name", "module_output_name"};
+    const char *name = slm_hf_string(j, "activation_function"), *dot = name != NULL ? strrchr(name, '.') : NULL;
+    uint32_t rows = 0, function = UINT32_MAX;
+    SLM_TRY(only_keys(j, keys, err));
+    SLM_TRY(slm_hf_u32(j, "out_features", 1, 65536, &rows, err));
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        const char *end = slm_hf_string(j, ends[i]);
+        if (end != NULL && strcmp(end, "sentence_embedding") != 0)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is \"%.40s\", which is not supported", ends[i], j.file, end);
+    }
+    if (rows == 0 || config->n_dense == SLM_MAX_DENSE)
+        return slm_fail(err, SLM_UNSUPPORTED, rows == 0 ? "\"%s\" has no out_features" : "\"%s\" is one dense module too many", j.file);
+    for (size_t i = 0; name != NULL && i < sizeof functions / sizeof functions[0]; i++)
+        if (strcmp(dot != NULL ? dot + 1 : name, functions[i].name) == 0)
+            function = functions[i].function;
+    if (function == UINT32_MAX)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"activation_function\" in \"%s\" is \"%.60s\", which is not supported", j.file,
+                        name != NULL ? name : "missing");
+    snprintf(config->dense_paths[config->n_dense], sizeof config->dense_paths[0], "%s", path);
+    config->dense_rows[config->n_dense] = rows;
+    config->dense_squash[config->n_dense++] = function;
+    return add_after(config, SLM_AFTER_DENSE, err);
+}
+
+static slm_status read_norm_file(slm_hf_json j, const char *path, slm_hf_config *config, slm_error *err)
+{
+    static const char *const keys[] = {"dimension", NULL};
+    uint32_t width = 0;
+    SLM_TRY(only_keys(j, keys, err));
+    SLM_TRY(slm_hf_u32(j, "dimension", 1, 65536, &width, err));
+    if (width == 0 || config->norm_path[0] != '\0')
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" has no dimension, or is a second LayerNorm", j.file);
+    snprintf(config->norm_path, sizeof config->norm_path, "%s", path);
+    SLM_TRY(slm_hf_config_put(config, "slm.after_norm", width, err));
+    return add_after(config, SLM_AFTER_NORM, err);
+}
+
+typedef enum module_kind { MODULE_POOLING, MODULE_DENSE, MODULE_NORM } module_kind;
+
+static slm_status read_module_file(int dir, const char *path, module_kind kind, slm_hf_config *config, slm_error *err)
 {
     char file[300];
-    const char *name = NULL;
     json_t *root;
     snprintf(file, sizeof file, "%s/config.json", path);
     SLM_TRY(slm_hf_load(dir, file, 1u << 20, false, &root, err));
     slm_hf_json j = {root, file};
-    slm_status status = slm_hf_has(j, "pooling_mode") ? named_pooling(json_object_get(root, "pooling_mode"), file, &name, err)
-                                                      : flagged_pooling(j, &name, err);
-    if (status == SLM_OK && pooling_number(name) == 0)
-        status = refuse_pooling(file, name, err);
-    if (status == SLM_OK)
-        status = slm_hf_config_put(config, "pooling_type", pooling_number(name), err);
+    slm_status status = kind == MODULE_POOLING ? read_pooling_file(j, config, err)
+                        : kind == MODULE_DENSE ? read_dense_file(j, path, config, err)
+                                               : read_norm_file(j, path, config, err);
     json_decref(root);
     return status;
 }
@@ -93,18 +173,29 @@ static slm_status read_module(int dir, json_t *module, slm_hf_config *config, sl
         return slm_fail(err, SLM_FORMAT, "\"modules.json\" has a module without type or with a path outside of the directory");
     if (strcmp(kind, "Transformer") == 0)
         return path[0] == '\0' ? SLM_OK : slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" keeps the transformer in \"%s\"", path);
-    if (strcmp(kind, "Normalize") == 0 || strcmp(kind, "Dropout") == 0) /* which drops in training only */
+    if (strcmp(kind, "Dropout") == 0) /* drops in training only */
         return SLM_OK;
-    if (strcmp(kind, "Pooling") == 0)
-        return read_pooling(dir, path, config, err);
-    return slm_fail(err, SLM_UNSUPPORTED, "the module \"%.60s\" in \"modules.json\" is not supported", kind);
+    bool pooled = config->n_pools > 0;
+    if (strcmp(kind, "Pooling") == 0 && !pooled)
+        return read_module_file(dir, path, MODULE_POOLING, config, err);
+    if (pooled && strcmp(kind, "Normalize") == 0) {
+        return add_after(config, SLM_AFTER_NORMALIZE, err);
+    }
+    if (pooled && strcmp(kind, "Dense") == 0)
+        return read_module_file(dir, path, MODULE_DENSE, config, err);
+    if (pooled && strcmp(kind, "LayerNorm") == 0)
+        return read_module_file(dir, path, MODULE_NORM, config, err);
+    return slm_fail(err, SLM_UNSUPPORTED, "the module \"%.60s\" in \"modules.json\" is not supported at its place", kind);
 }
 
+/* ---- prompts ---- */
+
+/* The first prompt of these names that says something. */
 static slm_status copy_prompt(json_t *prompts, const char *const *names, char *out, size_t size, slm_error *err)
 {
     for (; *names != NULL; names++) {
         const char *text = json_string_value(json_object_get(prompts, *names));
-        if (text == NULL)
+        if (text == NULL || text[0] == '\0')
             continue;
         if (strlen(text) >= size)
             return slm_fail(err, SLM_UNSUPPORTED, "prompt \"%s\" in \"config_sentence_transformers.json\" is longer than %zu bytes", *names,
@@ -115,19 +206,46 @@ static slm_status copy_prompt(json_t *prompts, const char *const *names, char *o
     return SLM_OK;
 }
 
-static slm_status read_prompts(int dir, slm_model_info *info, slm_error *err)
+static slm_status read_prompts(slm_hf_json j, const slm_hf_config *config, slm_model_info *info, slm_error *err)
 {
-    static const char *const query_names[] = {"query", "search_query", "s2p_query", NULL};
-    static const char *const document_names[] = {"document", "passage", "search_document", NULL};
+    const char *def = slm_hf_string(j, "default_prompt_name");
+    const char *const query_names[] = {"query", "search_query", "s2p_query", def, NULL};
+    const char *const document_names[] = {"document", "passage", "corpus", "search_document", def, NULL};
+    json_t *prompts = json_object_get(j.object, "prompts");
+    if (def != NULL && json_object_get(prompts, def) == NULL)
+        return slm_fail(err, SLM_FORMAT, "\"default_prompt_name\" in \"%s\" is \"%.40s\", which is none of its prompts", j.file, def);
+    SLM_TRY(copy_prompt(prompts, query_names, info->query_prompt, sizeof info->query_prompt, err));
+    SLM_TRY(copy_prompt(prompts, document_names, info->document_prompt, sizeof info->document_prompt, err));
+    if (config->leaves_prompt_out && (info->query_prompt[0] != '\0' || info->document_prompt[0] != '\0'))
+        return slm_fail(err, SLM_UNSUPPORTED,
+                        "\"include_prompt\" of the pooling is false, and \"%s\" has prompts: that their tokens are left "
+                        "out of the pooling is not supported", j.file);
+    return SLM_OK;
+}
+
+static slm_status read_settings(int dir, slm_hf_config *config, slm_model_info *info, slm_error *err)
+{
+    static const char *const keys[] = {"__version__", "prompts", "default_prompt_name", "similarity_fn_name", "model_type", "truncate_dim",
+                                       "activation_fn", "model_card_data", NULL};
     json_t *root;
     SLM_TRY(slm_hf_load(dir, "config_sentence_transformers.json", 1u << 20, true, &root, err));
-    json_t *prompts = json_object_get(root, "prompts");
-    slm_status status = copy_prompt(prompts, query_names, info->query_prompt, sizeof info->query_prompt, err);
+    slm_hf_json j = {root, "config_sentence_transformers.json"};
+    const char *similarity = slm_hf_string(j, "similarity_fn_name"), *type = slm_hf_string(j, "model_type");
+    slm_status status = only_keys(j, keys, err);
+    if (status == SLM_OK && slm_hf_has(j, "truncate_dim"))
+        status = slm_fail(err, SLM_UNSUPPORTED, "\"truncate_dim\" in \"%s\" is not supported: shorten vectors with the argument dimensions",
+                          j.file);
+    if (status == SLM_OK && type != NULL && strcmp(type, "SentenceTransformer") != 0 && strcmp(type, "CrossEncoder") != 0)
+        status = slm_fail(err, SLM_UNSUPPORTED, "\"model_type\" in \"%s\" is \"%.40s\", which is not supported", j.file, type);
+    bool scaled = config->n_after > 0 && config->after[config->n_after - 1] == SLM_AFTER_NORMALIZE;
+    config->other_similarity = similarity != NULL && strcmp(similarity, "cosine") != 0 && !scaled;
     if (status == SLM_OK)
-        status = copy_prompt(prompts, document_names, info->document_prompt, sizeof info->document_prompt, err);
+        status = read_prompts(j, config, info, err);
     json_decref(root);
     return status;
 }
+
+/* ---- lengths ---- */
 
 /* A length that a file may bound: a missing one or one beyond any model's ("no limit" is written as 10^30) leaves *length. */
 static slm_status take_length(slm_hf_json j, const char *key, uint32_t *length, slm_error *err)
@@ -142,9 +260,25 @@ static slm_status take_length(slm_hf_json j, const char *key, uint32_t *length, 
     return SLM_OK;
 }
 
+/* What describes how the transformer is called. */
+static slm_status check_sentence_keys(slm_hf_json j, slm_error *err)
+{
+    static const char *const keys[] = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name",
+                                       "processing_kwargs", "query_length", "document_length", "method", NULL};
+    const char *task = slm_hf_string(j, "transformer_task"), *output = slm_hf_string(j, "module_output_name");
+    SLM_TRY(only_keys(j, keys, err));
+    if (slm_hf_has(j, "query_length") || slm_hf_has(j, "document_length"))
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a model with several vectors a text, which is not supported", j.file);
+    if (task != NULL && strcmp(task, "feature-extraction") != 0 && strcmp(task, "sequence-classification") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"transformer_task\" in \"%s\" is \"%.40s\", which is not supported", j.file, task);
+    if (output != NULL && strcmp(output, "token_embeddings") != 0 && strcmp(output, "scores") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"module_output_name\" in \"%s\" is \"%.40s\", which is not supported", j.file, output);
+    return SLM_OK;
+}
+
 /* max_seq_length of the versions before 5.4 goes before the tokenizer's own length; what is given to each call of the tokenizer
  * (processing_kwargs) before both. */
-static slm_status sentence_length(int dir, uint32_t *length, slm_error *err)
+static slm_status sentence_length(int dir, slm_hf_config *config, uint32_t *length, slm_error *err)
 {
     static const char *const files[] = {"sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json",
                                         "sentence_camembert_config.json", "sentence_albert_config.json", "sentence_xlm-roberta_config.json",
@@ -154,13 +288,15 @@ static slm_status sentence_length(int dir, uint32_t *length, slm_error *err)
     while (root == NULL && i < sizeof files / sizeof files[0])
         SLM_TRY(slm_hf_load(dir, files[i++], 1u << 20, true, &root, err));
     slm_hf_json j = {root, files[i - 1]}, processing = slm_hf_member(j, "processing_kwargs");
-    slm_status status = take_length(j, "max_seq_length", length, err);
+    slm_status status = check_sentence_keys(j, err);
+    if (status == SLM_OK)
+        status = slm_hf_bool(j, "do_lower_case", &config->lowers, err);
+    if (status == SLM_OK)
+        status = take_length(j, "max_seq_length", length, err);
     if (status == SLM_OK)
         status = take_length(slm_hf_member(processing, "common"), "max_length", length, err);
     if (status == SLM_OK)
         status = take_length(slm_hf_member(processing, "text"), "max_length", length, err);
-    if (status == SLM_OK && (slm_hf_has(j, "query_length") || slm_hf_has(j, "document_length")))
-        status = slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a model with several vectors a text, which is not supported", j.file);
     json_decref(root);
     return status;
 }
@@ -171,14 +307,14 @@ static slm_status read_length(int dir, slm_hf_config *config, slm_error *err)
 {
     json_t *root;
     uint32_t length = 0; /* none known */
-    if (strcmp(config->meta.architecture, "bert") == 0) {
+    if (config->kind->encoder || slm_hf_config_number(config, "slm.embedding", 0) != 0) {
         SLM_TRY(slm_hf_load(dir, "tokenizer_config.json", 16u << 20, true, &root, err));
         slm_hf_json j = {root, "tokenizer_config.json"};
         slm_status status = take_length(j, slm_hf_has(j, "model_max_length") ? "model_max_length" : "max_len", &length, err);
         json_decref(root);
         SLM_TRY(status);
     }
-    SLM_TRY(sentence_length(dir, &length, err));
+    SLM_TRY(sentence_length(dir, config, &length, err));
     if (length == 0 || length >= slm_hf_config_number(config, "context_length", 0))
         return SLM_OK;
     return slm_hf_config_put(config, "context_length", length, err);
@@ -189,11 +325,13 @@ slm_status slm_hf_sentence_read(int dir, slm_hf_config *config, slm_model_info *
     json_t *modules;
     slm_status status = SLM_OK;
     SLM_TRY(read_length(dir, config, err));
-    if (config->cross_encoder)
+    if (config->classifies || !(config->kind->encoder || slm_hf_config_number(config, "slm.embedding", 0) != 0))
         return SLM_OK;
     SLM_TRY(slm_hf_load(dir, "modules.json", 1u << 20, true, &modules, err));
     for (size_t i = 0; i < json_array_size(modules) && status == SLM_OK; i++)
         status = read_module(dir, json_array_get(modules, i), config, err);
+    if (status == SLM_OK && modules != NULL && config->n_pools == 0)
+        status = slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" has no Pooling module");
     json_decref(modules);
-    return status == SLM_OK ? read_prompts(dir, info, err) : status;
+    return status == SLM_OK ? read_settings(dir, config, info, err) : status;
 }

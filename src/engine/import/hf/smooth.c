@@ -50,6 +50,14 @@ static slm_status read_tensor(smoothing *m, slm_tensor_role role, uint32_t layer
     return slm_fail(err, SLM_INTERNAL, "a tensor of the encoder is missing");
 }
 
+static bool has_tensor(const smoothing *m, slm_tensor_role role)
+{
+    for (size_t i = 0; i < m->source->n_tensors; i++)
+        if (m->source->tensors[i].role == role)
+            return true;
+    return false;
+}
+
 static float dot(const float *a, const float *b, uint32_t n)
 {
     lanes sum = {0, 0, 0, 0}, other = {0, 0, 0, 0};
@@ -123,7 +131,9 @@ static slm_status embed(smoothing *m, int32_t cls, int32_t sep, slm_error *err)
                 token = (uint32_t) sep;
             SLM_TRY(read_tensor(m, SLM_TENSOR_TOKEN_EMBD, 0, token, 1, x, err));
             SLM_TRY(read_tensor(m, SLM_TENSOR_POSITION_EMBD, 0, i < m->hp->n_context ? i : 0, 1, m->w, err));
-            SLM_TRY(read_tensor(m, SLM_TENSOR_TYPE_EMBD, 0, 0, 1, m->bias, err));
+            memset(m->bias, 0, n * sizeof *m->bias);
+            if (m->hp->n_token_types > 0 && has_tensor(m, SLM_TENSOR_TYPE_EMBD))
+                SLM_TRY(read_tensor(m, SLM_TENSOR_TYPE_EMBD, 0, 0, 1, m->bias, err));
             for (uint32_t c = 0; c < n; c++)
                 x[c] += m->w[c] + m->bias[c];
         }
@@ -210,6 +220,11 @@ static slm_status run(smoothing *m, int32_t cls, int32_t sep, float *scales, slm
     for (uint32_t layer = 0; layer < m->hp->n_layers; layer++)
         SLM_TRY(run_layer(m, layer, scales + 2 * layer * width, err));
     return SLM_OK;
+}
+
+bool slm_hf_can_smooth(const slm_hparams *hp)
+{
+    return hp->norm_after_sum && hp->activation == SLM_ACT_GELU_ERF && hp->relative_buckets == 0 && hp->n_rot == 0;
 }
 
 slm_status slm_hf_smooth(slm_source *source, int32_t cls, int32_t sep, const volatile int *stop, float **scales, slm_error *err)

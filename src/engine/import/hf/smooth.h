@@ -12,6 +12,8 @@
 
 #include "engine/image/image.h"
 
+/* Has this model the layers that slm_hf_smooth knows? */
+bool slm_hf_can_smooth(const slm_hparams *hp);
 /* scales: [n_layers][2][n_embd] of attention and feed-forward inputs, malloc'ed, each a power of 2^(1/4). cls, sep: ids around a sequence.
  * The source's matrices must be unscaled while this runs.  CANCELLED when *stop is seen. */
 slm_status slm_hf_smooth(slm_source *source, int32_t cls, int32_t sep, const volatile int *stop, float **scales, slm_error *err);

@@ -25,6 +25,7 @@ typedef struct builder {
     int dir;
     uint32_t n_vocab, n_token_types;
     bool framed;             /* the model reads whole texts */
+    bool lowers;             /* and lowercases them before */
     const char *chat_format; /* forced by name, or NULL */
     json_t *model;       /* config.json, borrowed */
     json_t *tokenizer, *config, *generation; /* tokenizer.json, tokenizer_config.json, generation_config.json */
@@ -529,6 +530,12 @@ static slm_status take_shape(builder *b, slm_error *err)
     v->add_space_prefix = s->space_prefix;
     v->prefix_first = s->prefix_first;
     v->split_white = s->split_white;
+    bool lower = s->lowercase;
+    for (size_t i = 0; i < s->n_steps; i++)
+        lower = lower || s->steps[i].op == SLM_TEXT_LOWER;
+    if (b->lowers && !lower)
+        return slm_fail(err, SLM_UNSUPPORTED,
+                        "\"do_lower_case\" of sentence-transformers with a tokenizer that does not lowercase is not supported");
     return check_added(b, err);
 }
 
@@ -594,10 +601,11 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
     return slm_tokenizer_build(&b->vocab, b->chat_format, blob, bytes, err);
 }
 
-slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, const char *chat_format, const volatile int *stop, void **blob,
-                              size_t *bytes, slm_error *err)
+slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, bool lowers, const char *chat_format,
+                              const volatile int *stop, void **blob, size_t *bytes, slm_error *err)
 {
     builder b = {.dir = dir, .model = model, .n_vocab = hp->n_vocab, .n_token_types = hp->n_token_types, .framed = !hp->causal,
+                 .lowers = lowers,
                  .chat_format = chat_format, .vocab = {.stop = stop, .unk = -1, .whole_words = -1}, .shape = {.second_type = 1}};
     slm_status status = build(&b, blob, bytes, err);
     free_builder(&b);

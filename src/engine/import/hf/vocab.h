@@ -8,6 +8,7 @@
 #define SLM_HF_VOCAB_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,8 +16,9 @@
 #include "engine/base/status.h"
 
 /* Builds the blob (malloc'ed) for a model with these numbers: ids that the tokenizer does not name become unused tokens.  model: its
- * config.json. */
-slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, const char *chat_format, const volatile int *stop, void **blob,
+ * config.json; lowers: texts are lowercased before, which the tokenizer must do by itself. */
+slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, bool lowers, const char *chat_format,
+                              const volatile int *stop, void **blob,
                               size_t *bytes, slm_error *err);
 
 #endif

@@ -12,9 +12,9 @@ static slm_status prepare(slm_session *s, const slm_request *request, slm_job *j
 {
     const slm_model_info *info = slm_model_get_info(s->model);
     slm_prompt prompt;
-    bool rank = s->model->hp.pooling == SLM_POOL_RANK;
+    bool rank = info->can_rerank, pairs = s->model->hp.pooling == SLM_POOL_RANK;
 
-    if (request->n_segments > 2 || (rank && request->n_segments != 2) || (!rank && request->n_segments != 1))
+    if (request->n_segments > 2 || (rank && request->n_segments != 2) || (!pairs && request->n_segments != 1))
         return slm_fail(err, SLM_INVALID, "model \"%s\" takes %s, but the request has %zu texts", info->name,
                         rank ? "a pair of texts" : "one text", request->n_segments);
     SLM_TRY(slm_job_read_prompt(s, request, job, 0, &prompt, err));
@@ -56,7 +56,7 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
 {
     slm_step_state *b = &s->step;
     slm_encode_batch batch = {.lengths = b->out};
-    uint32_t n = 0, dims = s->model->hp.pooling == SLM_POOL_RANK ? 1 : s->model->hp.n_embd;
+    uint32_t n = 0, dims = slm_hparams_outputs(&s->model->hp);
     double start = slm_seconds();
     float *vectors = NULL;
 

@@ -1,0 +1,266 @@
+/*
+ * config.json of decoders: heads, RoPE and its scalings, patterns of layers, multipliers.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/import/hf/keys.h"
+
+/* ---- RoPE ---- */
+
+static slm_status factor_array(slm_hf_json s, const char *key, float *out, uint32_t *n, slm_error *err)
+{
+    json_t *a = json_object_get(s.object, key);
+    if (json_array_size(a) == 0 || json_array_size(a) > SLM_MAX_ROT / 2)
+        return slm_fail(err, SLM_FORMAT, "\"%s\" in \"%s\" is not an array of 1 to %d numbers", key, s.file, SLM_MAX_ROT / 2);
+    *n = (uint32_t) json_array_size(a);
+    for (uint32_t i = 0; i < *n; i++)
+        out[i] = (float) json_number_value(json_array_get(a, i)); /* 0 for what is no number: out of range there */
+    return SLM_OK;
+}
+
+/* Phi-3: measured divisors for each pair, one set for short and one for long sequences. */
+static slm_status take_longrope(slm_hf_config *c, slm_hf_json s, slm_error *err)
+{
+    uint32_t original = 0;
+    double context = slm_hf_config_number(c, "context_length", 0);
+    SLM_TRY(slm_hf_u32(s, "original_max_position_embeddings", 2, 1u << 24, &original, err));
+    SLM_TRY(slm_hf_u32(c->json, "original_max_position_embeddings", 2, 1u << 24, &original, err));
+    if (original == 0)
+        return slm_fail(err, SLM_FORMAT, "\"original_max_position_embeddings\" is missing in \"%s\"", s.file);
+    SLM_TRY(factor_array(s, "short_factor", c->factors, &c->meta.n_factors, err));
+    SLM_TRY(factor_array(s, "long_factor", c->factors_long, &c->meta.n_factors_long, err));
+    c->meta.factors = c->factors;
+    c->meta.factors_long = c->factors_long;
+    SLM_TRY(slm_hf_config_put(c, "rope.scaling.original_context_length", original, err));
+    float factor = (float) (context / original);
+    SLM_TRY(slm_hf_f32(s, "factor", 1e-3, 1e6, &factor, err)); /* stands for their ratio where it is given */
+    return slm_hf_take(c, s, "attention_factor", "rope.scaling.attn_factor",
+                       factor > 1 ? sqrt(1 + log((double) factor) / log(original)) : 1, err);
+}
+
+/* Llama 3.1: low frequencies are divided by factor, high ones kept, those between blended. */
+static slm_status take_llama3(slm_hf_config *c, slm_hf_json s, slm_error *err)
+{
+    float factor = 8, low = 1, high = 4, original = 8192;
+    double n_rot = slm_hf_config_number(c, "rope.dimension_count", 0);
+    SLM_TRY(slm_hf_f32(s, "factor", 1, 1e4, &factor, err));
+    SLM_TRY(slm_hf_f32(s, "low_freq_factor", 1e-3, 1e4, &low, err));
+    SLM_TRY(slm_hf_f32(s, "high_freq_factor", 1e-3, 1e4, &high, err));
+    SLM_TRY(slm_hf_f32(s, "original_max_position_embeddings", 1, 1u << 24, &original, err));
+    if (high <= low)
+        return slm_fail(err, SLM_FORMAT, "\"high_freq_factor\" in \"%s\" is not above \"low_freq_factor\"", s.file);
+    c->meta.n_factors = (uint32_t) n_rot / 2;
+    c->meta.factors = c->factors;
+    slm_family_llama3_factors(slm_hf_config_number(c, "rope.freq_base", 1e4), (uint32_t) n_rot, factor, low, high, original, c->factors);
+    return slm_hf_config_put(c, "rope.scaling.original_context_length", original, err);
+}
+
+/* What a scaling may hold that is none: newer versions keep all of RoPE's parameters in one object. */
+static slm_status refuse_untyped(slm_hf_json s, slm_error *err)
+{
+    static const char *const harmless_keys[] = {"rope_theta", "partial_rotary_factor", "original_max_position_embeddings"};
+    const char *key;
+    json_t *value;
+    json_object_foreach(s.object, key, value)
+    {
+        bool known = json_is_null(value) || json_is_object(value); /* objects: parameters of kinds of layers */
+        for (size_t i = 0; i < sizeof harmless_keys / sizeof harmless_keys[0]; i++)
+            known = known || strcmp(key, harmless_keys[i]) == 0;
+        if (!known)
+            return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling in \"%s\" has the parameter \"%.40s\" but no type", s.file, key);
+    }
+    return SLM_OK;
+}
+
+static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
+{
+    const char *type = slm_hf_string(s, "rope_type");
+    if (type == NULL)
+        type = slm_hf_string(s, "type");
+    if (type == NULL)
+        return refuse_untyped(s, err);
+    if (strcmp(type, "default") == 0)
+        return SLM_OK;
+    if (strcmp(type, "llama3") == 0)
+        return take_llama3(c, s, err);
+    if (strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0) {
+        snprintf(c->scaling, sizeof c->scaling, "longrope");
+        return take_longrope(c, s, err);
+    }
+    if (strcmp(type, "linear") == 0) {
+        snprintf(c->scaling, sizeof c->scaling, "linear");
+        SLM_TRY(slm_hf_take(c, s, "factor", "rope.scaling.factor", NAN, err));
+        if (slm_hf_config_number(c, "rope.scaling.factor", 0) > 0)
+            return SLM_OK;
+        return slm_fail(err, SLM_FORMAT, "linear RoPE scaling in \"%s\" has no factor above 0", s.file);
+    }
+    return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported", type, s.file);
+}
+
+/* The parameters of sliding layers may differ by their base alone. */
+static slm_status check_local(slm_hf_json local, slm_error *err)
+{
+    const char *type = slm_hf_string(local, "rope_type");
+    if (local.object == NULL || type == NULL || strcmp(type, "default") == 0)
+        return local.object == NULL || type != NULL ? SLM_OK : refuse_untyped(local, err);
+    return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" of sliding layers in \"%s\" is not supported", type, local.file);
+}
+
+/* rope_theta and rope_scaling, or rope_parameters as newer versions write them (by layer type for Gemma 3). */
+slm_status slm_hf_take_rope(slm_hf_config *c, bool partial_allowed, slm_error *err)
+{
+    slm_hf_json p = slm_hf_member(c->json, "rope_parameters");
+    slm_hf_json full = slm_hf_member(p, "full_attention"), local = slm_hf_member(p, "sliding_attention");
+    slm_hf_json scaling = slm_hf_member(c->json, "rope_scaling");
+    bool gemma3 = strcmp(c->kind->family, "gemma3") == 0;
+    float partial = 1;
+    if ((full.object != NULL || local.object != NULL) && !gemma3)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"rope_parameters\" by kinds of layers in \"%s\" are not supported for models of this type",
+                        c->json.file);
+    if (full.object != NULL)
+        p = full;
+    SLM_TRY(slm_hf_take(c, c->json, "rope_theta", "rope.freq_base", c->kind->rope_base, err));
+    SLM_TRY(slm_hf_take(c, p, "rope_theta", "rope.freq_base", NAN, err));
+    if (gemma3) {
+        SLM_TRY(slm_hf_take(c, c->json, "rope_local_base_freq", "rope.freq_base_swa", 1e4, err));
+        SLM_TRY(slm_hf_take(c, local, "rope_theta", "rope.freq_base_swa", NAN, err));
+        SLM_TRY(check_local(local, err));
+    }
+    SLM_TRY(slm_hf_f32(c->json, "partial_rotary_factor", 1e-3, 1, &partial, err));
+    SLM_TRY(slm_hf_f32(p, "partial_rotary_factor", 1e-3, 1, &partial, err));
+    if (partial != 1 && !partial_allowed)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"partial_rotary_factor\" in \"%s\" is not 1, which models of this type do not know",
+                        c->json.file);
+    double head_dim = slm_hf_config_number(c, "attention.key_length", 0), n_rot = floor(head_dim * (double) partial + 1e-6);
+    if (!(n_rot >= 2 && n_rot <= SLM_MAX_ROT))
+        return slm_fail(err, SLM_FORMAT, "\"%s\" asks to rotate %g dimensions of a head, not 2 to %d", c->json.file, n_rot, SLM_MAX_ROT);
+    SLM_TRY(slm_hf_config_put(c, "rope.dimension_count", n_rot, err));
+    return take_scaling(c, scaling.object != NULL ? scaling : p, err);
+}
+
+/* ---- layer patterns ---- */
+
+slm_status slm_hf_take_layer_types(slm_hf_config *c, const char *full, const char *sliding, slm_error *err)
+{
+    json_t *types = json_object_get(c->json.object, "layer_types");
+    bool any = false;
+    if (!json_is_array(types))
+        return SLM_OK;
+    if (json_array_size(types) != c->n_layers)
+        return slm_fail(err, SLM_FORMAT, "\"layer_types\" in \"%s\" does not name %u layers", c->json.file, c->n_layers);
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        bool slides = type != NULL && sliding != NULL && strcmp(type, sliding) == 0;
+        if (type == NULL || (strcmp(type, full) != 0 && !slides))
+            return slm_fail(err, SLM_UNSUPPORTED,
+                            "\"layer_types\" in \"%s\" names \"%.40s\" for layer %u, which is not supported for models of "
+                            "this type", c->json.file, type != NULL ? type : "?", i);
+        c->slides[i] = slides;
+        any = any || slides;
+    }
+    c->layered_window = any;
+    return any ? SLM_OK : slm_hf_config_put(c, "attention.sliding_window", 0, err);
+}
+
+static slm_status take_window(slm_hf_config *c, slm_error *err)
+{
+    const char *family = c->kind->family;
+    bool gemma = strcmp(family, "gemma2") == 0 || strcmp(family, "gemma3") == 0, use = true;
+    if (strncmp(family, "qwen", 4) == 0) /* names a window that it does not use */
+        return slm_hf_take_layer_types(c, "full_attention", NULL, err);
+    if (strcmp(family, "smollm3") == 0) {
+        use = false;
+        SLM_TRY(slm_hf_bool(c->json, "use_sliding_window", &use, err));
+        SLM_TRY(use ? SLM_OK : slm_hf_take_layer_types(c, "full_attention", NULL, err));
+    }
+    if (!use)
+        return SLM_OK;
+    SLM_TRY(slm_hf_take(c, c->json, "sliding_window", "attention.sliding_window", 0, err));
+    if (slm_hf_config_number(c, "slm.both_ways", 0) != 0) {
+        double width = slm_hf_config_number(c, "attention.sliding_window", 0); /* half of it to each side */
+        SLM_TRY(slm_hf_config_put(c, "attention.sliding_window", floor(width / 2), err));
+    }
+    if (gemma)
+        SLM_TRY(slm_hf_take(c, c->json, "sliding_window_pattern", "attention.sliding_window_pattern", NAN, err));
+    if (slm_hf_config_number(c, "attention.sliding_window", 0) > 0 || gemma)
+        return slm_hf_take_layer_types(c, "full_attention", "sliding_attention", err);
+    return slm_hf_take_layer_types(c, "full_attention", NULL, err);
+}
+
+/* SmolLM3: every n-th layer attends without positions. The array says 1 for layers with RoPE, in spite of its name. */
+static slm_status take_nope(slm_hf_config *c, slm_error *err)
+{
+    json_t *layers = json_object_get(c->json.object, "no_rope_layers");
+    uint32_t step = 0;
+    if (!json_is_array(layers))
+        return slm_hf_take(c, c->json, "no_rope_layer_interval", "no_rope_layer_interval", 4, err);
+    if (json_array_size(layers) != c->n_layers)
+        return slm_fail(err, SLM_FORMAT, "\"no_rope_layers\" in \"%s\" does not name %u layers", c->json.file, c->n_layers);
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        bool nope = json_integer_value(json_array_get(layers, i)) == 0;
+        if (nope && step == 0)
+            step = i + 1;
+        if (nope != (step != 0 && (i + 1) % step == 0))
+            return slm_fail(err, SLM_UNSUPPORTED, "\"no_rope_layers\" in \"%s\" follows no regular pattern", c->json.file);
+    }
+    return slm_hf_config_put(c, "no_rope_layer_interval", step == 0 ? SLM_MAX_LAYERS * 2 : step, err);
+}
+
+static slm_status take_softcaps(slm_hf_config *c, slm_error *err)
+{
+    float scalar = 256;
+    double cap = strcmp(c->kind->family, "gemma2") == 0;
+    /* a null cap means none, not the default */
+    SLM_TRY(slm_hf_take(c, c->json, "attn_logit_softcapping", "attn_logit_softcapping",
+                        json_object_get(c->json.object, "attn_logit_softcapping") ? 0 : 50 * cap, err));
+    SLM_TRY(slm_hf_take(c, c->json, "final_logit_softcapping", "final_logit_softcapping",
+                        json_object_get(c->json.object, "final_logit_softcapping") ? 0 : 30 * cap, err));
+    SLM_TRY(slm_hf_f32(c->json, "query_pre_attn_scalar", 1e-3, 1e6, &scalar, err));
+    return slm_hf_config_put(c, "attention.scale", 1 / sqrt((double) scalar), err);
+}
+
+/* A decoder answers, unless sentence-transformers pools its states or a head stands on top. */
+static slm_status take_purpose(slm_hf_config *c, slm_error *err)
+{
+    const char *arch = slm_hf_architecture(c);
+    bool both_ways = false, causal = strstr(arch, "ForCausalLM") != NULL || arch[0] == '\0';
+    bool classifies = strstr(arch, "ForSequenceClassification") != NULL;
+    SLM_TRY(slm_hf_bool(c->json, "use_bidirectional_attention", &both_ways, err));
+    if (classifies || c->modules) {
+        SLM_TRY(slm_hf_config_put(c, "slm.both_ways", both_ways, err));
+        return slm_hf_config_put(c, "slm.embedding", 1, err);
+    }
+    if (both_ways)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"use_bidirectional_attention\" in \"%s\" is set, but the model is no embedder",
+                        c->json.file);
+    if (causal)
+        return SLM_OK;
+    slm_fail(err, SLM_UNSUPPORTED, "the architecture \"%.60s\" in \"%s\" has no output head, and no \"modules.json\" says how it embeds "
+                                   "texts", arch,
+             c->json.file);
+    return slm_hint(err, "Load a ForCausalLM, or a directory that sentence-transformers has saved.");
+}
+
+slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
+{
+    const slm_hf_kind *k = c->kind;
+    double heads = slm_hf_config_number(c, "attention.head_count", 1), embd = slm_hf_config_number(c, "embedding_length", 0);
+    double eps = strcmp(k->family, "phi3") == 0 || strcmp(k->family, "olmo2") == 0 || strcmp(k->family, "eurobert") == 0 ? 1e-5 : 1e-6;
+    SLM_TRY(take_purpose(c, err));
+    SLM_TRY(slm_hf_take(c, c->json, "num_key_value_heads", "attention.head_count_kv", k->n_kv_heads != 0 ? k->n_kv_heads : heads, err));
+    double head_dim = k->head_dim != 0 ? k->head_dim : heads >= 1 ? floor(embd / heads) : 0;
+    SLM_TRY(slm_hf_take(c, c->json, "head_dim", "attention.key_length", head_dim, err));
+    SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", eps, err));
+    c->tied = k->tied;
+    SLM_TRY(slm_hf_bool(c->json, "tie_word_embeddings", &c->tied, err));
+    c->tied_known = slm_hf_has(c->json, "tie_word_embeddings");
+    SLM_TRY(slm_hf_take_rope(c, strcmp(k->family, "phi3") == 0, err));
+    SLM_TRY(take_window(c, err));
+    if (strcmp(k->family, "smollm3") == 0)
+        SLM_TRY(take_nope(c, err));
+    if (strcmp(k->family, "gemma2") == 0 || strcmp(k->family, "gemma3") == 0)
+        return take_softcaps(c, err);
+    return SLM_OK;
+}

@@ -1,0 +1,149 @@
+/*
+ * config.json of encoders, and of the heads on top of any model.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/import/hf/keys.h"
+
+/* The base of one kind of layers: version 5 writes rope_parameters by kind, version 4 a key for each. */
+static slm_status take_base(slm_hf_config *c, const char *kind, const char *old_key, const char *key, double def, slm_error *err)
+{
+    slm_hf_json p = slm_hf_member(slm_hf_member(c->json, "rope_parameters"), kind);
+    const char *type = slm_hf_string(p, "rope_type");
+    if (type != NULL && strcmp(type, "default") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type", type,
+                        c->json.file);
+    SLM_TRY(slm_hf_take(c, c->json, old_key, key, def, err));
+    return slm_hf_take(c, p, "rope_theta", key, NAN, err);
+}
+
+slm_status slm_hf_take_modernbert(slm_hf_config *c, slm_error *err)
+{
+    uint32_t window = 128;
+    json_t *types = json_object_get(c->json.object, "layer_types");
+    double every = slm_hf_config_number(c, "attention.full_every", 3);
+    SLM_TRY(take_base(c, "full_attention", "global_rope_theta", "rope.freq_base", 160000, err));
+    SLM_TRY(take_base(c, "sliding_attention", "local_rope_theta", "rope.freq_base_swa", 10000, err));
+    SLM_TRY(slm_hf_u32(c->json, "local_attention", 2, 1u << 24, &window, err));
+    SLM_TRY(slm_hf_config_put(c, "attention.sliding_window", window / 2, err));
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        bool full = (double) i - every * floor((double) i / every) == 0;
+        if (type == NULL || strcmp(type, full ? "full_attention" : "sliding_attention") != 0)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" in \"%s\" is not the pattern of \"global_attn_every_n_layers\"",
+                            c->json.file);
+    }
+    return SLM_OK;
+}
+
+/* The published model has keys of its own, transformers' class the usual ones. */
+slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err)
+{
+    static const char *const names[][3] = {{"hidden_size", "n_embd", "embedding_length"},
+                                           {"num_hidden_layers", "n_layer", "block_count"},
+                                           {"num_attention_heads", "n_head", "attention.head_count"},
+                                           {"intermediate_size", "n_inner", "feed_forward_length"},
+                                           {"max_position_embeddings", "n_positions", "context_length"},
+                                           {"layer_norm_eps", "layer_norm_epsilon", "attention.layer_norm_epsilon"}};
+    slm_hf_json rope = slm_hf_member(c->json, "rope_parameters");
+    const char *type = slm_hf_string(rope, "rope_type");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!slm_hf_has(c->json, names[i][0]) && !slm_hf_has(c->json, names[i][1]))
+            return slm_fail(err, SLM_FORMAT, "\"%s\" has neither \"%s\" nor \"%s\"", c->json.file, names[i][0], names[i][1]);
+        SLM_TRY(slm_hf_take(c, c->json, names[i][1], names[i][2], NAN, err));
+        SLM_TRY(slm_hf_take(c, c->json, names[i][0], names[i][2], NAN, err));
+    }
+    c->n_layers = (uint32_t) slm_hf_config_number(c, "block_count", 0);
+    double heads = slm_hf_config_number(c, "attention.head_count", 1), width = slm_hf_config_number(c, "embedding_length", 0), dim = 0;
+    if (slm_hf_has(c->json, "head_dim")) {
+        dim = json_number_value(json_object_get(c->json.object, "head_dim"));
+        if (dim * heads != width)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"head_dim\" in \"%s\" is not the width of a head", c->json.file);
+    }
+    if (type != NULL && strcmp(type, "default") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type", type,
+                        c->json.file);
+    SLM_TRY(slm_hf_take(c, c->json, "rotary_emb_base", "rope.freq_base", 1000, err));
+    return slm_hf_take(c, rope, "rope_theta", "rope.freq_base", NAN, err);
+}
+
+slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err)
+{
+    double heads = slm_hf_config_number(c, "attention.head_count", 1), embd = slm_hf_config_number(c, "embedding_length", 0);
+    SLM_TRY(slm_hf_take(c, c->json, "num_key_value_heads", "attention.head_count_kv", heads, err));
+    SLM_TRY(slm_hf_take(c, c->json, "head_dim", "attention.key_length", floor(embd / heads), err));
+    SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-5, err));
+    return slm_hf_take_rope(c, false, err);
+}
+
+/* ---- heads ---- */
+
+/* "id2label": {"0": "name", ...}, all of 0 to n - 1; two labels without names where it is missing, as transformers assumes. */
+static slm_status take_labels(slm_hf_config *c, slm_error *err)
+{
+    json_t *names = json_object_get(c->json.object, "id2label");
+    size_t used = 0;
+    char id[16];
+    c->n_labels = json_is_object(names) ? (uint32_t) json_object_size(names) : 2;
+    if (!json_is_object(names))
+        SLM_TRY(slm_hf_u32(c->json, "num_labels", 1, SLM_MAX_LABELS, &c->n_labels, err));
+    if (c->n_labels < 1 || c->n_labels > SLM_MAX_LABELS)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"id2label\" in \"%s\" has %u labels; 1 to %d are possible", c->json.file, c->n_labels,
+                        SLM_MAX_LABELS);
+    for (uint32_t i = 0; i < c->n_labels; i++) {
+        char made[24];
+        snprintf(id, sizeof id, "%u", i);
+        snprintf(made, sizeof made, "LABEL_%u", i);
+        json_t *v = json_object_get(names, id);
+        const char *name = json_is_string(v) ? json_string_value(v) : names == NULL || json_is_null(names) ? made : NULL;
+        if (name == NULL || name[0] == '\0')
+            return slm_fail(err, SLM_FORMAT, "\"id2label\" in \"%s\" has no name for label %u", c->json.file, i);
+        size_t n = strlen(name) + 1;
+        if (n > sizeof c->labels - used)
+            return slm_fail(err, SLM_UNSUPPORTED, "the names of the labels in \"%s\" are longer than %zu bytes together", c->json.file,
+                            sizeof c->labels);
+        memcpy(c->labels + used, name, n);
+        used += n;
+    }
+    return SLM_OK;
+}
+
+static slm_status take_problem(slm_hf_config *c, slm_error *err)
+{
+    const char *problem = slm_hf_string(c->json, "problem_type");
+    c->head_kind = c->n_labels == 1 ? SLM_HEAD_NUMBER : SLM_HEAD_SINGLE;
+    if (problem == NULL || strcmp(problem, "single_label_classification") == 0)
+        return SLM_OK;
+    if (strcmp(problem, "multi_label_classification") == 0)
+        c->head_kind = SLM_HEAD_MULTI;
+    else if (strcmp(problem, "regression") == 0)
+        c->head_kind = SLM_HEAD_NUMBER;
+    else
+        return slm_fail(err, SLM_UNSUPPORTED, "\"problem_type\" in \"%s\" is \"%.60s\", which is not supported", c->json.file, problem);
+    return SLM_OK;
+}
+
+slm_status slm_hf_take_head(slm_hf_config *c, slm_error *err)
+{
+    const char *pooling = slm_hf_string(c->json, "classifier_pooling");
+    uint32_t pool = c->kind->head_pool;
+    c->classifies = strstr(slm_hf_architecture(c), "ForSequenceClassification") != NULL;
+    if (!c->classifies)
+        return c->kind->encoder || slm_hf_config_number(c, "slm.embedding", 0) != 0 ? slm_hf_config_put(c, "pooling_type", 1, err) : SLM_OK;
+    if (pool == 0)
+        return slm_fail(err, SLM_UNSUPPORTED,
+                        "\"%.60s\" in \"%s\" has a classification head, which is not supported for models of this type",
+                        slm_hf_architecture(c), c->json.file);
+    SLM_TRY(take_labels(c, err));
+    SLM_TRY(take_problem(c, err));
+    if (pooling != NULL && strcmp(pooling, "mean") == 0)
+        pool = SLM_POOL_MEAN;
+    else if (pooling != NULL && strcmp(pooling, "cls") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"classifier_pooling\" in \"%s\" is \"%.40s\", which is not supported", c->json.file,
+                        pooling);
+    SLM_TRY(slm_hf_config_put(c, "slm.head.labels", c->n_labels, err));
+    SLM_TRY(slm_hf_config_put(c, "slm.head.pool", pool, err));
+    return slm_hf_config_put(c, "pooling_type", 4, err);
+}

@@ -1,0 +1,245 @@
+/*
+ * The tables of config.json's keys, and the look at each key of a file.
+ *
+ * Sources: the configuration classes of transformers (models/NAME/configuration_NAME.py) of versions 4 and 5.
+ */
+#include "engine/import/hf/keys.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define END {NULL, SLM_HF_OFF, NULL, 0}
+#define NEED(name, as) {name, SLM_HF_NEED, as, 0}
+#define TAKE(name, as, value) {name, SLM_HF_TAKE, as, value}
+#define OFF(name) {name, SLM_HF_OFF, NULL, 0}
+#define ON(name) {name, SLM_HF_ON, NULL, 0}
+#define WORD(name, as) {name, SLM_HF_WORD, as, 0}
+#define VALUE(name, value) {name, SLM_HF_VALUE, NULL, value}
+#define CODE(name) {name, SLM_HF_CODE, NULL, 0}
+
+/* Read by no forward pass: what concerns training, generation and bookkeeping. */
+static const char *const harmless[] = {
+    "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path", "name_or_path", "auto_map",
+        "_commit_hash",
+    "initializer_range", "initializer_factor", "initializer_cutoff_factor", "init_std", "use_cache", "gradient_checkpointing",
+        "torchscript",
+    "attention_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob", "hidden_dropout", "classifier_dropout", "dropout",
+    "embedding_dropout", "mlp_dropout", "qa_dropout", "seq_classif_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "resid_pdrop",
+    "summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout", "summary_first_dropout", "summary_proj_to_labels",
+    "pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id", "unk_token_id",
+        "decoder_start_token_id",
+    "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "tokenizer_class", "prefix",
+    "output_attentions", "output_hidden_states", "return_dict", "output_scores", "return_dict_in_generate", "tf_legacy_loss",
+        "use_bfloat16",
+    "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k",
+    "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
+    "num_return_sequences", "remove_invalid_values", "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty",
+    "suppress_tokens", "begin_suppress_tokens", "chunk_size_feed_forward", "directionality", "pooler_fc_size", "pooler_num_attention_heads",
+    "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "output_past", "unsloth_version", "unsloth_fixed", "model_name",
+    "_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "use_flash_attn", "deterministic_flash_attn",
+    "reference_compile", "repad_logits_with_grad", "sparse_prediction", "sparse_pred_ignore_index", "decoder_bias", "pretraining_tp",
+    "sentence_transformers", "classifiers_size", "tie_encoder_decoder", "is_encoder_decoder", "max_window_layers",
+        "cross_attention_hidden_size",
+    "_sliding_window_pattern", "cache_implementation", "dense_seq_output", "fused_bias_fc", "fused_dropout_add_ln",
+        "pad_vocab_size_multiple",
+    "scale_attn_weights", "relax_projection", "transformers.js_config", "quantization_config", NULL};
+
+static const slm_hf_key bert_keys[] = {
+    NEED("hidden_size", "embedding_length"), NEED("num_hidden_layers", "block_count"), NEED("num_attention_heads", "attention.head_count"),
+    NEED("intermediate_size", "feed_forward_length"), NEED("max_position_embeddings", "context_length"), CODE("vocab_size"),
+    WORD("hidden_act", "gelu"), TAKE("layer_norm_eps", "attention.layer_norm_epsilon", 1e-12),
+    TAKE("type_vocab_size", "tokenizer.ggml.token_type_count", 2), WORD("position_embedding_type", "absolute"), OFF("is_decoder"),
+    OFF("add_cross_attention"), OFF("pruned_heads"), CODE("tie_word_embeddings"), END};
+static const slm_hf_key electra_keys[] = {CODE("embedding_size"), END};
+static const slm_hf_key mpnet_keys[] = {TAKE("relative_attention_num_buckets", "attention.relative_buckets_count", 32), END};
+static const slm_hf_key distilbert_keys[] = {
+    NEED("dim", "embedding_length"), NEED("n_layers", "block_count"), NEED("n_heads", "attention.head_count"),
+    NEED("hidden_dim", "feed_forward_length"), NEED("max_position_embeddings", "context_length"), CODE("vocab_size"),
+    WORD("activation", "gelu"), TAKE("layer_norm_eps", "attention.layer_norm_epsilon", 1e-12), CODE("sinusoidal_pos_embds"),
+        OFF("pruned_heads"), CODE("tie_word_embeddings"), END};
+static const slm_hf_key modernbert_keys[] = {
+    NEED("hidden_size", "embedding_length"), NEED("num_hidden_layers", "block_count"), NEED("num_attention_heads", "attention.head_count"),
+    NEED("intermediate_size", "feed_forward_length"), NEED("max_position_embeddings", "context_length"), CODE("vocab_size"),
+    WORD("hidden_activation", "gelu"), TAKE("norm_eps", "attention.layer_norm_epsilon", 1e-5), OFF("norm_bias"), OFF("attention_bias"),
+    OFF("mlp_bias"), TAKE("global_attn_every_n_layers", "attention.full_every", 3), CODE("layer_types"), CODE("local_attention"),
+    CODE("rope_parameters"), CODE("global_rope_theta"), CODE("local_rope_theta"), CODE("classifier_pooling"),
+    WORD("classifier_activation", "gelu"), OFF("classifier_bias"), CODE("tie_word_embeddings"), CODE("layer_norm_eps"),
+    WORD("position_embedding_type", "absolute"), END};
+static const slm_hf_key nomic_keys[] = {
+    CODE("hidden_size"), CODE("num_hidden_layers"), CODE("num_attention_heads"), CODE("intermediate_size"), CODE("max_position_embeddings"),
+    CODE("vocab_size"), WORD("hidden_act", "silu"), TAKE("type_vocab_size", "tokenizer.ggml.token_type_count", 2), CODE("rope_parameters"),
+    CODE("layer_norm_eps"), CODE("head_dim"), CODE("n_embd"), CODE("n_layer"), CODE("n_head"), CODE("n_inner"), CODE("n_positions"),
+    CODE("layer_norm_epsilon"), CODE("rotary_emb_base"), WORD("activation_function", "swiglu"), OFF("causal"), OFF("mlp_fc1_bias"),
+    OFF("mlp_fc2_bias"), OFF("qkv_proj_bias"), OFF("parallel_block"), OFF("parallel_block_tied_norm"), OFF("prenorm"),
+    VALUE("rotary_emb_fraction", 1), OFF("rotary_emb_interleaved"), OFF("rotary_emb_scale_base"), OFF("rotary_scaling_factor"),
+    OFF("use_rms_norm"), OFF("reorder_and_upcast_attn"), OFF("scale_attn_by_inverse_layer_idx"), CODE("max_trained_positions"),
+    OFF("num_experts"), OFF("moe_every_n_layers"), CODE("use_xentropy"), END};
+static const slm_hf_key eurobert_keys[] = {CODE("classifier_pooling"), WORD("hidden_act", "silu"), OFF("attention_bias"), OFF("mlp_bias"),
+                                           CODE("clf_pooling"), OFF("is_decoder"), END};
+
+/* What the decoders share; what differs is in their own tables. */
+static const slm_hf_key decoder_keys[] = {
+    NEED("hidden_size", "embedding_length"), NEED("num_hidden_layers", "block_count"), NEED("num_attention_heads", "attention.head_count"),
+    NEED("intermediate_size", "feed_forward_length"), NEED("max_position_embeddings", "context_length"), CODE("vocab_size"),
+    CODE("num_key_value_heads"), CODE("head_dim"), TAKE("rms_norm_eps", "attention.layer_norm_rms_epsilon", NAN), CODE("rope_theta"),
+    CODE("rope_scaling"), CODE("rope_parameters"), CODE("original_max_position_embeddings"), CODE("tie_word_embeddings"),
+    OFF("add_cross_attention"), OFF("pruned_heads"), END};
+static const slm_hf_key llama_keys[] = {WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), CODE("is_decoder"),
+                                        VALUE("partial_rotary_factor", 1), OFF("use_sliding_window"), OFF("sliding_window"), END};
+static const slm_hf_key mistral_keys[] = {WORD("hidden_act", "silu|swish"), CODE("sliding_window"), CODE("is_decoder"),
+                                          CODE("layer_types"), END};
+static const slm_hf_key phi3_keys[] = {WORD("hidden_act", "silu|swish"), CODE("sliding_window"), CODE("partial_rotary_factor"),
+                                       OFF("attention_bias"), OFF("lm_head_bias"),
+                                       VALUE("full_attn_mod", 1), VALUE("interpolate_factor", 1), END};
+static const slm_hf_key gemma_keys[] = {WORD("hidden_act", "gelu_pytorch_tanh|gelu"), WORD("hidden_activation", "gelu_pytorch_tanh|gelu"),
+                                        OFF("attention_bias"), CODE("use_bidirectional_attention"), END};
+static const slm_hf_key gemma2_keys[] = {
+    WORD("hidden_act", "gelu_pytorch_tanh"), WORD("hidden_activation", "gelu_pytorch_tanh"), OFF("attention_bias"), CODE("sliding_window"),
+    CODE("sliding_window_pattern"), CODE("layer_types"), CODE("attn_logit_softcapping"), CODE("final_logit_softcapping"),
+    CODE("query_pre_attn_scalar"), CODE("use_bidirectional_attention"), CODE("rope_local_base_freq"), VALUE("sliding_window_size", 4096),
+        END};
+static const slm_hf_key qwen2_keys[] = {WORD("hidden_act", "silu|swish"), OFF("use_sliding_window"), CODE("sliding_window"),
+                                        CODE("layer_types"),
+                                        OFF("use_mrope"), END};
+static const slm_hf_key qwen3_keys[] = {WORD("hidden_act", "silu|swish"), OFF("use_sliding_window"), CODE("sliding_window"),
+                                        CODE("layer_types"),
+                                        OFF("attention_bias"), END};
+static const slm_hf_key granite_keys[] = {
+    WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),
+    TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
+    TAKE("logits_scaling", "logit_scale", 1), END};
+static const slm_hf_key olmo2_keys[] = {WORD("hidden_act", "silu|swish"), OFF("attention_bias"), OFF("clip_qkv"), END};
+static const slm_hf_key smollm3_keys[] = {
+    WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), CODE("no_rope_layers"), CODE("no_rope_layer_interval"),
+    CODE("use_sliding_window"), CODE("sliding_window"), CODE("layer_types"), END};
+
+static const slm_hf_kind kinds[] = {
+    {"bert", "bert", "bert.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true},
+    {"roberta", "roberta", "roberta.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},
+    {"xlm-roberta", "roberta", "roberta.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},
+    {"camembert", "roberta", "roberta.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},
+    {"electra", "electra", "electra.", bert_keys, electra_keys, NULL, SLM_POOL_CLS, .encoder = true},
+    {"distilbert", "distilbert", "distilbert.", distilbert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true},
+    {"mpnet", "mpnet", "mpnet.", bert_keys, mpnet_keys, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},
+    {"modernbert", "modernbert", "model.", modernbert_keys, NULL, slm_hf_take_modernbert, SLM_POOL_CLS, .encoder = true},
+    {"nomic_bert", "nomic-bert", "nomic_bert.", nomic_keys, NULL, slm_hf_take_nomic, 0, .encoder = true},
+    {"eurobert", "eurobert", "model.", decoder_keys, eurobert_keys, slm_hf_take_eurobert, 0, .encoder = true, .rope_base = 1e4},
+    {"llama", "llama", "", decoder_keys, llama_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},
+    {"mistral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4},
+    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},
+    {"gemma", "gemma", "", decoder_keys, gemma_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 16, .head_dim = 256,
+     .rope_base = 1e4, .tied = true, .gelu = true},
+    {"gemma2", "gemma2", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
+     .rope_base = 1e4, .tied = true, .gelu = true},
+    {"gemma3_text", "gemma3", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
+     .rope_base = 1e6, .tied = true, .gelu = true},
+    {"qwen2", "qwen2", "", decoder_keys, qwen2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .rope_base = 1e4},
+    {"qwen3", "qwen3", "", decoder_keys, qwen3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .head_dim = 128,
+     .rope_base = 1e4},
+    {"granite", "granite", "", decoder_keys, granite_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
+    {"olmo2", "olmo2", "", decoder_keys, olmo2_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
+    {"smollm3", "smollm3", "", decoder_keys, smollm3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .rope_base = 2e6,
+     .tied = true},
+};
+
+const slm_hf_kind *slm_hf_kind_find(const char *model_type)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i].model_type, model_type) == 0)
+            return &kinds[i];
+    return NULL;
+}
+
+void slm_hf_kind_names(char *out, size_t size)
+{
+    size_t n = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && n + 1 < size; i++)
+        n += (size_t) snprintf(out + n, size - n, "%s%s", i > 0 ? ", " : "", kinds[i].model_type);
+}
+
+static const slm_hf_key *find_key(const slm_hf_key *keys, const char *name)
+{
+    for (; keys != NULL && keys->name != NULL; keys++)
+        if (strcmp(keys->name, name) == 0)
+            return keys;
+    return NULL;
+}
+
+static bool is_harmless(const char *name)
+{
+    for (size_t i = 0; harmless[i] != NULL; i++)
+        if (strcmp(harmless[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_nothing(const json_t *v)
+{
+    return json_is_null(v) || json_is_false(v) || (json_is_number(v) && json_number_value(v) == 0) ||
+           (json_is_string(v) && json_string_length(v) == 0) || (json_is_array(v) && json_array_size(v) == 0) ||
+           (json_is_object(v) && json_object_size(v) == 0);
+}
+
+/* Is text one of the words in "a|b|c"? */
+static bool among(const char *text, const char *words)
+{
+    size_t n = strlen(text);
+    for (const char *at = words; at != NULL; at = strchr(at, '|') != NULL ? strchr(at, '|') + 1 : NULL)
+        if (strncmp(at, text, n) == 0 && (at[n] == '|' || at[n] == '\0'))
+            return true;
+    return false;
+}
+
+static slm_status check_key(const slm_hf_config *c, const slm_hf_key *k, const char *name, const json_t *v, slm_error *err)
+{
+    const char *kind = slm_hf_string(c->json, "model_type");
+    bool good = true;
+    if (k == NULL && is_harmless(name))
+        return SLM_OK;
+    if (k == NULL) {
+        slm_fail(err, SLM_UNSUPPORTED, "the key \"%.60s\" in \"%s\" is not known for models of the type \"%.40s\"", name, c->json.file,
+                 kind);
+        return slm_hint(err, "It may change what the model computes. Take it out of the file if it is known to change nothing.");
+    }
+    switch (k->use) {
+    case SLM_HF_OFF: good = is_nothing(v); break;
+    case SLM_HF_ON: good = json_is_null(v) || json_is_true(v); break;
+    case SLM_HF_WORD: good = json_is_null(v) || (json_is_string(v) && among(json_string_value(v), k->as)); break;
+    case SLM_HF_VALUE: good = json_is_null(v) || (json_is_number(v) && json_number_value(v) == k->value); break;
+    default: break;
+    }
+    if (good)
+        return SLM_OK;
+    char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is %.60s, which is not supported for models of the type \"%.40s\"", name, c->json.file,
+             text != NULL ? text : "?", kind);
+    free(text);
+    return SLM_UNSUPPORTED;
+}
+
+static slm_status put_table(slm_hf_config *c, const slm_hf_key *k, slm_error *err)
+{
+    for (; k != NULL && k->name != NULL; k++) {
+        if (k->use == SLM_HF_NEED && !slm_hf_has(c->json, k->name))
+            return slm_fail(err, SLM_FORMAT, "\"%s\" is missing in \"%s\"", k->name, c->json.file);
+        if (k->use == SLM_HF_NEED || k->use == SLM_HF_TAKE)
+            SLM_TRY(slm_hf_take(c, c->json, k->name, k->as, k->use == SLM_HF_TAKE ? k->value : NAN, err));
+    }
+    return SLM_OK;
+}
+
+slm_status slm_hf_keys_take(slm_hf_config *c, const slm_hf_kind *kind, slm_error *err)
+{
+    const char *name;
+    json_t *v;
+    json_object_foreach(c->json.object, name, v)
+    {
+        const slm_hf_key *own = find_key(kind->more, name);
+        SLM_TRY(check_key(c, own != NULL ? own : find_key(kind->keys, name), name, v, err));
+    }
+    SLM_TRY(put_table(c, kind->keys, err));
+    return put_table(c, kind->more, err);
+}
