@@ -175,7 +175,7 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 print-%:
 	@echo '$($*)'
 
-.PHONY: deps models lint dist test test-long matrix docs reference demo bench bench-shapes help clean-engine
+.PHONY: deps models lint format dist test test-long matrix docs reference demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
@@ -199,6 +199,9 @@ bench: deps                      ## kernels, forward pass and SQL timings -> bui
 	@bash test/bench/run_bench.sh
 bench-shapes: deps               ## models of full size with random weights, 1B to 7B: import, prefill, decode (9 GB of disk)
 	@bash test/bench/run_bench.sh shapes
+format:                          ## clang-format FILES; those that git does not know yet, unless FILES are given
+	@files="$${FILES:-$$(git ls-files --others --exclude-standard -- 'src/*.[ch]' 'test/*.[ch]')}"; \
+	  [ -z "$$files" ] || $(or $(CLANG_FORMAT),clang-format) --style=file -i $$files
 DIST ?= build/dist
 dist:                            ## the release of what is committed, without the large reference values: zip and tarball in DIST
 	@mkdir -p "$(DIST)"
