@@ -3,9 +3,10 @@
  *
  *   mapped image of layout 1 ──panel by panel: slm_panel_from_layout_1──► pwrite ──► image of this layout
  *
- * Only the order of bytes inside a panel changed, so every tensor keeps its size and its distance from the first; the head is written
- * from what the old one says, with zeros for what it could not say.  The old weights are read once, in the order of the file, which is
- * where their checksum is verified; tensors that do not fill the file one after the other are refused.
+ * Only the order of bytes inside a panel changed (and the form of the tokenizer's tables, which its own room converts), so every tensor
+ * keeps its size and its distance from the first; the head is written from what the old one says, with zeros for what it could not say.
+ * The old weights are read once, in the order of the file, which is where their checksum is verified; tensors that do not fill the file
+ * one after the other are refused.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,9 @@
 
 typedef struct rebuild {
     const slm_image *image;
+    const void *tokenizer;      /* [tokenizer_bytes] of the new image */
+    size_t tokenizer_bytes;
+    void *converted;            /* the same, when it was made here */
     slm_image_header h;         /* of the new image */
     slm_image_entry *entries;   /* [h.n_tensors] of the old image in the order of the file; then of the new one */
     uint64_t shift;             /* old offset + shift = new offset, modulo 2^64 */
@@ -72,7 +76,6 @@ static slm_status rebuild_tensor(rebuild *r, const slm_image_entry *e, slm_error
         XXH3_64bits_update(r->before, from, (size_t) n * unit);
         XXH3_64bits_update(r->after, r->buffer, (size_t) n * unit);
         SLM_TRY(slm_file_write(r->fd, r->buffer, (size_t) n * unit, at, err));
-        slm_file_flush_begin(r->fd, at, n * unit);
     }
     return SLM_OK;
 }
@@ -107,10 +110,8 @@ static slm_status flush_all(const rebuild *r, slm_error *err)
 static slm_status rebuild_all(rebuild *r, slm_error *err)
 {
     const slm_image_header *old = slm_image_get_header(r->image);
-    size_t tokenizer_bytes;
-    const void *tokenizer = slm_image_tokenizer(r->image, &tokenizer_bytes);
     slm_model_info info = *slm_image_info(r->image);
-    slm_image_lay_out(tokenizer_bytes, old->n_tensors, &r->h);
+    slm_image_lay_out(r->tokenizer_bytes, old->n_tensors, &r->h);
     r->shift = r->h.weights_offset - old->weights_offset;
     r->h.file_bytes = info.image_bytes = old->file_bytes + r->shift;
     r->entries = malloc((size_t) old->directory.bytes + 1);
@@ -123,20 +124,33 @@ static slm_status rebuild_all(rebuild *r, slm_error *err)
     memcpy(r->entries, slm_image_bytes(r->image) + old->directory.offset, (size_t) old->directory.bytes);
     qsort(r->entries, old->n_tensors, sizeof *r->entries, by_offset);
     SLM_TRY(rebuild_weights(r, old, err));
-    slm_image_head head = {slm_image_hparams(r->image), &info, tokenizer, r->entries};
+    slm_image_head head = {slm_image_hparams(r->image), &info, r->tokenizer, r->entries};
     SLM_TRY(slm_image_write_head(r->fd, &r->h, &head, err));
     return flush_all(r, err);
 }
 
-slm_status slm_image_rebuild(const char *from_path, const char *image_path, slm_progress_fn progress, void *progress_arg,
-                             const volatile int *stop, slm_error *err)
+/* The tokenizer's blob as the new image has it; what is made is r's. */
+static slm_status take_tokenizer(rebuild *r, slm_image_convert_fn convert, slm_error *err)
 {
-    rebuild r = {.progress = progress, .progress_arg = progress_arg, .stop = stop, .fd = -1};
+    r->tokenizer = slm_image_tokenizer(r->image, &r->tokenizer_bytes);
+    if (r->tokenizer == NULL)
+        return SLM_OK;
+    SLM_TRY(convert(r->tokenizer, r->tokenizer_bytes, &r->converted, &r->tokenizer_bytes, err));
+    r->tokenizer = r->converted != NULL ? r->converted : r->tokenizer;
+    return SLM_OK;
+}
+
+slm_status slm_image_write_again(const char *from_path, const char *image_path, slm_image_convert_fn convert, slm_progress_fn progress,
+                                 void *arg, const volatile int *stop, slm_error *err)
+{
+    rebuild r = {.progress = progress, .progress_arg = arg, .stop = stop, .fd = -1};
     slm_image *image = NULL;
     SLM_TRY(slm_image_open_layout(from_path, 1, &image, err));
     r.image = image;
-    slm_status status = slm_file_create(image_path, &r.fd, err);
-    if (status == SLM_OK) {
+    slm_status status = take_tokenizer(&r, convert, err);
+    if (status == SLM_OK)
+        status = slm_file_create(image_path, &r.fd, err);
+    if (r.fd >= 0) {
         status = rebuild_all(&r, err);
         slm_file_close(r.fd);
         if (status != SLM_OK)
@@ -145,6 +159,7 @@ slm_status slm_image_rebuild(const char *from_path, const char *image_path, slm_
     XXH3_freeState(r.before);
     XXH3_freeState(r.after);
     free(r.entries);
+    free(r.converted);
     free(r.buffer);
     slm_image_close(image);
     return status;

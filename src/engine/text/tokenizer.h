@@ -96,6 +96,10 @@ typedef struct slm_vocab {
 slm_status slm_tokenizer_build(const slm_vocab *vocab, const char *chat_format /* NULL: recognize */, void **blob, size_t *bytes,
                                slm_error *err);
 
+/* The blob that version 0.1.0 built, in the present form (malloc'ed): the same tokens for every text.  *out is NULL when it is of the
+ * present form already, or of none that is known. FORMAT, NOMEM. */
+slm_status slm_tokenizer_convert(const void *blob, size_t bytes, void **out, size_t *out_bytes, slm_error *err);
+
 typedef struct slm_tokenizer slm_tokenizer;
 /* The blob must outlive the tokenizer. Everything in it is checked before use. */
 slm_status slm_tokenizer_open(const void *blob, size_t bytes, slm_tokenizer **out, slm_error *err);
