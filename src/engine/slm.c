@@ -10,10 +10,12 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <utf8proc.h>
 #include <xxhash.h>
 
+#include "engine/base/pages.h"
 #include "engine/kernels/kernels.h"
 #include "engine/import/import.h"
 #include "engine/model/model.h"
@@ -41,6 +43,18 @@ const char *slm_isa_available(int i)
     const slm_kernels *table = i < 0 ? NULL : slm_kernels_nth(i);
 
     return table == NULL ? NULL : table->isa;
+}
+
+slm_status slm_set_huge_pages(const char *how, slm_error *err)
+{
+    static const char *const names[] = {[SLM_HUGE_TRY] = "try", [SLM_HUGE_ON] = "on", [SLM_HUGE_OFF] = "off"};
+
+    for (int i = 0; i < 3; i++)
+        if (strcmp(how, names[i]) == 0) {
+            slm_pages_want((slm_huge_pages) i);
+            return SLM_OK;
+        }
+    return slm_fail(err, SLM_INVALID, "huge pages are \"try\", \"on\" or \"off\", not \"%s\"", how);
 }
 
 void slm_memory_trim(void)

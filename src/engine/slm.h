@@ -43,9 +43,14 @@ typedef struct slm_tuning {
 } slm_tuning;
 /* Measures what is best on this machine, in some 30 ms on one thread and with 48 MiB of memory. NOMEM. */
 slm_status slm_tune(slm_tuning *out, slm_error *err);
+/* The CPU's model, in printable ASCII: "AMD EPYC, family 25 model 17". */
+void slm_cpu_name(char *out, size_t bytes);
 /* Takes a choice for the whole process; values out of range are ignored. Not while a step runs. */
 void slm_tuning_set(const slm_tuning *tuning);
 slm_tuning slm_tuning_get(void);
+/* How images are mapped from now on, in the whole process: "try" asks for pages of 2 MiB (as it begins), "on" refuses to map
+ * otherwise (UNSUPPORTED), "off" does not ask.  INVALID for anything else. */
+slm_status slm_set_huge_pages(const char *how, slm_error *err);
 /* Number of CPUs this process may run on. */
 int slm_cpu_count(void);
 /* The i-th (name, version) pair of the libraries that the engine was built with; false after the last. */
@@ -141,6 +146,8 @@ slm_status slm_model_open(const char *image_path, slm_model **out, slm_error *er
 /* Drops a reference; sessions hold their own.  NULL is fine. */
 void slm_model_close(slm_model *model);
 const slm_model_info *slm_model_get_info(const slm_model *model);
+/* Bytes of its mapping that are in pages of 2 MiB now. Milliseconds. */
+uint64_t slm_model_huge_bytes(const slm_model *model);
 /* Reads the whole image into memory and verifies the checksum of the weights. */
 slm_status slm_model_prewarm(slm_model *model, slm_progress_fn progress, void *progress_arg, const volatile int *stop, slm_error *err);
 /* Has a part of the image been missing while it was used?  Every call then returns FORMAT: the model is to be closed and opened again. */

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "engine/base/map.h"
+#include "engine/base/pages.h"
+#include "engine/base/stream.h"
 #include "engine/base/threads.h"
 #include "slm_test.h"
 
@@ -101,6 +103,48 @@ static void test_open(void)
     }
 }
 
+/* A file written in odd pieces from an odd offset; mapped in every way, whatever the kernel gives. */
+static void test_huge(void)
+{
+    static const slm_huge_pages ways[] = {SLM_HUGE_TRY, SLM_HUGE_OFF, SLM_HUGE_ON, SLM_HUGE_TRY};
+    size_t n = 3 * SLM_HUGE_PAGE + 12345, skip = 777, wrong;
+    unsigned char *bytes = malloc(n);
+    slm_stream stream;
+    slm_error err;
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = (unsigned char) (i < skip ? 0 : i * 2654435761u >> 13);
+    CHECK(slm_stream_open(&stream, fd, skip, &err) == SLM_OK, "stream");
+    for (size_t at = skip, step = 1; at < n; at += step, step = step * 3 + 1) {
+        step = step < n - at ? step : n - at;
+        CHECK(slm_stream_write(&stream, bytes + at, step, &err) == SLM_OK, "write at %zu", at);
+    }
+    CHECK(slm_stream_end(&stream, &err) == SLM_OK && stream.piece == NULL, "end");
+    for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+        slm_map map;
+        slm_pages_want(ways[w]);
+        slm_status status = slm_map_open(path, 1, &map, &err);
+        CHECK(status == SLM_OK || (ways[w] == SLM_HUGE_ON && status == SLM_UNSUPPORTED && err.hint[0] != '\0'), "way %zu: %s", w,
+              err.message);
+        if (status != SLM_OK)
+            continue;
+        wrong = map.bytes != n || memcmp(map.data, bytes, n) != 0;
+        uint64_t huge = slm_pages_huge_bytes(map.data, map.bytes);
+        CHECK(wrong == 0, "way %zu: other bytes", w);
+        CHECK(huge <= 3 * SLM_HUGE_PAGE && huge % SLM_HUGE_PAGE == 0, "way %zu: %lu bytes in huge pages", w, (unsigned long) huge);
+        CHECK(ways[w] != SLM_HUGE_OFF || huge == 0, "off: %lu bytes in huge pages", (unsigned long) huge);
+        CHECK(ways[w] != SLM_HUGE_ON || huge == 3 * SLM_HUGE_PAGE, "on: %lu bytes in huge pages", (unsigned long) huge);
+        CHECK(ways[w] == SLM_HUGE_OFF || (uintptr_t) map.data % SLM_HUGE_PAGE == 0, "way %zu: not aligned", w);
+        CHECK(ftruncate(fd, (off_t) SLM_HUGE_PAGE + 1) == 0 && ((const volatile unsigned char *) map.data)[n - 1] == 0 &&
+                  slm_map_damaged(&map), "way %zu: cut", w);
+        CHECK(memcmp(map.data, bytes, SLM_HUGE_PAGE) == 0, "way %zu: the beginning is still there", w);
+        slm_map_close(&map);
+        CHECK(pwrite(fd, bytes + skip, n - skip, (off_t) skip) == (ssize_t) (n - skip), "whole again");
+    }
+    close(fd);
+    free(bytes);
+}
+
 static int child_signal(void (*work)(void))
 {
     int status = 0;
@@ -166,6 +210,7 @@ int main(void)
     test_cut(PAGES / 2 * PAGE + 5);
     test_threads();
     test_open();
+    test_huge();
     unlink(path);
     TEST_MAIN_END("map");
 }

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/pages.h"
+
 /* Of files of our own making: where they lie is the server's business. */
 static const char *last_name(const char *path)
 {
@@ -42,19 +44,22 @@ slm_status slm_file_open(const char *path, int *fd, uint64_t *size, slm_error *e
     return open_regular(path, 0, path, fd, size, err);
 }
 
-slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *size, slm_error *err)
+slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *size, int *out, slm_error *err)
 {
     slm_status status = SLM_OK;
     void *mapped = NULL;
     int fd = -1;
     SLM_TRY(open_regular(path, O_NOFOLLOW, last_name(path), &fd, size, err));
     if (*size >= least)
-        mapped = mmap(NULL, (size_t) *size, PROT_READ, MAP_SHARED, fd, 0);
+        mapped = slm_pages_map(fd, *size);
     if (mapped == MAP_FAILED)
         status = slm_fail_os(err, errno, "cannot map \"%s\"", last_name(path));
     else
         *map = mapped;
-    slm_file_close(fd);
+    if (status == SLM_OK && mapped != NULL)
+        *out = fd;
+    else
+        slm_file_close(fd);
     return status;
 }
 

@@ -32,7 +32,8 @@ void slm_file_flush_wait(int fd, uint64_t offset, uint64_t bytes);
 void slm_file_close(int fd);
 
 /* Maps a whole file for reading, shared: only for files of our own making, which are replaced and never changed; a symbolic link is
- * none.  *size its bytes; *map NULL when they are fewer than `least` (> 0).  The caller unmaps.  Errors as slm_file_open, and IO. */
-slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *size, slm_error *err);
+ * none.  *size its bytes; *map NULL when they are fewer than `least` (> 0).  The caller unmaps, and closes *out where *map is one.  Errors
+ * as slm_file_open, and IO. */
+slm_status slm_file_map(const char *path, uint64_t least, void **map, uint64_t *size, int *out, slm_error *err);
 
 #endif

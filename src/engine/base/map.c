@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/pages.h"
 
 #define SLOTS 1024
 
@@ -89,11 +90,17 @@ slm_status slm_map_open(const char *path, uint64_t least, slm_map *out, slm_erro
 {
     void *data = NULL;
     uint64_t bytes = 0;
-    SLM_TRY(slm_file_map(path, least, &data, &bytes, err));
+    int fd = -1;
+    SLM_TRY(slm_file_map(path, least, &data, &bytes, &fd, err));
     *out = (slm_map){.data = data, .bytes = bytes, .slot = -1};
-    if (data != NULL)
-        out->slot = take_slot((uintptr_t) data, bytes);
-    return SLM_OK;
+    if (data == NULL)
+        return SLM_OK;
+    out->slot = take_slot((uintptr_t) data, bytes);
+    slm_status status = slm_pages_demand(fd, data, bytes, err);
+    slm_file_close(fd);
+    if (status != SLM_OK)
+        slm_map_close(out);
+    return status;
 }
 
 void slm_map_close(slm_map *map)

@@ -21,7 +21,7 @@ typedef struct slm_map {
 } slm_map;
 
 /* Maps a whole regular file; a symbolic link is none.  *out is closed when the file has fewer bytes than `least` (> 0).
- * IO, NOMEM, INVALID. */
+ * IO, NOMEM, INVALID; UNSUPPORTED where huge pages are demanded (base/pages.h) and cannot be had. */
 slm_status slm_map_open(const char *path, uint64_t least, slm_map *out, slm_error *err);
 void slm_map_close(slm_map *map);
 /* Has a page been missing? */

@@ -15,6 +15,7 @@
 #include <xxhash.h>
 
 #include "engine/base/map.h"
+#include "engine/base/pages.h"
 #include "engine/image/open.h"
 #include "engine/arch/family.h"
 
@@ -321,4 +322,9 @@ uint64_t slm_image_resident_bytes(const slm_image *image)
     }
     free(in);
     return resident < image->bytes ? resident : image->bytes;
+}
+
+uint64_t slm_image_huge_bytes(const slm_image *image)
+{
+    return slm_pages_huge_bytes(image->map, image->bytes);
 }

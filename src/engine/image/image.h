@@ -31,6 +31,7 @@ const float *slm_image_vector(const slm_image *image, slm_tensor_role role, uint
 /* Whole file into memory with the weights' checksum verified; for slm_model_prewarm. */
 slm_status slm_image_prewarm(slm_image *image, slm_progress_fn progress, void *arg, const volatile int *stop, slm_error *err);
 uint64_t slm_image_resident_bytes(const slm_image *image);
+uint64_t slm_image_huge_bytes(const slm_image *image);
 
 /* ---- building ---- */
 

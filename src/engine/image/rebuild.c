@@ -14,6 +14,7 @@
 #include <xxhash.h>
 
 #include "engine/base/file.h"
+#include "engine/base/stream.h"
 #include "engine/image/head.h"
 #include "engine/image/image.h"
 #include "engine/image/open.h"
@@ -30,6 +31,7 @@ typedef struct rebuild {
     uint64_t shift;             /* old offset + shift = new offset, modulo 2^64 */
     XXH3_state_t *before, *after;
     int fd;
+    slm_stream stream; /* to fd, of the weights */
     unsigned char *buffer;
     size_t buffer_bytes;
     slm_progress_fn progress;
@@ -75,7 +77,7 @@ static slm_status rebuild_tensor(rebuild *r, const slm_image_entry *e, slm_error
                 slm_panel_from_layout_1((slm_type) e->type, e->cols, from + u * unit, r->buffer + u * unit);
         XXH3_64bits_update(r->before, from, (size_t) n * unit);
         XXH3_64bits_update(r->after, r->buffer, (size_t) n * unit);
-        SLM_TRY(slm_file_write(r->fd, r->buffer, (size_t) n * unit, at, err));
+        SLM_TRY(slm_stream_write(&r->stream, r->buffer, (size_t) n * unit, err));
     }
     return SLM_OK;
 }
@@ -83,6 +85,7 @@ static slm_status rebuild_tensor(rebuild *r, const slm_image_entry *e, slm_error
 static slm_status rebuild_weights(rebuild *r, const slm_image_header *old, slm_error *err)
 {
     uint64_t end = old->weights_offset;
+    SLM_TRY(slm_stream_open(&r->stream, r->fd, r->h.weights_offset, err));
     for (uint32_t i = 0; i < old->n_tensors; i++) {
         if (r->entries[i].offset != end)
             return slm_image_damaged(err, "its tensors do not follow each other");
@@ -90,6 +93,7 @@ static slm_status rebuild_weights(rebuild *r, const slm_image_header *old, slm_e
         end += r->entries[i].bytes;
         r->entries[i].offset += r->shift;
     }
+    SLM_TRY(slm_stream_end(&r->stream, err));
     SLM_TRY(slm_image_check(r->image, err)); /* a page that went missing was read as zeros */
     if (end != old->file_bytes || XXH3_64bits_digest(r->before) != old->weights_checksum)
         return slm_image_damaged(err, "the checksum of its weights is wrong");
@@ -158,6 +162,7 @@ slm_status slm_image_write_again(const char *from_path, const char *image_path, 
     }
     XXH3_freeState(r.before);
     XXH3_freeState(r.after);
+    slm_stream_free(&r.stream);
     free(r.entries);
     free(r.converted);
     free(r.buffer);

@@ -14,6 +14,7 @@
 #include <xxhash.h>
 
 #include "engine/base/file.h"
+#include "engine/base/stream.h"
 #include "engine/base/threads.h"
 #include "engine/image/head.h"
 #include "engine/image/plan.h"
@@ -26,6 +27,7 @@
 typedef struct writer {
     slm_source *source;
     int fd;
+    slm_stream stream;                /* to fd, of the weights */
     uint64_t at, flushed, total;      /* bytes of the file: written, sent to the disk, in all */
     XXH3_state_t *hash;               /* of the weights */
     unsigned char *rows, *panels;     /* the batch */
@@ -150,12 +152,12 @@ static slm_status batch_status(const batch *b, slm_error *err)
 /* Appends to the file; sends what is dirty to the disk from time to time. */
 static slm_status append(writer *w, const void *bytes, size_t n, slm_error *err)
 {
-    SLM_TRY(slm_file_write(w->fd, bytes, n, w->at, err));
+    SLM_TRY(slm_stream_write(&w->stream, bytes, n, err));
     XXH3_64bits_update(w->hash, bytes, n);
     w->at += n;
-    if (w->at - w->flushed >= FLUSH_BYTES) {
-        slm_file_flush_begin(w->fd, w->flushed, w->at - w->flushed);
-        w->flushed = w->at;
+    if (w->stream.written - w->flushed >= FLUSH_BYTES) {
+        slm_file_flush_begin(w->fd, w->flushed, w->stream.written - w->flushed);
+        w->flushed = w->stream.written;
     }
     if (w->progress != NULL)
         w->progress(w->progress_arg, w->at, w->total);
@@ -284,9 +286,11 @@ static slm_status write_all(writer *w, const slm_import_options *options, slm_er
     w->at = w->flushed = h.weights_offset;
     w->total = h.file_bytes = end + h.weights_offset;
     fill_info(w->source, parts, n_parts, h.file_bytes, &w->source->info);
-    slm_status status = SLM_OK;
+    slm_status status = slm_stream_open(&w->stream, w->fd, w->at, err);
     for (size_t i = 0; status == SLM_OK && i < n_parts; i++)
         status = parts[i].cols == 0 ? write_vector(w, &parts[i], err) : write_matrix(w, &parts[i], err);
+    if (status == SLM_OK)
+        status = slm_stream_end(&w->stream, err);
     if (status == SLM_OK)
         status = write_head(w, &h, parts, n_parts, err);
     if (status == SLM_OK)
@@ -316,6 +320,7 @@ slm_status slm_image_write(slm_source *source, const char *path, const slm_impor
         }
     }
     XXH3_freeState(w.hash);
+    slm_stream_free(&w.stream);
     free(w.rows);
     free(w.panels);
     return status;

@@ -7,9 +7,13 @@
  */
 #include "engine/kernels/tune.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "engine/kernels/kernels.h"
 
@@ -74,4 +78,39 @@ slm_status slm_tune(slm_tuning *out, slm_error *err)
     slm_tuning_in_use = before;
     *out = (slm_tuning){ways[chosen], (float) ((double) part / best[chosen] / 1e9)};
     return SLM_OK;
+}
+
+void slm_cpu_name(char *out, size_t bytes)
+{
+#if defined(__x86_64__)
+    unsigned brand[13] = {0}, a, b, c, d;
+    const char *name = (const char *) brand;
+    for (unsigned i = 0; i < 3; i++)
+        if (!__get_cpuid(0x80000002 + i, &brand[4 * i], &brand[4 * i + 1], &brand[4 * i + 2], &brand[4 * i + 3]))
+            brand[0] = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d))
+        a = 0;
+    while (*name == ' ')
+        name++;
+    unsigned family = a >> 8 & 15, model = a >> 4 & 15;
+    if (family == 15) {
+        family += a >> 20 & 255;
+        model += a >> 12 & 240;
+    } else if (family == 6) {
+        model += a >> 12 & 240;
+    }
+    snprintf(out, bytes, "%s, family %u model %u", *name == '\0' ? "x86-64" : name, family, model);
+#else
+    char midr[32] = "?";
+    FILE *f = fopen("/sys/devices/system/cpu/cpu0/regs/identification/midr_el1", "re");
+    if (f != NULL) {
+        if (fscanf(f, "%31s", midr) != 1)
+            strcpy(midr, "?");
+        fclose(f);
+    }
+    snprintf(out, bytes, "%s", midr);
+#endif
+    for (char *p = out; *p != '\0'; p++)
+        if (*p < ' ' || *p > '~')
+            *p = '?';
 }

@@ -282,6 +282,11 @@ slm_status slm_model_prewarm(slm_model *model, slm_progress_fn progress, void *p
     return slm_image_prewarm(model->image, progress, progress_arg, stop, err);
 }
 
+uint64_t slm_model_huge_bytes(const slm_model *model)
+{
+    return slm_image_huge_bytes(model->image);
+}
+
 slm_status slm_model_check(const slm_model *model, slm_error *err)
 {
     return slm_image_check(model->image, err);

@@ -21,6 +21,9 @@ double slm_guc_machine_cost_per_hour = 0;
 char *slm_guc_isa, *slm_guc_model_directory;
 char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
 
+enum { SLM_HUGE_PAGES_TRY, SLM_HUGE_PAGES_ON, SLM_HUGE_PAGES_OFF };
+static int huge_pages;
+
 static void (*memory_lowered)(void);
 
 size_t slm_pg_kv_cache_bytes(void)
@@ -51,6 +54,16 @@ static bool check_isa(char **value, void **extra, GucSource source)
 static void assign_isa(const char *value, void *extra)
 {
     slm_set_isa(value, NULL);
+}
+
+static const struct config_enum_entry huge_pages_options[] = {{"try", SLM_HUGE_PAGES_TRY, false}, {"on", SLM_HUGE_PAGES_ON, false},
+    {"off", SLM_HUGE_PAGES_OFF, false}, {"true", SLM_HUGE_PAGES_ON, true}, {"false", SLM_HUGE_PAGES_OFF, true},
+    {"yes", SLM_HUGE_PAGES_ON, true}, {"no", SLM_HUGE_PAGES_OFF, true}, {"1", SLM_HUGE_PAGES_ON, true}, {"0", SLM_HUGE_PAGES_OFF, true},
+    {NULL, 0, false}};
+
+static void assign_huge_pages(int value, void *extra)
+{
+    slm_set_huge_pages(value == SLM_HUGE_PAGES_ON ? "on" : value == SLM_HUGE_PAGES_OFF ? "off" : "try", NULL);
 }
 
 static bool check_directory(char **value, void **extra, GucSource source)
@@ -105,6 +118,10 @@ void slm_pg_define_gucs(void (*lowered)(void))
     DefineCustomStringVariable("slm.isa", "Instruction set of the kernels: auto, ref, avx2, avx512 or neon.",
                                "auto takes the best that CPU and operating system support. Answers are the same bits with each.",
                                &slm_guc_isa, "auto", PGC_SUSET, 0, check_isa, assign_isa, NULL);
+    DefineCustomEnumVariable("slm.huge_pages", "Pages of 2 MiB for the weights of models: try, on or off.",
+                             "try takes them where the kernel gives them. on refuses to use a model without them. Models that a session "
+                             "has mapped stay as they are.",
+                             &huge_pages, SLM_HUGE_PAGES_TRY, huge_pages_options, PGC_SUSET, 0, NULL, assign_huge_pages, NULL);
     DefineCustomStringVariable("slm.model_directory", "Directory of the model images, shared by all databases of the cluster.",
                                "A relative name is below the data directory. Only the server should be able to write there.",
                                &slm_guc_model_directory, "slm_models", PGC_SIGHUP, 0, check_directory, NULL, NULL);

@@ -150,11 +150,37 @@ static void put_info(ReturnSetInfo *rsinfo, const char *item, const char *value)
     tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+/* Of the models that this session has mapped. */
+static char *weights_in_huge_pages(void)
+{
+    const SlmModelRow *row;
+    uint64 huge = 0, all = 0;
+
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
+        const SlmEntry *entry = row->base[0] == '\0' ? slm_pg_find_entry(row->key) : NULL;
+
+        if (entry == NULL)
+            continue;
+        huge += slm_model_huge_bytes(entry->model);
+        all += slm_pg_info(entry)->image_bytes;
+    }
+    return psprintf(UINT64_FORMAT " of " UINT64_FORMAT " MB that this session has mapped", huge / 1000000, all / 1000000);
+}
+
+static char *weights_fetched(void)
+{
+    slm_tuning tuning = slm_tuning_get();
+
+    if (tuning.gigabytes_per_second <= 0)
+        return psprintf("%u bytes (not measured)", tuning.ahead);
+    return psprintf("%u bytes (measured at %.1f GB/s a core)", tuning.ahead, tuning.gigabytes_per_second);
+}
+
 Datum slm_pg_system_info(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
     const char *name, *version;
-    char *available = pstrdup("");
+    char *available = pstrdup(""), cpu[128];
 
     InitMaterializedSRF(fcinfo, 0);
     for (int i = 0; (name = slm_isa_available(i)) != NULL; i++)
@@ -163,6 +189,8 @@ Datum slm_pg_system_info(PG_FUNCTION_ARGS)
     put_info(rsinfo, "engine version", slm_engine_version());
     put_info(rsinfo, "instruction set", slm_isa());
     put_info(rsinfo, "instruction sets available", available);
+    slm_cpu_name(cpu, sizeof cpu);
+    put_info(rsinfo, "cpu", cpu);
     put_info(rsinfo, "cpus", psprintf("%d", slm_cpu_count()));
     put_info(rsinfo, "threads of a call", psprintf("%d", slm_guc_threads > 0 ? slm_guc_threads : slm_cpu_count()));
     put_info(rsinfo, "threads of the cluster", psprintf("%d", slm_guc_max_threads > 0 ? slm_guc_max_threads : slm_cpu_count()));
@@ -170,6 +198,9 @@ Datum slm_pg_system_info(PG_FUNCTION_ARGS)
     put_info(rsinfo, "preloaded", slm_pg_preloaded() ? "yes" : "no");
     put_info(rsinfo, "kv cache memory", GetConfigOptionByName("slm.kv_cache_memory", NULL, false));
     put_info(rsinfo, "model directory", slm_guc_model_directory);
+    put_info(rsinfo, "huge pages", GetConfigOptionByName("slm.huge_pages", NULL, false));
+    put_info(rsinfo, "weights in huge pages", weights_in_huge_pages());
+    put_info(rsinfo, "weights fetched ahead", weights_fetched());
     put_info(rsinfo, "image layout", psprintf("%d", SLM_IMAGE_LAYOUT));
     for (int i = 0; slm_library_info(i, &name, &version); i++)
         put_info(rsinfo, psprintf("library %s", name), version);

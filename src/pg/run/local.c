@@ -35,6 +35,7 @@
 #include "pg/models/catalog.h"
 #include "pg/models/rebuild.h"
 #include "pg/models/store.h"
+#include "pg/models/tuning.h"
 #include "pg/run/backend.h"
 #include "pg/run/backends.h"
 #include "pg/run/memory.h"
@@ -155,6 +156,7 @@ SlmEntry *slm_pg_open_entry(const SlmModelRow *row)
     slm_error err;
 
     make_room();
+    slm_pg_tune();
     if (stat(path, &st) != 0 && errno == ENOENT)
         image_missing(row, path);
     key = pstrdup(row->key); /* rows are read anew while we wait for a lock */
