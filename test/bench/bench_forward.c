@@ -2,14 +2,16 @@
  * The forward pass on one model: prefill of 128 and 512 tokens, decoding of one sequence, and of 4 and 16 together, on 1 and 2 threads.
  *
  *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] [--prompt N] [--cpu]
- *                 [--ahead BYTES]
+ *                 [--ahead BYTES] [--huge try|on|off]
  *
  * --prompt: prefill of N tokens only.  --cpu: one thread only, timed by its CPU clock: what the machine would do without its other load.
  *
  * Every figure is the best of several runs, for the machine may be shared.  The peaks are measured in the same run: int8 multiply-adds by a
- * loop of vpdpbusd (AVX-512 VNNI only; 0 elsewhere), memory by reading 256 MiB.  Shares: prefill and batches by the multiply-adds of all
- * matrices (the output head once a prompt) over the int8 peak, decoding by the bytes of all matrices over the memory bandwidth.
+ * loop of vpdpbusd (AVX-512 VNNI only; 0 elsewhere), memory by plain reads of 256 MiB on huge pages, the best of 1 to 8 streams a thread.
+ * Shares: prefill and batches by the multiply-adds of all matrices (the output head once a prompt) over the int8 peak, decoding by the
+ * bytes of all matrices over the memory bandwidth.
  */
+#include <sys/mman.h>
 #include <time.h>
 
 #include "engine/base/threads.h"
@@ -81,32 +83,48 @@ static double peak_int8(int n_threads)
     return best;
 }
 
+typedef uint64_t line_part __attribute__((vector_size(16)));
+typedef struct reading {
+    const char *memory;
+    int streams; /* of each thread, read a line from each in turn */
+} reading;
+
 static void memory_region(void *arg, slm_team *team, int thread, int n_threads)
 {
-    const uint64_t *p = (const uint64_t *) arg + MEMORY_BYTES / 8 / (size_t) n_threads * (size_t) thread;
-    uint64_t s[8] = {0};
+    const reading *r = arg;
+    size_t part = MEMORY_BYTES / (size_t) (n_threads * r->streams) & ~(size_t) 63;
+    const char *from = r->memory + part * (size_t) (r->streams * thread);
+    line_part s[4] = {{0}};
     (void) team;
-    for (size_t i = 0; i + 8 <= MEMORY_BYTES / 8 / (size_t) n_threads; i += 8)
-        for (int k = 0; k < 8; k++)
-            s[k] ^= p[i + (size_t) k];
-    volatile uint64_t sink = s[0] ^ s[1] ^ s[2] ^ s[3] ^ s[4] ^ s[5] ^ s[6] ^ s[7];
+    for (size_t i = 0; i < part; i += 64)
+        for (int stream = 0; stream < r->streams; stream++)
+            for (int k = 0; k < 4; k++)
+                s[k] ^= *(const line_part *) (const void *) (from + part * (size_t) stream + i + 16 * (size_t) k);
+    s[0] ^= s[1] ^ s[2] ^ s[3];
+    volatile uint64_t sink = s[0][0] ^ s[0][1];
     (void) sink;
 }
 
-/* Bytes/s. */
+/* Bytes/s of a plain read: the best of one and several streams a thread, on huge pages where they can be had. */
 static double peak_memory(int n_threads)
 {
     double best = 0;
-    void *memory = test_alloc(MEMORY_BYTES);
-    memset(memory, 1, MEMORY_BYTES);
-    for (int i = 0; i < 8; i++) {
-        double t = now();
-        slm_parallel(n_threads, memory_region, memory);
-        t = now() - t;
-        if ((double) MEMORY_BYTES / t > best)
-            best = (double) MEMORY_BYTES / t;
-    }
-    free(memory);
+    size_t room = MEMORY_BYTES + ((size_t) 2 << 20);
+    char *memory = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return 0;
+    reading r = {.memory = (char *) (((uintptr_t) memory + ((size_t) 2 << 20) - 1) & ~(uintptr_t) (((size_t) 2 << 20) - 1))};
+    (void) madvise(memory, room, MADV_HUGEPAGE);
+    memset(memory, 1, room);
+    for (r.streams = 1; r.streams <= 8; r.streams *= 2)
+        for (int i = 0; i < 4; i++) {
+            double t = now();
+            slm_parallel(n_threads, memory_region, &r);
+            t = now() - t;
+            if ((double) MEMORY_BYTES / t > best)
+                best = (double) MEMORY_BYTES / t;
+        }
+    munmap(memory, room);
     return best;
 }
 
@@ -268,6 +286,8 @@ int main(int argc, char **argv)
             b.only = argv[++i];
         else if (strcmp(argv[i], "--ahead") == 0 && i + 1 < argc)
             tuned = sscanf(argv[++i], "%u", &tuning.ahead) == 1;
+        else if (strcmp(argv[i], "--huge") == 0 && i + 1 < argc)
+            path = slm_set_huge_pages(argv[++i], &err) == SLM_OK ? path : NULL;
         else if (strcmp(argv[i], "--prompt") == 0 && i + 1 < argc)
             b.prompt = (uint32_t) strtoul(argv[++i], NULL, 10);
         else
@@ -275,7 +295,7 @@ int main(int argc, char **argv)
     }
     if (path == NULL || b.runs < 1 || b.prompt > 4096) {
         fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] "
-                        "[--prompt N] [--cpu] [--ahead BYTES]\n");
+                        "[--prompt N] [--cpu] [--ahead BYTES] [--huge try|on|off]\n");
         return 2;
     }
     if (!tuned && slm_tune(&tuning, &err) != SLM_OK)
@@ -293,8 +313,9 @@ int main(int argc, char **argv)
     else
         printf("%s %s, isa %s, best of %d runs\n", slm_model_get_info(b.model)->name, slm_model_get_info(b.model)->quantization,
                slm_kernels_get()->isa, b.runs);
-    if (!b.csv)
-        printf("weights: fetched %u bytes ahead%s\n", tuning.ahead, tuned ? " (as told)" : "");
+    fprintf(b.csv ? stderr : stdout, "weights: fetched %u bytes ahead%s, %.0f of %.0f MB in huge pages\n", tuning.ahead,
+            tuned ? " (as told)" : "", (double) slm_model_huge_bytes(b.model) * 1e-6,
+            (double) slm_model_get_info(b.model)->image_bytes * 1e-6);
     if (only > 0)
         bench_threads(&b, only);
     for (int n = 1; only == 0 && n <= 2; n++)
