@@ -10,7 +10,7 @@
 #include "golden.h"
 #include "slm_test.h"
 #include "tools/old_image.h"
-#include "tools/tiny_model.h"
+#include "tools/smallest_gguf.h"
 #include "tools/try_model.h"
 
 static char image_path[96], old_path[112], new_path[112];
