@@ -7,45 +7,90 @@
 #include "engine/base/utf8.h"
 #include "engine/grammar/rx.h"
 
-/* Bytes low..high at one place. */
-static slm_rx bytes(slm_rx_pool *p, unsigned low, unsigned high)
+/* Sorted, apart: what is looked up in. Only code points of low..high count. */
+typedef struct chars {
+    const uint32_t (*ranges)[2];
+    uint32_t n, low, high;
+} chars;
+
+/* The first range that ends at or behind c; n when there is none. */
+static uint32_t find(const chars *s, uint32_t c)
 {
-    slm_byte_set set = {{0}};
-    slm_set_add(&set, low, high);
-    return slm_rx_set(p, &set);
+    uint32_t low = 0, high = s->n;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (s->ranges[mid][1] < c)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
 }
 
-/* Code points low..high whose encodings have the same number of bytes: split where a continuation byte does not cover its whole range. */
-static slm_rx utf8_same(slm_rx_pool *p, const unsigned char *low, const unsigned char *high, int n)
+/* The continuation bytes of the characters of base..base + 2^bits - 1: bytes with the same expression behind them share a set. */
+static slm_rx block(slm_rx_pool *p, const chars *s, uint32_t base, int bits)
 {
-    slm_rx made;
-    static const unsigned char least[] = {0x80, 0x80, 0x80}, most[] = {0xBF, 0xBF, 0xBF};
-    if (n == 1)
-        return bytes(p, low[0], high[0]);
-    if (low[0] == high[0])
-        return slm_rx_cat(p, bytes(p, low[0], low[0]), utf8_same(p, low + 1, high + 1, n - 1));
-    made = SLM_RX_EMPTY;
-    unsigned first = low[0], last = high[0];
-    if (memcmp(low + 1, least, (size_t) n - 1) != 0)
-        made = slm_rx_cat(p, bytes(p, first, first), utf8_same(p, low + 1, most, n - 1)), first++;
-    if (memcmp(high + 1, most, (size_t) n - 1) != 0)
-        made = slm_rx_or(p, made, slm_rx_cat(p, bytes(p, last, last), utf8_same(p, least, high + 1, n - 1))), last--;
-    if (first <= last)
-        made = slm_rx_or(p, made, slm_rx_cat(p, bytes(p, first, last), utf8_same(p, least, most, n - 1)));
+    uint32_t end = base + (UINT32_C(1) << bits) - 1, at = find(s, base), n = 0;
+    slm_rx then[64], made = SLM_RX_EMPTY;
+    slm_byte_set sets[64];
+    if (at == s->n || s->ranges[at][0] > end || end < s->low || base > s->high || !slm_budget_step(p->budget, 2))
+        return SLM_RX_EMPTY;
+    if (bits == 0 || (s->ranges[at][0] <= base && s->ranges[at][1] >= end && base >= s->low && end <= s->high))
+        return p->continuations[bits / 6]; /* all of them */
+    bits -= 6;
+    for (unsigned k = 0x80; k <= 0xBF; k++) {
+        slm_rx one = block(p, s, base + ((k & 63) << bits), bits);
+        uint32_t i = 0;
+        if (one == SLM_RX_EMPTY)
+            continue;
+        while (i < n && then[i] != one)
+            i++;
+        if (i == n) {
+            sets[n] = (slm_byte_set) {{0}};
+            then[n++] = one;
+        }
+        slm_set_add(&sets[i], k, k);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        made = slm_rx_or(p, made, slm_rx_cat(p, slm_rx_set(p, &sets[i]), then[i]));
     return made;
 }
 
-static slm_rx utf8_range(slm_rx_pool *p, uint32_t low, uint32_t high)
+/* The characters behind ASCII.  Leading bytes: 110xxxxx, 1110xxxx, 11110xxx; without overlong forms, surrogates and what is above
+ * U+10FFFF. */
+static slm_rx utf8(slm_rx_pool *p, const uint32_t (*ranges)[2], uint32_t n)
 {
-    static const uint32_t borders[][2] = {{0, 0x7F}, {0x80, 0x7FF}, {0x800, 0xD7FF}, {0xE000, 0xFFFF}, {0x10000, 0x10FFFF}};
-    slm_rx made = SLM_RX_EMPTY;
-    for (int i = 0; i < 5; i++) {
-        uint32_t a = low > borders[i][0] ? low : borders[i][0], b = high < borders[i][1] ? high : borders[i][1];
-        char from[4], to[4];
-        if (a > b)
-            continue;
-        made = slm_rx_or(p, made, utf8_same(p, (unsigned char *) from, (unsigned char *) to,
-                                            (slm_utf8_encode(b, to), slm_utf8_encode(a, from))));
+    static const struct {
+        uint32_t low, high;
+        int bits;
+        unsigned mark;
+    } lengths[] = {{0x80, 0x7FF, 6, 0xC0}, {0x800, 0xD7FF, 12, 0xE0}, {0xE000, 0xFFFF, 12, 0xE0}, {0x10000, 0x10FFFF, 18, 0xF0}};
+    slm_rx made = SLM_RX_EMPTY, then[16];
+    slm_byte_set sets[16], any = {{0}};
+    slm_set_add(&any, 0x80, 0xBF);
+    for (uint32_t i = 0; i < 4; i++)
+        p->continuations[i] = p->continuations[i] != 0 ? p->continuations[i] : slm_rx_rep(p, slm_rx_set(p, &any), i, i);
+    for (int i = 0; i < 4; i++) {
+        chars s = {ranges, n, lengths[i].low, lengths[i].high};
+        uint32_t n_then = 0, bits = (uint32_t) lengths[i].bits;
+        for (uint32_t lead = s.low >> bits; lead <= s.high >> bits; lead++) {
+            slm_rx rest = block(p, &s, lead << bits, (int) bits);
+            uint32_t k = 0;
+            while (k < n_then && then[k] != rest)
+                k++;
+            if (k == n_then && (rest == SLM_RX_EMPTY || k == 16)) {
+                if (rest != SLM_RX_EMPTY)
+                    made = slm_rx_or(p, made, slm_rx_cat(p, slm_rx_byte(p, lengths[i].mark | lead), rest));
+                continue;
+            }
+            if (k == n_then) {
+                sets[k] = (slm_byte_set) {{0}};
+                then[n_then++] = rest;
+            }
+            slm_set_add(&sets[k], lengths[i].mark | lead, lengths[i].mark | lead);
+        }
+        for (uint32_t k = 0; k < n_then; k++)
+            made = slm_rx_or(p, made, slm_rx_cat(p, slm_rx_set(p, &sets[k]), then[k]));
     }
     return made;
 }
@@ -98,10 +143,7 @@ slm_rx slm_rx_chars(slm_rx_pool *p, const uint32_t (*ranges)[2], uint32_t n, boo
             texts[k - 1] = t;
         }
     made = slm_rx_or(p, slm_rx_set(p, &ascii), slm_rx_trie(p, texts, then, n_texts));
-    for (uint32_t i = 0; i < n && slm_budget_step(p->budget, 4); i++)
-        if (ranges[i][1] >= 128)
-            made = slm_rx_or(p, made, utf8_range(p, ranges[i][0] < 128 ? 128 : ranges[i][0], ranges[i][1]));
-    return made;
+    return slm_rx_or(p, made, utf8(p, ranges, n));
 }
 
 bool slm_json_escape(slm_budget *b, const char *text, size_t n, char **out, uint32_t *n_out, uint32_t *capacity)

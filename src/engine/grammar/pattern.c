@@ -117,7 +117,8 @@ static void normalize(reader *r, ranges *s, bool complement)
     }
     if (from <= 0x10FFFF)
         add(r, s, from, 0x10FFFF);
-    memmove(s->r, s->r + n_before, (s->n - n_before) * sizeof *s->r);
+    if (n_before > 0)
+        memmove(s->r, s->r + n_before, (s->n - n_before) * sizeof *s->r);
     s->n -= n_before;
 }
 
@@ -202,7 +203,7 @@ static uint32_t take_unicode(reader *r)
 {
     uint32_t c = 0;
     if (take(r, "{")) {
-        while (r->at < r->n && r->text[r->at] != '}' && c <= 0x10FFFF)
+        while (r->at < r->n && r->text[r->at] != '}' && c <= 0x10FFFF && !r->p->budget->failed)
             c = c * 16 + take_hex(r, 1);
         if (!take(r, "}") || c > 0x10FFFF)
             refuse(r, SLM_INVALID, "a code point that is none");

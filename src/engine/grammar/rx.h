@@ -110,6 +110,7 @@ typedef struct slm_rx_pool {
     uint32_t *next;
     uint32_t n_next, next_capacity;
     uint32_t depth;
+    slm_rx continuations[4]; /* so many continuation bytes of UTF-8 */
     slm_rx json_char, json_text; /* one character of a JSON string as it is written, and any number of them */
     slm_derived *derived; /* [SLM_DERIVED] what was derived last */
 } slm_rx_pool;
