@@ -28,7 +28,7 @@ END $$;
 -- the image directory as far as this database uses it (others of the cluster may have images there too)
 CREATE FUNCTION images() RETURNS TABLE (kind text, n bigint) LANGUAGE sql AS $$
   WITH file AS (SELECT f, split_part(f, '.', 1) AS key, substring(f FROM '\.db([0-9]+)$')::oid AS db
-                FROM pg_ls_dir(current_setting('slm.model_directory'), true, false) f),
+                FROM pg_ls_dir(current_setting('slm.model_directory'), true, false) f WHERE f <> 'tuning'),
        key AS (SELECT key, bool_or(db = d.oid) AS ours, bool_or(db <> d.oid) AS others
                FROM file, pg_database d WHERE d.datname = current_database() GROUP BY key)
   SELECT regexp_replace(regexp_replace(f, '^[0-9a-f]{16}-[0-9a-f]{24}', '<stem>'), '[0-9]+$', '<n>'), count(*)
