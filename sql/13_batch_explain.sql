@@ -82,7 +82,7 @@ SELECT regexp_replace(line, '\d+(\.\d+)?( ms| tokens/s)', 'N\2') AS line FROM re
     WHERE line ~ 'Time|Speed' AND line !~ 'Planning|Execution';
 SELECT jsonb_pretty(plan -> 'Not Batched') AS missed, (plan -> 'Outside of Batches') - 'Model Time' - 'Tokens per Second' AS outside
     FROM (SELECT explained('SELECT slm_generate(''hi'', max_tokens => 2)', 'json')::jsonb -> 0 AS plan) p;
-SELECT xpath('//*[local-name() = ''Reason'']/text()', explained('SELECT slm_generate(''hi'', max_tokens => 2)', 'xml')::xml)::text AS reasons;
+SELECT substring(explained('SELECT slm_generate(''hi'', max_tokens => 2)', 'xml') FROM '<Reason>([^<]*)</Reason>') AS reason;
 SELECT explained('SELECT slm_generate(''hi'', max_tokens => 2)', 'yaml') ~ 'Not Batched: \n    - Call: .*\n      Place: "Result"\n      Reason: ".*"\n  Outside of Batches: \n    Requests: 1\n' AS yaml;
 -- EXPLAIN leaves prepared plans as they are
 PREPARE q AS SELECT slm_classify(body, ARRAY['a', 'b']) IS NULL AS n FROM ticket WHERE id = 1;

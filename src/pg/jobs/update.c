@@ -65,7 +65,7 @@ static int64 noted_number(int column)
 static void make_run(const SlmUpdate *u)
 {
     static const Oid types[6] = {OIDOID, OIDOID, NAMEOID, TEXTOID, TEXTOID, TEXTOID};
-    NameData column;
+    NameData column = {0};
     Datum values[6] = {ObjectIdGetDatum(u->caller), ObjectIdGetDatum(u->source), NameGetDatum(&column), CStringGetTextDatum(u->expression),
                        u->condition == NULL ? (Datum) 0 : CStringGetTextDatum(u->condition), CStringGetTextDatum(u->path)};
 
@@ -82,7 +82,7 @@ static void make_run(const SlmUpdate *u)
 static bool find_run(SlmUpdate *u)
 {
     static const Oid types[5] = {OIDOID, OIDOID, NAMEOID, TEXTOID, TEXTOID};
-    NameData column;
+    NameData column = {0};
     Datum values[5] = {ObjectIdGetDatum(u->caller), ObjectIdGetDatum(u->source), NameGetDatum(&column), CStringGetTextDatum(u->expression),
                        u->condition == NULL ? (Datum) 0 : CStringGetTextDatum(u->condition)};
     bool finished;
