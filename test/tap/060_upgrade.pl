@@ -198,6 +198,27 @@ sql("SELECT slm_revoke_classifier('cls', 'PUBLIC')");
 sql("DROP EXTENSION slm_pg CASCADE; CREATE EXTENSION slm_pg");
 same_catalog('postgres', 'shop', 'dropped and made again');
 
+# ---- background workers leave a database alone until it is updated, and take its jobs up then
+
+$node->safe_psql('postgres', 'CREATE DATABASE worked');
+$node->safe_psql('worked', <<"SQL");
+CREATE EXTENSION slm_pg VERSION '0.1.0';
+CREATE TABLE letters (id int PRIMARY KEY, body text, upper text);
+INSERT INTO letters SELECT i, 'letter ' || i FROM generate_series(1, 20) i;
+ALTER TABLE slm.job_definition DISABLE TRIGGER job_defined;
+INSERT INTO slm.job_definition (name, owner, source, target, target_column, key_columns, key_types, input_columns, expression, search_path)
+  VALUES ('shout', current_user::regrole, 'letters', 'letters', 'upper', '{id}', '{integer}', '{body}', 'upper(body)', 'public');
+ALTER TABLE slm.job_definition ENABLE TRIGGER job_defined;
+SELECT slm.job_make_triggers(1, 'letters');
+SQL
+$node->append_conf('postgresql.conf', 'slm.job_workers = 1');
+my $from = -s $node->logfile;
+$node->restart;
+sleep 3; # the launcher asks every database at once
+unlike(slurp_file($node->logfile, $from), qr/ERROR|FATAL/, 'a worker finds nothing to do in 0.1.0');
+$node->safe_psql('worked', 'ALTER EXTENSION slm_pg UPDATE');
+ok($node->poll_query_until('worked', q(SELECT count(upper) = 20 FROM letters)), '... and after the update does it');
+
 # ---- in a schema of traps
 
 $node->safe_psql('trapped', "CREATE SCHEMA t; CREATE EXTENSION slm_pg SCHEMA t VERSION '0.1.0'");
