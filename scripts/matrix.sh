@@ -25,7 +25,7 @@ mkdir -p "$matrix" build/log/matrix
 packages="postgresql build-essential clang llvm ccache python3 python3-pip libpcre2-dev libutf8proc-dev libjansson-dev libxxhash-dev
     libopenblas-serial-dev libipc-run-perl xz-utils"
 cross="crossbuild-essential-arm64 qemu-user libpcre2-dev:arm64 libutf8proc-dev:arm64 libjansson-dev:arm64 libxxhash-dev:arm64
-    libopenblas0-serial:arm64"
+    libopenblas-serial-dev:arm64"
 
 missing() {
     echo "$place: left out: $1"
