@@ -100,11 +100,50 @@ SELECT count(DISTINCT round(score::numeric, 6)) FROM slm_rerank('my parcel', ARR
 \x on
 SELECT * FROM try($$SELECT slm_embed('x', model => 'pairs')$$);
 SELECT * FROM try($$SELECT slm_generate('x', model => 'pairs')$$);
--- a classifier of two labels is none
+-- a head of two labels, which the configuration must name
+UPDATE data d SET bytes = d.bytes || CASE octet_length(d.bytes) WHEN 64 THEN decode(repeat('002e', 32), 'hex') ELSE '\x00000000' END
+  FROM tensor t WHERE t.n = d.n AND t.hf LIKE 'classifier%';
 UPDATE tensor SET rows = 2 WHERE hf LIKE 'classifier%';
-UPDATE data d SET bytes = d.bytes || d.bytes FROM tensor t WHERE t.n = d.n AND t.hf LIKE 'classifier%';
 SELECT cross_encoder(2) IS NOT NULL AS weights;
 SELECT * FROM try($$SELECT slm_load_model('bad', 'cross_encoder')$$);
+\x off
+CREATE FUNCTION with_head(labels text, problem text) RETURNS text LANGUAGE sql AS $$
+  SELECT file('cross_encoder/config.json', (convert_from(pg_read_binary_file('cross_encoder/config.json'), 'UTF8')::jsonb
+    || jsonb_build_object('id2label', labels::jsonb, 'problem_type', problem))::text) $$;
+SELECT with_head('{"0": "calm", "1": "angry"}', NULL) IS NOT NULL AS config;
+SELECT name, can_generate, can_embed, can_rerank FROM slm_load_model('mood', 'cross_encoder', '{"quantization": "F16"}');
+SELECT with_head('{"0": "calm", "1": "angry"}', 'multi_label_classification') IS NOT NULL AS config;
+SELECT name FROM slm_load_model('moods', 'cross_encoder', '{"quantization": "F16"}');
+SELECT with_head('{"0": "calm", "1": "angry"}', 'regression') IS NOT NULL AS config;
+SELECT name FROM slm_load_model('numbers', 'cross_encoder', '{"quantization": "F16"}');
+SELECT slm_classify('i want my money back', model => 'mood'), slm_classify('i want my money back', model => 'mood', threshold => 0.99);
+SELECT label, round(probability::numeric, 4) AS probability FROM slm_classify_scores('i want my money back', model => 'mood');
+SELECT d.label, round(d.probability::numeric, 4) AS probability, d.runner_up, round(d.margin::numeric, 4) AS margin, d.error
+  FROM slm_classify_details('i want my money back', model => 'mood') d;
+SELECT label, round(probability::numeric, 4) AS probability FROM slm_classify_scores('i want my money back', model => 'moods');
+SELECT slm_classify_multi('i want my money back', model => 'moods', threshold => 0.4), slm_classify_multi('i want my money back', model => 'mood'),
+  slm_classify_multi('i want my money back', model => 'moods', threshold => 1);
+CREATE TYPE temper AS ENUM ('angry', 'calm');
+SELECT slm_classify_enum('i want my money back', NULL::temper, model => 'mood');
+-- rows of a table together give what each gives alone; long texts are read in windows
+CREATE TABLE complaint AS SELECT i, string_agg(word, ' ' ORDER BY md5(i || word)) AS body
+  FROM generate_series(1, 12) i, vocabulary WHERE id > 4 AND (id * i) % 5 = 0 GROUP BY i;
+SELECT count(*), count(DISTINCT label) > 0 AS labelled, bool_and(label = slm_classify(body, model => 'mood')) AS same
+  FROM (SELECT body, slm_classify(body, model => 'mood') AS label FROM complaint OFFSET 0) x;
+EXPLAIN (costs off) SELECT slm_classify(body, model => 'mood') FROM complaint;
+\x on
+SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], model => 'mood')$$);
+SELECT * FROM try($$SELECT slm_classify_multi('x', ARRAY['a', 'b'], model => 'mood')$$);
+SELECT * FROM try($$SELECT slm_classify('x', model => 'mood', instruction => 'Say {label}')$$);
+SELECT * FROM try($$SELECT slm_classify('x', model => 'mood', method => 'direct')$$);
+SELECT * FROM try($$SELECT slm_classify('x', model => 'numbers')$$);
+SELECT * FROM try($$SELECT slm_embed('x', model => 'mood')$$);
+SELECT * FROM try($$SELECT * FROM slm_rerank('x', ARRAY['a', 'b'], model => 'mood')$$);
+SELECT with_head('{"0": "calm", "2": "angry"}', NULL) IS NOT NULL AS config;
+SELECT * FROM try($$SELECT slm_load_model('bad', 'cross_encoder')$$);
+SELECT with_head('{"0": "calm", "1": "angry"}', 'ranking') IS NOT NULL AS config;
+SELECT * FROM try($$SELECT slm_load_model('bad', 'cross_encoder')$$);
+SELECT with_head('{"0": "calm", "1": "angry"}', NULL) IS NOT NULL AS config;
 
 -- what lies around the weights
 CREATE FUNCTION with_file(name text, content text) RETURNS TABLE (state text, message text, detail text, hint text) LANGUAGE plpgsql AS $$
@@ -129,6 +168,8 @@ SELECT * FROM try($$SELECT slm_load_model('bad', 'cross_encoder/1_Pooling')$$);
 SELECT name FROM slm.models WHERE name = 'bad';
 
 SELECT slm_drop_model('pairs'), slm_drop_model('pairs_q8'), slm_drop_model('pairs_gguf');
+SELECT slm_drop_model('mood'), slm_drop_model('moods'), slm_drop_model('numbers');
+DROP TYPE temper;
 COPY (SELECT) TO PROGRAM 'rm -r cross_encoder pairs.gguf model.onnx pytorch_model.bin page.gguf';
-DROP TABLE tensor, data, vocabulary;
-DROP FUNCTION file(text, bytea), file(text, text), little, cross_encoder, gguf_string, gguf_key, gguf_cross_encoder, with_file;
+DROP TABLE tensor, data, vocabulary, complaint;
+DROP FUNCTION file(text, bytea), file(text, text), little, cross_encoder, gguf_string, gguf_key, gguf_cross_encoder, with_file, with_head;

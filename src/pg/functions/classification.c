@@ -8,6 +8,8 @@
  *             (DESIGN D19)
  *   auto      embedding for an encoder, channel below 1e9 parameters, else direct
  *
+ * A model with a head has labels of its own, where the call gives none (head.h).
+ *
  * What does not depend on the row is computed once per session: prototypes are cached, instructions are prefix segments and the row comes
  * last.  Probabilities are a softmax over the labels' log probabilities, or over 20 times their cosines (the scale that
  * sentence-transformers trains with).
@@ -25,6 +27,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/head.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prototypes.h"
 #include "pg/functions/reading.h"
@@ -52,6 +55,7 @@ typedef struct Classify {
     const char *instruction; /* UTF-8, with placeholder */
     const double *cosines;   /* embedding: [n_labels] with each label's prototype */
     SlmTrained *trained;     /* or NULL */
+    SlmHead *head;           /* the model's own labels, or NULL */
     float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
     double *probabilities;   /* [n_labels] log probabilities first */
     SlmScores scores;
@@ -219,10 +223,45 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
 
 /* ---- labels of the call */
 
+/* What makes no sense where labels and method are the model's own. */
+static void refuse_beside_head(FunctionCallInfo fcinfo)
+{
+    if (!PG_ARGISNULL(SLM_CLASSIFY_INSTRUCTION) || !PG_ARGISNULL(SLM_CLASSIFY_EXAMPLES))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("%s cannot be given to a model with labels of its own",
+                               PG_ARGISNULL(SLM_CLASSIFY_INSTRUCTION) ? "examples" : "an instruction"),
+                        errhint("The model was trained to tell these labels apart: leave it out, or choose another model.")));
+    if (!PG_ARGISNULL(SLM_CLASSIFY_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(SLM_CLASSIFY_METHOD)), "auto") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given to a model with labels of its own"),
+                        errhint("Leave method out, or choose an embedding or a generative model.")));
+}
+
+static void begin_head(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
+{
+    Oid type = get_fn_expr_argtype(fcinfo->flinfo, SLM_CLASSIFY_LABELS);
+    SlmText t;
+
+    refuse_beside_head(fcinfo);
+    c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
+    t = text_to_read(work, c);
+    c->head = slm_pg_read_head(work, &t);
+    c->scores.n = c->head->n;
+}
+
 static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bool best_only)
 {
+    bool none = PG_ARGISNULL(SLM_CLASSIFY_LABELS) && PG_ARGISNULL(SLM_CLASSIFY_DESCRIPTIONS);
+
+    c->entry = none ? slm_pg_head_model(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL)) : NULL;
+    if (c->entry != NULL) {
+        begin_head(work, c, fcinfo);
+        return;
+    }
     slm_pg_labels_arg(fcinfo, SLM_CLASSIFY_LABELS, SLM_CLASSIFY_DESCRIPTIONS, true, &c->labels);
     c->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL), SLM_TASK_CLASSIFY);
+    if (slm_pg_info(c->entry)->can_classify)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels cannot be given to a model with labels of its own"),
+                        errhint("Leave labels and descriptions out, or choose an embedding or a generative model.")));
     c->method = parse_method(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), c->entry);
     c->best_only = best_only && c->method == METHOD_DIRECT;
     slm_pg_examples_arg(fcinfo, SLM_CLASSIFY_EXAMPLES, &c->labels, &c->examples);
@@ -331,6 +370,8 @@ const SlmScores *slm_pg_classification_scores(SlmWork *work)
     }
     if (c->trained != NULL) {
         predict(c);
+    } else if (c->head != NULL) {
+        slm_pg_head_probabilities(c->head, c->probabilities);
     } else {
         for (int i = 0; i < s->n; i++)
             c->probabilities[i] = raw_score(work, c, i);
@@ -347,6 +388,8 @@ const char *slm_pg_classification_label(const SlmWork *work, int label)
 {
     const Classify *c = slm_pg_work_state(work);
 
+    if (c->head != NULL)
+        return c->head->labels[label];
     return c->trained != NULL ? slm_classifier_label(c->trained->classifier, (uint32_t) label) : c->labels.names[label];
 }
 

@@ -2,7 +2,7 @@
  * multi.c: slm_classify_multi: every label that fits, each judged on its own.
  *
  * With an encoder a label fits when its prototype is near enough; a generative model is asked about each label, and the probability of
- * "yes" decides.
+ * "yes" decides.  A model with labels of its own gives their probabilities.
  */
 #include "postgres.h"
 
@@ -16,6 +16,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/row_error.h"
 #include "pg/functions/classification.h"
+#include "pg/functions/head.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prototypes.h"
@@ -34,6 +35,7 @@ enum { ARG_INPUT, ARG_LABELS, ARG_THRESHOLD, ARG_MODEL, ARG_INSTRUCTION, ARG_DES
 typedef struct Multi {
     SlmLabels labels;
     const double *cosines; /* [n_labels] with each label's prototype, or NULL: the model was asked */
+    SlmHead *head; /* the model's own labels, or NULL */
     double threshold;
 } Multi;
 
@@ -59,6 +61,29 @@ static void ask(SlmWork *work, SlmEntry *entry, const Multi *m, FunctionCallInfo
     }
 }
 
+static SlmText text_to_read(SlmWork *work, SlmEntry *entry, FunctionCallInfo fcinfo)
+{
+    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE)};
+
+    t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &t.length);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    return t;
+}
+
+static void begin_head(SlmWork *work, Multi *m, SlmEntry *entry, FunctionCallInfo fcinfo)
+{
+    SlmText t;
+
+    if (!PG_ARGISNULL(ARG_INSTRUCTION))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("an instruction cannot be given to a model with labels of its own"),
+                        errhint("Leave it out, or choose another model.")));
+    m->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.5, 0, false, 1, false);
+    t = text_to_read(work, entry, fcinfo);
+    m->head = slm_pg_read_head(work, &t);
+}
+
 static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
 {
     Multi *m = palloc0(sizeof *m);
@@ -69,16 +94,21 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
     slm_pg_work_set_state(work, m);
     if (slm_pg_decide_blank(work, fcinfo, ARG_INPUT))
         return;
+    if (PG_ARGISNULL(ARG_LABELS) && PG_ARGISNULL(ARG_DESCRIPTIONS) &&
+        (entry = slm_pg_head_model(slm_pg_text_arg(fcinfo, ARG_MODEL))) != NULL) {
+        begin_head(work, m, entry, fcinfo);
+        return;
+    }
     slm_pg_labels_arg(fcinfo, ARG_LABELS, ARG_DESCRIPTIONS, false, &m->labels);
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_CLASSIFY);
     embeds = !slm_pg_info(entry)->can_generate;
+    if (embeds && !slm_pg_info(entry)->can_embed)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels cannot be given to a model with labels of its own"),
+                        errhint("Leave labels and descriptions out, or choose an embedding or a generative model.")));
     m->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", embeds ? 0.3 : 0.5, 0, false, 1, false);
     if (embeds) {
-        SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE)};
+        SlmText t = text_to_read(work, entry, fcinfo);
 
-        t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &t.length);
-        slm_pg_measure(&t);
-        slm_pg_note_windows(work, &t);
         m->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(entry, &m->labels, &none), m->labels.n);
     } else {
         ask(work, entry, m, fcinfo);
@@ -94,12 +124,17 @@ static double fit_of(SlmWork *work, const Multi *m, int label)
 static Datum finish_multi(SlmWork *work, bool *isnull)
 {
     const Multi *m = slm_pg_work_state(work);
-    Datum *chosen = palloc(sizeof(Datum) * (Size) m->labels.n);
-    int n = 0;
+    int n_labels = m->head != NULL ? m->head->n : m->labels.n, n = 0;
+    Datum *chosen = palloc(sizeof(Datum) * (Size) n_labels);
+    double *fits = palloc(sizeof(double) * (Size) n_labels);
 
-    for (int i = 0; i < m->labels.n; i++)
-        if (fit_of(work, m, i) >= m->threshold)
-            chosen[n++] = slm_pg_label_datum(m->labels.names[i], InvalidOid);
+    if (m->head != NULL)
+        slm_pg_head_probabilities(m->head, fits);
+    for (int i = 0; i < n_labels && m->head == NULL; i++)
+        fits[i] = fit_of(work, m, i);
+    for (int i = 0; i < n_labels; i++)
+        if (fits[i] >= m->threshold)
+            chosen[n++] = slm_pg_label_datum(m->head != NULL ? m->head->labels[i] : m->labels.names[i], InvalidOid);
     return PointerGetDatum(construct_array(chosen, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
