@@ -5,6 +5,7 @@
 # usage: test/bench/run_bench.sh [name ...]     names: kernels, forward, ... (the programs), sql, banking77-sql, vectors, jobs; default: all
 #        test/bench/run_bench.sh shapes         models of 1 to 7 billion random weights, one after the other, in SLM_BENCH_DIR
 #                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
+#        test/bench/run_bench.sh maskbench      grammars of real JSON schemas (docs/CONSTRAINTS.md): some minutes; not in the default
 #        test/bench/run_bench.sh long-texts     how long texts are best read, into docs/LONG_TEXTS.md: some minutes; not in the default
 # Every CSV has a header line; those of SQL are metric,type,threads,value,unit.  banking77-sql needs the texts of Banking77 in
 # $SLM_TEST_DATA and is left out without them.
@@ -136,6 +137,17 @@ if wanted jobs; then
     echo "metric,type,threads,value,unit" >"$out/jobs.csv"
     psql -X -q -v ON_ERROR_STOP=1 -v type=Q4_1 -v threads=1 -v documents="${SLM_BENCH_DOCUMENTS:-500}" -v rounds="${SLM_BENCH_ROUNDS:-3}" \
         -f test/bench/jobs.sql | sed 's/^\(.*\),\([^,]*\),\([0-9]*\),\([0-9.]*\),\([^,]*\)$/"\1",\2,\3,\4,\5/' >>"$out/jobs.csv" || status=1
+fi
+
+if [[ " $names " == *" maskbench "* ]]; then
+    echo "-- maskbench"
+    schemas=${SLM_TEST_DATA:-}/jsonschema
+    [ -r "$schemas/maskbench_half.jsonl.xz" ] || { echo "SLM_TEST_DATA names no folder with jsonschema" >&2; exit 1; }
+    make --no-print-directory golden || exit 1
+    export SLM_GOLDEN=${SLM_GOLDEN:-build/golden}
+    xz -dc "$schemas/maskbench_half.jsonl.xz" | "$out/maskbench" - | tee "$out/maskbench.txt" || status=1
+    xz -dc "$schemas/json_schema_test_suite_2020_12.jsonl.xz" | "$out/maskbench" - --suite | tee "$out/schema_suite.txt"
+    [ "$names" != maskbench ] || exit $status
 fi
 
 if [[ " $names " == *" long-texts "* ]]; then

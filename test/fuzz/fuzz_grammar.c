@@ -107,7 +107,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         check_forced(g, state);
         text[n++] = (char) byte;
-        PROMISE(slm_grammar_advance(g, state, &text[n - 1], 1, &state, &err) == SLM_OK);
+        slm_status status = slm_grammar_advance(g, state, &text[n - 1], 1, &state, &err);
+        PROMISE(status == SLM_OK || status == SLM_LIMIT);
+        if (status != SLM_OK)
+            break;
         choose = choose * 7 + 3 + (unsigned) n;
     }
     if (slm_grammar_start(g, &again, &err) == SLM_OK && slm_grammar_advance(g, again, text, n, &again, &err) == SLM_OK)

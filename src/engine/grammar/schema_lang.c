@@ -38,7 +38,8 @@ bool slm_schema_syntax(slm_compiler *c)
     "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))" \
     "|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
 #define OFFSET "(?:[zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-#define TIME "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?" OFFSET
+#define TIME \
+    "(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?" OFFSET "|23:59:60(?:\\.[0-9]+)?(?:[zZ]|[+-]00:00))"
 #define PCT "%[0-9A-Fa-f]{2}"
 #define PCHAR "(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|" PCT ")"
 #define QUERY "(?:\\?(?:" PCHAR "|[/?])*)?(?:#(?:" PCHAR "|[/?])*)?"
@@ -52,6 +53,8 @@ bool slm_schema_syntax(slm_compiler *c)
 #define UPATH "(?:/(?:" UCHAR "+(?:/" UCHAR "*)*)?|" UCHAR "+(?:/" UCHAR "*)*|)"
 #define UAUTHORITY \
     "//(?:(?:" UCHAR ")*@)?(?:\\[" IPV6 "\\]|(?:[A-Za-z0-9._~!$&'()*+,;=\\u00A0-\\uD7FF-]|" PCT ")*)(?::[0-9]*)?(?:/" UCHAR "*)*"
+#define NAME "(?:[A-Za-z0-9_]|" PCT ")+"
+#define VARIABLE NAME "(?:\\." NAME ")*(?::[1-9][0-9]{0,3}|\\*)?"
 #define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 
 static const char *const FORMATS[][2] = {
@@ -61,7 +64,7 @@ static const char *const FORMATS[][2] = {
     {"duration", "P(?:[0-9]+W|(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)(?:T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|"
                  "[0-9]+M(?:[0-9]+S)?|[0-9]+S))?|T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))"},
     {"email", "(?=.{1,254}$)" ATOM "(?:\\." ATOM ")*@(?:" LABEL "(?:\\." LABEL ")*|\\[(?:" IPV4 "|IPv6:" IPV6 ")\\])"},
-    {"hostname", "(?=.{1,253}$)" LABEL "(?:\\." LABEL ")*"},
+    {"hostname", "(?=.{1,253}$)(?!(?:.*\\.)?[xX][nN]--)" LABEL "(?:\\." LABEL ")*"},
     {"ipv4", IPV4},
     {"ipv6", IPV6},
     {"uri", SCHEME "(?:" AUTHORITY "|" PATH ")" QUERY},
@@ -71,8 +74,8 @@ static const char *const FORMATS[][2] = {
     {"uuid", "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"},
     {"json-pointer", "(?:/(?:[^~/]|~[01])*)*"},
     {"relative-json-pointer", "(?:0|[1-9][0-9]*)(?:#|(?:/(?:[^~/]|~[01])*)*)"},
-    {"uri-template", "(?:[^\\u0000-\\u0020\"'<>\\\\^`{|}%]|" PCT "|\\{[+#./;?&=,!@|]?[A-Za-z0-9_.%]+(?::[1-9][0-9]{0,3}|\\*)?"
-                     "(?:,[A-Za-z0-9_.%]+(?::[1-9][0-9]{0,3}|\\*)?)*\\})*"},
+    {"uri-template", "(?:[!#$&'(-;=?-Z\\[\\]_a-z~\\u00A0-\\uD7FF\\uE000-\\uFDCF\\uFDF0-\\uFFEF]|[\\u{10000}-\\u{10FFFD}]|" PCT
+                     "|\\{[+#./;?&=,!@|]?" VARIABLE "(?:," VARIABLE ")*\\})*"},
 };
 
 slm_rx slm_schema_format(slm_compiler *c, const slm_json *name)
@@ -215,6 +218,8 @@ static void add_number(slm_compiler *c, slm_lang *l, const slm_json *v)
                            decimal.n_frac > 0 ? "." : "", (int) decimal.n_frac, decimal.digits + decimal.n_int);
     l->num = slm_rx_or(c->p, l->num, slm_rx_or(c->p, slm_rx_literal(c->p, v->text, v->n, SLM_RX_EPS),
                                                slm_rx_literal(c->p, text, n, SLM_RX_EPS)));
+    if (decimal.n_frac == 0)
+        l->num = slm_rx_or(c->p, l->num, slm_rx_literal(c->p, text, n, slm_rx_literal(c->p, ".0", 2, SLM_RX_EPS)));
     l->not_num = slm_rx_and(c->p, l->not_num, slm_rx_not(c->p, spellings(c, &decimal)));
 }
 

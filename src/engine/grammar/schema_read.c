@@ -409,6 +409,18 @@ static bool add_resource(slm_compiler *c, char *uri, const slm_json *json, const
     return true;
 }
 
+/* 1: the value of the keyword is a schema or a list of schemas; 2: an object of schemas; 0: it holds none. */
+static int holds_schemas(const slm_json *m)
+{
+    static const char *const words[] = {"items", "prefixItems", "additionalItems", "additionalProperties", "propertyNames", "contains",
+                                        "not", "if", "then", "else", "allOf", "anyOf", "oneOf", "unevaluatedItems", "unevaluatedProperties",
+                                        "properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"};
+    for (int i = 0; i < 21; i++)
+        if (word_is(m, words[i]))
+            return i < 15 ? 1 : 2;
+    return 0;
+}
+
 /* Everything with an $id, id, $anchor or $dynamicAnchor below json. */
 static void collect(slm_compiler *c, const slm_json *json, const slm_json *base, const char *uri, bool schema)
 {
@@ -450,10 +462,11 @@ static void collect(slm_compiler *c, const slm_json *json, const slm_json *base,
     }
     if (!slm_budget_step(c->b, 1))
         return;
-    for (const slm_json *m = json->first; m != NULL; m = m->next)
-        if ((m->type == JSON_OBJECT_ || m->type == JSON_ARRAY_) &&
-            !(schema && m->key != NULL && (word_is(m, "enum") || word_is(m, "const") || word_is(m, "default") || word_is(m, "examples"))))
-            collect(c, m, base, uri, m->type == JSON_OBJECT_);
+    for (const slm_json *m = json->first; m != NULL; m = m->next) {
+        int holds = schema ? holds_schemas(m) : 1; /* of a list or an object of schemas all are */
+        if ((m->type == JSON_OBJECT_ || m->type == JSON_ARRAY_) && holds != 0)
+            collect(c, m, base, uri, m->type == JSON_OBJECT_ && holds == 1);
+    }
 }
 
 static const char *uri_of(const slm_compiler *c, const slm_json *base)
