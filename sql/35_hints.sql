@@ -19,7 +19,7 @@ FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid =
   JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'slm_pg'
 WHERE p.prokind = 'f' AND 'on_error' = ANY (p.proargnames) AND p.proname <> 'slm_create_trigger';
 SELECT proname, names[pronargs] AS last, 'truncate' = ANY (names) AS truncates FROM row_function ORDER BY proname;
--- every other function of the extension that takes a text of rows is in this list: administration
+-- every other function of the extension that takes a text of rows is in this list: administration, vectors, and what no text can make fail
 SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'slm_pg'
 WHERE p.oid NOT IN (SELECT f FROM row_function) AND p.proargnames && '{input,prompt,a,query,documents,messages,tokens,embedding}' ORDER BY 1;
