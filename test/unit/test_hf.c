@@ -645,7 +645,8 @@ static void check_llama_configs(const char *dir)
         slm_status status;
         const char *word;
     } bad[] = {
-        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}", SLM_UNSUPPORTED, "yarn"},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":2}", SLM_UNSUPPORTED, "mscale"},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"yarn\"}", SLM_FORMAT, "factor"},
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"low_freq_factor\":4,\"high_freq_factor\":1}", SLM_FORMAT,
          "freq"},
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1]}", SLM_FORMAT, "original_max"},

@@ -221,6 +221,17 @@ slm_status slm_meta_pattern(const slm_meta *meta, const char *key, uint32_t n_la
     return SLM_OK;
 }
 
+void slm_meta_slides(const slm_meta *meta, slm_hparams *hp)
+{
+    double flag;
+    for (uint32_t i = 0; i < hp->n_layers; i++) {
+        if (hp->window == 0 || !meta->number(meta->arg, "attention.sliding_window_pattern", i, &flag))
+            return;
+        hp->layered = 1;
+        hp->slides[i / 32] |= (uint32_t) (flag != 0) << i % 32;
+    }
+}
+
 /* ------------------------------------------------------------------ the common part of all families */
 
 static slm_status read_sizes(const slm_meta *meta, slm_hparams *hp, slm_error *err)

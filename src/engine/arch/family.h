@@ -140,6 +140,9 @@ slm_status slm_meta_pattern(const slm_meta *meta, const char *key, uint32_t n_la
 extern const slm_tensor_role slm_bert_required[], slm_bert_optional[];
 slm_status slm_family_read_bert(const slm_meta *meta, slm_hparams *hp, slm_error *err);
 
+/* Which layers slide, where a source names each (flags by layer); nothing where it does not. */
+void slm_meta_slides(const slm_meta *meta, slm_hparams *hp);
+
 #define FAMILY(name) extern const slm_family slm_family_##name;
 #include "engine/arch/families.def"
 #undef FAMILY

@@ -23,7 +23,9 @@ static slm_status read_llama(const slm_meta *meta, slm_hparams *hp, slm_error *e
     SLM_TRY(slm_meta_u32(meta, "expert_count", 0, 1024, 0, &experts, err));
     if (experts > 0)
         return slm_fail(err, SLM_UNSUPPORTED, "mixtures of experts are not supported");
-    return slm_meta_u32(meta, "attention.sliding_window", 0, 1u << 24, 0, &hp->window, err);
+    SLM_TRY(slm_meta_u32(meta, "attention.sliding_window", 0, 1u << 24, 0, &hp->window, err));
+    slm_meta_slides(meta, hp);
+    return SLM_OK;
 }
 
 const slm_family slm_family_llama = {.name = "llama", .permuted = true, .required = required, .optional = optional, .read = read_llama};
@@ -31,7 +33,10 @@ const slm_family slm_family_llama = {.name = "llama", .permuted = true, .require
 /* GGUF does not say the pattern; config.json does (no_rope_layer_interval). */
 static slm_status read_smollm3(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
-    return slm_meta_u32(meta, "no_rope_layer_interval", 2, 1024, 4, &hp->nope_pattern, err);
+    SLM_TRY(slm_meta_u32(meta, "no_rope_layer_interval", 2, 1024, 4, &hp->nope_pattern, err));
+    SLM_TRY(slm_meta_u32(meta, "attention.sliding_window", 0, 1u << 24, 0, &hp->window, err));
+    slm_meta_slides(meta, hp);
+    return SLM_OK;
 }
 
 const slm_family slm_family_smollm3 = {

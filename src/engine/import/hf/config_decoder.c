@@ -74,6 +74,55 @@ static slm_status refuse_untyped(slm_hf_json s, slm_error *err)
     return SLM_OK;
 }
 
+/* The pair whose wave turns so often over the original context, as a place that need not be whole. */
+static double yarn_place(double turns, double n_rot, double base, double original)
+{
+    return n_rot * log(original / (turns * 2 * 3.14159265358979323846)) / (2 * log(base));
+}
+
+/* YaRN (arXiv 2309.00071): fast pairs stay, slow ones are divided by factor, with a ramp between; cos and sin grow a little. */
+static slm_status take_yarn(slm_hf_config *c, slm_hf_json s, slm_error *err)
+{
+    static const char *const keys[] = {"rope_type", "type", "factor", "original_max_position_embeddings", "attention_factor", "beta_fast",
+                                       "beta_slow", "rope_theta", "truncate", "partial_rotary_factor", NULL};
+    double context = slm_hf_config_number(c, "context_length", 0), n_rot = slm_hf_config_number(c, "rope.dimension_count", 0);
+    double base = slm_hf_config_number(c, "rope.freq_base", 1e4);
+    float original = (float) context, factor = 0, fast = 32, slow = 1;
+    bool truncate = true;
+    const char *key;
+    json_t *value;
+    json_object_foreach(s.object, key, value)
+    {
+        size_t i = 0;
+        while (keys[i] != NULL && strcmp(keys[i], key) != 0)
+            i++;
+        if (keys[i] == NULL && !json_is_null(value))
+            return slm_fail(err, SLM_UNSUPPORTED, "YaRN in \"%s\" has the parameter \"%.40s\", which is not supported", s.file, key);
+    }
+    SLM_TRY(slm_hf_f32(s, "original_max_position_embeddings", 1, 1u << 24, &original, err));
+    SLM_TRY(slm_hf_f32(s, "factor", 1, 1e4, &factor, err));
+    SLM_TRY(slm_hf_f32(s, "beta_fast", 1e-3, 1e4, &fast, err));
+    SLM_TRY(slm_hf_f32(s, "beta_slow", 1e-3, 1e4, &slow, err));
+    SLM_TRY(slm_hf_bool(s, "truncate", &truncate, err));
+    if (factor < 1)
+        return slm_fail(err, SLM_FORMAT, "YaRN in \"%s\" has no factor of at least 1", s.file);
+    double low = yarn_place((double) fast, n_rot, base, (double) original), high = yarn_place((double) slow, n_rot, base, (double) original);
+    low = truncate ? floor(low) : low;
+    high = truncate ? ceil(high) : high;
+    low = low > 0 ? low : 0;
+    high = high < n_rot - 1 ? high : n_rot - 1;
+    high = high == low ? high + 0.001 : high;
+    c->meta.n_factors = (uint32_t) n_rot / 2;
+    c->meta.factors = c->factors;
+    for (uint32_t i = 0; i < c->meta.n_factors; i++) {
+        double ramp = ((double) i - low) / (high - low);
+        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        c->factors[i] = (float) (1 / (ramp / (double) factor + (1 - ramp)));
+    }
+    SLM_TRY(slm_hf_config_put(c, "rope.scaling.original_context_length", (double) original, err));
+    return slm_hf_take(c, s, "attention_factor", "rope.scaling.attn_factor", factor > 1 ? 0.1 * log((double) factor) + 1 : 1, err);
+}
+
 static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
 {
     const char *type = slm_hf_string(s, "rope_type");
@@ -89,6 +138,8 @@ static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
         snprintf(c->scaling, sizeof c->scaling, "longrope");
         return take_longrope(c, s, err);
     }
+    if (strcmp(type, "yarn") == 0)
+        return take_yarn(c, s, err);
     if (strcmp(type, "linear") == 0) {
         snprintf(c->scaling, sizeof c->scaling, "linear");
         SLM_TRY(slm_hf_take(c, s, "factor", "rope.scaling.factor", NAN, err));
@@ -208,6 +259,17 @@ static slm_status take_nope(slm_hf_config *c, slm_error *err)
     return slm_hf_config_put(c, "no_rope_layer_interval", step == 0 ? SLM_MAX_LAYERS * 2 : step, err);
 }
 
+/* Where nothing names them, the layers without positions are those that slide. */
+static void slide_without_positions(slm_hf_config *c)
+{
+    double step = slm_hf_config_number(c, "no_rope_layer_interval", 4);
+    if (slm_hf_config_number(c, "attention.sliding_window", 0) <= 0 || slm_hf_has(c->json, "layer_types"))
+        return;
+    for (uint32_t i = 0; i < c->n_layers; i++)
+        c->slides[i] = (double) (i + 1) == step * floor((double) (i + 1) / step);
+    c->layered_window = true;
+}
+
 static slm_status take_softcaps(slm_hf_config *c, slm_error *err)
 {
     float scalar = 256;
@@ -258,8 +320,10 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
     c->tied_known = slm_hf_has(c->json, "tie_word_embeddings");
     SLM_TRY(slm_hf_take_rope(c, strcmp(k->family, "phi3") == 0, err));
     SLM_TRY(take_window(c, err));
-    if (strcmp(k->family, "smollm3") == 0)
+    if (strcmp(k->family, "smollm3") == 0) {
         SLM_TRY(take_nope(c, err));
+        slide_without_positions(c);
+    }
     if (strcmp(k->family, "gemma2") == 0 || strcmp(k->family, "gemma3") == 0)
         return take_softcaps(c, err);
     return SLM_OK;
