@@ -6,9 +6,10 @@
 #include "model_test.h"
 #include "slm_test.h"
 
-#define TOLERANCE 0.03 /* activations and keys are F16 where weights are: the reference itself moves by 0.003 to 0.03 when they are rounded */
+/* Activations and keys are F16 where weights are: the reference itself moves by 0.003 to 0.03 when they are rounded. */
+#define TOLERANCE 0.03
 
-static const char *const served[] = {"smollm3-window", "qwen2-yarn"};
+static const char *const served[] = {"smollm3-window", "qwen2-yarn", "ministral", "olmo3"};
 
 static void check_sequence(const slm_model *model, slm_workspace *ws, const char *name, const json_t *s)
 {
@@ -24,7 +25,8 @@ static void check_sequence(const slm_model *model, slm_workspace *ws, const char
     test_run(model, ws, &batch, 2, out);
     for (uint32_t i = 0; i < n_positions; i++)
         for (uint32_t v = 0; v < model->hp.n_vocab; v++) {
-            double off = fabs(json_number_value(json_array_get(json_array_get(logits, i), v)) - (double) out[(size_t) positions[i] * stride + v]);
+            double off = fabs(json_number_value(json_array_get(json_array_get(logits, i),
+                                                               v)) - (double) out[(size_t) positions[i] * stride + v]);
             worst = off > worst || off != off ? off : worst;
         }
     printf("%s: %u tokens, a logit is at most %.5f away\n", name, n, worst);

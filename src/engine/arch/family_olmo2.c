@@ -3,7 +3,7 @@
  *
  * No norm before a block: the outputs of attention and feed-forward are normed before they join the residual.  Queries and keys are
  * normed over their whole width (all heads together) before RoPE on split halves.  The head is not tied.
- * OLMo 3 comes under the same architecture name with a sliding window; it is refused, for its RoPE differs by layer.
+ * OLMo 3 adds a window in three of four layers, whose RoPE is not scaled (YaRN is that of the full layers alone); from directories only.
  * Source: transformers' Olmo2Config and Olmo2DecoderLayer.
  */
 #include "engine/arch/family.h"
@@ -20,8 +20,12 @@ static slm_status read_olmo2(const slm_meta *meta, slm_hparams *hp, slm_error *e
 {
     uint32_t window;
     SLM_TRY(slm_meta_u32(meta, "attention.sliding_window", 0, 1u << 24, 0, &window, err));
+    if (window > 0 && meta->gguf)
+        return slm_fail(err, SLM_UNSUPPORTED, "olmo2 with a sliding window (OLMo 3) in a GGUF file is not supported");
     if (window > 0)
-        return slm_fail(err, SLM_UNSUPPORTED, "olmo2 with a sliding window (OLMo 3) is not supported");
+        SLM_TRY(slm_meta_float(meta, "rope.freq_base_swa", 1, 1e9, (double) hp->rope_base, &hp->rope_base_local, err));
+    hp->window = window;
+    slm_meta_slides(meta, hp);
     hp->post_norm_only = 1;
     hp->qk_norm_whole = 1;
     return SLM_OK;

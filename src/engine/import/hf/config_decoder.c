@@ -106,7 +106,8 @@ static slm_status take_yarn(slm_hf_config *c, slm_hf_json s, slm_error *err)
     SLM_TRY(slm_hf_bool(s, "truncate", &truncate, err));
     if (factor < 1)
         return slm_fail(err, SLM_FORMAT, "YaRN in \"%s\" has no factor of at least 1", s.file);
-    double low = yarn_place((double) fast, n_rot, base, (double) original), high = yarn_place((double) slow, n_rot, base, (double) original);
+    double low = yarn_place((double) fast, n_rot, base, (double) original), high = yarn_place((double) slow, n_rot, base,
+                                                                                              (double) original);
     low = truncate ? floor(low) : low;
     high = truncate ? ceil(high) : high;
     low = low > 0 ? low : 0;
@@ -165,7 +166,7 @@ slm_status slm_hf_take_rope(slm_hf_config *c, bool partial_allowed, slm_error *e
     slm_hf_json p = slm_hf_member(c->json, "rope_parameters");
     slm_hf_json full = slm_hf_member(p, "full_attention"), local = slm_hf_member(p, "sliding_attention");
     slm_hf_json scaling = slm_hf_member(c->json, "rope_scaling");
-    bool gemma3 = strcmp(c->kind->family, "gemma3") == 0;
+    bool olmo3 = strcmp(c->kind->model_type, "olmo3") == 0, gemma3 = olmo3 || strcmp(c->kind->family, "gemma3") == 0;
     float partial = 1;
     if ((full.object != NULL || local.object != NULL) && !gemma3)
         return slm_fail(err, SLM_UNSUPPORTED, "\"rope_parameters\" by kinds of layers in \"%s\" are not supported for models of this type",
@@ -175,7 +176,8 @@ slm_status slm_hf_take_rope(slm_hf_config *c, bool partial_allowed, slm_error *e
     SLM_TRY(slm_hf_take(c, c->json, "rope_theta", "rope.freq_base", c->kind->rope_base, err));
     SLM_TRY(slm_hf_take(c, p, "rope_theta", "rope.freq_base", NAN, err));
     if (gemma3) {
-        SLM_TRY(slm_hf_take(c, c->json, "rope_local_base_freq", "rope.freq_base_swa", 1e4, err));
+        double local_base = olmo3 ? slm_hf_config_number(c, "rope.freq_base", 1e4) : 1e4; /* OLMo 3 scales its full layers alone */
+        SLM_TRY(slm_hf_take(c, c->json, "rope_local_base_freq", "rope.freq_base_swa", local_base, err));
         SLM_TRY(slm_hf_take(c, local, "rope_theta", "rope.freq_base_swa", NAN, err));
         SLM_TRY(check_local(local, err));
     }
@@ -270,6 +272,16 @@ static void slide_without_positions(slm_hf_config *c)
     c->layered_window = true;
 }
 
+/* OLMo 3 where nothing names its layers. */
+static void slide_three_of_four(slm_hf_config *c)
+{
+    if (slm_hf_config_number(c, "attention.sliding_window", 0) <= 0 || slm_hf_has(c->json, "layer_types"))
+        return;
+    for (uint32_t i = 0; i < c->n_layers; i++)
+        c->slides[i] = (i + 1) % 4 != 0;
+    c->layered_window = true;
+}
+
 static slm_status take_softcaps(slm_hf_config *c, slm_error *err)
 {
     float scalar = 256;
@@ -320,6 +332,8 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
     c->tied_known = slm_hf_has(c->json, "tie_word_embeddings");
     SLM_TRY(slm_hf_take_rope(c, strcmp(k->family, "phi3") == 0, err));
     SLM_TRY(take_window(c, err));
+    if (strcmp(k->model_type, "olmo3") == 0)
+        slide_three_of_four(c);
     if (strcmp(k->family, "smollm3") == 0) {
         SLM_TRY(take_nope(c, err));
         slide_without_positions(c);

@@ -111,6 +111,8 @@ static const slm_hf_key granite_keys[] = {
     TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
     TAKE("logits_scaling", "logit_scale", 1), END};
 static const slm_hf_key olmo2_keys[] = {WORD("hidden_act", "silu|swish"), OFF("attention_bias"), OFF("clip_qkv"), END};
+static const slm_hf_key olmo3_keys[] = {WORD("hidden_act", "silu|swish"), OFF("attention_bias"), OFF("clip_qkv"), CODE("sliding_window"),
+                                        CODE("layer_types"), END};
 static const slm_hf_key smollm3_keys[] = {
     WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), CODE("no_rope_layers"), CODE("no_rope_layer_interval"),
     CODE("use_sliding_window"), CODE("sliding_window"), CODE("layer_types"), END};
@@ -128,6 +130,7 @@ static const slm_hf_kind kinds[] = {
     {"eurobert", "eurobert", "model.", decoder_keys, eurobert_keys, slm_hf_take_eurobert, 0, .encoder = true, .rope_base = 1e4},
     {"llama", "llama", "", decoder_keys, llama_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},
     {"mistral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4},
+    {"ministral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4},
     {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},
     {"gemma", "gemma", "", decoder_keys, gemma_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 16, .head_dim = 256,
      .rope_base = 1e4, .tied = true, .gelu = true},
@@ -140,6 +143,7 @@ static const slm_hf_kind kinds[] = {
      .rope_base = 1e4},
     {"granite", "granite", "", decoder_keys, granite_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
     {"olmo2", "olmo2", "", decoder_keys, olmo2_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
+    {"olmo3", "olmo2", "", decoder_keys, olmo3_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
     {"smollm3", "smollm3", "", decoder_keys, smollm3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .rope_base = 2e6,
      .tied = true},
 };
