@@ -70,6 +70,8 @@ static const grammar_case arrays[] = {
     {"{\"type\":\"array\",\"contains\":{\"const\":1},\"maxContains\":1}", {"[1]", "[2,1,\"a\"]"}, {"[1,1]", "[2]"}},
     {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":[\"a\",\"b\"]}}", {"[]", "[\"a\",\"b\"]", "[\"b\",\"a\"]"},
      {"[\"a\",\"a\"]", "[\"a\",\"b\",\"a\"]"}},
+    {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"type\":\"number\"}}", {"[1,1.5,-2]"},
+     {"[1,1]", "[1,1.0]", "[1.5,1.50]", "[0,-0]"}},
     {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"type\":\"string\"}}", {"[\"x\",\"y\",\"xy\"]"}, {"[\"xy\",\"x\",\"xy\"]"}},
 };
 
@@ -100,6 +102,8 @@ static const grammar_refusal refusals[] = {
     {"false", SLM_INVALID, "contradicts"},
     {"{\"type\":\"string\",\"minLength\":3,\"maxLength\":2}", SLM_INVALID, "contradicts"},
     {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}", SLM_INVALID, "contradicts"},
+    {"{\"type\":\"array\",\"maxItems\":0,\"contains\":{}}", SLM_INVALID, "contradicts"},
+    {"{\"type\":\"array\",\"minItems\":2,\"contains\":true,\"maxContains\":1,\"items\":{\"type\":\"null\"}}", SLM_INVALID, "contradicts"},
     {"{\"properties\":{\"a\":{\"$ref\":\"#\"}},\"required\":[\"a\"],\"type\":\"object\"}", SLM_INVALID, "contradicts"},
     {"{\"type\":\"string\",\"pattern\":\"(a)\\\\1\"}", SLM_UNSUPPORTED, "back-reference"},
     {"{\"unevaluatedProperties\":false}", SLM_UNSUPPORTED, "unevaluatedProperties"},

@@ -289,11 +289,10 @@ static uint32_t clamp_index(const slm_array *a, uint32_t index)
     return a->max == SLM_RX_MANY && index > most ? most : index;
 }
 
-/* The lexeme of item `index` where texts may not repeat. */
-static slm_rx unique_lexeme(slm_machine *m, const slm_array *a, uint32_t index, uint32_t used)
+/* The lexeme of an item where texts may not repeat. */
+static slm_rx unique_lexeme(slm_machine *m, const slm_array *a, uint32_t used)
 {
-    slm_rx e = m->values[item_value(a, a->items, index)].scalar;
-    return slm_rx_and(&m->rx, e, slm_rx_not(&m->rx, slm_used_texts(m, used)));
+    return slm_rx_and(&m->rx, a->distinct, slm_rx_not(&m->rx, slm_used_texts(m, used)));
 }
 
 /* May an item come that contains does not count, with room behind it for those that it still must? */
@@ -308,7 +307,7 @@ static bool item_may_come(slm_machine *m, const slm_array *a, slm_frame f)
     if (f.b >= a->max)
         return false;
     if (a->unique) /* a text that is not known yet leaves one fewer */
-        return slm_count_texts(m, unique_lexeme(m, a, f.b, f.d), f.e == SLM_CROSSED ? 2 : 1) >= (f.e == SLM_CROSSED ? 2 : 1);
+        return slm_count_texts(m, unique_lexeme(m, a, f.d), f.e == SLM_CROSSED ? 2 : 1) >= (f.e == SLM_CROSSED ? 2 : 1);
     if (a->counted != NULL && m->values[item_value(a, a->counted, f.b)].live && f.c < a->max_counted)
         return true;
     return uncounted_may_come(m, a, f);
@@ -327,7 +326,7 @@ static void add_item(slm_machine *m, slm_frame f, uint32_t base)
     slm_frame rest = {.kind = FRAME_ARRAY, .parent = f.parent, .a = f.a, .b = clamp_index(a, f.b + 1), .c = f.c};
     if (a->unique) {
         slm_frame item = {.kind = FRAME_ITEM, .parent = f.parent, .a = f.a, .b = f.b, .d = f.d, .e = f.e};
-        uint32_t state = slm_rx_state(&m->rx, unique_lexeme(m, a, f.b, f.d));
+        uint32_t state = slm_rx_state(&m->rx, unique_lexeme(m, a, f.d));
         slm_work_add(m, base, state, slm_frame_make(m, item));
         return;
     }

@@ -49,7 +49,8 @@ typedef struct slm_object {
 typedef struct slm_array {
     uint32_t *items, *counted; /* [n_items + 1] values by index, the last: all further ones; counted: those that contains counts, or NULL */
     uint32_t n_items, min, max, min_counted, max_counted;
-    bool unique, few; /* few: finitely many items */
+    bool unique, few; /* few: some thousand different items at most */
+    slm_rx distinct;  /* of unique ones: an item, in one spelling for each value */
 } slm_array;
 
 /* One alternative of a rule: lexemes and values in a row. */

@@ -154,7 +154,9 @@ static bool array_is_live(const slm_machine *m, const slm_array *a)
     if (a->counted != NULL)
         for (uint32_t i = 0; i <= a->n_items && (i <= first_dead); i++)
             counted = counted || m->values[a->counted[i]].live;
-    return (first_dead > a->n_items || first_dead >= a->min || (a->counted != NULL && a->items[0] != 0)) && counted;
+    if (!counted || first_dead > a->n_items || first_dead >= a->min)
+        return counted && (first_dead > a->n_items || a->min_counted <= a->max_counted);
+    return a->counted != NULL && m->values[a->counted[first_dead]].live && a->max_counted >= a->min; /* all of them are counted */
 }
 
 static bool shape_is_live(const slm_machine *m, const slm_shape *shape)
@@ -279,7 +281,12 @@ static void finish_array(slm_compiler *c, slm_array *a)
                                                                                  : "the items have several schemas");
             return;
         }
-    all = values[a->items[0]].scalar;
+    all = slm_rx_and(c->p, values[a->items[0]].scalar, slm_rx_not(c->p, slm_second_spellings(c)));
+    a->distinct = all;
+    if (!slm_rx_is_live(c->p, all)) {
+        a->max = 0;
+        return;
+    }
     a->few = slm_few_texts(c->m, all);
     if (a->min > 1 && slm_count_texts(c->m, all, a->min) < a->min)
         slm_schema_refuse(c, "minItems", "more different items than there are values");

@@ -113,6 +113,8 @@ slm_rx slm_schema_pattern(slm_compiler *c, const char *text, uint32_t n);
 /* EMPTY for a format that asserts nothing here (unknown names are annotations). */
 slm_rx slm_schema_format(slm_compiler *c, const slm_json *name);
 bool slm_schema_syntax(slm_compiler *c);
+/* Numbers as they need not be written: 1.0, 1.50, -0, 1e2. */
+slm_rx slm_second_spellings(slm_compiler *c);
 
 /* schema_check.c: does a given value satisfy a node? */
 bool slm_schema_valid(slm_compiler *c, uint32_t node, const slm_json *v);

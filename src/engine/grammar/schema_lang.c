@@ -23,6 +23,11 @@ bool slm_schema_syntax(slm_compiler *c)
     return !c->b->failed;
 }
 
+slm_rx slm_second_spellings(slm_compiler *c)
+{
+    return whole(c, "-0|-?[0-9]+\\.[0-9]*0|-?[0-9.]+[eE].*");
+}
+
 /* ---- formats, as the RFCs that JSON Schema names write them (email, hostname and URI without their comments and quotings) */
 
 #define H16 "[0-9A-Fa-f]{1,4}"

@@ -729,7 +729,7 @@ static bool make_array(shaping *s, const item *facts, slm_array *a)
     }
     if (a->max < 2)
         a->unique = false;
-    return a->min <= a->max && a->min_counted <= a->max_counted && !c->b->failed;
+    return a->min <= a->max && a->min_counted <= a->max_counted && a->min_counted <= a->max && !c->b->failed;
 }
 
 static void find_ways(slm_compiler *c, uint32_t value, uint8_t type, shaping *s)
