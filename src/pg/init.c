@@ -10,12 +10,15 @@
 
 #include "pg/base/compat.h"
 #include "pg/base/guc.h"
+#include "pg/base/row_count.h"
 #include "pg/base/row_error.h"
+#include "pg/base/shmem.h"
 #include "pg/base/threads.h"
 #include "pg/batch/batch.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/prototypes.h"
 #include "pg/jobs/jobs.h"
+#include "pg/jobs/workers.h"
 #include "pg/models/catalog.h"
 #include "pg/models/store.h"
 #include "pg/run/backend.h"
@@ -28,14 +31,17 @@ SLM_PG_MAGIC(SLM_VERSION);
 
 void _PG_init(void);
 
+static const SlmShmemPart *const shared_parts[] = {&slm_pg_threads_part, &slm_pg_row_count_part, &slm_pg_backends_part,
+                                                   &slm_pg_progress_part, &slm_pg_jobs_part};
+
 void _PG_init(void)
 {
     slm_pg_define_gucs(slm_pg_memory_lowered);
+    slm_pg_shmem_init(shared_parts, lengthof(shared_parts));
     slm_pg_threads_init();
     slm_pg_row_error_init();
     slm_pg_catalog_init(slm_pg_close_unused);
     slm_pg_memory_init(slm_pg_forget_prototypes); /* before the sessions: its end of a transaction comes after theirs */
-    slm_pg_backends_init();
     slm_pg_sessions_init();
     slm_pg_store_init();
     slm_pg_work_init(slm_pg_kinds, slm_pg_n_kinds);

@@ -21,16 +21,15 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
 #include "pg/base/compat.h"
 #include "pg/base/row_error.h"
+#include "pg/base/shmem.h"
 #include "pg/base/statement.h"
 
 #define MAX_TEXTS 3
@@ -66,11 +65,8 @@ static List *befores; /* of Before, by ascending subid; in TopMemoryContext */
 static Node *last_site; /* whose hash is last_hash; never followed */
 static uint64 last_hash;
 
-static RowCounts *slots; /* [MaxBackends + NUM_AUXILIARY_PROCS], what parallel workers have counted for their leader; or NULL */
+static RowCounts *slots; /* [slm_pg_n_slots()], what parallel workers have counted for their leader; or NULL */
 static LWLock *slots_lock;
-
-static shmem_request_hook_type previous_request;
-static shmem_startup_hook_type previous_startup;
 
 /* ---- a row */
 
@@ -360,39 +356,19 @@ static void at_subxact_end(SubXactEvent event, SubTransactionId my, SubTransacti
 
 static Size slots_size(void)
 {
-    return mul_size(sizeof(RowCounts), (Size) (MaxBackends + NUM_AUXILIARY_PROCS));
+    return slm_pg_slots_size(sizeof(RowCounts));
 }
 
-static void request_slots(void)
+static void attach(void *memory, LWLock *lock)
 {
-    if (previous_request != NULL)
-        previous_request();
-    RequestAddinShmemSpace(slots_size());
-    RequestNamedLWLockTranche("slm_pg row counts", 1);
+    slots = memory;
+    slots_lock = lock;
 }
 
-static void startup_slots(void)
-{
-    bool found;
-
-    if (previous_startup != NULL)
-        previous_startup();
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    slots = ShmemInitStruct("slm_pg row counts", slots_size(), &found);
-    if (!found)
-        memset(slots, 0, slots_size());
-    slots_lock = &GetNamedLWLockTranche("slm_pg row counts")->lock;
-    LWLockRelease(AddinShmemInitLock);
-}
+const SlmShmemPart slm_pg_row_count_part = {"slm_pg row counts", slots_size, attach, true};
 
 void slm_pg_row_count_init(void)
 {
     RegisterXactCallback(at_xact_end, NULL);
     RegisterSubXactCallback(at_subxact_end, NULL);
-    if (!process_shared_preload_libraries_in_progress)
-        return;
-    previous_request = shmem_request_hook;
-    shmem_request_hook = request_slots;
-    previous_startup = shmem_startup_hook;
-    shmem_startup_hook = startup_slots;
 }

@@ -11,6 +11,7 @@
 #include "nodes/nodes.h"
 
 #include "pg/base/row_error.h"
+#include "pg/base/shmem.h"
 
 /* What one call has to say of its row. */
 typedef struct SlmRowNote {
@@ -30,5 +31,6 @@ void slm_pg_count_row(const SlmRowNote *note);
 /* A statement has ended, the outermost or one within it: tells what was counted, or gives it to the leader of a parallel worker. */
 void slm_pg_tell_rows(bool outermost);
 void slm_pg_row_count_init(void);
+extern const SlmShmemPart slm_pg_row_count_part;
 
 #endif

@@ -15,8 +15,6 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 
 #include "engine/slm.h"
 #include "pg/base/guc.h"
@@ -28,28 +26,18 @@ typedef struct SlmShared {
 static SlmShared *shared;
 static uint32 threads_held;
 static bool exit_registered;
-static shmem_request_hook_type prev_shmem_request_hook;
-static shmem_startup_hook_type prev_shmem_startup_hook;
 
-static void request_shmem(void)
+static Size shared_size(void)
 {
-    if (prev_shmem_request_hook)
-        prev_shmem_request_hook();
-    RequestAddinShmemSpace(MAXALIGN(sizeof(SlmShared)));
+    return sizeof(SlmShared);
 }
 
-static void startup_shmem(void)
+static void attach(void *memory, LWLock *lock)
 {
-    bool found;
-
-    if (prev_shmem_startup_hook)
-        prev_shmem_startup_hook();
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    shared = ShmemInitStruct("slm_pg", sizeof(SlmShared), &found);
-    if (!found)
-        pg_atomic_init_u32(&shared->threads, 0);
-    LWLockRelease(AddinShmemInitLock);
+    shared = memory;
 }
+
+const SlmShmemPart slm_pg_threads_part = {"slm_pg", shared_size, attach, false};
 
 bool slm_pg_preloaded(void)
 {
@@ -117,12 +105,6 @@ static void at_subxact_end(SubXactEvent event, SubTransactionId my, SubTransacti
 
 void slm_pg_threads_init(void)
 {
-    if (process_shared_preload_libraries_in_progress) {
-        prev_shmem_request_hook = shmem_request_hook;
-        shmem_request_hook = request_shmem;
-        prev_shmem_startup_hook = shmem_startup_hook;
-        shmem_startup_hook = startup_shmem;
-    }
     RegisterXactCallback(at_xact_end, NULL);
     RegisterSubXactCallback(at_subxact_end, NULL);
 }

@@ -27,7 +27,6 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
-#include "storage/shmem.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -50,8 +49,6 @@ static List *stop_requested; /* of job ids; in the transaction's memory */
 static List *asked;          /* databases, in the launcher: known, or without jobs when they were asked */
 static int job_workers = 1;
 
-static shmem_request_hook_type previous_request_hook;
-static shmem_startup_hook_type previous_startup_hook;
 
 PGDLLEXPORT void slm_pg_job_launcher_main(Datum arg);
 
@@ -343,28 +340,18 @@ void slm_pg_job_launcher_main(Datum arg)
 
 /* ---------------------------------------------------------------- set-up */
 
-static void request_shared(void)
+static Size shared_size(void)
 {
-    if (previous_request_hook != NULL)
-        previous_request_hook();
-    RequestAddinShmemSpace(sizeof(SlmJobShared));
-    RequestNamedLWLockTranche("slm_pg jobs", 1);
+    return sizeof(SlmJobShared);
 }
 
-static void startup_shared(void)
+static void attach(void *memory, LWLock *lock)
 {
-    bool found;
-
-    if (previous_startup_hook != NULL)
-        previous_startup_hook();
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    slm_pg_jobs_shared = ShmemInitStruct("slm_pg jobs", sizeof(SlmJobShared), &found);
-    if (!found) {
-        memset(slm_pg_jobs_shared, 0, sizeof *slm_pg_jobs_shared);
-        slm_pg_jobs_shared->lock = &GetNamedLWLockTranche("slm_pg jobs")->lock;
-    }
-    LWLockRelease(AddinShmemInitLock);
+    slm_pg_jobs_shared = memory;
+    slm_pg_jobs_shared->lock = lock;
 }
+
+const SlmShmemPart slm_pg_jobs_part = {"slm_pg jobs", shared_size, attach, true};
 
 static void define_settings(void)
 {
@@ -385,10 +372,6 @@ void slm_pg_jobs_init(void)
     RegisterXactCallback(at_xact_end, NULL);
     if (!process_shared_preload_libraries_in_progress)
         return;
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_shared;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_shared;
     snprintf(launcher.bgw_name, BGW_MAXLEN, "slm job launcher");
     snprintf(launcher.bgw_type, BGW_MAXLEN, "slm job launcher");
     snprintf(launcher.bgw_library_name, BGW_MAXLEN, "slm_pg");

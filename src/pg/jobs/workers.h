@@ -9,6 +9,8 @@
 #include "datatype/timestamp.h"
 #include "storage/lwlock.h"
 
+#include "pg/base/shmem.h"
+
 #define SLM_JOB_DATABASES 64
 #define SLM_JOB_WORKERS 8  /* per database */
 #define SLM_JOB_FAILURES 6 /* workers that could not look for work, after which a database gives its slot back */
@@ -31,6 +33,7 @@ typedef struct SlmJobShared {
     SlmJobSlot slots[SLM_JOB_DATABASES];
 } SlmJobShared;
 
+extern const SlmShmemPart slm_pg_jobs_part;
 extern SlmJobShared *slm_pg_jobs_shared; /* NULL: the library was not preloaded */
 
 #endif

@@ -1,9 +1,7 @@
 /*
  * backends.c: slm.sessions, what the sessions of every backend hold.
  *
- * Shared memory, when slm_pg is preloaded: one slot per backend, written by its backend only, between two steps of the counter `changes`
- * (odd while a write is under way), read without locks by anyone.  Without preloading a backend knows of itself alone.  A slot of a process
- * that is gone is not shown.
+ * When slm_pg is preloaded, every backend has a slot in shared memory (shmem.h).  Without preloading a backend knows of itself alone.
  */
 
 #include "pg/run/backends.h"
@@ -12,12 +10,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "storage/procarray.h"
-#include "storage/shmem.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -40,41 +33,25 @@ typedef struct SessionFigures {
 } SessionFigures;
 
 typedef struct BackendSlot {
-    pg_atomic_uint32 changes;
-    int pid; /* 0 = nothing is held */
+    SlmSlot slot; /* pid 0: nothing is held */
     int n_models;
     Oid database, role;
     SessionFigures models[SLOT_MODELS];
 } BackendSlot;
 
-static BackendSlot *slots; /* [n_slots()] */
-static shmem_request_hook_type previous_request_hook;
-static shmem_startup_hook_type previous_startup_hook;
+static SlmSlots slots = {.bytes = sizeof(BackendSlot)};
 
-static int n_slots(void)
+static Size slots_size(void)
 {
-    return MaxBackends + NUM_AUXILIARY_PROCS;
+    return slm_pg_slots_size(slots.bytes);
 }
 
-static void request_slots(void)
+static void attach(void *memory, LWLock *lock)
 {
-    if (previous_request_hook != NULL)
-        previous_request_hook();
-    RequestAddinShmemSpace(mul_size(sizeof(BackendSlot), (Size) n_slots()));
+    slots.first = memory;
 }
 
-static void startup_slots(void)
-{
-    bool found;
-
-    if (previous_startup_hook != NULL)
-        previous_startup_hook();
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    slots = ShmemInitStruct("slm_pg sessions", mul_size(sizeof(BackendSlot), (Size) n_slots()), &found);
-    if (!found)
-        memset(slots, 0, mul_size(sizeof(BackendSlot), (Size) n_slots()));
-    LWLockRelease(AddinShmemInitLock);
-}
+const SlmShmemPart slm_pg_backends_part = {"slm_pg sessions", slots_size, attach, false};
 
 static void read_entry(const SlmEntry *entry, SessionFigures *out)
 {
@@ -101,35 +78,17 @@ static void fill(BackendSlot *slot)
         read_entry(entry, &slot->models[slot->n_models++]);
     slot->database = MyDatabaseId;
     slot->role = MyProc->roleId;
-    slot->pid = slot->n_models > 0 ? MyProcPid : 0;
+    slot->slot.pid = slot->n_models > 0 ? MyProcPid : 0;
 }
 
 void slm_pg_backends_update(void)
 {
-    BackendSlot *slot = slots == NULL || MyProc == NULL ? NULL : &slots[SLM_MY_PROC_NUMBER];
+    BackendSlot *slot = slm_pg_slot_begin(&slots);
 
     if (slot == NULL)
         return;
-    pg_atomic_write_u32(&slot->changes, pg_atomic_read_u32(&slot->changes) | 1); /* odd, even after one that died in the middle */
-    pg_write_barrier();
     fill(slot);
-    pg_write_barrier();
-    pg_atomic_fetch_add_u32(&slot->changes, 1);
-}
-
-/* A copy that no write has torn; false when there is none to be had, or none of a process that lives. */
-static bool read_slot(int i, BackendSlot *out)
-{
-    for (int tries = 0; tries < 100; tries++) {
-        uint32 before = pg_atomic_read_u32(&slots[i].changes);
-
-        pg_read_barrier();
-        memcpy(out, &slots[i], sizeof *out);
-        pg_read_barrier();
-        if (before % 2 == 0 && pg_atomic_read_u32(&slots[i].changes) == before)
-            return out->pid != 0 && BackendPidGetProc(out->pid) != NULL;
-    }
-    return false;
+    slm_pg_slot_end(slot);
 }
 
 enum { PID, DATABASE, ROLE, MODEL, KV_BYTES, SCRATCH_BYTES, PREFIXES, RUNNING, TOTAL, LAST_USE, N_COLUMNS };
@@ -142,7 +101,7 @@ static void put_slot(ReturnSetInfo *result, const BackendSlot *slot)
     for (int i = 0; i < Min(slot->n_models, SLOT_MODELS); i++) {
         const SessionFigures *m = &slot->models[i];
         Datum values[N_COLUMNS] = {
-            [PID] = Int32GetDatum(slot->pid),
+            [PID] = Int32GetDatum(slot->slot.pid),
             [DATABASE] = ObjectIdGetDatum(slot->database),
             [ROLE] = ObjectIdGetDatum(slot->role),
             [MODEL] = CStringGetTextDatum(m->model),
@@ -165,23 +124,13 @@ Datum slm_pg_backend_sessions(PG_FUNCTION_ARGS)
     BackendSlot *slot = palloc0(sizeof *slot);
 
     InitMaterializedSRF(fcinfo, 0);
-    if (slots == NULL) {
+    if (slots.first == NULL) {
         fill(slot);
         put_slot(result, slot);
     }
-    for (int i = 0; slots != NULL && i < n_slots(); i++) {
-        if (read_slot(i, slot))
+    for (int i = 0; slots.first != NULL && i < slm_pg_n_slots(); i++) {
+        if (slm_pg_slot_read(&slots, i, slot))
             put_slot(result, slot);
     }
     return (Datum) 0;
-}
-
-void slm_pg_backends_init(void)
-{
-    if (!process_shared_preload_libraries_in_progress)
-        return;
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_slots;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_slots;
 }

@@ -6,7 +6,9 @@
 
 #include "postgres.h"
 
+#include "pg/base/shmem.h"
+
 void slm_pg_backends_update(void); /* something of this backend's sessions has changed */
-void slm_pg_backends_init(void);
+extern const SlmShmemPart slm_pg_backends_part;
 
 #endif

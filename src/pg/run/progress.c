@@ -1,8 +1,7 @@
 /*
  * slm.progress: how far running statements with slm_* calls are, for every session.
  *
- * Shared memory, when slm_pg is preloaded: one slot per backend, written by its backend only, between two steps of the counter
- * `changes` (odd while a write is under way), read without locks by anyone.  A slot of a process that is gone is not shown.
+ * When slm_pg is preloaded, every backend has a slot in shared memory (shmem.h).
  */
 #include "pg/run/progress.h"
 
@@ -12,12 +11,6 @@
 #include "funcapi.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/proc.h"
-#include "storage/procarray.h"
-#include "storage/shmem.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -29,8 +22,7 @@
 PG_FUNCTION_INFO_V1(slm_pg_progress);
 
 typedef struct ProgressSlot {
-    pg_atomic_uint32 changes;
-    int pid; /* 0 = nothing is running */
+    SlmSlot slot; /* pid 0: nothing is running */
     Oid database, user, session_user;
     TimestampTz started;
     uint64 rows_done, tokens;
@@ -38,56 +30,24 @@ typedef struct ProgressSlot {
     bool exact;
 } ProgressSlot;
 
-static ProgressSlot *slots; /* [n_slots()], by pgprocno */
-static shmem_request_hook_type previous_request_hook;
-static shmem_startup_hook_type previous_startup_hook;
+static SlmSlots slots = {.bytes = sizeof(ProgressSlot)};
 
 static dlist_head uses = DLIST_STATIC_INIT(uses); /* of SlmProgressUse, the outermost first */
 static int n_requests;                            /* running in this backend */
 static TimestampTz counted;                       /* the top-level statement that is counted */
 static uint64 ended_rows;                         /* of its uses and calls that have ended */
 
-static int n_slots(void)
+static Size slots_size(void)
 {
-    return MaxBackends + NUM_AUXILIARY_PROCS;
+    return slm_pg_slots_size(slots.bytes);
 }
 
-static void request_slots(void)
+static void attach(void *memory, LWLock *lock)
 {
-    if (previous_request_hook != NULL)
-        previous_request_hook();
-    RequestAddinShmemSpace(mul_size(sizeof(ProgressSlot), (Size) n_slots()));
+    slots.first = memory;
 }
 
-static void startup_slots(void)
-{
-    bool found;
-
-    if (previous_startup_hook != NULL)
-        previous_startup_hook();
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    slots = ShmemInitStruct("slm_pg progress", mul_size(sizeof(ProgressSlot), (Size) n_slots()), &found);
-    if (!found)
-        memset(slots, 0, mul_size(sizeof(ProgressSlot), (Size) n_slots()));
-    LWLockRelease(AddinShmemInitLock);
-}
-
-static ProgressSlot *begin_write(void)
-{
-    ProgressSlot *slot = slots == NULL || MyProc == NULL ? NULL : &slots[SLM_MY_PROC_NUMBER];
-
-    if (slot != NULL) {
-        pg_atomic_write_u32(&slot->changes, pg_atomic_read_u32(&slot->changes) | 1); /* odd, even after one that died in the middle */
-        pg_write_barrier();
-    }
-    return slot;
-}
-
-static void end_write(ProgressSlot *slot)
-{
-    pg_write_barrier();
-    pg_atomic_fetch_add_u32(&slot->changes, 1);
-}
+const SlmShmemPart slm_pg_progress_part = {"slm_pg progress", slots_size, attach, false};
 
 /* Does the use run now?  A cursor's does in the statements that fetch from it, a task's until it ends. */
 static bool is_current(const SlmProgressUse *use)
@@ -128,29 +88,29 @@ static void publish(const SlmProgressUse *outer, ProgressSlot *slot)
 static void show(void)
 {
     const SlmProgressUse *outer = outermost();
-    ProgressSlot *slot = begin_write();
+    ProgressSlot *slot = slm_pg_slot_begin(&slots);
 
     if (slot == NULL)
         return;
     if (outer == NULL && n_requests == 0) {
-        slot->pid = 0;
-        end_write(slot);
+        slot->slot.pid = 0;
+        slm_pg_slot_end(slot);
         return;
     }
-    if (counted != GetCurrentStatementStartTimestamp() && (outer == NULL || outer->statement != outer || slot->pid != MyProcPid)) {
+    if (counted != GetCurrentStatementStartTimestamp() && (outer == NULL || outer->statement != outer || slot->slot.pid != MyProcPid)) {
         counted = GetCurrentStatementStartTimestamp();
         ended_rows = slot->tokens = 0;
-        slot->pid = 0;
+        slot->slot.pid = 0;
     }
-    if (slot->pid != MyProcPid) {
-        slot->pid = MyProcPid;
+    if (slot->slot.pid != MyProcPid) {
+        slot->slot.pid = MyProcPid;
         slot->database = MyDatabaseId;
         slot->user = GetUserId();
         slot->session_user = GetSessionUserId();
         slot->started = counted;
     }
     publish(outer, slot);
-    end_write(slot);
+    slm_pg_slot_end(slot);
 }
 
 static void leave_callback(void *arg)
@@ -160,7 +120,7 @@ static void leave_callback(void *arg)
 
 void slm_pg_progress_enter(SlmProgressUse *use, MemoryContext context, const void *statement, double total, bool exact)
 {
-    if (slots == NULL)
+    if (slots.first == NULL)
         return;
     use->entered = true;
     use->statement = statement == NULL ? use : statement;
@@ -208,13 +168,13 @@ void slm_pg_progress_requests(int n_running)
     bool changed = (n_requests == 0) != (n_running == 0);
 
     n_requests = n_running;
-    if (changed && slots != NULL)
+    if (changed && slots.first != NULL)
         show();
 }
 
 void slm_pg_progress_call(void)
 {
-    if (slots == NULL || outermost() != NULL)
+    if (slots.first == NULL || outermost() != NULL)
         return;
     ended_rows++;
     show();
@@ -222,27 +182,12 @@ void slm_pg_progress_call(void)
 
 void slm_pg_progress_tokens(uint64 tokens)
 {
-    ProgressSlot *slot = begin_write();
+    ProgressSlot *slot = slm_pg_slot_begin(&slots);
 
     if (slot == NULL)
         return;
     slot->tokens += tokens;
-    end_write(slot);
-}
-
-/* A copy that no write has torn; false when there is none to be had. */
-static bool read_slot(int i, ProgressSlot *out)
-{
-    for (int tries = 0; tries < 100; tries++) {
-        uint32 before = pg_atomic_read_u32(&slots[i].changes);
-
-        pg_read_barrier();
-        memcpy(out, &slots[i], sizeof *out);
-        pg_read_barrier();
-        if (before % 2 == 0 && pg_atomic_read_u32(&slots[i].changes) == before)
-            return out->pid != 0 && BackendPidGetProc(out->pid) != NULL;
-    }
-    return false;
+    slm_pg_slot_end(slot);
 }
 
 /* As in pg_stat_activity: who may not see a statement of this role sees that there is one. */
@@ -280,16 +225,16 @@ Datum slm_pg_progress(PG_FUNCTION_ARGS)
     ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
     InitMaterializedSRF(fcinfo, 0);
-    for (int i = 0; slots != NULL && i < n_slots(); i++) {
+    for (int i = 0; slots.first != NULL && i < slm_pg_n_slots(); i++) {
         ProgressSlot slot;
         Datum values[N_COLUMNS] = {0};
         bool nulls[N_COLUMNS];
 
-        if (!read_slot(i, &slot))
+        if (!slm_pg_slot_read(&slots, i, &slot))
             continue;
         memset(nulls, may_see(&slot) ? false : true, sizeof nulls);
         nulls[PID] = nulls[DATABASE] = nulls[USER] = false;
-        values[PID] = Int32GetDatum(slot.pid);
+        values[PID] = Int32GetDatum(slot.slot.pid);
         values[DATABASE] = ObjectIdGetDatum(slot.database);
         values[USER] = ObjectIdGetDatum(slot.user);
         if (may_see(&slot))
@@ -297,14 +242,4 @@ Datum slm_pg_progress(PG_FUNCTION_ARGS)
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
     return (Datum) 0;
-}
-
-void slm_pg_progress_init(void)
-{
-    if (!process_shared_preload_libraries_in_progress)
-        return;
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_slots;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_slots;
 }

@@ -16,6 +16,8 @@
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 
+#include "pg/base/shmem.h"
+
 /* Something that counts rows. Zeroed before it is entered; lives as long as the context that it is entered in. */
 typedef struct SlmProgressUse {
     dlist_node node;
@@ -44,7 +46,6 @@ void slm_pg_progress_call(void);
 /* Tokens that the engine computed or wrote since the last call. */
 void slm_pg_progress_tokens(uint64 tokens);
 
-/* Called once from _PG_init. */
-void slm_pg_progress_init(void);
+extern const SlmShmemPart slm_pg_progress_part;
 
 #endif
