@@ -101,7 +101,7 @@ static void init_call(BatchState *state, BatchCall *call, FuncExpr *expr, Expr *
     ListCell *cell;
 
     call->kind = slm_pg_work_kind(expr->funcid);
-    if (call->kind == NULL)
+    if (call->kind == NULL || call->kind->begin == NULL)
         elog(ERROR, "function %u in a batch node is not one that runs a model", expr->funcid);
     if (SLM_EXECUTE_ACL(expr->funcid) != ACLCHECK_OK)
         aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(expr->funcid));

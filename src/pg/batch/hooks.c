@@ -33,10 +33,11 @@ static bool just_loaded; /* plans of this transaction may be older than the plan
 /* A function that runs a model and whose result depends on its arguments alone, called as it is. */
 bool slm_pg_batchable(Oid function)
 {
+    const SlmWorkKind *kind = function < FirstNormalObjectId ? NULL : slm_pg_work_kind(function);
     HeapTuple tuple;
     bool result;
 
-    if (function < FirstNormalObjectId || slm_pg_work_kind(function) == NULL)
+    if (kind == NULL || kind->answers != SLM_ANSWERS_ROW || kind->begin == NULL)
         return false;
     tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
     if (!HeapTupleIsValid(tuple))
@@ -49,21 +50,9 @@ bool slm_pg_batchable(Oid function)
 
 bool slm_pg_batch_answers_set(Oid function)
 {
-    static const char *const symbols[] = {"slm_pg_generate_stream", "slm_pg_classify_scores", "slm_pg_embed_many", "slm_pg_rerank",
-                                          "slm_pg_token_logprobs"};
-    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-    bool isnull = true, found = false;
-    Datum symbol;
+    const SlmWorkKind *kind = slm_pg_work_kind(function);
 
-    if (!HeapTupleIsValid(tuple))
-        return false;
-    if (((Form_pg_proc) GETSTRUCT(tuple))->proretset && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId) {
-        symbol = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
-        for (int i = 0; !isnull && i < (int) lengthof(symbols); i++)
-            found = found || strcmp(TextDatumGetCString(symbol), symbols[i]) == 0;
-    }
-    ReleaseSysCache(tuple);
-    return found;
+    return kind != NULL && kind->answers == SLM_ANSWERS_SET;
 }
 
 static PlannedStmt *batch_planner(Query *parse, const char *query_string, int cursor_options, ParamListInfo params)

@@ -144,14 +144,20 @@ static Node *pretty_call(FuncExpr *call)
     return (Node *) result;
 }
 
+static bool runs_model(Oid function)
+{
+    const SlmWorkKind *kind = slm_pg_work_kind(function);
+
+    return kind != NULL && kind->symbol != NULL && kind->answers != SLM_ANSWERS_NO_MODEL;
+}
+
 static Node *pretty_mutator(Node *node, void *context)
 {
     if (node == NULL)
         return NULL;
     if (IsA(node, Const))
         return pretty_const((Const *) node);
-    if (IsA(node, FuncExpr) &&
-        (slm_pg_work_kind(((FuncExpr *) node)->funcid) != NULL || slm_pg_batch_answers_set(((FuncExpr *) node)->funcid)))
+    if (IsA(node, FuncExpr) && runs_model(((FuncExpr *) node)->funcid))
         return pretty_call((FuncExpr *) node);
     if (IsA(node, CaseExpr) && ((CaseExpr *) node)->location == LOWERED_CASE)
         return pretty_mutator((Node *) linitial_node(CaseWhen, ((CaseExpr *) node)->args)->result, context);
@@ -247,18 +253,6 @@ void slm_pg_batch_pretty_plan(PlannedStmt *stmt)
 
 /* ---------------------------------------------------------------- models */
 
-static bool starts_with(const char *s, const char *beginning)
-{
-    return strncmp(s, beginning, strlen(beginning)) == 0;
-}
-
-static SlmTask task_of(const SlmWorkKind *kind)
-{
-    if (starts_with(kind->symbol, "slm_pg_classify"))
-        return SLM_TASK_CLASSIFY;
-    return starts_with(kind->symbol, "slm_pg_embed") || starts_with(kind->symbol, "slm_pg_similarity") ? SLM_TASK_EMBED : SLM_TASK_GENERATE;
-}
-
 /* The text of a named argument: *known is false where it depends on the row; NULL where it is not given. */
 static char *argument(FuncExpr *call, const char *name, bool *known)
 {
@@ -311,7 +305,7 @@ char *slm_pg_batch_model_of(FuncExpr *call)
     if (!known)
         return pstrdup("by row");
     if (name == NULL)
-        name = slm_pg_default_model(task_of(kind));
+        name = slm_pg_default_model(kind->task);
     if (name == NULL)
         return pstrdup("none is set");
     method = method_of(call, name);

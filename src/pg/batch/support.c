@@ -24,6 +24,7 @@
 #include "pg/base/guc.h"
 #include "pg/models/catalog.h"
 #include "pg/run/backend.h"
+#include "pg/run/work.h"
 
 
 PG_FUNCTION_INFO_V1(slm_pg_support);
@@ -81,18 +82,15 @@ static double named_constant(FuncExpr *call, const char *name, double otherwise)
     return result;
 }
 
-static double default_parameters(void)
+/* Of the default model of the call's task. */
+static double default_parameters(Oid function)
 {
-    const char *const settings[] = {slm_guc_generate_model, slm_guc_classify_model, slm_guc_embed_model};
+    const SlmWorkKind *kind = slm_pg_work_kind(function);
+    const char *name = slm_pg_default_model(kind == NULL ? SLM_TASK_GENERATE : kind->task);
+    const SlmModelRow *row = name == NULL ? NULL : slm_pg_find_model(pnstrdup(name, strcspn(name, "+")));
+    SlmEntry *entry = row == NULL ? NULL : slm_pg_find_entry(row->key);
 
-    for (int i = 0; i < (int) lengthof(settings); i++) {
-        const SlmModelRow *row = settings[i] != NULL && settings[i][0] != '\0' ? slm_pg_find_model(settings[i]) : NULL;
-        SlmEntry *entry = row == NULL ? NULL : slm_pg_find_entry(row->key);
-
-        if (entry != NULL)
-            return (double) slm_pg_info(entry)->n_parameters;
-    }
-    return DEFAULT_PARAMETERS;
+    return entry == NULL ? DEFAULT_PARAMETERS : (double) slm_pg_info(entry)->n_parameters;
 }
 
 Datum slm_pg_support(PG_FUNCTION_ARGS)
@@ -112,6 +110,6 @@ Datum slm_pg_support(PG_FUNCTION_ARGS)
     written = Min(named_constant(call, "max_tokens", 0), 256) + 1.5 * named_constant(call, "max_words", 0);
     request->startup = 0;
     request->per_tuple =
-        (read + DECODE_FACTOR * written) * COST_PER_TOKEN * cpu_operator_cost * default_parameters() / DEFAULT_PARAMETERS;
+        (read + DECODE_FACTOR * written) * COST_PER_TOKEN * cpu_operator_cost * default_parameters(call->funcid) / DEFAULT_PARAMETERS;
     PG_RETURN_POINTER(request);
 }

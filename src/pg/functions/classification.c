@@ -258,7 +258,7 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
         return;
     }
     slm_pg_labels_arg(fcinfo, SLM_CLASSIFY_LABELS, SLM_CLASSIFY_DESCRIPTIONS, true, &c->labels);
-    c->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL), SLM_TASK_CLASSIFY);
+    c->entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL));
     if (slm_pg_info(c->entry)->can_classify)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels cannot be given to a model with labels of its own"),
                         errhint("Leave labels and descriptions out, or choose an embedding or a generative model.")));

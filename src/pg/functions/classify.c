@@ -47,7 +47,8 @@ static Datum finish_classify(SlmWork *work, bool *isnull)
     return *isnull ? (Datum) 0 : slm_pg_classification_datum(work, s->best);
 }
 
-const SlmWorkKind slm_pg_classify_kind = {.symbol = "slm_pg_classify", .begin = begin_best, .finish = finish_classify};
+const SlmWorkKind slm_pg_classify_kind = {
+    .symbol = "slm_pg_classify", .task = SLM_TASK_CLASSIFY, .begin = begin_best, .finish = finish_classify};
 
 Datum slm_pg_classify(PG_FUNCTION_ARGS)
 {
@@ -79,7 +80,7 @@ static Datum finish_details(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_classify_details_kind = {
-    .symbol = "slm_pg_classify_details", .details = true, .begin = begin_all, .finish = finish_details};
+    .symbol = "slm_pg_classify_details", .task = SLM_TASK_CLASSIFY, .details = true, .begin = begin_all, .finish = finish_details};
 
 Datum slm_pg_classify_details(PG_FUNCTION_ARGS)
 {
@@ -105,7 +106,8 @@ static Datum finish_json(SlmWork *work, bool *isnull)
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
-const SlmWorkKind slm_pg_classify_scores_json_kind = {.symbol = "slm_pg_classify_scores_json", .begin = begin_all, .finish = finish_json};
+const SlmWorkKind slm_pg_classify_scores_json_kind = {
+    .symbol = "slm_pg_classify_scores_json", .task = SLM_TASK_CLASSIFY, .begin = begin_all, .finish = finish_json};
 
 Datum slm_pg_classify_scores_json(PG_FUNCTION_ARGS)
 {
@@ -145,16 +147,19 @@ static Datum finish_scores(SlmWork *work, bool *isnull)
     return PointerGetDatum(slm_pg_classification_scores(work));
 }
 
+const SlmWorkKind slm_pg_classify_scores_kind = {
+    .symbol = "slm_pg_classify_scores", .task = SLM_TASK_CLASSIFY, .answers = SLM_ANSWERS_SET,
+    .begin = begin_all, .finish = finish_scores};
+
 Datum slm_pg_classify_scores(PG_FUNCTION_ARGS)
 {
-    static const SlmWorkKind kind = {.symbol = "slm_pg_classify_scores", .begin = begin_all, .finish = finish_scores};
     SlmWork *work;
     const SlmScores *s;
     const char **labels;
     bool isnull;
 
     InitMaterializedSRF(fcinfo, 0);
-    work = slm_pg_work_begin(&kind, fcinfo);
+    work = slm_pg_work_begin(&slm_pg_classify_scores_kind, fcinfo);
     s = (const SlmScores *) DatumGetPointer(slm_pg_work_finish(work, &isnull));
     slm_pg_count_row(slm_pg_work_note(work));
     if (!isnull) {

@@ -63,7 +63,7 @@ static void begin_embedding(SlmWork *work, FunctionCallInfo fcinfo, bool query)
         return;
     }
     slm_pg_refuse_list(fcinfo, 0, "slm_embed_many takes a text[] and gives a row for each element.");
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
+    entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 1));
     t = text_to_read(entry, query ? slm_pg_info(entry)->query_prompt : slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(0),
                      slm_pg_truncate_arg(fcinfo, 2));
     slm_pg_note_windows(work, &t);
@@ -85,8 +85,10 @@ static Datum finish_embed(SlmWork *work, bool *isnull)
     return vector_datum(slm_pg_work_state(work));
 }
 
-const SlmWorkKind slm_pg_embed_kind = {.symbol = "slm_pg_embed", .begin = begin_embed, .finish = finish_embed};
-const SlmWorkKind slm_pg_embed_query_kind = {.symbol = "slm_pg_embed_query", .begin = begin_embed_query, .finish = finish_embed};
+const SlmWorkKind slm_pg_embed_kind = {
+    .symbol = "slm_pg_embed", .task = SLM_TASK_EMBED, .begin = begin_embed, .finish = finish_embed};
+const SlmWorkKind slm_pg_embed_query_kind = {
+    .symbol = "slm_pg_embed_query", .task = SLM_TASK_EMBED, .begin = begin_embed_query, .finish = finish_embed};
 
 Datum slm_pg_embed(PG_FUNCTION_ARGS)
 {
@@ -109,7 +111,7 @@ static Datum finish_embed_details(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_embed_details_kind = {
-    .symbol = "slm_pg_embed_details", .details = true, .begin = begin_embed, .finish = finish_embed_details};
+    .symbol = "slm_pg_embed_details", .task = SLM_TASK_EMBED, .details = true, .begin = begin_embed, .finish = finish_embed_details};
 
 Datum slm_pg_embed_details(PG_FUNCTION_ARGS)
 {
@@ -179,7 +181,7 @@ static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
     bool gives_null = slm_pg_gives_null(fcinfo);
 
     deconstruct_array(PG_GETARG_ARRAYTYPE_P_COPY(0), TEXTOID, -1, false, TYPALIGN_INT, &e->texts, &e->nulls, &e->n);
-    e->common.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_EMBED);
+    e->common.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), slm_pg_embed_many_kind.task);
     e->common.text.prompt = slm_pg_info(e->common.text.entry)->document_prompt;
     e->common.text.truncate = slm_pg_truncate_arg(fcinfo, 2);
     e->elements = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(Element *) * (Size) Max(e->n, 1),
@@ -189,6 +191,8 @@ static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
         slm_pg_row_note(&e->notes[i], fcinfo, gives_null, 0);
     return e;
 }
+
+const SlmWorkKind slm_pg_embed_many_kind = {.symbol = "slm_pg_embed_many", .task = SLM_TASK_EMBED, .answers = SLM_ANSWERS_SET};
 
 Datum slm_pg_embed_many(PG_FUNCTION_ARGS)
 {
@@ -258,7 +262,7 @@ static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
     }
     for (int i = 0; i < 2; i++)
         slm_pg_refuse_list(fcinfo, i, "Vectors need their type: slm_similarity(a::real[], b::real[]).");
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
+    entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 2));
     for (int i = 0; i < 2; i++)
         t[i] = text_to_read(entry, slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(i), slm_pg_truncate_arg(fcinfo, 3));
     slm_pg_work_set_state(work, s);
@@ -282,7 +286,7 @@ static Datum finish_similarity(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_similarity_kind = {
-    .symbol = "slm_pg_similarity", .n_inputs = 2, .begin = begin_similarity, .finish = finish_similarity};
+    .symbol = "slm_pg_similarity", .task = SLM_TASK_EMBED, .n_inputs = 2, .begin = begin_similarity, .finish = finish_similarity};
 
 Datum slm_pg_similarity(PG_FUNCTION_ARGS)
 {
@@ -376,6 +380,8 @@ static int score_documents(const RerankQuery *q, FunctionCallInfo fcinfo, bool g
     return m;
 }
 
+const SlmWorkKind slm_pg_rerank_kind = {.symbol = "slm_pg_rerank", .task = SLM_TASK_RERANK, .answers = SLM_ANSWERS_SET};
+
 Datum slm_pg_rerank(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -388,7 +394,7 @@ Datum slm_pg_rerank(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         return (Datum) 0;
     query.text.text = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), &query.text.length);
-    query.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_RERANK);
+    query.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), slm_pg_rerank_kind.task);
     query.text.prompt = slm_pg_info(query.text.entry)->query_prompt;
     if (!read_query(&query, fcinfo, gives_null))
         return (Datum) 0;

@@ -46,7 +46,7 @@ static SlmEntry *read_request(FunctionCallInfo fcinfo, slm_request *request, slm
         segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, PG_GETARG_TEXT_PP(ARG_SYSTEM));
     }
     segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_USER, 0, PG_GETARG_TEXT_PP(ARG_PROMPT));
-    return slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_GENERATE);
+    return slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), slm_pg_generate_kind.task);
 }
 
 static void begin_generate(SlmWork *work, FunctionCallInfo fcinfo)
@@ -70,7 +70,8 @@ static Datum finish_generate(SlmWork *work, bool *isnull)
     return PointerGetDatum(slm_pg_text_from_utf8(result->text, result->text_length));
 }
 
-const SlmWorkKind slm_pg_generate_kind = {.symbol = "slm_pg_generate", .begin = begin_generate, .finish = finish_generate};
+const SlmWorkKind slm_pg_generate_kind = {
+    .symbol = "slm_pg_generate", .task = SLM_TASK_GENERATE, .begin = begin_generate, .finish = finish_generate};
 
 Datum slm_pg_generate(PG_FUNCTION_ARGS)
 {
@@ -96,7 +97,7 @@ static Datum finish_details(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_generate_details_kind = {
-    .symbol = "slm_pg_generate_details", .details = true, .begin = begin_generate, .finish = finish_details};
+    .symbol = "slm_pg_generate_details", .task = SLM_TASK_GENERATE, .details = true, .begin = begin_generate, .finish = finish_details};
 
 Datum slm_pg_generate_details(PG_FUNCTION_ARGS)
 {
@@ -133,6 +134,9 @@ static Datum start_stream(PG_FUNCTION_ARGS)
     request.stream = true;
     return PointerGetDatum(slm_pg_start(entry, &request));
 }
+
+const SlmWorkKind slm_pg_generate_stream_kind = {
+    .symbol = "slm_pg_generate_stream", .task = SLM_TASK_GENERATE, .answers = SLM_ANSWERS_SET};
 
 Datum slm_pg_generate_stream(PG_FUNCTION_ARGS)
 {
@@ -222,10 +226,11 @@ static void begin_chat(SlmWork *work, FunctionCallInfo fcinfo)
     slm_pg_sampling_args(fcinfo, 2, &request);
     request.truncate = slm_pg_bool_arg(fcinfo, 10, false);
     request.segments = parse_messages(PG_GETARG_JSONB_P(0), &request.n_segments);
-    slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), &request);
+    slm_pg_work_submit(work, slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 1)), &request);
 }
 
-const SlmWorkKind slm_pg_chat_kind = {.symbol = "slm_pg_chat", .begin = begin_chat, .finish = finish_generate};
+const SlmWorkKind slm_pg_chat_kind = {
+    .symbol = "slm_pg_chat", .task = SLM_TASK_GENERATE, .begin = begin_chat, .finish = finish_generate};
 
 Datum slm_pg_chat(PG_FUNCTION_ARGS)
 {

@@ -3,13 +3,15 @@
  */
 #include "pg/functions/kinds.h"
 
-#include "pg/run/work.h"
+/* In SQL: an slm_classify, once the planner has seen it. */
+static const SlmWorkKind sentiment_kind = {.name = "slm_sentiment", .task = SLM_TASK_CLASSIFY, .answers = SLM_ANSWERS_NO_MODEL};
 
-const SlmWorkKind *const slm_pg_kinds[] = {&slm_pg_generate_kind,  &slm_pg_generate_details_kind, &slm_pg_chat_kind,
-                                           &slm_pg_summarize_kind, &slm_pg_classify_kind,         &slm_pg_perplexity_kind,
-                                           &slm_pg_embed_kind,     &slm_pg_embed_query_kind,      &slm_pg_similarity_kind,
-                                           &slm_pg_classify_multi_kind, &slm_pg_classify_details_kind,
-                                           &slm_pg_classify_scores_json_kind, &slm_pg_summarize_details_kind,
-                                           &slm_pg_embed_details_kind};
+const SlmWorkKind *const slm_pg_kinds[] = {
+    &slm_pg_generate_kind, &slm_pg_generate_details_kind, &slm_pg_generate_stream_kind, &slm_pg_chat_kind,
+    &slm_pg_summarize_kind, &slm_pg_summarize_details_kind, &slm_pg_classify_kind, &slm_pg_classify_details_kind,
+    &slm_pg_classify_scores_kind, &slm_pg_classify_scores_json_kind, &slm_pg_classify_multi_kind, &slm_pg_embed_kind,
+    &slm_pg_embed_query_kind, &slm_pg_embed_details_kind, &slm_pg_embed_many_kind, &slm_pg_similarity_kind, &slm_pg_rerank_kind,
+    &slm_pg_perplexity_kind, &slm_pg_token_logprobs_kind, &slm_pg_tokenize_kind, &slm_pg_detokenize_kind,
+    &slm_pg_count_tokens_kind, &slm_pg_chunk_kind, &slm_pg_train_classifier_kind, &sentiment_kind};
 
 const size_t slm_pg_n_kinds = lengthof(slm_pg_kinds);

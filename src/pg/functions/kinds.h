@@ -1,5 +1,7 @@
 /*
- * kinds.h: every function that runs a model as a kind of work (kinds.c).
+ * kinds.h: every function that takes a model as a kind of work: its task, and how it answers (kinds.c).
+ *
+ * What checks a job, weighs a plan, batches calls or explains them reads this table and knows no name of a function.
  */
 #ifndef SLM_PG_KINDS_H
 #define SLM_PG_KINDS_H
@@ -9,9 +11,13 @@
 #include "pg/run/work.h"
 
 /* Each beside its function. */
-extern const SlmWorkKind slm_pg_generate_kind, slm_pg_generate_details_kind, slm_pg_chat_kind, slm_pg_summarize_kind, slm_pg_classify_kind,
-    slm_pg_perplexity_kind, slm_pg_embed_kind, slm_pg_embed_query_kind, slm_pg_similarity_kind, slm_pg_classify_multi_kind,
-    slm_pg_summarize_details_kind, slm_pg_classify_details_kind, slm_pg_classify_scores_json_kind, slm_pg_embed_details_kind;
+extern const SlmWorkKind
+    slm_pg_generate_kind, slm_pg_generate_details_kind, slm_pg_generate_stream_kind, slm_pg_chat_kind, slm_pg_summarize_kind,
+    slm_pg_summarize_details_kind, slm_pg_classify_kind, slm_pg_classify_details_kind, slm_pg_classify_scores_kind,
+    slm_pg_classify_scores_json_kind, slm_pg_classify_multi_kind, slm_pg_embed_kind, slm_pg_embed_query_kind,
+    slm_pg_embed_details_kind, slm_pg_embed_many_kind, slm_pg_similarity_kind, slm_pg_rerank_kind, slm_pg_perplexity_kind,
+    slm_pg_token_logprobs_kind, slm_pg_tokenize_kind, slm_pg_detokenize_kind, slm_pg_count_tokens_kind, slm_pg_chunk_kind,
+    slm_pg_train_classifier_kind;
 
 extern const SlmWorkKind *const slm_pg_kinds[];
 extern const size_t slm_pg_n_kinds;

@@ -100,7 +100,7 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
         return;
     }
     slm_pg_labels_arg(fcinfo, ARG_LABELS, ARG_DESCRIPTIONS, false, &m->labels);
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_CLASSIFY);
+    entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));
     embeds = !slm_pg_info(entry)->can_generate;
     if (embeds && !slm_pg_info(entry)->can_embed)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels cannot be given to a model with labels of its own"),
@@ -138,7 +138,8 @@ static Datum finish_multi(SlmWork *work, bool *isnull)
     return PointerGetDatum(construct_array(chosen, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-const SlmWorkKind slm_pg_classify_multi_kind = {.symbol = "slm_pg_classify_multi", .begin = begin_multi, .finish = finish_multi};
+const SlmWorkKind slm_pg_classify_multi_kind = {
+    .symbol = "slm_pg_classify_multi", .task = SLM_TASK_CLASSIFY, .begin = begin_multi, .finish = finish_multi};
 
 Datum slm_pg_classify_multi(PG_FUNCTION_ARGS)
 {

@@ -225,7 +225,7 @@ static void begin_summarize(SlmWork *work, FunctionCallInfo fcinfo)
         instruction = psprintf("%s, with a focus on %s", instruction, text_to_cstring(PG_GETARG_TEXT_PP(ARG_FOCUS)));
     s->instruction = slm_pg_utf8_from_cstring(psprintf("%s.\n\nText: ", instruction));
     slm_pg_work_set_state(work, s);
-    s->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_GENERATE);
+    s->entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));
     submit_text(work, s, PG_GETARG_TEXT_PP(ARG_INPUT), slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE));
 }
 
@@ -237,7 +237,8 @@ static Datum finish_summarize(SlmWork *work, bool *isnull)
     return PointerGetDatum(slm_pg_text_from_utf8(result->text, bounded_length(result->text, result->text_length, s->max_words)));
 }
 
-const SlmWorkKind slm_pg_summarize_kind = {.symbol = "slm_pg_summarize", .begin = begin_summarize, .finish = finish_summarize};
+const SlmWorkKind slm_pg_summarize_kind = {
+    .symbol = "slm_pg_summarize", .task = SLM_TASK_GENERATE, .begin = begin_summarize, .finish = finish_summarize};
 
 Datum slm_pg_summarize(PG_FUNCTION_ARGS)
 {
@@ -255,7 +256,8 @@ static Datum finish_summarize_details(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_summarize_details_kind = {
-    .symbol = "slm_pg_summarize_details", .details = true, .begin = begin_summarize, .finish = finish_summarize_details};
+    .symbol = "slm_pg_summarize_details", .task = SLM_TASK_GENERATE, .details = true,
+    .begin = begin_summarize, .finish = finish_summarize_details};
 
 Datum slm_pg_summarize_details(PG_FUNCTION_ARGS)
 {

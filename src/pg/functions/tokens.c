@@ -118,6 +118,8 @@ static Datum tokenize_text(PG_FUNCTION_ARGS)
     PG_RETURN_ARRAYTYPE_P(array);
 }
 
+const SlmWorkKind slm_pg_tokenize_kind = {.symbol = "slm_pg_tokenize", .task = SLM_TASK_ANY, .answers = SLM_ANSWERS_NO_MODEL};
+
 Datum slm_pg_tokenize(PG_FUNCTION_ARGS)
 {
     return slm_pg_guarded(tokenize_text, fcinfo);
@@ -140,6 +142,9 @@ static Datum count_text(PG_FUNCTION_ARGS)
                         errmsg("the text has %zu tokens, too many for an integer", n)));
     PG_RETURN_INT32((int32) n);
 }
+
+const SlmWorkKind slm_pg_count_tokens_kind = {
+    .symbol = "slm_pg_count_tokens", .task = SLM_TASK_ANY, .answers = SLM_ANSWERS_NO_MODEL};
 
 Datum slm_pg_count_tokens(PG_FUNCTION_ARGS)
 {
@@ -190,6 +195,8 @@ static Datum detokenize_ids(PG_FUNCTION_ARGS)
     PG_RETURN_TEXT_P(slm_pg_text_from_utf8(s, length));
 }
 
+const SlmWorkKind slm_pg_detokenize_kind = {.symbol = "slm_pg_detokenize", .task = SLM_TASK_ANY, .answers = SLM_ANSWERS_NO_MODEL};
+
 Datum slm_pg_detokenize(PG_FUNCTION_ARGS)
 {
     return slm_pg_guarded(detokenize_ids, fcinfo);
@@ -214,7 +221,6 @@ static int piece_tokens(FunctionCallInfo fcinfo, const SlmEntry *entry)
 static Datum chunk_text(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-    bool embed = PG_ARGISNULL(3) && slm_guc_embed_model != NULL && slm_guc_embed_model[0] != '\0';
     SlmEntry *entry;
     Held *held;
     const char *s;
@@ -226,7 +232,7 @@ static Datum chunk_text(PG_FUNCTION_ARGS)
     InitMaterializedSRF(fcinfo, 0);
     if (PG_ARGISNULL(0))
         return (Datum) 0;
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), embed ? SLM_TASK_EMBED : SLM_TASK_ANY);
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), slm_pg_chunk_kind.task);
     max_tokens = piece_tokens(fcinfo, entry);
     overlap = slm_pg_int_arg(fcinfo, 2, "overlap", 0, 0, MAX_CHUNK_TOKENS);
     if (overlap >= max_tokens)
@@ -252,6 +258,8 @@ static Datum chunk_text(PG_FUNCTION_ARGS)
     }
     return (Datum) 0;
 }
+
+const SlmWorkKind slm_pg_chunk_kind = {.symbol = "slm_pg_chunk", .task = SLM_TASK_CHUNK, .answers = SLM_ANSWERS_NO_MODEL};
 
 Datum slm_pg_chunk(PG_FUNCTION_ARGS)
 {
@@ -279,7 +287,7 @@ static Datum text_logprobs(PG_FUNCTION_ARGS)
     InitMaterializedSRF(fcinfo, 0);
     if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
         return (Datum) 0;
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE);
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), slm_pg_token_logprobs_kind.task);
     request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), slm_pg_bool_arg(fcinfo, 2, false), slm_pg_bool_arg(fcinfo, 3, false));
     run = slm_pg_start(entry, &request);
     result = slm_pg_wait(run);
@@ -305,6 +313,9 @@ static Datum text_logprobs(PG_FUNCTION_ARGS)
     return (Datum) 0;
 }
 
+const SlmWorkKind slm_pg_token_logprobs_kind = {
+    .symbol = "slm_pg_token_logprobs", .task = SLM_TASK_GENERATE, .answers = SLM_ANSWERS_SET};
+
 Datum slm_pg_token_logprobs(PG_FUNCTION_ARGS)
 {
     return slm_pg_guarded(text_logprobs, fcinfo);
@@ -320,7 +331,7 @@ static void begin_perplexity(SlmWork *work, FunctionCallInfo fcinfo)
         return;
     }
     request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), false, slm_pg_bool_arg(fcinfo, 2, false));
-    slm_pg_work_submit(work, slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_GENERATE), &request);
+    slm_pg_work_submit(work, slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 1)), &request);
 }
 
 static double perplexity(const slm_result *result, bool *isnull)
@@ -354,7 +365,8 @@ double slm_pg_perplexity_of(SlmEntry *entry, const text *input, bool *isnull)
     return result;
 }
 
-const SlmWorkKind slm_pg_perplexity_kind = {.symbol = "slm_pg_perplexity", .begin = begin_perplexity, .finish = finish_perplexity};
+const SlmWorkKind slm_pg_perplexity_kind = {
+    .symbol = "slm_pg_perplexity", .task = SLM_TASK_GENERATE, .begin = begin_perplexity, .finish = finish_perplexity};
 
 Datum slm_pg_perplexity(PG_FUNCTION_ARGS)
 {

@@ -32,6 +32,7 @@
 #include "pg/base/errors.h"
 #include "pg/base/row_count.h"
 #include "pg/base/threads.h"
+#include "pg/functions/kinds.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prototypes.h"
 #include "pg/functions/reading.h"
@@ -494,7 +495,7 @@ static void init_set(SlmTrainRows *set, FunctionCallInfo fcinfo, const slm_train
     HASHCTL control = {.keysize = sizeof(uint32), .entrysize = sizeof(LabelId), .hcxt = CurrentMemoryContext};
 
     memset(set, 0, sizeof *set);
-    set->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
+    set->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), slm_pg_train_classifier_kind.task);
     set->dims = (int) slm_pg_info(set->entry)->n_embd;
     set->need_texts = options->ngrams;
     set->keep_texts = options->ngrams || compare;
@@ -562,6 +563,9 @@ static Datum training_row(const Training *t, TupleDesc desc)
     nulls[8] = t->comparison.state != SLM_COMPARED;
     return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
+
+const SlmWorkKind slm_pg_train_classifier_kind = {
+    .symbol = "slm_pg_train_classifier", .task = SLM_TASK_EMBED, .answers = SLM_ANSWERS_NO_MODEL};
 
 Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
 {

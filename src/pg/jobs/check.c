@@ -25,6 +25,7 @@
 #include "pg/functions/trained.h"
 #include "pg/models/catalog.h"
 #include "pg/run/use.h"
+#include "pg/run/work.h"
 
 /* The position of an argument of a function among those that a call gives, or -1. */
 static int argument_position(Oid function, const char *name)
@@ -79,25 +80,10 @@ static Known known_argument(const FuncExpr *call, const char *name, text **value
     return *value == NULL ? UNKNOWN : GIVEN;
 }
 
-/* The task whose default model a function of the extension runs. */
-static SlmTask task_of(const char *function)
-{
-    static const struct {
-        const char *part;
-        SlmTask task;
-    } tasks[] = {{"embed", SLM_TASK_EMBED}, {"similarity", SLM_TASK_EMBED}, {"rerank", SLM_TASK_RERANK}, {"classify", SLM_TASK_CLASSIFY},
-                 {"sentiment", SLM_TASK_CLASSIFY}, {"token", SLM_TASK_ANY}, {"chunk", SLM_TASK_ANY}};
-
-    if (strstr(function, "logprobs") == NULL)
-        for (size_t i = 0; i < lengthof(tasks); i++)
-            if (strstr(function, tasks[i].part) != NULL)
-                return tasks[i].task;
-    return SLM_TASK_GENERATE;
-}
-
 static void check_call(const FuncExpr *call)
 {
     text *model = NULL, *classifier = NULL;
+    const SlmWorkKind *kind;
     Known named;
 
     if (getExtensionOfObject(ProcedureRelationId, call->funcid) != get_extension_oid("slm_pg", true))
@@ -107,8 +93,9 @@ static void check_call(const FuncExpr *call)
         (void) slm_pg_classifier_model(slm_pg_use_classifier(classifier));
     if (named != NOT_GIVEN || argument_position(call->funcid, "model") < 0)
         return; /* the classifier has its own model */
+    kind = slm_pg_work_kind(call->funcid);
     if (known_argument(call, "model", &model) != UNKNOWN)
-        (void) slm_pg_use_model(model, task_of(get_func_name(call->funcid)));
+        (void) slm_pg_use_model(model, kind == NULL ? SLM_TASK_ANY : kind->task);
 }
 
 static bool call_walker(Node *node, void *context)

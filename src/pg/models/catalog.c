@@ -312,20 +312,30 @@ const SlmModelRow *slm_pg_owned_model(const char *name)
     pg_unreachable();
 }
 
+static bool is_set(const char *setting)
+{
+    return setting != NULL && setting[0] != '\0';
+}
+
+SlmTask slm_pg_deciding_task(SlmTask task)
+{
+    if (task != SLM_TASK_CHUNK)
+        return task;
+    return is_set(slm_guc_embed_model) ? SLM_TASK_EMBED : SLM_TASK_ANY;
+}
+
 const char *slm_pg_default_model(SlmTask task)
 {
     const char *name = slm_guc_generate_model;
 
-    if (task == SLM_TASK_CLASSIFY) { /* an embedding model is the better classifier (DESIGN D19) */
-        const char *const candidates[] = {slm_guc_classify_model, slm_guc_embed_model, slm_guc_generate_model};
-
-        for (int i = lengthof(candidates) - 1; i >= 0; i--)
-            if (candidates[i] != NULL && candidates[i][0] != '\0')
-                name = candidates[i];
-    }
+    task = slm_pg_deciding_task(task);
+    if (task == SLM_TASK_CLASSIFY && is_set(slm_guc_embed_model)) /* the better classifier (DESIGN D19) */
+        name = slm_guc_embed_model;
+    if (task == SLM_TASK_CLASSIFY && is_set(slm_guc_classify_model))
+        name = slm_guc_classify_model;
     if (task == SLM_TASK_EMBED || task == SLM_TASK_RERANK)
         name = slm_guc_embed_model;
-    return name == NULL || name[0] == '\0' ? NULL : name;
+    return is_set(name) ? name : NULL;
 }
 
 const char *slm_pg_need_default_model(SlmTask task)

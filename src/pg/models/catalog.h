@@ -13,7 +13,7 @@
 #define SLM_NAME_MAX 63 /* bytes of a model's name */
 #define SLM_KEY_SIZE 96 /* an image's key: 64 hex digits, "-l" layout, "-" 16 hex digits of the options, NUL */
 
-typedef enum SlmTask { SLM_TASK_GENERATE, SLM_TASK_CLASSIFY, SLM_TASK_EMBED, SLM_TASK_RERANK, SLM_TASK_ANY } SlmTask;
+typedef enum SlmTask { SLM_TASK_GENERATE, SLM_TASK_CLASSIFY, SLM_TASK_EMBED, SLM_TASK_RERANK, SLM_TASK_CHUNK, SLM_TASK_ANY } SlmTask;
 
 typedef struct SlmModelRow {
     char name[SLM_NAME_MAX + 1];
@@ -47,6 +47,8 @@ void slm_pg_check_may_use(const SlmModelRow *row, const char *what);
 bool slm_pg_owns_model(const SlmModelRow *row); /* has the current user the owner's rights? */
 /* The row of a model that the current user owns, or an ERROR. */
 const SlmModelRow *slm_pg_owned_model(const char *name);
+/* The task that decides for another one: pieces of a text are cut for the model that will embed them, where one is set. */
+SlmTask slm_pg_deciding_task(SlmTask task);
 /* The name that a task means when the call gives none; NULL when no setting says so. */
 const char *slm_pg_default_model(SlmTask task);
 /* The same, or an ERROR that names the setting. */

@@ -72,6 +72,7 @@ SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
     const char *plus = strchr(chosen, '+');
     SlmEntry *entry;
 
+    task = name == NULL ? slm_pg_deciding_task(task) : task;
     slm_pg_close_damaged();
     entry = plus == NULL ? entry_of_model(chosen) : entry_with_adapter(pnstrdup(chosen, (Size) (plus - chosen)), plus + 1);
 

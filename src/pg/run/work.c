@@ -9,8 +9,11 @@
 #include "pg/run/work.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
+#include "commands/extension.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "nodes/pg_list.h"
@@ -26,6 +29,7 @@
 #include "pg/base/row_error.h"
 #include "pg/run/backend.h"
 #include "pg/run/progress.h"
+#include "pg/run/use.h"
 
 #define LIBRARY "$libdir/slm_pg"
 #define MAX_DETAILS 16 /* columns of a function that returns a row */
@@ -86,6 +90,17 @@ static void make_kind_cache(void)
     CacheRegisterSyscacheCallback(PROCOID, forget_kinds, (Datum) 0);
 }
 
+static const SlmWorkKind *find_kind(const char *symbol, const char *name)
+{
+    for (size_t i = 0; i < n_kinds; i++) {
+        if (symbol != NULL && kinds[i]->symbol != NULL && strcmp(kinds[i]->symbol, symbol) == 0)
+            return kinds[i];
+        if (name != NULL && kinds[i]->name != NULL && strcmp(kinds[i]->name, name) == 0)
+            return kinds[i];
+    }
+    return NULL;
+}
+
 static const SlmWorkKind *look_up_kind(Oid function)
 {
     HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
@@ -98,10 +113,11 @@ static const SlmWorkKind *look_up_kind(Oid function)
     value = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_probin, &isnull);
     if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId && !isnull && strcmp(TextDatumGetCString(value), LIBRARY) == 0) {
         value = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
-        for (size_t i = 0; i < n_kinds && !isnull; i++) {
-            if (strcmp(kinds[i]->symbol, TextDatumGetCString(value)) == 0)
-                result = kinds[i];
-        }
+        result = isnull ? NULL : find_kind(TextDatumGetCString(value), NULL);
+    } else if (function >= FirstNormalObjectId) {
+        result = find_kind(NULL, NameStr(((Form_pg_proc) GETSTRUCT(tuple))->proname));
+        if (result != NULL && getExtensionOfObject(ProcedureRelationId, function) != get_extension_oid("slm_pg", true))
+            result = NULL;
     }
     ReleaseSysCache(tuple);
     return result;
@@ -194,6 +210,11 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
         fail(work, fault, message);
     MemoryContextSwitchTo(old);
     return work;
+}
+
+SlmEntry *slm_pg_work_model(const SlmWork *work, const text *name)
+{
+    return slm_pg_use_model(name, work->kind->task);
 }
 
 static SlmRun *submit(SlmWork *work, SlmEntry *entry, const slm_request *request, bool if_it_fits)

@@ -24,14 +24,25 @@
 
 #include "engine/slm.h"
 #include "pg/base/row_count.h"
+#include "pg/models/catalog.h"
 #include "pg/run/backend.h"
 
 typedef struct SlmWork SlmWork;
 struct SlmEntry; /* backend.h: a model of this backend with its session */
 struct SlmRun;   /* backend.h: a request under way */
 
+/* How a function that reads with a model answers. */
+typedef enum SlmAnswers {
+    SLM_ANSWERS_ROW,    /* a row's value: the batch node can compute many together */
+    SLM_ANSWERS_SET,    /* a set, which nobody batches */
+    SLM_ANSWERS_NO_MODEL /* without a forward pass, or once for a whole query */
+} SlmAnswers;
+
 typedef struct SlmWorkKind {
-    const char *symbol; /* the C function: pg_proc.prosrc */
+    const char *symbol; /* the C function: pg_proc.prosrc; NULL for one in SQL */
+    const char *name;   /* of a function in SQL */
+    SlmTask task;       /* whose default model it runs when the call names none */
+    SlmAnswers answers;
     /* ---- how it is called */
     bool details; /* it returns a row whose last column takes the error of the input */
     int n_inputs; /* of the first arguments, the texts that the row brings; 0 = 1 */
@@ -59,13 +70,15 @@ void slm_pg_work_add(SlmWorkCounters *counters, const slm_result *result);
 
 /* Once from _PG_init: every kind there is, [n]. */
 void slm_pg_work_init(const SlmWorkKind *const *all, size_t n);
-/* The kind of a function, by OID; NULL when it is not one of ours that runs a model. Cached. */
+/* The kind of a function, by OID; NULL when it is not one of ours that takes a model. Cached. */
 const SlmWorkKind *slm_pg_work_kind(Oid function);
 
 /* Starts a work in a new child of CurrentMemoryContext. Arguments are read before it returns. */
 SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
 /* A work of no function, for what is read beside one; in a new child of CurrentMemoryContext. */
 SlmWork *slm_pg_work_new(void);
+/* For begin: the model that the call names, or its task's default. */
+struct SlmEntry *slm_pg_work_model(const SlmWork *work, const text *name);
 /* For begin: queues a request; its answer is slm_pg_work_result(work, n) in order of submission. */
 struct SlmRun *slm_pg_work_submit(SlmWork *work, struct SlmEntry *entry, const slm_request *request);
 /* The same, or NULL where the row's text is too long. */
