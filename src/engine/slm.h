@@ -22,6 +22,7 @@
 
 #include "engine/base/seal.h"
 #include "engine/base/status.h"
+#include "engine/base/usage.h"
 
 /* ------------------------------------------------------------------ library */
 
@@ -315,11 +316,7 @@ typedef struct slm_result {
     uint32_t best;          /* LABELS: the label with the highest score, the first of equals */
     int32_t *tokens;        /* GENERATE: ids of the answer; LOGPROBS: ids of the scored tokens, [n_scores] */
     size_t n_tokens;
-    uint32_t prompt_tokens; /* whole prompt; LABELS: and the prior's, for the request that it was computed for */
-    uint32_t reused_tokens; /* of it, taken from the prefix cache */
-    uint32_t output_tokens;
-    uint32_t label_tokens;  /* LABELS: tokens of labels that went through the model, the prior's likewise */
-    double prefill_ms, decode_ms;
+    slm_usage usage;        /* what it took */
 } slm_result;
 
 /* Queues a request; its texts are tokenized now.  Errors of the request (too long, bad labels) are returned here
@@ -345,8 +342,8 @@ void slm_session_reset(slm_session *session);
 slm_status slm_prompt_tokens(slm_session *session, const slm_request *request, size_t *n, slm_error *err);
 
 typedef struct slm_session_stats {
-    uint64_t steps, prompt_tokens, reused_tokens, output_tokens, label_tokens, positions; /* since the session began */
-    double prefill_seconds, decode_seconds;
+    slm_usage usage;      /* since the session began: also of requests that have not been answered yet, or never are */
+    uint64_t positions;   /* of its forward passes */
     size_t kv_bytes_used, kv_bytes_limit, cached_prefixes;
     size_t kv_bytes_held; /* of the system's memory: those in use, and what has not been given back of those that were */
     size_t scratch_bytes; /* activations, logits and the like */

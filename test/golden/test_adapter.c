@@ -328,7 +328,7 @@ static void ask_labels(slm_session *session, slm_adapter *adapter, const char *p
     if (result == NULL)
         return;
     memcpy(scores, result->scores, 2 * sizeof *scores);
-    *n_reused = result->reused_tokens;
+    *n_reused = result->usage.reused_tokens;
     slm_release(session, id);
 }
 

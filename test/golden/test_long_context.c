@@ -91,7 +91,7 @@ static void check_setting(slm_model *model, setting how, size_t budget, float *s
         slm_release(session, r->id);
     }
     r = run(session, SLM_MODE_GENERATE, &used, &err);
-    CHECK(r != NULL && r->status == SLM_OK && r->n_tokens > 0 && r->prompt_tokens >= N_TEXT, "generate: %s", err.message);
+    CHECK(r != NULL && r->status == SLM_OK && r->n_tokens > 0 && r->usage.prompt_tokens >= N_TEXT, "generate: %s", err.message);
     if (r != NULL && r->n_tokens > 0) {
         CHECK(first || memcmp(answer, r->tokens, r->n_tokens * sizeof *answer) == 0, "batch %u: another answer", how.batch);
         memcpy(answer, r->tokens, r->n_tokens * sizeof *answer);

@@ -192,7 +192,8 @@ static void run(slm_session *session, const options *o, slm_mode mode, char **la
     slm_error err = {0};
     const slm_result *r;
     slm_session_stats stats;
-    double seconds;
+    double seconds, prefill, decode;
+    uint64_t computed;
 
     while (active > 0) {
         if (slm_step(session, &active, &err) != SLM_OK)
@@ -205,13 +206,16 @@ static void run(slm_session *session, const options *o, slm_mode mode, char **la
     }
     seconds = now() - start;
     slm_session_get_stats(session, &stats);
+    computed = stats.usage.prompt_tokens - stats.usage.reused_tokens;
+    prefill = 1e-9 * (double) stats.usage.prefill_ns;
+    decode = 1e-9 * (double) stats.usage.decode_ns;
     fprintf(stderr,
             "%zu requests in %.3f s: %.1f/s; %llu prompt tokens (%.0f/s), %llu reused, %llu output (%.0f/s), %llu positions, %llu steps; "
             "prefill %.3f s, decode %.3f s; %s\n",
-            n_requests, seconds, (double) n_requests / seconds, (unsigned long long) stats.prompt_tokens,
-            (double) stats.prompt_tokens / stats.prefill_seconds, (unsigned long long) stats.reused_tokens,
-            (unsigned long long) stats.output_tokens, (double) stats.output_tokens / stats.decode_seconds,
-            (unsigned long long) stats.positions, (unsigned long long) stats.steps, stats.prefill_seconds, stats.decode_seconds, slm_isa());
+            n_requests, seconds, (double) n_requests / seconds, (unsigned long long) computed,
+            (double) computed / prefill, (unsigned long long) stats.usage.reused_tokens, (unsigned long long) stats.usage.output_tokens,
+            (double) stats.usage.output_tokens / decode, (unsigned long long) stats.positions, (unsigned long long) stats.usage.steps,
+            prefill, decode, slm_isa());
 }
 
 /* ---- input files */

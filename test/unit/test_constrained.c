@@ -234,7 +234,7 @@ static void answers(const way *w, float temperature, char **out)
         CHECK(r->status == SLM_OK, "%s", r->error.message);
         CHECK(i % 4 == 3 || fits(r->text, r->finish == SLM_FINISH_STOP), "answer %d: %s", i, r->text);
         CHECK(i % 4 == 3 || i % 6 == 5 || r->finish == SLM_FINISH_STOP, "answer %d is not complete: %s", i, r->text);
-        CHECK(r->output_tokens == r->n_tokens && r->n_tokens <= (i % 6 == 5 ? 9 : 40), "%u tokens", r->output_tokens);
+        CHECK(r->usage.output_tokens == r->n_tokens && r->n_tokens <= (i % 6 == 5 ? 9 : 40), "%zu tokens", r->n_tokens);
         out[i] = strdup(r->text);
         slm_release(s, r->id);
     }
@@ -313,7 +313,7 @@ static void test_limits(void)
     r = ask_once(s, &(slm_request){.max_tokens = 30, .constraint = &f->base}, &err);
     slm_session_get_stats(s, &before);
     /* 5 + 6 + 2 bytes and the end are forced and not sampled: those behind the last choice are not even fed */
-    CHECK(r != NULL && r->finish == SLM_FINISH_STOP && before.positions - after.positions < 2 * (r->prompt_tokens + r->n_tokens),
+    CHECK(r != NULL && r->finish == SLM_FINISH_STOP && before.positions - after.positions < 2 * (r->usage.prompt_tokens + r->n_tokens),
           "positions");
     CHECK(r != NULL && fits(r->text, true), "%s", r == NULL ? err.message : r->text);
     slm_session_free(s);

@@ -105,7 +105,7 @@ static void answers(size_t kv_kib, uint32_t batch, uint32_t sequences, int threa
             drain(s);
             r = slm_poll(s);
             out[i] = strdup(r->text);
-            CHECK(r->reused_tokens == 0, "nothing to reuse");
+            CHECK(r->usage.reused_tokens == 0, "nothing to reuse");
         }
     }
     if (!fresh)
@@ -116,7 +116,7 @@ static void answers(size_t kv_kib, uint32_t batch, uint32_t sequences, int threa
         while (ids[i] != r->id)
             i++;
         CHECK(r->status == SLM_OK && slm_utf8_valid_prefix(r->text, r->text_length) == r->text_length, "%s", r->error.message);
-        CHECK(r->output_tokens <= 5 + (uint32_t) i % 30, "%u tokens", r->output_tokens);
+        CHECK(r->usage.output_tokens <= 5 + (uint32_t) i % 30, "%llu tokens", (unsigned long long) r->usage.output_tokens);
         out[i] = strdup(r->text);
         slm_release(s, r->id);
     }
@@ -180,7 +180,7 @@ static void test_speculation(void)
             different += guess == 1 && strcmp(text[0][i], text[1][i]) != 0;
         }
         slm_session_get_stats(s, &stats);
-        steps[guess] = stats.steps;
+        steps[guess] = stats.usage.steps;
         slm_session_free(s);
     }
     CHECK(different == 0, "%d answers differ", different);
@@ -397,14 +397,14 @@ static void test_prefix_once(void)
         }
         drain(s);
         while ((r = slm_poll(s)) != NULL) {
-            total += r->prompt_tokens - r->reused_tokens;
-            if (r->reused_tokens > 0 && r->reused_tokens < shared)
-                shared = r->reused_tokens;
+            total += r->usage.prompt_tokens - r->usage.reused_tokens;
+            if (r->usage.reused_tokens > 0 && r->usage.reused_tokens < shared)
+                shared = r->usage.reused_tokens;
         }
         slm_session_get_stats(s, &stats);
-        CHECK(shared > 300 && total == stats.prompt_tokens, "%zu tokens shared", shared);
+        CHECK(shared > 300 && total == stats.usage.prompt_tokens - stats.usage.reused_tokens, "%zu tokens shared", shared);
         CHECK(total < shared + 60 * 120, "%zu tokens computed, the prefix has %zu", total, shared);
-        CHECK(stats.reused_tokens >= 59 * shared, "%llu tokens reused", (unsigned long long) stats.reused_tokens);
+        CHECK(stats.usage.reused_tokens >= 59 * shared, "%llu tokens reused", (unsigned long long) stats.usage.reused_tokens);
         slm_session_free(s);
     }
 }
@@ -473,9 +473,9 @@ static uint32_t take_pairs(slm_session *s, const uint64_t *ids, pair_answer *out
             strcpy(a->text, r->text);
         for (size_t k = 0; k < r->n_scores; k++)
             a->scores[k] = r->scores[k];
-        a->prompt = r->prompt_tokens;
-        a->reused = r->reused_tokens;
-        computed += r->prompt_tokens - r->reused_tokens;
+        a->prompt = r->usage.prompt_tokens;
+        a->reused = r->usage.reused_tokens;
+        computed += r->usage.prompt_tokens - r->usage.reused_tokens;
         slm_release(s, r->id);
     }
     return computed;
@@ -535,8 +535,8 @@ static void test_shared_beginnings(void)
             computed = take_pairs(s, ids, got);
             slm_session_get_stats(s, &stats);
             CHECK(different_pairs(want, got) == 0, "way %zu: %d answers differ", w, different_pairs(want, got));
-            CHECK(computed == stats.prompt_tokens && computed + stats.reused_tokens == alone, "way %zu: %u computed, %llu reused", w,
-                  computed, (unsigned long long) stats.reused_tokens);
+            CHECK(stats.usage.prompt_tokens == alone && computed + stats.usage.reused_tokens == alone,
+                  "way %zu: %u computed, %llu reused", w, computed, (unsigned long long) stats.usage.reused_tokens);
             CHECK(computed < ways[w].most, "way %zu: %u tokens computed", w, computed);
             CHECK(stats.kv_bytes_used <= stats.kv_bytes_limit, "%zu bytes", stats.kv_bytes_used);
             slm_session_free(s);
@@ -576,8 +576,8 @@ static void test_shared_later(void)
     take_pairs(s, ids, got);
     slm_session_get_stats(s, &after);
     CHECK(different_pairs(want, got) == 0, "%d answers differ", different_pairs(want, got));
-    CHECK(after.prompt_tokens - before.prompt_tokens < PAIRS * 50, "%llu tokens in the second batch",
-          (unsigned long long) (after.prompt_tokens - before.prompt_tokens));
+    CHECK(slm_usage_tokens(&after.usage) - slm_usage_tokens(&before.usage) < PAIRS * 50, "%llu tokens in the second batch",
+          (unsigned long long) (slm_usage_tokens(&after.usage) - slm_usage_tokens(&before.usage)));
     slm_session_free(s);
 }
 
@@ -639,6 +639,19 @@ static void realm_request(int i, uint64_t realm, slm_request *req, slm_segment *
     }
 }
 
+/* What the answers took, added up, is what the session took, also where requests share a pass or a prior. */
+static void check_usage(const slm_session *s, const slm_usage *sum)
+{
+    slm_session_stats stats;
+
+    slm_session_get_stats(s, &stats);
+    stats.usage.output_tokens = sum->output_tokens; /* which has no end token */
+    CHECK(sum->prefill_ns > 0 && sum->cpu_ns > 0 && sum->steps >= stats.usage.steps, "%u steps", (unsigned) sum->steps);
+    stats.usage.steps = sum->steps; /* that several had a part in */
+    CHECK(memcmp(sum, &stats.usage, sizeof *sum) == 0, "%u of %u label tokens, %u of %u ns", (unsigned) sum->label_tokens,
+          (unsigned) stats.usage.label_tokens, (unsigned) sum->cpu_ns, (unsigned) stats.usage.cpu_ns);
+}
+
 /* Runs 8 requests of each of the realms, in turns; what came out for the last realm. together: all are submitted before any runs. */
 static void run_realms(const uint64_t *realms, size_t n_realms, bool together, seen *out)
 {
@@ -646,6 +659,7 @@ static void run_realms(const uint64_t *realms, size_t n_realms, bool together, s
     uint64_t ids[8] = {0}, id;
     slm_error err = {0};
     const slm_result *r;
+    slm_usage sum = {0};
 
     for (int i = 0; i < 8; i++) {
         for (size_t k = 0; k < n_realms; k++) {
@@ -665,11 +679,13 @@ static void run_realms(const uint64_t *realms, size_t n_realms, bool together, s
         for (int i = 0; i < 8; i++) {
             if (ids[i] != r->id)
                 continue;
-            out[i] = (seen){r->prompt_tokens, r->reused_tokens, r->label_tokens, r->best, ""};
+            out[i] = (seen){r->usage.prompt_tokens, r->usage.reused_tokens, r->usage.label_tokens, r->best, ""};
             snprintf(out[i].text, sizeof out[i].text, "%s", r->text != NULL ? r->text : "");
         }
+        slm_usage_add(&sum, &r->usage);
         slm_release(s, r->id);
     }
+    check_usage(s, &sum);
     slm_session_free(s);
 }
 
@@ -784,7 +800,7 @@ static void test_bad_requests(void)
     segment.flags = 0;
     r = good, r.truncate = true, r.chat = true;
     result = run(s, &r, &err);
-    CHECK(result != NULL && result->prompt_tokens == 502 && result->output_tokens == 10, "%s", err.message);
+    CHECK(result != NULL && result->usage.prompt_tokens == 502 && result->usage.output_tokens == 10, "%s", err.message);
     segment.length = 300;
     refuse_text(small, good, SLM_CAUSE_LONG, "KV cache");
     segment.flags = SLM_SEG_PREFIX;
@@ -797,8 +813,8 @@ static void test_bad_requests(void)
     segment.length = 511;
     r = good;
     result = run(s, &r, &err);
-    CHECK(result != NULL && result->output_tokens <= 2 && (result->finish == SLM_FINISH_CONTEXT || result->finish == SLM_FINISH_STOP),
-          "the context ends the answer: %u tokens, finish %d", result->output_tokens, result->finish);
+    CHECK(result != NULL && result->usage.output_tokens <= 2 && (result->finish == SLM_FINISH_CONTEXT || result->finish == SLM_FINISH_STOP),
+          "the context ends the answer: %llu tokens, finish %d", (unsigned long long) result->usage.output_tokens, result->finish);
     slm_release(s, 12345);
     slm_session_free(s);
     slm_session_free(small);
@@ -894,7 +910,8 @@ static void test_trim(void)
             }
             r[k] = slm_poll(s[k]);
         }
-        CHECK(strcmp(r[0]->text, r[1]->text) == 0 && r[0]->reused_tokens == r[1]->reused_tokens, "\"%s\", trimmed \"%s\"", r[0]->text,
+        CHECK(strcmp(r[0]->text, r[1]->text) == 0 && r[0]->usage.reused_tokens == r[1]->usage.reused_tokens,
+              "\"%s\", trimmed \"%s\"", r[0]->text,
               r[1]->text);
         slm_release(s[0], r[0]->id);
         slm_release(s[1], r[1]->id);
@@ -952,7 +969,7 @@ static void test_reset_and_memory(void)
     after = mallinfo2().uordblks;
     CHECK(after < before + 4096, "memory grew from %zu to %zu bytes", before, after);
     slm_session_get_stats(s, &stats);
-    CHECK(stats.cached_prefixes > 0 && stats.reused_tokens > 0, "prefixes survive a reset");
+    CHECK(stats.cached_prefixes > 0 && stats.usage.reused_tokens > 0, "prefixes survive a reset");
     slm_session_free(s);
 }
 

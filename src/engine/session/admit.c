@@ -157,9 +157,9 @@ static admission start_job(slm_session *s, slm_job *job, const slm_seq *from, ui
         return GONE;
     }
     job->n_kept = reused;
-    job->result.reused_tokens = reused;
-    s->stats.reused_tokens += reused;
-    job->admitted_at = slm_seconds();
+    job->result.usage.reused_tokens = reused;
+    s->stats.usage.reused_tokens += reused;
+    s->stats.usage.prompt_tokens += reused;
     slm_list_remove(&s->queued, job);
     slm_list_append(&s->running, job);
     return ADMITTED;

@@ -10,12 +10,42 @@
 
 #include "engine/session/session.h"
 
-double slm_seconds(void)
+static uint64_t nanoseconds(clockid_t clock)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+    clock_gettime(clock, &t);
+    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+}
+
+slm_stopwatch slm_stopwatch_start(void)
+{
+    return (slm_stopwatch){.wall_ns = nanoseconds(CLOCK_MONOTONIC), .cpu_ns = nanoseconds(CLOCK_PROCESS_CPUTIME_ID)};
+}
+
+void slm_stopwatch_stop(slm_stopwatch *watch)
+{
+    watch->wall_ns = nanoseconds(CLOCK_MONOTONIC) - watch->wall_ns;
+    watch->cpu_ns = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - watch->cpu_ns;
+}
+
+/* What falls on positions [begin, end): nothing is lost by rounding, whatever the parts. */
+static uint64_t part(uint64_t total, uint32_t begin, uint32_t end, uint32_t of)
+{
+    return (uint64_t) ((double) total * end / of) - (uint64_t) ((double) total * begin / of);
+}
+
+void slm_usage_share(slm_session *s, slm_job *job, uint32_t begin, uint32_t n, uint32_t of, bool decode, const slm_stopwatch *watch)
+{
+    uint64_t wall = part(watch->wall_ns, begin, begin + n, of);
+    slm_usage share = {.cpu_ns = part(watch->cpu_ns, begin, begin + n, of)};
+
+    if (decode)
+        share.decode_ns = wall;
+    else
+        share.prefill_ns = wall;
+    slm_usage_add(&job->result.usage, &share);
+    slm_usage_add(&s->stats.usage, &share);
 }
 
 /* Gives back the KV blocks and the promise of more. */
@@ -67,6 +97,8 @@ slm_status slm_job_number(slm_session *s, slm_job *job, slm_error *err)
     if (!grow_buckets(s))
         return slm_fail(err, SLM_NOMEM, "out of memory for a request");
     job->id = job->result.id = s->next_id++;
+    job->result.usage.requests = 1;
+    s->stats.usage.requests++;
     put_in_bucket(s, job);
     s->n_ids++;
     return SLM_OK;
@@ -190,20 +222,12 @@ static void shed(slm_session *s, slm_job *job)
 
 void slm_job_finish(slm_session *s, slm_job_list *from, slm_job *job, const slm_error *error)
 {
-    double now = slm_seconds();
-
     slm_list_remove(from, job);
     if (error != NULL) {
         if (job->mode->fail != NULL)
             job->mode->fail(s, job, error);
         job->result.status = error->status;
         job->result.error = *error;
-    }
-    if (job->first_out_at > 0) {
-        job->result.prefill_ms = (job->first_out_at - job->admitted_at) * 1e3;
-        job->result.decode_ms = (now - job->first_out_at) * 1e3;
-    } else if (job->admitted_at > 0) {
-        job->result.prefill_ms = (now - job->admitted_at) * 1e3;
     }
     if (job->id == 0) {
         slm_job_free(s, job);

@@ -148,7 +148,7 @@ slm_status slm_job_read_prompt(slm_session *s, const slm_request *r, slm_job *jo
     prompt->ids.ids = NULL;
     job->n_prompt = job->n_ids = job->id_room = (uint32_t) prompt->ids.n;
     job->n_prefix = (uint32_t) prompt->n_prefix;
-    job->result.prompt_tokens = job->n_prompt;
+    job->result.usage.prompt_tokens = job->n_prompt;
     job->end = job->branch_end = job->prompt_end = job->n_prompt;
     job->first_out = job->n_prompt - 1;
     return SLM_OK;

@@ -50,7 +50,6 @@ struct slm_job {
         slm_labels_state labels;
         slm_logprobs_state scored;
     };
-    double admitted_at, first_out_at; /* seconds */
     slm_result result;
 };
 
@@ -144,7 +143,15 @@ void slm_list_insert(slm_job_list *list, slm_job *behind, slm_job *job);
 void slm_list_remove(slm_job_list *list, slm_job *job);
 /* Moves a running or queued job to finished (frees it when internal) with the status of *error, or OK when NULL. */
 void slm_job_finish(slm_session *s, slm_job_list *from, slm_job *job, const slm_error *error);
-double slm_seconds(void);
+
+/* What a forward pass takes: begun with the first, and its figures set by the second. */
+typedef struct slm_stopwatch {
+    uint64_t wall_ns, cpu_ns;
+} slm_stopwatch;
+slm_stopwatch slm_stopwatch_start(void);
+void slm_stopwatch_stop(slm_stopwatch *watch);
+/* A job's part of a pass over `of` positions: n of them, the first of which is number `begin`. */
+void slm_usage_share(slm_session *s, slm_job *job, uint32_t begin, uint32_t n, uint32_t of, bool decode, const slm_stopwatch *watch);
 
 /* ---- request.c: requests to jobs */
 /* Makes the job of a request: tokenized, checked, in no list. */

@@ -201,14 +201,6 @@ uint32_t slm_span_prompt(const slm_span *span)
     return n;
 }
 
-static void count_span(slm_session *s, slm_job *job, const slm_span *span)
-{
-    s->stats.prompt_tokens += slm_span_prompt(span);
-    s->stats.positions += span->n;
-    if (span->n_wants > 0 && job->first_out_at <= 0 && span->seq == job->seq && job->mode->decodes)
-        job->first_out_at = slm_seconds();
-}
-
 /* Everything of this step has been computed: jobs move on. A job's own error ends that job alone. */
 static void commit(slm_session *s)
 {
@@ -221,7 +213,8 @@ static void commit(slm_session *s)
 
         if (job == NULL) /* an earlier span of it failed */
             continue;
-        count_span(s, job, span);
+        s->stats.usage.prompt_tokens += slm_span_prompt(span);
+        s->stats.positions += span->n;
         if (span->prompt) {
             job->seq->length += span->n;
             slm_admit_keep(s, job);
@@ -258,6 +251,20 @@ static slm_status check_images(const slm_session *s, slm_error *err)
     return slm_model_check(s->model, err);
 }
 
+/* The pass that took so long, to those who had a part in it. */
+static void deal_out(slm_session *s, const slm_stopwatch *watch)
+{
+    const slm_step_state *b = &s->step;
+
+    for (uint32_t i = 0; i < b->n_spans; i++) {
+        const slm_span *span = &b->spans[i];
+
+        slm_usage_share(s, span->job, span->begin, span->n, b->n, span->begin < b->n_decode, watch);
+        span->job->result.usage.steps += i == 0 || b->spans[i - 1].job != span->job;
+    }
+    s->stats.usage.steps++;
+}
+
 static slm_status run_batch(slm_session *s, slm_error *err)
 {
     slm_step_state *b = &s->step;
@@ -270,7 +277,7 @@ static slm_status run_batch(slm_session *s, slm_error *err)
                        .n_out = b->n_out,
                        .out = b->out};
     float *hidden = NULL;
-    double start = slm_seconds(), seconds, share;
+    slm_stopwatch watch = slm_stopwatch_start();
 
     for (uint32_t i = 0; i < b->n && batch.adapters == NULL; i++)
         batch.adapters = b->adapters[i] != NULL ? b->adapters : NULL;
@@ -278,11 +285,8 @@ static slm_status run_batch(slm_session *s, slm_error *err)
     SLM_TRY(eval_some(s, hidden, err));
     SLM_TRY(eval_whole_head(s, hidden, err));
     SLM_TRY(check_images(s, err));
-    seconds = slm_seconds() - start;
-    share = (double) b->n_decode / (double) b->n;
-    s->stats.decode_seconds += seconds * share;
-    s->stats.prefill_seconds += seconds * (1.0 - share);
-    s->stats.steps++;
+    slm_stopwatch_stop(&watch);
+    deal_out(s, &watch);
     commit(s);
     settle(s);
     return SLM_OK;

@@ -34,13 +34,7 @@ static void add_counters(BatchCounters *to, const BatchCounters *from)
     to->step_rows += from->step_rows;
     INSTR_TIME_ADD(to->engine_time, from->engine_time);
     INSTR_TIME_ADD(to->input_time, from->input_time);
-    to->engine.requests += from->engine.requests;
-    to->engine.prompt_tokens += from->engine.prompt_tokens;
-    to->engine.reused_tokens += from->engine.reused_tokens;
-    to->engine.output_tokens += from->engine.output_tokens;
-    to->engine.label_tokens += from->engine.label_tokens;
-    to->engine.prefill_ms += from->engine.prefill_ms;
-    to->engine.decode_ms += from->engine.decode_ms;
+    slm_usage_add(&to->engine, &from->engine);
 }
 
 Size slm_pg_batch_estimate_dsm(CustomScanState *node, ParallelContext *pcxt)
@@ -168,7 +162,7 @@ void slm_pg_batch_explain_speed(double tokens, double seconds, ExplainState *es)
         ExplainPropertyFloat("Tokens per Second", NULL, speed, 1, es);
 }
 
-void slm_pg_batch_explain_tokens(const SlmWorkCounters *c, ExplainState *es)
+void slm_pg_batch_explain_tokens(const slm_usage *c, ExplainState *es)
 {
     ExplainPropertyUInteger("Prompt Tokens Computed", NULL, c->prompt_tokens - c->reused_tokens, es);
     ExplainPropertyUInteger("Prompt Tokens Reused", NULL, c->reused_tokens, es);
@@ -211,6 +205,6 @@ void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *
     ExplainPropertyUInteger("Batches", NULL, c->steps, es);
     ExplainPropertyFloat("Mean Batch Rows", NULL, c->steps > 0 ? (double) c->step_rows / c->steps : 0, 1, es);
     slm_pg_batch_explain_ms("Model Time", seconds * 1000, es);
-    slm_pg_batch_explain_speed(slm_pg_work_tokens(&c->engine), seconds, es);
+    slm_pg_batch_explain_speed((double) slm_usage_tokens(&c->engine), seconds, es);
     slm_pg_batch_explain_ms("Input Time", INSTR_TIME_GET_MILLISEC(c->input_time), es);
 }

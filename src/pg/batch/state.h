@@ -77,7 +77,7 @@ typedef struct BatchRow {
 typedef struct BatchCounters {
     uint64 rows, calls, distinct, steps, step_rows;
     instr_time engine_time, input_time; /* in forward passes, waiting for the child */
-    SlmWorkCounters engine;
+    slm_usage engine;
 } BatchCounters;
 
 /* Results by argument values, as long as they fit in memory. */
@@ -130,7 +130,7 @@ typedef struct BatchState {
 
 void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *es);
 /* Properties that are shown of a node and of the calls outside of nodes alike. */
-void slm_pg_batch_explain_tokens(const SlmWorkCounters *c, ExplainState *es);
+void slm_pg_batch_explain_tokens(const slm_usage *c, ExplainState *es);
 void slm_pg_batch_explain_ms(const char *label, double ms, ExplainState *es);
 void slm_pg_batch_explain_speed(double tokens, double seconds, ExplainState *es);
 Size slm_pg_batch_estimate_dsm(CustomScanState *node, ParallelContext *pcxt);

@@ -28,7 +28,7 @@ typedef struct Explained {
     EState *estate;    /* NULL until it runs */
     List *refusals, *missed;
     bool analyze;
-    SlmWorkCounters outside;
+    slm_usage outside;
 } Explained;
 
 static Explained *explained;
@@ -44,11 +44,11 @@ void slm_pg_batch_explain_planned(PlannedStmt *stmt)
 
 static void count_outside(const void *node, const slm_result *result)
 {
-    SlmWorkCounters *c = explained == NULL ? NULL : &explained->outside;
+    slm_usage *c = explained == NULL ? NULL : &explained->outside;
 
     if (c == NULL || explained->estate == NULL || node == explained->estate)
         return;
-    slm_pg_work_add(c, result);
+    slm_usage_add(c, &result->usage);
 }
 
 /* ---------------------------------------------------------------- hooks of the executor */
@@ -133,9 +133,9 @@ static void show_missed(List *missed, ExplainState *es)
     ExplainCloseGroup("Not Batched", "Not Batched", false, es);
 }
 
-static void show_outside(const SlmWorkCounters *c, ExplainState *es)
+static void show_outside(const slm_usage *c, ExplainState *es)
 {
-    double ms = c->prefill_ms + c->decode_ms;
+    double ms = 1e-6 * (double) (c->prefill_ns + c->decode_ns);
 
     if (es->format == EXPLAIN_FORMAT_TEXT) {
         appendStringInfoString(es->str, "Outside of Batches:\n");
@@ -147,7 +147,7 @@ static void show_outside(const SlmWorkCounters *c, ExplainState *es)
     slm_pg_batch_explain_tokens(c, es);
     if (es->timing) {
         slm_pg_batch_explain_ms("Model Time", ms, es);
-        slm_pg_batch_explain_speed(slm_pg_work_tokens(c), ms / 1000, es);
+        slm_pg_batch_explain_speed((double) slm_usage_tokens(c), ms / 1000, es);
     }
     if (es->format == EXPLAIN_FORMAT_TEXT)
         es->indent--;

@@ -88,11 +88,11 @@ static Datum finish_details(SlmWork *work, bool *isnull)
 
     values[0] = PointerGetDatum(slm_pg_text_from_utf8(result->text, result->text_length));
     values[1] = CStringGetTextDatum(finish_names[result->finish]);
-    values[2] = Int32GetDatum((int32) result->prompt_tokens);
-    values[3] = Int32GetDatum((int32) result->reused_tokens);
-    values[4] = Int32GetDatum((int32) result->output_tokens);
-    values[5] = Float8GetDatum(result->prefill_ms + result->decode_ms);
-    values[6] = Float8GetDatum(result->prefill_ms);
+    values[2] = Int32GetDatum((int32) result->usage.prompt_tokens);
+    values[3] = Int32GetDatum((int32) result->usage.reused_tokens);
+    values[4] = Int32GetDatum((int32) result->usage.output_tokens);
+    values[5] = Float8GetDatum(1e-6 * (double) (result->usage.prefill_ns + result->usage.decode_ns));
+    values[6] = Float8GetDatum(1e-6 * (double) result->usage.prefill_ns);
     return slm_pg_work_row(work, values, nulls);
 }
 

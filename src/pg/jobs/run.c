@@ -300,7 +300,7 @@ static void finish_batch(const SlmJob *job, const SlmMeter *meter)
 {
     slm_pg_spi(psprintf("UPDATE slm.job_definition SET prompt_tokens = prompt_tokens + " UINT64_FORMAT ", output_tokens = output_tokens + "
                         UINT64_FORMAT ", error = NULL WHERE id = %d",
-                        meter->prompt_tokens, meter->output_tokens, job->id),
+                        meter->usage.prompt_tokens, meter->usage.output_tokens, job->id),
                SPI_OK_UPDATE);
     slm_pg_spi(psprintf("SELECT pg_notify(%s, '') WHERE NOT EXISTS (SELECT FROM slm.job_queue WHERE job_id = %d AND NOT failed) AND EXISTS "
                         "(SELECT FROM slm.job_definition WHERE id = %d AND backfill_done)",

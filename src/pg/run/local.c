@@ -446,15 +446,6 @@ static void count_model(const SlmEntry *entry)
     slm_pg_meter_model(digest);
 }
 
-static void count_result(const SlmEntry *entry, const slm_result *result)
-{
-    slm_pg_meter->requests++;
-    slm_pg_meter->prompt_tokens += result->prompt_tokens;
-    slm_pg_meter->reused_tokens += result->reused_tokens;
-    slm_pg_meter->output_tokens += result->output_tokens;
-    count_model(entry);
-}
-
 /* Hands finished results to their runs. */
 static void collect(SlmEntry *entry)
 {
@@ -463,8 +454,10 @@ static void collect(SlmEntry *entry)
     while ((result = slm_poll(entry->session)) != NULL) {
         SlmRun *run;
 
-        if (slm_pg_meter != NULL)
-            count_result(entry, result);
+        if (slm_pg_meter != NULL) {
+            slm_usage_add(&slm_pg_meter->usage, &result->usage);
+            count_model(entry);
+        }
         run = result->tag; /* one that is gone has released its request */
         run->result = result;
         if (slm_pg_answered != NULL)
@@ -495,7 +488,7 @@ static uint64 tokens_of(const SlmEntry *entry)
     slm_session_stats stats;
 
     slm_session_get_stats(entry->session, &stats);
-    return stats.prompt_tokens + stats.output_tokens + stats.label_tokens;
+    return slm_usage_tokens(&stats.usage);
 }
 
 static void step(SlmEntry *entry)

@@ -12,7 +12,7 @@
 /* What the requests of a stretch of work took: points to an SlmMeter while somebody counts, else NULL. */
 #define SLM_METER_MODELS 8
 typedef struct SlmMeter {
-    uint64 requests, prompt_tokens, reused_tokens, output_tokens;
+    slm_usage usage;
     int n_models; /* distinct; those beyond the limit are not named */
     char models[SLM_METER_MODELS][SLM_NAME_MAX + 16]; /* SHA-256 of the source in hex, or name@version of a classifier */
 } SlmMeter;

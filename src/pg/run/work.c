@@ -45,7 +45,7 @@ struct SlmWork {
     List *runs;     /* of SlmRun, in order of submission, without those dropped */
     List *spare;    /* of SlmRun: those, for the next requests */
     List *going_on; /* of GoOn */
-    SlmWorkCounters dropped; /* what these took */
+    slm_usage dropped; /* what these took */
     void *state;
     TupleDesc row; /* of details */
     bool catches;  /* errors of the input */
@@ -428,45 +428,28 @@ Datum slm_pg_work_finish(SlmWork *work, bool *isnull)
     return work->value;
 }
 
-void slm_pg_work_add(SlmWorkCounters *counters, const slm_result *result)
-{
-    counters->requests++;
-    counters->prompt_tokens += result->prompt_tokens;
-    counters->reused_tokens += result->reused_tokens;
-    counters->output_tokens += result->output_tokens;
-    counters->label_tokens += result->label_tokens;
-    counters->prefill_ms += result->prefill_ms;
-    counters->decode_ms += result->decode_ms;
-}
-
 void slm_pg_work_drop(SlmWork *work, SlmRun *run)
 {
     MemoryContext old = MemoryContextSwitchTo(work->context);
 
     if (run->result != NULL)
-        slm_pg_work_add(&work->dropped, run->result);
+        slm_usage_add(&work->dropped, &run->result->usage);
     slm_pg_finish(run);
     work->runs = list_delete_ptr(work->runs, run);
     work->spare = lappend(work->spare, run);
     MemoryContextSwitchTo(old);
 }
 
-void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters)
+void slm_pg_work_count(const SlmWork *work, slm_usage *usage)
 {
     ListCell *lc;
 
-    counters->requests += work->dropped.requests;
-    counters->prompt_tokens += work->dropped.prompt_tokens;
-    counters->reused_tokens += work->dropped.reused_tokens;
-    counters->output_tokens += work->dropped.output_tokens;
-    counters->label_tokens += work->dropped.label_tokens;
-    counters->prefill_ms += work->dropped.prefill_ms;
-    counters->decode_ms += work->dropped.decode_ms;
+    slm_usage_add(usage, &work->dropped);
     foreach (lc, work->runs) {
         const slm_result *result = ((const SlmRun *) lfirst(lc))->result;
 
         if (result != NULL)
-            slm_pg_work_add(counters, result);
+            slm_usage_add(usage, &result->usage);
     }
 }
 

@@ -53,21 +53,6 @@ typedef struct SlmWorkKind {
     Datum (*finish)(SlmWork *work, bool *isnull);
 } SlmWorkKind;
 
-/* What a node or a statement spent; summed over works. */
-typedef struct SlmWorkCounters {
-    uint64 requests, prompt_tokens, reused_tokens, output_tokens, label_tokens;
-    double prefill_ms, decode_ms;
-} SlmWorkCounters;
-
-/* Tokens computed and written: the work, in one number. */
-static inline double slm_pg_work_tokens(const SlmWorkCounters *c)
-{
-    return (double) (c->prompt_tokens - c->reused_tokens + c->output_tokens + c->label_tokens);
-}
-
-/* Adds what a request took. */
-void slm_pg_work_add(SlmWorkCounters *counters, const slm_result *result);
-
 /* Once from _PG_init: every kind there is, [n]. */
 void slm_pg_work_init(const SlmWorkKind *const *all, size_t n);
 /* The kind of a function, by OID; NULL when it is not one of ours that takes a model. Cached. */
@@ -112,7 +97,8 @@ void slm_pg_work_wait(SlmWork *work);
 void slm_pg_works_step(void);
 /* The result, waited for where need be; raises the error of a failed work. */
 Datum slm_pg_work_finish(SlmWork *work, bool *isnull);
-void slm_pg_work_count(const SlmWork *work, SlmWorkCounters *counters);
+/* Adds what its requests took. */
+void slm_pg_work_count(const SlmWork *work, slm_usage *usage);
 /* Deletes the work's context. */
 void slm_pg_work_free(SlmWork *work);
 

@@ -56,8 +56,8 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
 {
     slm_step_state *b = &s->step;
     slm_encode_batch batch = {.lengths = b->out};
-    uint32_t n = 0, dims = slm_hparams_outputs(&s->model->hp);
-    double start = slm_seconds();
+    uint32_t n = 0, done = 0, dims = slm_hparams_outputs(&s->model->hp);
+    slm_stopwatch watch = slm_stopwatch_start();
     float *vectors = NULL;
 
     for (slm_job *job = s->queued.head; job != NULL && (n == 0 || n + job->n_ids <= b->limit); job = job->next) {
@@ -76,18 +76,20 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
     batch.tokens = b->tokens;
     batch.types = s->model->hp.n_token_types > 1 ? b->positions : NULL;
     SLM_TRY(slm_encode(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &vectors, err));
+    slm_stopwatch_stop(&watch);
     for (uint32_t i = 0; i < batch.n_sequences; i++) {
         slm_job *job = s->queued.head;
 
+        job->result.usage.steps = 1;
+        slm_usage_share(s, job, done, job->n_ids, n, false, &watch);
+        done += job->n_ids;
         memcpy(job->result.scores, vectors + (size_t) dims * i, dims * sizeof *vectors);
         job->result.n_scores = dims;
-        job->admitted_at = start;
         slm_job_finish(s, &s->queued, job, NULL);
     }
-    s->stats.steps++;
+    s->stats.usage.steps++;
+    s->stats.usage.prompt_tokens += n;
     s->stats.positions += n;
-    s->stats.prompt_tokens += n;
-    s->stats.prefill_seconds += slm_seconds() - start;
     return SLM_OK;
 }
 

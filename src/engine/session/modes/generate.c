@@ -143,7 +143,7 @@ static slm_status finish(slm_job *job, slm_finish reason, slm_error *err)
     memcpy(r->tokens, job->ids + job->n_prompt, n * sizeof *r->tokens);
     memcpy(r->text, job->gen.pieces.text, job->gen.pieces.n + 1);
     r->text_length = job->gen.pieces.n;
-    r->n_tokens = r->output_tokens = n;
+    r->n_tokens = r->usage.output_tokens = n;
     r->finish = reason;
     return SLM_OK;
 }
@@ -167,7 +167,7 @@ static slm_status take_token(slm_session *s, slm_job *job, int32_t token, bool *
     slm_bytes piece;
     bool complete;
 
-    s->stats.output_tokens++;
+    s->stats.usage.output_tokens++;
     *done = true;
     if (slm_tokenizer_is_end(s->model->tokenizer, token))
         return finish(job, SLM_FINISH_STOP, err);
@@ -294,7 +294,6 @@ static void clear(slm_session *s, slm_job *job, bool finished)
 }
 
 const slm_mode_ops slm_mode_generate = {.name = "generate",
-                                        .decodes = true,
                                         .prepare = prepare,
                                         .plan = plan,
                                         .ask = ask,

@@ -259,8 +259,8 @@ static slm_status commit(slm_session *s, slm_job *job, const slm_span *span, boo
     uint32_t fed = span->n - slm_span_prompt(span);
 
     (void) done;
-    job->result.label_tokens += fed;
-    s->stats.label_tokens += fed;
+    job->result.usage.label_tokens += fed;
+    s->stats.usage.label_tokens += fed;
     if (!span->prompt)
         span->seq->length += span->n;
     if (want == NULL)
@@ -291,10 +291,8 @@ static slm_status commit(slm_session *s, slm_job *job, const slm_span *span, boo
 /* What the prior cost counts with the first answer that uses it. */
 static void count_prior(slm_result *result, slm_prior *prior)
 {
-    result->prompt_tokens += prior->prompt_tokens;
-    result->reused_tokens += prior->reused_tokens;
-    result->label_tokens += prior->label_tokens;
-    prior->prompt_tokens = prior->reused_tokens = prior->label_tokens = 0;
+    slm_usage_add(&result->usage, &prior->cost);
+    prior->cost = (slm_usage){0};
 }
 
 /* Scores of a finished job: prior subtracted, normalized again, as floats. */
@@ -344,9 +342,7 @@ static void fill_prior(slm_prior *prior, const slm_job *job)
             prior->stage_min[i] = fmin(prior->stage_min[i], to < 0 ? prior->scores[-1 - to] : prior->stage_min[to]);
         }
     }
-    prior->prompt_tokens = job->result.prompt_tokens;
-    prior->reused_tokens = job->result.reused_tokens;
-    prior->label_tokens = job->result.label_tokens;
+    prior->cost = job->result.usage;
     prior->state = SLM_PRIOR_READY;
 }
 
@@ -433,7 +429,6 @@ static void clear(slm_session *s, slm_job *job, bool finished)
 }
 
 const slm_mode_ops slm_mode_labels = {.name = "labels",
-                                      .decodes = true,
                                       .prepare = prepare,
                                       .enlist = enlist,
                                       .plan = plan,

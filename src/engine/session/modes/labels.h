@@ -30,7 +30,7 @@ struct slm_prior {
     uint32_t refs;
     slm_prior_state state;
     slm_error error;
-    uint32_t prompt_tokens, reused_tokens, label_tokens; /* what it cost, until a request's result has counted it */
+    slm_usage cost;    /* until a request's result has counted it */
     double *scores;    /* [n_labels] */
     double *stage_min; /* [n_stages] smallest score of a label below the stage */
 };

@@ -57,6 +57,8 @@ static slm_status commit(slm_session *s, slm_job *job, const slm_span *span, boo
 
         job->result.scores[w->position + 1 - job->scored.begin] = w->logprob;
     }
+    job->result.usage.scored_tokens += span->n_wants;
+    s->stats.usage.scored_tokens += span->n_wants;
     *done = job->seq->length == job->end;
     return SLM_OK;
 }

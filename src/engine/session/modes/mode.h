@@ -24,7 +24,6 @@ typedef struct slm_want slm_want;
 typedef struct slm_mode_ops {
     const char *name;
     bool encoder;  /* runs on a model without keys and values: whole texts, in order of arrival (embed.c); else on a decoder */
-    bool decodes;  /* the first number read ends the prefill: time after it is decoding */
     bool in_order; /* queued as it comes, not behind one that begins alike */
     /* Checks what of the request the mode uses, reads the prompt (slm_job_read_prompt) and says how far the job feeds itself: end,
      * branch_end, prompt_end, first_out.  A job that has nothing to compute is marked trivial and has its result. */

@@ -1,0 +1,31 @@
+/*
+ * The one record of what requests take: in results, in the sums of a session, and wherever a caller adds them up.
+ *
+ * Times of a pass are dealt out by positions, so the sum over the requests of a session is what its passes took, however many of them
+ * shared one.
+ */
+#ifndef SLM_BASE_USAGE_H
+#define SLM_BASE_USAGE_H
+
+#include <stdint.h>
+
+typedef struct slm_usage {
+#define FIGURE(name) uint64_t name;
+#include "engine/base/usage.def"
+#undef FIGURE
+} slm_usage;
+
+static inline void slm_usage_add(slm_usage *to, const slm_usage *from)
+{
+#define FIGURE(name) to->name += from->name;
+#include "engine/base/usage.def"
+#undef FIGURE
+}
+
+/* Tokens that went through the model or were written: the work, in one number. */
+static inline uint64_t slm_usage_tokens(const slm_usage *usage)
+{
+    return usage->prompt_tokens - usage->reused_tokens + usage->output_tokens + usage->label_tokens;
+}
+
+#endif
