@@ -44,6 +44,7 @@
 #include "pg/base/row_error.h"
 #include "pg/batch/batch.h"
 #include "pg/batch/state.h"
+#include "pg/run/backend.h"
 #include "pg/run/progress.h"
 #include "pg/run/usage.h"
 #include "pg/run/work.h"
@@ -742,7 +743,7 @@ static BatchRow *next_row(BatchState *state)
         if (row->state != ROW_RUNNING)
             return row;
         INSTR_TIME_SET_CURRENT(begin);
-        slm_pg_works_step();
+        slm_pg_step_all();
         INSTR_TIME_SET_CURRENT(end);
         INSTR_TIME_ACCUM_DIFF(state->counters.engine_time, end, begin);
         state->counters.steps++;

@@ -23,7 +23,7 @@
 #include "pg/base/earlier.h"
 #include "pg/base/guc.h"
 #include "pg/models/catalog.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/work.h"
 
 
@@ -88,7 +88,7 @@ static double default_parameters(Oid function)
     const SlmWorkKind *kind = slm_pg_work_kind(function);
     const char *name = slm_pg_default_model(kind == NULL ? SLM_TASK_GENERATE : kind->task);
     const SlmModelRow *row = name == NULL ? NULL : slm_pg_find_model(pnstrdup(name, strcspn(name, "+")));
-    SlmEntry *entry = row == NULL ? NULL : slm_pg_find_entry(row->key);
+    SlmOpenModel *entry = row == NULL ? NULL : slm_pg_find_opened(row->key);
 
     return entry == NULL ? DEFAULT_PARAMETERS : (double) slm_pg_info(entry)->n_parameters;
 }

@@ -23,7 +23,7 @@
 #include "pg/models/loading.h"
 #include "pg/models/store.h"
 #include "pg/models/uses.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/use.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_load_adapter);
@@ -36,14 +36,14 @@ typedef struct AdapterLoad {
     SlmSource *files;
     slm_seal seal;
     char sha256[65];
-    SlmEntry *base;
+    SlmOpenModel *base;
 } AdapterLoad;
 
 static slm_status make_adapter(SlmLoad *load, const char *temporary, slm_error *err)
 {
     AdapterLoad *a = (AdapterLoad *) load;
 
-    return slm_adapter_import(slm_pg_utf8_from_cstring(a->path), a->base->model, temporary, &a->seal, SLM_STOP, NULL, err);
+    return slm_adapter_import(slm_pg_utf8_from_cstring(a->path), slm_pg_opened_model(a->base), temporary, &a->seal, SLM_STOP, NULL, err);
 }
 
 /* Opens the image; the row shows the adapter's size and the base's shape. */
@@ -52,7 +52,7 @@ static slm_status probe_adapter(SlmLoad *load, const char *image, slm_error *err
     AdapterLoad *a = (AdapterLoad *) load;
     slm_adapter *adapter;
     slm_adapter_info info;
-    slm_status status = slm_adapter_open(image, a->base->model, &adapter, err);
+    slm_status status = slm_adapter_open(image, slm_pg_opened_model(a->base), &adapter, err);
 
     if (status != SLM_OK)
         return status;
@@ -77,12 +77,12 @@ static void load_work(AdapterLoad *a, bool registered)
     a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_GENERATE);
     slm_pg_check_source(a->path, a->given);
     a->files = slm_pg_source_list(a->path);
-    if (slm_adapter_look(slm_pg_utf8_from_cstring(a->path), a->base->model, &weights, &err) != SLM_OK)
+    if (slm_adapter_look(slm_pg_utf8_from_cstring(a->path), slm_pg_opened_model(a->base), &weights, &err) != SLM_OK)
         slm_pg_load_refused(&a->load, registered, &err);
     slm_pg_source_check_size(a->files, a->path, weights);
     slm_pg_source_digest(a->files, a->sha256);
     a->seal = slm_pg_source_seal(a->files);
-    base_key = pstrdup(a->base->key);
+    base_key = pstrdup(slm_pg_opened_key(a->base));
     slm_pg_store_lock(base_key);
     if (!slm_pg_key_in_use(base_key)) /* dropped while we waited */
         slm_pg_unknown_model(a->load.base);

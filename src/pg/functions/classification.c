@@ -33,7 +33,7 @@
 #include "pg/functions/reading.h"
 #include "pg/functions/trained.h"
 #include "pg/models/catalog.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/use.h"
 #include "pg/run/work.h"
 
@@ -45,7 +45,7 @@
 typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL } Method;
 
 typedef struct Classify {
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     const text *input; /* while it begins */
     SlmTruncate truncate;
     SlmLabels labels; /* of a trained classifier: only the type of the result */
@@ -66,7 +66,7 @@ const char *slm_pg_auto_method(bool can_generate, uint64 parameters)
     return !can_generate ? "embedding" : parameters < SMALL_MODEL ? "channel" : "direct";
 }
 
-static Method parse_method(const text *name, const SlmEntry *entry)
+static Method parse_method(const text *name, const SlmOpenModel *entry)
 {
     const char *s = name == NULL ? "auto" : text_to_cstring(name);
     const slm_model_info *info = slm_pg_info(entry);

@@ -21,7 +21,7 @@
 #include "pg/functions/kinds.h"
 #include "pg/functions/reading.h"
 #include "pg/models/catalog.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/use.h"
 #include "pg/run/work.h"
 
@@ -44,7 +44,7 @@ static Datum vector_datum(const SlmVector *v)
 /* ---- slm_embed(input, model, truncate), slm_embed_query */
 
 /* A text argument that an encoder is to read, measured. */
-static SlmText text_to_read(SlmEntry *entry, const char *prompt, const text *input, SlmTruncate truncate)
+static SlmText text_to_read(SlmOpenModel *entry, const char *prompt, const text *input, SlmTruncate truncate)
 {
     SlmText t = {.entry = entry, .prompt = prompt, .truncate = truncate};
 
@@ -55,7 +55,7 @@ static SlmText text_to_read(SlmEntry *entry, const char *prompt, const text *inp
 
 static void begin_embedding(SlmWork *work, FunctionCallInfo fcinfo, bool query)
 {
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     SlmText t;
 
     if (PG_ARGISNULL(0)) {
@@ -252,7 +252,7 @@ typedef struct Similarity {
 static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
 {
     Similarity *s = palloc0(sizeof *s);
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     SlmText t[2];
     int longer;
 

@@ -33,7 +33,7 @@ enum { ARG_PROMPT, ARG_MODEL, ARG_SYSTEM, ARG_SAMPLING, ARG_CHAT = ARG_SAMPLING 
 static const char *const finish_names[] = {"stop", "length", "context"};
 
 /* The request of the common arguments; the prompt is not NULL.  segments: [2] */
-static SlmEntry *read_request(FunctionCallInfo fcinfo, slm_request *request, slm_segment *segments)
+static SlmOpenModel *read_request(FunctionCallInfo fcinfo, slm_request *request, slm_segment *segments)
 {
     *request = (slm_request){.mode = SLM_MODE_GENERATE, .speculate = slm_guc_speculate, .segments = segments};
     slm_pg_sampling_args(fcinfo, ARG_SAMPLING, request);
@@ -53,7 +53,7 @@ static void begin_generate(SlmWork *work, FunctionCallInfo fcinfo)
 {
     slm_segment segments[2];
     slm_request request;
-    SlmEntry *entry;
+    SlmOpenModel *entry;
 
     if (PG_ARGISNULL(ARG_PROMPT)) {
         slm_pg_work_decide(work, (Datum) 0, true);
@@ -113,14 +113,14 @@ static text *next_piece(SlmRun *run)
     size_t length;
 
     for (;;) {
-        if (run->entry != NULL && slm_next_piece(run->entry->session, run->id, &piece, &length) && length > 0)
+        if (slm_pg_piece(run, &piece, &length))
             return slm_pg_text_from_utf8(piece, length);
-        if (run->result != NULL) {
+        if (slm_pg_poll(run) != NULL) {
             (void) slm_pg_wait(run); /* raises the request's error */
-            slm_pg_finish(run);
+            slm_pg_cancel(run);
             return NULL;
         }
-        slm_pg_advance(run);
+        slm_pg_step(run);
     }
 }
 
@@ -129,7 +129,7 @@ static Datum start_stream(PG_FUNCTION_ARGS)
 {
     slm_segment segments[2];
     slm_request request;
-    SlmEntry *entry = read_request(fcinfo, &request, segments);
+    SlmOpenModel *entry = read_request(fcinfo, &request, segments);
 
     request.stream = true;
     return PointerGetDatum(slm_pg_start(entry, &request));

@@ -22,7 +22,7 @@
 #include "pg/functions/prototypes.h"
 #include "pg/functions/reading.h"
 #include "pg/models/catalog.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/use.h"
 #include "pg/run/work.h"
 
@@ -40,7 +40,7 @@ typedef struct Multi {
 } Multi;
 
 /* A question for each label; the text comes last. */
-static void ask(SlmWork *work, SlmEntry *entry, const Multi *m, FunctionCallInfo fcinfo)
+static void ask(SlmWork *work, SlmOpenModel *entry, const Multi *m, FunctionCallInfo fcinfo)
 {
     static const char *const answers[2] = {"yes", "no"};
     const char *asked = PG_ARGISNULL(ARG_INSTRUCTION) ? MULTI_INSTRUCTION : slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_INSTRUCTION), NULL);
@@ -88,7 +88,7 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
 {
     Multi *m = palloc0(sizeof *m);
     SlmExamples none = {0};
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     bool embeds;
 
     slm_pg_work_set_state(work, m);

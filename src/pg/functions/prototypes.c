@@ -15,7 +15,7 @@
 #include "engine/slm.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/reading.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/work.h"
 
 #define MAX_SETS 16
@@ -87,7 +87,7 @@ static void keep_set(const StringInfo key, const float *vectors, int n_floats)
 }
 
 /* Adds the vectors of texts to those of their labels. */
-static void add_vectors(SlmEntry *entry, const char *const *texts, const int *labels, int n, float *vectors, int dims)
+static void add_vectors(SlmOpenModel *entry, const char *const *texts, const int *labels, int n, float *vectors, int dims)
 {
     enum { AT_ONCE = 256 };
     SlmVector *read[AT_ONCE];
@@ -116,7 +116,7 @@ static void add_vectors(SlmEntry *entry, const char *const *texts, const int *la
     }
 }
 
-float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples)
+float *slm_pg_prototypes(SlmOpenModel *entry, const SlmLabels *labels, const SlmExamples *examples)
 {
     int dims = (int) slm_pg_info(entry)->n_embd;
     const char **texts = palloc(sizeof(char *) * (Size) labels->n);
@@ -128,7 +128,7 @@ float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExam
 
     initStringInfo(&key);
     appendBinaryStringInfo(&key, (char *) &user, sizeof user);
-    add_to_key(&key, entry->key);
+    add_to_key(&key, slm_pg_opened_key(entry));
     for (int i = 0; i < labels->n; i++) {
         texts[i] = slm_pg_described_label(labels, i, "%s: %s");
         add_to_key(&key, texts[i]);

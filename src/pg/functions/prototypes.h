@@ -12,10 +12,10 @@
 #include "utils/array.h"
 
 #include "pg/functions/labels.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 
 /* [labels->n, n_embd], normalized; palloc'ed in the current context. Waits for the model when the set is new. */
-float *slm_pg_prototypes(SlmEntry *entry, const SlmLabels *labels, const SlmExamples *examples);
+float *slm_pg_prototypes(SlmOpenModel *entry, const SlmLabels *labels, const SlmExamples *examples);
 
 /* The numbers of a one-dimensional real[] without NULLs. */
 static inline const float *slm_pg_floats(ArrayType *array)

@@ -26,14 +26,14 @@
 #include "pg/models/load.h"
 #include "pg/models/loading.h"
 #include "pg/models/store.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/use.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_quantize_model);
 
 typedef struct Requantize {
     SlmLoad load; /* first: SlmLoad * is Requantize * */
-    SlmEntry *from;
+    SlmOpenModel *from;
     const char *type;
 } Requantize;
 
@@ -42,7 +42,7 @@ static slm_status make_from_image(SlmLoad *load, const char *temporary, slm_erro
     Requantize *q = (Requantize *) load;
     slm_import_options options = {.quantization = q->type, .n_threads = slm_pg_take_threads()};
 
-    return slm_quantize_image(q->from->model, temporary, &options, slm_pg_loading_report, NULL, SLM_STOP, &load->info, err);
+    return slm_quantize_image(slm_pg_opened_model(q->from), temporary, &options, slm_pg_loading_report, NULL, SLM_STOP, &load->info, err);
 }
 
 static char *upper_ascii(const char *s)

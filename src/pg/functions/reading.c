@@ -29,12 +29,12 @@ SlmTruncate slm_pg_truncate_arg(FunctionCallInfo fcinfo, int i)
 /* ---- how long it is */
 
 /* Tokens of what stands before a text, and special ones. */
-static size_t added(const SlmEntry *entry, const char *before, size_t special)
+static size_t added(const SlmOpenModel *entry, const char *before, size_t special)
 {
     return before == NULL || before[0] == '\0' ? special : special + slm_pg_tokens_in(entry, before, strlen(before));
 }
 
-size_t slm_pg_embed_adds(const SlmEntry *entry)
+size_t slm_pg_embed_adds(const SlmOpenModel *entry)
 {
     return added(entry, slm_pg_info(entry)->document_prompt, 2);
 }
@@ -140,7 +140,7 @@ static bool read_on(SlmWork *work, void *arg)
     Reading *r = arg;
 
     for (int i = 0; i < r->n; i++) {
-        r->take(r->arg, r->under_way[i].run->result->scores, r->under_way[i].text, r->under_way[i].length);
+        r->take(r->arg, slm_pg_poll(r->under_way[i].run)->scores, r->under_way[i].text, r->under_way[i].length);
         slm_pg_work_drop(work, r->under_way[i].run);
     }
     r->n = 0;
@@ -249,7 +249,7 @@ double *slm_pg_read_relevance(SlmWork *work, const SlmText *t)
 
 /* ---- generative models */
 
-void slm_pg_submit_cut(SlmWork *work, SlmEntry *entry, slm_request *request, slm_segment *row, SlmTruncate truncate)
+void slm_pg_submit_cut(SlmWork *work, SlmOpenModel *entry, slm_request *request, slm_segment *row, SlmTruncate truncate)
 {
     bool more;
 

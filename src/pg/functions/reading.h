@@ -13,7 +13,7 @@
 
 #include "fmgr.h"
 
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/work.h"
 
 /* The argument truncate: NULL, true, false. */
@@ -22,7 +22,7 @@ SlmTruncate slm_pg_truncate_arg(FunctionCallInfo fcinfo, int i);
 
 /* A text that is to be read. All strings are UTF-8 and must live as long as the work. */
 typedef struct SlmText {
-    struct SlmEntry *entry;
+    SlmOpenModel *entry;
     const char *prompt; /* put before the text, or each window of it; maybe empty */
     const char *query;  /* of a pair for a cross-encoder; else NULL */
     const char *text;
@@ -35,7 +35,7 @@ typedef struct SlmText {
 void slm_pg_measure(SlmText *text);
 
 /* Tokens that slm_embed adds to a text: special ones and those of the document prompt. */
-size_t slm_pg_embed_adds(const struct SlmEntry *entry);
+size_t slm_pg_embed_adds(const SlmOpenModel *entry);
 
 /* Is it read in windows? */
 static inline bool slm_pg_in_windows(const SlmText *t)
@@ -51,7 +51,7 @@ typedef void (*SlmTake)(void *arg, const float *vector, const char *window, size
 
 /* For generative models: submits a request whose last segment is the row's text.  What is longer than fits is cut, which the work says
  * where truncate is not given, or an ERROR where it is false. */
-void slm_pg_submit_cut(SlmWork *work, struct SlmEntry *entry, slm_request *request, slm_segment *row, SlmTruncate truncate);
+void slm_pg_submit_cut(SlmWork *work, SlmOpenModel *entry, slm_request *request, slm_segment *row, SlmTruncate truncate);
 
 typedef enum SlmWindowSize { SLM_WINDOWS_WHOLE, SLM_WINDOWS_HALF, SLM_WINDOWS_SENTENCES } SlmWindowSize;
 

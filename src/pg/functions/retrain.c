@@ -34,7 +34,7 @@
 #include "pg/models/catalog.h"
 #include "pg/models/classifier_rows.h"
 #include "pg/models/store.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/use.h"
 #include "pg/run/work.h"
 
@@ -151,7 +151,7 @@ static bool look_up(HTAB *table, uint32 hash, uint8 *trial)
 static const char *find_seen(const SlmVersion *version, const SlmTrainRows *rows, Judge *j)
 {
     bytea *map = (bytea *) slm_pg_version_value(version, Anum_slm_classifier_trial_rows);
-    bool same_model = strcmp(version->key, rows->entry->key) == 0, any_text = false;
+    bool same_model = strcmp(version->key, slm_pg_opened_key(rows->entry)) == 0, any_text = false;
     HTAB *texts, *vectors;
     const uint8 *at;
     int64 n;
@@ -312,7 +312,7 @@ static const char *other_judge(const SlmVersion *version, const SlmTrainRows *ro
         return "Its model is not loaded.";
     *unusable = false;
     j->width = (int) slm_classifier_n_dims(j->models[0]);
-    if (strcmp(version->key, rows->entry->key) == 0) {
+    if (strcmp(version->key, slm_pg_opened_key(rows->entry)) == 0) {
         *model = NULL; /* the embeddings are there */
         if (j->width != rows->dims) {
             *unusable = true;
@@ -336,7 +336,7 @@ static const char *other_judge(const SlmVersion *version, const SlmTrainRows *ro
 /* ---- judging */
 
 /* Embeds the texts of some rows with another model. */
-static float *embed_rows(SlmEntry *entry, const SlmTrainRows *rows, const int64 *chosen, int64 n)
+static float *embed_rows(SlmOpenModel *entry, const SlmTrainRows *rows, const int64 *chosen, int64 n)
 {
     Size dims = slm_pg_info(entry)->n_embd;
     float *vectors = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * (Size) Max(n, 1) * dims);
@@ -432,7 +432,7 @@ void slm_pg_compare_versions(const SlmVersion *active, const SlmTrainRows *rows,
         return;
     }
     if (model != NULL) {
-        SlmEntry *entry = slm_pg_use_model(cstring_to_text(model), SLM_TASK_EMBED);
+        SlmOpenModel *entry = slm_pg_use_model(cstring_to_text(model), SLM_TASK_EMBED);
 
         if ((int) slm_pg_info(entry)->n_embd != other.width) {
             out->state = SLM_OTHER_UNUSABLE;

@@ -35,14 +35,14 @@ PG_FUNCTION_INFO_V1(slm_pg_system_info);
 
 Datum slm_pg_prewarm(PG_FUNCTION_ARGS)
 {
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     slm_status status;
     slm_error err;
 
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a model must not be null")));
     entry = slm_pg_use_model(PG_GETARG_TEXT_PP(0), SLM_TASK_ANY);
-    while ((status = slm_model_prewarm(entry->model, slm_pg_loading_report, NULL, SLM_STOP, &err)) == SLM_CANCELLED)
+    while ((status = slm_model_prewarm(slm_pg_opened_model(entry), slm_pg_loading_report, NULL, SLM_STOP, &err)) == SLM_CANCELLED)
         slm_pg_loading_interrupted();
     if (status != SLM_OK)
         slm_pg_error(&err, psprintf("could not read the image of model \"%s\"", text_to_cstring(PG_GETARG_TEXT_PP(0))));
@@ -75,27 +75,24 @@ static const char *look_at_image(const char *key, Datum *bytes, Datum *resident,
 
 static void put_model(ReturnSetInfo *rsinfo, const char *name, const char *key)
 {
-    const SlmEntry *entry = slm_pg_find_entry(key);
+    const SlmOpenModel *entry = slm_pg_find_opened(key);
     Datum values[STATUS_COLUMNS] = {0};
     bool nulls[STATUS_COLUMNS] = {false};
     const char *state = "ready";
+    uint64 kv_bytes;
 
     nulls[STATUS_PROGRESS] = nulls[STATUS_PID] = true;
-    nulls[STATUS_KV] = entry == NULL || entry->session == NULL;
+    nulls[STATUS_KV] = true;
     nulls[STATUS_LAST_USE] = entry == NULL;
     if (entry == NULL) {
         state = look_at_image(key, &values[STATUS_IMAGE_BYTES], &values[STATUS_RESIDENT], nulls);
     } else {
         values[STATUS_IMAGE_BYTES] = Int64GetDatum((int64) slm_pg_info(entry)->image_bytes);
-        values[STATUS_RESIDENT] = Int64GetDatum((int64) slm_model_resident_bytes(entry->model));
-        values[STATUS_LAST_USE] = TimestampTzGetDatum(entry->last_use);
-        state = slm_model_damaged(entry->model) ? "image damaged" : state;
-        if (entry->session != NULL) {
-            slm_session_stats stats;
-
-            slm_session_get_stats(entry->session, &stats);
-            values[STATUS_KV] = Int64GetDatum((int64) stats.kv_bytes_held);
-        }
+        values[STATUS_RESIDENT] = Int64GetDatum((int64) slm_model_resident_bytes(slm_pg_opened_model(entry)));
+        values[STATUS_LAST_USE] = TimestampTzGetDatum(slm_pg_opened_last_use(entry));
+        state = slm_model_damaged(slm_pg_opened_model(entry)) ? "image damaged" : state;
+        nulls[STATUS_KV] = !slm_pg_kv_bytes(entry, &kv_bytes);
+        values[STATUS_KV] = Int64GetDatum((int64) kv_bytes);
     }
     values[STATUS_NAME] = CStringGetTextDatum(name);
     values[STATUS_STATE] = CStringGetTextDatum(state);
@@ -157,11 +154,11 @@ static char *weights_in_huge_pages(void)
     uint64 huge = 0, all = 0;
 
     for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
-        const SlmEntry *entry = row->base[0] == '\0' ? slm_pg_find_entry(row->key) : NULL;
+        const SlmOpenModel *entry = row->base[0] == '\0' ? slm_pg_find_opened(row->key) : NULL;
 
         if (entry == NULL)
             continue;
-        huge += slm_model_huge_bytes(entry->model);
+        huge += slm_model_huge_bytes(slm_pg_opened_model(entry));
         all += slm_pg_info(entry)->image_bytes;
     }
     return psprintf(UINT64_FORMAT " of " UINT64_FORMAT " MB that this session has mapped", huge / 1000000, all / 1000000);

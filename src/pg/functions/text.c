@@ -71,7 +71,7 @@ static size_t bounded_length(const char *s, size_t length, int max_words)
 #define LEEWAY 4           /* tokens by which a window may be longer in its place */
 
 typedef struct Summary {
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     int max_words;
     const char *instruction;
     /* of a text that is read in windows */
@@ -132,7 +132,7 @@ static bool submit_windows(SlmWork *work, Summary *s)
 static void take_summaries(SlmWork *work, Summary *s)
 {
     for (int i = 0; i < s->n_runs; i++) {
-        const slm_result *result = s->runs[i]->result;
+        const slm_result *result = slm_pg_poll(s->runs[i]);
         size_t length = bounded_length(result->text, result->text_length, s->max_words);
 
         if (length > 0) {

@@ -73,7 +73,7 @@ static void text_error(slm_error *err)
 }
 
 /* Token ids of a text argument, held by the current memory context. */
-static int32_t *tokenize(const SlmEntry *entry, const text *t, size_t *n)
+static int32_t *tokenize(const SlmOpenModel *entry, const text *t, size_t *n)
 {
     Held *held = hold();
     size_t length;
@@ -82,7 +82,7 @@ static int32_t *tokenize(const SlmEntry *entry, const text *t, size_t *n)
     slm_status status;
     slm_error err;
 
-    while ((status = slm_tokenize(entry->model, s, length, false, SLM_STOP, &tokens, &err)) == SLM_CANCELLED)
+    while ((status = slm_tokenize(slm_pg_opened_model(entry), s, length, false, SLM_STOP, &tokens, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
         text_error(&err);
@@ -129,7 +129,7 @@ Datum slm_pg_tokenize(PG_FUNCTION_ARGS)
 static Datum count_text(PG_FUNCTION_ARGS)
 {
     bool embed = slm_pg_bool_arg(fcinfo, 2, false);
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     size_t n;
 
     if (PG_ARGISNULL(0))
@@ -152,14 +152,14 @@ Datum slm_pg_count_tokens(PG_FUNCTION_ARGS)
 }
 
 /* Text of ids; held by the current memory context. */
-static const char *detokenize(const SlmEntry *entry, const int32_t *ids, size_t n, bool special, size_t *length)
+static const char *detokenize(const SlmOpenModel *entry, const int32_t *ids, size_t n, bool special, size_t *length)
 {
     Held *held = hold();
     char *out;
     slm_status status;
     slm_error err;
 
-    while ((status = slm_detokenize(entry->model, ids, n, special, SLM_STOP, &out, length, &err)) == SLM_CANCELLED)
+    while ((status = slm_detokenize(slm_pg_opened_model(entry), ids, n, special, SLM_STOP, &out, length, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
@@ -169,7 +169,7 @@ static const char *detokenize(const SlmEntry *entry, const int32_t *ids, size_t 
 
 static Datum detokenize_ids(PG_FUNCTION_ARGS)
 {
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     ArrayType *array;
     const int32 *ids;
     const char *s;
@@ -203,7 +203,7 @@ Datum slm_pg_detokenize(PG_FUNCTION_ARGS)
 }
 
 /* Tokens of a piece by itself: of what an encoder reads, the rest are its special tokens and the prompt that slm_embed adds. */
-static int piece_tokens(FunctionCallInfo fcinfo, const SlmEntry *entry)
+static int piece_tokens(FunctionCallInfo fcinfo, const SlmOpenModel *entry)
 {
     const slm_model_info *info = slm_pg_info(entry);
     int adds = info->can_generate ? 0 : (int) slm_pg_embed_adds(entry);
@@ -221,7 +221,7 @@ static int piece_tokens(FunctionCallInfo fcinfo, const SlmEntry *entry)
 static Datum chunk_text(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     Held *held;
     const char *s;
     size_t length, n, *offsets;
@@ -240,8 +240,8 @@ static Datum chunk_text(PG_FUNCTION_ARGS)
                         errdetail("overlap is %d, and a piece has at most %d tokens of the text.", overlap, max_tokens)));
     held = hold();
     s = slm_pg_input_view(PG_GETARG_TEXT_PP(0), &length);
-    while ((status = slm_chunk(entry->model, s, length, (size_t) max_tokens, (size_t) overlap, SLM_STOP, &offsets, &n, &err)) ==
-           SLM_CANCELLED)
+    while ((status = slm_chunk(slm_pg_opened_model(entry), s, length, (size_t) max_tokens, (size_t) overlap, SLM_STOP, &offsets, &n,
+                               &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
         text_error(&err);
@@ -277,7 +277,7 @@ static slm_request logprobs_request(slm_segment *segment, const text *t, bool sp
 static Datum text_logprobs(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     slm_segment segment;
     slm_request request;
     SlmRun *run;
@@ -309,7 +309,7 @@ static Datum text_logprobs(PG_FUNCTION_ARGS)
         CHECK_FOR_INTERRUPTS();
     }
     MemoryContextSwitchTo(old);
-    slm_pg_finish(run);
+    slm_pg_cancel(run);
     return (Datum) 0;
 }
 
@@ -354,14 +354,14 @@ static Datum finish_perplexity(SlmWork *work, bool *isnull)
     return Float8GetDatum(perplexity(slm_pg_work_result(work, 0), isnull));
 }
 
-double slm_pg_perplexity_of(SlmEntry *entry, const text *input, bool *isnull)
+double slm_pg_perplexity_of(SlmOpenModel *entry, const text *input, bool *isnull)
 {
     slm_segment segment;
     slm_request request = logprobs_request(&segment, input, false, false);
     SlmRun *run = slm_pg_start(entry, &request);
     double result = perplexity(slm_pg_wait(run), isnull);
 
-    slm_pg_finish(run);
+    slm_pg_cancel(run);
     return result;
 }
 

@@ -6,9 +6,9 @@
 
 #include "postgres.h"
 
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 
 /* As slm_perplexity(); *isnull when nothing was predicted. */
-double slm_pg_perplexity_of(SlmEntry *entry, const text *input, bool *isnull);
+double slm_pg_perplexity_of(SlmOpenModel *entry, const text *input, bool *isnull);
 
 #endif

@@ -40,7 +40,7 @@
 #include "pg/models/classifier_rows.h"
 #include "pg/models/load.h"
 #include "pg/models/loading.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/use.h"
 #include "pg/run/work.h"
 
@@ -226,7 +226,7 @@ static uint32 hash_of(const void *data, Size bytes)
     return hash == 0 ? 1 : hash;
 }
 
-SlmVector *slm_pg_read_training_text(SlmWork *work, SlmEntry *entry, const char *content, size_t length, bool *longer)
+SlmVector *slm_pg_read_training_text(SlmWork *work, SlmOpenModel *entry, const char *content, size_t length, bool *longer)
 {
     SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = content, .length = length};
     MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
@@ -408,7 +408,7 @@ static int32 store_version(const char *name, const List *versions, const SlmTrai
                            const char *query, double seconds, bool active)
 {
     SlmNewVersion v = {.name = name,
-                       .key = set->entry->key,
+                       .key = slm_pg_opened_key(set->entry),
                        .labels = text_array(set->names, set->n_labels),
                        .report = report,
                        .options = options,

@@ -10,7 +10,7 @@
 
 #include "pg/functions/reading.h"
 #include "pg/models/classifier_rows.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/work.h"
 
 /* What tells a row in another training: hashes of its text (0: there was none) and of its embedding. */
@@ -20,7 +20,7 @@ typedef struct SlmRowHash {
 
 /* What is being learned from. Everything lives in one memory context. */
 typedef struct SlmTrainRows {
-    SlmEntry *entry;
+    SlmOpenModel *entry;
     bool by_names;                                /* no label column */
     bool need_texts, keep_texts;                  /* for n-grams; also for the comparison with another version */
     int text_column, vector_column, label_column; /* 0 = none */
@@ -37,7 +37,7 @@ typedef struct SlmTrainRows {
 } SlmTrainRows;
 
 /* Begins to embed a text of a training, UTF-8, as part of a work; *longer: it is read in windows. */
-SlmVector *slm_pg_read_training_text(SlmWork *work, SlmEntry *entry, const char *content, size_t length, bool *longer);
+SlmVector *slm_pg_read_training_text(SlmWork *work, SlmOpenModel *entry, const char *content, size_t length, bool *longer);
 
 typedef enum SlmComparisonState {
     SLM_NO_OTHER,       /* no version is active */

@@ -25,7 +25,7 @@
 #include "pg/base/errors.h"
 #include "pg/models/catalog.h"
 #include "pg/models/classifier_rows.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 #include "pg/run/usage.h"
 #include "pg/run/use.h"
 
@@ -233,9 +233,9 @@ SlmTrained *slm_pg_use_classifier(const text *name)
 /* ---- its model */
 
 /* Whatever a restored row says: no prediction reads beyond an embedding of the model. */
-static SlmEntry *fitting_model(const SlmTrained *trained, const char *model)
+static SlmOpenModel *fitting_model(const SlmTrained *trained, const char *model)
 {
-    SlmEntry *entry = slm_pg_use_model(cstring_to_text(model), SLM_TASK_EMBED);
+    SlmOpenModel *entry = slm_pg_use_model(cstring_to_text(model), SLM_TASK_EMBED);
 
     if (slm_pg_info(entry)->n_embd != slm_classifier_n_dims(trained->classifier))
         ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
@@ -245,7 +245,7 @@ static SlmEntry *fitting_model(const SlmTrained *trained, const char *model)
     return entry;
 }
 
-SlmEntry *slm_pg_classifier_model(const SlmTrained *trained)
+SlmOpenModel *slm_pg_classifier_model(const SlmTrained *trained)
 {
     const SlmModelRow *row;
     char *forbidden = NULL;

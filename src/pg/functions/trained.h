@@ -11,7 +11,7 @@
 #include "engine/slm.h"
 #include "pg/models/catalog.h"
 #include "pg/models/classifier_rows.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 
 /* An opened version of a classifier. Held while `users` is not zero, so a work keeps the one that it began with. */
 typedef struct SlmTrained {
@@ -27,7 +27,7 @@ typedef struct SlmTrained {
  * goes. */
 SlmTrained *slm_pg_use_classifier(const text *name);
 /* The model that made its embeddings, wherever it is registered now; ERROR when it is not, or is of another width. Checks the privilege. */
-SlmEntry *slm_pg_classifier_model(const SlmTrained *trained);
+SlmOpenModel *slm_pg_classifier_model(const SlmTrained *trained);
 /* Closes those that nothing uses. */
 void slm_pg_close_classifiers(void);
 /* Opens a blob, which is freed with CurrentMemoryContext; NULL with *err when it is damaged. */

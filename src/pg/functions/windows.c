@@ -15,13 +15,13 @@
 
 #include "engine/slm.h"
 #include "pg/base/errors.h"
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 
 #define STRETCH_BYTES 65536
 #define SENTENCE_BYTES 32 /* less is not looked at alone: "Yes.", "Dr." */
 
 struct SlmWindows {
-    const SlmEntry *entry;
+    const SlmOpenModel *entry;
     const char *text;
     size_t length, max_tokens;
     size_t begin, end;  /* the stretch that was cut last */
@@ -75,7 +75,7 @@ static size_t first_sentence(const char *s, size_t n)
     return n;
 }
 
-SlmWindows *slm_pg_windows(const SlmEntry *entry, const char *text, size_t length, size_t max_tokens, bool sentences)
+SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, bool sentences)
 {
     SlmWindows *w = palloc0(sizeof *w);
 
@@ -94,8 +94,8 @@ static void cut_stretch(SlmWindows *w)
     slm_status status;
     slm_error err;
 
-    while ((status = slm_chunk(w->entry->model, w->text + w->begin, w->end - w->begin, w->max_tokens, 0, SLM_STOP, &offsets, &w->n,
-                               &err)) == SLM_CANCELLED)
+    while ((status = slm_chunk(slm_pg_opened_model(w->entry), w->text + w->begin, w->end - w->begin, w->max_tokens, 0, SLM_STOP,
+                               &offsets, &w->n, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
@@ -138,14 +138,14 @@ bool slm_pg_next_window(SlmWindows *w, const char **text, size_t *length)
     return true;
 }
 
-size_t slm_pg_tokens_in(const SlmEntry *entry, const char *text, size_t length)
+size_t slm_pg_tokens_in(const SlmOpenModel *entry, const char *text, size_t length)
 {
     slm_tokens tokens;
     slm_status status;
     slm_error err;
     size_t n;
 
-    while ((status = slm_tokenize(entry->model, text, length, false, SLM_STOP, &tokens, &err)) == SLM_CANCELLED)
+    while ((status = slm_tokenize(slm_pg_opened_model(entry), text, length, false, SLM_STOP, &tokens, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
@@ -154,7 +154,7 @@ size_t slm_pg_tokens_in(const SlmEntry *entry, const char *text, size_t length)
     return n;
 }
 
-size_t slm_pg_reach(const SlmEntry *entry, const char *text, size_t length, size_t max_tokens, bool *more)
+size_t slm_pg_reach(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, bool *more)
 {
     size_t at = 0, n = 0;
 

@@ -6,19 +6,19 @@
 
 #include "postgres.h"
 
-#include "pg/run/backend.h"
+#include "pg/run/opened.h"
 
 typedef struct SlmWindows SlmWindows;
 
 /* text: valid UTF-8, which must live as long as the windows; max_tokens: of a window by itself, without what a prompt adds; sentences: a
  * window ends with a sentence, though there were room for more.  palloc'ed in CurrentMemoryContext. */
-SlmWindows *slm_pg_windows(const SlmEntry *entry, const char *text, size_t length, size_t max_tokens, bool sentences);
+SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, bool sentences);
 /* The next window: a part of the text; false when there is none. Together they cover the text, in order. */
 bool slm_pg_next_window(SlmWindows *windows, const char **text, size_t *length);
 
 /* Tokens of the text by itself. */
-size_t slm_pg_tokens_in(const SlmEntry *entry, const char *text, size_t length);
+size_t slm_pg_tokens_in(const SlmOpenModel *entry, const char *text, size_t length);
 /* A beginning of the text that has more than max_tokens tokens, or all of it: *more says which. Reads no further than it must. */
-size_t slm_pg_reach(const SlmEntry *entry, const char *text, size_t length, size_t max_tokens, bool *more);
+size_t slm_pg_reach(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, bool *more);
 
 #endif

@@ -19,7 +19,7 @@
 #include "pg/base/compat.h"
 #include "pg/base/earlier.h"
 #include "pg/models/catalog.h"
-#include "pg/run/backend.h"
+#include "pg/run/internal.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_backend_sessions);
 
@@ -53,29 +53,28 @@ static void attach(void *memory, LWLock *lock)
 
 const SlmShmemPart slm_pg_backends_part = {"slm_pg sessions", slots_size, attach, false};
 
-static void read_entry(const SlmEntry *entry, SessionFigures *out)
+static void read_model(const SlmOpenModel *opened, SessionFigures *out)
 {
-    slm_session_stats stats = {0};
+    SlmLocalFigures figures;
 
+    slm_pg_local_figures(opened, &figures);
     memset(out, 0, sizeof *out);
-    if (entry->session != NULL)
-        slm_session_get_stats(entry->session, &stats);
-    strlcpy(out->model, entry->name, sizeof out->model);
-    out->kv_bytes = stats.kv_bytes_held;
-    out->scratch_bytes = stats.scratch_bytes;
-    out->prefixes = (int32) stats.cached_prefixes;
-    out->total = entry->n_requests;
-    out->last_use = entry->last_use;
-    out->running = entry->n_running;
+    strlcpy(out->model, opened->name, sizeof out->model);
+    out->kv_bytes = figures.stats.kv_bytes_held;
+    out->scratch_bytes = figures.stats.scratch_bytes;
+    out->prefixes = (int32) figures.stats.cached_prefixes;
+    out->total = figures.n_requests;
+    out->last_use = opened->last_use;
+    out->running = figures.n_running;
 }
 
 static void fill(BackendSlot *slot)
 {
-    const SlmEntry *entry;
+    const SlmOpenModel *opened;
 
     slot->n_models = 0;
-    while (slot->n_models < SLOT_MODELS && (entry = slm_pg_nth_entry(slot->n_models)) != NULL)
-        read_entry(entry, &slot->models[slot->n_models++]);
+    while (slot->n_models < SLOT_MODELS && (opened = slm_pg_nth_opened(slot->n_models)) != NULL)
+        read_model(opened, &slot->models[slot->n_models++]);
     slot->database = MyDatabaseId;
     slot->role = MyProc->roleId;
     slot->slot.pid = slot->n_models > 0 ? MyProcPid : 0;

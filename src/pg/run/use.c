@@ -17,22 +17,22 @@ static void check_key(const SlmModelRow *row)
                         errhint("Drop it and load it again from its source: the row was not written by slm_load_model.")));
 }
 
-static SlmEntry *entry_of_row(const SlmModelRow *row)
+static SlmOpenModel *entry_of_row(const SlmModelRow *row)
 {
-    SlmEntry *entry;
+    SlmOpenModel *entry;
 
     check_key(row);
-    entry = slm_pg_find_entry(row->key);
-    return entry != NULL ? entry : slm_pg_open_entry(row);
+    entry = slm_pg_find_opened(row->key);
+    return entry != NULL ? entry : slm_pg_open_model(row);
 }
 
 /* The entry of model `base` with the adapter. Rows are looked at, and the adapter's copied, before an entry exists that a changed catalog
  * could close. */
-static SlmEntry *entry_with_adapter(const char *base, const char *adapter)
+static SlmOpenModel *entry_with_adapter(const char *base, const char *adapter)
 {
     const SlmModelRow *row = slm_pg_find_model(adapter);
     SlmModelRow copy;
-    SlmEntry *entry;
+    SlmOpenModel *entry;
 
     if (row == NULL || row->base[0] == '\0')
         slm_pg_unknown_adapter(adapter);
@@ -49,11 +49,11 @@ static SlmEntry *entry_with_adapter(const char *base, const char *adapter)
         slm_pg_unknown_model(base);
     slm_pg_check_may_use(row, "model");
     entry = entry_of_row(row);
-    entry->last_use = GetCurrentStatementStartTimestamp();
-    return slm_pg_adapted_entry(entry, &copy);
+    slm_pg_touch_opened(entry);
+    return slm_pg_open_adapted(entry, &copy);
 }
 
-static SlmEntry *entry_of_model(const char *name)
+static SlmOpenModel *entry_of_model(const char *name)
 {
     const SlmModelRow *row = slm_pg_find_model(name);
 
@@ -66,11 +66,11 @@ static SlmEntry *entry_of_model(const char *name)
     return entry_of_row(row);
 }
 
-SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
+SlmOpenModel *slm_pg_use_model(const text *name, SlmTask task)
 {
     const char *chosen = name != NULL ? text_to_cstring(name) : slm_pg_need_default_model(task);
     const char *plus = strchr(chosen, '+');
-    SlmEntry *entry;
+    SlmOpenModel *entry;
 
     task = name == NULL ? slm_pg_deciding_task(task) : task;
     slm_pg_close_damaged();
@@ -83,7 +83,7 @@ SlmEntry *slm_pg_use_model(const text *name, SlmTask task)
     if ((task == SLM_TASK_EMBED || (task == SLM_TASK_RERANK && !slm_pg_info(entry)->can_rerank)) && !slm_pg_info(entry)->can_embed)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot compute embeddings", chosen),
                         errhint("Choose an embedding model: the column can_embed of slm.models tells which are.")));
-    entry->last_use = GetCurrentStatementStartTimestamp();
+    slm_pg_touch_opened(entry);
     slm_pg_pin(entry);
     return entry;
 }

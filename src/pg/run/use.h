@@ -11,6 +11,6 @@
 
 /* The opened model (or 'model+adapter') for a task: name NULL means the task's default. Checks the privilege; pinned in
  * CurrentMemoryContext, and not to be used beyond its life. */
-SlmEntry *slm_pg_use_model(const text *name, SlmTask task);
+SlmOpenModel *slm_pg_use_model(const text *name, SlmTask task);
 
 #endif

@@ -212,12 +212,12 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
     return work;
 }
 
-SlmEntry *slm_pg_work_model(const SlmWork *work, const text *name)
+SlmOpenModel *slm_pg_work_model(const SlmWork *work, const text *name)
 {
     return slm_pg_use_model(name, work->kind->task);
 }
 
-static SlmRun *submit(SlmWork *work, SlmEntry *entry, const slm_request *request, bool if_it_fits)
+static SlmRun *submit(SlmWork *work, SlmOpenModel *entry, const slm_request *request, bool if_it_fits)
 {
     MemoryContext old = MemoryContextSwitchTo(work->context);
     SlmRun *run;
@@ -235,12 +235,12 @@ static SlmRun *submit(SlmWork *work, SlmEntry *entry, const slm_request *request
     return run;
 }
 
-SlmRun *slm_pg_work_submit(SlmWork *work, SlmEntry *entry, const slm_request *request)
+SlmRun *slm_pg_work_submit(SlmWork *work, SlmOpenModel *entry, const slm_request *request)
 {
     return submit(work, entry, request, false);
 }
 
-SlmRun *slm_pg_work_submit_if_fits(SlmWork *work, SlmEntry *entry, const slm_request *request)
+SlmRun *slm_pg_work_submit_if_fits(SlmWork *work, SlmOpenModel *entry, const slm_request *request)
 {
     return submit(work, entry, request, true);
 }
@@ -306,7 +306,7 @@ void *slm_pg_work_state(const SlmWork *work)
 
 const slm_result *slm_pg_work_result(const SlmWork *work, int n)
 {
-    return ((const SlmRun *) list_nth(work->runs, n))->result;
+    return slm_pg_poll(list_nth(work->runs, n));
 }
 
 int slm_pg_work_n_requests(const SlmWork *work)
@@ -322,7 +322,7 @@ static SlmRun *first_running(const SlmWork *work)
     foreach (lc, work->runs) {
         SlmRun *run = lfirst(lc);
 
-        if (run->entry != NULL && run->result == NULL)
+        if (slm_pg_under_way(run))
             return run;
     }
     return NULL;
@@ -333,9 +333,9 @@ static bool has_failed_run(const SlmWork *work)
     ListCell *lc;
 
     foreach (lc, work->runs) {
-        const SlmRun *run = lfirst(lc);
+        const slm_result *result = slm_pg_poll(lfirst(lc));
 
-        if (run->entry == NULL || (run->result != NULL && run->result->status != SLM_OK))
+        if (!slm_pg_under_way(lfirst(lc)) && (result == NULL || result->status != SLM_OK))
             return true;
     }
     return false;
@@ -384,13 +384,8 @@ static void wait_for_all(const SlmWork *work)
 void slm_pg_work_wait(SlmWork *work)
 {
     while (!slm_pg_work_done(work))
-        slm_pg_advance(first_running(work));
+        slm_pg_step(first_running(work));
     wait_for_all(work);
-}
-
-void slm_pg_works_step(void)
-{
-    slm_pg_step_all();
 }
 
 typedef struct Finishing {
@@ -432,9 +427,9 @@ void slm_pg_work_drop(SlmWork *work, SlmRun *run)
 {
     MemoryContext old = MemoryContextSwitchTo(work->context);
 
-    if (run->result != NULL)
-        slm_usage_add(&work->dropped, &run->result->usage);
-    slm_pg_finish(run);
+    if (slm_pg_poll(run) != NULL)
+        slm_usage_add(&work->dropped, &slm_pg_poll(run)->usage);
+    slm_pg_cancel(run);
     work->runs = list_delete_ptr(work->runs, run);
     work->spare = lappend(work->spare, run);
     MemoryContextSwitchTo(old);
@@ -446,7 +441,7 @@ void slm_pg_work_count(const SlmWork *work, slm_usage *usage)
 
     slm_usage_add(usage, &work->dropped);
     foreach (lc, work->runs) {
-        const slm_result *result = ((const SlmRun *) lfirst(lc))->result;
+        const slm_result *result = slm_pg_poll(lfirst(lc));
 
         if (result != NULL)
             slm_usage_add(usage, &result->usage);
@@ -465,7 +460,7 @@ Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
     Datum value;
 
     while (!slm_pg_work_done(work))
-        slm_pg_advance(first_running(work));
+        slm_pg_step(first_running(work));
     value = slm_pg_work_finish(work, &isnull);
     slm_pg_progress_call();
     slm_pg_count_row(&work->note);

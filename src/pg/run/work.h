@@ -28,8 +28,6 @@
 #include "pg/run/backend.h"
 
 typedef struct SlmWork SlmWork;
-struct SlmEntry; /* backend.h: a model of this backend with its session */
-struct SlmRun;   /* backend.h: a request under way */
 
 /* How a function that reads with a model answers. */
 typedef enum SlmAnswers {
@@ -63,17 +61,17 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
 /* A work of no function, for what is read beside one; in a new child of CurrentMemoryContext. */
 SlmWork *slm_pg_work_new(void);
 /* For begin: the model that the call names, or its task's default. */
-struct SlmEntry *slm_pg_work_model(const SlmWork *work, const text *name);
+SlmOpenModel *slm_pg_work_model(const SlmWork *work, const text *name);
 /* For begin: queues a request; its answer is slm_pg_work_result(work, n) in order of submission. */
-struct SlmRun *slm_pg_work_submit(SlmWork *work, struct SlmEntry *entry, const slm_request *request);
+SlmRun *slm_pg_work_submit(SlmWork *work, SlmOpenModel *entry, const slm_request *request);
 /* The same, or NULL where the row's text is too long. */
-struct SlmRun *slm_pg_work_submit_if_fits(SlmWork *work, struct SlmEntry *entry, const slm_request *request);
+SlmRun *slm_pg_work_submit_if_fits(SlmWork *work, SlmOpenModel *entry, const slm_request *request);
 /* For begin: when all requests so far have succeeded, go_on is called, in the work's context: it takes the answers and submits more
  * requests, or returns false and is not called again. Several are called in the order in which they were given. */
 typedef bool (*SlmGoOn)(SlmWork *work, void *arg);
 void slm_pg_work_go_on(SlmWork *work, SlmGoOn go_on, void *arg);
 /* For go_on: the answer has been taken, its memory is given back. */
-void slm_pg_work_drop(SlmWork *work, struct SlmRun *run);
+void slm_pg_work_drop(SlmWork *work, SlmRun *run);
 /* For begin: the result needs no model. The Datum is copied by the caller of finish as any other. */
 void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull);
 /* For begin: a NULL text is decided to be NULL; so is one that has nothing to work on, but as an error of the input where the caller wants
@@ -93,8 +91,6 @@ bool slm_pg_work_done(SlmWork *work);
 bool slm_pg_work_failed(const SlmWork *work);
 /* Advances the work until it is done, and raises the error of a request that failed. */
 void slm_pg_work_wait(SlmWork *work);
-/* Advances every session that has works under way by one forward pass; answers interrupts. */
-void slm_pg_works_step(void);
 /* The result, waited for where need be; raises the error of a failed work. */
 Datum slm_pg_work_finish(SlmWork *work, bool *isnull);
 /* Adds what its requests took. */
