@@ -240,7 +240,7 @@ static void *put(char **to, const void *from, size_t bytes)
 static void copy_result(SlmRun *run, const slm_result *result)
 {
     size_t text = result->text == NULL ? 0 : result->text_length + 1, scores = result->n_scores * sizeof *result->scores;
-    size_t tokens = result->tokens == NULL ? 0 : Max(result->n_tokens, result->n_scores) * sizeof *result->tokens;
+    size_t tokens = result->n_tokens * sizeof *result->tokens;
     char *to;
 
     run->result = *result;
