@@ -363,7 +363,7 @@ END $$;
 SELECT * FROM figures($$SELECT slm_classify(body, ARRAY['billing', 'other']) FROM big WHERE id <= 90$$);
 SELECT * FROM figures($$SELECT slm_classify(body, ARRAY['billing', 'other']) FROM big LIMIT 10$$);
 SELECT string_agg(key, ', ' ORDER BY key) AS keys FROM jsonb_each(jsonb_path_query_first(explained('SELECT @d(body) FROM ticket WHERE @g(body) <> '''''),
-    '$.** ? (@."Custom Plan Provider" == "SLM Batch")')) WHERE key NOT IN ('Async Capable', 'Disabled') AND key NOT LIKE '% Blocks';
+    '$.** ? (@."Custom Plan Provider" == "SLM Batch")')) WHERE key NOT IN ('Async Capable', 'Disabled', 'Usage') AND key NOT LIKE '% Blocks';
 -- workers' counters reach the leader
 SELECT configure(true, 7, 2, true);
 SELECT node -> 'Rows Read' AS rows_read, node -> 'Calls Wanted' AS wanted, (node -> 'Output Tokens')::int > 0 AS written

@@ -80,7 +80,9 @@ BEGIN
 END $$;
 SELECT regexp_replace(line, '\d+(\.\d+)?( ms| tokens/s)', 'N\2') AS line FROM regexp_split_to_table(explained('SELECT slm_generate(body, max_tokens => 2) FROM ticket', 'text'), '\n') line
     WHERE line ~ 'Time|Speed' AND line !~ 'Planning|Execution';
-SELECT jsonb_pretty(plan -> 'Not Batched') AS missed, (plan -> 'Outside of Batches') - 'Model Time' - 'Tokens per Second' AS outside
+SELECT (plan -> 'Outside of Batches' -> 'Usage') - '{prefill_ns,decode_ns,cpu_ns}'::text[] AS usage, (plan -> 'Outside of Batches' -> 'Usage' ->> 'decode_ns')::bigint > 0 AS timed
+    FROM (SELECT explained('SELECT slm_generate(''hi'', max_tokens => 2)', 'json')::jsonb -> 0 AS plan) p;
+SELECT jsonb_pretty(plan -> 'Not Batched') AS missed, (plan -> 'Outside of Batches') - 'Model Time' - 'Tokens per Second' - 'Usage' AS outside
     FROM (SELECT explained('SELECT slm_generate(''hi'', max_tokens => 2)', 'json')::jsonb -> 0 AS plan) p;
 SELECT substring(explained('SELECT slm_generate(''hi'', max_tokens => 2)', 'xml') FROM '<Reason>([^<]*)</Reason>') AS reason;
 SELECT explained('SELECT slm_generate(''hi'', max_tokens => 2)', 'yaml') ~ 'Not Batched: \n    - Call: .*\n      Place: "Result"\n      Reason: ".*"\n  Outside of Batches: \n    Requests: 1\n' AS yaml;

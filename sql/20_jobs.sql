@@ -407,7 +407,7 @@ SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'slm_job%';
 DROP TABLE p;
 
 -- ---- models
-CREATE TABLE m (id int PRIMARY KEY, body text, answer text, words int);
+CREATE TABLE m (id int PRIMARY KEY, body text, answer text, words int, label text);
 INSERT INTO m SELECT i, 'question ' || i FROM generate_series(1, 10) i;
 SELECT slm_create_job('m', 'm', 'answer', 'slm_generate(body, max_tokens => 3)', '{"paused": true}');
 SELECT slm_create_job('w', 'm', 'words', 'slm_count_tokens(answer)', '{"paused": true}');
@@ -416,6 +416,12 @@ CALL slm_run_job('m');
 CALL slm_run_job('w');
 SELECT count(*) FROM m WHERE answer = slm_generate(body, 'jobs_tiny', max_tokens => 3) AND words = slm_count_tokens(answer, 'jobs_tiny');
 SELECT prompt_tokens > 0 AS prompt, output_tokens BETWEEN 1 AND 30 AS output FROM slm.jobs WHERE name = 'm';
+SELECT usage ->> 'requests' AS requests, (usage ->> 'prefill_ns')::bigint > 0 AS timed, (usage ->> 'label_tokens')::bigint AS label_tokens FROM slm.jobs WHERE name = 'm';
+-- tokens of labels are tokens too
+SELECT slm_create_job('l', 'm', 'label', $$slm_classify(body, ARRAY['first words', 'first wording'], 'jobs_tiny', 'direct')$$, '{"paused": true}');
+CALL slm_run_job('l');
+SELECT usage ->> 'requests' AS requests, (usage ->> 'label_tokens')::bigint > 0 AS labels FROM slm.jobs WHERE name = 'l';
+SELECT slm_drop_job('l');
 SELECT DISTINCT models = ARRAY[(SELECT sha256 FROM slm.models WHERE name = 'jobs_tiny')] AS digest FROM slm.job_done WHERE job_id = (SELECT job_id FROM slm.jobs WHERE name = 'm');
 SELECT slm_drop_job('m'), slm_drop_job('w');
 SET slm.generate_model = 'jobs_tiny';

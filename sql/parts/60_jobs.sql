@@ -38,8 +38,7 @@ CREATE TABLE slm.job_definition (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now() CHECK (pg_catalog.isfinite(created_at)),
     last_run timestamptz NOT NULL DEFAULT '-infinity', -- when a worker last began a batch
     not_before timestamptz NOT NULL DEFAULT '-infinity',
-    prompt_tokens bigint NOT NULL DEFAULT 0,
-    output_tokens bigint NOT NULL DEFAULT 0,
+    usage jsonb NOT NULL DEFAULT '{}', -- what it has taken, a number for each figure
     error text,
     UNIQUE (target, target_column)
 );
@@ -142,16 +141,20 @@ COMMENT ON VIEW slm.replaced_classifiers IS 'Versions of classifiers by which ro
 
 CREATE VIEW slm.jobs WITH (security_barrier) AS
     SELECT d.name, d.owner, d.source, d.target, d.target_column, d.expression, d.version, d.paused, d.backfill, d.backfill_done, d.overwrite, d.batch_size,
-           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at, d.prompt_tokens, d.output_tokens, d.id AS job_id, d.whole_row,
+           d.max_attempts, d.retry_delay, d.input_columns, d.key_columns, d.created_at,
+           COALESCE((d.usage OPERATOR(pg_catalog.->>) 'prompt_tokens'::pg_catalog.text)::bigint, 0::bigint) AS prompt_tokens,
+           COALESCE((d.usage OPERATOR(pg_catalog.->>) 'output_tokens'::pg_catalog.text)::bigint, 0::bigint) AS output_tokens,
+           d.id AS job_id, d.whole_row,
            CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) d.source::pg_catalog.oid)
                   OR NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) d.target::pg_catalog.oid) THEN 'its table was dropped'
                 WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) d.owner::pg_catalog.oid) THEN 'its owner was dropped'
                 ELSE d.error END AS error,
            (SELECT pg_catalog.format('rows were computed with another version of classifier "%s"; to compute them again: SELECT slm_alter_job(%L);', o.name, d.name)
             FROM slm.job_done s, slm.replaced_classifiers o
-            WHERE s.job_id OPERATOR(pg_catalog.=) d.id AND s.models OPERATOR(pg_catalog.&&) o.versions LIMIT 1) AS notice
+            WHERE s.job_id OPERATOR(pg_catalog.=) d.id AND s.models OPERATOR(pg_catalog.&&) o.versions LIMIT 1) AS notice,
+           d.usage
     FROM slm.job_definition d WHERE pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text);
-COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to; error is why the last batch failed as a whole, notice what should be known beside it, tokens are what the job has taken so far.';
+COMMENT ON VIEW slm.jobs IS 'Background jobs of the roles that you belong to; error is why the last batch failed as a whole, notice what should be known beside it, tokens and usage are what the job has taken so far.';
 
 CREATE VIEW slm.job_status WITH (security_barrier) AS
     SELECT d.name,

@@ -58,15 +58,15 @@ BEGIN
 END $$;
 
 INSERT INTO slm.job_definition (id, name, owner, source, target, target_column, key_columns, input_columns, whole_row, expression, search_path, settings,
-    version, paused, overwrite, batch_size, max_attempts, retry_delay, backfill, backfill_done, backfill_position, created_at, prompt_tokens,
-    output_tokens, error)
+    version, paused, overwrite, batch_size, max_attempts, retry_delay, backfill, backfill_done, backfill_position, created_at, usage, error)
 OVERRIDING SYSTEM VALUE
 SELECT j.id, j.name, CASE WHEN j.has_owner THEN j.owner ELSE 0::oid::regrole END, j.source, j.target, j.target_column, j.present_key,
        i.columns, cardinality(i.columns) = 0, j.expression, j.search_path,
        CASE WHEN jsonb_typeof(j.settings) = 'object' THEN j.settings ELSE '{}' END, j.version, j.paused, j.overwrite, j.batch_size, j.max_attempts,
        j.retry_delay, j.backfill, j.backfill_done,
        CASE WHEN slm.earlier_key_fits(j.backfill_position, cardinality(j.present_key)) THEN j.backfill_position END,
-       CASE WHEN isfinite(j.created_at) THEN j.created_at ELSE now() END, greatest(j.prompt_tokens, 0), greatest(j.output_tokens, 0),
+       CASE WHEN isfinite(j.created_at) THEN j.created_at ELSE now() END,
+       jsonb_build_object('prompt_tokens', greatest(j.prompt_tokens, 0), 'output_tokens', greatest(j.output_tokens, 0)),
        CASE WHEN j.has_owner THEN NULL ELSE 'its owner was dropped' END
 FROM slm.earlier_job j, LATERAL (SELECT ARRAY(SELECT c FROM unnest(j.input_columns) c WHERE c IS NOT NULL)) AS i(columns)
 WHERE j.refused IS NULL ORDER BY j.id;

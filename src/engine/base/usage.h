@@ -7,6 +7,7 @@
 #ifndef SLM_BASE_USAGE_H
 #define SLM_BASE_USAGE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct slm_usage {
@@ -20,6 +21,26 @@ static inline void slm_usage_add(slm_usage *to, const slm_usage *from)
 #define FIGURE(name) to->name += from->name;
 #include "engine/base/usage.def"
 #undef FIGURE
+}
+
+/* Name and value of the i-th figure; NULL after the last. */
+static inline const char *slm_usage_figure(const slm_usage *usage, size_t i, uint64_t *value)
+{
+    static const char *const names[] = {
+#define FIGURE(name) #name,
+#include "engine/base/usage.def"
+#undef FIGURE
+    };
+    const uint64_t values[] = {
+#define FIGURE(name) usage->name,
+#include "engine/base/usage.def"
+#undef FIGURE
+    };
+
+    if (i >= sizeof names / sizeof *names)
+        return NULL;
+    *value = values[i];
+    return names[i];
 }
 
 /* Tokens that went through the model or were written: the work, in one number. */

@@ -162,6 +162,19 @@ void slm_pg_batch_explain_speed(double tokens, double seconds, ExplainState *es)
         ExplainPropertyFloat("Tokens per Second", NULL, speed, 1, es);
 }
 
+/* Every figure by its name, for programs. */
+static void explain_usage(const slm_usage *usage, ExplainState *es)
+{
+    const char *name;
+    uint64_t value;
+
+    ExplainOpenGroup("Usage", "Usage", true, es);
+    for (size_t i = 0; (name = slm_usage_figure(usage, i, &value)) != NULL; i++)
+        if (es->timing || strcmp(name + strlen(name) - 3, "_ns") != 0)
+            ExplainPropertyUInteger(name, NULL, value, es);
+    ExplainCloseGroup("Usage", "Usage", true, es);
+}
+
 void slm_pg_batch_explain_tokens(const slm_usage *c, ExplainState *es)
 {
     ExplainPropertyUInteger("Prompt Tokens Computed", NULL, c->prompt_tokens - c->reused_tokens, es);
@@ -169,6 +182,8 @@ void slm_pg_batch_explain_tokens(const slm_usage *c, ExplainState *es)
     ExplainPropertyUInteger("Output Tokens", NULL, c->output_tokens, es);
     if (c->label_tokens > 0 || !is_text(es))
         ExplainPropertyUInteger("Label Tokens Computed", NULL, c->label_tokens, es);
+    if (!is_text(es))
+        explain_usage(c, es);
 }
 
 /* How many calls were computed after equal ones were merged, and which share that is. */

@@ -298,14 +298,20 @@ static void settle_doubtful(Run *r)
 /* Adds what the batch took to the job, and tells who listens when nothing is pending any more. */
 static void finish_batch(const SlmJob *job, const SlmMeter *meter)
 {
-    slm_pg_spi(psprintf("UPDATE slm.job_definition SET prompt_tokens = prompt_tokens + " UINT64_FORMAT ", output_tokens = output_tokens + "
-                        UINT64_FORMAT ", error = NULL WHERE id = %d",
-                        meter->usage.prompt_tokens, meter->usage.output_tokens, job->id),
-               SPI_OK_UPDATE);
-    slm_pg_spi(psprintf("SELECT pg_notify(%s, '') WHERE NOT EXISTS (SELECT FROM slm.job_queue WHERE job_id = %d AND NOT failed) AND EXISTS "
-                        "(SELECT FROM slm.job_definition WHERE id = %d AND backfill_done)",
-                        quote_literal_cstr(psprintf("slm_job_%s", job->name)), job->id, job->id),
-               SPI_OK_SELECT);
+    static const Oid types[] = {TEXTOID, INT4OID, TEXTOID};
+    Datum values[] = {CStringGetTextDatum(slm_pg_usage_json(&meter->usage)), Int32GetDatum(job->id),
+                      CStringGetTextDatum(psprintf("slm_job_%s", job->name))};
+
+    slm_pg_spi_with("UPDATE slm.job_definition d"
+                    " SET error = NULL, usage = d.usage ||"
+                    "     (SELECT jsonb_object_agg(f.key, COALESCE((d.usage ->> f.key)::bigint, 0) + f.value::bigint)"
+                    "      FROM jsonb_each_text($1::jsonb) f)"
+                    " WHERE d.id = $2",
+                    2, types, values, NULL, SPI_OK_UPDATE);
+    slm_pg_spi_with("SELECT pg_notify($3, '')"
+                    " WHERE NOT EXISTS (SELECT FROM slm.job_queue WHERE job_id = $2 AND NOT failed)"
+                    "   AND EXISTS (SELECT FROM slm.job_definition WHERE id = $2 AND backfill_done)",
+                    3, types, values, NULL, SPI_OK_SELECT);
 }
 
 /* Computes the claimed rows and remembers how fast that went. */

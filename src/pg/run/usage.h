@@ -17,6 +17,8 @@ typedef struct SlmMeter {
     char models[SLM_METER_MODELS][SLM_NAME_MAX + 16]; /* SHA-256 of the source in hex, or name@version of a classifier */
 } SlmMeter;
 extern SlmMeter *slm_pg_meter;
+/* As JSON: {"requests": 1, ...}, every figure. */
+char *slm_pg_usage_json(const slm_usage *usage);
 /* Notes what was used, where somebody counts. */
 void slm_pg_meter_model(const char *name);
 
