@@ -27,16 +27,6 @@ void slm_pg_copy(void *to, const void *from, size_t n)
     }
 }
 
-text *slm_pg_text_copy(const text *t)
-{
-    size_t n = VARSIZE_ANY_EXHDR(t);
-    text *copy = palloc(n + VARHDRSZ);
-
-    SET_VARSIZE(copy, n + VARHDRSZ);
-    slm_pg_copy(VARDATA(copy), VARDATA_ANY(t), n);
-    return copy;
-}
-
 const char *slm_pg_utf8_from_text(const text *t, size_t *length)
 {
     size_t n = VARSIZE_ANY_EXHDR(t);

@@ -8,7 +8,6 @@
 
 /* memcpy that answers interrupts: what is copied may have hundreds of MB. */
 void slm_pg_copy(void *to, const void *from, size_t n);
-text *slm_pg_text_copy(const text *t);
 /* A NUL-terminated copy of its own; *length (may be NULL) without the NUL. */
 const char *slm_pg_utf8_from_text(const text *t, size_t *length);
 /* *length bytes, where nothing has to be converted those of t itself, without a NUL behind them: long texts are not copied. */

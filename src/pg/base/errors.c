@@ -36,7 +36,7 @@ static const struct {
 static const char disk_full_hint[] = "Free space on the disk that holds slm.model_directory, or move that directory.";
 
 /* As errcode_for_file_access(), which calls what it does not know an internal error. */
-int slm_pg_os_sqlstate(int os_error)
+static int os_sqlstate(int os_error)
 {
     switch (os_error) {
     case ENOENT:
@@ -78,7 +78,7 @@ int slm_pg_os_sqlstate(int os_error)
 /* NULL: there is nothing to add to the reason. */
 static const char *os_hint(int os_error)
 {
-    switch (slm_pg_os_sqlstate(os_error)) {
+    switch (os_sqlstate(os_error)) {
     case ERRCODE_UNDEFINED_FILE:
         return "The path is one of the server, seen by the server: a relative one begins at the data directory.";
     case ERRCODE_INSUFFICIENT_PRIVILEGE:
@@ -102,11 +102,11 @@ void slm_pg_file_error(int os_error, const char *what)
     const char *hint = os_hint(os_error);
 
     errno = os_error;
-    ereport(ERROR, (errcode(slm_pg_os_sqlstate(os_error)), errmsg("%s: %m", what), hint != NULL ? errhint("%s", hint) : 0));
+    ereport(ERROR, (errcode(os_sqlstate(os_error)), errmsg("%s: %m", what), hint != NULL ? errhint("%s", hint) : 0));
     pg_unreachable();
 }
 
-int slm_pg_sqlstate(const slm_error *err)
+static int sqlstate_of(const slm_error *err)
 {
     if ((unsigned) err->status >= lengthof(status_table))
         return ERRCODE_INTERNAL_ERROR;
@@ -114,7 +114,7 @@ int slm_pg_sqlstate(const slm_error *err)
         return ERRCODE_ZERO_LENGTH_CHARACTER_STRING;
     if (err->cause == SLM_CAUSE_BAD_TEXT)
         return ERRCODE_DATA_EXCEPTION;
-    return err->os_error != 0 ? slm_pg_os_sqlstate(err->os_error) : status_table[err->status].sqlstate;
+    return err->os_error != 0 ? os_sqlstate(err->os_error) : status_table[err->status].sqlstate;
 }
 
 static const char *hint_of(const slm_error *err)
@@ -134,7 +134,7 @@ void slm_pg_error(const slm_error *err, const char *what)
 {
     const char *message = slm_pg_cstring_from_utf8(err->message), *hint = hint_of(err);
 
-    ereport(ERROR, (slm_pg_input_error(slm_pg_fault_of(err->cause)), errcode(slm_pg_sqlstate(err)),
+    ereport(ERROR, (slm_pg_input_error(slm_pg_fault_of(err->cause)), errcode(sqlstate_of(err)),
                     what != NULL ? errmsg("%s: %s", what, message) : errmsg("%s", message),
                     hint != NULL ? errhint("%s", hint) : 0));
 }

@@ -18,7 +18,8 @@ int slm_guc_cache_timeout_ms = 60 * 1000;
 int slm_guc_threads_limit, slm_guc_kv_cache_limit_kb;
 bool slm_guc_speculate = true;
 double slm_guc_machine_cost_per_hour = 0;
-char *slm_guc_isa, *slm_guc_model_directory;
+char *slm_guc_model_directory;
+static char *isa;
 char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
 
 enum { SLM_HUGE_PAGES_TRY, SLM_HUGE_PAGES_ON, SLM_HUGE_PAGES_OFF };
@@ -117,7 +118,7 @@ void slm_pg_define_gucs(void (*lowered)(void))
     define_models();
     DefineCustomStringVariable("slm.isa", "Instruction set of the kernels: auto, ref, avx2, avx512 or neon.",
                                "auto takes the best that CPU and operating system support. Answers are the same bits with each.",
-                               &slm_guc_isa, "auto", PGC_SUSET, 0, check_isa, assign_isa, NULL);
+                               &isa, "auto", PGC_SUSET, 0, check_isa, assign_isa, NULL);
     DefineCustomEnumVariable("slm.huge_pages", "Pages of 2 MiB for the weights of models: try, on or off.",
                              "try takes them where the kernel gives them. on refuses to use a model without them. Models that a session "
                              "has mapped stay as they are.",

@@ -109,11 +109,6 @@ static Node *parse(const char *sql)
     return target->val;
 }
 
-void slm_pg_check_expression(const char *sql)
-{
-    (void) parse(sql);
-}
-
 SlmExpression *slm_pg_parse_expression(const char *sql)
 {
     SlmExpression *expression = palloc0(sizeof *expression);

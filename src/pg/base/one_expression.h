@@ -20,10 +20,9 @@
 
 typedef struct SlmExpression SlmExpression;
 
-/* ERROR (42601, or what the parser says) unless the text alone is one expression: one value, no alias, no FROM, WHERE or other clause,
- * no parameter, no `*`, no second statement.  Knows nothing of names and types. */
-void slm_pg_check_expression(const char *sql);
-/* The same, and the parsed expression in CurrentMemoryContext, where it must live as long as any plan that is made with it. */
+/* The parsed expression in CurrentMemoryContext, where it must live as long as any plan that is made with it.  ERROR (42601, or what the
+ * parser says) unless the text alone is one expression: one value, no alias, no FROM, WHERE or other clause, no parameter, no `*`, no
+ * second statement.  Knows nothing of names and types. */
 SlmExpression *slm_pg_parse_expression(const char *sql);
 
 /* Its value is brought to a column's type, as an INSERT would; `loose`: where no cast of assignment fits, by way of its text, as PL/pgSQL

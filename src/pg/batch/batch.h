@@ -86,8 +86,6 @@ extern const CustomScanMethods slm_batch_scan_methods;
 /* Installs the planner hook and registers the node. Called once from _PG_init. */
 void slm_pg_batch_init(void);
 
-/* CustomScanMethods.CreateCustomScanState (exec.c). */
-Node *slm_pg_batch_create_state(CustomScan *scan);
 
 /* Puts batch nodes into a finished plan (plan.c). */
 void slm_pg_batch_rewrite(PlannedStmt *stmt);

@@ -68,12 +68,14 @@ static const CustomExecMethods batch_exec_methods = {
     .ExplainCustomScan = slm_pg_batch_explain,
 };
 
+static Node *create_state(CustomScan *scan);
+
 const CustomScanMethods slm_batch_scan_methods = {
     .CustomName = "SLM Batch",
-    .CreateCustomScanState = slm_pg_batch_create_state,
+    .CreateCustomScanState = create_state,
 };
 
-Node *slm_pg_batch_create_state(CustomScan *scan)
+static Node *create_state(CustomScan *scan)
 {
     BatchState *state = palloc0(sizeof *state);
 

@@ -49,8 +49,8 @@ PG_FUNCTION_INFO_V1(slm_pg_train_classifier);
 #define FETCH_ROWS 512
 
 typedef struct LabelId {
-    uint32 hash; /* of the name: dynahash key; equal hashes are told apart by next */
-    int id, next;
+    uint32 hash; /* of the name: dynahash key */
+    int id;      /* of the first name that has it; others are looked for one by one */
 } LabelId;
 
 /* ---- options */

@@ -112,18 +112,6 @@ static void close_opened(Opened *o)
     pfree(o);
 }
 
-void slm_pg_close_classifiers(void)
-{
-    dlist_mutable_iter it;
-
-    dlist_foreach_modify(it, &opened) {
-        Opened *o = dlist_container(Opened, trained.node, it.cur);
-
-        if (o->trained.users == 0)
-            close_opened(o);
-    }
-}
-
 /* Those of the name, and the oldest of the others. */
 static void make_room(const char *name)
 {

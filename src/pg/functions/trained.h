@@ -28,8 +28,6 @@ typedef struct SlmTrained {
 SlmTrained *slm_pg_use_classifier(const text *name);
 /* The model that made its embeddings, wherever it is registered now; ERROR when it is not, or is of another width. Checks the privilege. */
 SlmOpenModel *slm_pg_classifier_model(const SlmTrained *trained);
-/* Closes those that nothing uses. */
-void slm_pg_close_classifiers(void);
 /* Opens a blob, which is freed with CurrentMemoryContext; NULL with *err when it is damaged. */
 slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *err);
 

@@ -96,8 +96,9 @@ static bool is_worker(pid_t pid)
     return found;
 }
 
-/* A batch holds the advisory lock (job, its own process).  Whoever else takes such a lock asks to be cancelled himself. */
-void slm_pg_job_cancel(int32 id, bool hard)
+/* Cancels the batches of a job that are under way in other sessions; `hard`: ends workers that do not listen.  A batch holds the advisory
+ * lock (job, its own process).  Whoever else takes such a lock asks to be cancelled himself. */
+static void cancel_workers(int32 id, bool hard)
 {
     LockData *locks = GetLockStatusData();
 
@@ -125,7 +126,7 @@ void slm_pg_job_lock(int32 id, const char *name)
         slm_pg_spi(psprintf("SELECT FROM slm.job_definition d WHERE d.id = %d", id), SPI_OK_SELECT);
         if (SPI_processed == 0)
             ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("job \"%s\" was dropped just now", name)));
-        slm_pg_job_cancel(id, polls >= SOFT_POLLS);
+        cancel_workers(id, polls >= SOFT_POLLS);
         (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();

@@ -123,8 +123,6 @@ void slm_pg_job_give_back(int32 id, Datum ids);
 /* A job whose owner was dropped is nobody's for good, so that it never becomes that of a new role with the same number. Needs SPI, acting
  * as the extension. */
 void slm_pg_job_disown(int32 id);
-/* Cancels the batches of a job that are under way in other sessions; `hard`: ends workers that do not listen. */
-void slm_pg_job_cancel(int32 id, bool hard);
 
 /* Defines settings, shared memory and the launcher. Called once from _PG_init. */
 void slm_pg_jobs_init(void);

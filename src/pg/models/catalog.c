@@ -48,7 +48,7 @@ static Oid find_registry(void)
     return slm_pg_extension_relation("model_registry");
 }
 
-Oid slm_pg_registry_oid(void)
+static Oid need_registry(void)
 {
     Oid oid = find_registry();
 
@@ -150,7 +150,7 @@ static void load_rows(void)
 
     if (rows_valid)
         return;
-    registry_oid = slm_pg_registry_oid();
+    registry_oid = need_registry();
     Relation rel = table_open(registry_oid, AccessShareLock);
 
     if (rows_context == NULL)
@@ -372,7 +372,7 @@ void slm_pg_check_may_use(const SlmModelRow *row, const char *what)
 
 void slm_pg_registry_changed(void)
 {
-    CacheInvalidateRelcacheByRelid(slm_pg_registry_oid());
+    CacheInvalidateRelcacheByRelid(need_registry());
 }
 
 static void at_relcache_inval(Datum arg, Oid relid)

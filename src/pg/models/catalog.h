@@ -28,7 +28,6 @@ typedef struct SlmModelRow {
     List *roles; /* of Oid: who was granted it; InvalidOid is PUBLIC */
 } SlmModelRow;
 
-Oid slm_pg_registry_oid(void);
 /* The row, or NULL; valid until the next call that may touch the catalog. */
 const SlmModelRow *slm_pg_find_model(const char *name);
 /* The i-th row, NULL after the last. */

@@ -131,7 +131,8 @@ static bool role_exists(Oid role)
     return OidIsValid(role) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
 }
 
-bool slm_pg_owns(Oid owner)
+/* May the current user manage what `owner` owns? */
+static bool owns(Oid owner)
 {
     return superuser() || (role_exists(owner) && has_privs_of_role(GetUserId(), owner));
 }
@@ -158,7 +159,7 @@ static bool granted(const char *name, Snapshot snapshot)
 
 bool slm_pg_may_use_classifier(const char *name, Oid owner, Snapshot snapshot)
 {
-    return slm_pg_owns(owner) || (role_exists(owner) && granted(name, snapshot));
+    return owns(owner) || (role_exists(owner) && granted(name, snapshot));
 }
 
 void slm_pg_unknown_classifier(const char *name, Snapshot snapshot)
@@ -200,7 +201,7 @@ List *slm_pg_own_classifier(const char *name, bool missing_ok)
     foreach (cell, versions) {
         const SlmVersion *v = lfirst(cell);
 
-        if (!slm_pg_owns(v->owner))
+        if (!owns(v->owner))
             ereport(ERROR,
                     (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of classifier \"%s\"", name),
                      role_exists(v->owner)
@@ -220,7 +221,8 @@ static void forget_dropped_roles(void)
                                   " WHERE role <> 0 AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = role)", 0, NULL);
 }
 
-void slm_pg_activate_version(const char *name, int32 version)
+/* Makes `version` (0: none) the active one of a name that slm_pg_own_classifier locked. */
+static void activate_version(const char *name, int32 version)
 {
     const char *values[2] = {name, psprintf("%d", version)};
 
@@ -269,7 +271,7 @@ int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool 
     if (versions == NIL) /* what an owner who was dropped before has left */
         (void) slm_pg_change_registry("DELETE FROM slm.classifier_grant WHERE name = $1", 1, &new->name);
     if (active)
-        slm_pg_activate_version(new->name, 0);
+        activate_version(new->name, 0);
     slm_pg_as_extension(&saved);
     if (SPI_connect() != SPI_OK_CONNECT ||
         SPI_execute_with_args(insert, lengthof(types), types, values, nulls, false, 0) != SPI_OK_INSERT)
@@ -338,7 +340,7 @@ Datum slm_pg_restore_classifier(PG_FUNCTION_ARGS)
     foreach (cell, versions) {
         if (((SlmVersion *) lfirst(cell))->version != version)
             continue;
-        slm_pg_activate_version(name, version);
+        activate_version(name, version);
         forget_dropped_roles();
         slm_pg_say_stale_jobs(name, version);
         PG_RETURN_VOID();

@@ -46,8 +46,6 @@ List *slm_pg_versions(const char *name, Snapshot snapshot);
 struct varlena *slm_pg_version_value(const SlmVersion *version, int column);
 /* The active one of a list; NULL. */
 SlmVersion *slm_pg_active_version(const List *versions);
-/* May the current user manage what `owner` owns? */
-bool slm_pg_owns(Oid owner);
 /* May the current user use the classifier? By owner and grants; snapshot as above. */
 bool slm_pg_may_use_classifier(const char *name, Oid owner, Snapshot snapshot);
 /* For changes: locks the name to the end of the transaction and gives its versions as they are then; ERROR unless the current user owns
@@ -69,8 +67,6 @@ typedef struct SlmNewVersion {
 /* Adds the next version beside those of slm_pg_own_classifier, for their owner, or the current user where there are none; active: in place
  * of the one that is. Returns its number. */
 int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool active);
-/* Makes `version` (0: none) the active one of a name that slm_pg_own_classifier locked. */
-void slm_pg_activate_version(const char *name, int32 version);
 /* NOTICEs for the user's jobs that have rows of another version. */
 void slm_pg_say_stale_jobs(const char *name, int32 version);
 /* Drops a name that is locked; the caller has the right to. */

@@ -134,14 +134,6 @@ void slm_pg_progress_enter(SlmProgressUse *use, MemoryContext context, const voi
     show();
 }
 
-void slm_pg_progress_expect(SlmProgressUse *use, double total, bool exact)
-{
-    use->total = total;
-    use->exact = exact;
-    if (use->entered)
-        show();
-}
-
 void slm_pg_progress_rows(SlmProgressUse *use, uint64 rows)
 {
     use->rows += rows;

@@ -30,10 +30,9 @@ typedef struct SlmProgressUse {
     MemoryContextCallback callback;
 } SlmProgressUse;
 
-/* Begins to count. statement: the EState of a node; NULL for a task, which stands for itself.  total as slm_pg_progress_expect. */
+/* Begins to count. statement: the EState of a node; NULL for a task, which stands for itself.  total: how many rows there
+ * will be, exact or an estimate; < 0: unknown. */
 void slm_pg_progress_enter(SlmProgressUse *use, MemoryContext context, const void *statement, double total, bool exact);
-/* How many rows there will be, as far as is known now: exact, or an estimate; < 0: unknown. */
-void slm_pg_progress_expect(SlmProgressUse *use, double total, bool exact);
 /* So many more rows are done. */
 void slm_pg_progress_rows(SlmProgressUse *use, uint64 rows);
 /* Ends; its rows stay counted while the top-level statement lasts. */

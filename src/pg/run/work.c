@@ -309,11 +309,6 @@ const slm_result *slm_pg_work_result(const SlmWork *work, int n)
     return slm_pg_poll(list_nth(work->runs, n));
 }
 
-int slm_pg_work_n_requests(const SlmWork *work)
-{
-    return list_length(work->runs);
-}
-
 /* Neither finished nor ended by an error. */
 static SlmRun *first_running(const SlmWork *work)
 {

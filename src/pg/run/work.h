@@ -83,7 +83,6 @@ MemoryContext slm_pg_work_context(const SlmWork *work);
 void slm_pg_work_set_state(SlmWork *work, void *state);
 void *slm_pg_work_state(const SlmWork *work);
 const slm_result *slm_pg_work_result(const SlmWork *work, int n);
-int slm_pg_work_n_requests(const SlmWork *work);
 
 /* Lets the work go on where it can; true when no request is under way any more. Raises errors of go_on. */
 bool slm_pg_work_done(SlmWork *work);
