@@ -93,9 +93,9 @@ Datum slm_pg_job_kept_settings(void)
     initStringInfo(&names);
     for (int i = 0; i < (int) lengthof(kept); i++)
         appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(kept[i].name));
-    slm_pg_spi(psprintf("SELECT COALESCE(pg_catalog.jsonb_object_agg(s.name, s.setting), '{}') FROM pg_catalog.pg_settings s "
-                        "WHERE s.name IN (%s) "
-                        "AND s.source NOT IN ('default', 'environment variable', 'configuration file', 'command line')",
+    slm_pg_spi(psprintf("SELECT COALESCE(pg_catalog.jsonb_object_agg(s.name, s.setting), '{}') FROM pg_catalog.pg_settings s"
+                        " WHERE s.name IN (%s)"
+                        "   AND s.source NOT IN ('default', 'environment variable', 'configuration file', 'command line')",
                         names.data),
                SPI_OK_SELECT);
     result = slm_pg_job_datum(1, JSONBOID);
@@ -212,9 +212,9 @@ static SPIPlanPtr prepare_values(const SlmJob *job, SlmExpression *expression)
 {
     char *hash = slm_pg_job_input_hash(job, job->source_name);
 
-    char *query = psprintf("SELECT slm_u.slm_id, slm_u.slm_key, slm_u.slm_old_value, %s AS slm_hash, slm_expression AS slm_value "
-                           "FROM slm_u JOIN %s ON %s "
-                           "WHERE (%s OPERATOR(pg_catalog.=) slm_u.slm_old_input) IS NOT TRUE",
+    char *query = psprintf("SELECT slm_u.slm_id, slm_u.slm_key, slm_u.slm_old_value, %s AS slm_hash, slm_expression AS slm_value"
+                           " FROM slm_u JOIN %s ON %s"
+                           " WHERE (%s OPERATOR(pg_catalog.=) slm_u.slm_old_input) IS NOT TRUE",
                            hash, job->source_name, slm_pg_job_key_condition(&job->keys, job->source_name, "slm_u.slm_key"), hash);
 
     return slm_pg_prepare_with(query, expression, 0, NULL);
@@ -302,10 +302,12 @@ static char *update_query(const SlmJob *job)
 {
     char *same = still_same(job);
 
-    return psprintf("WITH slm_l AS MATERIALIZED (SELECT slm_c.* FROM slm_c JOIN %s slm_t ON %s FOR NO KEY UPDATE OF slm_t SKIP LOCKED), "
-                    "slm_w AS (UPDATE %s slm_t SET %s = slm_c.slm_value FROM slm_l slm_c WHERE %s "
-                    "RETURNING slm_c.slm_id, %s AS slm_written) "
-                    "SELECT slm_w.slm_id, slm_w.slm_written FROM slm_w",
+    return psprintf("WITH slm_l AS MATERIALIZED ("
+                    "    SELECT slm_c.* FROM slm_c JOIN %s slm_t ON %s FOR NO KEY UPDATE OF slm_t SKIP LOCKED),"
+                    " slm_w AS ("
+                    "    UPDATE %s slm_t SET %s = slm_c.slm_value FROM slm_l slm_c WHERE %s"
+                    "    RETURNING slm_c.slm_id, %s AS slm_written)"
+                    " SELECT slm_w.slm_id, slm_w.slm_written FROM slm_w",
                     job->target_name, same, job->target_name, job->target_column, same, slm_pg_job_value_hash(job, "slm_t"));
 }
 
@@ -315,9 +317,13 @@ static char *upsert_query(const SlmJob *job)
     char *keys = slm_pg_job_key_columns(&job->target_keys, "", ""), *key = slm_pg_job_key(&job->target_keys, "slm_t");
     char *old = psprintf("(SELECT slm_o.slm_old_value FROM slm_c slm_o WHERE slm_o.slm_key OPERATOR(pg_catalog.=) %s)", key);
 
-    return psprintf("WITH slm_w AS (INSERT INTO %s AS slm_t (%s, %s) SELECT %s, slm_c.slm_value FROM slm_c ORDER BY slm_c.slm_key "
-                    "ON CONFLICT (%s) DO UPDATE SET %s = EXCLUDED.%s WHERE %s RETURNING %s AS slm_key, %s AS slm_written) "
-                    "SELECT slm_c.slm_id, slm_w.slm_written FROM slm_c JOIN slm_w ON slm_w.slm_key OPERATOR(pg_catalog.=) slm_c.slm_key",
+    return psprintf("WITH slm_w AS ("
+                    "    INSERT INTO %s AS slm_t (%s, %s)"
+                    "    SELECT %s, slm_c.slm_value FROM slm_c ORDER BY slm_c.slm_key"
+                    "    ON CONFLICT (%s) DO UPDATE SET %s = EXCLUDED.%s WHERE %s"
+                    "    RETURNING %s AS slm_key, %s AS slm_written)"
+                    " SELECT slm_c.slm_id, slm_w.slm_written"
+                    " FROM slm_c JOIN slm_w ON slm_w.slm_key OPERATOR(pg_catalog.=) slm_c.slm_key",
                     job->target_name, keys, job->target_column, slm_pg_job_key_values(&job->target_keys, "slm_c.slm_key"), keys,
                     job->target_column, job->target_column, may_replace(job, old), key, slm_pg_job_value_hash(job, "slm_t"));
 }

@@ -105,8 +105,8 @@ static void prepare_plans(void)
         return;
     note_one_plan = prepare("INSERT INTO slm.job_queue (job_id, key) VALUES ($1, $2)", 2, JSONBOID);
     note_origin_plan = prepare("INSERT INTO slm.job_queue (job_id, key, origin) VALUES ($1, $2, $3)", 3, JSONBOID);
-    forget_plan = prepare("DELETE FROM slm.job_done d USING pg_catalog.unnest($2) k "
-                          "WHERE d.job_id OPERATOR(pg_catalog.=) $1 AND d.key OPERATOR(pg_catalog.=) k",
+    forget_plan = prepare("DELETE FROM slm.job_done d USING pg_catalog.unnest($2) k"
+                          " WHERE d.job_id OPERATOR(pg_catalog.=) $1 AND d.key OPERATOR(pg_catalog.=) k",
                           2, JSONBARRAYOID);
     note_plan = prepare("INSERT INTO slm.job_queue (job_id, key) SELECT $1, k FROM pg_catalog.unnest($2) k", 2, JSONBARRAYOID);
 }
@@ -239,9 +239,9 @@ static void register_keys(const Moved *moved, const char *name, Tuplestorestate 
  * relations are those registered here: no table, view or temporary relation stands before them. */
 static void forget_moved(const JobTrigger *trigger, Moved *moved)
 {
-    const char *forget = "DELETE FROM slm.job_done d USING slm_old_keys o WHERE d.job_id OPERATOR(pg_catalog.=) $1 "
-                         "AND d.key OPERATOR(pg_catalog.=) o.key "
-                         "AND NOT EXISTS (SELECT FROM slm_new_keys n WHERE n.key OPERATOR(pg_catalog.=) d.key)";
+    const char *forget = "DELETE FROM slm.job_done d USING slm_old_keys o"
+                         " WHERE d.job_id OPERATOR(pg_catalog.=) $1 AND d.key OPERATOR(pg_catalog.=) o.key"
+                         "   AND NOT EXISTS (SELECT FROM slm_new_keys n WHERE n.key OPERATOR(pg_catalog.=) d.key)";
     Oid types[1] = {INT4OID};
     Datum values[1] = {Int32GetDatum(trigger->key.job)};
 
@@ -252,12 +252,12 @@ static void forget_moved(const JobTrigger *trigger, Moved *moved)
     if (trigger->value == 0)
         slm_pg_spi_with(forget, 1, types, values, NULL, SPI_OK_DELETE);
     else
-        slm_pg_spi_with(psprintf("WITH gone AS (%s RETURNING d.version, d.input_hash, d.value_hash, d.models) "
-                                 "INSERT INTO slm.job_done (job_id, key, version, input_hash, value_hash, models) "
-                                 "SELECT $1, n.key, g.version, g.input_hash, g.value_hash, g.models "
-                                 "FROM slm_new_keys n JOIN gone g ON g.value_hash OPERATOR(pg_catalog.=) n.value_hash "
-                                 "WHERE NOT EXISTS (SELECT FROM slm_old_keys o WHERE o.key OPERATOR(pg_catalog.=) n.key) "
-                                 "ON CONFLICT DO NOTHING",
+        slm_pg_spi_with(psprintf("WITH gone AS (%s RETURNING d.version, d.input_hash, d.value_hash, d.models)"
+                                 " INSERT INTO slm.job_done (job_id, key, version, input_hash, value_hash, models)"
+                                 " SELECT $1, n.key, g.version, g.input_hash, g.value_hash, g.models"
+                                 " FROM slm_new_keys n JOIN gone g ON g.value_hash OPERATOR(pg_catalog.=) n.value_hash"
+                                 " WHERE NOT EXISTS (SELECT FROM slm_old_keys o WHERE o.key OPERATOR(pg_catalog.=) n.key)"
+                                 " ON CONFLICT DO NOTHING",
                                  forget),
                         1, types, values, NULL, SPI_OK_INSERT);
     tuplestore_end(moved->old_keys);

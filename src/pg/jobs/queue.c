@@ -32,6 +32,8 @@
 
 /* A row's job where rows are found by id. */
 #define OF_JOB(alias) "(" alias ".job_id = %d) IS TRUE"
+/* Two keys are one, found by the index of their hashes. */
+#define SAME_KEY(a, b) "jsonb_hash_extended(" a ", 0) = jsonb_hash_extended(" b ", 0) AND " a " = " b
 
 static struct {
     int32 job, version;
@@ -50,15 +52,18 @@ static int batch_limit(const SlmJob *job)
 /* Due rows, the first of each key only: two workers never compute the same row. Those that were tried too often are taken alone. */
 static Datum claim_rows(const SlmJob *job, bool suspect)
 {
-    slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id FROM slm.job_queue q WHERE q.job_id = %d AND NOT q.failed AND "
-                        "q.not_before <= (SELECT clock_timestamp()) AND q.tries %s %d AND (q.worker = %d OR q.claimed_at IS NULL OR "
-                        "q.claimed_at < clock_timestamp() - interval '%d s') AND NOT EXISTS (SELECT 1 FROM slm.job_queue o WHERE "
-                        "o.job_id = q.job_id AND jsonb_hash_extended(o.key, 0) = jsonb_hash_extended(q.key, 0) AND o.key = q.key AND "
-                        "o.id < q.id AND NOT o.failed AND o.not_before <= clock_timestamp() OFFSET 0) ORDER BY q.not_before, q.id "
-                        "LIMIT %d FOR UPDATE OF q SKIP LOCKED), "
-                        "slm_tried AS (UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d, claimed_at = clock_timestamp() FROM "
-                        "slm_due WHERE q.id = slm_due.id RETURNING q.id) "
-                        "SELECT array_agg(id ORDER BY id) FROM slm_tried",
+    slm_pg_spi(psprintf("WITH slm_due AS MATERIALIZED ("
+                        "    SELECT q.id FROM slm.job_queue q"
+                        "    WHERE q.job_id = %d AND NOT q.failed AND q.not_before <= (SELECT clock_timestamp()) AND q.tries %s %d"
+                        "      AND (q.worker = %d OR q.claimed_at IS NULL OR q.claimed_at < clock_timestamp() - interval '%d s')"
+                        "      AND NOT EXISTS (SELECT 1 FROM slm.job_queue o"
+                        "                      WHERE o.job_id = q.job_id AND " SAME_KEY("o.key", "q.key")
+                        "                        AND o.id < q.id AND NOT o.failed AND o.not_before <= clock_timestamp() OFFSET 0)"
+                        "    ORDER BY q.not_before, q.id LIMIT %d FOR UPDATE OF q SKIP LOCKED),"
+                        " slm_tried AS ("
+                        "    UPDATE slm.job_queue q SET tries = q.tries + 1, worker = %d, claimed_at = clock_timestamp()"
+                        "    FROM slm_due WHERE q.id = slm_due.id RETURNING q.id)"
+                        " SELECT array_agg(id ORDER BY id) FROM slm_tried",
                         job->id, suspect ? ">=" : "<", SUSPECT_TRIES, MyProcPid, CLAIM_SECONDS, suspect ? 1 : batch_limit(job), MyProcPid),
                SPI_OK_SELECT);
     return slm_pg_job_datum(1, INT8ARRAYOID);
@@ -67,12 +72,13 @@ static Datum claim_rows(const SlmJob *job, bool suspect)
 /* Gives up rows during which the server ended again and again although they were alone. */
 static void fail_suspects(const SlmJob *job)
 {
-    slm_pg_spi(psprintf("WITH slm_failed AS (UPDATE slm.job_queue SET failed = true, attempts = tries, error = 'the server or the worker "
-                        "ended each time while "
-                        "this row was computed' WHERE job_id = %d AND NOT failed AND tries >= %d RETURNING id, key) "
-                        "DELETE FROM slm.job_queue o USING slm_failed f WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = "
-                        "jsonb_hash_extended(f.key, 0) "
-                        "AND o.key = f.key AND o.id < f.id AND o.failed",
+    slm_pg_spi(psprintf("WITH slm_failed AS ("
+                        "    UPDATE slm.job_queue"
+                        "    SET failed = true, attempts = tries,"
+                        "        error = 'the server or the worker ended each time while this row was computed'"
+                        "    WHERE job_id = %d AND NOT failed AND tries >= %d RETURNING id, key)"
+                        " DELETE FROM slm.job_queue o USING slm_failed f"
+                        " WHERE o.job_id = %d AND " SAME_KEY("o.key", "f.key") " AND o.id < f.id AND o.failed",
                         job->id, SUSPECT_TRIES + job->max_attempts, job->id),
                SPI_OK_DELETE);
 }
@@ -123,8 +129,9 @@ void slm_pg_job_give_back(int32 id, Datum ids)
 {
     const Oid types[1] = {INT8ARRAYOID};
 
-    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET tries = GREATEST(tries - 1, 0), claimed_at = NULL WHERE id IN (SELECT q.id FROM "
-                             "slm.job_queue q WHERE q.id = ANY ($1) AND " OF_JOB("q") " FOR UPDATE SKIP LOCKED)", id),
+    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET tries = GREATEST(tries - 1, 0), claimed_at = NULL"
+                             " WHERE id IN (SELECT q.id FROM slm.job_queue q"
+                             "              WHERE q.id = ANY ($1) AND " OF_JOB("q") " FOR UPDATE SKIP LOCKED)", id),
                     1, types, &ids, NULL, SPI_OK_UPDATE);
 }
 
@@ -141,15 +148,22 @@ int slm_pg_job_lock_claimed(const SlmJob *job, Datum ids, SlmJobRow **rows)
     const Oid argument[1] = {INT8ARRAYOID};
     char *query;
 
-    query = psprintf("WITH slm_due AS MATERIALIZED (SELECT q.id, q.key FROM slm.job_queue q WHERE q.id = ANY ($1) AND " OF_JOB("q")
-                     " AND NOT q.failed AND q.worker = %d ORDER BY q.id FOR UPDATE SKIP LOCKED), "
-                     "slm_older AS (DELETE FROM slm.job_queue WHERE id = ANY (ARRAY(SELECT o.id FROM slm_due q CROSS JOIN LATERAL "
-                     "(SELECT o.id FROM slm.job_queue o WHERE o.job_id = %d AND jsonb_hash_extended(o.key, 0) = "
-                     "jsonb_hash_extended(q.key, 0) AND o.key = q.key AND o.id < q.id AND (o.failed OR o.not_before > clock_timestamp()) "
-                     "OFFSET 0) o)) AND " OF_JOB("job_queue") ") "
-                     "SELECT q.id, q.key, CASE WHEN d.version = %d THEN d.input_hash END, d.value_hash "
-                     "FROM slm_due q LEFT JOIN LATERAL (SELECT * FROM slm.job_done s WHERE s.job_id = %d AND s.key = q.key OFFSET 0) d "
-                     "ON true ORDER BY q.id",
+    query = psprintf("WITH slm_due AS MATERIALIZED ("
+                     "    SELECT q.id, q.key FROM slm.job_queue q"
+                     "    WHERE q.id = ANY ($1) AND " OF_JOB("q") " AND NOT q.failed AND q.worker = %d"
+                     "    ORDER BY q.id FOR UPDATE SKIP LOCKED),"
+                     " slm_older AS ("
+                     "    DELETE FROM slm.job_queue"
+                     "    WHERE id = ANY (ARRAY("
+                     "        SELECT o.id FROM slm_due q CROSS JOIN LATERAL ("
+                     "            SELECT o.id FROM slm.job_queue o"
+                     "            WHERE o.job_id = %d AND " SAME_KEY("o.key", "q.key")
+                     "              AND o.id < q.id AND (o.failed OR o.not_before > clock_timestamp()) OFFSET 0) o))"
+                     "      AND " OF_JOB("job_queue") ")"
+                     " SELECT q.id, q.key, CASE WHEN d.version = %d THEN d.input_hash END, d.value_hash"
+                     " FROM slm_due q"
+                     " LEFT JOIN LATERAL (SELECT * FROM slm.job_done s WHERE s.job_id = %d AND s.key = q.key OFFSET 0) d ON true"
+                     " ORDER BY q.id",
                      job->id, MyProcPid, job->id, job->id, job->version, job->id);
     slm_pg_spi_with(query, 1, argument, &ids, NULL, SPI_OK_SELECT);
     slm_pg_job_check_types(lengthof(types), types);
@@ -212,13 +226,16 @@ int slm_pg_job_backfill(const SlmJob *job)
     position = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
     keys = read_keys(job, position, &n);
     if (n > 0)
-        slm_pg_spi_with(psprintf("INSERT INTO slm.job_queue (job_id, key) SELECT %d, k FROM unnest($1) WITH ORDINALITY u(k, n) "
-                                 "WHERE NOT EXISTS (SELECT 1 FROM slm.job_queue q WHERE q.job_id = %d AND jsonb_hash_extended(q.key, 0) = "
-                                 "jsonb_hash_extended(k, 0) AND q.key = k OFFSET 0) ORDER BY n",
+        slm_pg_spi_with(psprintf("INSERT INTO slm.job_queue (job_id, key)"
+                                 " SELECT %d, k FROM unnest($1) WITH ORDINALITY u(k, n)"
+                                 " WHERE NOT EXISTS (SELECT 1 FROM slm.job_queue q"
+                                 "                   WHERE q.job_id = %d AND " SAME_KEY("q.key", "k") " OFFSET 0)"
+                                 " ORDER BY n",
                                  job->id, job->id),
                         1, types, &keys, NULL, SPI_OK_INSERT);
-    slm_pg_spi_with(psprintf("UPDATE slm.job_definition SET backfill_position = COALESCE($1[%d], backfill_position), backfill_done = %s "
-                             "WHERE id = %d", n, n < BACKFILL_CHUNK ? "true" : "false", job->id),
+    slm_pg_spi_with(psprintf("UPDATE slm.job_definition"
+                             " SET backfill_position = COALESCE($1[%d], backfill_position), backfill_done = %s"
+                             " WHERE id = %d", n, n < BACKFILL_CHUNK ? "true" : "false", job->id),
                     1, types, &keys, NULL, SPI_OK_UPDATE);
     return n;
 }
@@ -241,14 +258,17 @@ void slm_pg_job_note_failures(const SlmJob *job, Datum ids, const char *error, b
     char *query;
 
     if (contention) /* a row that lost against other transactions is not at fault and never given up */
-        query = psprintf("UPDATE slm.job_queue SET error = $2, tries = 0, waits = waits + 1, not_before = clock_timestamp() + "
-                         "interval '1 s' * power(2, LEAST(waits, 6)) WHERE id = ANY ($1) AND " OF_JOB("job_queue"),
+        query = psprintf("UPDATE slm.job_queue"
+                         " SET error = $2, tries = 0, waits = waits + 1,"
+                         "     not_before = clock_timestamp() + interval '1 s' * power(2, LEAST(waits, 6))"
+                         " WHERE id = ANY ($1) AND " OF_JOB("job_queue"),
                          job->id);
     else
-        query = psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d, "
-                         "not_before = "
-                         "clock_timestamp() + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * power(2, LEAST(attempts, 12)) "
-                         "WHERE id = ANY ($1) AND " OF_JOB("job_queue"),
+        query = psprintf("UPDATE slm.job_queue"
+                         " SET attempts = attempts + 1, error = $2, tries = 0, failed = attempts + 1 >= %d,"
+                         "     not_before = clock_timestamp()"
+                         "         + (SELECT retry_delay FROM slm.job_definition WHERE id = %d) * power(2, LEAST(attempts, 12))"
+                         " WHERE id = ANY ($1) AND " OF_JOB("job_queue"),
                          job->max_attempts, job->id, job->id);
     slm_pg_spi_with(query, 2, types, values, NULL, SPI_OK_UPDATE);
 }
@@ -258,8 +278,8 @@ void slm_pg_job_note_given_up(const SlmJob *job, Datum ids, const char *error)
     const Oid types[2] = {INT8ARRAYOID, TEXTOID};
     Datum values[2] = {ids, CStringGetTextDatum(error)};
 
-    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = true WHERE id = ANY ($1) "
-                             "AND " OF_JOB("job_queue"), job->id),
+    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET attempts = attempts + 1, error = $2, tries = 0, failed = true"
+                             " WHERE id = ANY ($1) AND " OF_JOB("job_queue"), job->id),
                     2, types, values, NULL, SPI_OK_UPDATE);
 }
 
@@ -267,8 +287,8 @@ void slm_pg_job_note_suspects(const SlmJob *job, Datum ids)
 {
     const Oid types[1] = {INT8ARRAYOID};
 
-    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET tries = GREATEST(tries, %d), claimed_at = NULL WHERE id = ANY ($1) AND "
-                             OF_JOB("job_queue"), SUSPECT_TRIES, job->id),
+    slm_pg_spi_with(psprintf("UPDATE slm.job_queue SET tries = GREATEST(tries, %d), claimed_at = NULL"
+                             " WHERE id = ANY ($1) AND " OF_JOB("job_queue"), SUSPECT_TRIES, job->id),
                     1, types, &ids, NULL, SPI_OK_UPDATE);
 }
 

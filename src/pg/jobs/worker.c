@@ -39,6 +39,7 @@
 #include "pg/base/as_owner.h"
 #include "pg/base/compat.h"
 #include "pg/base/earlier.h"
+#include "pg/base/failure.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/settings.h"
 #include "pg/jobs/workers.h"
@@ -128,8 +129,8 @@ typedef enum NextJob { NEXT_NONE, NEXT_LATER, NEXT_FOUND } NextJob;
 
 /* A job whose tables are being restored from a dump has its triggers last: until then its rows may be missing. */
 #define HAS_TRIGGERS                                                                                                           \
-    "EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = d.source AND g.tgname = ('slm_job_' || d.id || '_truncate')::name) "    \
-    "AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.target)"
+    "EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = d.source AND g.tgname = ('slm_job_' || d.id || '_truncate')::name)"     \
+    " AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.target)"
 
 /* When the first row of a job that may run comes due; sets *result to NEXT_LATER where there is any job.  Jobs whose owner was dropped
  * become nobody's. */
@@ -137,18 +138,20 @@ static TimestampTz next_due(NextJob *result)
 {
     Datum first;
 
-    slm_pg_spi("SELECT d.id FROM slm.job_definition d WHERE d.owner <> 0::oid "
-               "AND NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = d.owner) FOR NO KEY UPDATE OF d SKIP LOCKED",
+    slm_pg_spi("SELECT d.id FROM slm.job_definition d"
+               " WHERE d.owner <> 0::oid AND NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = d.owner)"
+               " FOR NO KEY UPDATE OF d SKIP LOCKED",
                SPI_OK_SELECT);
     if (SPI_processed > 0)
         slm_pg_job_disown(DatumGetInt32(slm_pg_job_datum(1, INT4OID)));
-    slm_pg_spi("SELECT min(CASE WHEN NOT " HAS_TRIGGERS " THEN clock_timestamp() + interval '5 s' "
-               "WHEN NOT d.backfill_done THEN d.not_before "
-               "ELSE (SELECT GREATEST(d.not_before, min(q.not_before)) FROM slm.job_queue q "
-               "WHERE q.job_id = d.id AND NOT q.failed HAVING count(*) > 0) END) "
-               "FROM slm.job_definition d WHERE NOT d.paused AND d.owner <> 0::oid "
-               "AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.source) "
-               "HAVING count(*) > 0",
+    slm_pg_spi("SELECT min(CASE WHEN NOT " HAS_TRIGGERS
+               "                THEN clock_timestamp() + interval '5 s'"
+               "                WHEN NOT d.backfill_done THEN d.not_before"
+               "                ELSE (SELECT GREATEST(d.not_before, min(q.not_before)) FROM slm.job_queue q"
+               "                      WHERE q.job_id = d.id AND NOT q.failed HAVING count(*) > 0) END)"
+               " FROM slm.job_definition d"
+               " WHERE NOT d.paused AND d.owner <> 0::oid AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.source)"
+               " HAVING count(*) > 0",
                SPI_OK_SELECT);
     if (SPI_processed == 0)
         return DT_NOEND;
@@ -169,12 +172,13 @@ static NextJob next_job(int32 *id, Oid *owner, char *activity, Size size, Timest
         return NEXT_NONE;
     begin_transaction(&saved);
     SPI_connect();
-    slm_pg_spi(psprintf("SELECT d.id, d.name, d.source::text, d.batch_size, d.owner::oid "
-                        "FROM (SELECT j.*, max(j.last_run) OVER (PARTITION BY j.owner) AS turn FROM slm.job_definition j) d "
-                        "WHERE NOT d.paused AND d.owner <> 0::oid AND d.not_before <= statement_timestamp() AND " HAS_TRIGGERS
-                        " AND (NOT d.backfill_done OR EXISTS (SELECT FROM slm.job_queue q WHERE q.job_id = d.id AND NOT q.failed "
-                        "AND q.not_before <= statement_timestamp()))%s "
-                        "ORDER BY d.turn, d.last_run, d.id LIMIT 1", not_passed_over()),
+    slm_pg_spi(psprintf("SELECT d.id, d.name, d.source::text, d.batch_size, d.owner::oid"
+                        " FROM (SELECT j.*, max(j.last_run) OVER (PARTITION BY j.owner) AS turn FROM slm.job_definition j) d"
+                        " WHERE NOT d.paused AND d.owner <> 0::oid AND d.not_before <= statement_timestamp() AND " HAS_TRIGGERS
+                        "   AND (NOT d.backfill_done"
+                        "        OR EXISTS (SELECT FROM slm.job_queue q"
+                        "                   WHERE q.job_id = d.id AND NOT q.failed AND q.not_before <= statement_timestamp()))%s"
+                        " ORDER BY d.turn, d.last_run, d.id LIMIT 1", not_passed_over()),
                SPI_OK_SELECT);
     slm_pg_job_check_types(lengthof(types), types);
     if (SPI_processed > 0) {
@@ -216,20 +220,16 @@ static void postpone(const Batch *b)
     SPI_connect();
     if (b->ids != (Datum) 0)
         slm_pg_job_give_back(b->job, b->ids);
-    slm_pg_spi_with(psprintf("UPDATE slm.job_definition d SET not_before = clock_timestamp() + interval '%d s', "
-                             "last_run = clock_timestamp(), error = COALESCE($1, d.error) WHERE d.id IN "
-                             "(SELECT j.id FROM slm.job_definition j WHERE j.id = %d FOR NO KEY UPDATE SKIP LOCKED)",
+    slm_pg_spi_with(psprintf("UPDATE slm.job_definition d"
+                             " SET not_before = clock_timestamp() + interval '%d s', last_run = clock_timestamp(),"
+                             "     error = COALESCE($1, d.error)"
+                             " WHERE d.id IN (SELECT j.id FROM slm.job_definition j WHERE j.id = %d FOR NO KEY UPDATE SKIP LOCKED)",
                              b->seconds, b->job),
                     1, types, values, b->failure == NULL ? "n" : NULL, SPI_OK_UPDATE);
     if (SPI_processed == 0)
         pass_over(b->owner);
     SPI_finish();
     end_transaction(&saved);
-}
-
-static bool passes_soon(int code)
-{
-    return code == ERRCODE_LOCK_NOT_AVAILABLE || ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE);
 }
 
 static void run_batch(Batch *b)
@@ -265,17 +265,19 @@ static bool run_job(int32 id, Oid owner, const char *activity, MemoryContext con
     PG_CATCH();
     {
         ErrorData *data;
+        bool passing;
 
         MemoryContextSwitchTo(context);
         data = CopyErrorData();
-        b.seconds = passes_soon(data->sqlerrcode) || data->sqlerrcode == ERRCODE_QUERY_CANCELED ? CONTENTION_SECONDS : POSTPONE_SECONDS;
-        if (!passes_soon(data->sqlerrcode))
+        passing = slm_pg_failure(data->sqlerrcode) == SLM_FAILURE_PASSING;
+        b.seconds = passing || data->sqlerrcode == ERRCODE_QUERY_CANCELED ? CONTENTION_SECONDS : POSTPONE_SECONDS;
+        if (!passing)
             EmitErrorReport();
         FlushErrorState();
         AbortCurrentTransaction();
         MemoryContextSwitchTo(context);
         if (data->sqlerrcode != ERRCODE_QUERY_CANCELED)
-            b.failure = psprintf("%s: %s", unpack_sql_state(data->sqlerrcode), data->message);
+            b.failure = slm_pg_failure_text(data);
     }
     PG_END_TRY();
     forget_session();
