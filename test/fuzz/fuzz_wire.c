@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     status = slm_wire_read_request(data, size, &request, &err);
     if (status != SLM_OK)
         refused(status, &err);
-    else if (slm_wire_pack_request(request.number, request.model_key, request.adapter_key, &request.request, again, size) != size ||
+    else if (slm_wire_pack_request(request.number, &request.names, &request.request, again, size) != size ||
              memcmp(again, data, size) != 0)
         __builtin_trap();
     if (status == SLM_OK)

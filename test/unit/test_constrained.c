@@ -306,7 +306,7 @@ static void test_limits(void)
     r = ask_once(s, &(slm_request){.max_tokens = 30, .constraint = &f->base, .stops = &stops[1], .n_stops = 1}, &err);
     CHECK(r != NULL && r->finish == SLM_FINISH_STOP && strcmp(r->text, "{") == 0, "stopped in the first forced run");
     slm_session_get_stats(s, &after);
-    CHECK(after.steps == before.steps && after.positions == before.positions, "nothing was computed for that");
+    CHECK(after.usage.steps == before.usage.steps && after.positions == before.positions, "nothing was computed for that");
     r = ask_once(s, &(slm_request){.max_tokens = 30, .constraint = &f->base, .stops = stops, .n_stops = 1}, &err);
     CHECK(r != NULL && r->finish == SLM_FINISH_STOP && fits(r->text, false) && strchr(r->text, ',') == NULL && strlen(r->text) > 5,
           "stopped in a later forced run: %s", r == NULL ? err.message : r->text);

@@ -59,10 +59,11 @@ static slm_result full_result(void)
 
 static size_t pack_request(const slm_request *request, const char *adapter, uint8_t **out)
 {
-    size_t n = slm_wire_pack_request(42, "model-key", adapter, request, NULL, 0);
+    const slm_wire_names names = {.model = "model-key", .adapter = adapter, .constraint = adapter == NULL ? NULL : "regex: a+"};
+    size_t n = slm_wire_pack_request(42, &names, request, NULL, 0);
 
     *out = malloc(n);
-    CHECK(slm_wire_pack_request(42, "model-key", adapter, request, *out, n) == n, "%zu bytes", n);
+    CHECK(slm_wire_pack_request(42, &names, request, *out, n) == n, "%zu bytes", n);
     return n;
 }
 
@@ -84,13 +85,15 @@ static void check_request(void)
     size_t n = pack_request(&want, "adapter-key", &bytes);
 
     keep_for_corpus("request", bytes, n);
-    CHECK(slm_wire_pack_request(42, "model-key", NULL, &want, small, sizeof small) > sizeof small && small[0] == 0, "no room: nothing");
+    CHECK(slm_wire_pack_request(42, &(slm_wire_names){"m", NULL, NULL}, &want, small, sizeof small) > sizeof small && small[0] == 0,
+          "no room: nothing");
     CHECK(slm_wire_read_request(bytes, n, &got, &err) == SLM_OK, "%s", err.message);
     memset(bytes, 0xff, n); /* the reader has a copy */
-    CHECK(got.number == 42 && strcmp(got.model_key, "model-key") == 0 && strcmp(got.adapter_key, "adapter-key") == 0, "keys");
+    CHECK(got.number == 42 && strcmp(got.names.model, "model-key") == 0 && strcmp(got.names.adapter, "adapter-key") == 0 &&
+              strcmp(got.names.constraint, "regex: a+") == 0, "names");
     CHECK(got.request.mode == want.mode && got.request.realm == want.realm && got.request.chat && got.request.truncate &&
               got.request.best_only && got.request.stream && got.request.precise && got.request.speculate, "mode and flags");
-    CHECK(got.request.tag == NULL && got.request.adapter == NULL, "no pointer is sent");
+    CHECK(got.request.tag == NULL && got.request.adapter == NULL && got.request.constraint == NULL, "no pointer is sent");
     CHECK(got.request.n_segments == 3, "%zu segments", got.request.n_segments);
     for (size_t i = 0; i < 3; i++)
         CHECK(got.request.segments[i].role == want.segments[i].role && got.request.segments[i].flags == want.segments[i].flags &&
@@ -105,8 +108,8 @@ static void check_request(void)
     n = pack_request(&empty, NULL, &bytes);
     keep_for_corpus("request_empty", bytes, n);
     CHECK(slm_wire_read_request(bytes, n, &got, &err) == SLM_OK, "%s", err.message);
-    CHECK(got.adapter_key == NULL && got.request.n_segments == 0 && got.request.n_stops == 0 && got.request.n_labels == 0 &&
-              got.request.prior_text == NULL, "nothing");
+    CHECK(got.names.adapter == NULL && got.names.constraint == NULL && got.request.n_segments == 0, "nothing");
+    CHECK(got.request.n_stops == 0 && got.request.n_labels == 0 && got.request.prior_text == NULL, "nothing");
     slm_wire_request_free(&got);
     free(bytes);
 }
@@ -183,7 +186,7 @@ static void check_lies(void)
     slm_request request = full_request();
     uint8_t *bytes;
     size_t n = pack_request(&request, NULL, &bytes);
-    size_t segments = 24 + 8 + 10 + 4 + 4 + 8 + 4; /* header, key, no adapter, mode, realm, flags: the number of segments */
+    size_t segments = 24 + 8 + 10 + 4 + 4 + 4 + 8 + 4; /* header, key, no adapter, no constraint, mode, realm, flags */
 
     CHECK(bytes[segments] == 3, "%d segments", bytes[segments]);
     check_lie(bytes, n, 0, 0x0000000100000000, "request_magic");

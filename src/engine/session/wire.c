@@ -11,7 +11,7 @@
 #include "engine/session/wire.h"
 
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(sizeof(slm_request) == 144, "a field of slm_request that is new: does wire.c send it?");
+_Static_assert(sizeof(slm_request) == 152, "a field of slm_request that is new: does wire.c send it?");
 _Static_assert(sizeof(slm_result) == 880, "a field of slm_result that is new: does wire.c send it?");
 #endif
 
@@ -92,10 +92,11 @@ static void put_header(writer *w, uint32_t kind, size_t bytes, uint64_t number)
 
 enum { CHAT = 1, TRUNCATE = 2, BEST_ONLY = 4, STREAM = 8, PRECISE = 16, SPECULATE = 32, ALL_FLAGS = 63 };
 
-static void put_request(writer *w, const char *model_key, const char *adapter_key, const slm_request *r)
+static void put_request(writer *w, const slm_wire_names *names, const slm_request *r)
 {
-    put_string(w, model_key);
-    put_maybe(w, adapter_key);
+    put_string(w, names->model);
+    put_maybe(w, names->adapter);
+    put_maybe(w, names->constraint);
     put_u32(w, (uint32_t) r->mode);
     put_u64(w, r->realm);
     put_u32(w, (r->chat ? CHAT : 0) | (r->truncate ? TRUNCATE : 0) | (r->best_only ? BEST_ONLY : 0) | (r->stream ? STREAM : 0) |
@@ -148,15 +149,14 @@ static void put_result(writer *w, const slm_result *r)
 #undef FIGURE
 }
 
-size_t slm_wire_pack_request(uint64_t number, const char *model_key, const char *adapter_key, const slm_request *request, void *to,
-                             size_t room)
+size_t slm_wire_pack_request(uint64_t number, const slm_wire_names *names, const slm_request *request, void *to, size_t room)
 {
     writer count = {.n = HEADER_BYTES}, w = {.to = to};
 
-    put_request(&count, model_key, adapter_key, request);
+    put_request(&count, names, request);
     if (count.n <= room) {
         put_header(&w, KIND_REQUEST, count.n, number);
-        put_request(&w, model_key, adapter_key, request);
+        put_request(&w, names, request);
     }
     return count.n;
 }
@@ -323,8 +323,9 @@ static void get_request(reader *r, slm_wire_request *out)
     slm_request *q = &out->request;
     uint32_t flags;
 
-    out->model_key = get_string(r);
-    out->adapter_key = get_maybe(r);
+    out->names.model = get_string(r);
+    out->names.adapter = get_maybe(r);
+    out->names.constraint = get_maybe(r);
     q->mode = (slm_mode) get_choice(r, SLM_MODE_EMBED, "the mode is unknown");
     q->realm = get_u64(r);
     flags = get_choice(r, ALL_FLAGS, "a flag is unknown");

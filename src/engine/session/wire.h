@@ -3,9 +3,11 @@
  *
  *   message: magic, version, kind (8 bytes) | bytes of all of it (8) | number of the request (8) | fields in order
  *
- * Numbers are little-endian; a text is its length (8 bytes), its bytes and a NUL.  Models and adapters go by key: the reader opens its own,
- * and request.adapter and the tags are not sent.  A reader takes nothing on trust, as the bytes may lie in memory that others write: it
- * copies them, checks the copy, and what it gives points into that.
+ * Numbers are little-endian; a text is its length (8 bytes), its bytes and a NUL.  What a request points to goes by name: the reader opens
+ * its own model and adapter and compiles its own constraint; request.adapter, request.constraint and the tags are not sent.
+ *
+ * A reader takes nothing on trust, as the bytes may lie in memory that others write: it copies them, checks the copy, and what it gives
+ * points into that.
  *
  * A field that is added to slm_request or slm_result belongs in wire.c too, and changes the version.
  */
@@ -16,14 +18,20 @@
 
 #define SLM_WIRE_VERSION 1
 
-/* Bytes of the message; it is written to `to` when that has so much room (else nothing is). adapter_key may be NULL. */
-size_t slm_wire_pack_request(uint64_t number, const char *model_key, const char *adapter_key, const slm_request *request, void *to,
-                             size_t room);
+/* What a request points to, in words that both sides know. */
+typedef struct slm_wire_names {
+    const char *model;      /* key of its image */
+    const char *adapter;    /* key of its image; NULL: none */
+    const char *constraint; /* what it is compiled from; NULL: none */
+} slm_wire_names;
+
+/* Bytes of the message; it is written to `to` when that has so much room (else nothing is). */
+size_t slm_wire_pack_request(uint64_t number, const slm_wire_names *names, const slm_request *request, void *to, size_t room);
 size_t slm_wire_pack_result(uint64_t number, const slm_result *result, void *to, size_t room);
 
 typedef struct slm_wire_request {
     uint64_t number;
-    const char *model_key, *adapter_key; /* adapter_key: NULL for none */
+    slm_wire_names names;
     slm_request request;
     void *memory; /* that all of it points to */
     void *arrays;

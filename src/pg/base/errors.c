@@ -106,7 +106,7 @@ void slm_pg_file_error(int os_error, const char *what)
     pg_unreachable();
 }
 
-static int sqlstate_of(const slm_error *err)
+int slm_pg_sqlstate(const slm_error *err)
 {
     if ((unsigned) err->status >= lengthof(status_table))
         return ERRCODE_INTERNAL_ERROR;
@@ -134,7 +134,7 @@ void slm_pg_error(const slm_error *err, const char *what)
 {
     const char *message = slm_pg_cstring_from_utf8(err->message), *hint = hint_of(err);
 
-    ereport(ERROR, (slm_pg_input_error(slm_pg_fault_of(err->cause)), errcode(sqlstate_of(err)),
+    ereport(ERROR, (slm_pg_input_error(slm_pg_fault_of(err->cause)), errcode(slm_pg_sqlstate(err)),
                     what != NULL ? errmsg("%s: %s", what, message) : errmsg("%s", message),
                     hint != NULL ? errhint("%s", hint) : 0));
 }

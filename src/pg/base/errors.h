@@ -18,6 +18,7 @@
 
 /* Raises err as an ERROR; what (in the server's encoding, may be NULL) is put before the message. */
 pg_noreturn void slm_pg_error(const slm_error *err, const char *what);
+int slm_pg_sqlstate(const slm_error *err);
 /* The same for what the system refused: what ("could not open \"x\""), its reason, and a hint that fits the reason. */
 pg_noreturn void slm_pg_file_error(int os_error, const char *what);
 /* After SLM_CANCELLED: lets the server answer the interrupt, which usually does not return. */
