@@ -14,9 +14,9 @@
 #include "pg/run/backend.h"
 #include "pg/run/use.h"
 
-struct SlmEntry *slm_pg_head_model(const text *model)
+SlmOpenModel *slm_pg_head_model(const text *model)
 {
-    SlmEntry *entry;
+    SlmOpenModel *entry;
 
     if (model == NULL && slm_pg_default_model(SLM_TASK_CLASSIFY) == NULL)
         return NULL;

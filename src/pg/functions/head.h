@@ -8,9 +8,8 @@
 
 #include "engine/slm.h"
 #include "pg/functions/reading.h"
+#include "pg/run/opened.h"
 #include "pg/run/work.h"
-
-struct SlmEntry; /* backend.h */
 
 typedef struct SlmHead {
     int n;
@@ -20,7 +19,7 @@ typedef struct SlmHead {
 } SlmHead;
 
 /* The model that a call without labels means, if it has labels of its own; NULL: it has none, or no model is named and none is set. */
-struct SlmEntry *slm_pg_head_model(const text *model);
+SlmOpenModel *slm_pg_head_model(const text *model);
 /* For begin: submits the text. Lives as long as the work. */
 SlmHead *slm_pg_read_head(SlmWork *work, const SlmText *t);
 /* For finish: [n] probabilities. */

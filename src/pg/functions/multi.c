@@ -61,7 +61,7 @@ static void ask(SlmWork *work, SlmOpenModel *entry, const Multi *m, FunctionCall
     }
 }
 
-static SlmText text_to_read(SlmWork *work, SlmEntry *entry, FunctionCallInfo fcinfo)
+static SlmText text_to_read(SlmWork *work, SlmOpenModel *entry, FunctionCallInfo fcinfo)
 {
     SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE)};
 
@@ -71,7 +71,7 @@ static SlmText text_to_read(SlmWork *work, SlmEntry *entry, FunctionCallInfo fci
     return t;
 }
 
-static void begin_head(SlmWork *work, Multi *m, SlmEntry *entry, FunctionCallInfo fcinfo)
+static void begin_head(SlmWork *work, Multi *m, SlmOpenModel *entry, FunctionCallInfo fcinfo)
 {
     SlmText t;
 
