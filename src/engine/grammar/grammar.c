@@ -9,7 +9,7 @@
 #include "engine/grammar/compile.h"
 
 /* Compiling: 16 MiB, and steps of some 10 ns, for a text of up to 64 kB. */
-enum { TEXT = 64 << 10, COMPILE_BYTES = 16 << 20, COMPILE_STEPS = 600000, USE_BYTES = 64 << 20, USE_STEPS = 20000000, MAX_TEXT = 16 << 20 };
+enum { TEXT = 64 << 10, COMPILE_BYTES = 16 << 20, COMPILE_STEPS = 300000, USE_BYTES = 64 << 20, USE_STEPS = 20000000, MAX_TEXT = 16 << 20 };
 
 struct slm_grammar {
     slm_machine m;
