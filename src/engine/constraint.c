@@ -14,8 +14,9 @@ slm_status slm_constraint_compile(slm_model *model, slm_constraint_kind kind, co
                                   slm_error *err)
 {
     static const slm_grammar_kind kinds[] = {
-        [SLM_CONSTRAINT_JSON_SCHEMA] = SLM_GRAMMAR_JSON_SCHEMA,
+        [SLM_CONSTRAINT_JSON_SCHEMA] = SLM_GRAMMAR_JSON_ANSWER,
         [SLM_CONSTRAINT_REGEX] = SLM_GRAMMAR_REGEX,
+        [SLM_CONSTRAINT_GBNF] = SLM_GRAMMAR_GBNF,
     };
 
     if ((unsigned) kind >= sizeof kinds / sizeof *kinds)

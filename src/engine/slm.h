@@ -225,8 +225,9 @@ slm_status slm_session_set_limits(slm_session *session, const slm_limits *limits
 /* What an answer may be: compiled once for a model, shared by any number of requests. */
 typedef struct slm_constraint slm_constraint;
 typedef enum slm_constraint_kind {
-    SLM_CONSTRAINT_JSON_SCHEMA = 0, /* JSON Schema 2020-12: the answer is one value, written without spaces */
-    SLM_CONSTRAINT_REGEX = 1        /* a regular expression of ECMA-262 that the whole answer matches */
+    SLM_CONSTRAINT_JSON_SCHEMA = 0, /* JSON Schema 2020-12: the answer is one value, written without spaces and with plain numbers */
+    SLM_CONSTRAINT_REGEX = 1,       /* a regular expression of ECMA-262 that the whole answer matches */
+    SLM_CONSTRAINT_GBNF = 2         /* a grammar in GBNF: what its rule "root" derives */
 } slm_constraint_kind;
 /* Compiles text (valid UTF-8, length in bytes).  What cannot be honoured is refused here, by name: INVALID (no schema, pattern or grammar,
  * or nothing satisfies it), UNSUPPORTED, LIMIT (takes too much memory or time).  It keeps a reference to the model, and is used by one

@@ -10,7 +10,7 @@
  * MODEL is an image or a source, which is imported to a temporary image first.  Options: -n tokens, -j threads, -m sequences at a time,
  * -B batch positions, -k KV cache in MiB, -r repeat each prompt, -t temperature, -s seed, -i instruction set, -p prior text, -y system
  * text, -f file of prompts, one per line, -b best label only, -g guess tokens from the prompt, -x raw text, -q figures only; the answer
- * follows -J a JSON schema or -R a regular expression.
+ * follows -J a JSON schema, -R a regular expression or -G a GBNF grammar.
  */
 #include <errno.h>
 #include <math.h>
@@ -55,7 +55,7 @@ static int parse_options(int argc, char **argv, options *o)
     int c;
 
     *o = (options){.max_tokens = 64, .kv_mib = 512, .repeat = 1, .sampling = {.top_p = 1, .repeat_penalty = 1}};
-    while ((c = getopt(argc, argv, "n:j:m:B:k:r:t:s:i:p:y:f:J:R:bgxq")) != -1) {
+    while ((c = getopt(argc, argv, "n:j:m:B:k:r:t:s:i:p:y:f:J:R:G:bgxq")) != -1) {
         switch (c) {
         case 'n': o->max_tokens = (uint32_t) strtoul(optarg, NULL, 10); break;
         case 'j': o->threads = atoi(optarg); break;
@@ -71,6 +71,7 @@ static int parse_options(int argc, char **argv, options *o)
         case 'f': o->file = optarg; break;
         case 'J': o->grammar = optarg, o->kind = SLM_CONSTRAINT_JSON_SCHEMA; break;
         case 'R': o->grammar = optarg, o->kind = SLM_CONSTRAINT_REGEX; break;
+        case 'G': o->grammar = optarg, o->kind = SLM_CONSTRAINT_GBNF; break;
         case 'b': o->best_only = true; break;
         case 'g': o->guess = true; break;
         case 'x': o->raw = true; break;

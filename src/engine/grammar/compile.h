@@ -6,7 +6,8 @@
 
 #include "engine/grammar/machine.h"
 
-uint32_t slm_schema_compile(slm_machine *m, const char *text, size_t n);
+/* bounded: numbers as SLM_GRAMMAR_JSON_ANSWER has them. */
+uint32_t slm_schema_compile(slm_machine *m, const char *text, size_t n, bool bounded);
 uint32_t slm_regex_compile(slm_machine *m, const char *text, size_t n);
 uint32_t slm_gbnf_compile(slm_machine *m, const char *text, size_t n);
 

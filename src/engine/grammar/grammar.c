@@ -30,8 +30,8 @@ static slm_status build(slm_grammar *g, const slm_token_vocab *vocab, slm_error 
 {
     size_t parts = g->n / TEXT + 1;
     bool ready = slm_machine_init(&g->m, vocab, COMPILE_BYTES * parts, (uint64_t) COMPILE_STEPS * parts);
-    if (ready && g->kind == SLM_GRAMMAR_JSON_SCHEMA)
-        g->root = slm_schema_compile(&g->m, g->text, g->n);
+    if (ready && (g->kind == SLM_GRAMMAR_JSON_SCHEMA || g->kind == SLM_GRAMMAR_JSON_ANSWER))
+        g->root = slm_schema_compile(&g->m, g->text, g->n, g->kind == SLM_GRAMMAR_JSON_ANSWER);
     else if (ready && g->kind == SLM_GRAMMAR_REGEX)
         g->root = slm_regex_compile(&g->m, g->text, g->n);
     else if (ready)

@@ -20,7 +20,9 @@
 typedef enum slm_grammar_kind {
     SLM_GRAMMAR_JSON_SCHEMA = 0, /* the answer is one JSON value, written without spaces */
     SLM_GRAMMAR_REGEX = 1,       /* the whole answer matches */
-    SLM_GRAMMAR_GBNF = 2         /* the answer is what the rule "root" derives */
+    SLM_GRAMMAR_GBNF = 2,        /* the answer is what the rule "root" derives */
+    SLM_GRAMMAR_JSON_ANSWER = 3  /* JSON_SCHEMA for answers that are to end: numbers without an exponent, with at most 19 digits before the
+                                    point and 15 behind, integers without any (as JSON, 1.0000... is one) */
 } slm_grammar_kind;
 
 typedef struct slm_grammar slm_grammar;

@@ -341,9 +341,9 @@ static void drafts(slm_compiler *c)
         slm_schema_refuse(c, "$schema", "draft 3 is not read");
 }
 
-uint32_t slm_schema_compile(slm_machine *m, const char *text, size_t n)
+uint32_t slm_schema_compile(slm_machine *m, const char *text, size_t n, bool bounded)
 {
-    slm_compiler c = {.m = m, .b = &m->budget, .p = &m->rx, .n_nodes = 1, .n_conjunctions = 1};
+    slm_compiler c = {.m = m, .b = &m->budget, .p = &m->rx, .n_nodes = 1, .n_conjunctions = 1, .bounded = bounded};
     uint32_t root = 0;
     int32_t literal;
     c.root = slm_json_read(&m->budget, text, n);

@@ -77,6 +77,7 @@ typedef struct slm_compiler {
     slm_budget *b;
     slm_rx_pool *p;
     const slm_json *root;
+    bool bounded; /* numbers of an answer */
     bool old_refs, old_ids, collected; /* drafts up to 7: $ref stands alone; draft 4: id */
     slm_node **nodes; /* from 1 */
     uint32_t n_nodes, nodes_capacity;

@@ -20,6 +20,10 @@ bool slm_schema_syntax(slm_compiler *c)
     c->integer = whole(c, c->old_ids ? "-?(?:0|[1-9][0-9]*)" : "-?(?:0|[1-9][0-9]*)(?:\\.0+)?"); /* draft 4: 1.0 is none */
     c->plain = whole(c, "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?");
     c->number = whole(c, "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?(?:[eE][+-]?[0-9]+)?");
+    if (c->bounded) {
+        c->integer = whole(c, "-?(?:0|[1-9][0-9]{0,18})");
+        c->plain = c->number = whole(c, "-?(?:0|[1-9][0-9]{0,18})(?:\\.[0-9]{1,15})?");
+    }
     return !c->b->failed;
 }
 

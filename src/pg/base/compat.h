@@ -136,4 +136,11 @@ static inline bool slm_pg_many_tables(const List *rtable)
 #define SLM_EXECUTE_ONCE_ARG , execute_once
 #endif
 
+/* 16 gave functions that check what a user wrote a place for a soft error. */
+#if PG_VERSION_NUM >= 160000
+#define slm_make_range(cache, lower, upper) make_range(cache, lower, upper, false, NULL)
+#else
+#define slm_make_range(cache, lower, upper) make_range(cache, lower, upper, false)
+#endif
+
 #endif

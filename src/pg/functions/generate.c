@@ -1,7 +1,7 @@
 /*
  * generate.c: slm_generate, slm_generate_details, slm_generate_stream, slm_chat.
  *
- * The first three take the same arguments in the same order (ARG_*).  The system text is a prefix segment: its keys and values are computed
+ * The first three take the same arguments in the same order.  The system text is a prefix segment: its keys and values are computed
  * once per session and used again for every row.  The prompt is a user's turn; control tokens written in it stay plain text.
  */
 #include "postgres.h"
@@ -17,6 +17,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/guc.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/generate.h"
 #include "pg/functions/kinds.h"
 #include "pg/models/catalog.h"
 #include "pg/run/backend.h"
@@ -28,25 +29,33 @@ PG_FUNCTION_INFO_V1(slm_pg_generate_details);
 PG_FUNCTION_INFO_V1(slm_pg_generate_stream);
 PG_FUNCTION_INFO_V1(slm_pg_chat);
 
-enum { ARG_PROMPT, ARG_MODEL, ARG_SYSTEM, ARG_SAMPLING, ARG_CHAT = ARG_SAMPLING + 8, ARG_TRUNCATE };
+enum { ARG_PROMPT, ARG_MODEL };
 
 static const char *const finish_names[] = {"stop", "length", "context"};
 
-/* The request of the common arguments; the prompt is not NULL.  segments: [2] */
-static SlmOpenModel *read_request(FunctionCallInfo fcinfo, slm_request *request, slm_segment *segments)
+SlmOpenModel *slm_pg_generate_request(FunctionCallInfo fcinfo, int first, const char *instruction, slm_request *request,
+                                      slm_segment *segments)
 {
+    int system = first + 1, sampling = first + 2, chat = sampling + 8;
+
     *request = (slm_request){.mode = SLM_MODE_GENERATE, .speculate = slm_guc_speculate, .segments = segments};
-    slm_pg_sampling_args(fcinfo, ARG_SAMPLING, request);
-    request->chat = slm_pg_bool_arg(fcinfo, ARG_CHAT, true);
-    request->truncate = slm_pg_bool_arg(fcinfo, ARG_TRUNCATE, false);
-    if (!PG_ARGISNULL(ARG_SYSTEM)) {
+    slm_pg_sampling_args(fcinfo, sampling, request);
+    request->chat = slm_pg_bool_arg(fcinfo, chat, true);
+    request->truncate = slm_pg_bool_arg(fcinfo, chat + 1, false);
+    if (!PG_ARGISNULL(system)) {
         if (!request->chat)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a system text needs a chat"),
                             errhint("Leave chat => false out, or put the system text at the beginning of the prompt.")));
-        segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, PG_GETARG_TEXT_PP(ARG_SYSTEM));
+        segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, PG_GETARG_TEXT_PP(system));
+    }
+    if (instruction != NULL && request->chat && request->n_segments > 0)
+        instruction = psprintf("%s\n\n%s", pnstrdup(segments[0].text, segments[0].length), instruction);
+    if (instruction != NULL && request->chat) {
+        segments[0] = slm_pg_segment_utf8(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, instruction);
+        request->n_segments = 1;
     }
     segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_USER, 0, PG_GETARG_TEXT_PP(ARG_PROMPT));
-    return slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), slm_pg_generate_kind.task);
+    return slm_pg_use_model(slm_pg_text_arg(fcinfo, first), slm_pg_generate_kind.task);
 }
 
 static void begin_generate(SlmWork *work, FunctionCallInfo fcinfo)
@@ -59,7 +68,7 @@ static void begin_generate(SlmWork *work, FunctionCallInfo fcinfo)
         slm_pg_work_decide(work, (Datum) 0, true);
         return;
     }
-    entry = read_request(fcinfo, &request, segments);
+    entry = slm_pg_generate_request(fcinfo, ARG_MODEL, NULL, &request, segments);
     slm_pg_work_submit(work, entry, &request);
 }
 
@@ -129,7 +138,7 @@ static Datum start_stream(PG_FUNCTION_ARGS)
 {
     slm_segment segments[2];
     slm_request request;
-    SlmOpenModel *entry = read_request(fcinfo, &request, segments);
+    SlmOpenModel *entry = slm_pg_generate_request(fcinfo, ARG_MODEL, NULL, &request, segments);
 
     request.stream = true;
     return PointerGetDatum(slm_pg_start(entry, &request));

@@ -24,6 +24,7 @@
 #include "pg/base/threads.h"
 #include "pg/run/backend.h"
 #include "pg/run/backends.h"
+#include "pg/run/constraints.h"
 #include "pg/run/internal.h"
 #include "pg/run/memory.h"
 #include "pg/run/progress.h"
@@ -423,6 +424,7 @@ int slm_pg_free_sessions(void)
     int n = 0;
     dlist_iter it;
 
+    slm_pg_forget_constraints(NULL);
     dlist_foreach(it, &locals) {
         SlmLocal *local = dlist_container(SlmLocal, node, it.cur);
 

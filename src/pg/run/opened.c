@@ -29,6 +29,7 @@
 #include "pg/models/rebuild.h"
 #include "pg/models/store.h"
 #include "pg/models/tuning.h"
+#include "pg/run/constraints.h"
 #include "pg/run/backends.h"
 #include "pg/run/internal.h"
 #include "pg/run/opened.h"
@@ -140,6 +141,7 @@ static void close_model(SlmOpenModel *opened)
             close_adapted(dlist_container(SlmOpenModel, node, it.cur));
     }
     slm_pg_local_close(opened);
+    slm_pg_forget_constraints(opened->model);
     slm_model_close(opened->model);
     dlist_delete(&opened->node);
     n_models--;

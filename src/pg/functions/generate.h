@@ -1,0 +1,19 @@
+/*
+ * generate.h: the request of a function that writes answers (generate.c).
+ */
+#ifndef SLM_PG_GENERATE_H
+#define SLM_PG_GENERATE_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "engine/slm.h"
+#include "pg/run/backend.h"
+
+/* Argument 0 is the prompt, not NULL; from `first` on come model, system, the eight of slm_pg_sampling_args, chat and truncate.
+ * instruction (UTF-8, may be NULL) follows the system text where there is a chat.  segments: [2] */
+SlmOpenModel *slm_pg_generate_request(FunctionCallInfo fcinfo, int first, const char *instruction, slm_request *request,
+                                      slm_segment *segments);
+
+#endif
