@@ -567,6 +567,33 @@ static void check_llama(const char *dir)
     }
 }
 
+/* A window that the file does not name is that which the configuration class assumes; null is none. */
+static void check_windows(const char *dir)
+{
+    static const struct {
+        const char *keys;
+        uint32_t window;
+    } cases[] = {
+        {"\"model_type\":\"llama\"", 0},
+        {"\"model_type\":\"mistral\"", 4096},
+        {"\"model_type\":\"mistral\",\"sliding_window\":null", 0},
+        {"\"model_type\":\"mistral\",\"sliding_window\":16", 16},
+    };
+    hf_model m;
+    char config[2048], longer[2048];
+    hf_llama_tensors(&m, "F16");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        replace(HF_LLAMA_CONFIG, "\"max_position_embeddings\":128", "\"max_position_embeddings\":8192", longer, sizeof longer);
+        replace(longer, "\"model_type\":\"llama\"", cases[i].keys, config, sizeof config);
+        llama(dir, config, &m);
+        slm_source *s = must_open(dir, &floats);
+        if (s == NULL)
+            continue;
+        CHECK(s->hparams.window == cases[i].window, "%s: a window of %u", cases[i].keys, s->hparams.window);
+        s->close(s);
+    }
+}
+
 /* Tokens that end an answer: generation_config.json, a number or a list, else config.json; the tokenizer's own beside them. */
 static void check_ends(const char *dir)
 {
@@ -774,6 +801,7 @@ int main(void)
     check_reading(bert);
     check_llama(causal);
     check_llama_configs(causal);
+    check_windows(causal);
     check_ends(causal);
     check_pointers(causal);
     check_gemma(causal);

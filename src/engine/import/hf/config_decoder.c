@@ -230,7 +230,9 @@ static slm_status take_window(slm_hf_config *c, slm_error *err)
     }
     if (!use)
         return SLM_OK;
-    SLM_TRY(slm_hf_take(c, c->json, "sliding_window", "attention.sliding_window", 0, err));
+    /* null says none, a key that is not there what the class assumes */
+    SLM_TRY(slm_hf_take(c, c->json, "sliding_window", "attention.sliding_window",
+                        json_object_get(c->json.object, "sliding_window") != NULL ? 0 : c->kind->window, err));
     if (slm_hf_config_number(c, "slm.both_ways", 0) != 0) {
         double width = slm_hf_config_number(c, "attention.sliding_window", 0); /* half of it to each side */
         SLM_TRY(slm_hf_config_put(c, "attention.sliding_window", floor(width / 2), err));

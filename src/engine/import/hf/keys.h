@@ -36,6 +36,7 @@ typedef struct slm_hf_kind {
     bool pad_offset;                 /* positions begin behind the padding token's id */
     /* decoders: what the configuration class assumes for missing keys */
     double n_kv_heads, head_dim, rope_base; /* 0: as many as heads; n_embd / n_heads */
+    double window;                          /* sliding_window; 0: none */
     bool tied, gelu;
 } slm_hf_kind;
 
