@@ -33,7 +33,7 @@ CREATE FUNCTION is_batched(f regprocedure) RETURNS boolean LANGUAGE plpgsql AS $
 DECLARE call text; line text;
 BEGIN
   SELECT format('%s(%s)', proname, string_agg(CASE WHEN n = 1 OR name IN ('b', 'documents') THEN CASE type WHEN 'text' THEN 'input' WHEN 'jsonb' THEN 'messages' WHEN 'integer[]' THEN 'tokens'
-      WHEN 'real[]' THEN 'embedding' ELSE 'list' END WHEN name = 'as_enum' THEN 'NULL::mood' ELSE '''mood''' END, ', ' ORDER BY n)) INTO call
+      WHEN 'real[]' THEN 'embedding' ELSE 'list' END WHEN name = 'as_enum' THEN 'NULL::mood' WHEN name = 'as_type' THEN 'NULL::date' WHEN name = 'schema' THEN '''{}''' ELSE '''mood''' END, ', ' ORDER BY n)) INTO call
     FROM row_function r, unnest(names, types) WITH ORDINALITY u(name, type, n) WHERE r.f = is_batched.f AND n <= pronargs - pronargdefaults GROUP BY proname;
   FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) SELECT ' || call || ' FROM source' LOOP
     IF line LIKE '%SLM Batch%' THEN RETURN true; END IF;
@@ -54,6 +54,9 @@ SELECT CASE
   WHEN name = 'tokens' THEN 'ARRAY[1, -1]'
   WHEN name = 'embedding' THEN 'ARRAY[1, 2]::real[]'
   WHEN name = 'as_enum' THEN 'NULL::mood'
+  WHEN name = 'as_type' THEN 'NULL::boolean'
+  WHEN name = 'schema' THEN '''{"type": "boolean"}'''
+  WHEN name = 'regex' THEN '''yes|no'''
   WHEN name = 'truncate' THEN 'false'
   WHEN name IN ('max_tokens', 'max_words') THEN '1'
   WHEN name = 'on_error' THEN '''error'''
@@ -83,7 +86,8 @@ INSERT INTO wrong VALUES ('model', $$'nothing'$$), ('model', $$'minilm'$$), ('mo
   ('examples', $$'{}'$$), ('examples', $$'[{"text": "x"}]'$$), ('examples', $$'[{"text": "x", "label": "worse"}]'$$),
   ('examples', $$(SELECT jsonb_agg(jsonb_build_object('text', 'x', 'label', 'good')) FROM generate_series(1, 1001))$$), ('method', $$'magic'$$), ('method', $$'direct'$$), ('method', $$'embedding'$$),
   ('threshold', '2'), ('threshold', $$'NaN'$$), ('classifier', $$'nothing'$$), ('classifier', $$'mood'$$), ('messages', $$'{}'$$), ('messages', $$'[]'$$), ('messages', $$'[{"role": "boss", "content": ""}]'$$),
-  ('tokens', 'ARRAY[NULL]::int[]'), ('embedding', $$array_fill('NaN'::real, ARRAY[384])$$), ('on_error', $$'nothing'$$), ('truncate', 'false');
+  ('tokens', 'ARRAY[NULL]::int[]'), ('embedding', $$array_fill('NaN'::real, ARRAY[384])$$), ('on_error', $$'nothing'$$), ('truncate', 'false'),
+  ('as_type', 'NULL::point'), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
 -- what cannot be wrong
 SELECT DISTINCT name FROM row_function, unnest(names) name WHERE name NOT IN (SELECT name FROM wrong) ORDER BY name;
 
