@@ -266,7 +266,7 @@ COMMENT ON FUNCTION slm_detokenize(integer[], text, text) IS
     'Text of token ids; bytes that form no character become U+FFFD';
 
 CREATE FUNCTION slm_count_tokens(input text, model text DEFAULT NULL, embed boolean DEFAULT false, on_error text DEFAULT NULL)
-RETURNS integer AS 'MODULE_PATHNAME', 'slm_pg_count_tokens' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+RETURNS integer AS 'MODULE_PATHNAME', 'slm_pg_count_tokens' LANGUAGE C STABLE PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION slm_count_tokens(text, text, boolean, text) IS
     'Number of tokens of a text. embed => true: as slm_embed reads it, with special tokens and the model''s document prompt; the default model is then '
     'slm.embed_model, and the model reads the text as a whole where the number is at most its context_length in slm.models';

@@ -154,7 +154,7 @@ for my $mode (0755, 0705, 0770)
 chmod(0700, $outside);
 fails_with($questions, qr/is not on this server/, 'an empty directory');
 $node->safe_psql('postgres', "$load; SELECT slm_drop_model('other')");
-is(scalar(() = glob("$outside/*")), 0, 'a directory elsewhere is used and left empty');
+is(scalar(grep { !/\/tuning$/ } glob("$outside/*")), 0, 'a directory elsewhere is used and left empty');
 $node->append_conf('postgresql.conf', "slm.model_directory = 'slm_models'");
 $node->reload;
 $node->poll_query_until('postgres', "SELECT current_setting('slm.model_directory') = 'slm_models'");
