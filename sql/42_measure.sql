@@ -63,6 +63,17 @@ SELECT slm_set_price('Acme', 'acme-1', 1.5, 2, 'offer of June', '2026-06-01', 'E
 SELECT * FROM slm.prices WHERE provider = 'Acme';
 SELECT slm_set_price('Acme', 'acme-1', -1, 2, 'offer');
 DELETE FROM slm.price WHERE provider = 'Acme';
+-- a price that the extension brought, changed: one row is seen, and what is dumped meets none of its key where it is restored
+SELECT slm_set_price('OpenAI', 'gpt-4o-mini', 9, 9, 'offer');
+SELECT input_per_million, source FROM slm.prices WHERE model = 'gpt-4o-mini';
+CREATE TEMP TABLE dumped AS SELECT * FROM slm.price WHERE NOT seeded;
+DROP EXTENSION slm_pg CASCADE;
+CREATE EXTENSION slm_pg SCHEMA public;
+INSERT INTO slm.price TABLE dumped;
+SELECT input_per_million, source FROM slm.prices WHERE model = 'gpt-4o-mini';
+DELETE FROM slm.price WHERE NOT seeded;
+SELECT (slm_load_model('measure_minilm', :'minilm')).name;
+SELECT version FROM slm_train_classifier('measure_topic', 'SELECT body, label FROM mail, generate_series(1, 3) WHERE id < 7');
 -- ---- what is refused
 SELECT * FROM slm_evaluate(NULL);
 SELECT * FROM slm_evaluate('SELECT 1');

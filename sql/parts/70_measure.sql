@@ -73,9 +73,9 @@ CREATE TABLE slm.price (
     as_of date NOT NULL,
     source text NOT NULL,
     seeded boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (provider, model)
+    PRIMARY KEY (provider, model, seeded)
 );
-COMMENT ON TABLE slm.price IS 'List prices of hosted models, for comparison; rows that the extension brought are not dumped unless they were changed';
+COMMENT ON TABLE slm.price IS 'List prices of hosted models, for comparison. A changed price is a row beside the one that the extension brought: only it is dumped, so that it meets no row of its key where it is restored';
 COMMENT ON COLUMN slm.price.seeded IS 'Is the row as the extension brought it?';
 SELECT pg_catalog.pg_extension_config_dump('slm.price', 'WHERE NOT seeded');
 INSERT INTO slm.price (provider, model, input_per_million, output_per_million, as_of, source, seeded) VALUES
@@ -91,7 +91,8 @@ INSERT INTO slm.price (provider, model, input_per_million, output_per_million, a
     ('hosted decision service', 'highest', 0.09, 0, '2026-11-01', 'public list prices of such services, to', true);
 
 CREATE VIEW slm.prices WITH (security_barrier) AS
-SELECT p.provider, p.model, p.input_per_million, p.output_per_million, p.currency, p.as_of, p.source FROM slm.price p;
+SELECT p.provider, p.model, p.input_per_million, p.output_per_million, p.currency, p.as_of, p.source FROM slm.price p
+WHERE NOT p.seeded OR NOT EXISTS (SELECT FROM slm.price o WHERE o.provider OPERATOR(pg_catalog.=) p.provider AND o.model OPERATOR(pg_catalog.=) p.model AND NOT o.seeded);
 GRANT SELECT ON slm.prices TO PUBLIC;
 COMMENT ON VIEW slm.prices IS
     'List prices of hosted models for a million tokens, with date and source: what a saving is reckoned against. Prices change: a superuser keeps them with slm_set_price';
@@ -104,8 +105,8 @@ CREATE FUNCTION slm_set_price(provider text, model text, input_per_million numer
 RETURNS void LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp BEGIN ATOMIC
     INSERT INTO slm.price AS p (provider, model, input_per_million, output_per_million, currency, as_of, source, seeded)
     VALUES ($1, $2, $3, $4, $7, $6, $5, false)
-    ON CONFLICT (provider, model) DO UPDATE SET input_per_million = excluded.input_per_million, output_per_million = excluded.output_per_million,
-        currency = excluded.currency, as_of = excluded.as_of, source = excluded.source, seeded = false;
+    ON CONFLICT (provider, model, seeded) DO UPDATE SET input_per_million = excluded.input_per_million, output_per_million = excluded.output_per_million,
+        currency = excluded.currency, as_of = excluded.as_of, source = excluded.source;
 END;
 REVOKE EXECUTE ON FUNCTION slm_set_price(text, text, numeric, numeric, text, date, text) FROM PUBLIC;
 COMMENT ON FUNCTION slm_set_price(text, text, numeric, numeric, text, date, text) IS
