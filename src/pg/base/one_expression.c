@@ -260,3 +260,10 @@ const Query *slm_pg_analysed(SPIPlanPtr plan)
         elog(ERROR, "a statement with an expression is not one statement");
     return linitial_node(Query, ((CachedPlanSource *) linitial(sources))->query_list);
 }
+
+bool slm_pg_writes(SPIPlanPtr plan)
+{
+    const Query *query = slm_pg_analysed(plan);
+
+    return query->commandType != CMD_SELECT || query->hasModifyingCTE;
+}

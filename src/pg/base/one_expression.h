@@ -41,5 +41,7 @@ int slm_pg_execute_with(SPIPlanPtr plan, const SlmExpression *expression, const 
                         long count);
 /* The analysed statement of a plan, for looking at; belongs to the plan. */
 const Query *slm_pg_analysed(SPIPlanPtr plan);
+/* Is the plan's one statement other than a SELECT, or does a part of it write? */
+bool slm_pg_writes(SPIPlanPtr plan);
 
 #endif

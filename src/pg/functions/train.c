@@ -21,7 +21,6 @@
 #include "utils/float.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/plancache.h"
 #include "utils/timestamp.h"
 
 #include "engine/slm.h"
@@ -30,6 +29,7 @@
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
+#include "pg/base/one_expression.h"
 #include "pg/base/row_count.h"
 #include "pg/base/threads.h"
 #include "pg/functions/kinds.h"
@@ -294,20 +294,12 @@ static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, Memo
     slm_pg_work_free(work);
 }
 
-static bool writes(SPIPlanPtr plan)
-{
-    CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-    Query *query = linitial_node(Query, source->query_list);
-
-    return query->commandType != CMD_SELECT || query->hasModifyingCTE;
-}
-
 static void read_query(SlmTrainRows *set, const char *query, MemoryContext keep)
 {
     SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
     Portal portal;
 
-    if (plan == NULL || !SPI_is_cursor_plan(plan) || writes(plan))
+    if (plan == NULL || !SPI_is_cursor_plan(plan) || slm_pg_writes(plan))
         ereport(ERROR,
                 (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of a training must be one SELECT that writes nothing"),
                  errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));

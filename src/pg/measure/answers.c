@@ -52,10 +52,10 @@ static TupleDesc look_at_query(const char *query)
     if (plan == NULL || !SPI_is_cursor_plan(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query to measure by must be one SELECT"),
                         errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
-    source = linitial(SPI_plan_get_plan_sources(plan));
-    if (linitial_node(Query, source->query_list)->commandType != CMD_SELECT || linitial_node(Query, source->query_list)->hasModifyingCTE)
+    if (slm_pg_writes(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query to measure by writes"),
                         errhint("Give one SELECT that writes nothing: SELECT body, label FROM tickets")));
+    source = linitial(SPI_plan_get_plan_sources(plan));
     if (source->resultDesc == NULL || source->resultDesc->natts < 2)
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
                         errmsg("the query to measure by must give an input and the expected value, but it gives %d column",

@@ -375,10 +375,10 @@ static List *read_candidates(Jsonb *candidates, Oid schema)
             c->candidate.expression = string_of(&value);
         else if (value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
             read_object(value.val.binary.data, &c->candidate);
-        else
-            list = NIL, c = NULL;
-        if (c == NULL)
+        else {
+            list = NIL;
             break;
+        }
         list = lappend(list, c);
     }
     if (list == NIL)
