@@ -13,18 +13,13 @@ enum { LABEL_CLOSE = 0, LABEL_COMMA = 1, LABEL_OPEN = 2, FRAME_WORDS = 7 /* that
 
 static bool table_grow(slm_machine *m, slm_ids_table *t, uint32_t n_words, const void *records, size_t stride, uint32_t n)
 {
-    uint32_t capacity = t->capacity == 0 ? 64 : t->capacity * 2, room = 0, *slots = NULL;
-    if (!slm_budget_grow(&m->budget, &slots, &room, sizeof *slots, capacity))
+    if (!slm_ids_table_widen(m, t))
         return false;
-    free(t->slots);
-    m->budget.bytes -= t->capacity * sizeof *slots;
-    t->slots = slots;
-    t->capacity = capacity;
     for (uint32_t i = 1; i < n; i++) {
-        uint32_t h = slm_hash_words((const uint32_t *) ((const char *) records + i * stride), n_words, 7) & (capacity - 1);
-        while (slots[h] != 0)
-            h = (h + 1) & (capacity - 1);
-        slots[h] = i;
+        uint32_t h = slm_hash_words((const uint32_t *) ((const char *) records + i * stride), n_words, 7) & (t->capacity - 1);
+        while (t->slots[h] != 0)
+            h = (h + 1) & (t->capacity - 1);
+        t->slots[h] = i;
     }
     return true;
 }

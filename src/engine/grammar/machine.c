@@ -49,9 +49,8 @@ static int by_config(const void *a, const void *b)
     return memcmp(a, b, sizeof(slm_config));
 }
 
-static bool states_rehash(slm_machine *m)
+bool slm_ids_table_widen(slm_machine *m, slm_ids_table *t)
 {
-    slm_ids_table *t = &m->states_by_hash;
     uint32_t capacity = t->capacity == 0 ? 64 : t->capacity * 2, room = 0, *slots = NULL;
     if (!slm_budget_grow(&m->budget, &slots, &room, sizeof *slots, capacity))
         return false;
@@ -59,11 +58,19 @@ static bool states_rehash(slm_machine *m)
     m->budget.bytes -= t->capacity * sizeof *slots;
     t->slots = slots;
     t->capacity = capacity;
+    return true;
+}
+
+static bool states_rehash(slm_machine *m)
+{
+    slm_ids_table *t = &m->states_by_hash;
+    if (!slm_ids_table_widen(m, t))
+        return false;
     for (uint32_t i = 1; i < m->n_states; i++) {
-        uint32_t h = slm_hash_words((uint32_t *) (m->configs + m->states[i].configs), 2 * m->states[i].n_configs, 3) & (capacity - 1);
-        while (slots[h] != 0)
-            h = (h + 1) & (capacity - 1);
-        slots[h] = i;
+        uint32_t h = slm_hash_words((uint32_t *) (m->configs + m->states[i].configs), 2 * m->states[i].n_configs, 3) & (t->capacity - 1);
+        while (t->slots[h] != 0)
+            h = (h + 1) & (t->capacity - 1);
+        t->slots[h] = i;
     }
     return true;
 }

@@ -141,6 +141,8 @@ typedef struct slm_machine {
 
 enum { SLM_MAX_IDS = 256 };
 
+/* Twice the slots, all empty: the caller enters its records anew. */
+bool slm_ids_table_widen(slm_machine *m, slm_ids_table *t);
 bool slm_machine_init(slm_machine *m, const slm_token_vocab *vocab, size_t max_bytes, uint64_t max_steps);
 void slm_machine_destroy(slm_machine *m);
 

@@ -26,7 +26,6 @@
 #include "pg/run/opened.h"
 #include "pg/run/work.h"
 
-
 PG_FUNCTION_INFO_V1(slm_pg_support);
 
 #define BYTES_PER_TOKEN 4.0
