@@ -20,7 +20,7 @@ static const char *const served[] = {
     "mpnet-mean",     "modernbert-mean", "nomic-bert",     "roberta-mean",     "xlm-roberta-e5", "qwen3-embedding",  "embeddinggemma",
     "seq-bert-3",     "seq-bert-multi",  "seq-bert-pair",  "seq-distilbert-2", "seq-roberta-4", "seq-xlmr-rerank",   "seq-modernbert-mean",
     "seq-modernbert-cls", "seq-llama-3", "modernbert-nli", "eurobert",         "mmbert",        "tok-bert-ner",      "tok-distilbert",
-    "tok-roberta",
+    "tok-roberta", "deberta-nli", "seq-albert-3", "seq-electra-3",
 };
 
 typedef struct fixture {

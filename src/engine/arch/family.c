@@ -75,6 +75,9 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
     case D_DENSE1: return hp->dense_rows[1];
     case D_DENSE2: return hp->dense_rows[2];
     case D_AFTER: return hp->after_norm_dim;
+    case D_LOOKUP: return hp->n_lookup > 0 ? hp->n_lookup : hp->n_embd;
+    case D_RELATIVE: return hp->n_heads * slm_relative_rows(hp);
+    case D_HEAD: return hp->head_dim;
     }
     return 0;
 }
@@ -83,6 +86,16 @@ void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t *rows,
 {
     *rows = dim_of(hp, role_table[role].rows);
     *cols = dim_of(hp, role_table[role].cols);
+}
+
+uint32_t slm_relative_rows(const slm_hparams *hp)
+{
+    return (2 * hp->relative_span + 15) / 16 * 16;
+}
+
+uint32_t slm_hparams_layers(const slm_hparams *hp, slm_tensor_role role)
+{
+    return !role_table[role].per_layer || hp->shared_layers ? 1 : hp->n_layers;
 }
 
 uint32_t slm_hparams_outputs(const slm_hparams *hp)
@@ -126,6 +139,8 @@ slm_need slm_family_need(const slm_family *family, slm_tensor_role role, bool im
 {
     if (role_behind(role))
         return SLM_NEED_OPTIONAL;
+    if (!image && (role == SLM_TENSOR_REL_KEY || role == SLM_TENSOR_REL_QUERY))
+        return SLM_NEED_NEVER; /* no source has them */
     if (image && (role == SLM_TENSOR_ATTN_QKV || role == SLM_TENSOR_FFN_GATE_UP))
         return SLM_NEED_NEVER;
     if (role_in(family->required, role))
@@ -423,7 +438,7 @@ static slm_status check_sizes(const slm_hparams *hp, slm_error *err)
 
 static slm_status check_flags(const slm_hparams *hp, slm_error *err)
 {
-    bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GEGLU_ERF &&
+    bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GELU_TANH &&
                 hp->pooling <= SLM_POOL_LAST && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 &&
                 hp->qk_norm_whole <= 1 && hp->embed_normalize <= 1 && hp->has_rope_factors <= 2;
     if (!good || hp->window > 1u << 24 || hp->window_pattern > 1024 || hp->nope_pattern > 1024 || hp->n_token_types > 1024 ||
@@ -463,6 +478,11 @@ static slm_status check_end(const slm_hparams *hp, slm_error *err)
         good = hp->n_pools >= 1 && hp->pools[0] == hp->pooling;
     if (good && hp->relative_buckets > 0)
         good = hp->relative_buckets % 2 == 0 && hp->n_context <= 1u << 16 && !hp->causal;
+    if (good && hp->relative_span > 0)
+        good = hp->relative_span <= 4096 && hp->n_context <= 1u << 16 && !hp->causal && hp->n_heads == hp->n_kv_heads &&
+               hp->relative_buckets == 0 && (hp->relative_far == 0 || (hp->relative_span >= 4 && hp->relative_far > hp->relative_span));
+    if (good)
+        good = hp->shared_layers <= 1 && hp->n_lookup <= hp->n_embd && hp->n_lookup % 32 == 0 && (hp->n_lookup == 0 || !hp->causal);
     return good ? SLM_OK : slm_fail(err, SLM_FORMAT, "pooling, modules or head of the encoder are out of range");
 }
 

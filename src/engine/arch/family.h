@@ -46,7 +46,7 @@ typedef struct slm_meta {
 /* What rows and cols in roles.def stand for. */
 typedef enum slm_dim {
     D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_LABELS, D_BUCKETS, D_HEADS,
-    D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER
+    D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD
 } slm_dim;
 
 typedef struct slm_role_info {
@@ -76,6 +76,16 @@ typedef struct slm_family {
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
 } slm_family;
+
+/* Tensors of a role in an image: one a layer, or one for all. */
+uint32_t slm_hparams_layers(const slm_hparams *hp, slm_tensor_role role);
+/* Rows of a head in DeBERTa's tables of distances: whole panels. */
+uint32_t slm_relative_rows(const slm_hparams *hp);
+/* Has the feed-forward a gate? */
+static inline bool slm_activation_gated(uint32_t activation)
+{
+    return activation != SLM_ACT_GELU_ERF && activation != SLM_ACT_GELU_TANH;
+}
 
 /* Width of the vector that an encoder gives, or the number of its labels. */
 uint32_t slm_hparams_outputs(const slm_hparams *hp);
@@ -139,6 +149,8 @@ slm_status slm_meta_pattern(const slm_meta *meta, const char *key, uint32_t n_la
 /* BERT's tensors and its numbers, which its kin share. */
 extern const slm_tensor_role slm_bert_required[], slm_bert_optional[];
 slm_status slm_family_read_bert(const slm_meta *meta, slm_hparams *hp, slm_error *err);
+/* The width of tables of embeddings that are projected (ALBERT, ELECTRA). */
+slm_status slm_family_read_lookup(const slm_meta *meta, slm_hparams *hp, slm_error *err);
 
 /* Which layers slide, where a source names each (flags by layer); nothing where it does not. */
 void slm_meta_slides(const slm_meta *meta, slm_hparams *hp);

@@ -67,5 +67,15 @@ slm_status slm_family_read_bert(const slm_meta *meta, slm_hparams *hp, slm_error
     return SLM_OK;
 }
 
+slm_status slm_family_read_lookup(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    uint32_t width;
+    SLM_TRY(slm_meta_u32(meta, "slm.lookup", 1, hp->n_embd, hp->n_embd, &width, err));
+    hp->n_lookup = width == hp->n_embd ? 0 : width;
+    if (width % 32 != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "embeddings of a width that is no multiple of 32 are not supported");
+    return SLM_OK;
+}
+
 const slm_family slm_family_bert = {.name = "bert", .required = slm_bert_required, .optional = slm_bert_optional, .own_norms = true,
                                    .hf_names = hf_names, .read = slm_family_read_bert};

@@ -36,13 +36,18 @@ static slm_status read_roberta(const slm_meta *meta, slm_hparams *hp, slm_error 
 const slm_family slm_family_roberta = {.name = "roberta", .required = slm_bert_required, .optional = slm_bert_optional, .own_norms = true,
                                       .hf_names = hf_names, .read = read_roberta};
 
+static const slm_tensor_role electra_optional[] = {
+    SLM_TENSOR_CLS_DENSE,     SLM_TENSOR_CLS_DENSE_BIAS, SLM_TENSOR_CLS_OUT,   SLM_TENSOR_CLS_OUT_BIAS,
+    SLM_TENSOR_ATTN_IN_SCALE, SLM_TENSOR_FFN_IN_SCALE,   SLM_TENSOR_EMBD_PROJ, SLM_TENSOR_EMBD_PROJ_BIAS, SLM_TENSOR_ROLES};
+
 /* ELECTRA's discriminator is a BERT by another name; its head is RoBERTa's with GELU in place of tanh. */
 static slm_status read_electra(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
     SLM_TRY(slm_family_read_bert(meta, hp, err));
+    SLM_TRY(slm_family_read_lookup(meta, hp, err));
     hp->head_squash = SLM_SQUASH_GELU_ERF;
     return SLM_OK;
 }
 
-const slm_family slm_family_electra = {.name = "electra", .required = slm_bert_required, .optional = slm_bert_optional, .own_norms = true,
+const slm_family slm_family_electra = {.name = "electra", .required = slm_bert_required, .optional = electra_optional, .own_norms = true,
                                       .hf_names = hf_names, .read = read_electra};

@@ -14,7 +14,9 @@
 
 typedef enum slm_norm { SLM_NORM_RMS = 0, SLM_NORM_LAYER = 1 } slm_norm;
 /* SWIGLU and GEGLU (GEGLU_ERF) have a gate. */
-typedef enum slm_activation { SLM_ACT_SWIGLU = 0, SLM_ACT_GEGLU = 1, SLM_ACT_GELU_ERF = 2, SLM_ACT_GEGLU_ERF = 3 } slm_activation;
+typedef enum slm_activation {
+    SLM_ACT_SWIGLU = 0, SLM_ACT_GEGLU = 1, SLM_ACT_GELU_ERF = 2, SLM_ACT_GEGLU_ERF = 3, SLM_ACT_GELU_TANH = 4
+} slm_activation;
 
 /* How an encoder's rows become one: MEAN, CLS (the first), MAX, SQRT (sum by the root of their number), WEIGHTED (row i counts i + 1
  * times),
@@ -74,6 +76,10 @@ typedef struct slm_hparams {
     uint32_t n_dense, dense_rows[SLM_MAX_DENSE], dense_squash[SLM_MAX_DENSE]; /* dense modules: width and function */
     uint32_t after_norm_dim;     /* width of the layer norm among them */
     uint32_t n_labels, head_pool, head_squash; /* heads: outputs, the row or mean they are put on, the function behind their dense layer */
+    uint32_t n_lookup;           /* width of the tables of embeddings, which are projected to n_embd; 0: it is n_embd (ALBERT) */
+    uint32_t shared_layers;      /* all layers have the weights of the first (ALBERT) */
+    uint32_t relative_span;      /* DeBERTa: distances -span to span - 1 have keys and queries of their own; 0 = none */
+    uint32_t relative_far;       /* DeBERTa: distances beyond span / 2 share buckets up to this one; 0: each has its own */
 } slm_hparams;
 
 #endif

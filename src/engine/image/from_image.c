@@ -65,7 +65,7 @@ static slm_status list_tensors(image_source *s, slm_error *err)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     for (unsigned r = 0; r < SLM_TENSOR_ROLES; r++) {
         slm_tensor_role role = (slm_tensor_role) r;
-        for (uint32_t layer = 0; layer < (slm_role_get(role)->per_layer ? hp->n_layers : 1); layer++) {
+        for (uint32_t layer = 0; layer < slm_hparams_layers(hp, role); layer++) {
             slm_source_tensor t = {.role = role, .layer = layer, .type = SLM_TYPE_F32};
             slm_weight w;
             slm_role_shape(hp, role, &t.rows, &t.cols);

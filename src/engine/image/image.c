@@ -119,10 +119,9 @@ static slm_status check_entry(const slm_image *image, const slm_family *family, 
     uint64_t bytes, end;
     if (e->role >= SLM_TENSOR_ROLES)
         return slm_image_damaged(err, "a tensor has an unknown role");
-    const slm_role_info *role = slm_role_get((slm_tensor_role) e->role);
     bool head = e->role == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
     slm_role_shape(&image->hparams, (slm_tensor_role) e->role, &rows, &cols);
-    if (e->layer >= (role->per_layer ? image->hparams.n_layers : 1) || e->rows != rows || e->cols != cols ||
+    if (e->layer >= slm_hparams_layers(&image->hparams, (slm_tensor_role) e->role) || e->rows != rows || e->cols != cols ||
         slm_type_get(e->type) == NULL ||
         (!head && slm_family_need(family, (slm_tensor_role) e->role, true) == SLM_NEED_NEVER))
         return slm_image_damaged(err, "a tensor does not fit the model");
@@ -153,7 +152,7 @@ static slm_status check_directory(slm_image *image, slm_error *err)
         count[e->role]++;
     }
     for (unsigned r = 0; r < SLM_TENSOR_ROLES; r++) {
-        uint32_t layers = slm_role_get((slm_tensor_role) r)->per_layer ? image->hparams.n_layers : 1;
+        uint32_t layers = slm_hparams_layers(&image->hparams, (slm_tensor_role) r);
         bool head = r == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
         bool always = head || slm_family_need(family, (slm_tensor_role) r, true) == SLM_NEED_ALWAYS;
         if (count[r] != layers && (always || count[r] != 0))
@@ -252,7 +251,7 @@ const void *slm_image_tokenizer(const slm_image *image, size_t *size)
 static const slm_image_entry *find_entry(const slm_image *image, slm_tensor_role role, uint32_t layer)
 {
     if ((unsigned) role >= SLM_TENSOR_ROLES || image->first[role] == image->header.n_tensors ||
-        layer >= (slm_role_get(role)->per_layer ? image->hparams.n_layers : 1))
+        layer >= slm_hparams_layers(&image->hparams, role))
         return NULL;
     return &image->entries[image->first[role] + layer];
 }

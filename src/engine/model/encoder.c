@@ -28,13 +28,18 @@ typedef struct norm_of {
     const float *w, *b;
 } norm_of;
 
-static void norm_row(const slm_run *run, norm_of n, const float *x, float *y)
+static void norm_wide(const slm_run *run, norm_of n, const float *x, float *y, uint32_t width)
 {
     const slm_hparams *hp = run->hp;
     if (hp->norm == SLM_NORM_RMS)
-        run->kn->rms_norm(x, n.w, y, hp->n_embd, hp->norm_eps);
+        run->kn->rms_norm(x, n.w, y, width, hp->norm_eps);
     else
-        run->kn->layer_norm(x, n.w, n.b != NULL ? n.b : run->model->zeros, y, hp->n_embd, hp->norm_eps);
+        run->kn->layer_norm(x, n.w, n.b != NULL ? n.b : run->model->zeros, y, width, hp->norm_eps);
+}
+
+static void norm_row(const slm_run *run, norm_of n, const float *x, float *y)
+{
+    norm_wide(run, n, x, y, run->hp->n_embd);
 }
 
 /* Row i of the stream as the next product takes it: normed (n.w NULL: as it is) in place or to ws->norm, multiplied by in_scale (may be
@@ -75,8 +80,28 @@ static slm_act ready_act(const slm_run *run, bool normed)
 static void add_row(const slm_run *run, const slm_weight *w, uint32_t row, float *x, float *scratch)
 {
     run->kn->unpack_row(w, row, scratch);
-    for (uint32_t c = 0; c < run->hp->n_embd; c++)
+    for (uint32_t c = 0; c < w->cols; c++)
         x[c] += scratch[c];
+}
+
+/* Row i of the tables of embeddings, summed and normed, and projected to the width of the model where it is another. */
+static void look_up(const encode_job *job, slm_scratch *s, uint32_t i, float *out)
+{
+    const slm_run *run = &job->run;
+    const slm_model *m = run->model;
+    uint32_t width = m->token_embd.cols;
+    float *scratch = s->norm.p, *x = m->embd_proj.data != NULL ? scratch + run->ld.embd : out;
+    run->kn->unpack_row(&m->token_embd, (uint32_t) job->batch->tokens[i], x);
+    for (uint32_t c = 0; run->hp->embed_scale != 1.0f && c < width; c++)
+        x[c] *= run->hp->embed_scale;
+    if (m->type_embd.data != NULL)
+        add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, scratch);
+    if (m->position_embd.data != NULL)
+        add_row(run, &m->position_embd, (uint32_t) run->positions[i], x, scratch);
+    if (m->embd_norm != NULL)
+        norm_wide(run, (norm_of) {m->embd_norm, m->embd_norm_bias}, x, x, width);
+    if (m->embd_proj.data != NULL)
+        slm_dense_row(run, s, &m->embd_proj, m->embd_proj_bias, x, out);
 }
 
 static void embed_stage(encode_job *job, slm_lane *t)
@@ -88,15 +113,7 @@ static void embed_stage(encode_job *job, slm_lane *t)
     while (slm_lane_next(t, run->n, 4, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *x = (float *) run->ws->x.p + i * run->ld.embd;
-            run->kn->unpack_row(&m->token_embd, (uint32_t) job->batch->tokens[i], x);
-            for (uint32_t c = 0; run->hp->embed_scale != 1.0f && c < run->hp->n_embd; c++)
-                x[c] *= run->hp->embed_scale;
-            if (m->type_embd.data != NULL)
-                add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, t->s->norm.p);
-            if (m->position_embd.data != NULL)
-                add_row(run, &m->position_embd, (uint32_t) run->positions[i], x, t->s->norm.p);
-            if (m->embd_norm != NULL)
-                norm_row(run, (norm_of) {m->embd_norm, m->embd_norm_bias}, x, x);
+            look_up(job, t->s, i, x);
             ready_row(run, t->s, i, first, false, m->layers[0].attn_in_scale);
         }
         slm_rope_fill(run, b, e);
@@ -156,11 +173,15 @@ static void attend_unit(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t h
         run->kn->kv_store(block, 0, plane, i % SLM_KV_BLOCK, (const float *) run->ws->k.p + row, (const float *) run->ws->v.p + row,
                           hp->head_dim);
     }
+    if (hp->relative_span > 0)
+        slm_distance_keys(run, s, layer, head, begin, length);
     slm_attend a = {.q = run->ws->q.p, .q_offset = offset, .out = run->ws->att.p, .blocks = blocks, .first = first, .last = last,
                     .k_offset = 0, .v_offset = plane, .head_dim = hp->head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap,
-                    .bias = relative != NULL ? bias : NULL, .scratch = s->attend.p};
+                    .bias = relative != NULL || hp->relative_span > 0 ? bias : NULL, .scratch = s->attend.p};
     for (uint32_t i = 0; i < length; i += a.n_q) {
         a.n_q = length - i < SLM_QUERIES ? length - i : SLM_QUERIES;
+        if (hp->relative_span > 0)
+            slm_distance_bias(run, s, layer, head, begin, length, i, a.n_q, bias);
         for (uint32_t k = 0; k < a.n_q; k++) {
             offset[k] = (begin + i + k) * run->ld.q + at;
             blocks[k] = table;

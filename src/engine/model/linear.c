@@ -212,6 +212,8 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
     const slm_weight *up = &layer->up, *gate = layer->gate.data != NULL ? &layer->gate : NULL;
     float *tile = t->s->tile.p, *tile_gate = tile + TILE_FLOATS;
     uint32_t b, e;
+    for (uint32_t c = 0; run->hp->activation == SLM_ACT_GELU_TANH && c < TILE_FLOATS; c++)
+        tile_gate[c] = 1.0f; /* what the GELU is multiplied by */
     grid g = grid_make(n, up->n_panels, up->panel_bytes + (gate != NULL ? gate->panel_bytes : 0), 2, run->n_threads);
     while (slm_lane_next(t, g.units, 1, &b, &e)) {
         unit u = grid_unit(&g, b);
@@ -231,6 +233,8 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
             } else {
                 run->kn->swiglu(tile_gate, tile, tile, count);
             }
+        } else if (run->hp->activation == SLM_ACT_GELU_TANH) {
+            run->kn->geglu(tile, tile_gate, tile, count);
         } else {
             run->kn->gelu_erf(tile, tile, count);
         }

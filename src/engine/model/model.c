@@ -54,9 +54,14 @@ static slm_status take_layer(const loader *in, uint32_t i)
 {
     slm_layer *l = &in->model->layers[i];
     bool after = in->model->hp.norm_after_sum != 0;
+    if (i > 0 && in->model->hp.shared_layers) {
+        *l = in->model->layers[0];
+        return SLM_OK;
+    }
     const struct { slm_tensor_role role; slm_weight *out; } matrices[] = {
         {SLM_TENSOR_ATTN_Q, &l->q},        {SLM_TENSOR_ATTN_K, &l->k},      {SLM_TENSOR_ATTN_V, &l->v},       {SLM_TENSOR_ATTN_OUT, &l->o},
         {SLM_TENSOR_FFN_GATE, &l->gate},   {SLM_TENSOR_FFN_UP, &l->up},     {SLM_TENSOR_FFN_DOWN, &l->down},
+        {SLM_TENSOR_REL_KEY, &l->rel_key}, {SLM_TENSOR_REL_QUERY, &l->rel_query},
     };
     const struct { slm_tensor_role role; const float **out; } vectors[] = {
         {SLM_TENSOR_ATTN_NORM, &l->attn_norm},           {SLM_TENSOR_FFN_NORM, &l->ffn_norm},
@@ -80,8 +85,14 @@ static slm_status take_layer(const loader *in, uint32_t i)
             return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a matrix", i);
     if (i == 0 && in->model->hp.skip_first_norm)
         l->attn_norm = NULL;
-    if (in->model->hp.activation != SLM_ACT_GELU_ERF && l->gate.data == NULL)
+    if (slm_activation_gated(in->model->hp.activation) && l->gate.data == NULL)
         return missing(in, SLM_TENSOR_FFN_GATE, i);
+    if (in->model->hp.relative_span > 0)
+        for (int k = 0; k < 2; k++) {
+            const slm_weight *w = k == 0 ? &l->rel_key : &l->rel_query;
+            if (w->data == NULL || !slm_type_get(w->type)->is_float)
+                return missing(in, k == 0 ? SLM_TENSOR_REL_KEY : SLM_TENSOR_REL_QUERY, i);
+        }
     return SLM_OK;
 }
 
@@ -191,6 +202,8 @@ static slm_status take_globals(const loader *in)
     SLM_TRY(take_matrix(in, SLM_TENSOR_POSITION_EMBD, 0, &m->position_embd));
     SLM_TRY(take_matrix(in, SLM_TENSOR_TYPE_EMBD, 0, &m->type_embd));
     SLM_TRY(take_matrix(in, SLM_TENSOR_CLS_DENSE, 0, &m->cls_dense));
+    SLM_TRY(take_matrix(in, SLM_TENSOR_EMBD_PROJ, 0, &m->embd_proj));
+    SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_PROJ_BIAS, 0, &m->embd_proj_bias));
     SLM_TRY(take_matrix(in, SLM_TENSOR_CLS_OUT, 0, &m->cls_out));
     SLM_TRY(take_vector(in, SLM_TENSOR_OUTPUT_NORM, 0, &m->output_norm));
     SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_NORM, 0, &m->embd_norm));
@@ -203,6 +216,8 @@ static slm_status take_globals(const loader *in)
 
     if (m->token_embd.data == NULL)
         return missing(in, SLM_TENSOR_TOKEN_EMBD, 0);
+    if ((m->hp.n_lookup > 0) != (m->embd_proj.data != NULL))
+        return missing(in, SLM_TENSOR_EMBD_PROJ, 0);
     if (m->hp.causal) {
         if (m->output_norm == NULL)
             return missing(in, SLM_TENSOR_OUTPUT_NORM, 0);
@@ -232,6 +247,8 @@ static slm_status open_parts(slm_model *m, slm_error *err)
     SLM_TRY(take_globals(&in));
     SLM_TRY(take_layers(&in));
     SLM_TRY(take_relative(&in));
+    if (m->hp.relative_span > 0 && (m->places = slm_distance_places(&m->hp)) == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
     const void *blob = slm_image_tokenizer(m->image, &bytes);
     if (bytes > 0)
         SLM_TRY(slm_tokenizer_open(blob, bytes, &m->tokenizer, err));
@@ -268,6 +285,7 @@ void slm_model_close(slm_model *model)
     free(model->layers);
     free(model->rope_freq);
     free(model->relative);
+    free(model->places);
     free(model->zeros);
     free(model);
 }

@@ -20,6 +20,7 @@ typedef struct slm_layer {
     const float *q_norm, *k_norm;                                       /* [head_dim], or whole rows for OLMo 2 */
     const float *attn_in_scale, *ffn_in_scale;                          /* [n_embd] or NULL: encoders, before quantization */
     const float *q_bias, *k_bias, *v_bias, *o_bias, *up_bias, *down_bias;
+    slm_weight rel_key, rel_query; /* DeBERTa: [n_heads * slm_relative_rows, head_dim] */
 } slm_layer;
 
 /* The opaque slm_model of slm.h. */
@@ -27,13 +28,14 @@ struct slm_model {
     slm_image *image;
     slm_hparams hp;
     slm_tokenizer *tokenizer; /* NULL without vocabulary */
-    slm_weight token_embd, head, position_embd, type_embd;
-    const float *output_norm, *embd_norm, *embd_norm_bias;
+    slm_weight token_embd, head, position_embd, type_embd, embd_proj;
+    const float *output_norm, *embd_norm, *embd_norm_bias, *embd_proj_bias;
     slm_weight cls_dense, cls_out;
     const float *cls_dense_bias, *cls_norm, *cls_norm_bias, *cls_out_bias;
     slm_weight dense[SLM_MAX_DENSE];
     const float *dense_bias[SLM_MAX_DENSE], *after_norm, *after_norm_bias;
     float *relative;  /* [n_heads, relative_ld] MPNet's biases by distance; NULL without */
+    uint16_t *places; /* [2 n_context] DeBERTa's row of a key by how far it is ahead, from n_context - 1 behind on; NULL without */
     float *zeros;     /* [n_embd] biases of norms that have none */
     slm_layer *layers; /* [n_layers] */
     bool quantized, floats; /* which forms of activations the layers' matrices take */

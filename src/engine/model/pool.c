@@ -47,8 +47,7 @@ static void pool_rows(const slm_run *run, uint32_t pool, const float *x, uint32_
         out[c] *= share;
 }
 
-/* One row through a small dense layer: y [16 * n_panels]. */
-static void dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, const float *bias, const float *x, float *y)
+void slm_dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, const float *bias, const float *x, float *y)
 {
     slm_qblock *blocks = s->normq.p;
     if (!slm_type_get(w->type)->is_float)
@@ -77,7 +76,7 @@ static void run_head(const slm_run *run, slm_scratch *s, float *x, float *other,
     const slm_model *m = run->model;
     uint32_t n = run->hp->n_embd;
     if (m->cls_dense.data != NULL) {
-        dense_row(run, s, &m->cls_dense, m->cls_dense_bias, x, other);
+        slm_dense_row(run, s, &m->cls_dense, m->cls_dense_bias, x, other);
         squash(run, run->hp->head_squash, other, n);
         float *swap = x;
         x = other;
@@ -85,7 +84,7 @@ static void run_head(const slm_run *run, slm_scratch *s, float *x, float *other,
     }
     if (m->cls_norm != NULL)
         run->kn->layer_norm(x, m->cls_norm, m->cls_norm_bias != NULL ? m->cls_norm_bias : m->zeros, x, n, run->hp->norm_eps);
-    dense_row(run, s, &m->cls_out, m->cls_out_bias, x, other);
+    slm_dense_row(run, s, &m->cls_out, m->cls_out_bias, x, other);
     memcpy(out, other, m->cls_out.rows * sizeof(float));
 }
 
@@ -101,7 +100,7 @@ static const float *run_modules(const slm_run *run, slm_scratch *s, float *x, fl
         } else if (hp->after[i] == SLM_AFTER_NORM) {
             run->kn->layer_norm(x, m->after_norm, m->after_norm_bias, x, width, 1e-5f);
         } else {
-            dense_row(run, s, &m->dense[module], m->dense_bias[module], x, other);
+            slm_dense_row(run, s, &m->dense[module], m->dense_bias[module], x, other);
             width = hp->dense_rows[module];
             squash(run, hp->dense_squash[module++], other, width);
             float *swap = x;

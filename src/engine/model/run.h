@@ -49,6 +49,7 @@ typedef struct slm_scratch {
     slm_buffer queries;          /* arrays of one slm_attend call */
     slm_buffer kv, table;        /* encoders: keys and values of one head of one sequence, and its block table */
     slm_buffer pool;             /* encoders: a pooled row and what modules make of it */
+    slm_buffer distance;         /* DeBERTa: products of one head's keys and queries with distances, biases of a tile */
 } slm_scratch;
 
 struct slm_workspace {
@@ -188,12 +189,25 @@ const float *slm_rope_row(const slm_run *run, uint32_t layer, uint32_t i);
 /* The vector or the outputs of a sequence whose rows are x[length, ld.embd]; s->pool has slm_pool_floats. */
 void slm_pool(const slm_run *run, slm_scratch *s, const float *x, uint32_t length, float *out);
 size_t slm_pool_floats(const slm_hparams *hp);
+/* One row through a small dense layer: y [16 * n_panels], blocks in s->normq. */
+void slm_dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, const float *bias, const float *x, float *y);
 
 /* ---- relative.c ---- */
 /* Floats of a head's row of biases by distance, and the rows themselves from the table [buckets, ld] (T5's buckets, as MPNet has them): the
  * bias of key j for query i is row[n_context - 1 + j - i]. */
 size_t slm_relative_stride(uint32_t n_context);
 void slm_relative_fill(const float *table, size_t ld, uint32_t buckets, uint32_t n_heads, uint32_t n_context, float *rows);
+
+/* ---- distance.c ---- */
+/* Floats of s->distance for sequences of up to this length. */
+size_t slm_distance_floats(const slm_hparams *hp, uint32_t length);
+/* The table of slm_model.places, malloc'ed; NULL on lack of memory. */
+uint16_t *slm_distance_places(const slm_hparams *hp);
+/* One head of one sequence, rows [begin, begin + length) of ws->k: what its keys say about distances. */
+void slm_distance_keys(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t head, uint32_t begin, uint32_t length);
+/* Biases of its queries i to i + n - 1, n <= SLM_QUERIES, after slm_distance_keys. */
+void slm_distance_bias(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t head, uint32_t begin, uint32_t length, uint32_t i,
+                       uint32_t n, const float **bias);
 
 /* ---- attention.c ---- */
 /* Is this one of the layers that see a window only? */

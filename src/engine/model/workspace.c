@@ -53,6 +53,7 @@ static void scratch_free(slm_scratch *s)
     buffer_free(&s->kv);
     buffer_free(&s->table);
     buffer_free(&s->pool);
+    buffer_free(&s->distance);
 }
 
 /* Every buffer of the workspace itself, NULL after the last. */
@@ -73,7 +74,8 @@ size_t slm_workspace_bytes(const slm_workspace *ws)
     for (int i = 0; i < ws->n_scratch; i++) {
         const slm_scratch *s = &ws->scratch[i];
         bytes += s->gemm.bytes + s->attend.bytes + s->tile.bytes + s->blocks.bytes + s->norm.bytes + s->normq.bytes + s->queries.bytes +
-                 s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes + s->pool.bytes;
+                 s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes + s->pool.bytes +
+                 s->distance.bytes;
     }
     return bytes;
 }
@@ -120,6 +122,8 @@ static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_po
         size_t blocks = (n_positions + SLM_KV_BLOCK - 1) / SLM_KV_BLOCK;
         SLM_TRY(slm_buffer_need(&s->kv, blocks, 2 * SLM_KV_BLOCK * hp->head_dim * sizeof(uint16_t), err));
         SLM_TRY(slm_buffer_need(&s->table, blocks, sizeof(uint16_t *), err));
+        if (hp->relative_span > 0)
+            SLM_TRY(slm_buffer_need(&s->distance, slm_distance_floats(hp, n_positions), sizeof(float), err));
     }
     return slm_buffer_need(&s->queries, queries, 4 * sizeof(size_t), err);
 }

@@ -115,13 +115,6 @@ static slm_status take_kind(slm_hf_config *c, slm_error *err)
         SLM_TRY(kind->take(c, err));
     if (kind->pad_offset)
         SLM_TRY(take_offset(c, err));
-    if (strcmp(kind->family, "electra") == 0) {
-        uint32_t width = (uint32_t) slm_hf_config_number(c, "embedding_length", 0), embedding = width;
-        SLM_TRY(slm_hf_u32(c->json, "embedding_size", 1, 65536, &embedding, err));
-        if (embedding != width)
-            return slm_fail(err, SLM_UNSUPPORTED, "\"embedding_size\" in \"%s\" is not \"hidden_size\", which is not supported",
-                            c->json.file);
-    }
     double layers = slm_hf_config_number(c, "block_count", 0);
     if (!(layers >= 1 && layers <= SLM_MAX_LAYERS))
         return slm_fail(err, SLM_FORMAT, "\"%s\" asks for %g layers, not 1 to %d", c->json.file, layers, SLM_MAX_LAYERS);

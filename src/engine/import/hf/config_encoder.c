@@ -78,6 +78,68 @@ slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err)
     return slm_hf_take_rope(c, false, err);
 }
 
+slm_status slm_hf_take_albert(slm_hf_config *c, slm_error *err)
+{
+    uint32_t groups = 1, inner = 1;
+    const char *act = slm_hf_string(c->json, "hidden_act");
+    SLM_TRY(slm_hf_u32(c->json, "num_hidden_groups", 1, SLM_MAX_LAYERS, &groups, err));
+    SLM_TRY(slm_hf_u32(c->json, "inner_group_num", 1, SLM_MAX_LAYERS, &inner, err));
+    if (groups != 1 || inner != 1)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is not 1, which is not supported",
+                        groups != 1 ? "num_hidden_groups" : "inner_group_num", c->json.file);
+    return slm_hf_config_put(c, "slm.gelu_exact", act != NULL && strcmp(act, "gelu") == 0, err);
+}
+
+/* Words in a list, or in a text with "|" between them. */
+static bool names_both(json_t *v, const char *a, const char *b)
+{
+    bool seen_a = false, seen_b = false;
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const char *word = json_string_value(json_array_get(v, i));
+        seen_a = seen_a || (word != NULL && strcmp(word, a) == 0);
+        seen_b = seen_b || (word != NULL && strcmp(word, b) == 0);
+    }
+    const char *text = json_string_value(v);
+    return json_is_array(v) ? seen_a && seen_b && json_array_size(v) == 2
+                            : text != NULL && strlen(text) == strlen(a) + strlen(b) + 1 && strstr(text, a) != NULL &&
+                                  strstr(text, b) != NULL;
+}
+
+/* The one shape that is published: both kinds of distances, projected by the layer's own matrices from a normed table; no positions. */
+slm_status slm_hf_take_deberta(slm_hf_config *c, slm_error *err)
+{
+    json_t *o = c->json.object;
+    const char *norm = slm_hf_string(c->json, "norm_rel_ebd");
+    float far = -1, buckets = -1;
+    double width = slm_hf_config_number(c, "embedding_length", 0);
+    const struct {
+        const char *key;
+        bool good;
+    } demands[] = {{"relative_attention", json_is_true(json_object_get(o, "relative_attention"))},
+                   {"share_att_key", json_is_true(json_object_get(o, "share_att_key"))},
+                   {"position_biased_input", json_is_false(json_object_get(o, "position_biased_input"))},
+                   {"pos_att_type", names_both(json_object_get(o, "pos_att_type"), "p2c", "c2p")},
+                   {"norm_rel_ebd", norm != NULL && strcmp(norm, "layer_norm") == 0}};
+    static const char *const widths[] = {"embedding_size", "pooler_hidden_size"};
+    for (size_t i = 0; i < sizeof demands / sizeof demands[0]; i++)
+        if (!demands[i].good)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is not as published models of this type have it", demands[i].key,
+                            c->json.file);
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+        json_t *v = json_object_get(o, widths[i]);
+        if (v != NULL && !json_is_null(v) && json_number_value(v) != width)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is not \"hidden_size\", which is not supported", widths[i],
+                            c->json.file);
+    }
+    SLM_TRY(slm_hf_config_put(c, "tokenizer.ggml.token_type_count", 1, err)); /* there is none */
+    SLM_TRY(slm_hf_f32(c->json, "max_relative_positions", -1, 1u << 20, &far, err));
+    SLM_TRY(slm_hf_f32(c->json, "position_buckets", -1, 4096, &buckets, err));
+    if (far < 1)
+        far = (float) slm_hf_config_number(c, "context_length", 0);
+    SLM_TRY(slm_hf_config_put(c, "attention.relative_span", (double) (buckets > 0 ? buckets : far), err));
+    return slm_hf_config_put(c, "attention.relative_far", buckets > 0 ? (double) far : 0, err);
+}
+
 /* ---- heads ---- */
 
 /* "id2label": {"0": "name", ...}, all of 0 to n - 1; two labels without names where it is missing, as transformers assumes. */

@@ -17,11 +17,13 @@
 
 #include "engine/base/math.h"
 #include "engine/import/hf/keys.h"
+#include "engine/import/hf/relative.h"
 #include "engine/import/hf/safetensors.h"
 #include "engine/import/hf/sentence.h"
 #include "engine/import/hf/smooth.h"
 #include "engine/import/hf/vocab.h"
 #include "engine/arch/family.h"
+#include "engine/kernels/kernels.h"
 #include "engine/text/tokenizer.h"
 
 typedef struct hf_source {
@@ -33,6 +35,7 @@ typedef struct hf_source {
     bool plus_one;
     float *scales;      /* [n_layers][2][n_embd] of smooth.h, NULL without */
     float *inverse;     /* 1 / scales: what activations are multiplied by */
+    slm_hf_relative *relative; /* DeBERTa's tables; NULL without */
 } hf_source;
 
 static void close_source(slm_source *base)
@@ -45,6 +48,7 @@ static void close_source(slm_source *base)
     free(s->used);
     free(s->scales);
     free(s->inverse);
+    slm_hf_relative_free(s->relative);
     free(base->tokenizer);
     free(base->tensors);
     free(s);
@@ -220,10 +224,57 @@ static void read_rows(slm_source *base, const slm_source_tensor *tensor, uint32_
     hf_source *s = (hf_source *) base;
     if (row > tensor->rows || n_rows > tensor->rows - row)
         *status = slm_fail(err, SLM_INTERNAL, "rows %u..%u of a tensor of %u", row, row + n_rows, tensor->rows);
+    else if (tensor->role == SLM_TENSOR_REL_KEY || tensor->role == SLM_TENSOR_REL_QUERY)
+        *status = slm_hf_relative_read(s->relative, tensor, row, n_rows, out, err);
     else if (tensor->cols == 0)
         *status = read_vector(s, tensor, row, n_rows, out, err);
     else
         *status = read_matrix(s, tensor, row, n_rows, out, err);
+}
+
+/* ---- DeBERTa's distances ---- */
+
+/* A tensor that no role takes, as floats [rows * cols], malloc'ed; cols 0: a vector. */
+static slm_status read_apart(hf_source *s, const char *name, uint32_t rows, uint32_t cols, float **out, slm_error *err)
+{
+    slm_found found;
+    size_t n = (size_t) rows * (cols > 0 ? cols : 1);
+    if (!find_tensor(s, name, &found))
+        return slm_fail(err, SLM_FORMAT, "the model lacks the tensor %s", name);
+    if (found.rows != rows || found.cols != cols || (unsigned) found.type >= SLM_TYPE_COUNT)
+        return slm_fail(err, SLM_FORMAT, "tensor %s has the shape %llu x %llu, the model demands %u x %u", name,
+                        (unsigned long long) found.rows, (unsigned long long) found.cols, rows, cols);
+    slm_st_type type = found.type == SLM_TYPE_F16 ? SLM_ST_F16 : found.type == SLM_TYPE_BF16 ? SLM_ST_BF16 : SLM_ST_F32;
+    *out = malloc(n * sizeof **out);
+    if (*out == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (uint32_t r = 0; r < (cols > 0 ? rows : 1); r++)
+        SLM_TRY(read_floats(s, found.file, type, found.offset + (uint64_t) r * cols * type_bytes(type), cols > 0 ? cols : rows,
+                            *out + (size_t) r * cols, err));
+    return SLM_OK;
+}
+
+/* The table of distances, normed. */
+static slm_status take_distances(hf_source *s, slm_error *err)
+{
+    const slm_hparams *hp = &s->base.hparams;
+    float *table = NULL, *w = NULL, *b = NULL;
+    if (hp->relative_span == 0)
+        return SLM_OK;
+    slm_status status = read_apart(s, "encoder.rel_embeddings.weight", 2 * hp->relative_span, hp->n_embd, &table, err);
+    if (status == SLM_OK)
+        status = read_apart(s, "encoder.LayerNorm.weight", hp->n_embd, 0, &w, err);
+    if (status == SLM_OK)
+        status = read_apart(s, "encoder.LayerNorm.bias", hp->n_embd, 0, &b, err);
+    for (uint32_t i = 0; status == SLM_OK && i < 2 * hp->relative_span; i++)
+        slm_kernels_get()->layer_norm(table + (size_t) i * hp->n_embd, w, b, table + (size_t) i * hp->n_embd, hp->n_embd, hp->norm_eps);
+    free(w);
+    free(b);
+    if (status == SLM_OK)
+        status = slm_hf_relative_new(&s->base, table, &s->relative, err);
+    if (status != SLM_OK)
+        free(table);
+    return status;
 }
 
 /* ---- name and licence ---- */
@@ -352,6 +403,7 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
     take_licence(s, dir);
     s->base.read_rows = read_rows;
     s->base.close = close_source;
+    SLM_TRY(take_distances(s, err));
     return slm_hf_can_smooth(&s->base.hparams) && will_quantize(options) ? smooth_encoder(s, stop, err) : SLM_OK;
 }
 

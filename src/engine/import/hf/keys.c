@@ -26,6 +26,7 @@ static const char *const harmless[] = {
     "initializer_range", "initializer_factor", "initializer_cutoff_factor", "init_std", "use_cache", "gradient_checkpointing",
         "torchscript",
     "attention_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob", "hidden_dropout", "classifier_dropout", "dropout",
+        "classifier_dropout_prob",
     "embedding_dropout", "mlp_dropout", "qa_dropout", "seq_classif_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "resid_pdrop",
     "summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout", "summary_first_dropout", "summary_proj_to_labels",
     "pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id", "unk_token_id",
@@ -52,7 +53,16 @@ static const slm_hf_key bert_keys[] = {
     WORD("hidden_act", "gelu"), TAKE("layer_norm_eps", "attention.layer_norm_epsilon", 1e-12),
     TAKE("type_vocab_size", "tokenizer.ggml.token_type_count", 2), WORD("position_embedding_type", "absolute"), OFF("is_decoder"),
     OFF("add_cross_attention"), OFF("pruned_heads"), CODE("tie_word_embeddings"), END};
-static const slm_hf_key electra_keys[] = {CODE("embedding_size"), END};
+static const slm_hf_key electra_keys[] = {TAKE("embedding_size", "slm.lookup", NAN), END};
+static const slm_hf_key albert_keys[] = {
+    WORD("hidden_act", "gelu_new|gelu_pytorch_tanh|gelu"), NEED("embedding_size", "slm.lookup"), CODE("num_hidden_groups"),
+    CODE("inner_group_num"), OFF("gap_size"), OFF("net_structure_type"), VALUE("down_scale_factor", 1), END};
+static const slm_hf_key deberta_keys[] = {
+    TAKE("layer_norm_eps", "attention.layer_norm_epsilon", 1e-7), OFF("type_vocab_size"), CODE("relative_attention"),
+    CODE("max_relative_positions"), CODE("position_buckets"), CODE("norm_rel_ebd"), CODE("share_att_key"), CODE("pos_att_type"),
+    CODE("position_biased_input"), OFF("conv_kernel_size"), OFF("conv_act"), OFF("conv_groups"), CODE("pooler_dropout"),
+    WORD("pooler_hidden_act", "gelu"), CODE("pooler_hidden_size"), CODE("embedding_size"), OFF("attention_head_size"), CODE("legacy"),
+    END};
 static const slm_hf_key mpnet_keys[] = {TAKE("relative_attention_num_buckets", "attention.relative_buckets_count", 32), END};
 static const slm_hf_key distilbert_keys[] = {
     NEED("dim", "embedding_length"), NEED("n_layers", "block_count"), NEED("n_heads", "attention.head_count"),
@@ -127,6 +137,8 @@ static const slm_hf_kind kinds[] = {
     {"mpnet", "mpnet", "mpnet.", bert_keys, mpnet_keys, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},
     {"modernbert", "modernbert", "model.", modernbert_keys, NULL, slm_hf_take_modernbert, SLM_POOL_CLS, .encoder = true},
     {"nomic_bert", "nomic-bert", "nomic_bert.", nomic_keys, NULL, slm_hf_take_nomic, 0, .encoder = true},
+    {"albert", "albert", "albert.", bert_keys, albert_keys, slm_hf_take_albert, SLM_POOL_CLS, .encoder = true},
+    {"deberta-v2", "deberta", "deberta.", bert_keys, deberta_keys, slm_hf_take_deberta, SLM_POOL_CLS, .encoder = true},
     {"eurobert", "eurobert", "model.", decoder_keys, eurobert_keys, slm_hf_take_eurobert, 0, .encoder = true, .rope_base = 1e4},
     {"llama", "llama", "", decoder_keys, llama_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},
     {"mistral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4,

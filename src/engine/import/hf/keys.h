@@ -56,6 +56,8 @@ slm_status slm_hf_take_layer_types(slm_hf_config *c, const char *full, const cha
 slm_status slm_hf_take_modernbert(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_take_albert(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_take_deberta(slm_hf_config *c, slm_error *err);
 /* The head that the architecture names: labels, what the outputs mean, which row it is put on. */
 slm_status slm_hf_take_head(slm_hf_config *c, slm_error *err);
 

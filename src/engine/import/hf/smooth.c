@@ -224,7 +224,8 @@ static slm_status run(smoothing *m, int32_t cls, int32_t sep, float *scales, slm
 
 bool slm_hf_can_smooth(const slm_hparams *hp)
 {
-    return hp->norm_after_sum && hp->activation == SLM_ACT_GELU_ERF && hp->relative_buckets == 0 && hp->n_rot == 0;
+    return hp->norm_after_sum && hp->activation == SLM_ACT_GELU_ERF && hp->relative_buckets == 0 && hp->n_rot == 0 &&
+           hp->relative_span == 0 && hp->n_lookup == 0 && !hp->shared_layers;
 }
 
 slm_status slm_hf_smooth(slm_source *source, int32_t cls, int32_t sep, const volatile int *stop, float **scales, slm_error *err)
