@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "engine/base/math.h"
+#include "engine/kernels/bf16.h"
 #include "engine/kernels/kernels.h"
 
 static const char *const isas[] = {
@@ -121,6 +122,24 @@ static void check_packed_rows(const matrix *m, const slm_kernels *k)
     free(row);
 }
 
+static void check_packed_blocks(const matrix *m, const slm_kernels *k)
+{
+    float *block = buffer(32 * 16 * sizeof *block);
+    for (uint32_t panel = 0; panel < m->w.n_panels; panel++)
+        for (uint32_t first = 0; first < m->w.cols; first += 32) {
+            uint32_t cols = m->w.cols - first < 32 ? m->w.cols - first : 32, rows = m->w.rows - 16 * panel;
+            bool same = true;
+            k->unpack_block(&m->w, panel, first / 32, block);
+            for (uint32_t i = 0; i < cols * 16; i++) {
+                uint32_t r = i % 16, c = first + i / 16;
+                float expected = r < rows ? m->values[(size_t) (16 * panel + r) * m->w.cols + c] : 0.0f;
+                same = same && (memcmp(&block[i], &expected, sizeof expected) == 0 || (block[i] == 0 && expected == 0));
+            }
+            CHECK(same, "%s %s panel %u column %u", slm_type_get(m->w.type)->name, k->isa, panel, first);
+        }
+    free(block);
+}
+
 /* Largest error relative to the sum of magnitudes. */
 static double gemm_error(const matrix *m, const slm_qblock *a, const float *x, uint32_t n, const float *y, size_t ldy)
 {
@@ -160,6 +179,7 @@ static void check_gemm(slm_type type, uint32_t rows, uint32_t cols, uint32_t n)
         if (!k)
             continue;
         check_packed_rows(&m, k);
+        check_packed_blocks(&m, k);
         memset(y, 0, bytes);
         k->gemm(&m.w, 0, m.w.n_panels, a, x, cols, n, y, ldy, scratch);
         CHECK(memcmp(y, expected, bytes) == 0, "%s %ux%u batch %u: %s differs from ref", name, rows, cols, n, isas[i]);
@@ -320,6 +340,161 @@ static void test_rows(void)
             for (int j = 0; j < N_OUTPUTS; j++)
                 CHECK(memcmp(got[j], expected[j], sizeof got[j]) == 0, "row kernel %d, n %u: %s differs from ref", j, n, isas[i]);
         }
+    }
+}
+
+/* ------------------------------------------------------------------ training */
+
+/* Products with strides, from zero and added to, against double arithmetic. */
+static void check_matmul(uint32_t m, uint32_t n, uint32_t k, bool turned)
+{
+    size_t row = turned ? 1 : k + 3, col = turned ? m + 1 : 1, ldb = n + 5, ldc = n + 2;
+    float *a = buffer((m + 1) * (size_t) (k + 3) * 4), *b = buffer(k * ldb * 4), *expected = buffer(m * ldc * 4), *c = buffer(m * ldc * 4);
+    for (size_t i = 0; i < (m + 1) * (size_t) (k + 3); i++)
+        a[i] = random_float();
+    for (size_t i = 0; i < k * ldb; i++)
+        b[i] = random_float();
+    for (size_t i = 0; i < m * ldc; i++)
+        expected[i] = 1.5f;
+    slm_kernels_of("ref")->matmul(a, row, col, b, ldb, m, n, k, expected, ldc, 1);
+    double worst = 0;
+    for (uint32_t i = 0; i < m; i++)
+        for (uint32_t j = 0; j < n; j++) {
+            double sum = 1.5;
+            for (uint32_t l = 0; l < k; l++)
+                sum += (double) a[i * row + l * col] * (double) b[l * ldb + j];
+            double off = fabs(sum - (double) expected[i * ldc + j]);
+            worst = off <= worst ? worst : off;
+        }
+    CHECK(worst < 1e-4 && expected[n] == 1.5f, "matmul %ux%ux%u: error %g", m, n, k, worst);
+    for (int i = 0; i < N_ISAS; i++) {
+        const slm_kernels *kn = slm_kernels_of(isas[i]);
+        if (!kn)
+            continue;
+        for (size_t j = 0; j < m * ldc; j++)
+            c[j] = 1.5f;
+        kn->matmul(a, row, col, b, ldb, m, n, k / 2, c, ldc, 1); /* in two parts: the same chain */
+        kn->matmul(a + k / 2 * col, row, col, b + k / 2 * ldb, ldb, m, n, k - k / 2, c, ldc, 1);
+        CHECK(memcmp(c, expected, m * ldc * 4) == 0, "matmul %ux%ux%u: %s differs from ref", m, n, k, isas[i]);
+        kn->matmul(a, row, col, b, ldb, m, n, 0, c, ldc, 0);
+        CHECK(c[0] == 0.0f && c[n] == 1.5f, "matmul of nothing");
+    }
+    free(a);
+    free(b);
+    free(c);
+    free(expected);
+}
+
+/* The gradients of y . dy by differences of the kernels whose slopes they are. */
+static void check_slopes(const slm_kernels *k, const row_inputs *in, uint32_t n)
+{
+    static float up[ROW_MAX], y[2][ROW_MAX], dx[ROW_MAX], dgate[ROW_MAX], dup[ROW_MAX], x[ROW_MAX];
+    for (int kind = 0; kind < 3; kind++) {
+        const float step = 0.01f;
+        double slope = 0, difference = 0, size = 0;
+        memcpy(x, in->a, sizeof x);
+        memcpy(up, in->b, sizeof up);
+        if (kind == 0)
+            k->rms_norm_grad(x, up, in->c, dx, n, 1e-5f);
+        else if (kind == 1)
+            k->swiglu_grad(x, up, in->c, dgate, dup, n);
+        else
+            k->geglu_grad(x, up, in->c, dgate, dup, n);
+        for (int side = 0; side < 2; side++) {
+            for (uint32_t i = 0; i < n; i++) {
+                float move = (side ? step : -step) * (float) ((int) (i * 7 % 5) - 2);
+                x[i] = in->a[i] + move;
+                up[i] = in->b[i] + (kind == 0 ? 0 : move);
+            }
+            if (kind == 0)
+                k->rms_norm(x, up, y[side], n, 1e-5f);
+            else if (kind == 1)
+                k->swiglu(x, up, y[side], n);
+            else
+                k->geglu(x, up, y[side], n);
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            double move = (double) ((int) (i * 7 % 5) - 2), d = kind == 0 ? dx[i] : (double) dgate[i] + (double) dup[i];
+            slope += d * move;
+            size += fabs(d * move);
+            difference += ((double) y[1][i] - (double) y[0][i]) * (double) in->c[i] / (2 * (double) step);
+        }
+        CHECK(fabs(slope - difference) <= 2e-3 * size + 1e-3, "slope %d, n %u: %g, by differences %g", kind, n, slope, difference);
+    }
+}
+
+static void training_outputs(const slm_kernels *k, const row_inputs *in, uint32_t n, float out[6][ROW_MAX])
+{
+    memset(out, 0, 6 * sizeof out[0]);
+    k->rms_norm_grad(in->a, in->b, in->c, out[0], n, 1e-5f);
+    k->swiglu_grad(in->a, in->b, in->c, out[1], out[2], n);
+    k->geglu_grad(in->a, in->b, in->c, out[3], out[4], n);
+    k->exp_below(in->a, 1.25f, out[5], n);
+}
+
+static void test_training(void)
+{
+    static row_inputs in;
+    static float expected[6][ROW_MAX], got[6][ROW_MAX];
+    static const uint32_t shapes[][3] = {{1, 1, 1}, {3, 8, 5}, {6, 16, 64}, {7, 33, 17}, {13, 64, 100}, {8, 47, 3}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int turned = 0; turned < 2; turned++)
+            check_matmul(shapes[i][0], shapes[i][1], shapes[i][2], turned != 0);
+    for (int s = 1; s < ROW_SIZES; s++) {
+        uint32_t n = row_sizes[s];
+        for (uint32_t i = 0; i < ROW_MAX; i++) {
+            in.a[i] = random_float() * 2;
+            in.b[i] = random_float();
+            in.c[i] = random_float();
+        }
+        training_outputs(slm_kernels_of("ref"), &in, n, expected);
+        check_slopes(slm_kernels_of("ref"), &in, n);
+        for (uint32_t i = 0; i < n; i++)
+            CHECK(fabs((double) expected[5][i] - exp((double) in.a[i] - 1.25)) <= 1e-6 * exp((double) in.a[i] - 1.25), "exp_below");
+        for (int i = 1; i < N_ISAS; i++) {
+            if (!slm_kernels_of(isas[i]))
+                continue;
+            training_outputs(slm_kernels_of(isas[i]), &in, n, got);
+            for (int j = 0; j < 6; j++)
+                CHECK(memcmp(got[j], expected[j], sizeof got[j]) == 0, "training kernel %d, n %u: %s differs from ref", j, n, isas[i]);
+        }
+    }
+}
+
+/* Products in bfloat16, of numbers that it holds exactly. */
+static void test_bf16(void)
+{
+    enum { M = 13, K = 64 };
+    static float a[M][K], w[K][64], block[32 * 16], c[M][64];
+    static uint16_t half[M][K], pairs[K / 2][64][2];
+    const slm_bf16 *b = slm_bf16_get();
+    if (b == NULL) {
+        printf("skip products in bfloat16: this machine has none\n");
+        return;
+    }
+    for (int i = 0; i < M * K; i++)
+        a[i / K][i % K] = (float) ((int) (random_bits() % 64) - 32) / 4;
+    for (int i = 0; i < K * 64; i++)
+        w[i / 64][i % 64] = (float) ((int) (random_bits() % 64) - 32) / 8;
+    b->from_floats(a[0], half[0], M * K);
+    for (uint32_t panel = 0; panel < K / 16; panel++)
+        for (uint32_t part = 0; part < 64; part += 32) {
+            for (uint32_t i = 0; i < 32 * 16; i++)
+                block[i] = w[16 * panel + i % 16][part + i / 16];
+            b->pair_rows(block, 32, pairs[8 * panel][part], 64);
+        }
+    for (uint32_t m = 1; m <= M; m++) {
+        double worst = 0;
+        b->matmul(half[0], K, pairs[0][0], m, K / 2, c[0], 64, 0);
+        b->matmul(half[0] + K / 2, K, pairs[K / 4][0], m, K / 2, c[0], 64, 1);
+        for (uint32_t i = 0; i < m; i++)
+            for (uint32_t j = 0; j < 64; j++) {
+                double sum = 0;
+                for (uint32_t l = 0; l < K; l++)
+                    sum += (double) a[i][l] * (double) w[l][j];
+                worst = fabs(sum - (double) c[i][j]) > worst ? fabs(sum - (double) c[i][j]) : worst;
+            }
+        CHECK(worst < 1e-4, "bfloat16, %u rows: error %g", m, worst);
     }
 }
 
@@ -553,6 +728,8 @@ int main(void)
     test_quantize_values();
     test_rows();
     test_pairs();
+    test_training();
+    test_bf16();
     for (size_t i = 0; i < sizeof head_dims / sizeof *head_dims; i++)
         check_attention(head_dims[i], i % 3 == 1 ? 20.0f : 0.0f, i % 2 == 1);
     test_gemm();

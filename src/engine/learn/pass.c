@@ -1,0 +1,256 @@
+/*
+ * A micro-batch, forward and backward: its memory, and its one parallel region.
+ *
+ * All activations lie in one arena whose size is known before it is taken: what each layer keeps (all of them, or one set that is computed
+ * again before each backward step), the stream before every layer, and one set of gradients.  Padding is zero from the beginning and is
+ * never written to but with finite values.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/learn/learn.h"
+
+#define LOGITS (16u << 20) /* floats of logits at once, about */
+
+/* ------------------------------------------------------------------ memory */
+
+/* Hands out pieces of the arena, or only counts. */
+typedef struct carver {
+    char *base;
+    size_t at;
+    bool overflow;
+} carver;
+
+static void *carve(carver *c, size_t count, size_t size)
+{
+    size_t bytes, end;
+    char *p = c->base == NULL ? NULL : c->base + c->at;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - 64 ||
+        __builtin_add_overflow(c->at, slm_round_up(bytes, 64), &end)) {
+        c->overflow = true;
+        return p;
+    }
+    c->at = end;
+    return p;
+}
+
+static void carve_kept(carver *c, const slm_learn *t, slm_learn_kept *k, size_t n)
+{
+    const slm_layer *l = &t->model->layers[0];
+    bool normed = l->q_norm != NULL;
+    k->q = carve(c, n * t->ld.q, sizeof(float));
+    k->k = carve(c, n * t->ld.kv, sizeof(float));
+    k->v = carve(c, n * t->ld.kv, sizeof(float));
+    k->q_raw = normed ? carve(c, n * t->ld.q, sizeof(float)) : k->q;
+    k->k_raw = normed ? carve(c, n * t->ld.kv, sizeof(float)) : k->k;
+    k->att = carve(c, n * t->ld.q, sizeof(float));
+    k->mid = carve(c, n * t->ld.embd, sizeof(float));
+    k->gate = carve(c, n * t->ld.ff, sizeof(float));
+    k->up = carve(c, n * t->ld.ff, sizeof(float));
+    k->o_out = carve(c, l->attn_post_norm != NULL ? n * t->ld.embd : 0, sizeof(float));
+    k->down_out = carve(c, l->ffn_post_norm != NULL ? n * t->ld.embd : 0, sizeof(float));
+    k->lse = carve(c, n * t->hp->n_heads, sizeof(float));
+    k->low = carve(c, SLM_TARGETS * n * t->rank, sizeof(float));
+}
+
+static void carve_gradients(carver *c, slm_learn *t, size_t n, size_t widest)
+{
+    float **rows[] = {&t->h, &t->out, &t->dx, &t->dy, &t->dh, &t->dq, &t->datt, &t->dk, &t->dv, &t->ff, &t->dff};
+    size_t ld[] = {t->ld.embd, t->ld.embd, t->ld.embd, t->ld.embd, t->ld.embd, t->ld.q, t->ld.q, t->ld.kv, t->ld.kv, t->ld.ff, t->ld.ff};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        *rows[i] = carve(c, n * ld[i], sizeof(float));
+    t->ld_half = widest;
+    t->dlow = carve(c, 3 * n * t->rank, sizeof(float));
+    t->blocks = carve(c, (n > t->head_rows ? n : t->head_rows) * (widest / 32), sizeof(slm_qblock));
+    for (int i = 0; i < 3; i++)
+        t->half[i] = carve(c, t->bf16 != NULL ? n * widest : 0, sizeof(uint16_t));
+    t->losses = carve(c, n, sizeof(double));
+}
+
+/* All of the arena for a micro-batch of n positions; kept [n_kept], may be one that is only counted with. */
+static void carve_all(carver *c, slm_learn *t, size_t n, uint32_t longest, slm_learn_kept *kept, uint32_t n_kept)
+{
+    const slm_hparams *hp = t->hp;
+    uint32_t inner = hp->n_heads * hp->head_dim, most = hp->n_ff > hp->n_embd ? hp->n_ff : hp->n_embd;
+    size_t widest = slm_round_up(most > inner ? most : inner, 64), logits;
+    size_t wide_panel = widest * 16 * sizeof(float), chunk = (size_t) SLM_LEARN_CHUNK * SLM_LEARN_COLS * sizeof(float);
+    t->x = carve(c, ((size_t) hp->n_layers + 1) * n * t->ld.embd, sizeof(float));
+    for (uint32_t i = 0; i < n_kept; i++)
+        carve_kept(c, t, c->base == NULL ? kept : kept + i, n);
+    carve_gradients(c, t, n, widest);
+    t->hidden = carve(c, t->head_rows * t->ld.embd, sizeof(float));
+    t->dhidden = carve(c, t->head_rows * t->ld.embd, sizeof(float));
+    logits = t->head_rows * t->ld.head;
+    t->logits = carve(c, hp->final_softcap > 0 ? 2 * logits : logits, sizeof(float));
+    t->half_logits = carve(c, t->bf16 != NULL ? logits : 0, sizeof(uint16_t));
+    t->angles = carve(c, 3 * (size_t) longest * 2 * (hp->n_rot / 2), sizeof(float));
+    for (int i = 0; i < t->n_threads; i++) {
+        slm_learn_scratch s;
+        s.block = carve(c, 32 * 16, sizeof(float));
+        s.chunk = carve(c, wide_panel > chunk ? wide_panel : chunk, 1);
+        s.attend = carve(c, slm_learn_attend_floats(hp, longest), sizeof(float));
+        s.gemm = carve(c, slm_gemm_scratch_bytes((uint32_t) widest), 1);
+        if (c->base != NULL)
+            t->scratch[i] = s;
+    }
+}
+
+static uint32_t head_rows_of(const slm_learn *t, uint32_t capacity)
+{
+    size_t rows = LOGITS / t->ld.head;
+    rows = rows < 16 ? 16 : rows;
+    return rows < capacity ? (uint32_t) rows : capacity;
+}
+
+size_t slm_learn_bytes(const slm_learn *t, uint32_t capacity, uint32_t longest, bool keep_all)
+{
+    carver c = {0};
+    slm_learn counted = *t;
+    slm_learn_kept kept;
+    counted.head_rows = head_rows_of(t, capacity);
+    carve_all(&c, &counted, capacity, longest, &kept, keep_all ? t->hp->n_layers : 1);
+    size_t values = 6 * t->n_values * sizeof(float);
+    return c.overflow ? 0 : c.at + values;
+}
+
+slm_status slm_learn_room(slm_learn *t, uint32_t capacity, uint32_t longest, bool keep_all, slm_error *err)
+{
+    carver c = {0};
+    slm_learn_kept one;
+    t->capacity = capacity;
+    t->longest = longest;
+    t->n_kept = keep_all ? t->hp->n_layers : 1;
+    t->head_rows = head_rows_of(t, capacity);
+    carve_all(&c, t, capacity, longest, &one, t->n_kept);
+    free(t->arena);
+    free(t->kept);
+    t->arena_bytes = c.at;
+    t->kept = calloc(t->n_kept, sizeof *t->kept);
+    t->arena = c.overflow || t->kept == NULL ? NULL : aligned_alloc(64, c.at);
+    if (t->arena == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    memset(t->arena, 0, c.at);
+    c = (carver){.base = t->arena};
+    carve_all(&c, t, capacity, longest, t->kept, t->n_kept);
+    slm_learn_angles(t);
+    return SLM_OK;
+}
+
+/* ------------------------------------------------------------------ opening */
+
+slm_status slm_learn_check(const slm_model *model, slm_error *err)
+{
+    const slm_hparams *hp = &model->hp;
+    if (!hp->causal || model->head.data == NULL) {
+        slm_fail(err, SLM_UNSUPPORTED, "a model of the family %s does not generate text", hp->family);
+        return slm_hint(err, "Fine-tune a model that slm_generate() can use.");
+    }
+    if (hp->norm != SLM_NORM_RMS || (hp->activation != SLM_ACT_SWIGLU && hp->activation != SLM_ACT_GEGLU) ||
+        model->layers[0].gate.data == NULL)
+        return slm_fail(err, SLM_UNSUPPORTED, "models of the family %s cannot be fine-tuned", hp->family);
+    return SLM_OK;
+}
+
+slm_status slm_learn_open(const slm_model *model, const slm_learn_shape *shape, bool exact, int n_threads, const volatile int *stop,
+                          slm_learn *t, slm_error *err)
+{
+    const slm_hparams *hp = &model->hp;
+    memset(t, 0, sizeof *t);
+    SLM_TRY(slm_learn_check(model, err));
+    *t = (slm_learn){.model = model,
+                     .hp = hp,
+                     .kn = slm_kernels_get(),
+                     .exact = exact,
+                     .n_threads = n_threads < 1 ? 1 : n_threads,
+                     .stop = stop};
+    t->bf16 = exact ? NULL : slm_bf16_get();
+    t->ld = (slm_learn_strides){.embd = slm_round_up(hp->n_embd, 64),
+                                .q = slm_round_up((size_t) hp->n_heads * hp->head_dim, 64),
+                                .kv = slm_round_up((size_t) hp->n_kv_heads * hp->head_dim, 64),
+                                .ff = slm_round_up(hp->n_ff, 64),
+                                .head = slm_round_up(model->head.rows, 64)};
+    t->scratch = calloc((size_t) t->n_threads, sizeof *t->scratch);
+    if (t->scratch == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    return slm_learn_params(t, shape, err);
+}
+
+void slm_learn_free(slm_learn *t)
+{
+    float *arrays[] = {t->values, t->turned, t->grads, t->part, t->moment, t->square};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+    free(t->pairs);
+    free(t->kept);
+    free(t->arena);
+    free(t->scratch);
+    memset(t, 0, sizeof *t);
+}
+
+/* ------------------------------------------------------------------ the pass */
+
+static void embed(slm_learn_lane *l)
+{
+    slm_learn *t = l->t;
+    const slm_hparams *hp = t->hp;
+    SLM_LEARN_EACH_ROWS(l, l->batch->n, b, e)
+    for (uint32_t i = b; i < e; i++) {
+        float *x = t->x + i * t->ld.embd;
+        t->kn->unpack_row(&t->model->token_embd, (uint32_t) l->batch->ids[i], x);
+        for (uint32_t c = 0; hp->embed_scale != 1.0f && c < hp->n_embd; c++)
+            x[c] *= hp->embed_scale;
+    }
+    slm_learn_end(l);
+}
+
+static void pass_region(void *arg, slm_team *team, int thread, int n_threads)
+{
+    slm_learn_run *run = arg;
+    slm_learn *t = run->t;
+    slm_learn_lane lane = {.run = run, .t = t, .batch = run->batch, .team = team, .s = &t->scratch[thread]}, *l = &lane;
+    uint32_t n_layers = t->hp->n_layers;
+    bool all = t->n_kept == n_layers;
+
+    embed(l);
+    for (uint32_t layer = 0; layer < n_layers; layer++)
+        slm_learn_layer(l, layer, &t->kept[all ? layer : 0]);
+    slm_learn_head(l);
+    for (uint32_t layer = n_layers; run->backward && layer-- > 0;) {
+        if (!all && layer + 1 < n_layers)
+            slm_learn_layer(l, layer, &t->kept[0]);
+        slm_learn_layer_back(l, layer, &t->kept[all ? layer : 0]);
+    }
+}
+
+static slm_status check_batch(const slm_learn *t, const slm_learn_batch *b, slm_error *err)
+{
+    if (b->n == 0 || b->n > t->capacity || b->longest > t->longest || b->n_out == 0 || b->n_out > b->n)
+        return slm_fail(err, SLM_INTERNAL, "a micro-batch of %u positions with %u wanted", b->n, b->n_out);
+    for (uint32_t i = 0; i < b->n; i++)
+        if (b->ids[i] < 0 || (uint32_t) b->ids[i] >= t->hp->n_vocab)
+            return slm_fail(err, SLM_INVALID, "token id %d is outside the vocabulary of %u", b->ids[i], t->hp->n_vocab);
+    for (uint32_t i = 0; i < b->n_out; i++)
+        if (b->out[i] >= b->n || b->target[i] < 0 || (uint32_t) b->target[i] >= t->model->head.rows)
+            return slm_fail(err, SLM_INVALID, "a wanted row or its token is out of range");
+    return SLM_OK;
+}
+
+slm_status slm_learn_pass(slm_learn *t, const slm_learn_batch *batch, double weight, double *loss, slm_error *err)
+{
+    slm_learn_run run = {.t = t, .batch = batch, .weight = (float) weight, .backward = weight != 0};
+    double sum = 0;
+    SLM_TRY(check_batch(t, batch, err));
+    if (run.backward)
+        memset(t->part, 0, t->n_values * sizeof *t->part);
+    slm_parallel_stages(t->n_threads, pass_region, &run);
+    if (atomic_load(&run.cancelled))
+        return slm_fail(err, SLM_CANCELLED, "cancelled");
+    SLM_TRY(slm_model_check(t->model, err));
+    for (uint32_t i = 0; i < batch->n_out; i++)
+        sum += t->losses[i];
+    *loss += sum;
+    for (size_t i = 0; run.backward && i < t->n_values; i++)
+        t->grads[i] += t->part[i];
+    return SLM_OK;
+}
