@@ -175,7 +175,7 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 print-%:
 	@echo '$($*)'
 
-.PHONY: deps models lint format dist test test-long matrix docs reference demo bench bench-shapes help clean-engine
+.PHONY: deps models lint format dist package test test-long matrix docs reference demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
@@ -191,6 +191,8 @@ docs: deps                       ## run the examples of all pages on a private s
 	@bash scripts/docs.sh
 reference: deps                  ## docs/reference alone: from the catalog, the COMMENTs and docs/reference/src
 	@bash scripts/docs.sh reference
+package: deps                    ## Debian packages, built and tried in clean folders of Debian 12 and 13 (root)
+	@bash scripts/package.sh
 matrix: deps                     ## builds and suites with every server and compiler that can be had (docs/PLATFORMS.md)
 	@bash scripts/matrix.sh
 demo: deps                       ## load SmolLM2 into a private cluster and answer, summarize and label 36 tickets by SQL

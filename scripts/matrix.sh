@@ -16,14 +16,12 @@
 # measured anew: build/log/matrix holds one file for each, with the logs beside it, and the table that is made of all.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-matrix=${SLM_MATRIX:-$HOME/.cache/slm_pg/matrix}
-models=${SLM_MODEL_CACHE:-$HOME/.cache/slm_pg}
+# shellcheck source=releases.sh
+. scripts/releases.sh
 compilers=${SLM_MATRIX_COMPILERS:-gcc-lto clang-lto clang gcc}
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 mkdir -p "$matrix" build/log/matrix
 
-packages="postgresql build-essential clang llvm ccache python3 python3-pip libpcre2-dev libutf8proc-dev libjansson-dev libxxhash-dev
-    libopenblas-serial-dev libipc-run-perl xz-utils"
 cross="crossbuild-essential-arm64 qemu-user libpcre2-dev:arm64 libutf8proc-dev:arm64 libjansson-dev:arm64 libxxhash-dev:arm64
     libopenblas-serial-dev:arm64"
 
@@ -31,40 +29,6 @@ missing() {
     echo "$place: left out: $1"
     printf '%s\t-\tleft out: %s\t0\t0\t1\t%s\t%s\n' "$place" "$1" "$commit" "$(date -u +%Y-%m-%d)" >"build/log/matrix/$place.setup"
     return 1
-}
-
-# inside RELEASE COMMAND ...: in a release's folder, with /proc and /dev; the mounts end with the command
-inside() {
-    local root=$matrix/$1
-    shift
-    # shellcheck disable=SC2016
-    unshare --mount --propagation private sh -c 'root=$1; shift; mount --rbind /proc "$root/proc"; mount --rbind /dev "$root/dev"
-        exec chroot "$root" env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"' sh "$root" "$@"
-}
-
-apt() { inside "$release" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -y --no-install-recommends "$@" >>"$log" 2>&1; }
-
-# A release with server, headers, compilers and libraries in its folder.
-make_release() {
-    local release=$1 root=$matrix/$1 log=build/log/matrix/$1.setup.log version
-    [ ! -e "$root/.ready" ] || return 0
-    [ "$(id -u)" -eq 0 ] || missing "needs root" || return
-    command -v debootstrap >/dev/null || missing "needs debootstrap" || return
-    unshare --mount true 2>/dev/null || missing "needs unshare --mount" || return
-    echo "making $root"
-    rm -rf "$root"
-    debootstrap --variant=minbase "$release" "$root" >"$log" 2>&1 || missing "see $log" || return
-    cp /etc/resolv.conf /etc/hosts "$root/etc/"
-    # no server of the release's own is ever made or started
-    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
-    chmod 755 "$root/usr/sbin/policy-rc.d"
-    mkdir -p "$root/etc/postgresql-common"
-    echo "create_main_cluster = false" >"$root/etc/postgresql-common/createcluster.conf"
-    # shellcheck disable=SC2086
-    apt install $packages || missing "see $log" || return
-    version=$(basename "$root"/usr/lib/postgresql/*)
-    apt install "postgresql-server-dev-$version" || missing "see $log" || return
-    touch "$root/.ready"
 }
 
 # The package is for one version of Python, but only unpacked: its server is a program like others.
@@ -92,29 +56,12 @@ make_cross() {
     touch "$matrix/trixie/.cross"
 }
 
-# copy_tree FOLDER: what belongs to the project, without what was built
-copy_tree() {
-    rm -rf "$1"
-    mkdir -p "$1"
-    if git rev-parse --git-dir >/dev/null 2>&1; then
-        git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
-            [ ! -e "$file" ] || printf '%s\0' "$file"
-        done | tar --null -T - -cf - | tar -xf - -C "$1"
-    else
-        tar --exclude=./build --exclude='*.o' --exclude='*.a' --exclude='*.so' -cf - . | tar -xf - -C "$1"
-    fi
-}
-
 # run RELEASE COMPILERS [VARIABLE=VALUE ...]: in a release's folder
 run() {
     local release=$1 wanted=$2 tree=$matrix/$1/build/slm_pg name
     shift 2
     copy_tree "$tree"
-    mkdir -p "$matrix/$release/root/.cache/slm_pg"
-    while IFS=$'\t' read -r name default _; do
-        [ "$default" != yes ] || cp -alf "$models/$name" "$matrix/$release/root/.cache/slm_pg/" 2>/dev/null ||
-            cp -a "$models/$name" "$matrix/$release/root/.cache/slm_pg/"
-    done < <(grep -v '^#' models/manifest.tsv)
+    share_models "$release"
     # shellcheck disable=SC2086
     inside "$release" "SLM_TAP=${SLM_TAP:-}" "SLM_MATRIX_SUITES=${SLM_MATRIX_SUITES-regress isolation tap}" "$@" \
         bash /build/slm_pg/scripts/matrix_here.sh "$place" $wanted

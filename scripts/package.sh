@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Builds the Debian packages of what is committed, in folders of Debian's releases, and tries each in another folder that has nothing but
+# the base system: install, first answer (debian/tests/first-answer), purge.  lintian must have nothing to say.
+#
+# usage: package.sh [release ...]        (make package; bookworm and trixie unless said otherwise)
+# The packages lie in build/package/RELEASE, the logs beside them; the last line is "package: N passed, N failed".
+# Folders as in scripts/releases.sh; a release that cannot be had is a failure.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+# shellcheck source=releases.sh
+. scripts/releases.sh
+passed=0
+failed=0
+version=$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" slm_pg.control)
+
+missing() {
+    echo "$release: $1"
+    return 1
+}
+
+# check WHAT COMMAND ...: one test; what its command printed is shown when it fails
+check() {
+    local what=$1 begin=$SECONDS
+    shift
+    if "$@" >"$out/check.log" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok - $release: $what ($((SECONDS - begin)) s)"
+    else
+        failed=$((failed + 1))
+        echo "not ok - $release: $what"
+        tail -n 40 "$out/check.log"
+        return 1
+    fi
+}
+
+committed() { if git rev-parse --git-dir >/dev/null 2>&1; then git archive HEAD | tar -xf - -C "$1"; else cp -a . "$1"; fi; }
+
+build() {
+    local tree=$matrix/$release/build/package/slm-pg-$version
+    rm -rf "$matrix/$release/build/package" && mkdir -p "$tree" && committed "$tree" || return
+    tar -C "$tree/.." --exclude=debian -czf "$tree/../slm-pg_$version.orig.tar.gz" "slm-pg-$version" || return
+    inside "$release" env PATH=/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin CCACHE_DIR=/root/.cache/ccache DEB_BUILD_OPTIONS=nocheck \
+        sh -ec "cd /build/package/slm-pg-$version && pg_buildext updatecontrol && dpkg-buildpackage -us -uc -j2" >"$out/build.log" 2>&1 ||
+        { tail -n 40 "$out/build.log"; return 1; }
+    cp "$matrix/$release"/build/package/*.deb "$out/"
+}
+
+lint() { inside "$release" sh -c "cd /build/package && lintian --allow-root --fail-on error,warning *.changes"; }
+
+# The base system alone, new each time, with the models at hand so that only their checksums are taken.
+clean_root() {
+    local name default
+    [ -e "$matrix/$release-base/.ready" ] || {
+        rm -rf "$matrix/$release-base"
+        debootstrap --variant=minbase "$release" "$matrix/$release-base" && touch "$matrix/$release-base/.ready"
+    } || return
+    rm -rf "$matrix/$clean" && cp -a "$matrix/$release-base" "$matrix/$clean" || return
+    cp /etc/resolv.conf /etc/hosts "$matrix/$clean/etc/"
+    mkdir -p "$matrix/$clean/var/lib/slm_pg"
+    while IFS=$'\t' read -r name default _; do
+        [ "$default" != yes ] || cp -a "$models/$name" "$matrix/$clean/var/lib/slm_pg/" || return
+    done < <(grep -v '^#' models/manifest.tsv)
+    cp "$out"/*.deb debian/tests/first-answer "$matrix/$clean/tmp/"
+    inside "$clean" apt-get -qq update
+}
+
+install() { inside "$clean" sh -ec 'cd /tmp && rm -f *-dbgsym_* && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install ./*.deb'; }
+answer() { inside "$clean" /tmp/first-answer; }
+
+# What a purge leaves behind: nothing with our name, except what the server's own cluster holds.
+purge() {
+    inside "$clean" sh -ec 'pg_lsclusters -h | while read v c _; do pg_ctlcluster $v $c stop -m fast; done
+        DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge "postgresql-*-slm-pg" slm-pg-models >/dev/null
+        left=$(find / -xdev \( -path /proc -o -path /var/lib/postgresql -o -path /tmp -o -path /var/cache -o -path /var/lib/apt \) -prune -o \
+            \( -name "*slm_pg*" -o -name "*slm-pg*" -o -name slm_fetch \) -print)
+        [ -z "$left" ] || { echo "left behind: $left"; exit 1; }'
+}
+
+python3 models/fetch --default >/dev/null || exit 1
+for release in ${*:-bookworm trixie}; do
+    out=build/package/$release
+    log=$out/setup.log
+    clean=$release-clean
+    rm -rf "$out"
+    mkdir -p "$out" build/log/matrix
+    check "a build machine" make_release "$release" || continue
+    check "its packaging tools" apt install debhelper dpkg-dev fakeroot lintian postgresql-server-dev-all || continue
+    check "the packages are built" build || continue
+    check "lintian has nothing to say" lint
+    check "a system with nothing on it" clean_root || continue
+    check "apt install" install || continue
+    check "the first answer" answer
+    check "purge leaves nothing behind" purge
+done
+echo "package: $passed passed, $failed failed"
+[ "$failed" -eq 0 ]
