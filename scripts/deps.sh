@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that building, testing and the demo need, and only those that are missing.
 #
-# usage: deps.sh [PG_CONFIG]
+# usage: deps.sh [PG_CONFIG [clients]]
+# clients: a Go compiler, a JDK and Maven too, for the drivers that are tried where they are (make test-clients).
 # A server that PG_CONFIG already points to (with its headers) is used as it is, whatever its version; otherwise Debian's own
 # PostgreSQL and its headers are installed.  Works as root or with sudo; does nothing, and needs neither, when all is there.
 set -eu
@@ -34,6 +35,11 @@ done
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 command -v npm >/dev/null 2>&1 || missing="$missing npm"
+if [ "${2:-}" = clients ]; then
+    command -v go >/dev/null 2>&1 || missing="$missing golang"
+    command -v javac >/dev/null 2>&1 || missing="$missing default-jdk-headless"
+    command -v mvn >/dev/null 2>&1 || missing="$missing maven"
+fi
 server_ready || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 

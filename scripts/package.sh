@@ -2,7 +2,8 @@
 # Builds the Debian packages of what is committed, in folders of Debian's releases, and tries each in another folder that has nothing but
 # the base system: install, first answer (debian/tests/first-answer), purge.  lintian must have nothing to say.
 #
-# usage: package.sh [release ...]        (make package; bookworm and trixie unless said otherwise)
+# usage: package.sh [release | docker ...]        (make package; bookworm, trixie and docker unless said otherwise)
+# docker: the steps of the Dockerfiles in folders of trixie, whose server stands for the one of the image they begin with.
 # The packages lie in build/package/RELEASE, the logs beside them; the last line is "package: N passed, N failed".
 # Folders as in scripts/releases.sh; a release that cannot be had is a failure.
 set -u
@@ -76,13 +77,54 @@ purge() {
         [ -z "$left" ] || { echo "left behind: $left"; exit 1; }'
 }
 
+steps() { python3 scripts/dockerfile_steps.py "packaging/docker/$1" "$matrix/docker/context" "$matrix/docker/base" "$matrix/docker/$2"; }
+
+# What `docker run` does after the steps: a cluster, the script of the first start, an answer; and what an image volume holds.
+docker_base() {
+    rm -rf "$matrix/docker" && mkdir -p "$matrix/docker/context" && committed "$matrix/docker/context" || return
+    [ -e "$matrix/trixie-base/.ready" ] || {
+        rm -rf "$matrix/trixie-base"
+        debootstrap --variant=minbase trixie "$matrix/trixie-base" && touch "$matrix/trixie-base/.ready"
+    } || return
+    cp -a "$matrix/trixie-base" "$matrix/docker/base"
+    cp /etc/resolv.conf /etc/hosts "$matrix/docker/base/etc/"
+    inside docker/base sh -ec 'apt-get -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install postgresql ccache'
+}
+
+docker_run() {
+    local root
+    root=$(steps Dockerfile image | tail -n 1) || return
+    inside "${root#"$matrix/"}" sh -ec 'pg_lsclusters -h | grep -q main || pg_createcluster 17 main
+        echo "shared_preload_libraries = slm_pg" >>/etc/postgresql/17/main/postgresql.conf
+        pg_ctlcluster 17 main start
+        answer=$(su postgres -s /bin/sh -c "cd / && POSTGRES_DB=postgres POSTGRES_USER=postgres /docker-entrypoint-initdb.d/10_slm_pg.sh &&
+            psql -XqtA -c \"SELECT slm_classify('"'I was charged twice'"', ARRAY['"'payment'"', '"'delivery'"'])\"" | tail -n 1)
+        pg_ctlcluster 17 main stop -m fast
+        echo "answer: $answer"; [ "$answer" = payment ]'
+}
+
+image_volume() {
+    local root
+    sed 's/server-dev-18/server-dev-17/; s,/18/,/17/,g' packaging/docker/image_volume.Dockerfile >"$matrix/docker/context/packaging/docker/volume_17"
+    root=$(python3 scripts/dockerfile_steps.py "$matrix/docker/context/packaging/docker/volume_17" "$matrix/docker/context" \
+        "$matrix/docker/base" "$matrix/docker/volume" | tail -n 1) || return
+    [ -e "$root/lib/slm_pg.so" ] && [ -e "$root/share/extension/slm_pg.control" ] && [ -e "$root/lib/libjansson.so.4" ]
+}
+
 python3 models/fetch --default >/dev/null || exit 1
-for release in ${*:-bookworm trixie}; do
+for release in ${*:-bookworm trixie docker}; do
     out=build/package/$release
     log=$out/setup.log
     clean=$release-clean
     rm -rf "$out"
     mkdir -p "$out" build/log/matrix
+    if [ "$release" = docker ]; then
+        check "a system with a server" docker_base || continue
+        check "the image answers" docker_run
+        check "an image volume" image_volume
+        continue
+    fi
     check "a build machine" make_release "$release" || continue
     check "its packaging tools" apt install debhelper dpkg-dev fakeroot lintian postgresql-server-dev-all || continue
     check "the packages are built" build || continue

@@ -117,6 +117,16 @@ def meta_problems(meta):
     return found
 
 
+def packages(_):
+    """Debian's and PGDG's files say the version of slm_pg.control, and control is what control.in makes"""
+    with open(f"{TOP}/debian/changelog", encoding="utf-8") as f:
+        check(f.readline().startswith(f"slm-pg ({version()}-"), "debian/changelog begins with this version")
+    with open(f"{TOP}/packaging/rpm/slm_pg.spec", encoding="utf-8") as f:
+        check(re.search(rf"(?m)^Version: +{re.escape(version())}$", f.read()), "the RPM spec has this version")
+    with open(f"{TOP}/debian/control.in", encoding="utf-8") as ours, open(f"{TOP}/debian/control", encoding="utf-8") as made:
+        check(made.read() == ours.read().replace("PGVERSION", "15"), "debian/control is control.in for the server of Debian 12")
+
+
 def release(folder):
     """make dist, from a repository: what is in it, and that it is a tree that make takes"""
     with open(f"{TOP}/META.json", encoding="utf-8") as f:
@@ -143,7 +153,7 @@ def release(folder):
 
 
 def main():
-    for test in (outside_the_tree, what_is_missing, release):
+    for test in (outside_the_tree, what_is_missing, packages, release):
         with tempfile.TemporaryDirectory(prefix="slm_build.") as folder:
             test(folder)
     print(f"build: {counts[True]} passed, {counts[False]} failed")
