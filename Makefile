@@ -175,7 +175,7 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 print-%:
 	@echo '$($*)'
 
-.PHONY: deps models lint format dist package test test-long matrix docs reference demo bench bench-shapes help clean-engine
+.PHONY: deps models lint format dist package test test-clients test-long matrix docs reference demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
@@ -187,6 +187,9 @@ test: deps                       ## everything: lint, unit, sanitizers, fuzz cor
 	@bash test/run.sh
 test-long: deps                  ## the same with the long variants (SLM_TEST_LONG=1)
 	@SLM_TEST_LONG=1 bash test/run.sh
+test-clients:                    ## psycopg, asyncpg, SQLAlchemy, Django, node-postgres, pgx, JDBC; what they need installed first
+	@sh scripts/deps.sh $(PG_CONFIG) clients
+	@bash test/run.sh clients
 docs: deps                       ## run the examples of all pages on a private server, record what it shows, build docs/reference
 	@bash scripts/docs.sh
 reference: deps                  ## docs/reference alone: from the catalog, the COMMENTs and docs/reference/src
