@@ -65,7 +65,10 @@ clean_root() {
     inside "$clean" apt-get -qq update
 }
 
-install() { inside "$clean" sh -ec 'cd /tmp && rm -f *-dbgsym_* && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install ./*.deb'; }
+install() {
+    inside "$clean" sh -ec 'cd /tmp && rm -f *-dbgsym_*
+        DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install ./*.deb'
+}
 answer() { inside "$clean" /tmp/first-answer; }
 
 # What a purge leaves behind: nothing with our name, except what the server's own cluster holds.
@@ -77,7 +80,11 @@ purge() {
         [ -z "$left" ] || { echo "left behind: $left"; exit 1; }'
 }
 
-steps() { python3 scripts/dockerfile_steps.py "packaging/docker/$1" "$matrix/docker/context" "$matrix/docker/base" "$matrix/docker/$2"; }
+# steps DOCKERFILE FOLDER: prints the root of the last stage
+steps() {
+    local context=$matrix/docker/context
+    python3 scripts/dockerfile_steps.py "$context/packaging/docker/$1" "$context" "$matrix/docker/base" "$matrix/docker/$2"
+}
 
 # What `docker run` does after the steps: a cluster, the script of the first start, an answer; and what an image volume holds.
 docker_base() {
@@ -106,9 +113,9 @@ docker_run() {
 
 image_volume() {
     local root
-    sed 's/server-dev-18/server-dev-17/; s,/18/,/17/,g' packaging/docker/image_volume.Dockerfile >"$matrix/docker/context/packaging/docker/volume_17"
-    root=$(python3 scripts/dockerfile_steps.py "$matrix/docker/context/packaging/docker/volume_17" "$matrix/docker/context" \
-        "$matrix/docker/base" "$matrix/docker/volume" | tail -n 1) || return
+    # Debian's server is another version than the image's
+    sed -i 's/server-dev-18/server-dev-17/; s,/18/,/17/,g' "$matrix/docker/context/packaging/docker/image_volume.Dockerfile"
+    root=$(steps image_volume.Dockerfile volume | tail -n 1) || return
     [ -e "$root/lib/slm_pg.so" ] && [ -e "$root/share/extension/slm_pg.control" ] && [ -e "$root/lib/libjansson.so.4" ]
 }
 

@@ -59,8 +59,9 @@ fi
 if ! command -v mvn >/dev/null || ! command -v javac >/dev/null; then
     echo "no JDK or no Maven: JDBC is not tried (make test-clients)"
 elif once "$home/jdbc" test/clients/jdbc/JdbcTest.java jdbc_classes; then
-    socket="socketFactory=org.newsclub.net.unix.AFUNIXSocketFactory\$FactoryArg&socketFactoryArg=$PGHOST/.s.PGSQL.$PGPORT"
-    java -cp "$home/jdbc:$home/jdbc/lib/*" JdbcTest "jdbc:postgresql://localhost/$PGDATABASE?user=$PGUSER&sslmode=disable&$socket" || failed=1
+    socket="sslmode=disable&socketFactory=org.newsclub.net.unix.AFUNIXSocketFactory\$FactoryArg&socketFactoryArg=$PGHOST/.s.PGSQL.$PGPORT"
+    java -cp "$home/jdbc:$home/jdbc/lib/*" JdbcTest "jdbc:postgresql://localhost/$PGDATABASE?user=$PGUSER&$socket" ||
+        failed=1
 else
     tail -n 3 "$home/install.log"
     echo "skip JDBC: its packages cannot be installed"
