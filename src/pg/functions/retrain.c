@@ -280,14 +280,11 @@ static void new_judge(const SlmTrainRows *rows, const slm_train_report *report, 
     j->n_models = 1 + (int) report->n_trials;
     j->which = palloc((Size) rows->n);
     for (uint32 k = 0; k < report->n_trials; k++) {
-        bytea *blob = make_bytes(report->trials[k].bytes);
         slm_error err;
 
-        memcpy(VARDATA(blob), report->trials[k].data, report->trials[k].bytes);
-        j->models[1 + k] = slm_pg_open_classifier(blob, &err);
+        j->models[1 + k] = slm_pg_open_blob(report->trials[k].data, report->trials[k].bytes, &err);
         if (j->models[1 + k] == NULL)
             slm_pg_error(&err, NULL);
-        pfree(blob);
     }
     for (int64 r = 0; r < rows->n; r++)
         j->which[r] = report->trial_of_row[r] == SLM_SEEN_BY_ALL ? NOT_JUDGED : (uint8) (1 + report->trial_of_row[r]);

@@ -20,21 +20,39 @@ typedef struct SlmRowHash {
 
 /* What is being learned from. Everything lives in one memory context. */
 typedef struct SlmTrainRows {
+    const char *what; /* who reads, for messages */
     SlmOpenModel *entry;
+    bool with_key;                                /* a further column may say which row it is */
     bool by_names;                                /* no label column */
     bool need_texts, keep_texts;                  /* for n-grams; also for the comparison with another version */
-    int text_column, vector_column, label_column; /* 0 = none */
+    int text_column, vector_column, label_column, key_column; /* 0 = none */
     int dims;
     int64 n, room, skipped;
     float *vectors; /* [n, dims] */
     SlmRowHash *hashes; /* [n] */
     const char **texts;
     size_t *lengths;
+    const char **keys; /* [n] NULL: none; in the server's encoding */
+    int64 *places;     /* [n] of the row in the query, from 1 */
+    int64 place;       /* rows of the query so far */
     int32_t *labels;
     int n_labels, label_room;
     const char **names;
     HTAB *label_ids;
 } SlmTrainRows;
+
+/* An empty set whose texts a model embeds; the caller sets by_names, with_key and what texts are for. */
+void slm_pg_init_training_rows(SlmTrainRows *set, const char *what, SlmOpenModel *entry);
+/* Reads all rows of a query, read-only, with the caller's rights. */
+void slm_pg_read_training_rows(SlmTrainRows *set, const char *query);
+/* ERROR where nothing can be learned from them; says how many were passed over. */
+void slm_pg_check_training_rows(const SlmTrainRows *set);
+/* The number of a label, new or known; UTF-8. */
+int slm_pg_training_label(SlmTrainRows *set, const char *name);
+/* Runs the engine; the report must be freed. */
+void slm_pg_train_rows(const SlmTrainRows *set, const slm_train_options *options, slm_train_report *report);
+/* For slm_train_options.progress: into slm.progress. */
+void slm_pg_training_progress(void *arg, const char *stage, double fraction);
 
 /* Begins to embed a text of a training, UTF-8, as part of a work; *longer: it is read in windows. */
 SlmVector *slm_pg_read_training_text(SlmWork *work, SlmOpenModel *entry, const char *content, size_t length, bool *longer);

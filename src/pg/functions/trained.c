@@ -92,17 +92,22 @@ static void free_classifier(void *arg)
     slm_classifier_free(arg);
 }
 
-slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *err)
+slm_classifier *slm_pg_open_blob(const void *blob, size_t bytes, slm_error *err)
 {
     MemoryContextCallback *callback = palloc(sizeof *callback);
     slm_classifier *classifier;
 
-    if (slm_classifier_open(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), &classifier, err) != SLM_OK)
+    if (slm_classifier_open(blob, bytes, &classifier, err) != SLM_OK)
         return NULL;
     callback->func = free_classifier;
     callback->arg = classifier;
     MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
     return classifier;
+}
+
+slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *err)
+{
+    return slm_pg_open_blob(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), err);
 }
 
 static void close_opened(Opened *o)

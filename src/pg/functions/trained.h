@@ -30,5 +30,6 @@ SlmTrained *slm_pg_use_classifier(const text *name);
 SlmOpenModel *slm_pg_classifier_model(const SlmTrained *trained);
 /* Opens a blob, which is freed with CurrentMemoryContext; NULL with *err when it is damaged. */
 slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *err);
+slm_classifier *slm_pg_open_blob(const void *blob, size_t bytes, slm_error *err);
 
 #endif

@@ -1,0 +1,52 @@
+-- Choosing: rows whose label is probably wrong.
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/sql/include/begin.sql'
+\i :begin
+\set VERBOSITY terse
+SET client_min_messages = warning;
+SELECT (slm_load_model('choose_minilm', :'minilm')).name;
+SET slm.embed_model = 'choose_minilm';
+CREATE SCHEMA ch;
+SET search_path = ch, public;
+CREATE TABLE message (id serial, body text, label text, e real[]);
+INSERT INTO message (body, label)
+SELECT format(t.pattern, w.word), t.label FROM (VALUES
+    ('Where is my %s? It has not arrived.', 'delivery'), ('When will the %s be delivered?', 'delivery'), ('The courier lost my %s', 'delivery'),
+    ('Tracking says the %s is still on its way', 'delivery'),
+    ('I was charged twice for the %s', 'billing'), ('The invoice for my %s is wrong', 'billing'), ('Please send the receipt for the %s', 'billing'),
+    ('Why did the price of the %s change on my bill?', 'billing'),
+    ('The %s is broken', 'fault'), ('My %s does not switch on any more', 'fault'), ('There is a scratch on the %s', 'fault'), ('The %s makes a strange noise', 'fault')
+) t(pattern, label), (VALUES ('lamp'), ('kettle'), ('phone'), ('chair'), ('radio'), ('bicycle')) w(word);
+UPDATE message SET e = slm_embed(body);
+
+-- ---- suspects: planted errors come first, as many as there are, and the label that they had is suggested
+CREATE TABLE mixed AS SELECT id, body, e, label AS truth, CASE WHEN id NOT IN (5, 30, 48, 67) THEN label WHEN label = 'fault' THEN 'delivery' ELSE 'fault' END AS label FROM message;
+SELECT count(*) FROM mixed WHERE label <> truth;
+SELECT s.row_no, s.key, s.input, s.label, s.suggested, m.truth, probability < suggested_probability AS less, margin BETWEEN -1 AND 0 AS negative
+    FROM slm_suspects('SELECT body, label, id FROM mixed ORDER BY id DESC') s JOIN mixed m ON m.id = s.key::int ORDER BY s.key::int;
+SELECT array_agg(key::int ORDER BY key::int), bool_and(input IS NULL) AS no_text FROM slm_suspects('SELECT e, label, id FROM mixed ORDER BY id', n => 4);
+SELECT count(*), bool_and(margin > 0) AS clean, bool_and(key IS NULL) AS no_key FROM slm_suspects('SELECT body, label FROM message', n => 100);
+SELECT count(*) FROM slm_suspects('SELECT body, label FROM message');
+-- with a classifier's model and n-grams; its query by hand
+SELECT version FROM slm_train_classifier('choose', 'SELECT body, label FROM mixed', options => '{"ngrams": true}');
+SELECT input, suggested FROM slm_suspects((SELECT query FROM slm.classifiers WHERE name = 'choose' AND active), 'choose') ORDER BY 1;
+-- rows without text or label are passed over; a label of one text can be no suspect
+SELECT row_no, label FROM slm_suspects($$SELECT NULL, 'x' UNION ALL SELECT body, label FROM mixed UNION ALL SELECT 'Do you hire?', 'jobs' UNION ALL SELECT 'x', NULL$$) ORDER BY 1;
+\x on
+SELECT * FROM try($$SELECT * FROM slm_suspects(NULL)$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects(NULL, 'cho''ose')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, label FROM message', n => 0)$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body FROM message')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, label, id, id FROM message')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('DELETE FROM message RETURNING body, label')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, label FROM message; SELECT 1')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, ''one'' FROM message')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, label FROM message WHERE false')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT DISTINCT ON (label) body, label FROM message')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT e, label FROM message', 'choose')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, label FROM message', 'choose', 'choose_minilm')$$);
+SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, label FROM message', 'chose')$$);
+\x off
+SELECT slm_drop_classifier('choose');
+DROP SCHEMA ch CASCADE;
+SELECT slm_drop_model('choose_minilm');
