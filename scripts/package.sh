@@ -34,7 +34,9 @@ check() {
     fi
 }
 
-committed() { if git rev-parse --git-dir >/dev/null 2>&1; then git archive HEAD | tar -xf - -C "$1"; else cp -a . "$1"; fi; }
+committed() {
+    if git rev-parse --git-dir >/dev/null 2>&1; then git archive HEAD | tar -xf - -C "$1"; else cp -a . "$1"; fi
+}
 
 build() {
     local tree=$matrix/$release/build/package/slm-pg-$version
@@ -75,8 +77,8 @@ answer() { inside "$clean" /tmp/first-answer; }
 purge() {
     inside "$clean" sh -ec 'pg_lsclusters -h | while read v c _; do pg_ctlcluster $v $c stop -m fast; done
         DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge "postgresql-*-slm-pg" slm-pg-models >/dev/null
-        left=$(find / -xdev \( -path /proc -o -path /var/lib/postgresql -o -path /tmp -o -path /var/cache -o -path /var/lib/apt \) -prune -o \
-            \( -name "*slm_pg*" -o -name "*slm-pg*" -o -name slm_fetch \) -print)
+        others="-path /proc -o -path /tmp -o -path /var/lib/postgresql -o -path /var/cache -o -path /var/lib/apt"
+        left=$(find / -xdev \( $others \) -prune -o \( -name "*slm_pg*" -o -name "*slm-pg*" -o -name slm_fetch \) -print)
         [ -z "$left" ] || { echo "left behind: $left"; exit 1; }'
 }
 
