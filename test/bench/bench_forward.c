@@ -1,10 +1,11 @@
 /*
  * The forward pass on one model: prefill of 128 and 512 tokens, decoding of one sequence, and of 4 and 16 together, on 1 and 2 threads.
  *
- *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] [--prompt N] [--cpu]
- *                 [--ahead BYTES] [--huge try|on|off]
+ *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] [--prompt N]
+ *                 [--sequences N] [--cpu] [--ahead BYTES] [--huge try|on|off]
  *
- * --prompt: prefill of N tokens only.  --cpu: one thread only, timed by its CPU clock: what the machine would do without its other load.
+ * --prompt: prefill of N tokens only.  --sequences: batches of N only.  --cpu: one thread only, timed by its CPU clock: what the machine
+ * would do without its other load.
  *
  * Every figure is the best of several runs, for the machine may be shared.  The peaks are measured in the same run: int8 multiply-adds by a
  * loop of vpdpbusd (AVX-512 VNNI only; 0 elsewhere), memory by plain reads of 256 MiB on huge pages, the best of 1 to 8 streams a thread.
@@ -20,6 +21,7 @@
 #define MEMORY_BYTES ((size_t) 256 << 20)
 #define STEPS 4 /* timed together */
 #define WINDOWS 4 /* of so many steps a run */
+#define MOST_SEQUENCES 64
 
 typedef struct bench {
     slm_model *model;
@@ -31,6 +33,7 @@ typedef struct bench {
     bool csv;
     const char *only; /* these kinds of figures, or NULL */
     uint32_t prompt;  /* tokens, 0 = both lengths */
+    uint32_t sequences; /* decoding together, 0 = both numbers */
 } bench;
 
 static clockid_t clock_used = CLOCK_MONOTONIC;
@@ -247,7 +250,7 @@ static void bench_threads(bench *b, int n_threads)
         double t = decode(b, 1, 64, n_threads);
         report(b, "decode", 1, n_threads, 1 / t, b->bytes / t / memory, "memory bandwidth");
     }
-    for (uint32_t n = 4; n <= 16 && wanted(b, "batch"); n *= 4) {
+    for (uint32_t n = b->sequences ? b->sequences : 4; n <= (b->sequences ? b->sequences : 16) && wanted(b, "batch"); n *= 4) {
         double t = decode(b, n, 64, n_threads);
         report(b, "decode", n, n_threads, n / t, int8 > 0 ? n * (b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
     }
@@ -290,12 +293,14 @@ int main(int argc, char **argv)
             path = slm_set_huge_pages(argv[++i], &err) == SLM_OK ? path : NULL;
         else if (strcmp(argv[i], "--prompt") == 0 && i + 1 < argc)
             b.prompt = (uint32_t) strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--sequences") == 0 && i + 1 < argc)
+            b.sequences = (uint32_t) strtoul(argv[++i], NULL, 10);
         else
             path = argv[i];
     }
-    if (path == NULL || b.runs < 1 || b.prompt > 4096) {
+    if (path == NULL || b.runs < 1 || b.prompt > 4096 || b.sequences > MOST_SEQUENCES) {
         fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] "
-                        "[--prompt N] [--cpu] [--ahead BYTES] [--huge try|on|off]\n");
+                        "[--prompt N] [--sequences N] [--cpu] [--ahead BYTES] [--huge try|on|off]\n");
         return 2;
     }
     if (!tuned && slm_tune(&tuning, &err) != SLM_OK)
@@ -306,7 +311,7 @@ int main(int argc, char **argv)
         return 1;
     b.ws = slm_workspace_new();
     b.stride = test_logit_stride(b.model);
-    b.logits = test_alloc(16 * b.stride * sizeof(float));
+    b.logits = test_alloc(MOST_SEQUENCES * b.stride * sizeof(float));
     count(&b);
     if (b.csv)
         printf("model,quantization,what,n,threads,tokens_per_second,share,of\n");

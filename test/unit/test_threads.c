@@ -118,7 +118,7 @@ static void dawdle(const staged *j, int thread, int stage)
 static void take_stages(void *arg, slm_team *team, int thread, int n_threads)
 {
     staged *j = arg;
-    slm_stage mine = {0};
+    slm_stage mine = {.thread = thread};
     (void) n_threads;
     atomic_fetch_add(&j->began, 1);
     for (int stage = 0; stage < STAGES; stage++) {

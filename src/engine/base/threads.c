@@ -11,9 +11,11 @@
  * when the word's sleeper count says that somebody sleeps; the count and the word are accessed with sequential consistency on
  * both sides, so either the waker sees the sleeper or the sleeper's futex call sees the new word.
  *
- * slm_parallel_stages: the stage and its first item not handed out are one 64-bit word, changed by compare-and-swap only, so
- * that a late thread can neither take nor disturb items of a stage that it is not in.  Whoever reports the last item done opens
- * the next stage.  At the end the caller takes back (POSTED -> IDLE) the call to workers that have not yet begun.
+ * slm_parallel_stages: a stage's items are cut into one range for each thread, which takes its own from the front (memory in order,
+ * for the prefetchers) and then those of others from the back.  The stage and what is gone of a range are one 64-bit word, changed by
+ * compare-and-swap only, so that a late thread can neither take nor disturb items of a stage that it is not in; a word that still
+ * names an earlier stage stands for a range that nobody has touched.  Whoever reports the last item done opens the next stage.
+ * At the end the caller takes back (POSTED -> IDLE) the call to workers that have not yet begun.
  *
  * Invariants: one region runs at a time in a process (a nested or concurrent call runs on its caller alone); workers are
  * created by the first call that needs them, with all signals but SIGBUS blocked, and never before a fork of the server: a child that
@@ -46,14 +48,26 @@ typedef struct signal_line {
     word sleepers;
 } signal_line;
 
+typedef struct range_line {
+    _Alignas(64) _Atomic uint64_t gone;
+} range_line;
+
 struct slm_team {
     signal_line generation; /* barriers completed; or the stage in work, ABORTED at the end */
     _Alignas(64) word arrived; /* threads at the barrier; or items done of this stage */
-    _Alignas(64) _Atomic uint64_t next; /* slm_take: first item not handed out; stages: stage << 32 | first item */
+    _Alignas(64) _Atomic uint64_t next; /* slm_take: first item not handed out */
+    range_line *ranges; /* [n] of the stage in work */
     int n;
 };
 
 #define ABORTED UINT32_MAX
+
+/* A word of a range: stage << 44 | portions gone at its back << 22 | portions gone at its front.  A portion is one item, or as many as
+ * make a stage's portions fit. */
+#define STAGE_SHIFT 44
+#define BACK_SHIFT 22
+#define PORTIONS_MAX ((1u << BACK_SHIFT) - 1)
+#define STAGE_ABORTED ((1u << 20) - 1)
 
 enum { IDLE, POSTED, RUNNING, QUIT };
 
@@ -71,6 +85,7 @@ static struct {
     slm_region_fn fn;
     void *arg;
     slm_team team;
+    range_line ranges[MAX_THREADS];
 } pool;
 
 /* ---- waiting ---- */
@@ -186,31 +201,54 @@ static void report_done(slm_team *team, slm_stage *stage, uint32_t n)
     stage->held = 0;
     if (atomic_fetch_add_explicit(&team->arrived, done, memory_order_acq_rel) + done < n)
         return;
-    uint64_t next = (uint64_t) stage->id << 32 | n;
     atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-    atomic_compare_exchange_strong(&team->next, &next, (uint64_t) (stage->id + 1) << 32);
     line_swap(&team->generation, stage->id, stage->id + 1);
+}
+
+/* Up to `most` portions of a range of `size`, from its front or its back; how many, the first of them in *first. */
+static uint32_t range_take(slm_team *team, range_line *range, uint32_t stage, uint32_t size, uint32_t most, bool back, uint32_t *first)
+{
+    uint64_t gone = atomic_load_explicit(&range->gone, memory_order_acquire);
+    for (;;) {
+        uint32_t at = (uint32_t) (gone >> STAGE_SHIFT);
+        uint32_t front = at == stage ? (uint32_t) gone & PORTIONS_MAX : 0;
+        uint32_t rear = at == stage ? (uint32_t) (gone >> BACK_SHIFT) & PORTIONS_MAX : 0;
+        uint32_t left = size - front - rear, count = left < most ? left : most;
+        if (at > stage || count == 0)
+            return 0;
+        *first = back ? front + left - count : front;
+        uint64_t at_back = rear + (back ? count : 0), at_front = front + (back ? 0 : count);
+        uint64_t next = (uint64_t) stage << STAGE_SHIFT | at_back << BACK_SHIFT | at_front;
+        if (team->n == 1)
+            atomic_store_explicit(&range->gone, next, memory_order_relaxed);
+        else if (!atomic_compare_exchange_weak(&range->gone, &gone, next))
+            continue;
+        return count;
+    }
+}
+
+uint32_t slm_stage_share(uint32_t n, int thread, int n_threads)
+{
+    return (uint32_t) ((uint64_t) n * (uint32_t) thread / (uint32_t) n_threads);
 }
 
 bool slm_stage_take(slm_team *team, slm_stage *stage, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end)
 {
+    uint32_t portion = 1 + n / PORTIONS_MAX, portions = (n + portion - 1) / portion, most = grain <= portion ? 1 : grain / portion;
     if (stage->held != 0)
         report_done(team, stage, n);
-    uint64_t next = atomic_load_explicit(&team->next, memory_order_acquire);
-    for (;;) {
-        uint32_t first = (uint32_t) next;
-        if ((uint32_t) (next >> 32) != stage->id || first >= n)
-            return false;
-        uint32_t count = grain == 0 ? 1 : n - first < grain ? n - first : grain;
-        if (team->n == 1)
-            atomic_store_explicit(&team->next, next + count, memory_order_relaxed);
-        else if (!atomic_compare_exchange_weak(&team->next, &next, next + count))
+    for (int i = 0; i < team->n; i++) {
+        int whose = stage->thread + i < team->n ? stage->thread + i : stage->thread + i - team->n;
+        uint32_t start = slm_stage_share(portions, whose, team->n), size = slm_stage_share(portions, whose + 1, team->n) - start, first;
+        uint32_t count = range_take(team, &team->ranges[whose], stage->id, size, most, i > 0, &first);
+        if (count == 0)
             continue;
-        stage->held = count;
-        *begin = first;
-        *end = first + count;
+        *begin = (start + first) * portion;
+        *end = n - *begin < count * portion ? n : *begin + count * portion;
+        stage->held = *end - *begin;
         return true;
     }
+    return false;
 }
 
 void slm_stage_end(slm_team *team, slm_stage *stage)
@@ -221,7 +259,8 @@ void slm_stage_end(slm_team *team, slm_stage *stage)
 
 void slm_stage_abort(slm_team *team)
 {
-    atomic_store(&team->next, (uint64_t) ABORTED << 32);
+    for (int i = 0; i < team->n; i++)
+        atomic_store(&team->ranges[i].gone, (uint64_t) STAGE_ABORTED << STAGE_SHIFT);
     line_set(&team->generation, ABORTED);
 }
 
@@ -286,7 +325,9 @@ static void forget_after_fork(void)
 static void run_alone(slm_region_fn fn, void *arg)
 {
     slm_team team;
+    range_line range = {0};
     memset(&team, 0, sizeof team);
+    team.ranges = &range;
     team.n = 1;
     fn(arg, &team, 0, 1);
 }
@@ -318,6 +359,9 @@ static void run_region(int n_threads, slm_region_fn fn, void *arg, bool take_bac
     pool.fn = fn;
     pool.arg = arg;
     pool.team.n = n_threads;
+    pool.team.ranges = pool.ranges;
+    for (int i = 0; i < n_threads; i++)
+        atomic_store_explicit(&pool.ranges[i].gone, 0, memory_order_relaxed);
     atomic_store(&pool.team.next, 0);
     atomic_store(&pool.team.arrived, 0);
     atomic_store(&pool.team.generation.value, 0);

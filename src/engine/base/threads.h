@@ -37,18 +37,23 @@ bool slm_take(slm_team *team, uint32_t n, uint32_t grain, uint32_t *begin, uint3
  * have arrived.  A thread that the system does not run holds nobody up unless it is inside an item; when it comes back it finds
  * the stages that it missed complete and passes through them without work.  Threads may join late or not at all.
  *
- * So every thread runs the same sequence of stages, keeps its own slm_stage (all zero at first), and what it does outside of
- * items must be harmless when it is late: it may read what others are changing, if it then uses it in items of this stage only.
+ * So every thread runs the same sequence of stages, keeps its own slm_stage (at first all zero but for its number), and what it does
+ * outside of items must be harmless when it is late: it may read what others are changing, if it then uses it in items of this
+ * stage only.
  */
 typedef struct slm_stage {
+    int thread;
     uint32_t id;   /* the stage that this thread is in */
     uint32_t held; /* items taken and not yet reported done */
 } slm_stage;
 
 void slm_parallel_stages(int n_threads, slm_region_fn fn, void *arg);
 
-/* The next chunk of this stage's n items (the same n > 0 for all threads); reports the previous chunk done. false: none is left. */
+/* The next chunk of this stage's n items (the same n > 0 for all threads), at most `grain`; reports the previous chunk done. false: none
+ * is left.  A thread gets the items from slm_stage_share(n, thread, n_threads) on in order, then what others have left of theirs. */
 bool slm_stage_take(slm_team *team, slm_stage *stage, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end);
+/* The first item of a thread's own range. */
+uint32_t slm_stage_share(uint32_t n, int thread, int n_threads);
 /* Waits until all items of the stage are done, and enters the next one.  slm_stage_take must have returned false before. */
 void slm_stage_end(slm_team *team, slm_stage *stage);
 /* Has this stage ended already? */

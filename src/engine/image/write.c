@@ -113,7 +113,7 @@ static void pack_region(void *arg, slm_team *team, int thread, int n_threads)
     batch *b = arg;
     uint32_t n_panels = (b->n_rows + 15) / 16, begin, end;
     unsigned char *scratch = NULL;
-    slm_stage stage = {0};
+    slm_stage stage = {.thread = thread};
     slm_status status = SLM_OK;
     if (b->part->type != b->part->source->type) {
         scratch = malloc((size_t) (((uint64_t) b->part->cols * 4 + 63) & ~(uint64_t) 63) +

@@ -168,6 +168,7 @@ static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
         slm_lane_end(t);
         adapt_stage(t, st, layer, SLM_TARGET_Q, 1, qkv, 1.0f, &a);
     }
+    slm_stage_fetch(t, &l->o, 1, st->n);
     slm_stage_attend(t, layer, st->rows, st->n, with_keys);
     slm_lane_end(t);
     return true;
@@ -198,15 +199,19 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
         slm_act a = slm_attention_act(run, st.fine);
         join_stage(&t, &st, layer, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &a);
 
+        slm_stage_fetch(&t, &l->up, 2, st.n);
         a = norm_stage(&t, &st, l->ffn_norm);
         if (run->batch->adapters != NULL) {
             slm_stage_feed_adapted(&t, layer, &a, st.rows, st.n);
         } else {
             slm_stage_feed(&t, l, &a, st.n);
+            slm_stage_fetch(&t, &l->down, 1, st.n);
             slm_lane_end(&t);
         }
         a = slm_feed_act(run, st.fine);
         join_stage(&t, &st, layer, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, &a);
+        if (layer + 1 < run->hp->n_layers)
+            slm_stage_fetch(&t, &l[1].q, 1, st.n);
     }
     output_stage(&t, &st);
     slm_lane_end(&t);

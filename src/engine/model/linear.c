@@ -1,9 +1,11 @@
 /*
  * Products of activations and packed weights, as stages of a parallel region.
  *
- * A stage is cut into units: a tile of rows times a group of panels (16 output columns each).  Units of one row tile follow each other, so
- * that its activations stay in the L2 cache while the panels pass.  What follows a product element by element (bias, residual sum,
- * activation function, quantization for the next product) is done on the unit's tile while it is in the L1 cache.
+ * A stage's items are a tile of rows times one or two panels (16 output columns each); a thread takes some that follow each other and
+ * cuts them into units: rows of one tile, panels side by side.  Items of one row tile follow each other, so that its activations stay in
+ * the L2 cache while the panels pass, and each thread reads its own part of the weights in the order of memory.  What follows a product
+ * element by element (bias, residual sum, activation function, quantization for the next product) is done on the unit's tile while it is
+ * in the L1 cache.
  *
  * Small batches are bound by memory: there a unit is some 50 KB of weights.  Large ones are bound by arithmetic: a unit is
  * SLM_TILE_ROWS rows by a few panels, some 10 us, which also is how often *stop is polled.
@@ -15,20 +17,22 @@
 #include "engine/model/run.h"
 
 #define UNIT_BYTES 49152
+#define FETCH_BYTES 16384
+#define PANEL_ROWS 4   /* up to so many rows the kernels take one panel at a time, from there on two */
 #define ROWS_AHEAD 16 /* of the residual stream, whose columns of a unit lie far apart, fetched before they are needed */
 #define TILE_FLOATS (SLM_TILE_ROWS * SLM_TILE_COLS)
 
 typedef struct grid {
     uint32_t n, row_tile, row_tiles; /* rows */
-    uint32_t panels, group, groups;  /* panels */
-    uint32_t units;
+    uint32_t panels, step, across;   /* panels, of an item, items of a row tile */
+    uint32_t items, grain;
 } grid;
 
 typedef struct unit {
     uint32_t row, rows, panel, panels;
 } unit;
 
-/* group is a multiple of `align` panels, and a unit's tile has at most TILE_FLOATS floats. */
+/* A unit's tile has at most TILE_FLOATS floats.  `align` panels belong together. */
 static grid grid_make(uint32_t n, uint32_t panels, size_t panel_bytes, uint32_t align, int n_threads)
 {
     grid g = {.n = n, .panels = panels};
@@ -37,33 +41,55 @@ static grid grid_make(uint32_t n, uint32_t panels, size_t panel_bytes, uint32_t 
     if (g.row_tiles > 1)
         g.row_tile = (uint32_t) slm_round_up(g.row_tile, 8);
     g.row_tiles = (n + g.row_tile - 1) / g.row_tile;
+    g.step = n > PANEL_ROWS && align < 2 ? 2 : align;
+    g.across = (panels + g.step - 1) / g.step;
+    g.items = g.across * g.row_tiles;
 
-    uint32_t most = TILE_FLOATS / 16 / g.row_tile;
-    if (n >= 32) {
-        g.group = 2;
-    } else {
-        g.group = (uint32_t) (UNIT_BYTES / panel_bytes);
-        uint32_t share = panels / (4 * (uint32_t) n_threads);
-        if (n_threads > 1 && g.group > share)
-            g.group = share;
-    }
-    if (g.group > most)
-        g.group = most;
-    g.group = g.group < align ? align : g.group / align * align;
-    g.groups = (panels + g.group - 1) / g.group;
-    g.units = g.groups * g.row_tiles;
+    uint32_t most = TILE_FLOATS / 16 / g.row_tile / g.step, share = g.across / (4 * (uint32_t) n_threads);
+    g.grain = n >= 32 ? 1 : (uint32_t) (UNIT_BYTES / panel_bytes) / g.step;
+    if (n_threads > 1 && g.grain > share)
+        g.grain = share;
+    if (g.grain > most)
+        g.grain = most;
+    if (g.grain < 1)
+        g.grain = 1;
     return g;
 }
 
-static unit grid_unit(const grid *g, uint32_t index)
+/* The unit that begins with item *index, cut at `end`; *index goes on behind it. */
+static unit grid_unit(const grid *g, uint32_t *index, uint32_t end)
 {
     unit u;
-    uint32_t tile = index / g->groups, group = index % g->groups;
+    uint32_t tile = *index / g->across, first = *index % g->across, left = g->across - first;
+    uint32_t count = left < end - *index ? left : end - *index;
     u.row = tile * g->row_tile;
     u.rows = g->n - u.row < g->row_tile ? g->n - u.row : g->row_tile;
-    u.panel = group * g->group;
-    u.panels = g->panels - u.panel < g->group ? g->panels - u.panel : g->group;
+    u.panel = first * g->step;
+    u.panels = g->panels - u.panel < count * g->step ? g->panels - u.panel : count * g->step;
+    *index += count;
     return u;
+}
+
+/* The next unit of a stage, of what this thread has taken ([*b, *e), at first empty) or of what it takes now. */
+static bool next_unit(slm_lane *t, const grid *g, uint32_t *b, uint32_t *e, unit *u)
+{
+    if (*b >= *e && !slm_lane_next(t, g->items, g->grain, b, e))
+        return false;
+    *u = grid_unit(g, b, *e);
+    return true;
+}
+
+void slm_stage_fetch(const slm_lane *t, const slm_weight *w, uint32_t align, uint32_t n)
+{
+    const slm_run *run = t->run;
+    if (run->n_threads < 2 || n >= 32 || w->data == NULL)
+        return;
+    grid g = grid_make(n, w->n_panels, w->panel_bytes, align, run->n_threads);
+    uint32_t panel = slm_stage_share(g.items, t->stage.thread, run->n_threads) * g.step;
+    size_t bytes = g.step * w->panel_bytes < FETCH_BYTES ? g.step * w->panel_bytes : FETCH_BYTES;
+    const char *p = (const char *) w->data + panel * w->panel_bytes;
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(p + i, 0, 2);
 }
 
 void slm_quantize_row(const slm_run *run, slm_scratch *s, const float *x, uint32_t cols, slm_qblock *q, slm_qblock *lo)
@@ -130,12 +156,12 @@ void slm_stage_project(slm_lane *t, const slm_product *products, int n_products,
                        const slm_act *a, uint32_t n)
 {
     slm_run *run = t->run;
-    uint32_t panels = 0, b, e;
+    uint32_t panels = 0, b = 0, e = 0;
+    unit all;
     for (int i = 0; i < n_products; i++)
         panels += products[i].w->n_panels;
     grid g = grid_make(n, panels, products[0].w->panel_bytes, 1, run->n_threads);
-    while (slm_lane_next(t, g.units, 1, &b, &e)) {
-        unit all = grid_unit(&g, b);
+    while (next_unit(t, &g, &b, &e, &all)) {
         uint32_t base = 0;
         for (int i = 0; i < n_products; base += products[i].w->n_panels, i++) {
             const slm_product *p = &products[i];
@@ -160,10 +186,10 @@ void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *
     slm_run *run = t->run;
     const slm_weight *w = product->w;
     float *tile = t->s->tile.p;
-    uint32_t b, e;
+    uint32_t b = 0, e = 0;
+    unit u;
     grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, run->n_threads);
-    while (slm_lane_next(t, g.units, 1, &b, &e)) {
-        unit u = grid_unit(&g, b);
+    while (next_unit(t, &g, &b, &e, &u)) {
         size_t ld = 16 * (size_t) u.panels;
         uint32_t cols = unit_cols(&u, w->rows);
         multiply(run, t->s, w, u.panel, u.panels, a, u.row, u.rows, tile, ld);
@@ -211,12 +237,12 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
     slm_run *run = t->run;
     const slm_weight *up = &layer->up, *gate = layer->gate.data != NULL ? &layer->gate : NULL;
     float *tile = t->s->tile.p, *tile_gate = tile + TILE_FLOATS;
-    uint32_t b, e;
+    uint32_t b = 0, e = 0;
+    unit u;
     for (uint32_t c = 0; run->hp->activation == SLM_ACT_GELU_TANH && c < TILE_FLOATS; c++)
         tile_gate[c] = 1.0f; /* what the GELU is multiplied by */
     grid g = grid_make(n, up->n_panels, up->panel_bytes + (gate != NULL ? gate->panel_bytes : 0), 2, run->n_threads);
-    while (slm_lane_next(t, g.units, 1, &b, &e)) {
-        unit u = grid_unit(&g, b);
+    while (next_unit(t, &g, &b, &e, &u)) {
         size_t ld = 16 * (size_t) u.panels;
         uint32_t count = (uint32_t) (u.rows * ld);
         multiply(run, t->s, up, u.panel, u.panels, a, u.row, u.rows, tile, ld);
@@ -254,10 +280,10 @@ void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32
 {
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
-    uint32_t b, e;
+    uint32_t b = 0, e = 0;
+    unit u;
     grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, run->n_threads);
-    while (slm_lane_next(t, g.units, 1, &b, &e)) {
-        unit u = grid_unit(&g, b);
+    while (next_unit(t, &g, &b, &e, &u)) {
         float *y = logits + u.row * ld + 16 * (size_t) u.panel;
         multiply(run, t->s, w, u.panel, u.panels, a, u.row, u.rows, y, ld);
         for (uint32_t r = 0; r < u.rows; r++) {

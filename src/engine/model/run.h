@@ -124,7 +124,7 @@ typedef struct slm_lane {
 
 static inline slm_lane slm_lane_of(slm_run *run, slm_team *team, int thread)
 {
-    return (slm_lane) {.run = run, .team = team, .s = &run->ws->scratch[thread]};
+    return (slm_lane) {.run = run, .team = team, .s = &run->ws->scratch[thread], .stage = {.thread = thread}};
 }
 
 /* The next of a stage's n units. Polls: none once the run is cancelled, for any thread. */
@@ -155,6 +155,9 @@ static inline bool slm_run_cancelled(slm_run *run)
 void slm_quantize_row(const slm_run *run, slm_scratch *s, const float *x, uint32_t cols, slm_qblock *q, slm_qblock *lo);
 
 /* ---- stages of linear.c: each is one stage without its end ---- */
+
+/* Small batches: asks for the first of the weights that this thread will take in a later stage, so that they are there when it begins. */
+void slm_stage_fetch(const slm_lane *t, const slm_weight *w, uint32_t align, uint32_t n);
 
 typedef struct slm_product {
     const slm_weight *w;
