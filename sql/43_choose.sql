@@ -1,4 +1,4 @@
--- Choosing: rows whose label is probably wrong.
+-- Choosing: rows whose label is probably wrong, rows to label next.
 \getenv srcdir PG_ABS_SRCDIR
 \set begin :srcdir '/sql/include/begin.sql'
 \i :begin
@@ -47,6 +47,26 @@ SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT e, label FROM message', '
 SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, label FROM message', 'choose', 'choose_minilm')$$);
 SELECT * FROM try($$SELECT * FROM slm_suspects('SELECT body, label FROM message', 'chose')$$);
 \x off
-SELECT slm_drop_classifier('choose');
+
+-- ---- which rows to label next: without a classifier what is typical, with one what it is unsure of; equal rows only once
+SELECT m.label, count(*) FROM slm_label_next(NULL, 'SELECT body, id FROM message ORDER BY id', 9) n JOIN message m ON m.id = n.key::int GROUP BY 1 ORDER BY 1;
+SELECT count(*), count(DISTINCT row_no) AS rows, count(DISTINCT input) AS texts, bool_and(key IS NULL AND label IS NULL AND probability IS NULL AND margin IS NULL) AS unjudged
+    FROM slm_label_next(NULL, 'SELECT body FROM message, generate_series(1, 3) ORDER BY id');
+SELECT count(*) FROM slm_label_next(NULL, 'SELECT ''the same'' FROM generate_series(1, 5)');
+SELECT count(*) FROM slm_label_next(NULL, 'SELECT body FROM message WHERE false');
+SELECT version FROM slm_train_classifier('choose2', 'SELECT body, label FROM message WHERE label <> ''fault''');
+SELECT m.label, count(*), bool_and(n.label IN ('billing', 'delivery') AND probability >= margin AND margin >= 0) AS judged
+    FROM slm_label_next('choose2', 'SELECT e, id FROM message ORDER BY id', 4) n JOIN message m ON m.id = n.key::int GROUP BY 1 ORDER BY 1;
+SELECT array_agg(margin) = array_agg(margin ORDER BY margin) AS least_sure_first FROM slm_label_next('choose2', 'SELECT body FROM message ORDER BY id', 20);
+\x on
+SELECT * FROM try($$SELECT * FROM slm_label_next(NULL, NULL)$$);
+SELECT * FROM try($$SELECT * FROM slm_label_next(NULL, 'SELECT body FROM message', 0)$$);
+SELECT * FROM try($$SELECT * FROM slm_label_next(NULL, 'SELECT body, label, id FROM message')$$);
+SELECT * FROM try($$SELECT * FROM slm_label_next(NULL, 'DELETE FROM message RETURNING body')$$);
+SELECT * FROM try($$SELECT * FROM slm_label_next('choose', 'SELECT e FROM message')$$);
+SELECT * FROM try($$SELECT * FROM slm_label_next('choose2', 'SELECT body FROM message', model => 'choose_minilm')$$);
+SELECT * FROM try($$SELECT * FROM slm_label_next('chose', 'SELECT body FROM message')$$);
+\x off
+SELECT slm_drop_classifier('choose'), slm_drop_classifier('choose2');
 DROP SCHEMA ch CASCADE;
 SELECT slm_drop_model('choose_minilm');

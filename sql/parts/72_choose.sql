@@ -19,3 +19,20 @@ COMMENT ON FUNCTION slm_suspects(text, text, text, bigint) IS
     'with its n-grams) that have not seen it. suggested is the label that fits best beside the given one; margin compares their '
     'probabilities, from -1 (surely wrong) to 1. As many rows are shown as are probably wrong (confident learning), or n. The query runs '
     'read-only with your privileges';
+
+CREATE FUNCTION slm_label_next(classifier text,
+    query text,
+    n integer DEFAULT 20,
+    model text DEFAULT NULL,
+    OUT row_no bigint,
+    OUT key text,
+    OUT input text,
+    OUT label text,
+    OUT probability double precision,
+    OUT margin double precision)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_label_next' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 20;
+COMMENT ON FUNCTION slm_label_next(text, text, integer, text) IS
+    'Which n rows (at most 1,000) of a query of unlabelled ones to label next, so that a classifier learns most from few. The query gives a text '
+    'or embedding and maybe a key, which is shown beside the row. With a classifier: rows that it is least sure of, spread over what they are about; '
+    'label, probability and margin (to the second best) are what it says of them. With NULL, for the first rows: such as are typical, by '
+    'embeddings of model (default slm.embed_model). The query runs read-only with your privileges';

@@ -282,9 +282,85 @@ static void agreement(void)
     json_decref(root);
 }
 
+/* [[...], ...] as one array. */
+static double *matrix(const json_t *rows, size_t *n, size_t *dims)
+{
+    *n = json_array_size(rows);
+    *dims = json_array_size(json_array_get(rows, 0));
+    double *out = malloc(sizeof *out * (*n * *dims + 1));
+    for (size_t i = 0; i < *n * *dims; i++)
+        out[i] = json_number_value(json_array_get(json_array_get(rows, i / *dims), i % *dims));
+    return out;
+}
+
+static int32_t *whole_numbers(const json_t *list)
+{
+    size_t n = json_array_size(list);
+    int32_t *out = malloc(sizeof *out * (n + 1));
+    for (size_t i = 0; i < n; i++)
+        out[i] = (int32_t) json_integer_value(json_array_get(list, i));
+    return out;
+}
+
+static void one_clustering(const json_t *c)
+{
+    const char *name = json_string_value(json_object_get(c, "name"));
+    const json_t *lloyd = json_object_get(c, "lloyd");
+    size_t n, k, dims, n_given;
+    double *x = matrix(json_object_get(c, "points"), &n, &dims), *centres = matrix(json_object_get(c, "initial"), &k, &dims);
+    double *expected = matrix(json_object_get(lloyd, "centres"), &n_given, &dims);
+    int32_t *given = whole_numbers(json_object_get(lloyd, "labels")), *truth = whole_numbers(json_object_get(c, "truth"));
+    int32_t *labels = malloc(sizeof *labels * (n + 1));
+    double got, *samples = malloc(sizeof *samples * (n + 1));
+    uint32_t iterations, n_truth = 0, clusters = (uint32_t) k;
+    CHECK(slm_metrics_kmeans(x, n, dims, centres, clusters, 1000, NULL, labels, &got, &iterations, &err) == SLM_OK, "%s", name);
+    near_key(name, lloyd, "inertia", got);
+    CHECK(iterations == count_of(lloyd, "iterations"), "%s: %u iterations", name, iterations);
+    CHECK(memcmp(labels, given, sizeof *labels * n) == 0, "%s: other clusters", name);
+    for (size_t i = 0; i < k * dims; i++)
+        CHECK(fabs(centres[i] - expected[i]) <= 1e-9, "%s: centre %zu", name, i / dims);
+    free(labels); /* the figures are of scikit-learn's clusters, which are others where one was emptied */
+    labels = whole_numbers(json_object_get(json_object_get(c, "sklearn"), "labels"));
+    for (size_t i = 0; i < n; i++)
+        n_truth = truth[i] >= (int32_t) n_truth ? (uint32_t) truth[i] + 1 : n_truth;
+    CHECK(slm_metrics_silhouette(x, n, dims, labels, clusters, false, samples, &got, &err) == SLM_OK, "%s", name);
+    near_key(name, c, "silhouette", got);
+    for (size_t i = 0; i < json_array_size(json_object_get(c, "silhouette_samples_first10")); i++)
+        CHECK(fabs(samples[i] - json_number_value(json_array_get(json_object_get(c, "silhouette_samples_first10"), i))) <= 1e-9, "%s: %zu", name,
+              i);
+    CHECK(slm_metrics_silhouette(x, n, dims, labels, clusters, true, NULL, &got, &err) == SLM_OK, "%s", name);
+    near_key(name, c, "silhouette_cosine", got);
+    CHECK(slm_metrics_davies_bouldin(x, n, dims, labels, clusters, &got, &err) == SLM_OK, "%s", name);
+    near_key(name, c, "davies_bouldin", got);
+    CHECK(slm_metrics_calinski_harabasz(x, n, dims, labels, clusters, &got, &err) == SLM_OK, "%s", name);
+    near_key(name, c, "calinski_harabasz", got);
+    CHECK(slm_metrics_adjusted_rand(truth, n_truth, labels, clusters, n, &got, &err) == SLM_OK, "%s", name);
+    near_key(name, c, "adjusted_rand", got);
+    CHECK(slm_metrics_mutual_information(truth, n_truth, labels, clusters, n, &got, &err) == SLM_OK, "%s", name);
+    near_key(name, c, "nmi", got);
+    near_key(name, c, "v_measure", got);
+    free(x);
+    free(centres);
+    free(expected);
+    free(given);
+    free(truth);
+    free(labels);
+    free(samples);
+}
+
+static void clusters(void)
+{
+    json_t *root = load("clusters"), *c;
+    size_t k;
+    json_array_foreach(json_object_get(root, "cases"), k, c)
+        one_clustering(c);
+    json_decref(root);
+}
+
 int main(void)
 {
     classification();
+    clusters();
     probabilities();
     ranking();
     intervals();

@@ -76,6 +76,26 @@ double slm_metrics_kendall(const double *x, const double *y, size_t n); /* tau-b
 /* Krippendorff's alpha of nominal values [units, raters]; -1: not rated. */
 slm_status slm_metrics_krippendorff(const int32_t *values, size_t units, size_t raters, uint32_t n_labels, double *out, slm_error *err);
 
+/* ---- clusters of points x [n, dims]; labels [n] from 0 to k - 1 */
+
+/* Lloyd's iterations from the given centres [k, dims] until nothing moves or max_iterations: ties go to the lower number, a cluster that
+ * is emptied stays where it is.  labels [n]; *inertia: sum of squared distances; *iterations: of which the last moved nothing, where there
+ * was time for it (both may be NULL).  stop may be NULL.  Status: CANCELLED, NOMEM. */
+slm_status slm_metrics_kmeans(const double *x, size_t n, size_t dims, double *centres, uint32_t k, uint32_t max_iterations,
+                              const volatile int *stop, int32_t *labels, double *inertia, uint32_t *iterations, slm_error *err);
+/* Rousseeuw's, by Euclidean distance or, cosine, by 1 - cosine; the mean, and of each point into samples [n], which may be NULL; 0 for a
+ * point that is alone.  n^2 steps. */
+slm_status slm_metrics_silhouette(const double *x, size_t n, size_t dims, const int32_t *labels, uint32_t k, bool cosine, double *samples,
+                                  double *out, slm_error *err);
+slm_status slm_metrics_davies_bouldin(const double *x, size_t n, size_t dims, const int32_t *labels, uint32_t k, double *out,
+                                      slm_error *err);
+slm_status slm_metrics_calinski_harabasz(const double *x, size_t n, size_t dims, const int32_t *labels, uint32_t k, double *out,
+                                         slm_error *err);
+/* Of two ways to cut the same points: the adjusted Rand index, and the mutual information by the mean of the entropies. */
+slm_status slm_metrics_adjusted_rand(const int32_t *a, uint32_t n_a, const int32_t *b, uint32_t n_b, size_t n, double *out, slm_error *err);
+slm_status slm_metrics_mutual_information(const int32_t *a, uint32_t n_a, const int32_t *b, uint32_t n_b, size_t n, double *out,
+                                          slm_error *err);
+
 /* ---- texts */
 
 typedef struct slm_rouge {
