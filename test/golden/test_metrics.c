@@ -325,9 +325,9 @@ static void one_clustering(const json_t *c)
         n_truth = truth[i] >= (int32_t) n_truth ? (uint32_t) truth[i] + 1 : n_truth;
     CHECK(slm_metrics_silhouette(x, n, dims, labels, clusters, false, samples, &got, &err) == SLM_OK, "%s", name);
     near_key(name, c, "silhouette", got);
-    for (size_t i = 0; i < json_array_size(json_object_get(c, "silhouette_samples_first10")); i++)
-        CHECK(fabs(samples[i] - json_number_value(json_array_get(json_object_get(c, "silhouette_samples_first10"), i))) <= 1e-9, "%s: %zu", name,
-              i);
+    const json_t *first = json_object_get(c, "silhouette_samples_first10");
+    for (size_t i = 0; i < json_array_size(first); i++)
+        CHECK(fabs(samples[i] - json_number_value(json_array_get(first, i))) <= 1e-9, "%s: sample %zu", name, i);
     CHECK(slm_metrics_silhouette(x, n, dims, labels, clusters, true, NULL, &got, &err) == SLM_OK, "%s", name);
     near_key(name, c, "silhouette_cosine", got);
     CHECK(slm_metrics_davies_bouldin(x, n, dims, labels, clusters, &got, &err) == SLM_OK, "%s", name);

@@ -193,8 +193,12 @@ static void choose(Choice *c)
     slm_status status;
     slm_error err;
 
-    while ((status = slm_metrics_kmeans(x, (size_t) c->n, dims, centres, k, ITERATIONS, SLM_STOP, cluster, NULL, NULL, &err)) == SLM_CANCELLED)
+    for (;;) {
+        status = slm_metrics_kmeans(x, (size_t) c->n, dims, centres, k, ITERATIONS, SLM_STOP, cluster, NULL, NULL, &err);
+        if (status != SLM_CANCELLED)
+            break;
         slm_pg_loading_interrupted();
+    }
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
     for (uint32 i = 0; i < k; i++)
