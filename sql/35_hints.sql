@@ -9,6 +9,7 @@ SET slm.embed_model = 'minilm';
 SET slm.generate_model = 'smollm2';
 CREATE TYPE mood AS ENUM ('good', 'bad');
 CREATE TYPE nobody AS ENUM ();
+CREATE TYPE pair AS (product text, amount numeric);
 SELECT version FROM slm_train_classifier('mood', 'SELECT ''a day '' || m || '' '' || i, m FROM generate_series(1, 8) i, unnest(ARRAY[''good'', ''bad'']) m');
 
 -- the functions of the extension that a row calls: they have the argument on_error, and it is the last
@@ -24,7 +25,7 @@ SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regcl
   JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'slm_pg'
 WHERE p.oid NOT IN (SELECT f FROM row_function) AND p.proargnames && '{input,prompt,a,query,documents,messages,tokens,embedding}' ORDER BY 1;
 
--- one function a name, but for vectors: untyped parameters cannot miss
+-- one function a name, but for vectors and fields, of which an untyped parameter is text: untyped parameters cannot miss
 SELECT p.proname, count(*) FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'slm_pg' GROUP BY 1 HAVING count(*) > 1 ORDER BY 1;
 -- those that the batch node computes, of a column of each type that they take
@@ -33,7 +34,7 @@ CREATE FUNCTION is_batched(f regprocedure) RETURNS boolean LANGUAGE plpgsql AS $
 DECLARE call text; line text;
 BEGIN
   SELECT format('%s(%s)', proname, string_agg(CASE WHEN n = 1 OR name IN ('b', 'documents') THEN CASE type WHEN 'text' THEN 'input' WHEN 'jsonb' THEN 'messages' WHEN 'integer[]' THEN 'tokens'
-      WHEN 'real[]' THEN 'embedding' ELSE 'list' END WHEN name = 'as_enum' THEN 'NULL::mood' WHEN name = 'as_type' THEN 'NULL::date' WHEN name = 'schema' THEN '''{}''' ELSE '''mood''' END, ', ' ORDER BY n)) INTO call
+      WHEN 'real[]' THEN 'embedding' ELSE 'list' END WHEN name = 'as_enum' THEN 'NULL::mood' WHEN name = 'as_type' THEN 'NULL::date' WHEN name = 'schema' THEN '''{}''' WHEN name = 'fields' THEN format('%L::%s', CASE type WHEN 'text[]' THEN '{a}' ELSE '["a"]' END, type) ELSE '''mood''' END, ', ' ORDER BY n)) INTO call
     FROM row_function r, unnest(names, types) WITH ORDINALITY u(name, type, n) WHERE r.f = is_batched.f AND n <= pronargs - pronargdefaults GROUP BY proname;
   FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) SELECT ' || call || ' FROM source' LOOP
     IF line LIKE '%SLM Batch%' THEN RETURN true; END IF;
@@ -54,7 +55,8 @@ SELECT CASE
   WHEN name = 'tokens' THEN 'ARRAY[1, -1]'
   WHEN name = 'embedding' THEN 'ARRAY[1, 2]::real[]'
   WHEN name = 'as_enum' THEN 'NULL::mood'
-  WHEN name = 'as_type' THEN 'NULL::boolean'
+  WHEN name = 'as_type' THEN CASE WHEN f::text LIKE 'slm_extract%' THEN 'NULL::pair' ELSE 'NULL::boolean' END
+  WHEN name = 'fields' THEN format('%L::%s', CASE type WHEN 'text[]' THEN '{product}' ELSE '["product"]' END, type)
   WHEN name = 'schema' THEN '''{"type": "boolean"}'''
   WHEN name = 'regex' THEN '''yes|no'''
   WHEN name = 'truncate' THEN 'false'
@@ -87,7 +89,7 @@ INSERT INTO wrong VALUES ('model', $$'nothing'$$), ('model', $$'minilm'$$), ('mo
   ('examples', $$(SELECT jsonb_agg(jsonb_build_object('text', 'x', 'label', 'good')) FROM generate_series(1, 1001))$$), ('method', $$'magic'$$), ('method', $$'direct'$$), ('method', $$'embedding'$$),
   ('threshold', '2'), ('threshold', $$'NaN'$$), ('classifier', $$'nothing'$$), ('classifier', $$'mood'$$), ('messages', $$'{}'$$), ('messages', $$'[]'$$), ('messages', $$'[{"role": "boss", "content": ""}]'$$),
   ('tokens', 'ARRAY[NULL]::int[]'), ('embedding', $$array_fill('NaN'::real, ARRAY[384])$$), ('on_error', $$'nothing'$$), ('truncate', 'false'),
-  ('as_type', 'NULL::point'), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
+  ('as_type', 'NULL::point'), ('fields', $$''$$), ('fields', $$'["a", "a"]'$$), ('fields', $$'{"a": "boolean"}'$$), ('copy', 'false'), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
 -- what cannot be wrong
 SELECT DISTINCT name FROM row_function, unnest(names) name WHERE name NOT IN (SELECT name FROM wrong) ORDER BY name;
 
@@ -112,5 +114,5 @@ DROP TABLE said, wrong;
 DROP FUNCTION hint_of, call_of, value_of;
 DROP VIEW row_function;
 SELECT slm_drop_classifier('mood');
-DROP TYPE mood, nobody;
+DROP TYPE mood, nobody, pair;
 SELECT slm_drop_model('minilm');

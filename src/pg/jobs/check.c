@@ -94,7 +94,8 @@ static void check_call(const FuncExpr *call)
     if (named != NOT_GIVEN || argument_position(call->funcid, "model") < 0)
         return; /* the classifier has its own model */
     kind = slm_pg_work_kind(call->funcid);
-    if (known_argument(call, "model", &model) != UNKNOWN)
+    named = known_argument(call, "model", &model);
+    if (named == GIVEN || (named == NOT_GIVEN && (kind == NULL || !kind->may_need_no_model)))
         (void) slm_pg_use_model(model, kind == NULL ? SLM_TASK_ANY : kind->task);
 }
 
