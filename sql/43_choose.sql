@@ -1,4 +1,4 @@
--- Choosing: rows whose label is probably wrong, rows to label next.
+-- Choosing: rows whose label is probably wrong, rows to label next, a first look at labels.
 \getenv srcdir PG_ABS_SRCDIR
 \set begin :srcdir '/sql/include/begin.sql'
 \i :begin
@@ -66,6 +66,23 @@ SELECT * FROM try($$SELECT * FROM slm_label_next(NULL, 'DELETE FROM message RETU
 SELECT * FROM try($$SELECT * FROM slm_label_next('choose', 'SELECT e FROM message')$$);
 SELECT * FROM try($$SELECT * FROM slm_label_next('choose2', 'SELECT body FROM message', model => 'choose_minilm')$$);
 SELECT * FROM try($$SELECT * FROM slm_label_next('chose', 'SELECT body FROM message')$$);
+\x off
+
+-- ---- a first look: rows, and what is to be said of rows and labels
+SELECT row_no, left(input, 45) AS input, label, probability BETWEEN 0 AND 1 AS p, runner_up, hint FROM slm_try($$SELECT * FROM (VALUES ('Where is my parcel?', 1), ('The courier lost my parcel', 2),
+    ('When should I expect my card?', 3), ('I have lost my card', 4), ('Someone else is using my card, freeze it.', 5), ('Where is my card?', 6), ('My daughter would like a card as well', 7), ('Mein Paket ist noch nicht angekommen, wo bleibt es denn?', 8),
+    (repeat('parcel ', 300), 9), ('When should I expect my card?', 10), ('', 11), (NULL, 12)) t (body, id) ORDER BY id$$, ARRAY['parcel', 'lost card', 'stolen card', 'holiday']);
+SELECT row_no, label, hint FROM slm_try('SELECT body FROM message WHERE label = ''billing'' ORDER BY id', ARRAY['bill', 'weather'], 10) WHERE hint <> '' OR row_no = 10;
+SELECT count(*), count(DISTINCT label) FROM slm_try('SELECT body, label FROM message ORDER BY id', descriptions => '{"billing": "invoices and money", "delivery": "where a parcel is"}') WHERE row_no IS NOT NULL;
+SELECT count(*) FROM slm_try('SELECT body FROM message ORDER BY id;', n => 5, classifier => 'choose') WHERE row_no IS NOT NULL;
+\x on
+SELECT * FROM try($$SELECT * FROM slm_try(NULL, ARRAY['a', 'b'])$$);
+SELECT * FROM try($$SELECT * FROM slm_try('SELECT body FROM message')$$);
+SELECT * FROM try($$SELECT * FROM slm_try('SELECT body FROM message WHERE false', ARRAY['a', 'b'])$$);
+SELECT * FROM try($$SELECT * FROM slm_try('SELECT body FROM message', ARRAY['a', 'b'], 0)$$);
+SELECT * FROM try($$SELECT * FROM slm_try('DELETE FROM message RETURNING body', ARRAY['a', 'b'])$$);
+SELECT * FROM try($$SELECT * FROM slm_try('SELECT body FROM message) q; SELECT (1', ARRAY['a', 'b'])$$);
+SELECT * FROM try($$SELECT * FROM slm_try('SELECT body FROM message', ARRAY['a', 'a'])$$);
 \x off
 SELECT slm_drop_classifier('choose'), slm_drop_classifier('choose2');
 DROP SCHEMA ch CASCADE;

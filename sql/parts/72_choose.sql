@@ -36,3 +36,21 @@ COMMENT ON FUNCTION slm_label_next(text, text, integer, text) IS
     'or embedding and maybe a key, which is shown beside the row. With a classifier: rows that it is least sure of, spread over what they are about; '
     'label, probability and margin (to the second best) are what it says of them. With NULL, for the first rows: such as are typical, by '
     'embeddings of model (default slm.embed_model). The query runs read-only with your privileges';
+
+CREATE FUNCTION slm_try(query text,
+    labels text[] DEFAULT NULL,
+    n integer DEFAULT 30,
+    descriptions jsonb DEFAULT NULL,
+    model text DEFAULT NULL,
+    classifier text DEFAULT NULL,
+    OUT row_no integer,
+    OUT input text,
+    OUT label text,
+    OUT probability double precision,
+    OUT runner_up text,
+    OUT hint text)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_try' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 30;
+COMMENT ON FUNCTION slm_try(text, text[], integer, jsonb, text, text) IS
+    'What slm_classify would make of the first n rows of a query, with hints in plain words: close calls, labels that are missing, texts that '
+    'are long or in words that the model hardly knows. After the rows come lines about labels (row_no is NULL): never chosen, chosen always, '
+    'two that overlap. The query gives the text first and runs read-only with your privileges; to see typical rows, ORDER BY random()';

@@ -32,8 +32,7 @@
 
 /* ---- the statement */
 
-/* The query's text without what may end a statement. */
-static char *trimmed(const char *query)
+char *slm_pg_trimmed(const char *query)
 {
     char *copy = pstrdup(query);
     size_t n = strlen(copy);
@@ -43,24 +42,25 @@ static char *trimmed(const char *query)
     return copy;
 }
 
-/* The columns that the query gives. */
-static TupleDesc look_at_query(const char *query)
+TupleDesc slm_pg_look_at_query(const char *query, int least)
 {
+    const char *example = least > 1 ? "SELECT body, label FROM tickets WHERE label IS NOT NULL" : "SELECT body FROM tickets";
     SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
     CachedPlanSource *source;
 
     if (plan == NULL || !SPI_is_cursor_plan(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query to measure by must be one SELECT"),
-                        errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
+                        errhint("For example: %s", example)));
     if (slm_pg_writes(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query to measure by writes"),
-                        errhint("Give one SELECT that writes nothing: SELECT body, label FROM tickets")));
+                        errhint("Give one SELECT that writes nothing: %s", example)));
     source = linitial(SPI_plan_get_plan_sources(plan));
-    if (source->resultDesc == NULL || source->resultDesc->natts < 2)
+    if (source->resultDesc == NULL || source->resultDesc->natts < least)
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                        errmsg("the query to measure by must give an input and the expected value, but it gives %d column",
+                        errmsg("the query to measure by must give %s, but it gives %d column",
+                               least > 1 ? "an input and the expected value" : "an input",
                                source->resultDesc == NULL ? 0 : source->resultDesc->natts),
-                        errhint("For example: SELECT body, label FROM tickets WHERE label IS NOT NULL")));
+                        errhint("For example: %s", example)));
     return CreateTupleDescCopy(source->resultDesc);
 }
 
@@ -72,8 +72,7 @@ static int column_number(TupleDesc desc, const char *name)
     return 0;
 }
 
-/* Names of the query's columns inside of the statement, [natts], quoted: their own where these tell them apart. */
-static const char **column_names(TupleDesc desc)
+const char **slm_pg_query_columns(TupleDesc desc)
 {
     const char **names = palloc(sizeof(char *) * (Size) desc->natts);
 
@@ -86,7 +85,7 @@ static const char **column_names(TupleDesc desc)
     return names;
 }
 
-static const char *joined(const char *const *names, int n)
+const char *slm_pg_joined(const char *const *names, int n)
 {
     StringInfoData list;
 
@@ -112,7 +111,7 @@ static const char *answer_columns(TupleDesc desc, const char *const *names, cons
 
         if (column == 0)
             ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("the query to measure by has no column \"%s\"", candidate->column),
-                            errhint("It gives: %s.", joined(names, desc->natts))));
+                            errhint("It gives: %s.", slm_pg_joined(names, desc->natts))));
         return psprintf("m.%s", names[column - 1]);
     }
     if (desc->natts < 3)
@@ -124,13 +123,13 @@ static const char *answer_columns(TupleDesc desc, const char *const *names, cons
 
 static Portal open_candidate(const char *query, const SlmCandidate *candidate)
 {
-    TupleDesc desc = look_at_query(query);
-    const char **names = column_names(desc);
+    TupleDesc desc = slm_pg_look_at_query(query, 2);
+    const char **names = slm_pg_query_columns(desc);
     const char *expression = candidate->classifier != NULL ? classifier_expression(candidate) : candidate->expression;
     const char *input = column_number(desc, "input") == 0 ? psprintf(", q.%s AS input", names[0]) : "";
     const char *expected = column_number(desc, "expected") == 0 ? psprintf(", q.%s AS expected", names[1]) : "";
     const char *statement = psprintf("SELECT m.%s, %s FROM (SELECT q.*%s%s FROM (%s\n) AS q (%s)) AS m", names[1],
-                                     answer_columns(desc, names, candidate), input, expected, query, joined(names, desc->natts));
+                                     answer_columns(desc, names, candidate), input, expected, query, slm_pg_joined(names, desc->natts));
     SlmExpression *parsed = slm_pg_parse_expression(expression != NULL ? expression : "NULL");
     SPIPlanPtr plan = slm_pg_prepare_with(statement, parsed, 0, NULL);
 
@@ -252,7 +251,7 @@ void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, Slm
     *out = (SlmAnswers){0};
     INSTR_TIME_SET_CURRENT(begin);
     SPI_connect();
-    portal = open_candidate(trimmed(query), candidate);
+    portal = open_candidate(slm_pg_trimmed(query), candidate);
     answer.is_row = type_is_rowtype(TupleDescAttr(portal->tupDesc, 1)->atttypid);
     for (;;) {
         MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "slm measured rows", ALLOCSET_DEFAULT_SIZES);

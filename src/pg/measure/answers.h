@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 
+#include "access/tupdesc.h"
+
 #include "engine/metrics/metrics.h"
 
 /* Who answers.  Exactly one of expression, classifier and column is set; none: the query's third column is the answer. */
@@ -30,6 +32,17 @@ typedef struct SlmAnswers {
 
 /* Runs the query with the caller's rights, read-only.  ERROR where it is not one SELECT of an input and an expected value. */
 void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, SlmAnswers *out);
+
+/* ---- statements around a user's query */
+
+/* Its text without what may end a statement. */
+char *slm_pg_trimmed(const char *query);
+/* The columns that it gives, at least so many; ERROR where it is not one SELECT that writes nothing. SPI is connected. */
+TupleDesc slm_pg_look_at_query(const char *query, int least);
+/* Names of its columns inside of a statement, [natts], quoted: their own where these tell them apart. */
+const char **slm_pg_query_columns(TupleDesc desc);
+/* Names as a list. */
+const char *slm_pg_joined(const char *const *names, int n);
 
 /* How good they are as labels; arrays in CurrentMemoryContext. */
 typedef struct SlmLabelFigures {
