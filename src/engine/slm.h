@@ -350,6 +350,8 @@ typedef struct slm_session_stats {
     size_t scratch_bytes; /* activations, logits and the like */
 } slm_session_stats;
 void slm_session_get_stats(const slm_session *session, slm_session_stats *out);
+/* Of that usage, what no answer has counted yet and the next one that profits from it will: priors. */
+void slm_session_owed(const slm_session *session, slm_usage *out);
 
 /* ------------------------------------------------------------------ vectors */
 

@@ -23,6 +23,17 @@ static inline void slm_usage_add(slm_usage *to, const slm_usage *from)
 #undef FIGURE
 }
 
+/* By how much each figure of a is above that of b. */
+static inline slm_usage slm_usage_beyond(const slm_usage *a, const slm_usage *b)
+{
+    slm_usage rest = {0};
+
+#define FIGURE(name) rest.name = a->name > b->name ? a->name - b->name : 0;
+#include "engine/base/usage.def"
+#undef FIGURE
+    return rest;
+}
+
 /* Name and value of the i-th figure; NULL after the last. */
 static inline const char *slm_usage_figure(const slm_usage *usage, size_t i, uint64_t *value)
 {

@@ -279,6 +279,12 @@ size_t slm_session_trim(slm_session *s, size_t keep_bytes)
     return freed;
 }
 
+void slm_session_owed(const slm_session *s, slm_usage *out)
+{
+    *out = (slm_usage){0};
+    slm_labels_owed(s, out);
+}
+
 void slm_session_get_stats(const slm_session *s, slm_session_stats *out)
 {
     *out = s->stats;

@@ -359,6 +359,7 @@ static BatchEntry *begin_entry(BatchState *state, BatchCall *call)
     }
     PG_END_TRY();
     MemoryContextSwitchTo(old);
+    entry->account = slm_pg_work_account(entry->work);
     state->counters.distinct++;
     return entry;
 }
@@ -384,8 +385,10 @@ static BatchEntry *cached_call(BatchState *state, BatchCall *call)
     if (!found)
         bucket->first = NULL;
     for (entry = bucket->first; entry != NULL; entry = entry->next)
-        if (entry->call == call && entry->key_length == state->key.len && memcmp(entry->key, state->key.data, state->key.len) == 0)
+        if (entry->call == call && entry->key_length == state->key.len && memcmp(entry->key, state->key.data, state->key.len) == 0) {
+            slm_pg_account_calls(entry->account, 1, 0);
             return entry;
+        }
 
     entry = begin_entry(state, call);
     entry->key_length = state->key.len;

@@ -47,6 +47,7 @@ typedef struct BatchEntry {
     char *key;
     int key_length;
     SlmWork *work;
+    SlmAccount *account;
     bool settled;
     Datum value;
     bool isnull;

@@ -21,6 +21,7 @@
 #include "pg/functions/kinds.h"
 #include "pg/functions/reading.h"
 #include "pg/models/catalog.h"
+#include "pg/run/accounts.h"
 #include "pg/run/opened.h"
 #include "pg/run/use.h"
 #include "pg/run/work.h"
@@ -121,6 +122,7 @@ Datum slm_pg_embed_details(PG_FUNCTION_ARGS)
 /* ---- elements of arrays: each fails alone */
 
 typedef struct Element {
+    const SlmWorkKind *kind;
     SlmText text; /* but for the text itself */
     const text *input;
     const SlmVector *query; /* compared with the text, or NULL */
@@ -134,7 +136,7 @@ static void start_in_try(void *arg)
     Element *e = arg;
     MemoryContext old;
 
-    e->work = slm_pg_work_new();
+    e->work = slm_pg_work_new(e->kind);
     old = MemoryContextSwitchTo(slm_pg_work_context(e->work));
     e->text.text = slm_pg_input_utf8(e->input, &e->text.length);
     slm_pg_measure(&e->text);
@@ -181,7 +183,9 @@ static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
     bool gives_null = slm_pg_gives_null(fcinfo);
 
     deconstruct_array(PG_GETARG_ARRAYTYPE_P_COPY(0), TEXTOID, -1, false, TYPALIGN_INT, &e->texts, &e->nulls, &e->n);
+    e->common.kind = &slm_pg_embed_many_kind;
     e->common.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), slm_pg_embed_many_kind.task);
+    slm_pg_account_call(slm_pg_embed_many_kind.symbol, e->common.text.entry);
     e->common.text.prompt = slm_pg_info(e->common.text.entry)->document_prompt;
     e->common.text.truncate = slm_pg_truncate_arg(fcinfo, 2);
     e->elements = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(Element *) * (Size) Max(e->n, 1),
@@ -317,7 +321,7 @@ typedef struct RerankQuery {
 static void embed_in_try(void *arg)
 {
     RerankQuery *q = arg;
-    SlmWork *work = slm_pg_work_new();
+    SlmWork *work = slm_pg_work_new(&slm_pg_rerank_kind);
 
     slm_pg_measure(&q->text);
     q->vector = slm_pg_read_vector(work, &q->text);
@@ -347,7 +351,7 @@ static bool read_query(RerankQuery *q, FunctionCallInfo fcinfo, bool gives_null)
 /* Scores of the documents that are not NULL and not at fault; returns their number. */
 static int score_documents(const RerankQuery *q, FunctionCallInfo fcinfo, bool gives_null, Ranked **ranked)
 {
-    Element common = {.text = q->text, .query = q->vector};
+    Element common = {.kind = &slm_pg_rerank_kind, .text = q->text, .query = q->vector};
     Element *elements;
     Datum *documents;
     bool *nulls;

@@ -20,6 +20,7 @@
 #include "pg/functions/generate.h"
 #include "pg/functions/kinds.h"
 #include "pg/models/catalog.h"
+#include "pg/run/accounts.h"
 #include "pg/run/backend.h"
 #include "pg/run/use.h"
 #include "pg/run/work.h"
@@ -141,6 +142,7 @@ static Datum start_stream(PG_FUNCTION_ARGS)
     SlmOpenModel *entry = slm_pg_generate_request(fcinfo, ARG_MODEL, NULL, &request, segments);
 
     request.stream = true;
+    slm_pg_account_call(slm_pg_generate_stream_kind.symbol, entry);
     return PointerGetDatum(slm_pg_start(entry, &request));
 }
 

@@ -94,7 +94,7 @@ static void add_vectors(SlmOpenModel *entry, const char *const *texts, const int
 
     for (int begin = 0; begin < n; begin += AT_ONCE) {
         int count = Min(n - begin, AT_ONCE);
-        SlmWork *work = slm_pg_work_new();
+        SlmWork *work = slm_pg_work_new(NULL);
         MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
 
         for (int i = 0; i < count; i++) {

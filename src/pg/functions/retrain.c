@@ -28,6 +28,7 @@
 #include "pg/base/compat.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
+#include "pg/functions/kinds.h"
 #include "pg/functions/reading.h"
 #include "pg/functions/train.h"
 #include "pg/functions/trained.h"
@@ -341,7 +342,7 @@ static float *embed_rows(SlmOpenModel *entry, const SlmTrainRows *rows, const in
 
     for (int64 begin = 0; begin < n; begin += AT_ONCE) {
         int count = (int) Min(n - begin, AT_ONCE);
-        SlmWork *work = slm_pg_work_new();
+        SlmWork *work = slm_pg_work_new(&slm_pg_train_classifier_kind);
 
         for (int i = 0; i < count; i++) {
             int64 row = chosen[begin + i];

@@ -25,6 +25,7 @@
 #include "pg/functions/kinds.h"
 #include "pg/functions/reading.h"
 #include "pg/models/catalog.h"
+#include "pg/run/accounts.h"
 #include "pg/run/backend.h"
 #include "pg/run/use.h"
 #include "pg/run/work.h"
@@ -93,6 +94,7 @@ static int32_t *tokenize(const SlmOpenModel *entry, const text *t, size_t *n)
 
 static Datum tokenize_text(PG_FUNCTION_ARGS)
 {
+    SlmOpenModel *entry;
     size_t n;
     int32_t *ids;
     ArrayType *array;
@@ -100,7 +102,9 @@ static Datum tokenize_text(PG_FUNCTION_ARGS)
 
     if (PG_ARGISNULL(0))
         PG_RETURN_NULL();
-    ids = tokenize(slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY), PG_GETARG_TEXT_PP(0), &n);
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ANY);
+    slm_pg_account_call(slm_pg_tokenize_kind.symbol, entry);
+    ids = tokenize(entry, PG_GETARG_TEXT_PP(0), &n);
     if (n > MaxArraySize)
         ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("the text has %zu tokens, too many for an array", n)));
@@ -135,6 +139,7 @@ static Datum count_text(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0))
         PG_RETURN_NULL();
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), embed ? SLM_TASK_EMBED : SLM_TASK_ANY);
+    slm_pg_account_call(slm_pg_count_tokens_kind.symbol, entry);
     (void) tokenize(entry, PG_GETARG_TEXT_PP(0), &n);
     n += embed ? slm_pg_embed_adds(entry) : 0;
     if (n > INT32_MAX)
@@ -233,6 +238,7 @@ static Datum chunk_text(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0))
         return (Datum) 0;
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 3), slm_pg_chunk_kind.task);
+    slm_pg_account_call(slm_pg_chunk_kind.symbol, entry);
     max_tokens = piece_tokens(fcinfo, entry);
     overlap = slm_pg_int_arg(fcinfo, 2, "overlap", 0, 0, MAX_CHUNK_TOKENS);
     if (overlap >= max_tokens)
@@ -289,6 +295,7 @@ static Datum text_logprobs(PG_FUNCTION_ARGS)
         return (Datum) 0;
     entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), slm_pg_token_logprobs_kind.task);
     request = logprobs_request(&segment, PG_GETARG_TEXT_PP(0), slm_pg_bool_arg(fcinfo, 2, false), slm_pg_bool_arg(fcinfo, 3, false));
+    slm_pg_account_call(slm_pg_token_logprobs_kind.symbol, entry);
     run = slm_pg_start(entry, &request);
     result = slm_pg_wait(run);
     row_context = AllocSetContextCreate(CurrentMemoryContext, "slm_pg row", ALLOCSET_SMALL_SIZES);
@@ -358,9 +365,12 @@ double slm_pg_perplexity_of(SlmOpenModel *entry, const text *input, bool *isnull
 {
     slm_segment segment;
     slm_request request = logprobs_request(&segment, input, false, false);
-    SlmRun *run = slm_pg_start(entry, &request);
-    double result = perplexity(slm_pg_wait(run), isnull);
+    SlmRun *run;
+    double result;
 
+    slm_pg_account_function("slm_pg_quantize_model");
+    run = slm_pg_start(entry, &request);
+    result = perplexity(slm_pg_wait(run), isnull);
     slm_pg_cancel(run);
     return result;
 }

@@ -24,6 +24,7 @@
 #include "pg/base/row_count.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prototypes.h"
+#include "pg/functions/kinds.h"
 #include "pg/functions/reading.h"
 #include "pg/models/loading.h"
 #include "pg/run/opened.h"
@@ -149,7 +150,7 @@ SlmVector *slm_pg_read_training_text(SlmWork *work, SlmOpenModel *entry, const c
 static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, MemoryContext keep)
 {
     SlmVector **read = palloc0(sizeof(SlmVector *) * n_rows);
-    SlmWork *work = slm_pg_work_new();
+    SlmWork *work = slm_pg_work_new(&slm_pg_train_classifier_kind);
     int64 first = set->n;
     MemoryContext fetch = MemoryContextSwitchTo(keep);
 

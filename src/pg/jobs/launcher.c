@@ -36,6 +36,7 @@
 #include "pg/jobs/settings.h"
 #include "pg/jobs/wake.h"
 #include "pg/jobs/workers.h"
+#include "pg/run/ledger.h"
 
 #define RESTART_MS 1000 /* a failing worker is started at most so often, and due work of a sleeping database is looked for */
 #define LOOK_MS 10000   /* between looks for databases that are new or gone */
@@ -333,8 +334,10 @@ void slm_pg_job_launcher_main(Datum arg)
         if (TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), LOOK_MS))
             looked = look_for_databases() ? 0 : GetCurrentTimestamp();
         start_workers();
+        slm_pg_ledger_save(false);
         (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RESTART_MS, PG_WAIT_EXTENSION);
     }
+    slm_pg_ledger_save(true);
     proc_exit(0);
 }
 

@@ -35,6 +35,7 @@
 #include "pg/jobs/deadline.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/queue.h"
+#include "pg/run/accounts.h"
 #include "pg/run/usage.h"
 
 #define LOGGED 10 /* rows of a batch whose errors are told to the server log one by one */
@@ -340,14 +341,17 @@ static int run_limited(const SlmJob *job, Datum ids, SlmMeter *meter)
     PG_TRY();
     {
         slm_pg_meter = meter;
+        slm_pg_payer_of_job = job->owner;
         slm_pg_deadline_begin();
         n = ids != (Datum) 0 ? run_claim(job, ids, meter) : job->backfill_done ? 0 : slm_pg_job_backfill(job);
         slm_pg_meter = outer;
+        slm_pg_payer_of_job = InvalidOid;
         slm_pg_deadline_end();
     }
     PG_CATCH();
     {
         slm_pg_meter = outer;
+        slm_pg_payer_of_job = InvalidOid;
         slm_pg_deadline_end();
         MemoryContextSwitchTo(context);
         if (geterrcode() == ERRCODE_QUERY_CANCELED && slm_pg_deadline_passed()) {

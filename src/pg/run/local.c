@@ -8,6 +8,9 @@
  * The result is copied from the engine the moment it is there, into the run's own context, and the request is released; one that streams is
  * kept until its last piece has been taken.
  *
+ * What a request took is charged to its account with the answer.  The session counts everything that it computes, so what was computed for
+ * requests without an answer is the rest, charged at the end of the transaction.
+ *
  * Invariants: slm_poll is called in one place only, which hands each result to its run, so that a stream and an ordinary call can share a
  * session; the engine is never called from inside the engine.
  */
@@ -22,6 +25,7 @@
 #include "pg/base/errors.h"
 #include "pg/base/guc.h"
 #include "pg/base/threads.h"
+#include "pg/run/accounts.h"
 #include "pg/run/backend.h"
 #include "pg/run/backends.h"
 #include "pg/run/constraints.h"
@@ -39,6 +43,8 @@ typedef struct SlmLocal {
     dlist_head runs;      /* of SlmRun */
     int n_running;        /* runs without a result */
     uint64 n_requests;
+    slm_usage charged;    /* of what the session has computed */
+    SlmAccount *account;  /* of the run that was started last */
 } SlmLocal;
 
 struct SlmRun {
@@ -51,6 +57,7 @@ struct SlmRun {
     slm_result result;    /* what it points to is in `data` */
     void *data;           /* in the run's context */
     const void *node_of;  /* the batch node's statement that it was made for, or NULL */
+    SlmAccount *account;
     SubTransactionId subid;
     MemoryContextCallback callback;
 };
@@ -75,13 +82,40 @@ static SlmLocal *local_of(SlmOpenModel *opened)
     return local;
 }
 
+/* Charges what was computed and is in no answer; ends: nor will be. Raises no error. */
+static void charge_rest(SlmLocal *local, bool ends)
+{
+    slm_session_stats stats;
+    slm_usage owed = {0}, rest;
+
+    if (local->session == NULL)
+        return;
+    slm_session_get_stats(local->session, &stats);
+    if (!ends)
+        slm_session_owed(local->session, &owed);
+    slm_usage_add(&owed, &local->charged);
+    rest = slm_usage_beyond(&stats.usage, &owed);
+    if (memcmp(&rest, &(slm_usage){0}, sizeof rest) == 0)
+        return;
+    slm_usage_add(&local->charged, &rest);
+    slm_pg_account_usage(local->account, &rest);
+}
+
+static void end_session(SlmLocal *local)
+{
+    charge_rest(local, true);
+    slm_session_free(local->session);
+    local->session = NULL;
+    local->charged = (slm_usage){0};
+}
+
 void slm_pg_local_close(SlmOpenModel *opened)
 {
     SlmLocal *local = opened->local;
 
     if (local == NULL)
         return;
-    slm_session_free(local->session);
+    end_session(local);
     dlist_delete(&local->node);
     pfree(local);
     opened->local = NULL;
@@ -204,6 +238,7 @@ bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *requ
     run->node_of = slm_pg_node_running;
     run->subid = GetCurrentSubTransactionId();
     run->stream = request->stream;
+    run->account = local->account = slm_pg_account_of(opened);
     slm_pg_memory_used();
     apply_limits(local);
     while ((status = slm_submit(local->session, &whole, &run->id, &err)) == SLM_CANCELLED)
@@ -274,6 +309,8 @@ static void collect(SlmLocal *local)
     while ((result = slm_poll(local->session)) != NULL) {
         SlmRun *run = result->tag; /* one that is gone has released its request */
 
+        slm_usage_add(&local->charged, &result->usage);
+        slm_pg_account_usage(run->account, &result->usage);
         if (slm_pg_meter != NULL) {
             slm_usage_add(&slm_pg_meter->usage, &result->usage);
             meter_model(local->opened);
@@ -354,6 +391,7 @@ static void step(SlmLocal *local)
         slm_pg_error(&err, NULL);
     }
     collect(local);
+    slm_pg_accounts_flush(false);
 }
 
 static void step_session(SlmLocal *local)
@@ -415,8 +453,7 @@ static void free_session(SlmLocal *local)
 {
     if (!dlist_is_empty(&local->runs))
         return;
-    slm_session_free(local->session);
-    local->session = NULL;
+    end_session(local);
 }
 
 int slm_pg_free_sessions(void)
@@ -456,12 +493,19 @@ void slm_pg_lower_limits(void)
 
 static void at_xact_end(XactEvent event, void *arg)
 {
+    bool failed = event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT;
     dlist_iter it;
 
-    if (event != XACT_EVENT_ABORT && event != XACT_EVENT_PARALLEL_ABORT)
+    if (!failed && event != XACT_EVENT_COMMIT && event != XACT_EVENT_PARALLEL_COMMIT && event != XACT_EVENT_PREPARE)
         return;
-    dlist_foreach(it, &locals)
-        end_runs(dlist_container(SlmLocal, node, it.cur));
+    dlist_foreach(it, &locals) {
+        SlmLocal *local = dlist_container(SlmLocal, node, it.cur);
+
+        if (failed)
+            end_runs(local);
+        charge_rest(local, false);
+    }
+    slm_pg_accounts_flush(true);
 }
 
 static void at_subxact_end(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)

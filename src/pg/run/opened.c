@@ -354,6 +354,7 @@ SlmOpenModel *slm_pg_open_adapted(SlmOpenModel *base, const SlmModelRow *row)
     }
     PG_END_TRY();
     strlcpy(opened->key, key, sizeof opened->key);
+    strlcpy(opened->name, row->name, sizeof opened->name);
     opened->base = base;
     opened->model = base->model;
     dlist_push_head(&adapted, &opened->node);

@@ -50,6 +50,8 @@ struct SlmWork {
     TupleDesc row; /* of details */
     bool catches;  /* errors of the input */
     SlmRowNote note;
+    const char *function;
+    SlmAccount *account;
     bool decided;
     bool decided_null;
     Datum value;
@@ -179,18 +181,19 @@ static TupleDesc row_type(FunctionCallInfo fcinfo)
     return BlessTupleDesc(desc);
 }
 
-SlmWork *slm_pg_work_new(void)
+SlmWork *slm_pg_work_new(const SlmWorkKind *kind)
 {
     MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "slm_pg work", ALLOCSET_SMALL_SIZES);
     SlmWork *work = MemoryContextAllocZero(context, sizeof(SlmWork));
 
     work->context = context;
+    work->function = kind == NULL ? NULL : kind->symbol;
     return work;
 }
 
 SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
 {
-    SlmWork *work = slm_pg_work_new();
+    SlmWork *work = slm_pg_work_new(kind);
     MemoryContext old = MemoryContextSwitchTo(work->context);
     SlmFault fault;
     char *message;
@@ -204,12 +207,19 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
         work->catches = slm_pg_gives_null(fcinfo);
         slm_pg_row_note(&work->note, fcinfo, work->catches, Max(kind->n_inputs, 1));
     }
+    slm_pg_account_function(work->function);
     if (!work->catches)
         kind->begin(work, fcinfo);
     else if ((fault = slm_pg_try_row(begin_in_try, &(Beginning){work, fcinfo}, &message)) != SLM_FAULT_NONE)
         fail(work, fault, message);
+    slm_pg_account_calls(work->account, 1, 1);
     MemoryContextSwitchTo(old);
     return work;
+}
+
+SlmAccount *slm_pg_work_account(const SlmWork *work)
+{
+    return work->account;
 }
 
 SlmOpenModel *slm_pg_work_model(const SlmWork *work, const text *name)
@@ -225,9 +235,11 @@ static SlmRun *submit(SlmWork *work, SlmOpenModel *entry, const slm_request *req
     if (work->spare == NIL)
         work->spare = lappend(work->spare, slm_pg_new_run());
     run = llast(work->spare);
+    slm_pg_account_function(work->function);
     if (slm_pg_start_run(run, entry, request, if_it_fits)) {
         work->spare = list_delete_last(work->spare);
         work->runs = lappend(work->runs, run);
+        work->account = work->account != NULL ? work->account : slm_pg_account_last();
     } else {
         run = NULL;
     }

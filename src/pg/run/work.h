@@ -25,6 +25,7 @@
 #include "engine/slm.h"
 #include "pg/base/row_count.h"
 #include "pg/models/catalog.h"
+#include "pg/run/accounts.h"
 #include "pg/run/backend.h"
 
 typedef struct SlmWork SlmWork;
@@ -59,8 +60,9 @@ const SlmWorkKind *slm_pg_work_kind(Oid function);
 
 /* Starts a work in a new child of CurrentMemoryContext. Arguments are read before it returns. */
 SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
-/* A work of no function, for what is read beside one; in a new child of CurrentMemoryContext. */
-SlmWork *slm_pg_work_new(void);
+/* A work of no call, for what is read beside one, in a new child of CurrentMemoryContext: its requests are made for the function of a kind,
+ * NULL: for the one that runs. */
+SlmWork *slm_pg_work_new(const SlmWorkKind *kind);
 /* For begin: the model that the call names, or its task's default. */
 SlmOpenModel *slm_pg_work_model(const SlmWork *work, const text *name);
 /* For begin: queues a request; its answer is slm_pg_work_result(work, n) in order of submission. */
@@ -93,6 +95,8 @@ bool slm_pg_work_failed(const SlmWork *work);
 void slm_pg_work_wait(SlmWork *work);
 /* The result, waited for where need be; raises the error of a failed work. */
 Datum slm_pg_work_finish(SlmWork *work, bool *isnull);
+/* The account of its requests, so far as it has made some; NULL: none. */
+SlmAccount *slm_pg_work_account(const SlmWork *work);
 /* Adds what its requests took. */
 void slm_pg_work_count(const SlmWork *work, slm_usage *usage);
 /* Deletes the work's context. */

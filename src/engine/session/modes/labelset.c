@@ -378,6 +378,12 @@ slm_status slm_labels_find_prior(slm_session *s, slm_job *job, const slm_request
     return SLM_OK;
 }
 
+void slm_labels_owed(const slm_session *s, slm_usage *out)
+{
+    for (const slm_prior *prior = s->labels.priors; prior != NULL; prior = prior->next)
+        slm_usage_add(out, &prior->cost);
+}
+
 /* ---- dropping */
 
 void slm_labels_forget(slm_session *s, bool all)

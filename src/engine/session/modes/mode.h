@@ -105,5 +105,7 @@ typedef struct slm_label_cache {
 
 /* Forgets priors that nobody computes any more; all: every prior and label set. No job may be left. */
 void slm_labels_forget(slm_session *s, bool all);
+/* Adds what priors took that no answer has counted yet. */
+void slm_labels_owed(const slm_session *s, slm_usage *out);
 
 #endif
