@@ -62,6 +62,12 @@ typedef slm_status (*slm_image_convert_fn)(const void *blob, size_t bytes, void 
 slm_status slm_image_write_again(const char *from_path, const char *image_path, slm_image_convert_fn convert, slm_progress_fn progress,
                                  void *arg, const volatile int *stop, slm_error *err);
 
+/* Does the file begin as an image does? */
+bool slm_image_is(const char *path);
+/* An image file of somebody else's as an image of ours: copied, then checked with the weights' checksum.  Status as slm_import. */
+slm_status slm_image_copy(const char *from_path, const char *path, slm_progress_fn progress, void *arg, const volatile int *stop,
+                          slm_model_info *info, slm_error *err);
+
 /* slm_quantize_image of slm.h for a mapped image. */
 slm_status slm_image_requantize(slm_image *image, const char *path, const slm_import_options *options, slm_progress_fn progress,
                                 void *arg, const volatile int *stop, slm_model_info *info, slm_error *err);

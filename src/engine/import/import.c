@@ -1,8 +1,9 @@
 /*
  * slm_import: a source of weights, whatever it is, to a packed image.
  *
- * The kind of source is told from the path: a directory is a Hugging Face model, a file is GGUF.  The tokenizer's blob is
- * opened once before it is written, so that an image never holds one that slm_model_open would refuse.
+ * The kind of source is told from the path: a directory is a Hugging Face model, a file is GGUF, or an image that was exported, which
+ * is copied as it is.  The tokenizer's blob is opened once before it is written, so that an image never holds one that slm_model_open
+ * would refuse.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -56,6 +57,16 @@ static slm_status end_seal(slm_status status, const char *image_path, slm_error 
     return end;
 }
 
+/* An image: its bytes are what it is. */
+static slm_status import_image(const char *source_path, const char *image_path, const slm_import_options *options,
+                               slm_progress_fn progress, void *progress_arg, const volatile int *stop, slm_model_info *info,
+                               slm_error *err)
+{
+    if (options->quantization != NULL || options->chat_format != NULL || options->pre != NULL)
+        return slm_fail(err, SLM_INVALID, "an image is loaded as it is: without options");
+    return slm_image_copy(source_path, image_path, progress, progress_arg, stop, info, err);
+}
+
 slm_status slm_import(const char *source_path, const char *image_path, const slm_import_options *options, slm_progress_fn progress,
                       void *progress_arg, const volatile int *stop, slm_model_info *info, slm_error *err)
 {
@@ -66,6 +77,8 @@ slm_status slm_import(const char *source_path, const char *image_path, const slm
     if (chosen.warnings != NULL)
         chosen.warnings->n = 0;
     SLM_TRY(slm_seal_begin(chosen.seal, err));
+    if (slm_image_is(source_path))
+        return end_seal(import_image(source_path, image_path, &chosen, progress, progress_arg, stop, info, err), image_path, err);
     slm_status status = open_source(source_path, &chosen, stop, &source, err);
     if (status == SLM_OK)
         status = describe_tokenizer(source, err);
@@ -83,5 +96,9 @@ slm_status slm_source_look(const char *source_path, uint64_t *bytes, slm_error *
     struct stat st;
     if (stat(source_path, &st) != 0)
         return slm_fail_os(err, errno, "cannot open \"%s\"", source_path);
+    if (slm_image_is(source_path)) {
+        *bytes = (uint64_t) st.st_size;
+        return SLM_OK;
+    }
     return S_ISDIR(st.st_mode) ? slm_hf_look(source_path, bytes, err) : slm_gguf_look(source_path, bytes, err);
 }

@@ -42,6 +42,7 @@
 #include "pg/models/loading.h"
 #include "pg/models/rebuild.h"
 #include "pg/models/store.h"
+#include "pg/models/stored.h"
 #include "pg/models/uses.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_load_model);
@@ -132,6 +133,7 @@ typedef struct FileLoad {
     SlmSource *files;
     slm_seal seal;
     char sha256[65];
+    bool stored; /* its image is to be rows as well */
 } FileLoad;
 
 static void parse_options(FileLoad *file)
@@ -152,13 +154,19 @@ static void parse_options(FileLoad *file)
             key = pnstrdup(value.val.string.val, value.val.string.len);
         if (token != WJB_VALUE)
             continue;
+        if (strcmp(key, "stored") == 0) {
+            if (value.type != jbvBool)
+                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"stored\" must be true or false")));
+            file->stored = value.val.boolean;
+            continue;
+        }
         option = strcmp(key, "quantization") == 0  ? &file->import.quantization
                  : strcmp(key, "chat_format") == 0 ? &file->import.chat_format
                  : strcmp(key, "pre") == 0         ? &file->import.pre
                                                    : NULL;
         if (option == NULL)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", key),
-                            errhint("The options are \"quantization\", \"chat_format\" and \"pre\".")));
+                            errhint("The options are \"quantization\", \"chat_format\", \"pre\" and \"stored\".")));
         if (value.type != jbvString || value.val.string.len == 0 || value.val.string.len > 31)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a string of 1 to 31 bytes", key)));
         *option = slm_pg_utf8_from_cstring(pnstrdup(value.val.string.val, value.val.string.len));
@@ -502,6 +510,8 @@ static void load_work(FileLoad *file, bool registered)
     file->import.seal = &file->seal;
     make_key(file);
     slm_pg_load_register(&file->load, registered);
+    if (file->stored && !RecoveryInProgress())
+        slm_pg_keep_image(file->load.key);
 }
 
 Datum slm_pg_load_model(PG_FUNCTION_ARGS)
@@ -576,6 +586,7 @@ void slm_pg_drop_registered(SlmObject object, const char *name, bool cascade)
     (void) slm_pg_change_registry("DELETE FROM slm.model_grant WHERE name = $1", 1, &name);
     if (slm_pg_change_registry("DELETE FROM slm.model_registry WHERE name = $1", 1, &name) == 0)
         slm_pg_unknown_model(name);
+    slm_pg_forget_images();
     slm_pg_forget_dropped_roles();
     slm_pg_store_sweep();
 }

@@ -25,9 +25,11 @@
 
 #include "engine/slm.h"
 #include "pg/base/errors.h"
+#include "pg/base/guc.h"
 #include "pg/models/catalog.h"
 #include "pg/models/rebuild.h"
 #include "pg/models/store.h"
+#include "pg/models/stored.h"
 #include "pg/models/tuning.h"
 #include "pg/run/constraints.h"
 #include "pg/run/backends.h"
@@ -272,25 +274,43 @@ static void image_missing(const SlmModelRow *row, const char *path)
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("the image of %s \"%s\" is not on this server", what, row->name),
                     errdetail("There is no file \"%s\".", slm_pg_store_shown(path)),
                     again != NULL
-                        ? errhint("After a restore or on a standby, run again what made it, with the same file: SELECT %s;", again)
+                        ? errhint("After a restore or on a standby, run again what made it, with the same file: SELECT %s; after "
+                                  "pg_upgrade, copy the directory \"%s\" of the old cluster into the new one. What slm_store_model() has "
+                                  "stored needs neither.", again, slm_guc_model_directory)
                         : errhint("Its owner or a superuser can make it again from its source, as after a restore.")));
     pg_unreachable();
 }
 
+/* The image's file, made from what is stored with the data where it is missing; an ERROR when it is not there. */
+static struct stat image_here(const SlmModelRow *row, const char *path)
+{
+    char *key = pstrdup(row->key), *name = pstrdup(row->name);
+    struct stat st = {0};
+
+    if (stat(path, &st) != 0 && errno == ENOENT) {
+        if (!slm_pg_restore_image(key, name)) {
+            row = slm_pg_find_model(name);
+            if (row == NULL)
+                slm_pg_unknown_model(name);
+            image_missing(row, path);
+        }
+        (void) stat(path, &st);
+    }
+    return st;
+}
+
 SlmOpenModel *slm_pg_open_model(const SlmModelRow *row)
 {
-    char *path = slm_pg_store_image(row->key), *key, *name;
-    struct stat st = {0};
+    char *path = slm_pg_store_image(row->key);
+    char *key = pstrdup(row->key), *name = pstrdup(row->name); /* rows are read anew while we wait for a lock */
+    struct stat st;
     SlmOpenModel *opened;
     slm_model *model;
     slm_error err;
 
     make_room();
     slm_pg_tune();
-    if (stat(path, &st) != 0 && errno == ENOENT)
-        image_missing(row, path);
-    key = pstrdup(row->key); /* rows are read anew while we wait for a lock */
-    name = pstrdup(row->name);
+    st = image_here(row, path);
     if (slm_pg_open_image(key, name, &model, &err) != SLM_OK)
         slm_pg_error(&err, psprintf("could not open the image of model \"%s\"", name));
     opened = MemoryContextAllocExtended(TopMemoryContext, sizeof *opened, MCXT_ALLOC_ZERO | MCXT_ALLOC_NO_OOM);
@@ -312,15 +332,13 @@ SlmOpenModel *slm_pg_open_model(const SlmModelRow *row)
 
 static slm_adapter *open_adapter(const SlmOpenModel *base, const SlmModelRow *row, SlmOpenModel *opened)
 {
-    char *path = slm_pg_store_image(row->key);
-    struct stat st = {0};
+    char *path = slm_pg_store_image(row->key), *name = pstrdup(row->name);
+    struct stat st = image_here(row, path);
     slm_adapter *adapter;
     slm_error err;
 
-    if (stat(path, &st) != 0 && errno == ENOENT)
-        image_missing(row, path);
     if (slm_adapter_open(path, base->model, &adapter, &err) != SLM_OK)
-        slm_pg_error(&err, psprintf("could not open the image of adapter \"%s\"", row->name));
+        slm_pg_error(&err, psprintf("could not open the image of adapter \"%s\"", name));
     opened->device = st.st_dev;
     opened->inode = st.st_ino;
     return adapter;
@@ -330,8 +348,9 @@ SlmOpenModel *slm_pg_open_adapted(SlmOpenModel *base, const SlmModelRow *row)
 {
     dlist_iter it;
     SlmOpenModel *opened;
-    char key[sizeof base->key];
+    char key[sizeof base->key], image[SLM_KEY_SIZE];
 
+    strlcpy(image, row->key, sizeof image); /* rows are read anew while we wait */
     snprintf(key, sizeof key, "%s+%s", base->key, row->key);
     dlist_foreach(it, &adapted) {
         opened = dlist_container(SlmOpenModel, node, it.cur);
@@ -359,6 +378,6 @@ SlmOpenModel *slm_pg_open_adapted(SlmOpenModel *base, const SlmModelRow *row)
     opened->model = base->model;
     dlist_push_head(&adapted, &opened->node);
     n_adapted++;
-    slm_pg_store_mark_if_missing(row->key);
+    slm_pg_store_mark_if_missing(image);
     return opened;
 }
