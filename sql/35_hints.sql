@@ -50,6 +50,7 @@ CREATE FUNCTION value_of(f regprocedure, name text, type text, input text) RETUR
 SELECT CASE
   WHEN name IN ('input', 'prompt', 'query', 'a') THEN input
   WHEN name = 'b' THEN '''word'''
+  WHEN name IN ('condition', 'rubric') THEN '''is about money'''
   WHEN name IN ('inputs', 'documents') THEN format('ARRAY[%s]', input)
   WHEN name = 'messages' THEN format('jsonb_build_array(jsonb_build_object(''role'', ''user'', ''content'', %s))', input)
   WHEN name = 'tokens' THEN 'ARRAY[1, -1]'
@@ -90,6 +91,7 @@ INSERT INTO wrong VALUES ('model', $$'nothing'$$), ('model', $$'minilm'$$), ('mo
   ('threshold', '2'), ('threshold', $$'NaN'$$), ('classifier', $$'nothing'$$), ('classifier', $$'mood'$$), ('messages', $$'{}'$$), ('messages', $$'[]'$$), ('messages', $$'[{"role": "boss", "content": ""}]'$$),
   ('tokens', 'ARRAY[NULL]::int[]'), ('embedding', $$array_fill('NaN'::real, ARRAY[384])$$), ('on_error', $$'nothing'$$), ('truncate', 'false'),
   ('as_type', 'NULL::point'), ('fields', $$''$$), ('fields', $$'["a", "a"]'$$), ('fields', $$'{"a": "boolean"}'$$), ('copy', 'false'), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
+INSERT INTO wrong VALUES ('condition', $$' '$$), ('condition', 'NULL'), ('rubric', $$''$$), ('low', '1'), ('high', '-1'), ('levels', $$'{a}'$$), ('levels', $$ARRAY['a', 'a']$$), ('levels', $$ARRAY['a', NULL]$$);
 -- what cannot be wrong
 SELECT DISTINCT name FROM row_function, unnest(names) name WHERE name NOT IN (SELECT name FROM wrong) ORDER BY name;
 

@@ -108,15 +108,15 @@ static char *beginning_of(FunctionCallInfo fcinfo, int i)
     return NULL;
 }
 
-void slm_pg_row_note(SlmRowNote *note, FunctionCallInfo fcinfo, bool gives_null, int n_inputs)
+void slm_pg_row_note(SlmRowNote *note, FunctionCallInfo fcinfo, bool gives_null, int first_input, int n_inputs)
 {
     Size longest = 0;
-    int which = 0;
+    int which = first_input;
 
     *note = (SlmRowNote){.gives_null = gives_null, .site = fcinfo->flinfo->fn_expr};
     if (!gives_null)
         return;
-    for (int i = 0; i < n_inputs && n_inputs > 1; i++) {
+    for (int i = first_input; i < first_input + n_inputs && n_inputs > 1; i++) {
         if (!PG_ARGISNULL(i) && toast_raw_datum_size(PG_GETARG_DATUM(i)) > longest) {
             longest = toast_raw_datum_size(PG_GETARG_DATUM(i));
             which = i;

@@ -22,8 +22,8 @@ typedef struct SlmRowNote {
     char *text;      /* the beginning of its text; NULL unless gives_null */
 } SlmRowNote;
 
-/* The note of a call before it has come to a result. The text is the longest of the first n_inputs arguments, in CurrentMemoryContext. */
-void slm_pg_row_note(SlmRowNote *note, FunctionCallInfo fcinfo, bool gives_null, int n_inputs);
+/* The note of a call before it has come to a result. The text is the longest of n_inputs arguments, in CurrentMemoryContext. */
+void slm_pg_row_note(SlmRowNote *note, FunctionCallInfo fcinfo, bool gives_null, int first_input, int n_inputs);
 /* The beginning of a text, fit for a message; palloc'ed. */
 char *slm_pg_beginning(const text *t);
 /* Once for each row that has come to its result. */

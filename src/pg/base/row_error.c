@@ -136,7 +136,7 @@ Datum slm_pg_guarded(PGFunction function, FunctionCallInfo fcinfo)
 
     if (!slm_pg_gives_null(fcinfo))
         return function(fcinfo);
-    slm_pg_row_note(&note, fcinfo, true, 1);
+    slm_pg_row_note(&note, fcinfo, true, 0, 1);
     note.fault = slm_pg_try_row(call_guarded, &g, &message);
     slm_pg_count_row(&note);
     if (note.fault == SLM_FAULT_NONE)

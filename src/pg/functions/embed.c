@@ -192,7 +192,7 @@ static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
                                              MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
     e->notes = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SlmRowNote) * (Size) Max(e->n, 1));
     for (int i = 0; i < e->n; i++)
-        slm_pg_row_note(&e->notes[i], fcinfo, gives_null, 0);
+        slm_pg_row_note(&e->notes[i], fcinfo, gives_null, 0, 0);
     return e;
 }
 
@@ -337,7 +337,7 @@ static bool read_query(RerankQuery *q, FunctionCallInfo fcinfo, bool gives_null)
 
     if (slm_pg_info(q->text.entry)->can_rerank)
         return true;
-    slm_pg_row_note(&note, fcinfo, gives_null, 1);
+    slm_pg_row_note(&note, fcinfo, gives_null, 0, 1);
     if (gives_null)
         note.fault = slm_pg_try_row(embed_in_try, q, &message);
     else
@@ -367,7 +367,7 @@ static int score_documents(const RerankQuery *q, FunctionCallInfo fcinfo, bool g
 
         if (nulls[i])
             continue;
-        slm_pg_row_note(&note, fcinfo, gives_null, 0);
+        slm_pg_row_note(&note, fcinfo, gives_null, 0, 0);
         elements[i] = common;
         elements[i].input = DatumGetTextPP(documents[i]);
         start_element(&elements[i], &note);

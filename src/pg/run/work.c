@@ -202,10 +202,10 @@ SlmWork *slm_pg_work_begin(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
     if (kind->details) {
         work->row = row_type(fcinfo);
         work->catches = slm_pg_on_error_arg(fcinfo) != SLM_ON_ERROR_ERROR; /* it has a column for them */
-        slm_pg_row_note(&work->note, fcinfo, false, 0);
+        slm_pg_row_note(&work->note, fcinfo, false, 0, 0);
     } else {
         work->catches = slm_pg_gives_null(fcinfo);
-        slm_pg_row_note(&work->note, fcinfo, work->catches, Max(kind->n_inputs, 1));
+        slm_pg_row_note(&work->note, fcinfo, work->catches, kind->first_input, Max(kind->n_inputs, 1));
     }
     slm_pg_account_function(work->function);
     if (!work->catches)

@@ -45,7 +45,8 @@ typedef struct SlmWorkKind {
     /* ---- how it is called */
     bool details; /* it returns a row whose last column takes the error of the input */
     bool may_need_no_model; /* calls may run without one: that a default is set is not asked for before */
-    int n_inputs; /* of the first arguments, the texts that the row brings; 0 = 1 */
+    int n_inputs; /* arguments, the texts that the row brings; 0 = 1 */
+    int first_input; /* where they begin */
     /* ---- what it does */
     /* Reads and checks arguments (ereport on bad ones), calls slm_pg_work_submit or slm_pg_work_decide. Runs in the work's context. */
     void (*begin)(SlmWork *work, FunctionCallInfo fcinfo);

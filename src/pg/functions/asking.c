@@ -1,0 +1,439 @@
+/*
+ * asking.c: typed questions about one text (asking.h).
+ *
+ *   text first        Text: {text} | question | statement     |: the questions branch off behind the text
+ *   question first    question Text: {text} | statement       where the question is longer: it is the prefix of all rows
+ *
+ * A statement's log probability without a text, the one of "N/A", is computed once in a session and kept (priors.h).  Whether a statement
+ * fits at all is a logistic function of how far it is from its border; both were fitted on half of the conditions of
+ * test/bench/decisions.sql and measured on the other half (docs/DECISIONS.md).
+ */
+#include "pg/functions/asking.h"
+
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+
+#include "engine/slm.h"
+#include "pg/base/args.h"
+#include "pg/base/encoding.h"
+#include "pg/base/guc.h"
+#include "pg/base/row_error.h"
+#include "pg/functions/priors.h"
+#include "pg/functions/prompts.h"
+#include "pg/functions/prototypes.h"
+#include "pg/functions/windows.h"
+#include "pg/models/catalog.h"
+#include "pg/run/backend.h"
+
+#define SMALL_MODEL UINT64CONST(1000000000)
+#define COSINE_SCALE 20.0 /* as in classification.c */
+/* Does a statement fit? The border, and how steep the probability is beside it. */
+#define COSINE_BORDER 0.37
+#define COSINE_STEEP 15.0
+#define RAISE_BORDER 0.14 /* of the log probability, as a part of itself */
+#define RAISE_STEEP 14.0
+#define NO_TEXT "N/A"
+#define NONE "none of these"
+#define DECLARED_BYTES 1024 /* a longer text is found to be shared when the second question about it shows up */
+#define LEEWAY 8            /* tokens */
+
+typedef enum Method { METHOD_EMBEDDING, METHOD_DESCRIBED, METHOD_DIRECT } Method;
+
+typedef struct Asked {
+    const SlmQuestion *question;
+    int n;                  /* statements, or labels of direct */
+    int *order;             /* [n] option of the i-th, by the bytes of their names */
+    const char **statements; /* [n] in that order */
+    const double *priors;   /* [n] not for embedding */
+    int first;              /* of its results (described, direct) or its cosines (embedding) */
+    const char *ask;        /* UTF-8, what stands beside the text */
+} Asked;
+
+struct SlmAsked {
+    SlmAskedRow row;
+    Method method;
+    size_t length;      /* of the text that is read */
+    const double *cosines;
+    int n;
+    Asked asked[FLEXIBLE_ARRAY_MEMBER];
+};
+
+static Method parse_method(const text *name, const SlmOpenModel *entry)
+{
+    const char *s = name == NULL ? "auto" : text_to_cstring(name);
+    const slm_model_info *info = slm_pg_info(entry);
+    Method method;
+
+    if (strcmp(s, "auto") == 0)
+        s = !info->can_generate ? "embedding" : info->n_parameters < SMALL_MODEL ? "described" : "direct";
+    if (strcmp(s, "embedding") == 0)
+        method = METHOD_EMBEDDING;
+    else if (strcmp(s, "described") == 0)
+        method = METHOD_DESCRIBED;
+    else if (strcmp(s, "direct") == 0)
+        method = METHOD_DIRECT;
+    else
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown method of decisions \"%s\"", s),
+                        errhint("The methods are auto, embedding, described and direct.")));
+    if (method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("method %s does not fit the model, of the family %s", s, info->family),
+                        errhint("Embedding models decide by method embedding, generative ones by described or direct; auto chooses.")));
+    return method;
+}
+
+/* ---- statements */
+
+static int by_name(const void *a, const void *b, void *arg)
+{
+    const char *const *names = arg;
+
+    return strcmp(names[*(const int *) a], names[*(const int *) b]);
+}
+
+static const char *described_option(const SlmQuestion *q, int i)
+{
+    const char *description = q->descriptions == NULL ? NULL : q->descriptions[i];
+
+    if (description == NULL)
+        return q->names[i];
+    return q->type == SLM_QUESTION_YES_NO ? description : psprintf("%s: %s", q->names[i], description);
+}
+
+/* Is it one statement, which fits or does not? */
+static bool is_condition(const SlmQuestion *q)
+{
+    return q->type == SLM_QUESTION_YES_NO && (q->descriptions == NULL || q->descriptions[0] == NULL || q->descriptions[1] == NULL);
+}
+
+static void make_statements(Asked *a, Method method)
+{
+    const SlmQuestion *q = a->question;
+    bool none = q->none && method == METHOD_DIRECT;
+
+    a->n = q->n + none;
+    a->order = palloc(sizeof(int) * (Size) a->n);
+    a->statements = palloc(sizeof(char *) * (Size) a->n);
+    if (is_condition(q) && method != METHOD_DIRECT) {
+        a->n = 1;
+        a->order[0] = 0;
+        a->statements[0] = q->descriptions != NULL && q->descriptions[0] != NULL ? q->descriptions[0] : q->text;
+        return;
+    }
+    for (int i = 0; i < q->n; i++)
+        a->order[i] = i;
+    qsort_arg(a->order, (size_t) q->n, sizeof(int), by_name, q->names);
+    for (int i = 0; i < q->n; i++)
+        a->statements[i] = method == METHOD_DIRECT ? q->names[a->order[i]] : described_option(q, a->order[i]);
+    if (none) {
+        a->order[q->n] = q->n;
+        a->statements[q->n] = NONE;
+    }
+}
+
+/* What stands beside the text. */
+static const char *make_ask(const SlmAskedRow *row, const Asked *a, Method method)
+{
+    const SlmQuestion *q = a->question;
+    StringInfoData ask;
+
+    if (row->instruction != NULL && method == METHOD_DESCRIBED)
+        return row->instruction;
+    if (method == METHOD_DESCRIBED)
+        return q->type == SLM_QUESTION_YES_NO || q->text == NULL ? slm_pg_prompt(SLM_PROMPT_DESCRIBE) : q->text;
+    initStringInfo(&ask);
+    if (row->instruction != NULL)
+        appendStringInfo(&ask, "%s\n", row->instruction);
+    if (q->text != NULL)
+        appendStringInfo(&ask, "%s\n", q->text);
+    for (int i = 0; i < q->n && q->descriptions != NULL; i++)
+        if (q->descriptions[a->order[i]] != NULL)
+            appendStringInfo(&ask, "%s: %s\n", q->names[a->order[i]], q->descriptions[a->order[i]]);
+    appendStringInfoString(&ask, slm_pg_prompt(SLM_PROMPT_ANSWER_WITH));
+    for (int i = 0; i < a->n; i++)
+        appendStringInfo(&ask, "%s%s", i == 0 ? " " : ", ", a->statements[i]);
+    appendStringInfoChar(&ask, '.');
+    return ask.data;
+}
+
+/* ---- requests */
+
+#define MAX_SEGMENTS 4
+
+/* Puts text and question into segments, in the order that the text's length says; returns how many. */
+static size_t put_segments(slm_segment *segments, const char *ask, const char *text, size_t length, bool text_first, bool shared)
+{
+    unsigned prefix = text_first && shared ? SLM_SEG_PREFIX : 0;
+    const char *name = slm_pg_prompt(SLM_PROMPT_TEXT);
+    slm_segment row = {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN | prefix, .text = text, .length = length};
+
+    if (!text_first) {
+        segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, psprintf("%s\n\n%s", ask, name));
+        segments[1] = row;
+        return 2;
+    }
+    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, name);
+    segments[1] = row;
+    segments[2] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN, psprintf("\n\n%s", ask));
+    return 3;
+}
+
+/* Submits question a about a text to a work: one request of a label set, or one for each statement. */
+static void submit(SlmWork *work, SlmOpenModel *entry, const Asked *a, Method method, const char *text, size_t length, bool text_first,
+                   bool shared)
+{
+    slm_segment segments[MAX_SEGMENTS];
+    size_t n = put_segments(segments, a->ask, text, length, text_first, shared);
+    slm_request request = {.chat = true, .segments = segments, .n_segments = n};
+
+    if (method == METHOD_DIRECT) {
+        request.mode = SLM_MODE_LABELS;
+        request.labels = a->statements;
+        request.n_labels = (size_t) a->n;
+        slm_pg_work_submit(work, entry, &request);
+        return;
+    }
+    request.mode = SLM_MODE_LOGPROBS;
+    request.n_segments = n + 1;
+    for (int i = 0; i < a->n; i++) {
+        segments[n] = slm_pg_segment_utf8(SLM_ROLE_ASSISTANT, SLM_SEG_SCORED, a->statements[i]);
+        slm_pg_work_submit(work, entry, &request);
+    }
+}
+
+static double sum_logprobs(const slm_result *result)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < result->n_scores; i++)
+        sum += (double) result->scores[i];
+    return sum;
+}
+
+/* The log probability of the i-th statement or label of a. */
+static double log_probability(SlmWork *work, const Asked *a, Method method, int first, int i)
+{
+    if (method == METHOD_DIRECT)
+        return (double) slm_pg_work_result(work, first)->scores[i];
+    return sum_logprobs(slm_pg_work_result(work, first + i));
+}
+
+/* The same of a text that says nothing. */
+static const double *find_priors(SlmOpenModel *entry, const Asked *a, Method method, bool text_first)
+{
+    StringInfo key = slm_pg_priors_key(entry);
+    const double *kept;
+    double *priors;
+    SlmWork *work;
+    MemoryContext old;
+
+    appendStringInfo(key, "%d %d %d", (int) method, (int) text_first, a->n);
+    slm_pg_priors_key_add(key, slm_pg_prompt(SLM_PROMPT_TEXT));
+    slm_pg_priors_key_add(key, a->ask);
+    for (int i = 0; i < a->n; i++)
+        slm_pg_priors_key_add(key, a->statements[i]);
+    kept = slm_pg_find_priors(key, a->n);
+    if (kept != NULL)
+        return kept;
+    priors = palloc(sizeof(double) * (Size) a->n);
+    work = slm_pg_work_new(NULL);
+    old = MemoryContextSwitchTo(slm_pg_work_context(work));
+    submit(work, entry, a, method, NO_TEXT, strlen(NO_TEXT), text_first, true);
+    MemoryContextSwitchTo(old);
+    slm_pg_work_wait(work);
+    for (int i = 0; i < a->n; i++)
+        priors[i] = log_probability(work, a, method, 0, i);
+    slm_pg_work_free(work);
+    slm_pg_keep_priors(key, priors, a->n);
+    return priors;
+}
+
+/* ---- texts that are too long for a generative model */
+
+static size_t longest_statement(const Asked *a)
+{
+    size_t longest = 0;
+
+    for (int i = 0; i < a->n; i++)
+        longest = Max(longest, strlen(a->statements[i]));
+    return longest;
+}
+
+static void refuse(size_t room)
+{
+    ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                    errmsg("the text has more than %zu tokens, which the model reads beside the questions", room),
+                    errhint("Leave truncate => false out to have its beginning read, or cut it into pieces with slm_chunk.")));
+}
+
+/* Tokens that the text may have beside the question and statement that take most. */
+static size_t room_for_text(const SlmAsked *s)
+{
+    const slm_model_info *info = slm_pg_info(s->row.entry);
+    size_t cache = (size_t) slm_guc_kv_cache_kb * 1024 / Max(info->kv_bytes_per_token, 1) / 2, taken = 0;
+    size_t room = Min(info->n_context, cache);
+
+    for (int i = 0; i < s->n; i++) {
+        slm_segment segments[MAX_SEGMENTS];
+        size_t n = put_segments(segments, s->asked[i].ask, "", 0, true, false);
+        slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = n};
+        size_t statements = 0;
+
+        for (int k = 0; k < s->asked[i].n; k++) {
+            size_t tokens = slm_pg_tokens_in(s->row.entry, s->asked[i].statements[k], strlen(s->asked[i].statements[k]));
+
+            statements = Max(statements, tokens);
+        }
+        taken = Max(taken, slm_pg_prompt_tokens(s->row.entry, &request) + statements);
+    }
+    return room > taken + LEEWAY ? room - taken - LEEWAY : 0;
+}
+
+/* Bytes of the text to be read: all of it, or what there is room for. */
+static size_t readable(SlmWork *work, const SlmAsked *s)
+{
+    size_t beside = 0, room, length;
+    const char *window;
+    bool more;
+
+    for (int i = 0; i < s->n; i++)
+        beside = Max(beside, strlen(s->asked[i].ask) + longest_statement(&s->asked[i]));
+    if (s->row.length + beside + 256 <= slm_pg_info(s->row.entry)->n_context / 2) /* a token has a byte at least */
+        return s->row.length;
+    room = room_for_text(s);
+    if (room == 0)
+        return s->row.length; /* the questions alone are too long, which the engine says */
+    (void) slm_pg_reach(s->row.entry, s->row.input, s->row.length, room, &more);
+    if (!more)
+        return s->row.length;
+    if (s->row.truncate == SLM_TRUNCATE_REFUSE)
+        refuse(room);
+    if (s->row.truncate == SLM_TRUNCATE_DEFAULT)
+        slm_pg_work_longer(work);
+    return slm_pg_next_window(slm_pg_windows(s->row.entry, s->row.input, s->row.length, room, false), &window, &length) ? length : 0;
+}
+
+/* ---- asking */
+
+static void ask_generator(SlmWork *work, SlmAsked *s)
+{
+    int first = 0, statements = 0;
+    bool shared;
+
+    s->length = readable(work, s);
+    for (int i = 0; i < s->n; i++)
+        statements += s->method == METHOD_DIRECT ? 1 : s->asked[i].n;
+    shared = statements > 1 && s->length <= DECLARED_BYTES;
+    for (int i = 0; i < s->n; i++) {
+        Asked *a = &s->asked[i];
+        bool text_first = strlen(a->ask) <= s->row.length;
+
+        a->priors = find_priors(s->row.entry, a, s->method, text_first);
+        a->first = first;
+        first += s->method == METHOD_DIRECT ? 1 : a->n;
+    }
+    for (int i = 0; i < s->n; i++)
+        submit(work, s->row.entry, &s->asked[i], s->method, s->row.input, s->length, strlen(s->asked[i].ask) <= s->row.length, shared);
+}
+
+static void ask_encoder(SlmWork *work, SlmAsked *s)
+{
+    SlmText t = {.entry = s->row.entry, .prompt = slm_pg_info(s->row.entry)->document_prompt, .text = s->row.input,
+                 .length = s->row.length, .truncate = s->row.truncate};
+    SlmLabels labels = {0};
+    SlmExamples none = {0};
+
+    for (int i = 0; i < s->n; i++) {
+        s->asked[i].first = labels.n;
+        labels.n += s->asked[i].n;
+    }
+    labels.names = palloc(sizeof(char *) * (Size) labels.n);
+    for (int i = 0; i < s->n; i++)
+        memcpy(labels.names + s->asked[i].first, s->asked[i].statements, sizeof(char *) * (Size) s->asked[i].n);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
+}
+
+SlmAsked *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *questions, int n)
+{
+    SlmAsked *s = palloc0(offsetof(SlmAsked, asked) + sizeof(Asked) * (Size) n);
+
+    s->row = *row;
+    s->method = parse_method(row->method, row->entry);
+    s->n = n;
+    for (int i = 0; i < n; i++) {
+        s->asked[i].question = &questions[i];
+        make_statements(&s->asked[i], s->method);
+        if (s->method != METHOD_EMBEDDING)
+            s->asked[i].ask = make_ask(row, &s->asked[i], s->method);
+    }
+    if (s->method == METHOD_EMBEDDING)
+        ask_encoder(work, s);
+    else
+        ask_generator(work, s);
+    return s;
+}
+
+/* ---- probabilities */
+
+static double logistic(double x)
+{
+    return 1 / (1 + slm_exp(-x));
+}
+
+/* How well the i-th statement fits, on a scale on which they can be compared; *fits: the probability that it does at all. */
+static double weigh(SlmWork *work, const SlmAsked *s, const Asked *a, int i, double *fits)
+{
+    double raised;
+
+    if (s->method == METHOD_EMBEDDING) {
+        double cosine = s->cosines[a->first + i];
+
+        *fits = logistic(COSINE_STEEP * (cosine - COSINE_BORDER));
+        return COSINE_SCALE * cosine;
+    }
+    raised = log_probability(work, a, s->method, a->first, i) - a->priors[i];
+    *fits = logistic(RAISE_STEEP * (raised / Max(-a->priors[i], 1) - RAISE_BORDER));
+    return raised;
+}
+
+/* Weights become probabilities, in their own order, so that no sum depends on the order of the call. */
+static void softmax(double *weights, int n)
+{
+    double max = weights[0], sum = 0;
+
+    for (int i = 1; i < n; i++)
+        max = Max(max, weights[i]);
+    for (int i = 0; i < n; i++)
+        sum += weights[i] = slm_exp(weights[i] - max);
+    for (int i = 0; i < n; i++)
+        weights[i] /= sum;
+}
+
+const double *slm_pg_asked(SlmWork *work, const SlmAsked *s, int question)
+{
+    const Asked *a = &s->asked[question];
+    const SlmQuestion *q = a->question;
+    double *weights = palloc(sizeof(double) * (Size) a->n), *p = palloc(sizeof(double) * (Size) (q->n + 1));
+    double best = 0, fits;
+
+    for (int i = 0; i < a->n; i++) {
+        weights[i] = weigh(work, s, a, i, &fits);
+        best = Max(best, fits);
+    }
+    if (is_condition(q) && s->method != METHOD_DIRECT) {
+        p[0] = best;
+        p[1] = 1 - best;
+        return p;
+    }
+    softmax(weights, a->n);
+    for (int i = 0; i < a->n; i++)
+        p[a->order[i]] = weights[i];
+    if (q->none && s->method != METHOD_DIRECT) {
+        for (int i = 0; i < q->n; i++)
+            p[i] *= best;
+        p[q->n] = 1 - best;
+    }
+    return p;
+}

@@ -1,0 +1,183 @@
+/*
+ * filter.c: slm_filter, slm_filter_details, slm_score: one question about a text (asking.h).
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "pg/base/args.h"
+#include "pg/base/earlier.h"
+#include "pg/base/encoding.h"
+#include "pg/base/row_error.h"
+#include "pg/functions/asking.h"
+#include "pg/functions/kinds.h"
+#include "pg/functions/reading.h"
+#include "pg/run/work.h"
+
+PG_FUNCTION_INFO_V1(slm_pg_filter);
+PG_FUNCTION_INFO_V1(slm_pg_filter_details);
+PG_FUNCTION_INFO_V1(slm_pg_score);
+
+static const char *yes_no[2] = {"yes", "no"};
+
+/* An argument that must say something, in UTF-8. */
+static const char *words(FunctionCallInfo fcinfo, int arg, const char *name, const char *example)
+{
+    if (slm_pg_blank_arg(fcinfo, arg))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must not be empty", name),
+                        errhint("For example: %s => '%s'.", name, example)));
+    return slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(arg), NULL);
+}
+
+/* Nothing to ask, or nothing to ask it about. */
+static bool decided(SlmWork *work, FunctionCallInfo fcinfo, int input, int asked)
+{
+    if (PG_ARGISNULL(asked))
+        slm_pg_work_decide(work, (Datum) 0, true);
+    return PG_ARGISNULL(asked) || slm_pg_decide_blank(work, fcinfo, input);
+}
+
+/* ---- slm_filter */
+
+enum { ARG_CONDITION, ARG_INPUT, ARG_MODEL, ARG_METHOD, ARG_INSTRUCTION, ARG_THRESHOLD, ARG_TRUNCATE };
+
+typedef struct Filter {
+    SlmQuestion question;
+    SlmAsked *asked;
+    double threshold;
+} Filter;
+
+static void begin_filter(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    Filter *f = palloc0(sizeof *f);
+    SlmAskedRow row = {0};
+
+    slm_pg_work_set_state(work, f);
+    if (decided(work, fcinfo, ARG_INPUT, ARG_CONDITION))
+        return;
+    f->question = (SlmQuestion){.type = SLM_QUESTION_YES_NO, .n = 2, .names = yes_no,
+                                .text = words(fcinfo, ARG_CONDITION, "condition", "asks for a refund")};
+    f->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.6, 0.5, false, 1, false);
+    row.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));
+    row.method = slm_pg_text_arg(fcinfo, ARG_METHOD);
+    row.instruction = PG_ARGISNULL(ARG_INSTRUCTION) ? NULL : words(fcinfo, ARG_INSTRUCTION, "instruction", "Say what the writer wants.");
+    row.input = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &row.length);
+    row.truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE);
+    f->asked = slm_pg_ask(work, &row, &f->question, 1);
+}
+
+static Datum finish_filter(SlmWork *work, bool *isnull)
+{
+    const Filter *f = slm_pg_work_state(work);
+    const double *p = slm_pg_asked(work, f->asked, 0);
+
+    *isnull = Max(p[0], p[1]) < f->threshold;
+    return BoolGetDatum(p[0] >= p[1]);
+}
+
+const SlmWorkKind slm_pg_filter_kind = {
+    .symbol = "slm_pg_filter", .task = SLM_TASK_CLASSIFY, .first_input = ARG_INPUT, .begin = begin_filter, .finish = finish_filter};
+
+Datum slm_pg_filter(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_filter_kind, fcinfo);
+}
+
+static Datum finish_filter_details(SlmWork *work, bool *isnull)
+{
+    const Filter *f = slm_pg_work_state(work);
+    const double *p = slm_pg_asked(work, f->asked, 0);
+    Datum values[3] = {BoolGetDatum(p[0] >= p[1]), Float8GetDatum(p[0])};
+    bool nulls[3] = {Max(p[0], p[1]) < f->threshold, false, true};
+
+    return slm_pg_work_row(work, values, nulls);
+}
+
+const SlmWorkKind slm_pg_filter_details_kind = {
+    .symbol = "slm_pg_filter_details", .task = SLM_TASK_CLASSIFY, .details = true, .first_input = ARG_INPUT,
+    .begin = begin_filter, .finish = finish_filter_details};
+
+Datum slm_pg_filter_details(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_filter_details_kind, fcinfo);
+}
+
+/* ---- slm_score */
+
+enum { SCORE_INPUT, SCORE_RUBRIC, SCORE_LOW, SCORE_HIGH, SCORE_LEVELS, SCORE_MODEL, SCORE_METHOD, SCORE_INSTRUCTION, SCORE_TRUNCATE };
+
+typedef struct Score {
+    SlmQuestion question;
+    SlmAsked *asked;
+    double low, high;
+} Score;
+
+static void read_scale(Score *s, FunctionCallInfo fcinfo)
+{
+    SlmQuestion *q = &s->question;
+
+    q->text = words(fcinfo, SCORE_RUBRIC, "rubric", "the writer is angry");
+    if (PG_ARGISNULL(SCORE_LEVELS)) {
+        q->type = SLM_QUESTION_YES_NO;
+        q->n = 2;
+        q->names = yes_no;
+        return;
+    }
+    q->type = SLM_QUESTION_SCALE;
+    q->names = slm_pg_strings_arg(fcinfo, SCORE_LEVELS, "levels", SLM_MAX_LEVELS, &q->n);
+    if (q->n < 2)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("levels has fewer than 2 elements"),
+                        errhint("Pass from 2 to %d levels, the lowest first, such as levels => ARRAY['calm', 'annoyed', 'angry'].",
+                                SLM_MAX_LEVELS)));
+    for (int i = 1; i < q->n; i++)
+        for (int k = 0; k < i; k++)
+            if (strcmp(q->names[i], q->names[k]) == 0)
+                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                                errmsg("level \"%s\" is there twice", slm_pg_cstring_from_utf8(q->names[i])),
+                                errhint("Levels must be distinct.")));
+}
+
+static void begin_score(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    Score *s = palloc0(sizeof *s);
+    SlmAskedRow row = {0};
+
+    slm_pg_work_set_state(work, s);
+    if (decided(work, fcinfo, SCORE_INPUT, SCORE_RUBRIC))
+        return;
+    read_scale(s, fcinfo);
+    s->low = slm_pg_float_arg(fcinfo, SCORE_LOW, "low", 0, -1e9, false, 1e9, false);
+    s->high = slm_pg_float_arg(fcinfo, SCORE_HIGH, "high", 1, -1e9, false, 1e9, false);
+    if (s->low >= s->high)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("low is %g, not below high, %g", s->low, s->high),
+                        errhint("For example: low => 1, high => 5.")));
+    row.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, SCORE_MODEL));
+    row.method = slm_pg_text_arg(fcinfo, SCORE_METHOD);
+    row.instruction = PG_ARGISNULL(SCORE_INSTRUCTION) ? NULL : words(fcinfo, SCORE_INSTRUCTION, "instruction", "How does the writer feel?");
+    row.input = slm_pg_input_utf8(PG_GETARG_TEXT_PP(SCORE_INPUT), &row.length);
+    row.truncate = slm_pg_truncate_arg(fcinfo, SCORE_TRUNCATE);
+    s->asked = slm_pg_ask(work, &row, &s->question, 1);
+}
+
+static Datum finish_score(SlmWork *work, bool *isnull)
+{
+    const Score *s = slm_pg_work_state(work);
+    const SlmQuestion *q = &s->question;
+    const double *p = slm_pg_asked(work, s->asked, 0);
+    double expected = 0; /* 0 to 1 */
+
+    if (q->type == SLM_QUESTION_YES_NO)
+        expected = p[0];
+    for (int i = 1; i < q->n && q->type == SLM_QUESTION_SCALE; i++)
+        expected += p[i] * i / (q->n - 1);
+    return Float8GetDatum(Min(s->low + (s->high - s->low) * expected, s->high));
+}
+
+const SlmWorkKind slm_pg_score_kind = {
+    .symbol = "slm_pg_score", .task = SLM_TASK_CLASSIFY, .begin = begin_score, .finish = finish_score};
+
+Datum slm_pg_score(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_call(&slm_pg_score_kind, fcinfo);
+}
