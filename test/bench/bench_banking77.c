@@ -2,7 +2,9 @@
  * Banking77 (10,003 messages to learn from, 3,080 to test, 77 intents) through the engine: embedding speed, and the accuracy of each way to
  * classify.  docs/SPEED.md and the issue's goals compare with these figures; the same is reached through SQL by slm_train_classifier.
  *
- *   bench_banking77 [--quantization Q8_0]      CSV on stdout: metric,type,threads,value,unit
+ *   bench_banking77 [--quantization Q8_0] [--embed RUNS]      CSV on stdout: metric,type,threads,value,unit
+ *
+ * --embed: the embedding of the test texts only, the best of so many runs.
  *
  * Needs banking77_train.csv and banking77_test.csv in $SLM_TEST_DATA (Casanueva et al. 2020, CC BY 4.0) and
  * all-MiniLM-L6-v2 in the model cache; says so and measures nothing where one is missing.
@@ -37,6 +39,8 @@ typedef struct bench {
     const char *names[MAX_LABELS];      /* with spaces */
     float *name_x;
     const char *type;
+    int runs; /* of the embedding */
+    bool only_embed;
 } bench;
 
 static void must(slm_status status, const slm_error *err)
@@ -175,13 +179,13 @@ static void embed_all(bench *b, const char *dir)
         must(slm_session_new(model, &limits, &session, &err), &err);
         embed(session, b->names, b->n_labels, b->name_x);
         double best = 1e9;
-        for (int run = 0; run < 2; run++) {
+        for (int run = 0; run < b->runs; run++) {
             begin = now();
             embed(session, b->test.texts, b->test.n, b->test.x);
             best = now() - begin < best ? now() - begin : best;
         }
         figure(b, "embed 3080 texts", threads, (double) b->test.n / best, "rows/s");
-        if (threads == 2)
+        if (threads == 2 && !b->only_embed)
             embed(session, b->train.texts, b->train.n, b->train.x);
         slm_session_free(session);
     }
@@ -269,10 +273,15 @@ static void zero_shot(const bench *b)
 
 int main(int argc, char **argv)
 {
-    static bench b;
+    static bench b = {.type = "Q8_0", .runs = 2};
     char dir[4096];
     const char *folder = getenv("SLM_TEST_DATA"), *cache = getenv("SLM_MODEL_CACHE"), *home = getenv("HOME");
-    b.type = argc > 2 && strcmp(argv[1], "--quantization") == 0 ? argv[2] : "Q8_0";
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--quantization") == 0)
+            b.type = argv[i + 1];
+        else if (strcmp(argv[i], "--embed") == 0)
+            b.only_embed = (b.runs = atoi(argv[i + 1])) > 0;
+    }
     if (folder == NULL)
         folder = "";
     if (cache != NULL && cache[0] != '\0')
@@ -286,6 +295,8 @@ int main(int argc, char **argv)
         return 0;
     }
     embed_all(&b, dir);
+    if (b.only_embed)
+        return 0;
     zero_shot(&b);
     train(&b, "label names and unlabelled rows", 0, false, true, 2);
     train(&b, "5 rows a label", 5, false, false, 2);

@@ -253,7 +253,7 @@ static void test_quantizers(void)
 
 /* ------------------------------------------------------------------ rows */
 
-enum { ROW_SIZES = 9, ROW_MAX = 1600, N_OUTPUTS = 11 };
+enum { ROW_SIZES = 9, ROW_MAX = 1600, N_OUTPUTS = 13 };
 static const uint32_t row_sizes[ROW_SIZES] = {1, 7, 16, 17, 31, 64, 576, 1543, 1600};
 
 typedef struct row_inputs {
@@ -276,6 +276,10 @@ static void row_outputs(const slm_kernels *k, const row_inputs *in, uint32_t n, 
     k->rope(out[8], in->b, in->c, n / 2 * 2, 1);
     out[9][0] = k->logsumexp(in->a, n);
     out[10][0] = (float) k->argmax(in->a, n);
+    memcpy(out[11], in->a, n * 4);
+    k->add_bias(out[11], n / 2, in->b, 2, n / 2);
+    memcpy(out[12], in->a, n * 4);
+    k->add_scaled(out[12], n / 2, in->b, n - n / 2, 0.75f, 2, n / 2);
 }
 
 static double near(double got, double expected)
@@ -304,6 +308,10 @@ static void check_rows_against_libm(const row_inputs *in, uint32_t n, float out[
         e[4] = near(out[4][i], 0.5 * x * (1 + tanh(0.7978845608 * (x + 0.044715 * x * x * x))) * in->b[i]);
         e[5] = near(out[5][i], 0.5 * x * (1 + erf(x / sqrt(2.0)))) * 0.01;
         e[6] = near(out[6][i], 5 * tanh(x / 5)) * 0.01;
+        if (i < n / 2 * 2) {
+            e[11] = near(out[11][i], x + in->b[i % (n / 2)]);
+            e[12] = near(out[12][i], x + 0.75 * in->b[i < n / 2 ? i : i - n / 2 + (n - n / 2)]);
+        }
         for (int j = 0; j < N_OUTPUTS; j++)
             worst[j] = e[j] > worst[j] ? e[j] : worst[j];
     }

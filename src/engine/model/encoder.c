@@ -17,6 +17,9 @@
 
 #include "engine/model/run.h"
 
+#define PART_ROWS 128    /* of a part of a batch of short sequences, at most about */
+#define PART_ROWS_MIN 48 /* fewer rows make poor tiles */
+
 typedef struct encode_job {
     slm_run run;
     const slm_encode_batch *batch;
@@ -316,19 +319,23 @@ static slm_status batch_check(const slm_model *model, const slm_encode_batch *ba
     return SLM_OK;
 }
 
-slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encode_batch *batch, int n_threads, const volatile int *stop,
-                      float **vectors, slm_error *err)
+/* Room for n rows of n_sequences sequences. */
+static slm_status whole_need(encode_job *job, const slm_model *model, slm_workspace *ws, uint32_t n, uint32_t n_sequences, uint32_t longest,
+                             int n_threads, const volatile int *stop, slm_error *err)
 {
-    encode_job job = {.batch = batch};
-    uint32_t n = 0, longest = 0;
-    if (n_threads < 1)
-        n_threads = 1;
-    SLM_TRY(batch_check(model, batch, &n, &longest, err));
-    SLM_TRY(slm_run_init(&job.run, model, ws, NULL, n, 0, longest, n_threads, stop, err));
-    SLM_TRY(slm_buffer_need(&ws->hidden, batch->n_sequences * (size_t) slm_hparams_outputs(&model->hp), sizeof(float), err));
+    SLM_TRY(slm_run_init(&job->run, model, ws, NULL, n, 0, longest, n_threads, stop, err));
+    SLM_TRY(slm_buffer_need(&ws->hidden, n_sequences * (size_t) slm_hparams_outputs(&model->hp), sizeof(float), err));
     for (int i = 0; i < n_threads; i++)
         SLM_TRY(slm_buffer_need(&ws->scratch[i].pool, slm_pool_floats(&model->hp), sizeof(float), err));
-    SLM_TRY(slm_buffer_need(&ws->rows, (size_t) n + batch->n_sequences + 1, sizeof(uint32_t), err));
+    return slm_buffer_need(&ws->rows, (size_t) n + n_sequences + 1, sizeof(uint32_t), err);
+}
+
+/* All sequences of the batch (n rows) in one run, every stage shared by the threads. */
+static slm_status encode_whole(const slm_model *model, slm_workspace *ws, const slm_encode_batch *batch, uint32_t n, uint32_t longest,
+                               int n_threads, const volatile int *stop, slm_error *err)
+{
+    encode_job job = {.batch = batch};
+    SLM_TRY(whole_need(&job, model, ws, n, batch->n_sequences, longest, n_threads, stop, err));
     uint32_t *starts = ws->rows.p, row = 0;
     int32_t *places = (int32_t *) (starts + batch->n_sequences + 1);
     for (uint32_t i = 0; i < batch->n_sequences; i++) {
@@ -340,8 +347,99 @@ slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encod
     job.starts = starts;
     job.run.positions = places;
     slm_parallel_stages(n_threads, encode_region, &job);
-    if (slm_run_cancelled(&job.run))
-        return slm_fail(err, SLM_CANCELLED, "cancelled");
+    return slm_run_cancelled(&job.run) ? slm_fail(err, SLM_CANCELLED, "cancelled") : SLM_OK;
+}
+
+/* ------------------------------------------------------------------ many short sequences */
+
+typedef struct parts_job {
+    const slm_model *model;
+    slm_workspace *ws; /* its parts, one a thread, have room */
+    const slm_encode_batch *batch;
+    const volatile int *stop;
+    uint32_t n_parts, rows, longest; /* rows of a part, about */
+    atomic_int failure;
+} parts_job;
+
+/* Part i of the sequences, from row *row on; *rows of it.  A sequence belongs to the part in which its first row is. */
+static slm_encode_batch part_of(const parts_job *job, uint32_t i, uint32_t *row, uint32_t *rows, uint32_t *sequence)
+{
+    slm_encode_batch part = {0};
+    uint64_t begin = (uint64_t) i * job->rows, end = i + 1 == job->n_parts ? UINT64_MAX : begin + job->rows, at = 0;
+    *rows = *row = *sequence = 0;
+    for (uint32_t k = 0; k < job->batch->n_sequences && at < end; at += job->batch->lengths[k++]) {
+        if (at < begin)
+            continue;
+        if (part.n_sequences++ == 0) {
+            *row = (uint32_t) at;
+            *sequence = k;
+        }
+        *rows += job->batch->lengths[k];
+    }
+    part.lengths = job->batch->lengths + *sequence;
+    part.tokens = job->batch->tokens + *row;
+    part.types = job->batch->types == NULL ? NULL : job->batch->types + *row;
+    return part;
+}
+
+static void parts_region(void *arg, slm_team *team, int thread, int n_threads)
+{
+    parts_job *job = arg;
+    slm_workspace *own = job->ws->parts[thread];
+    size_t width = slm_hparams_outputs(&job->model->hp);
+    slm_error ignored;
+    uint32_t b, e, row, rows, sequence;
+    (void) n_threads;
+    while (slm_take(team, job->n_parts, 1, &b, &e)) {
+        slm_encode_batch part = part_of(job, b, &row, &rows, &sequence);
+        slm_status status = SLM_OK;
+        if (part.n_sequences > 0 && atomic_load(&job->failure) == SLM_OK)
+            status = encode_whole(job->model, own, &part, rows, job->longest, 1, job->stop, &ignored);
+        if (status != SLM_OK)
+            atomic_store(&job->failure, (int) status);
+        else if (part.n_sequences > 0)
+            memcpy((float *) job->ws->hidden.p + sequence * width, own->hidden.p, part.n_sequences * width * sizeof(float));
+    }
+}
+
+/* Many short sequences: each thread takes some of them through all layers alone.  No thread waits for another before the end, and
+ * a part's activations stay in the second-level cache.  false: the batch is none of that kind. */
+static bool cut_in_parts(parts_job *job, uint32_t n, int n_threads)
+{
+    uint32_t wave = (uint32_t) n_threads * PART_ROWS;
+    job->n_parts = (n + wave - 1) / wave * (uint32_t) n_threads;
+    job->rows = (n + job->n_parts - 1) / job->n_parts;
+    return job->n_parts > 1 && job->rows >= PART_ROWS_MIN && job->longest <= job->rows / 3;
+}
+
+static slm_status encode_parts(parts_job *job, int n_threads, slm_error *err)
+{
+    encode_job room = {.batch = job->batch};
+    size_t width = slm_hparams_outputs(&job->model->hp);
+    SLM_TRY(slm_workspace_parts(job->ws, n_threads, err));
+    for (int i = 0; i < n_threads; i++)
+        SLM_TRY(whole_need(&room, job->model, job->ws->parts[i], job->rows + job->longest, job->rows + 1, job->longest, 1, job->stop, err));
+    SLM_TRY(slm_buffer_need(&job->ws->hidden, job->batch->n_sequences * width, sizeof(float), err));
+    slm_parallel(n_threads, parts_region, job);
+    switch (atomic_load(&job->failure)) {
+    case SLM_OK: return SLM_OK;
+    case SLM_CANCELLED: return slm_fail(err, SLM_CANCELLED, "cancelled");
+    default: return slm_fail(err, SLM_INTERNAL, "a part of a batch had no room");
+    }
+}
+
+slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encode_batch *batch, int n_threads, const volatile int *stop,
+                      float **vectors, slm_error *err)
+{
+    parts_job parts = {.model = model, .ws = ws, .batch = batch, .stop = stop};
+    uint32_t n = 0;
+    if (n_threads < 1)
+        n_threads = 1;
+    SLM_TRY(batch_check(model, batch, &n, &parts.longest, err));
+    if (cut_in_parts(&parts, n, n_threads))
+        SLM_TRY(encode_parts(&parts, n_threads, err));
+    else
+        SLM_TRY(encode_whole(model, ws, batch, n, parts.longest, n_threads, stop, err));
     *vectors = ws->hidden.p;
     return SLM_OK;
 }

@@ -19,7 +19,6 @@
 #define UNIT_BYTES 49152
 #define FETCH_BYTES 16384
 #define PANEL_ROWS 4   /* up to so many rows the kernels take one panel at a time, from there on two */
-#define ROWS_AHEAD 16 /* of the residual stream, whose columns of a unit lie far apart, fetched before they are needed */
 #define TILE_FLOATS (SLM_TILE_ROWS * SLM_TILE_COLS)
 
 typedef struct grid {
@@ -137,14 +136,6 @@ static void multiply(const slm_run *run, slm_scratch *s, const slm_weight *w, ui
         add_fine(run, s, &part, a, row, rows, y, ldy);
 }
 
-/* y[rows, cols] += bias[cols] */
-static void add_bias(float *y, size_t ldy, const float *bias, uint32_t rows, uint32_t cols)
-{
-    for (uint32_t r = 0; r < rows; r++)
-        for (uint32_t c = 0; c < cols; c++)
-            y[r * ldy + c] += bias[c];
-}
-
 /* Columns of a unit that exist: the last panel may be padded. */
 static uint32_t unit_cols(const unit *u, uint32_t rows_of_weight)
 {
@@ -175,7 +166,7 @@ void slm_stage_project(slm_lane *t, const slm_product *products, int n_products,
             float *y = p->y + u.row * p->ldy + 16 * (size_t) first;
             multiply(run, t->s, p->w, first, u.panels, a, u.row, u.rows, y, p->ldy);
             if (p->bias != NULL)
-                add_bias(y, p->ldy, p->bias + 16 * (size_t) first, u.rows, unit_cols(&u, p->w->rows));
+                run->kn->add_bias(y, p->ldy, p->bias + 16 * (size_t) first, u.rows, unit_cols(&u, p->w->rows));
         }
     }
 }
@@ -194,19 +185,8 @@ void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *
         uint32_t cols = unit_cols(&u, w->rows);
         multiply(run, t->s, w, u.panel, u.panels, a, u.row, u.rows, tile, ld);
         if (product->bias != NULL)
-            add_bias(tile, ld, product->bias + 16 * (size_t) u.panel, u.rows, cols);
-        for (uint32_t r = 0; r < u.rows; r++) {
-            float *restrict x = product->y + (u.row + r) * product->ldy + 16 * (size_t) u.panel;
-            const float *restrict y = tile + r * ld;
-            for (uint32_t c = 0; c < cols; c += 16)
-                __builtin_prefetch(x + ROWS_AHEAD * product->ldy + c, 1);
-            if (scale == 1.0f)
-                for (uint32_t c = 0; c < cols; c++)
-                    x[c] += y[c];
-            else
-                for (uint32_t c = 0; c < cols; c++)
-                    x[c] += y[c] * scale;
-        }
+            run->kn->add_bias(tile, ld, product->bias + 16 * (size_t) u.panel, u.rows, cols);
+        run->kn->add_scaled(product->y + u.row * product->ldy + 16 * (size_t) u.panel, product->ldy, tile, ld, scale, u.rows, cols);
     }
 }
 
@@ -219,17 +199,13 @@ static void feed_store(slm_run *run, slm_scratch *s, const slm_weight *down, con
             memcpy((float *) run->ws->ff.p + (u->row + r) * run->ld.ff + 16 * (size_t) u->panel, tile + r * ld, ld * sizeof(float));
         return;
     }
-    size_t ldq = run->hp->n_ff / 32, first = u->panel / 2, count = u->panels / 2;
-    slm_qblock *out = (slm_qblock *) run->ws->ffq.p + u->row * ldq + first, *blocks = s->blocks.p;
-    if (fine != NULL || u->rows == 1) {
-        slm_qblock *lo = out + run->n * ldq;
-        for (uint32_t r = 0; r < u->rows; r++)
-            slm_quantize_row(run, s, tile + r * ld, (uint32_t) ld, out + r * ldq, fine != NULL && fine[u->row + r] ? lo + r * ldq : NULL);
-        return;
-    }
-    run->kn->quantize(tile, ld, u->rows, (uint32_t) ld, blocks);
+    size_t ldq = run->hp->n_ff / 32;
+    slm_qblock *out = (slm_qblock *) run->ws->ffq.p + u->row * ldq + u->panel / 2, *lo = out + run->n * ldq;
     for (uint32_t r = 0; r < u->rows; r++)
-        memcpy(out + r * ldq, blocks + r * count, count * sizeof *out);
+        if (fine != NULL && fine[u->row + r])
+            slm_quantize_row(run, s, tile + r * ld, (uint32_t) ld, out + r * ldq, lo + r * ldq);
+        else
+            run->kn->quantize(tile + r * ld, ld, 1, (uint32_t) ld, out + r * ldq);
 }
 
 void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint32_t n)
@@ -247,7 +223,7 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
         uint32_t count = (uint32_t) (u.rows * ld);
         multiply(run, t->s, up, u.panel, u.panels, a, u.row, u.rows, tile, ld);
         if (layer->up_bias != NULL)
-            add_bias(tile, ld, layer->up_bias + 16 * (size_t) u.panel, u.rows, unit_cols(&u, up->rows));
+            run->kn->add_bias(tile, ld, layer->up_bias + 16 * (size_t) u.panel, u.rows, unit_cols(&u, up->rows));
         if (gate != NULL) {
             multiply(run, t->s, gate, u.panel, u.panels, a, u.row, u.rows, tile_gate, ld);
             if (run->hp->activation == SLM_ACT_GEGLU) {

@@ -68,6 +68,8 @@ struct slm_workspace {
     slm_buffer rows, fine; /* index lists, flags */
     slm_scratch *scratch;  /* [n_scratch] */
     int n_scratch;
+    struct slm_workspace **parts; /* [n_parts] encoders: of each thread that computes sequences alone */
+    int n_parts;
 };
 
 /* Row strides in floats, multiples of 16. */
@@ -109,6 +111,8 @@ static inline size_t slm_round_up(size_t n, size_t to)
 
 /* ---- workspace.c ---- */
 slm_status slm_buffer_need(slm_buffer *b, size_t count, size_t size, slm_error *err);
+/* At least n workspaces in ws->parts. */
+slm_status slm_workspace_parts(slm_workspace *ws, int n, slm_error *err);
 /* Fills the run (fine: NULL or with a row set), and sizes all buffers for n rows of the model.  n_positions: the longest row of keys
  * that a query sees. */
 slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws, const uint8_t *fine, uint32_t n, uint32_t n_out,

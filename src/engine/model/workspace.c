@@ -77,6 +77,8 @@ size_t slm_workspace_bytes(const slm_workspace *ws)
                  s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes + s->pool.bytes +
                  s->distance.bytes;
     }
+    for (int i = 0; i < ws->n_parts; i++)
+        bytes += slm_workspace_bytes(ws->parts[i]);
     return bytes;
 }
 
@@ -90,6 +92,11 @@ void slm_workspace_clear(slm_workspace *ws)
     free(ws->scratch);
     ws->scratch = NULL;
     ws->n_scratch = 0;
+    for (int i = 0; i < ws->n_parts; i++)
+        slm_workspace_free(ws->parts[i]);
+    free(ws->parts);
+    ws->parts = NULL;
+    ws->n_parts = 0;
 }
 
 void slm_workspace_free(slm_workspace *ws)
@@ -98,6 +105,20 @@ void slm_workspace_free(slm_workspace *ws)
         return;
     slm_workspace_clear(ws);
     free(ws);
+}
+
+slm_status slm_workspace_parts(slm_workspace *ws, int n, slm_error *err)
+{
+    if (n <= ws->n_parts)
+        return SLM_OK;
+    slm_workspace **parts = realloc(ws->parts, (size_t) n * sizeof *parts);
+    if (parts == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory: workspaces of %d threads", n);
+    ws->parts = parts;
+    for (; ws->n_parts < n; ws->n_parts++)
+        if ((parts[ws->n_parts] = slm_workspace_new()) == NULL)
+            return slm_fail(err, SLM_NOMEM, "out of memory: workspaces of %d threads", n);
+    return SLM_OK;
 }
 
 static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_positions, slm_error *err)
