@@ -175,7 +175,7 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 print-%:
 	@echo '$($*)'
 
-.PHONY: deps models lint format dist package test test-clients test-long matrix docs reference demo bench bench-shapes help clean-engine
+.PHONY: deps models lint format dist package test test-clients test-long matrix docs site reference demo bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
@@ -192,6 +192,8 @@ test-clients:                    ## psycopg, asyncpg, SQLAlchemy, Django, node-p
 	@bash test/run.sh clients
 docs: deps                       ## run the examples of all pages on a private server, record what it shows, build docs/reference
 	@bash scripts/docs.sh
+site: deps                       ## the pages as a site of static HTML with search: build/site/html
+	@python3 scripts/site.py
 reference: deps                  ## docs/reference alone: from the catalog, the COMMENTs and docs/reference/src
 	@bash scripts/docs.sh reference
 package: deps                    ## Debian packages, built and tried in clean folders of Debian 12 and 13 (root)

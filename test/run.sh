@@ -13,7 +13,8 @@
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
 #   data        test/tap/data: what needs data sets of others ($SLM_TEST_DATA names their folder) or extensions of others
 #   clients     test/clients: what drivers send and get (psycopg, asyncpg, node-postgres)
-#   docs        the examples of README.md and docs: what they show is what happens, and docs/reference is what the server says
+#   docs        the examples of README.md and docs: what they show is what happens, docs/reference is what the server says, and no
+#               link of the site is broken
 #
 # usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/
 # SLM_TEST_LONG=1 asks for the long variants; SLM_TAP=002 runs only the TAP files that begin so.
@@ -176,7 +177,8 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
         fi
         if wanted docs; then
             slm_start pages "shared_preload_libraries = 'slm_pg'" "wal_level = logical"
-            run_counted docs sh -c 'python3 scripts/record_docs.py --check; pages=$?; python3 scripts/reference.py --check && exit $pages'
+            run_counted docs sh -c 'python3 scripts/record_docs.py --check; pages=$?; python3 scripts/reference.py --check || pages=1
+                python3 scripts/site.py && exit $pages'
             slm_stop pages
         fi
     else
