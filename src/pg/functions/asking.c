@@ -103,6 +103,8 @@ static const char *described_option(const SlmQuestion *q, int i)
 /* Is it one statement, which fits or does not? */
 static bool is_condition(const SlmQuestion *q)
 {
+    if (q->type == SLM_QUESTION_SCALE)
+        return q->by_numbers;
     return q->type == SLM_QUESTION_YES_NO && (q->descriptions == NULL || q->descriptions[0] == NULL || q->descriptions[1] == NULL);
 }
 
@@ -140,7 +142,7 @@ static const char *make_ask(const SlmAskedRow *row, const Asked *a, Method metho
     if (row->instruction != NULL && method == METHOD_DESCRIBED)
         return row->instruction;
     if (method == METHOD_DESCRIBED)
-        return q->type == SLM_QUESTION_YES_NO || q->text == NULL ? slm_pg_prompt(SLM_PROMPT_DESCRIBE) : q->text;
+        return is_condition(q) || q->type == SLM_QUESTION_YES_NO || q->text == NULL ? slm_pg_prompt(SLM_PROMPT_DESCRIBE) : q->text;
     initStringInfo(&ask);
     if (row->instruction != NULL)
         appendStringInfo(&ask, "%s\n", row->instruction);
@@ -411,6 +413,19 @@ static void softmax(double *weights, int n)
         weights[i] /= sum;
 }
 
+/* Levels that are numbers only: a binomial distribution whose mean is as far up the scale as the condition fits. */
+static void spread(double fits, double *p, int n)
+{
+    double ways = 1;
+
+    for (int i = 0; i < n; i++) {
+        p[i] = ways;
+        for (int k = 0; k < n - 1; k++)
+            p[i] *= k < i ? fits : 1 - fits;
+        ways = ways * (n - 1 - i) / (i + 1);
+    }
+}
+
 const double *slm_pg_asked(SlmWork *work, const SlmAsked *s, int question)
 {
     const Asked *a = &s->asked[question];
@@ -423,8 +438,7 @@ const double *slm_pg_asked(SlmWork *work, const SlmAsked *s, int question)
         best = Max(best, fits);
     }
     if (is_condition(q) && s->method != METHOD_DIRECT) {
-        p[0] = best;
-        p[1] = 1 - best;
+        spread(q->type == SLM_QUESTION_SCALE ? best : 1 - best, p, q->n); /* of yes and no, yes is the first */
         return p;
     }
     softmax(weights, a->n);

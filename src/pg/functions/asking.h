@@ -35,6 +35,7 @@ typedef struct SlmQuestion {
     const char **names;        /* [n] distinct; a scale's from the lowest to the highest */
     const char **descriptions; /* [n], elements may be NULL */
     bool none;                 /* choice: it may be that no option fits, which is one more answer */
+    bool by_numbers;           /* scale: its levels have no words but numbers */
 } SlmQuestion;
 
 typedef struct SlmAsked SlmAsked;
