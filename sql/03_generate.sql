@@ -53,7 +53,7 @@ SELECT slm_detokenize(slm_tokenize('日本語 😀 é'));
 -- summaries never have more words than asked for
 SELECT summary, array_length(regexp_split_to_array(trim(summary), '\s+'), 1) <= 20 AS bounded
   FROM slm_summarize('The parcel was ordered on Monday and should have arrived on Wednesday. It did not arrive until Friday, the box was open, '
-    'and one of the two cups was broken. The customer asks for a new cup or for the money back, and has sent two photographs.', max_words => 20) summary;
+    'and one of the two cups was broken. The customer asks for a new cup or for the money back, and has sent two photographs.', max_words => 20, method => 'abstract') summary;
 SELECT slm_summarize(NULL) IS NULL AS null_input, slm_summarize(' ') AS of_nothing;
 -- many rows
 SELECT i, slm_generate(q, max_tokens => 6) FROM (VALUES (1, 'What is 2 + 2?'), (2, NULL), (3, 'What colour is the sky?'), (4, 'What is 2 + 2?')) v(i, q) ORDER BY i;

@@ -147,7 +147,7 @@ SELECT same('SELECT ctid, tableoid::regclass::text AS t, @g(body) FROM ticket');
 SELECT same('SELECT id, @l(body) AS a, @l(body || '' again'') AS b FROM ticket');
 SELECT same('SELECT id, @l(repeat(body || ''! '', 4)) AS a FROM ticket');
 SELECT same('SELECT id, @d(body), @d(@c(body)) AS e FROM ticket');
-SELECT same('SELECT id, slm_summarize(body, max_words => 4) AS s, slm_perplexity(body) AS p, slm_classify_multi(body, ARRAY[''red'', ''blue'']) AS m,
+SELECT same('SELECT id, slm_summarize(body, max_words => 4, method => ''abstract'') AS s, slm_perplexity(body) AS p, slm_classify_multi(body, ARRAY[''red'', ''blue'']) AS m,
     (slm_generate_details(body, max_tokens => 2)).finish_reason AS f FROM ticket');
 SELECT same('SELECT id, unnest(ARRAY[@g(body), ''x'']) AS x FROM ticket');
 SELECT same('SELECT id, @g(body)::short AS x, (ARRAY[@g(body), note])[1 + id % 2] AS y, (@g(body), id) < (''m'', 3) AS z FROM ticket');

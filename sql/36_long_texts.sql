@@ -82,14 +82,14 @@ SET slm.embed_model = 'minilm';
 -- summaries: of a text that does not fit, in parts and of those; short ones as ever
 CREATE TABLE essays AS SELECT id, repeat('The harbour was quiet in the morning. ', 4 * id) || 'Then the boat number ' || id || ' came in with fish. ' || repeat('The people went to the market. ', 3 * id) AS body
   FROM generate_series(1, 9, 4) id;
-SELECT id, slm_summarize(body, max_words => 10) FROM essays ORDER BY id;
+SELECT id, slm_summarize(body, max_words => 10, method => 'abstract') FROM essays ORDER BY id;
 SET slm.kv_cache_memory = '6MB';
-SELECT id, slm_count_tokens(body, 'smollm2') AS tokens, slm_summarize(body, max_words => 10) FROM essays ORDER BY id;
-SELECT count(*) FROM (SELECT slm_summarize(body, max_words => 10) AS s, id FROM essays) a JOIN (SELECT id, slm_summarize(body || '', max_words => 10) AS s FROM essays OFFSET 0) b USING (id, s);
+SELECT id, slm_count_tokens(body, 'smollm2') AS tokens, slm_summarize(body, max_words => 10, method => 'abstract') FROM essays ORDER BY id;
+SELECT count(*) FROM (SELECT slm_summarize(body, max_words => 10, method => 'abstract') AS s, id FROM essays) a JOIN (SELECT id, slm_summarize(body || '', max_words => 10, method => 'abstract') AS s FROM essays OFFSET 0) b USING (id, s);
 SET slm.enable_batch = off;
-SELECT md5(string_agg(slm_summarize(body, max_words => 10), '|' ORDER BY id)) AS one_by_one FROM essays;
+SELECT md5(string_agg(slm_summarize(body, max_words => 10, method => 'abstract'), '|' ORDER BY id)) AS one_by_one FROM essays;
 SET slm.enable_batch = on;
-SELECT md5(string_agg(slm_summarize(body, max_words => 10), '|' ORDER BY id)) AS batched FROM essays;
+SELECT md5(string_agg(slm_summarize(body, max_words => 10, method => 'abstract'), '|' ORDER BY id)) AS batched FROM essays;
 SELECT slm_summarize(body, max_words => 10, truncate => false) FROM essays WHERE id = 9;
 RESET slm.kv_cache_memory;
 

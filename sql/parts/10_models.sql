@@ -305,29 +305,6 @@ COMMENT ON FUNCTION slm_perplexity(text, text, boolean, text) IS
 
 -- ---- tasks
 
-CREATE FUNCTION slm_summarize(input text,
-    max_words integer DEFAULT 50,
-    focus text DEFAULT NULL,
-    model text DEFAULT NULL,
-    truncate boolean DEFAULT NULL,
-    on_error text DEFAULT NULL)
-RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_summarize' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_summarize(text, integer, text, text, boolean, text) IS
-    'A summary of at most max_words words, where given with a focus. A text that does not fit into the context is summarized in parts, and then'
-    ' their summaries; truncate => true cuts it instead, false makes it an error';
-
-CREATE FUNCTION slm_summarize_details(input text,
-    max_words integer DEFAULT 50,
-    focus text DEFAULT NULL,
-    model text DEFAULT NULL,
-    truncate boolean DEFAULT NULL,
-    on_error text DEFAULT NULL,
-    OUT value text,
-    OUT error text)
-RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_summarize_details' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_summarize_details(text, integer, text, text, boolean, text) IS
-    'slm_summarize with an error of the text in the column error in place of the statement''s end, unless on_error => ''error''';
-
 -- ---- the library
 
 CREATE FUNCTION slm_version()

@@ -57,8 +57,8 @@ SELECT * FROM pg_temp.on_off('classify direct 8 labels over 240 texts',
     $$SELECT count(slm_classify(text, ARRAY['card delivery', 'exchange rate', 'lost or stolen card', 'top-up problem', 'refund request', 'identity verification', 'PIN code',
       'cash withdrawal'], model => 'bench', method => 'direct')) FROM test WHERE id <= 240$$, 240);
 SELECT * FROM pg_temp.on_off('48 tokens of summary of 48 documents', $$SELECT count(slm_generate(body, system => 'Summarize the text in one or two sentences.', max_tokens => 48)) FROM document$$, 48);
-SELECT * FROM pg_temp.on_off('slm_summarize of 48 documents (49 tokens at most)', $$SELECT count(slm_summarize(body, max_words => 11)) FROM document$$, 48);
-SELECT format('"slm_summarize of 48 documents, written",Q4_1,2,%s,tokens/row', pg_temp.counter('SELECT slm_summarize(body, max_words => 11) FROM document', 'Output Tokens', 48));
+SELECT * FROM pg_temp.on_off('slm_summarize of 48 documents (49 tokens at most)', $$SELECT count(slm_summarize(body, method => 'abstract', max_words => 11)) FROM document$$, 48);
+SELECT format('"slm_summarize of 48 documents, written",Q4_1,2,%s,tokens/row', pg_temp.counter('SELECT slm_summarize(body, method => ''abstract'', max_words => 11) FROM document', 'Output Tokens', 48));
 SELECT format('documents of,,,%s,tokens on average', round(avg(slm_count_tokens(body)))) FROM document;
 SELECT * FROM pg_temp.on_off('16 tokens of answer to 24 texts, 1B shape', $$SELECT count(slm_generate(text, model => 'shape_1b', max_tokens => 16)) FROM test WHERE id <= 24$$, 24, 'Q4_0');
 SELECT pg_temp.seconds($$SELECT count(slm_classify(text, ARRAY['card', 'money', 'other'], model => 'bench', method => 'direct')) FROM test WHERE id <= 2400$$, 1) AS distinct_s \gset

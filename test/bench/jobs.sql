@@ -88,9 +88,9 @@ BEGIN
     COMMIT;
 END $$;
 
-CALL bench_backfills(:documents, :rounds, 'slm_summarize(body, max_words => 10)');
-CALL bench_singles('worker at hand', 0.2, 5 * :rounds, 'slm_summarize(body, max_words => 10)');
-CALL bench_singles('worker left', 9, :rounds, 'slm_summarize(body, max_words => 10)');
+CALL bench_backfills(:documents, :rounds, 'slm_summarize(body, max_words => 10, method => ''abstract'')');
+CALL bench_singles('worker at hand', 0.2, 5 * :rounds, 'slm_summarize(body, max_words => 10, method => ''abstract'')');
+CALL bench_singles('worker left', 9, :rounds, 'slm_summarize(body, max_words => 10, method => ''abstract'')');
 
 SELECT metric || ' (median of ' || count(*) || ')', :'type', :threads,
        round(percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds)::numeric * CASE WHEN metric LIKE 'one %' THEN 1000 ELSE 1 END, 1),

@@ -24,7 +24,7 @@ SELECT 'slm_classify channel, 6 labels', :'type', :threads,
        round((:n / extract(epoch FROM clock_timestamp() - :'t0'::timestamptz))::numeric, 2), 'rows/s';
 
 SELECT clock_timestamp() AS t0 \gset
-SELECT count(slm_summarize(body, max_words => 15)) AS n FROM tickets WHERE id <= 12 \gset
+SELECT count(slm_summarize(body, method => 'abstract', max_words => 15)) AS n FROM tickets WHERE id <= 12 \gset
 SELECT 'slm_summarize, 15 words', :'type', :threads,
        round((:n / extract(epoch FROM clock_timestamp() - :'t0'::timestamptz))::numeric, 2), 'rows/s';
 

@@ -57,7 +57,7 @@ sub real_model
 SELECT slm_load_model('smollm2', '$path');
 CREATE TABLE letters (id int PRIMARY KEY, body text, summary text, done_at timestamptz, made_at timestamptz DEFAULT clock_timestamp());
 CREATE TRIGGER stamp BEFORE UPDATE OF summary ON letters FOR EACH ROW EXECUTE FUNCTION stamp();
-SELECT slm_create_job('letters', 'letters', 'summary', 'slm_summarize(body, model => ''smollm2'', max_words => 10)');
+SELECT slm_create_job('letters', 'letters', 'summary', 'slm_summarize(body, model => ''smollm2'', max_words => 10, method => ''abstract'')');
 SQL
 	return 1;
 }
@@ -72,8 +72,8 @@ sub real_latency
 	for my $i (0 .. 5)
 	{
 		my $body = sprintf($letter, $i);
-		$session->query("SELECT slm_summarize('$body', model => 'smollm2', max_words => 10)") if $i == 0;    # maps the model
-		push @alone, scalar($session->query("SELECT clock_timestamp() AS t0 \\gset\nSELECT length(slm_summarize('$body!', model => 'smollm2', max_words => 10)) AS n \\gset\n"
+		$session->query("SELECT slm_summarize('$body', model => 'smollm2', max_words => 10, method => 'abstract')") if $i == 0;    # maps the model
+		push @alone, scalar($session->query("SELECT clock_timestamp() AS t0 \\gset\nSELECT length(slm_summarize('$body!', model => 'smollm2', max_words => 10, method => 'abstract')) AS n \\gset\n"
 				. "SELECT 1000 * extract(epoch FROM clock_timestamp() - :'t0'::timestamptz)"));
 		$node->safe_psql('postgres', "INSERT INTO letters (id, body) VALUES ($i, '$body')");
 		finishes($node, 'postgres', 'letters', "letter $i is summarized");

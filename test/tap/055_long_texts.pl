@@ -37,7 +37,7 @@ my %statement = (
 	labels => "SELECT slm_classify(body, ARRAY['boats', 'cakes']) FROM huge WHERE kind = %s",
 	trained => "SELECT slm_classify(body, classifier => 'topic') FROM huge WHERE kind = %s",
 	similarity => "SELECT slm_similarity('boats', body) FROM huge WHERE kind = %s",
-	summary => 'SELECT slm_summarize(body) FROM huge WHERE kind = %s');
+	summary => 'SELECT slm_summarize(body, method => \'abstract\') FROM huge WHERE kind = %s');
 my %kinds = (embed => [qw(prose words letters)], labels => [qw(prose words)], trained => ['prose'], similarity => ['letters'], summary => ['prose']);
 
 # the text itself is there a few times: in its row, detoasted, as the node's key and as the windows' source

@@ -54,7 +54,7 @@ my %statement = (
 	perplexity => [ "SELECT slm_perplexity($text) FROM word", 1.5 ],
 	classify => [ "SELECT slm_classify($text, ARRAY['a', 'b'], method => 'direct') FROM word", 1.5 ],
 	similarity => [ "SELECT slm_similarity('ship', $text) FROM word", 1.5 ],
-	summarize => [ "SELECT slm_summarize($text) FROM word", 1.5 ],
+	summarize => [ "SELECT slm_summarize($text, method => 'abstract') FROM word", 1.5 ],
 	no_batch => [ "SET slm.enable_batch = off; SELECT slm_embed($text) FROM word", 1.5 ],
 	spaces => [ "SELECT slm_classify(repeat(left(w, 0) || ' ', 100000000), ARRAY['a', 'b']) FROM word", 1.5 ],
 	long_prompt => [ "SELECT slm_generate(repeat('The harbour was quiet and the ships were old. ', 700), max_tokens => 10)", 1.5 ],

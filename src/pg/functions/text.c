@@ -1,8 +1,11 @@
 /*
  * text.c: slm_summarize, slm_summarize_details.
  *
- * The instruction is a prefix that all rows share, the row's text follows it in the same turn.  A small model does not count words, so the
- * bound is kept here: an answer with more than max_words words ends at its last full sentence within them, or else at the word.
+ * By sentences of the text (sentences.h), or written by a model: small ones write worse than the text's own sentences.
+ *
+ * What a model writes: the instruction is a prefix that all rows share, the row's text follows it in the same turn.  A small model does not
+ * count words, so the bound is kept here: an answer with more than max_words words ends at its last full sentence within them; where none
+ * is so short, sentences of the text take its place.
  *
  * A text that fits into the context is summarized by one request.  A longer one is read in windows:
  *
@@ -25,6 +28,7 @@
 #include "pg/base/row_error.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/reading.h"
+#include "pg/functions/sentences.h"
 #include "pg/functions/windows.h"
 #include "pg/models/catalog.h"
 #include "pg/run/backend.h"
@@ -34,15 +38,16 @@
 PG_FUNCTION_INFO_V1(slm_pg_summarize);
 PG_FUNCTION_INFO_V1(slm_pg_summarize_details);
 
-enum { ARG_INPUT, ARG_MAX_WORDS, ARG_FOCUS, ARG_MODEL, ARG_TRUNCATE };
+enum { ARG_INPUT, ARG_MAX_WORDS, ARG_FOCUS, ARG_MODEL, ARG_TRUNCATE, ARG_METHOD };
 
 static bool is_space(char c)
 {
     return c == ' ' || c == '\n' || c == '\t' || c == '\r';
 }
 
-/* Bytes of s to keep, so that it has at most max_words words. */
-static size_t bounded_length(const char *s, size_t length, int max_words)
+/* Bytes of s to keep: all of it where it is whole, its own end and not a limit's, and has at most max_words words; else it ends with the
+ * last sentence within them; 0 when none is short enough. */
+static size_t bounded_length(const char *s, size_t length, int max_words, bool whole)
 {
     size_t end = 0, sentence = 0;
     int words = 0;
@@ -51,17 +56,16 @@ static size_t bounded_length(const char *s, size_t length, int max_words)
         while (i < length && is_space(s[i]))
             i++;
         if (i == length)
-            return end;
-        if (words == max_words)
-            return sentence > 0 ? sentence : end;
+            break;
+        if (words++ == max_words)
+            return sentence;
         while (i < length && !is_space(s[i]))
             i++;
         end = i;
-        words++;
         if (s[i - 1] == '.' || s[i - 1] == '!' || s[i - 1] == '?')
             sentence = end;
     }
-    return end;
+    return whole ? end : sentence;
 }
 
 /* ---- a summary under way */
@@ -71,6 +75,10 @@ static size_t bounded_length(const char *s, size_t length, int max_words)
 #define LEEWAY 4           /* tokens by which a window may be longer in its place */
 
 typedef struct Summary {
+    const char *input; /* UTF-8 [length] */
+    size_t length;
+    SlmSentences *sentences; /* of the text itself; NULL: a model writes */
+    bool fell_back;          /* no sentence that was written is short enough */
     SlmOpenModel *entry;
     int max_words;
     const char *instruction;
@@ -133,8 +141,9 @@ static void take_summaries(SlmWork *work, Summary *s)
 {
     for (int i = 0; i < s->n_runs; i++) {
         const slm_result *result = slm_pg_poll(s->runs[i]);
-        size_t length = bounded_length(result->text, result->text_length, s->max_words);
+        size_t length = bounded_length(result->text, result->text_length, s->max_words, result->finish == SLM_FINISH_STOP);
 
+        length = length > 0 ? length : result->text_length;
         if (length > 0) {
             appendBinaryStringInfo(&s->next, result->text, (int) length);
             appendStringInfoChar(&s->next, '\n');
@@ -182,16 +191,15 @@ static bool summarize_on(SlmWork *work, void *arg)
 }
 
 /* Submits the whole text where it fits, else its first windows. */
-static void submit_text(SlmWork *work, Summary *s, const text *input, SlmTruncate truncate)
+static void submit_text(SlmWork *work, Summary *s, SlmTruncate truncate)
 {
     slm_segment segments[2];
     slm_request request;
-    size_t length, reach;
-    const char *utf8 = slm_pg_input_view(input, &length);
+    size_t reach;
     bool more;
 
-    reach = slm_pg_reach(s->entry, utf8, length, slm_pg_info(s->entry)->n_context, &more);
-    request = summary_request(s, segments, utf8, truncate == SLM_TRUNCATE_CUT ? reach : length, answer_tokens(s));
+    reach = slm_pg_reach(s->entry, s->input, s->length, slm_pg_info(s->entry)->n_context, &more);
+    request = summary_request(s, segments, s->input, truncate == SLM_TRUNCATE_CUT ? reach : s->length, answer_tokens(s));
     request.truncate = truncate == SLM_TRUNCATE_CUT;
     if (truncate == SLM_TRUNCATE_DEFAULT && !more && slm_pg_work_submit_if_fits(work, s->entry, &request) != NULL)
         return;
@@ -202,43 +210,149 @@ static void submit_text(SlmWork *work, Summary *s, const text *input, SlmTruncat
     slm_pg_work_longer(work);
     initStringInfo(&s->text);
     initStringInfo(&s->next);
-    utf8 = slm_pg_input_utf8(input, &length); /* of its own, for the rest of the work */
-    s->windows = slm_pg_windows(s->entry, utf8, length, s->window_tokens, false);
+    s->windows = slm_pg_windows(s->entry, s->input, s->length, s->window_tokens, false);
     slm_pg_work_go_on(work, summarize_on, s);
     (void) submit_windows(work, s);
 }
 
+static const char *instruction_of(const Summary *s, FunctionCallInfo fcinfo)
+{
+    char *instruction = psprintf("Summarize the following text in at most %d words", s->max_words);
+
+    if (!PG_ARGISNULL(ARG_FOCUS))
+        instruction = psprintf("%s, with a focus on %s", instruction, text_to_cstring(PG_GETARG_TEXT_PP(ARG_FOCUS)));
+    return slm_pg_utf8_from_cstring(psprintf("%s.\n\nText: ", instruction));
+}
+
+/* ---- which method */
+
+#define SMALL_MODEL UINT64CONST(1000000000)
+
+/* The model that the call names, or the default that writes; NULL: neither. */
+static SlmOpenModel *named_model(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    if (!PG_ARGISNULL(ARG_MODEL))
+        return slm_pg_use_model(PG_GETARG_TEXT_PP(ARG_MODEL), SLM_TASK_ANY);
+    return slm_pg_default_model(SLM_TASK_GENERATE) == NULL ? NULL : slm_pg_work_model(work, NULL);
+}
+
+/* auto: a model of a billion parameters may write; truncate speaks of a model's context, so who gives it wants one that writes. */
+static bool writes(FunctionCallInfo fcinfo, const SlmOpenModel *model)
+{
+    const char *method = PG_ARGISNULL(ARG_METHOD) ? "auto" : text_to_cstring(PG_GETARG_TEXT_PP(ARG_METHOD));
+
+    if (strcmp(method, "auto") == 0)
+        return model != NULL && slm_pg_info(model)->can_generate &&
+               (slm_pg_info(model)->n_parameters >= SMALL_MODEL || !PG_ARGISNULL(ARG_TRUNCATE));
+    if (strcmp(method, "extract") != 0 && strcmp(method, "abstract") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown method \"%s\" of summaries", method),
+                        errhint("The methods are extract (sentences of the text), abstract (a model writes) and auto.")));
+    return strcmp(method, "abstract") == 0;
+}
+
+/* The model that reads sentences: the named one or the default, if it is an encoder; NULL: their words alone. */
+static SlmOpenModel *encoder(SlmOpenModel *named)
+{
+    if (named != NULL && slm_pg_info(named)->can_embed)
+        return named;
+    return slm_pg_default_model(SLM_TASK_EMBED) == NULL ? NULL : slm_pg_use_model(NULL, SLM_TASK_EMBED);
+}
+
 /* ---- slm_summarize */
+
+static Datum text_of(SlmWork *work, Summary *s)
+{
+    const slm_result *result;
+    size_t length;
+
+    if (s->sentences != NULL)
+        return PointerGetDatum(slm_pg_chosen_sentences(s->sentences));
+    result = slm_pg_work_result(work, 0);
+    length = bounded_length(result->text, result->text_length, s->max_words, result->finish == SLM_FINISH_STOP);
+    if (length > 0 || result->text_length == 0)
+        return PointerGetDatum(slm_pg_text_from_utf8(result->text, length));
+    s->fell_back = true;
+    return PointerGetDatum(slm_pg_chosen_sentences(slm_pg_read_sentences(work, NULL, s->input, s->length, NULL, s->max_words)));
+}
+
+/* A row of details, or the text alone. */
+static Datum result_of(SlmWork *work, const Summary *s, Datum summary, bool details)
+{
+    Datum values[3] = {summary};
+    bool nulls[3] = {false, false, true};
+
+    if (!details)
+        return summary;
+    values[1] = CStringGetTextDatum(s->sentences != NULL || s->fell_back ? "extract" : "abstract");
+    return slm_pg_work_row(work, values, nulls);
+}
+
+static void extract_sentences(SlmWork *work, FunctionCallInfo fcinfo, Summary *s, SlmOpenModel *named, bool details)
+{
+    SlmOpenModel *reader = encoder(named);
+    const char *focus = PG_ARGISNULL(ARG_FOCUS) ? NULL : slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_FOCUS), NULL);
+
+    s->sentences = slm_pg_read_sentences(work, reader, s->input, s->length, focus, s->max_words);
+    if (reader == NULL)
+        slm_pg_work_decide(work, result_of(work, s, text_of(work, s), details), false);
+}
+
+static Datum trimmed(const char *s, size_t length)
+{
+    while (length > 0 && is_space(s[length - 1]))
+        length--;
+    while (length > 0 && is_space(s[0])) {
+        s++;
+        length--;
+    }
+    return PointerGetDatum(slm_pg_text_from_utf8(s, length));
+}
+
+static void begin_summary(SlmWork *work, FunctionCallInfo fcinfo, bool details)
+{
+    Summary *s = palloc0(sizeof *s);
+    SlmOpenModel *named;
+    bool write;
+
+    if (slm_pg_blank_arg(fcinfo, ARG_INPUT)) {
+        s->fell_back = true;
+        if (PG_ARGISNULL(ARG_INPUT) || !details)
+            slm_pg_work_decide(work, PointerGetDatum(cstring_to_text("")), PG_ARGISNULL(ARG_INPUT));
+        else
+            slm_pg_work_decide(work, result_of(work, s, PointerGetDatum(cstring_to_text("")), details), false);
+        return;
+    }
+    slm_pg_work_set_state(work, s);
+    s->max_words = slm_pg_int_arg(fcinfo, ARG_MAX_WORDS, "max_words", 50, 1, 10000);
+    named = named_model(work, fcinfo);
+    write = writes(fcinfo, named);
+    s->input = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &s->length);
+    if (PG_ARGISNULL(ARG_FOCUS) && slm_pg_count_words(s->input, s->length) <= s->max_words) { /* nothing to be shortened */
+        s->fell_back = true;
+        slm_pg_work_decide(work, result_of(work, s, trimmed(s->input, s->length), details), false);
+        return;
+    }
+    if (!write) {
+        extract_sentences(work, fcinfo, s, named, details);
+        return;
+    }
+    s->instruction = instruction_of(s, fcinfo);
+    s->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_GENERATE);
+    submit_text(work, s, slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE));
+}
 
 static void begin_summarize(SlmWork *work, FunctionCallInfo fcinfo)
 {
-    Summary *s = palloc0(sizeof *s);
-    char *instruction;
-
-    if (slm_pg_blank_arg(fcinfo, ARG_INPUT)) {
-        slm_pg_work_decide(work, PointerGetDatum(cstring_to_text("")), PG_ARGISNULL(ARG_INPUT));
-        return;
-    }
-    s->max_words = slm_pg_int_arg(fcinfo, ARG_MAX_WORDS, "max_words", 50, 1, 10000);
-    instruction = psprintf("Summarize the following text in at most %d words", s->max_words);
-    if (!PG_ARGISNULL(ARG_FOCUS))
-        instruction = psprintf("%s, with a focus on %s", instruction, text_to_cstring(PG_GETARG_TEXT_PP(ARG_FOCUS)));
-    s->instruction = slm_pg_utf8_from_cstring(psprintf("%s.\n\nText: ", instruction));
-    slm_pg_work_set_state(work, s);
-    s->entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));
-    submit_text(work, s, PG_GETARG_TEXT_PP(ARG_INPUT), slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE));
+    begin_summary(work, fcinfo, false);
 }
 
 static Datum finish_summarize(SlmWork *work, bool *isnull)
 {
-    const slm_result *result = slm_pg_work_result(work, 0);
-    const Summary *s = slm_pg_work_state(work);
-
-    return PointerGetDatum(slm_pg_text_from_utf8(result->text, bounded_length(result->text, result->text_length, s->max_words)));
+    return text_of(work, slm_pg_work_state(work));
 }
 
-const SlmWorkKind slm_pg_summarize_kind = {
-    .symbol = "slm_pg_summarize", .task = SLM_TASK_GENERATE, .begin = begin_summarize, .finish = finish_summarize};
+const SlmWorkKind slm_pg_summarize_kind = {.symbol = "slm_pg_summarize", .task = SLM_TASK_GENERATE, .may_need_no_model = true,
+                                           .begin = begin_summarize, .finish = finish_summarize};
 
 Datum slm_pg_summarize(PG_FUNCTION_ARGS)
 {
@@ -247,17 +361,22 @@ Datum slm_pg_summarize(PG_FUNCTION_ARGS)
 
 /* ---- slm_summarize_details */
 
+static void begin_summarize_details(SlmWork *work, FunctionCallInfo fcinfo)
+{
+    begin_summary(work, fcinfo, true);
+}
+
 static Datum finish_summarize_details(SlmWork *work, bool *isnull)
 {
-    Datum values[2] = {finish_summarize(work, isnull)};
-    bool nulls[2] = {false, true};
+    Summary *s = slm_pg_work_state(work);
+    Datum summary = text_of(work, s);
 
-    return slm_pg_work_row(work, values, nulls);
+    return result_of(work, s, summary, true);
 }
 
 const SlmWorkKind slm_pg_summarize_details_kind = {
-    .symbol = "slm_pg_summarize_details", .task = SLM_TASK_GENERATE, .details = true,
-    .begin = begin_summarize, .finish = finish_summarize_details};
+    .symbol = "slm_pg_summarize_details", .task = SLM_TASK_GENERATE, .details = true, .may_need_no_model = true,
+    .begin = begin_summarize_details, .finish = finish_summarize_details};
 
 Datum slm_pg_summarize_details(PG_FUNCTION_ARGS)
 {
