@@ -15,6 +15,7 @@
 
 #define REACH 10
 #define BEHIND 0.6f
+#define LABEL 0.45f /* more for "order number" than for "order" */
 
 /* ---- the field's words */
 
@@ -170,11 +171,23 @@ typedef struct nearness {
     float specific, generic, rival;
 } nearness;
 
-static void look_at(const slm_cues *cues, slm_word *word, uint64_t distance, bool behind, nearness *near)
+/* Does a word like "number" stand beside it: "order id", "number of the order", "Bestellnummer"?  Then it is a label, wherever the value is. */
+static bool is_label(const slm_cues *cues, const slm_words *words, size_t i)
 {
-    slm_groups groups = slm_word_groups(word);
-    float s = (1.0f - (float) (distance - 1) / REACH) * (behind ? BEHIND : 1.0f);
+    const slm_groups number = SLM_GROUP_BIT(NUMBER) | SLM_GROUP_BIT(REFERENCE);
+    if (cues->kind != SLM_EXTRACT_ID)
+        return false;
+    return (slm_word_groups(&words->list[i]) & number) != 0 || (i + 1 < words->n && words->list[i + 1].place - words->list[i].place <= 2 &&
+                                                                (slm_word_groups(&words->list[i + 1]) & number) != 0);
+}
 
+static void look_at(const slm_cues *cues, const slm_words *words, size_t i, uint64_t distance, bool behind, nearness *near)
+{
+    slm_word *word = &words->list[i];
+    slm_groups groups = slm_word_groups(word);
+    float s = (1.0f - (float) (distance - 1) / REACH) * (behind ? BEHIND : 1.0f) + (is_label(cues, words, i) ? LABEL : 0);
+
+    s = s > 1 ? 1 : s;
     if (cues->kind == SLM_EXTRACT_ID && is_verb(word->lower))
         return;
     if ((groups & cues->specific) != 0 || is_own(cues, word->lower))
@@ -197,13 +210,13 @@ static nearness look_around(const slm_cues *cues, const slm_words *words, const 
         uint64_t distance = words->list[first].place - words->list[i].place;
         if (distance > REACH)
             break;
-        look_at(cues, &words->list[i], distance, false, &near);
+        look_at(cues, words, i, distance, false, &near);
     }
     for (size_t i = last + 1; i < words->n; i++) {
         uint64_t distance = words->list[i].place - words->list[last].place;
         if (distance > REACH)
             break;
-        look_at(cues, &words->list[i], distance, true, &near);
+        look_at(cues, words, i, distance, true, &near);
     }
     return near;
 }
