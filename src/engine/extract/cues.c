@@ -171,7 +171,7 @@ typedef struct nearness {
     float specific, generic, rival;
 } nearness;
 
-/* Does a word like "number" stand beside it: "order id", "number of the order", "Bestellnummer"?  Then it is a label, wherever the value is. */
+/* Does a word like "number" stand behind it, or in it: "order id", "Bestellnummer"?  Then it is a label, wherever the value is. */
 static bool is_label(const slm_cues *cues, const slm_words *words, size_t i)
 {
     const slm_groups number = SLM_GROUP_BIT(NUMBER) | SLM_GROUP_BIT(REFERENCE);

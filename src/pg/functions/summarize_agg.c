@@ -5,7 +5,8 @@
  *
  * Which sentences are kept depends on the set of sentences alone: the smallest hashes are a sample of the different ones that no order and
  * no split of the rows changes, and a sentence that is kept to the end has been kept from its first row on, so its count is exact.  So the
- * result is the same in any plan, parallel ones too, and equal on all machines.  Memory: MOST_KEPT sentences of MOST_BYTES, some 200 kB a group.
+ * result is the same in any plan, parallel ones too, and equal on all machines.  Memory: MOST_KEPT sentences of MOST_BYTES, some 200 kB a
+ * group.
  */
 #include "postgres.h"
 
