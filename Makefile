@@ -175,7 +175,8 @@ sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UB
 print-%:
 	@echo '$($*)'
 
-.PHONY: deps models lint format dist package test test-clients test-long matrix docs site reference demo bench bench-shapes help clean-engine
+.PHONY: deps models lint format dist package test test-clients test-long matrix docs site reference demo \
+        bench bench-shapes help clean-engine
 deps:                            ## install the Debian packages that are missing (root or sudo)
 	@sh scripts/deps.sh $(PG_CONFIG)
 models: deps                     ## fetch the models that tests and demo need into $SLM_MODEL_CACHE
