@@ -326,6 +326,11 @@ slm_status slm_submit(slm_session *session, const slm_request *request, uint64_t
 /* One forward pass: admits queued requests while the budget lasts, advances every running one.  SLM_CANCELLED: nothing was
  * advanced, call again to go on.  *active (may be NULL) is the number of requests not yet finished. */
 slm_status slm_step(slm_session *session, size_t *active, slm_error *err);
+/* How many tokens steps may compute from now on, as slm_usage_tokens counts them; UINT64_MAX: any number, as at first.  A step computes no
+ * more, and is SLM_LIMIT, with nothing advanced, where requests are left and not one of them could go on: then slm_allowance_used is
+ * true. */
+void slm_session_allow(slm_session *session, uint64_t tokens);
+bool slm_allowance_used(const slm_session *session);
 /* The oldest finished request not yet taken, or NULL. Release it with slm_release. */
 const slm_result *slm_poll(slm_session *session);
 /* For a request with stream set: the bytes of text that are final and not yet taken (whole characters; a possible beginning of

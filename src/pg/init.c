@@ -23,6 +23,7 @@
 #include "pg/models/store.h"
 #include "pg/run/backend.h"
 #include "pg/run/backends.h"
+#include "pg/run/budget.h"
 #include "pg/run/ledger.h"
 #include "pg/run/memory.h"
 #include "pg/run/progress.h"
@@ -33,11 +34,13 @@ SLM_PG_MAGIC(SLM_VERSION);
 void _PG_init(void);
 
 static const SlmShmemPart *const shared_parts[] = {&slm_pg_threads_part, &slm_pg_row_count_part, &slm_pg_backends_part,
-                                                   &slm_pg_progress_part, &slm_pg_ledger_part, &slm_pg_jobs_part};
+                                                   &slm_pg_progress_part, &slm_pg_ledger_part, &slm_pg_budget_part,
+                                                   &slm_pg_jobs_part};
 
 void _PG_init(void)
 {
     slm_pg_define_gucs(slm_pg_memory_lowered);
+    slm_pg_budget_init();
     slm_pg_ledger_init(); /* before the shared memory: how much of it is a setting */
     slm_pg_shmem_init(shared_parts, lengthof(shared_parts));
     slm_pg_threads_init();

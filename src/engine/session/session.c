@@ -115,6 +115,7 @@ slm_status slm_session_new(slm_model *model, const slm_limits *limits, slm_sessi
     if (s == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a session");
     s->model = model;
+    s->allowance = UINT64_MAX;
     model->references++;
     status = session_init(s, limits, err);
     if (status != SLM_OK)
@@ -197,6 +198,16 @@ slm_status slm_submit(slm_session *s, const slm_request *request, uint64_t *id, 
     if (job->trivial)
         slm_job_finish(s, &s->queued, job, NULL);
     return SLM_OK;
+}
+
+void slm_session_allow(slm_session *s, uint64_t tokens)
+{
+    s->allowance = tokens;
+}
+
+bool slm_allowance_used(const slm_session *s)
+{
+    return s->allowance_used;
 }
 
 const slm_result *slm_poll(slm_session *s)

@@ -94,6 +94,7 @@ typedef struct slm_step_state {
     slm_span *spans;
     slm_want *wants;
     uint32_t n, n_out, n_spans, room, n_decode;
+    uint32_t n_first; /* tokens of answers that the ends of prompts bring */
     uint32_t limit; /* positions of the next step: room, or fewer after a step that was stopped */
     float *some; /* logits of wants that need some only, see slm_want.logits */
     size_t n_some, some_room;
@@ -118,6 +119,8 @@ struct slm_session {
     size_t n_buckets, n_ids;
     slm_label_cache labels;
     uint64_t next_id;
+    uint64_t allowance; /* tokens that the next step may compute */
+    bool allowance_used;
     slm_session_stats stats;
 };
 

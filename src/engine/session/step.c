@@ -18,7 +18,10 @@
 
 uint32_t slm_step_left(const slm_session *s)
 {
-    return s->step.limit - s->step.n;
+    uint32_t left = s->step.limit - s->step.n;
+    uint64_t planned = (uint64_t) s->step.n + s->step.n_first, allowed = s->allowance > planned ? s->allowance - planned : 0;
+
+    return allowed < left ? (uint32_t) allowed : left;
 }
 
 void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, uint32_t stage)
@@ -54,18 +57,23 @@ static bool in_prompt(const slm_job *job)
 /* The next tokens of a prompt (or of text to be scored), as many as fit. */
 static void plan_prompt(slm_session *s, slm_job *job)
 {
-    uint32_t left = slm_step_left(s), n = job->prompt_end - job->seq->length, taken;
+    uint32_t left = slm_step_left(s), n = job->prompt_end - job->seq->length, first = 0, taken;
 
+    if (n <= left && job->mode == &slm_mode_generate && (uint64_t) s->step.n + s->step.n_first + n >= s->allowance)
+        n--; /* the last token of a prompt brings the first of the answer */
+    else if (n <= left && job->mode == &slm_mode_generate)
+        first = 1;
     n = n < left ? n : left;
     if (n == 0 || !slm_seq_reserve(s->pool, job->seq, job->seq->length + n, true, &taken))
         return;
     job->promise -= taken;
+    s->step.n_first += first;
     slm_step_add(s, job, job->seq, job->ids + job->seq->length, n, job->first_out, 0);
 }
 
 static void plan(slm_session *s)
 {
-    s->step.n = s->step.n_out = s->step.n_spans = s->step.n_decode = 0;
+    s->step.n = s->step.n_out = s->step.n_spans = s->step.n_decode = s->step.n_first = 0;
     s->step.n_some = s->step.n_masks = 0;
     for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
         if (!in_prompt(job) && job->mode->plan != NULL)
@@ -309,6 +317,10 @@ static slm_status step_decoder(slm_session *s, slm_error *err)
     settle(s); /* those of which planning has ruled out all that was left */
     if (s->step.n > 0)
         return run_batch(s, err);
+    if (before > 0 && jobs_left(s) == before && s->allowance != UINT64_MAX) {
+        s->allowance_used = true;
+        return slm_fail(err, SLM_LIMIT, "no more tokens are allowed");
+    }
     if (before > 0 && jobs_left(s) == before)
         return slm_fail(err, SLM_NOMEM, "out of memory for the KV cache");
     return SLM_OK;
@@ -330,6 +342,7 @@ slm_status slm_step(slm_session *s, size_t *active, slm_error *err)
 {
     slm_status status;
 
+    s->allowance_used = false;
     if (slm_session_stopped(s))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     status = s->pool == NULL ? slm_embed_step(s, err) : step_decoder(s, err);

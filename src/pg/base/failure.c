@@ -10,6 +10,7 @@ SlmFailure slm_pg_failure(int sqlstate)
     case ERRCODE_OBJECT_IN_USE:
         return SLM_FAILURE_PASSING;
     case ERRCODE_DISK_FULL:
+    case ERRCODE_CONFIGURATION_LIMIT_EXCEEDED: /* a budget, which comes back */
         return SLM_FAILURE_WHOLE;
     default:
         break;

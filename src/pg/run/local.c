@@ -28,6 +28,7 @@
 #include "pg/run/accounts.h"
 #include "pg/run/backend.h"
 #include "pg/run/backends.h"
+#include "pg/run/budget.h"
 #include "pg/run/constraints.h"
 #include "pg/run/internal.h"
 #include "pg/run/memory.h"
@@ -239,6 +240,7 @@ bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *requ
     run->subid = GetCurrentSubTransactionId();
     run->stream = request->stream;
     run->account = local->account = slm_pg_account_of(opened);
+    slm_pg_budget_look();
     slm_pg_memory_used();
     apply_limits(local);
     while ((status = slm_submit(local->session, &whole, &run->id, &err)) == SLM_CANCELLED)
@@ -372,14 +374,17 @@ static uint64 tokens_of(const SlmLocal *local)
     return slm_usage_tokens(&stats.usage);
 }
 
+#define STEP_TOKENS 1024 /* what a step computes at most, but for a longer text of an encoder */
+
 static void step(SlmLocal *local)
 {
-    uint64 before = tokens_of(local);
+    uint64 before = tokens_of(local), taken = slm_pg_budget_take(Max(STEP_TOKENS, slm_pg_info(local->opened)->n_context));
     slm_error err;
     slm_status status;
 
-    CHECK_FOR_INTERRUPTS();
+    slm_session_allow(local->session, taken);
     status = slm_step(local->session, NULL, &err);
+    slm_pg_budget_settle(taken, tokens_of(local) - before);
     slm_pg_progress_tokens(tokens_of(local) - before);
     slm_pg_backends_update();
     if (status == SLM_CANCELLED) {
@@ -387,7 +392,11 @@ static void step(SlmLocal *local)
         return;
     }
     if (status != SLM_OK) {
+        bool used = slm_allowance_used(local->session);
+
         end_runs(local);
+        if (used)
+            slm_pg_budget_error();
         slm_pg_error(&err, NULL);
     }
     collect(local);
@@ -396,6 +405,7 @@ static void step(SlmLocal *local)
 
 static void step_session(SlmLocal *local)
 {
+    CHECK_FOR_INTERRUPTS();
     apply_limits(local);
     step(local);
     slm_pg_give_threads();

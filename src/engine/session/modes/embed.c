@@ -60,7 +60,8 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
     slm_stopwatch watch = slm_stopwatch_start();
     float *vectors = NULL;
 
-    for (slm_job *job = s->queued.head; job != NULL && (n == 0 || n + job->n_ids <= b->limit); job = job->next) {
+    for (slm_job *job = s->queued.head; job != NULL && (n == 0 || n + job->n_ids <= b->limit) && (uint64_t) n + job->n_ids <= s->allowance;
+         job = job->next) {
         SLM_TRY(grow(s, job->n_ids, err));
         if (job->result.scores == NULL)
             job->result.scores = malloc(dims * sizeof *job->result.scores);
@@ -71,6 +72,9 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
         n += job->n_ids;
     }
     b->n = n;
+    s->allowance_used = n == 0 && s->queued.head != NULL;
+    if (s->allowance_used)
+        return slm_fail(err, SLM_LIMIT, "no more tokens are allowed");
     if (n == 0)
         return SLM_OK;
     batch.tokens = b->tokens;
