@@ -50,6 +50,7 @@ CREATE FUNCTION value_of(f regprocedure, name text, type text, input text) RETUR
 SELECT CASE
   WHEN name IN ('input', 'prompt', 'query', 'a') THEN input
   WHEN name = 'b' THEN '''word'''
+  WHEN name = 'target' THEN '''German'''
   WHEN name IN ('condition', 'rubric') THEN '''is about money'''
   WHEN name = 'state' THEN format('%s::text', input)
   WHEN name = 'questions' THEN '''[{"type": "yes_no", "question": "is about money"}]'''
@@ -92,7 +93,7 @@ INSERT INTO wrong VALUES ('model', $$'nothing'$$), ('model', $$'minilm'$$), ('mo
   ('examples', $$(SELECT jsonb_agg(jsonb_build_object('text', 'x', 'label', 'good')) FROM generate_series(1, 1001))$$), ('method', $$'magic'$$), ('method', $$'direct'$$), ('method', $$'embedding'$$),
   ('threshold', '2'), ('threshold', $$'NaN'$$), ('classifier', $$'nothing'$$), ('classifier', $$'mood'$$), ('messages', $$'{}'$$), ('messages', $$'[]'$$), ('messages', $$'[{"role": "boss", "content": ""}]'$$),
   ('tokens', 'ARRAY[NULL]::int[]'), ('embedding', $$array_fill('NaN'::real, ARRAY[384])$$), ('on_error', $$'nothing'$$), ('truncate', 'false'),
-  ('as_type', 'NULL::point'), ('fields', $$''$$), ('fields', $$'["a", "a"]'$$), ('fields', $$'{"a": "boolean"}'$$), ('copy', 'false'), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
+  ('as_type', 'NULL::point'), ('fields', $$''$$), ('fields', $$'["a", "a"]'$$), ('fields', $$'{"a": "boolean"}'$$), ('copy', 'false'), ('target', $$' '$$), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
 INSERT INTO wrong VALUES ('condition', $$' '$$), ('condition', 'NULL'), ('rubric', $$''$$), ('low', '1'), ('high', '-1'), ('levels', $$'{a}'$$), ('levels', $$ARRAY['a', 'a']$$), ('levels', $$ARRAY['a', NULL]$$),
   ('questions', $$'{}'$$), ('questions', $$'[{"type": "magic"}]'$$), ('questions', $$'[{"type": "choice", "options": ["a"]}]'$$);
 -- what cannot be wrong

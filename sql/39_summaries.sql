@@ -48,6 +48,11 @@ SELECT slm_summarize_agg(body) IS NULL AS nothing, slm_summarize_agg(NULL) IS NU
 SELECT slm_summarize_agg('Broken cup.') AS short, slm_summarize_agg(repeat('x', 100000), 5) IS NOT NULL AS long;
 SELECT * FROM try($$SELECT slm_summarize_agg('x', 0)$$);
 SELECT * FROM try($$SELECT slm.summary_add(NULL, 'x')$$);
+-- said in another way: complete, or an error
+SELECT id, slm_translate(body, 'German', max_tokens => 200, on_error => 'null') IS NULL AS no_text, slm_fix_grammar(body) AS corrected FROM (VALUES (1, NULL), (2, ' '), (3, 'He go to school every days.')) v(id, body) ORDER BY id;
+SELECT * FROM try($$SELECT slm_translate('Hello', ' ')$$);
+SELECT * FROM try($$SELECT slm_fix_grammar('He go to school every days.', max_tokens => 2)$$);
+SELECT slm_fix_grammar('He go to school every days.', max_tokens => 2, on_error => 'null') IS NULL AS null;
 SELECT slm_drop_model('smollm2');
 SELECT slm_drop_model('minilm');
 DROP TABLE reports, letters;

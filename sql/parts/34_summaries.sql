@@ -53,3 +53,17 @@ CREATE AGGREGATE slm_summarize_agg(input text, max_words integer) (
     SFUNC = slm.summary_add, STYPE = internal, SSPACE = 200000, FINALFUNC = slm.summary_final, COMBINEFUNC = slm.summary_combine,
     SERIALFUNC = slm.summary_serialize, DESERIALFUNC = slm.summary_deserialize, PARALLEL = SAFE);
 COMMENT ON AGGREGATE slm_summarize_agg(text, integer) IS 'slm_summarize_agg with at most max_words words, which must be the same for all rows of a group';
+
+-- ---------------------------------------------------------------- texts said in another way (src/pg/functions/rewrite.c)
+
+CREATE FUNCTION slm_translate(input text, target text, model text DEFAULT NULL, max_tokens integer DEFAULT 1024, on_error text DEFAULT NULL)
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_translate' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_translate(text, text, text, integer, text) IS
+    'The text in another language, target: ''French''. It is as good as the model: those below a billion parameters do not translate, they make things up; '
+    'take a multilingual one of several billion. An answer that max_tokens ends early is an error of the text';
+
+CREATE FUNCTION slm_fix_grammar(input text, model text DEFAULT NULL, max_tokens integer DEFAULT 1024, on_error text DEFAULT NULL)
+RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_fix_grammar' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION slm_fix_grammar(text, text, integer, text) IS
+    'The text with spelling and grammar corrected. Small models change what they should leave: below a billion parameters, compare before you store. '
+    'An answer that max_tokens ends early is an error of the text';

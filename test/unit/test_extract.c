@@ -49,6 +49,7 @@ static void identifiers(void)
     check("My customer number is 88123, the order is 4711.", "orderNumber", "4711");
     check("My customer number is 88123, the order is 4711.", "customer_id", "88123");
     check("I ordered 1000 screws for 12.50 EUR on 2026-05-02.", "order", "");
+    check("The tracking number is RX-20931.", "tracking number", "RX-20931");
     check("The order id on my invoice reads D-87741.", "order", "D-87741");
     check("You will find it under 6889205, that is my order.", "order", "6889205");
     check("Ihre Bestellnummer: A-4711, Kundennummer 99.", "order number", "A-4711");

@@ -188,7 +188,7 @@ static void look_at(const slm_cues *cues, const slm_words *words, size_t i, uint
     float s = (1.0f - (float) (distance - 1) / REACH) * (behind ? BEHIND : 1.0f) + (is_label(cues, words, i) ? LABEL : 0);
 
     s = s > 1 ? 1 : s;
-    if (cues->kind == SLM_EXTRACT_ID && is_verb(word->lower))
+    if (cues->kind == SLM_EXTRACT_ID && (groups & (SLM_GROUP_BIT(ORDER) | SLM_GROUP_BIT(BOUGHT))) != 0 && is_verb(word->lower))
         return;
     if ((groups & cues->specific) != 0 || is_own(cues, word->lower))
         near->specific = near->specific > s ? near->specific : s;
