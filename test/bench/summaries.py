@@ -46,7 +46,8 @@ def main():
     for m, (_, call) in enumerate(METHODS):
         sql.append(f"SELECT json_build_object('m', {m}, 'i', i, 's', s, 'cos', slm_similarity(s, reference, model => 'minilm')) "
                    f"FROM (SELECT i, reference, {call} AS s FROM d OFFSET 0) x;")
-    out = subprocess.run(["psql", "-qAtX", "-v", "ON_ERROR_STOP=1"], input="\n".join(sql), capture_output=True, text=True, check=True).stdout
+    psql = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1"]
+    out = subprocess.run(psql, input="\n".join(sql), capture_output=True, text=True, check=True).stdout
     answers = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     print("method,rouge_l,cosine,words")
     for m, (name, _) in enumerate(METHODS):

@@ -1,8 +1,8 @@
 /*
  * rewrite.c: slm_translate, slm_fix_grammar: the whole text said in another way by a generative model.
  *
- * The instruction is a prefix that all rows share.  What a model writes may be wrong, so nothing more is promised than that it is complete: an
- * answer that comes to the limit of its tokens, or of the context, is an error of the row.
+ * The instruction is a prefix that all rows share.  What a model writes may be wrong, so nothing more is promised than that it is complete:
+ * an answer that comes to the limit of its tokens, or of the context, is an error of the row.
  */
 #include "postgres.h"
 
