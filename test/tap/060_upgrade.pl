@@ -37,7 +37,7 @@ col AS (SELECT a.*, row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum
 SELECT 'member ' || pg_describe_object(d.classid, d.objid, d.objsubid) FROM $members
 UNION ALL SELECT 'version ' || extversion || ' ' || extowner::regrole FROM pg_extension WHERE extname = 'slm_pg'
 UNION ALL SELECT concat_ws('|', 'config', t.oid::regclass, t.condition) FROM pg_extension, unnest(extconfig, extcondition) t(oid, condition) WHERE extname = 'slm_pg'
-UNION ALL SELECT concat_ws('|', 'function', pg_get_functiondef(p.oid), p.proowner::regrole, p.prosupport, p.proleakproof, obj_description(p.oid, 'pg_proc'), @{[acl("coalesce(p.proacl, acldefault('f', p.proowner))")]}) FROM proc p
+UNION ALL SELECT concat_ws('|', 'function', CASE p.prokind WHEN 'a' THEN (SELECT to_jsonb(a)::text FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE pg_get_functiondef(p.oid) END, p.proowner::regrole, p.prosupport, p.proleakproof, obj_description(p.oid, 'pg_proc'), @{[acl("coalesce(p.proacl, acldefault('f', p.proowner))")]}) FROM proc p
 UNION ALL SELECT concat_ws('|', 'relation', c.oid::regclass, c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.reloptions, c.relowner::regrole, obj_description(c.oid, 'pg_class'),
   @{[acl("coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", c.relowner))")]}, CASE c.relkind WHEN 'v' THEN pg_get_viewdef(c.oid) END) FROM rel c
 UNION ALL SELECT concat_ws('|', 'column', a.attrelid::regclass, a.place, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attstorage, a.attcompression, a.attcollation::regcollation,
