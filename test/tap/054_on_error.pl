@@ -52,6 +52,8 @@ my @calls = (
 	[ "slm_classify_scores_json(body, descriptions => '{\"a\": \"x\", \"b\": null}', truncate => false)", 'long', 'empty', '' ],
 	[ "slm_classify_multi(body, ARRAY['a', 'b'], threshold => 0, truncate => false)", 'long', 'empty', '' ],
 	[ "slm_classify(body, ARRAY['a', 'b'], 'minilm', truncate => false)", 'long', 'empty', '' ],
+	[ "slm_filter('mail', body, threshold => 0.5, truncate => false)", 'long', 'empty', '' ],
+	[ "slm_decide(body, '[{\"type\": \"yes_no\", \"question\": \"mail\"}]', truncate => false)", 'long', 'empty', '' ],
 	[ 'slm_similarity(\'mail\', body, truncate => false)', 'long', '', '' ],
 	[ '(slm_embed(body, truncate => false))[1]', 'long', '', '' ],
 	[ 'slm_chat(messages, max_tokens => 1)', 'long', '', 'invalid' ],

@@ -49,6 +49,7 @@ struct slm_job {
         slm_generate_state gen;
         slm_labels_state labels;
         slm_logprobs_state scored;
+        slm_embed_state embed;
     };
     slm_result result;
 };

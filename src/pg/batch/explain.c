@@ -119,6 +119,51 @@ static char *as_sql(const CustomScan *scan, void *expression, List *context, boo
     return deparse_expression(slm_pg_batch_pretty(with_calls_mutator(expression, scan)), context, prefix, false);
 }
 
+/* May what is computed of a call's text serve the others of its row? An encoder reads it once; questions branch off behind it. */
+static bool shares_input(FuncExpr *call, const char *model)
+{
+    const SlmWorkKind *kind = slm_pg_work_kind(call->funcid);
+
+    return kind->decides || (kind->task != SLM_TASK_GENERATE && (strstr(model, "(embedding)") != NULL || strchr(model, '(') == NULL));
+}
+
+/* A model's name as model_of says it, without the method. */
+static size_t name_length(const char *model)
+{
+    return strcspn(model, "(");
+}
+
+/* Calls with the same text and the same model. */
+static int count_sharing(List *calls, FuncExpr *call)
+{
+    const char *model = slm_pg_batch_model_of(call);
+    Node *input = list_nth(call->args, slm_pg_work_kind(call->funcid)->first_input);
+    ListCell *cell;
+    int n = 0;
+
+    foreach (cell, calls) {
+        FuncExpr *other = lfirst(cell);
+        const char *other_model = slm_pg_batch_model_of(other);
+
+        n += shares_input(other, other_model) && name_length(model) == name_length(other_model)
+            && strncmp(model, other_model, name_length(model)) == 0
+            && equal(input, list_nth(other->args, slm_pg_work_kind(other->funcid)->first_input));
+    }
+    return n;
+}
+
+static void explain_sharing(List *calls, ExplainState *es)
+{
+    ListCell *cell;
+    int most = 0;
+
+    foreach (cell, calls)
+        if (shares_input(lfirst(cell), slm_pg_batch_model_of(lfirst(cell))))
+            most = Max(most, count_sharing(calls, lfirst(cell)));
+    if (most > 1)
+        ExplainPropertyInteger("Shared Input", "calls", most, es);
+}
+
 /* The calls and quals as SQL, and what computes them. */
 static void explain_expressions(CustomScanState *node, List *ancestors, ExplainState *es)
 {
@@ -143,6 +188,7 @@ static void explain_expressions(CustomScanState *node, List *ancestors, ExplainS
     if (calls != NIL)
         ExplainPropertyList("Calls", calls, es);
     ExplainPropertyList(is_text(es) && list_length(models) == 1 ? "Model" : "Models", models, es);
+    explain_sharing(linitial(scan->custom_exprs), es);
     if (quals != NIL)
         ExplainPropertyText("Filter", as_sql(scan, make_ands_explicit(quals), context, prefix), es);
 }

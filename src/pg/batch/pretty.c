@@ -26,6 +26,7 @@
 
 #include "pg/batch/batch.h"
 #include "pg/batch/expression.h"
+#include "pg/functions/asking.h"
 #include "pg/functions/classification.h"
 #include "pg/models/catalog.h"
 #include "pg/run/work.h"
@@ -278,7 +279,7 @@ static char *argument(FuncExpr *call, const char *name, bool *known)
 }
 
 /* How slm_classify goes about it with a model ("base+adapter" is of the base's kind). */
-static const char *method_of(FuncExpr *call, const char *model)
+static const char *method_of(FuncExpr *call, const SlmWorkKind *kind, const char *model)
 {
     const SlmModelRow *row = slm_pg_find_model(pnstrdup(model, strcspn(model, "+")));
     bool known;
@@ -288,7 +289,10 @@ static const char *method_of(FuncExpr *call, const char *model)
         return "method by row";
     if (method == NULL || strcmp(method, "auto") != 0)
         return method;
-    return row == NULL ? NULL : slm_pg_auto_method(row->can_generate, row->parameters);
+    if (row == NULL)
+        return NULL;
+    return kind->decides ? slm_pg_decision_method(row->can_generate, row->parameters)
+                         : slm_pg_auto_method(row->can_generate, row->parameters);
 }
 
 char *slm_pg_batch_model_of(FuncExpr *call)
@@ -308,6 +312,6 @@ char *slm_pg_batch_model_of(FuncExpr *call)
         name = slm_pg_default_model(kind->task);
     if (name == NULL)
         return pstrdup("none is set");
-    method = method_of(call, name);
+    method = method_of(call, kind, name);
     return method == NULL ? pstrdup(name) : psprintf("%s (%s)", name, method);
 }

@@ -59,6 +59,11 @@ struct SlmAsked {
     Asked asked[FLEXIBLE_ARRAY_MEMBER];
 };
 
+const char *slm_pg_decision_method(bool can_generate, uint64 parameters)
+{
+    return !can_generate ? "embedding" : parameters < SMALL_MODEL ? "described" : "direct";
+}
+
 static Method parse_method(const text *name, const SlmOpenModel *entry)
 {
     const char *s = name == NULL ? "auto" : text_to_cstring(name);
@@ -66,7 +71,7 @@ static Method parse_method(const text *name, const SlmOpenModel *entry)
     Method method;
 
     if (strcmp(s, "auto") == 0)
-        s = !info->can_generate ? "embedding" : info->n_parameters < SMALL_MODEL ? "described" : "direct";
+        s = slm_pg_decision_method(info->can_generate, info->n_parameters);
     if (strcmp(s, "embedding") == 0)
         method = METHOD_EMBEDDING;
     else if (strcmp(s, "described") == 0)
@@ -438,7 +443,10 @@ const double *slm_pg_asked(SlmWork *work, const SlmAsked *s, int question)
         best = Max(best, fits);
     }
     if (is_condition(q) && s->method != METHOD_DIRECT) {
-        spread(q->type == SLM_QUESTION_SCALE ? best : 1 - best, p, q->n); /* of yes and no, yes is the first */
+        p[0] = best;
+        p[1] = 1 - best;
+        if (q->type == SLM_QUESTION_SCALE)
+            spread(best, p, q->n);
         return p;
     }
     softmax(weights, a->n);

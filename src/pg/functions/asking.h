@@ -38,6 +38,9 @@ typedef struct SlmQuestion {
     bool by_numbers;           /* scale: its levels have no words but numbers */
 } SlmQuestion;
 
+/* What the method auto means for a model. Static. */
+const char *slm_pg_decision_method(bool can_generate, uint64 parameters);
+
 typedef struct SlmAsked SlmAsked;
 
 /* What is asked of which model. */

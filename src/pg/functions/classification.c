@@ -40,7 +40,7 @@
 #define SMALL_MODEL UINT64CONST(1000000000)
 #define COSINE_SCALE 20.0
 #define DIRECT_INSTRUCTION "Classify the following text into exactly one of these categories: {labels}. Answer with the category only."
-#define CHANNEL_INSTRUCTION "Write a customer support message about: {label}"
+#define CHANNEL_INSTRUCTION "Write a message about: {label}"
 
 typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL } Method;
 

@@ -320,9 +320,9 @@ static Datum finish_decide(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_decide_kind = {
-    .symbol = "slm_pg_decide", .task = SLM_TASK_CLASSIFY, .begin = begin_text, .finish = finish_decide};
+    .symbol = "slm_pg_decide", .task = SLM_TASK_CLASSIFY, .decides = true, .begin = begin_text, .finish = finish_decide};
 const SlmWorkKind slm_pg_decide_row_kind = {
-    .symbol = "slm_pg_decide_row", .task = SLM_TASK_CLASSIFY, .begin = begin_row, .finish = finish_decide};
+    .symbol = "slm_pg_decide_row", .task = SLM_TASK_CLASSIFY, .decides = true, .begin = begin_row, .finish = finish_decide};
 
 Datum slm_pg_decide(PG_FUNCTION_ARGS)
 {
@@ -342,7 +342,7 @@ static Datum finish_details(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_decide_details_kind = {
-    .symbol = "slm_pg_decide_details", .task = SLM_TASK_CLASSIFY, .answers = SLM_ANSWERS_SET, .begin = begin_text,
+    .symbol = "slm_pg_decide_details", .task = SLM_TASK_CLASSIFY, .decides = true, .answers = SLM_ANSWERS_SET, .begin = begin_text,
     .finish = finish_details};
 
 static void put_rows(SlmWork *work, const Decide *d, ReturnSetInfo *rsinfo)

@@ -77,7 +77,8 @@ static Datum finish_filter(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_filter_kind = {
-    .symbol = "slm_pg_filter", .task = SLM_TASK_CLASSIFY, .first_input = ARG_INPUT, .begin = begin_filter, .finish = finish_filter};
+    .symbol = "slm_pg_filter", .task = SLM_TASK_CLASSIFY, .decides = true, .first_input = ARG_INPUT,
+    .begin = begin_filter, .finish = finish_filter};
 
 Datum slm_pg_filter(PG_FUNCTION_ARGS)
 {
@@ -95,7 +96,7 @@ static Datum finish_filter_details(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_filter_details_kind = {
-    .symbol = "slm_pg_filter_details", .task = SLM_TASK_CLASSIFY, .details = true, .first_input = ARG_INPUT,
+    .symbol = "slm_pg_filter_details", .task = SLM_TASK_CLASSIFY, .decides = true, .details = true, .first_input = ARG_INPUT,
     .begin = begin_filter, .finish = finish_filter_details};
 
 Datum slm_pg_filter_details(PG_FUNCTION_ARGS)
@@ -175,7 +176,7 @@ static Datum finish_score(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_score_kind = {
-    .symbol = "slm_pg_score", .task = SLM_TASK_CLASSIFY, .begin = begin_score, .finish = finish_score};
+    .symbol = "slm_pg_score", .task = SLM_TASK_CLASSIFY, .decides = true, .begin = begin_score, .finish = finish_score};
 
 Datum slm_pg_score(PG_FUNCTION_ARGS)
 {

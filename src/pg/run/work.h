@@ -45,6 +45,7 @@ typedef struct SlmWorkKind {
     /* ---- how it is called */
     bool details; /* it returns a row whose last column takes the error of the input */
     bool may_need_no_model; /* calls may run without one: that a default is set is not asked for before */
+    bool decides; /* it weighs statements (functions/asking.h): what is computed of the text serves all such calls of a row */
     int n_inputs; /* arguments, the texts that the row brings; 0 = 1 */
     int first_input; /* where they begin */
     /* ---- what it does */

@@ -1,7 +1,8 @@
 /*
  * EMBED: whole texts through an encoder, packed without padding.
  *
- * A step takes queued texts in order of arrival until max_batch_tokens are reached (one at least).  An encoder keeps nothing between steps.
+ * A step takes queued texts in order of arrival until max_batch_tokens are reached (one at least).  An encoder keeps nothing between steps,
+ * but a text that is there again shortly behind itself, as calls of one row leave it, is computed once in a step.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,20 @@ static void pack(slm_session *s, const slm_job *job, uint32_t at)
         b->positions[at + i] = i >= job->n_prefix ? second : 0;
 }
 
+#define LOOK_BACK 16 /* texts: the calls of a row are submitted one after the other */
+
+/* An earlier job of the step with the same tokens, of the same realm; NULL: there is none. */
+static const slm_job *find_same(const slm_job *job)
+{
+    const slm_job *other = job->prev;
+
+    for (int i = 0; other != NULL && i < LOOK_BACK; i++, other = other->prev)
+        if (other->n_ids == job->n_ids && other->n_prefix == job->n_prefix && other->realm == job->realm
+            && memcmp(other->ids, job->ids, job->n_ids * sizeof *job->ids) == 0)
+            return other;
+    return NULL;
+}
+
 /* Room for n positions: a text longer than the batch goes alone. */
 static slm_status grow(slm_session *s, uint32_t n, slm_error *err)
 {
@@ -52,48 +67,73 @@ static slm_status grow(slm_session *s, uint32_t n, slm_error *err)
     return SLM_OK;
 }
 
-slm_status slm_embed_step(slm_session *s, slm_error *err)
+/* Packs the next texts of the queue into the step: *taken jobs, of which some share a sequence. */
+static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t dims, uint32_t *taken, slm_error *err)
 {
     slm_step_state *b = &s->step;
-    slm_encode_batch batch = {.lengths = b->out};
-    uint32_t n = 0, done = 0, dims = slm_hparams_outputs(&s->model->hp);
-    slm_stopwatch watch = slm_stopwatch_start();
-    float *vectors = NULL;
 
-    for (slm_job *job = s->queued.head; job != NULL && (n == 0 || n + job->n_ids <= b->limit) && (uint64_t) n + job->n_ids <= s->allowance;
-         job = job->next) {
-        SLM_TRY(grow(s, job->n_ids, err));
+    b->n = 0;
+    for (slm_job *job = s->queued.head; job != NULL; job = job->next, ++*taken) {
+        const slm_job *same = find_same(job);
+
+        if (same == NULL && ((b->n > 0 && b->n + job->n_ids > b->limit) || (uint64_t) b->n + job->n_ids > s->allowance))
+            break;
         if (job->result.scores == NULL)
             job->result.scores = malloc(dims * sizeof *job->result.scores);
         if (job->result.scores == NULL)
             return slm_fail(err, SLM_NOMEM, "out of memory for a vector");
-        pack(s, job, n);
-        b->out[batch.n_sequences++] = job->n_ids;
-        n += job->n_ids;
+        job->embed = (slm_embed_state){.shares = same != NULL, .sequence = same != NULL ? same->embed.sequence : batch->n_sequences};
+        if (same != NULL)
+            continue;
+        SLM_TRY(grow(s, b->n + job->n_ids, err));
+        pack(s, job, b->n);
+        b->out[batch->n_sequences++] = job->n_ids;
+        b->n += job->n_ids;
     }
-    b->n = n;
-    s->allowance_used = n == 0 && s->queued.head != NULL;
+    return SLM_OK;
+}
+
+/* The first job of the queue has its vector; begin: positions of the step before its own, where it has any. */
+static void answer(slm_session *s, const float *vectors, uint32_t dims, uint32_t *begin, const slm_stopwatch *watch)
+{
+    slm_job *job = s->queued.head;
+
+    job->result.usage.steps = 1;
+    if (job->embed.shares) {
+        job->result.usage.reused_tokens = job->n_ids;
+        s->stats.usage.reused_tokens += job->n_ids;
+    } else {
+        slm_usage_share(s, job, *begin, job->n_ids, s->step.n, false, watch);
+        *begin += job->n_ids;
+    }
+    s->stats.usage.prompt_tokens += job->n_ids;
+    memcpy(job->result.scores, vectors + (size_t) dims * job->embed.sequence, dims * sizeof *vectors);
+    job->result.n_scores = dims;
+    slm_job_finish(s, &s->queued, job, NULL);
+}
+
+slm_status slm_embed_step(slm_session *s, slm_error *err)
+{
+    slm_step_state *b = &s->step;
+    slm_encode_batch batch = {.lengths = b->out};
+    uint32_t begin = 0, taken = 0, dims = slm_hparams_outputs(&s->model->hp);
+    slm_stopwatch watch = slm_stopwatch_start();
+    float *vectors = NULL;
+
+    SLM_TRY(gather(s, &batch, dims, &taken, err));
+    s->allowance_used = b->n == 0 && s->queued.head != NULL;
     if (s->allowance_used)
         return slm_fail(err, SLM_LIMIT, "no more tokens are allowed");
-    if (n == 0)
+    if (b->n == 0)
         return SLM_OK;
     batch.tokens = b->tokens;
     batch.types = s->model->hp.n_token_types > 1 ? b->positions : NULL;
     SLM_TRY(slm_encode(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &vectors, err));
     slm_stopwatch_stop(&watch);
-    for (uint32_t i = 0; i < batch.n_sequences; i++) {
-        slm_job *job = s->queued.head;
-
-        job->result.usage.steps = 1;
-        slm_usage_share(s, job, done, job->n_ids, n, false, &watch);
-        done += job->n_ids;
-        memcpy(job->result.scores, vectors + (size_t) dims * i, dims * sizeof *vectors);
-        job->result.n_scores = dims;
-        slm_job_finish(s, &s->queued, job, NULL);
-    }
+    for (uint32_t i = 0; i < taken; i++)
+        answer(s, vectors, dims, &begin, &watch);
     s->stats.usage.steps++;
-    s->stats.usage.prompt_tokens += n;
-    s->stats.positions += n;
+    s->stats.positions += b->n;
     return SLM_OK;
 }
 

@@ -73,6 +73,11 @@ typedef struct slm_logprobs_state {
     uint32_t begin; /* of the scored tokens */
 } slm_logprobs_state;
 
+typedef struct slm_embed_state {
+    uint32_t sequence; /* of the step that computes it */
+    bool shares;       /* an earlier job's */
+} slm_embed_state;
+
 typedef struct slm_label_set slm_label_set;
 typedef struct slm_label_item slm_label_item;
 typedef struct slm_prior slm_prior;
