@@ -123,3 +123,16 @@ EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT slm_summarize(body,
 SELECT step, n || ' ' || unit AS amount, round(seconds::numeric, 2) AS seconds, CASE WHEN n > 1 THEN round((n / seconds)::numeric, 1) || ' ' || unit || '/s' END AS speed
 FROM measured ORDER BY no;
 SELECT * FROM slm_system_info();
+
+\echo
+\echo '== 9. What it cost, and what it would have cost elsewhere (docs/COSTS.md)'
+\echo 'Labels by the encoder without training: what is answered, and how well, when doubtful tickets are left to a person'
+SELECT c.threshold, c.rows, round(100 * c.answered::numeric) || ' %' AS answered, round(100 * c.accuracy::numeric, 1) || ' %' AS accuracy
+FROM slm_evaluate('SELECT body, topic FROM tickets', 'slm_classify_details(body, descriptions => (SELECT jsonb_object_agg(label, description) FROM topics), model => ''minilm'')') e,
+     jsonb_to_recordset(e.coverage) c (threshold float8, rows bigint, answered float8, accuracy float8)
+WHERE c.threshold IN (0, 0.3, 0.5, 0.7);
+SELECT function, model, sum(calls) AS calls, sum(prompt_tokens) AS prompt_tokens, sum(output_tokens) AS output_tokens, round(sum(cpu_seconds)::numeric, 2) AS cpu_seconds
+FROM slm.usage WHERE tokens > 0 GROUP BY 1, 2 ORDER BY 6 DESC;
+SET slm.machine_cost_per_hour = 0.20;
+\echo 'Everything above, on a machine that costs 0.20 an hour, beside the same tokens at list prices'
+SELECT provider, model, round(api_cost, 6) AS api_cost, round(own_cost, 6) AS own_cost, times_cheaper, as_of FROM slm_cost_report() WHERE model IN ('gpt-4', 'gpt-4o', 'gpt-4o-mini', 'lowest');

@@ -14,7 +14,7 @@ slm_install_private >build/demo.log 2>&1 || {
     tail -n 40 build/demo.log
     exit 1
 }
-slm_start demo || exit 1
+slm_start demo "shared_preload_libraries = 'slm_pg'" || exit 1
 cache=${SLM_MODEL_CACHE:-$HOME/.cache/slm_pg}
 psql -X -q -v ON_ERROR_STOP=1 -f demo/tickets.sql &&
     psql -X -q -v ON_ERROR_STOP=1 -v "model=$cache/SmolLM2-135M-Instruct.Q4_1.gguf" -v "encoder=$cache/all-MiniLM-L6-v2" \
