@@ -181,6 +181,9 @@ slm_status slm_adapter_open(const char *image_path, const slm_model *base, slm_a
 void slm_adapter_close(slm_adapter *adapter);
 const slm_adapter_info *slm_adapter_get_info(const slm_adapter *adapter);
 bool slm_adapter_damaged(const slm_adapter *adapter); /* as slm_model_damaged */
+/* Writes it as a PEFT directory, which must not exist; removed on failure.  base: the name that its configuration gives the model.
+ * UNSUPPORTED: PEFT cannot say it (fused projections, several ranks); IO. */
+slm_status slm_adapter_export(const slm_adapter *adapter, const char *base, const char *path, slm_error *err);
 
 /* ------------------------------------------------------------------ tokens */
 
@@ -464,6 +467,79 @@ void slm_train_report_free(slm_train_report *report);
  * confusion too (malloc'ed).  The other fields are zeroed. */
 slm_status slm_train_evaluate(const float *probabilities, const int32_t *labels, size_t n, uint32_t n_labels, slm_train_report *out,
                               slm_error *err);
+
+/* ------------------------------------------------------------------ fine-tuning */
+
+/* What is to be learned: the token ids of a prompt, as a request with these segments would have it, and behind them those of the answer
+ * with the token that ends it; *n_prompt: how many are the prompt's.  Free with slm_tokens_free.  INVALID: no prompt, no answer. */
+slm_status slm_example_tokens(const slm_model *model, bool chat, const slm_segment *segments, size_t n_segments, const char *answer,
+                              size_t length, const volatile int *stop, slm_tokens *out, size_t *n_prompt, slm_error *err);
+
+typedef struct slm_example {
+    const int32_t *ids; /* [n], to live as long as the fine-tuning */
+    uint32_t n, prompt; /* 0 < prompt < n */
+} slm_example;
+
+/* The projections that can be adapted, as bits. */
+enum { SLM_ADAPT_Q = 1, SLM_ADAPT_K = 2, SLM_ADAPT_V = 4, SLM_ADAPT_O = 8, SLM_ADAPT_GATE = 16, SLM_ADAPT_UP = 32, SLM_ADAPT_DOWN = 64,
+       SLM_ADAPT_ALL = 127 };
+
+typedef struct slm_finetune_options {
+    uint32_t rank, targets;   /* of the adapter's matrices, 1..256; SLM_ADAPT_* */
+    float alpha;              /* what they add is multiplied by alpha / rank */
+    double rate, warmup;      /* of AdamW at its highest; share of the steps that lead there.  Behind them a cosine to zero */
+    double decay, clip;       /* weight decay; largest norm of a step's gradient, 0 = any */
+    uint32_t epochs;          /* how often each example is seen */
+    uint32_t step_tokens;     /* a step takes examples until they have so many tokens */
+    uint32_t patience;        /* ends after so many epochs that were no better on the held-out examples, 0 = never */
+    uint64_t seed;            /* of the first values and of the order of the examples */
+    size_t memory;            /* bytes at most; LIMIT names what is needed */
+    bool exact;               /* all in float, for comparisons */
+    int n_threads;            /* no bit depends on it */
+    const volatile int *stop; /* may be NULL */
+    slm_train_progress_fn progress; /* may be NULL; as with slm_train_options */
+    void *progress_arg;
+} slm_finetune_options;
+
+typedef enum slm_finetune_end { SLM_FINETUNE_DONE = 0, SLM_FINETUNE_EARLY = 1, SLM_FINETUNE_DIVERGED = 2 } slm_finetune_end;
+
+/* How well the held-out examples are told: mean loss of a token of the answers; share of the answers of which each token is the most
+ * probable one (what greedy decoding writes is exactly the answer). NaN without held-out examples. */
+typedef struct slm_finetune_score {
+    double loss, exact;
+} slm_finetune_score;
+
+typedef struct slm_finetune_point {
+    uint32_t step;
+    double rate, loss;        /* mean loss of the step's tokens before it was made */
+    slm_finetune_score held_out; /* after it; NaN where it was not measured */
+} slm_finetune_point;
+
+typedef struct slm_finetune_report {
+    slm_finetune_end end;
+    slm_finetune_score before, after; /* of the base; of what is written */
+    uint32_t n_steps, best_step;      /* steps made; after which the values that are written were reached */
+    uint64_t n_tokens;                /* seen in training, prompts included */
+    uint64_t n_parameters;
+    size_t bytes;                     /* of memory, beyond the model's image */
+    const slm_finetune_point *points; /* [n_steps], owned by the fine-tuning */
+} slm_finetune_report;
+
+typedef struct slm_finetune slm_finetune;
+/* Checks everything and takes the memory. Examples and model must outlive it.  UNSUPPORTED: the model is of a family that cannot be
+ * trained; INVALID: options, examples; LIMIT: memory. */
+slm_status slm_finetune_new(const slm_model *model, const slm_example *examples, size_t n_examples, const slm_example *held_out,
+                            size_t n_held_out, const slm_finetune_options *options, slm_finetune **out, slm_error *err);
+/* Trains to the end.  After CANCELLED it may be called again and goes on from where it was, to the same bits. */
+slm_status slm_finetune_run(slm_finetune *f, slm_error *err);
+/* How another adapter of the same model does on the held-out examples; INVALID when its matrices have another shape.  Resumable as run. */
+slm_status slm_finetune_judge(slm_finetune *f, const slm_adapter *adapter, slm_finetune_score *out, slm_error *err);
+const slm_finetune_report *slm_finetune_get_report(const slm_finetune *f);
+/* The learned values, [*n]: the same data, options and seed give the same ones on machines of the same instruction set. */
+const float *slm_finetune_values(const slm_finetune *f, size_t *n);
+/* Writes them as an adapter's image, as slm_adapter_import does. */
+slm_status slm_finetune_write(const slm_finetune *f, const char *image_path, const char *name, slm_adapter_info *info, slm_error *err);
+void slm_finetune_free(slm_finetune *f);
 
 typedef struct slm_classifier slm_classifier;
 /* Checks the blob (hostile: it came out of a table) and copies it. */

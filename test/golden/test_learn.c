@@ -242,6 +242,37 @@ static void check_steps(const fixture *f)
         free(values[i]);
 }
 
+/* As a PEFT directory, and back from there: the same values. */
+static void check_export(const fixture *f, const slm_adapter *adapter, const float *values, size_t n)
+{
+    char folder[1024], file[1100];
+    slm_learn t;
+    slm_adapter *back = NULL;
+    slm_error err = {0};
+    const char *tmp = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/slm_export_%d", tmp != NULL && *tmp ? tmp : "/tmp", (int) getpid());
+    CHECK(slm_adapter_export(adapter, "base", folder, &err) == SLM_OK, "%s: %s", f->name, err.message);
+    CHECK(slm_adapter_export(adapter, "base", folder, &err) == SLM_IO, "a directory is written over");
+    snprintf(file, sizeof file, "%s.img", folder);
+    unlink(file);
+    CHECK(slm_adapter_import(folder, f->model, file, NULL, NULL, NULL, &err) == SLM_OK &&
+              slm_adapter_open(file, f->model, &back, &err) == SLM_OK,
+          "%s: %s", f->name, err.message);
+    unlink(file);
+    open_learn(f, &t, true, 1, true);
+    if (back != NULL) {
+        CHECK(slm_learn_take(&t, back, &err) == SLM_OK && t.n_values == n && memcmp(t.values, values, n * sizeof *values) == 0,
+              "%s: exported and imported again it is another adapter", f->name);
+        slm_adapter_close(back);
+    }
+    slm_learn_free(&t);
+    snprintf(file, sizeof file, "%s/adapter_config.json", folder);
+    unlink(file);
+    snprintf(file, sizeof file, "%s/adapter_model.safetensors", folder);
+    unlink(file);
+    rmdir(folder);
+}
+
 /* What was learned, as an adapter's image: the model answers with it as the training's own pass does. */
 static void check_image(const fixture *f)
 {
@@ -270,6 +301,7 @@ static void check_image(const fixture *f)
     add_sequence(&x, f, 0);
     CHECK(slm_learn_pass(&t, &x.b, 0, &loss, &err) == SLM_OK && slm_learn_pass(&again, &x.b, 0, &read, &err) == SLM_OK, "pass");
     CHECK(loss == read, "%s: loss %.9f, read again %.9f", f->name, loss, read);
+    check_export(f, adapter, t.values, t.n_values);
     slm_adapter_close(adapter);
     slm_learn_free(&t);
     slm_learn_free(&again);

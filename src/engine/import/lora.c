@@ -295,7 +295,7 @@ static slm_status read_matrix(const lora_source *s, const matrix *m, float **out
 }
 
 /* Rows of b [heads * head_dim, rank] from pairs of neighbours to split halves (to_split) or back, head by head. */
-static slm_status turn_rows(float *b, uint32_t rows, uint32_t rank, uint32_t head_dim, bool to_split, slm_error *err)
+slm_status slm_lora_turn_rows(float *b, uint32_t rows, uint32_t rank, uint32_t head_dim, bool to_split, slm_error *err)
 {
     float *head = malloc((size_t) head_dim * rank * sizeof *head);
     if (head == NULL)
@@ -320,7 +320,7 @@ static slm_status write_part(const lora_source *s, slm_adapter_writer *w, const 
     bool interleaved = s->gguf != NULL && s->family->permuted;
     slm_role_shape(hp, slm_target_role(target), &part.rows, &part.cols);
     if ((target == SLM_TARGET_Q || target == SLM_TARGET_K) && interleaved != (hp->rope_interleaved != 0))
-        SLM_TRY(turn_rows(b, part.rows, part.rank, hp->head_dim, interleaved, err));
+        SLM_TRY(slm_lora_turn_rows(b, part.rows, part.rank, hp->head_dim, interleaved, err));
     part.scale = s->alpha / (s->rslora ? sqrtf((float) part.rank) : (float) part.rank);
     if (s->gguf != NULL && s->alpha == 0)
         part.scale = 1; /* as llama.cpp has it */

@@ -20,6 +20,7 @@ static void loss_row(slm_learn_lane *l, uint32_t i, uint32_t out)
         t->kn->softcap(z, z, hp->final_softcap, n);
     float lse = t->kn->logsumexp(z, n), own = z[target];
     t->losses[out] = (double) lse - (double) own;
+    t->hits[out] = !l->run->backward && t->kn->argmax(z, n) == (uint32_t) target;
     if (!l->run->backward)
         return;
     weight *= hp->logit_scale;

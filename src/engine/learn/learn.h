@@ -106,6 +106,7 @@ typedef struct slm_learn {
     float *hidden, *dhidden, *logits; /* [head_rows, ld.embd], the same, [head_rows, ld.head] */
     uint16_t *half_logits;
     double *losses;             /* [capacity] by wanted row */
+    uint8_t *hits;              /* [capacity] is its token the most probable one? Without gradients only */
     float *angles;              /* [3, longest, 2, n_rot / 2] cos, sin: short, long, local */
     slm_learn_scratch *scratch; /* [n_threads] */
     void *arena;

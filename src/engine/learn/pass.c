@@ -66,6 +66,7 @@ static void carve_gradients(carver *c, slm_learn *t, size_t n, size_t widest)
     for (int i = 0; i < 3; i++)
         t->half[i] = carve(c, t->bf16 != NULL ? n * widest : 0, sizeof(uint16_t));
     t->losses = carve(c, n, sizeof(double));
+    t->hits = carve(c, n, 1);
 }
 
 /* All of the arena for a micro-batch of n positions; kept [n_kept], may be one that is only counted with. */

@@ -285,6 +285,26 @@ bool slm_chat_answer_space(slm_tokenizer *tok)
     return space;
 }
 
+slm_status slm_chat_answer_end(slm_tokenizer *tok, bool chat, int32_t *end, slm_error *err)
+{
+    static const slm_segment turns[] = {{SLM_ROLE_USER, 0, "a", 1}, {SLM_ROLE_ASSISTANT, 0, "b", 1}, {SLM_ROLE_USER, 0, "c", 1}};
+    slm_prompt open = {0}, closed = {0};
+    *end = slm_tokenizer_eos(tok);
+    if (!chat)
+        return SLM_OK;
+    slm_status status = slm_prompt_build(tok, true, turns, 2, NULL, &open, err);
+    if (status == SLM_OK)
+        status = slm_prompt_build(tok, true, turns, 3, NULL, &closed, err);
+    for (size_t i = open.ids.n; status == SLM_OK && i < closed.ids.n; i++)
+        if (slm_tokenizer_is_end(tok, closed.ids.ids[i])) {
+            *end = closed.ids.ids[i];
+            break;
+        }
+    slm_prompt_free(&open);
+    slm_prompt_free(&closed);
+    return status;
+}
+
 void slm_prompt_free(slm_prompt *prompt)
 {
     if (prompt == NULL)

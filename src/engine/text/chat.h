@@ -32,6 +32,9 @@ slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *se
                             slm_prompt *out, slm_error *err);
 /* Is slm_prompt.answer_space set for prompts that open the assistant's turn? Then labels and the like are encoded with `begin`. */
 bool slm_chat_answer_space(slm_tokenizer *tok);
+/* The token that ends an answer: what the chat format puts behind an assistant's text; EOS without a chat, or where the format has none.
+ * -1: none. */
+slm_status slm_chat_answer_end(slm_tokenizer *tok, bool chat, int32_t *end, slm_error *err);
 void slm_prompt_free(slm_prompt *prompt);
 
 #endif

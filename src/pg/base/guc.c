@@ -15,6 +15,7 @@
 
 int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb = 256 * 1024;
 int slm_guc_cache_timeout_ms = 60 * 1000;
+int slm_guc_train_memory_kb = 1024 * 1024;
 int slm_guc_threads_limit, slm_guc_kv_cache_limit_kb;
 bool slm_guc_speculate = true;
 double slm_guc_machine_cost_per_hour = 0;
@@ -94,6 +95,10 @@ static void define_numbers(void)
                             "It holds the running requests and the instructions that were computed before and are used again. Each model "
                             "that a session uses has a cache of its own.",
                             &slm_guc_kv_cache_kb, 256 * 1024, 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, assign_memory, NULL);
+    DefineCustomIntVariable("slm.train_memory", "Memory that one fine-tuning may use.",
+                            "Beyond the model's image, which is shared. Less memory means smaller pieces of work or more computing, not "
+                            "another result but for rounding. What cannot be done with it is refused before it begins.",
+                            &slm_guc_train_memory_kb, 1024 * 1024, 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
     DefineCustomIntVariable("slm.cache_timeout", "How long a session that computes nothing keeps what it may use again.",
                             "Keys and values of instructions, label sets and threads. 0 keeps them for the life of the session. DISCARD "
                             "ALL gives them back at once; what no call can use again goes back when each call ends.",

@@ -10,6 +10,7 @@ extern int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb;
 /* Bounds of this process whatever is set, also by an expression of a job; 0 = none. */
 extern int slm_guc_threads_limit, slm_guc_kv_cache_limit_kb;
 extern int slm_guc_cache_timeout_ms;
+extern int slm_guc_train_memory_kb; /* of one fine-tuning */
 extern bool slm_guc_speculate;
 extern double slm_guc_machine_cost_per_hour; /* 0 = not set */
 extern char *slm_guc_model_directory;

@@ -1,5 +1,5 @@
 /*
- * adapters.c: slm_load_adapter, slm_drop_adapter.  Used as model => 'base+adapter' (run/use.c, run/local.c).
+ * adapters.c: slm_load_adapter, slm_drop_adapter, slm_export_adapter.  Used as model => 'base+adapter' (run/use.c, run/local.c).
  *
  * An adapter is a row of slm.model_registry with a base, so names, owner, privileges, image files and their locks are those of models;
  * the views slm.models and slm.adapters tell them apart.  Its image was made for the base's image, whose key is part of its own.
@@ -9,7 +9,10 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 
 #include "engine/slm.h"
@@ -17,6 +20,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/paths.h"
+#include "pg/functions/adapters.h"
 #include "pg/models/catalog.h"
 #include "pg/models/digest.h"
 #include "pg/models/load.h"
@@ -28,6 +32,7 @@
 
 PG_FUNCTION_INFO_V1(slm_pg_load_adapter);
 PG_FUNCTION_INFO_V1(slm_pg_drop_adapter);
+PG_FUNCTION_INFO_V1(slm_pg_export_adapter);
 
 typedef struct AdapterLoad {
     SlmLoad load; /* first: SlmLoad * is AdapterLoad * */
@@ -46,25 +51,28 @@ static slm_status make_adapter(SlmLoad *load, const char *temporary, slm_error *
     return slm_adapter_import(slm_pg_utf8_from_cstring(a->path), slm_pg_opened_model(a->base), temporary, &a->seal, SLM_STOP, NULL, err);
 }
 
-/* Opens the image; the row shows the adapter's size and the base's shape. */
-static slm_status probe_adapter(SlmLoad *load, const char *image, slm_error *err)
+slm_status slm_pg_probe_adapter(SlmLoad *load, const SlmOpenModel *base, const char *image, slm_error *err)
 {
-    AdapterLoad *a = (AdapterLoad *) load;
     slm_adapter *adapter;
     slm_adapter_info info;
-    slm_status status = slm_adapter_open(image, slm_pg_opened_model(a->base), &adapter, err);
+    slm_status status = slm_adapter_open(image, slm_pg_opened_model(base), &adapter, err);
 
     if (status != SLM_OK)
         return status;
     info = *slm_adapter_get_info(adapter);
     slm_adapter_close(adapter);
-    load->info = *slm_pg_info(a->base);
+    load->info = *slm_pg_info(base);
     load->info.n_parameters = info.n_parameters;
     load->info.image_bytes = info.image_bytes;
     strlcpy(load->info.name, info.name, sizeof load->info.name);
     load->options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{\"rank\": %u, \"matrices\": %u}", info.rank,
                                                                                          info.n_matrices))));
     return SLM_OK;
+}
+
+static slm_status probe_adapter(SlmLoad *load, const char *image, slm_error *err)
+{
+    return slm_pg_probe_adapter(load, ((AdapterLoad *) load)->base, image, err);
 }
 
 static void load_work(AdapterLoad *a, bool registered)
@@ -132,4 +140,46 @@ Datum slm_pg_drop_adapter(PG_FUNCTION_ARGS)
         slm_pg_unknown_adapter(name);
     slm_pg_drop_registered(SLM_ADAPTER, name, !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
     PG_RETURN_VOID();
+}
+
+/* ---- slm_export_adapter(name, path) */
+
+/* Inside PG_TRY: the adapter is closed by the caller. */
+static pg_noinline void export_adapter(const char *name, const char *path, slm_adapter **adapter)
+{
+    const SlmModelRow *row = slm_pg_find_model(name);
+    char *base = pstrdup(row->base), *image = slm_pg_store_image(row->key);
+    SlmOpenModel *opened;
+    slm_error err;
+
+    opened = slm_pg_use_model(cstring_to_text(base), SLM_TASK_GENERATE);
+    if (slm_adapter_open(image, slm_pg_opened_model(opened), adapter, &err) != SLM_OK ||
+        slm_adapter_export(*adapter, slm_pg_utf8_from_cstring(base), slm_pg_utf8_from_cstring(path), &err) != SLM_OK)
+        slm_pg_error(&err, psprintf("could not export adapter \"%s\"", name));
+}
+
+Datum slm_pg_export_adapter(PG_FUNCTION_ARGS)
+{
+    const char *name = slm_pg_name_argument(fcinfo, 0, "the name of an adapter");
+    const char *given = slm_pg_name_argument(fcinfo, 1, "the path of the directory to write"), *path;
+    const SlmModelRow *row = slm_pg_find_model(name);
+    slm_adapter *adapter = NULL;
+
+    if (!superuser() && !has_privs_of_role(GetUserId(), ROLE_PG_WRITE_SERVER_FILES))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to write an adapter to a file of the server"),
+                        errhint("Only superusers and members of pg_write_server_files may.")));
+    if (row == NULL || row->base[0] == '\0')
+        slm_pg_unknown_adapter(name);
+    (void) slm_pg_owned_model(name);
+    path = slm_pg_server_path(given);
+    PG_TRY();
+    {
+        export_adapter(name, path, &adapter);
+    }
+    PG_FINALLY();
+    {
+        slm_adapter_close(adapter);
+    }
+    PG_END_TRY();
+    PG_RETURN_TEXT_P(cstring_to_text(path));
 }

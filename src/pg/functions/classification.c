@@ -102,16 +102,34 @@ char *slm_pg_fill(const char *instruction, const char *placeholder, const char *
 
 /* ---- requests */
 
-/* The instruction with the list of labels, and a line for each description. */
-static char *direct_instruction(const Classify *c)
+/* The instruction with the list of labels. */
+static void put_labels(StringInfo text, const char *instruction, const char *const *names, int n)
 {
-    StringInfoData list, text;
+    StringInfoData list;
 
     initStringInfo(&list);
+    for (int i = 0; i < n; i++)
+        appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", names[i]);
+    appendStringInfo(text, "%s\n", slm_pg_fill(instruction, "{labels}", list.data));
+}
+
+char *slm_pg_direct_prompt(const char *instruction, const char *const *names, int n)
+{
+    StringInfoData text;
+
     initStringInfo(&text);
-    for (int i = 0; i < c->labels.n; i++)
-        appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", c->labels.names[i]);
-    appendStringInfo(&text, "%s\n", slm_pg_fill(c->instruction, "{labels}", list.data));
+    put_labels(&text, instruction != NULL ? instruction : DIRECT_INSTRUCTION, names, n);
+    appendStringInfoString(&text, "\nText: ");
+    return text.data;
+}
+
+/* The instruction, and a line for each description. */
+static char *direct_instruction(const Classify *c)
+{
+    StringInfoData text;
+
+    initStringInfo(&text);
+    put_labels(&text, c->instruction, c->labels.names, c->labels.n);
     for (int i = 0; i < c->labels.n && c->labels.descriptions != NULL; i++)
         if (c->labels.descriptions[i] != NULL)
             appendStringInfo(&text, "%s: %s\n", c->labels.names[i], c->labels.descriptions[i]);

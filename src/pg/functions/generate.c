@@ -194,7 +194,7 @@ static char *string_of(JsonbContainer *object, const char *key)
 }
 
 /* The messages as segments: a first system message is a shared prefix. */
-static slm_segment *parse_messages(Jsonb *messages, size_t *n)
+slm_segment *slm_pg_parse_messages(Jsonb *messages, size_t *n)
 {
     static const char *const roles[] = {"system", "user", "assistant"};
     uint32 count = JB_ROOT_IS_ARRAY(messages) && !JB_ROOT_IS_SCALAR(messages) ? JB_ROOT_COUNT(messages) : 0;
@@ -236,7 +236,7 @@ static void begin_chat(SlmWork *work, FunctionCallInfo fcinfo)
     }
     slm_pg_sampling_args(fcinfo, 2, &request);
     request.truncate = slm_pg_bool_arg(fcinfo, 10, false);
-    request.segments = parse_messages(PG_GETARG_JSONB_P(0), &request.n_segments);
+    request.segments = slm_pg_parse_messages(PG_GETARG_JSONB_P(0), &request.n_segments);
     slm_pg_work_submit(work, slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 1)), &request);
 }
 

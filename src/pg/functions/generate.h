@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/jsonb.h"
 
 #include "engine/slm.h"
 #include "pg/run/backend.h"
@@ -15,5 +16,9 @@
  * instruction (UTF-8, may be NULL) follows the system text where there is a chat.  segments: [2] */
 SlmOpenModel *slm_pg_generate_request(FunctionCallInfo fcinfo, int first, const char *instruction, slm_request *request,
                                       slm_segment *segments);
+/* What answers under a JSON Schema are told of it, in UTF-8. */
+char *slm_pg_schema_instruction(const char *schema);
+/* The messages of slm_chat as segments; ERROR where they are none. */
+slm_segment *slm_pg_parse_messages(Jsonb *messages, size_t *n);
 
 #endif

@@ -38,6 +38,11 @@ typedef struct Wanted {
     int32 typmod;
 } Wanted;
 
+char *slm_pg_schema_instruction(const char *schema)
+{
+    return psprintf("Answer with JSON that fits this schema: %s", schema);
+}
+
 /* Queues the request: an answer of the form (UTF-8) that is given. */
 static void begin(SlmWork *work, FunctionCallInfo fcinfo, int model, slm_constraint_kind kind, const char *form, const char *instruction)
 {
@@ -56,7 +61,7 @@ static void begin_schema(SlmWork *work, FunctionCallInfo fcinfo, const char *sch
     bool shows = slm_pg_bool_arg(fcinfo, ARG_SHOW, true);
 
     begin(work, fcinfo, ARG_MODEL, SLM_CONSTRAINT_JSON_SCHEMA, utf8,
-          shows ? psprintf("Answer with JSON that fits this schema: %s", utf8) : NULL);
+          shows ? slm_pg_schema_instruction(utf8) : NULL);
 }
 
 /* The answer, which is complete, in the server's encoding. */

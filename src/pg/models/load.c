@@ -493,6 +493,26 @@ void slm_pg_load_register(SlmLoad *load, bool registered)
     }
 }
 
+void slm_pg_load_replace(SlmLoad *load)
+{
+    const char *values[6];
+
+    slm_pg_store_lock(load->key);
+    slm_pg_store_sweep();
+    slm_pg_store_mark(load->key);
+    ensure_image(load);
+    values[0] = load->name;
+    values[1] = load->key;
+    values[2] = load->sha256;
+    values[3] = JsonbToCString(NULL, &load->options->root, (int) VARSIZE(load->options));
+    values[4] = psprintf(UINT64_FORMAT, (uint64) load->info.n_parameters);
+    values[5] = psprintf(UINT64_FORMAT, (uint64) load->info.image_bytes);
+    if (slm_pg_change_registry("UPDATE slm.model_registry SET image = $2, sha256 = $3, options = $4::jsonb, parameters = $5::bigint,"
+                               " image_bytes = $6::bigint, loaded_at = pg_catalog.now() WHERE name = $1 AND base IS NOT NULL",
+                               lengthof(values), values) != 1)
+        slm_pg_unknown_adapter(load->name);
+}
+
 static void load_work(FileLoad *file, bool registered)
 {
     uint64_t weights;

@@ -43,6 +43,8 @@ void slm_pg_load_key(SlmLoad *load, const char *sha256, const char *options);
 pg_noreturn void slm_pg_load_refused(const SlmLoad *load, bool registered, const slm_error *err);
 /* Makes the image unless it is there, and the row unless the name is registered already. */
 void slm_pg_load_register(SlmLoad *load, bool registered);
+/* Makes the image unless it is there, and gives it to the adapter of that name, which is the caller's own and registered. */
+void slm_pg_load_replace(SlmLoad *load);
 /* probe of a model: opens it and lets it answer. */
 slm_status slm_pg_load_probe_model(SlmLoad *load, const char *image, slm_error *err);
 /* Is the name registered with an image that is missing or damaged?  An ERROR when it is taken. */

@@ -61,29 +61,10 @@ static bool ends_in_assistant(const slm_request *r)
     return r->segments[r->n_segments - 1].role == SLM_ROLE_ASSISTANT;
 }
 
-/* The token that ends the assistant's turn: what the chat format puts after an assistant's text; EOS without a chat. */
+/* The token that ends a label. */
 static slm_status answer_end(slm_session *s, bool chat, int32_t *end, slm_error *err)
 {
-    static const slm_segment turns[] = {{SLM_ROLE_USER, 0, "a", 1}, {SLM_ROLE_ASSISTANT, 0, "b", 1}, {SLM_ROLE_USER, 0, "c", 1}};
-    slm_tokenizer *tok = s->model->tokenizer;
-    slm_prompt open = {0}, closed = {0};
-
-    *end = slm_tokenizer_eos(tok);
-    if (chat) {
-        slm_status status = slm_prompt_build(tok, true, turns, 2, NULL, &open, err);
-
-        if (status == SLM_OK)
-            status = slm_prompt_build(tok, true, turns, 3, NULL, &closed, err);
-        for (size_t i = open.ids.n; status == SLM_OK && i < closed.ids.n; i++) {
-            if (slm_tokenizer_is_end(tok, closed.ids.ids[i])) {
-                *end = closed.ids.ids[i];
-                break;
-            }
-        }
-        slm_prompt_free(&open);
-        slm_prompt_free(&closed);
-        SLM_TRY(status);
-    }
+    SLM_TRY(slm_chat_answer_end(s->model->tokenizer, chat, end, err));
     if (*end < 0 || (uint32_t) *end >= s->model->hp.n_vocab)
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no token that ends an answer", slm_model_get_info(s->model)->name);
     return SLM_OK;

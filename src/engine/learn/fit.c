@@ -1,0 +1,467 @@
+/*
+ * A fine-tuning from its first step to its last: which examples a step takes, the rate, what is held out, when it ends.
+ *
+ *   epoch = the examples in an order of the seed's, cut into steps of about step_tokens tokens
+ *   step  = its examples in micro-batches as large as the memory allows; their gradients are summed in order; AdamW
+ *   after an epoch: the held-out examples; the best values so far are kept (without held-out examples: the last ones)
+ *
+ * All state is in the object between two passes: whatever interrupts it, the run goes on with the pass that was given up, and ends with the
+ * bits that it would have had.  It stops at the best values when a loss or a gradient is not finite, or when the loss has risen far above
+ * where it began.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/rng.h"
+#include "engine/learn/learn.h"
+
+#define MOST_CAPACITY 4096 /* positions of a micro-batch; more bring no speed */
+#define RISEN 2.0          /* times the first loss, and RISEN_BY above it: diverged */
+#define RISEN_BY 1.0
+#define SMOOTH 0.9 /* of the running mean of losses that is compared */
+
+typedef enum stage { STAGE_JUDGE_BASE, STAGE_EPOCH, STAGE_STEPS, STAGE_JUDGE, STAGE_ENDED } stage;
+
+struct slm_finetune {
+    slm_learn t;
+    slm_finetune_options options;
+    const slm_example *examples, *held_out;
+    size_t n_examples, n_held_out;
+    uint32_t *order;       /* [n_examples] of the epoch */
+    uint32_t epoch, n_all; /* epochs begun; steps of all epochs */
+    size_t next;           /* example of the epoch that the next step begins with */
+    stage stage;
+    /* of the step or the judgement that is running */
+    size_t at, step_end;
+    uint64_t step_answers;
+    double loss;
+    size_t exact;
+    double running, first; /* mean of losses, where it began; NaN at first */
+    uint32_t worse;        /* epochs since the best */
+    float *best;           /* [n_values]; NULL without held-out examples */
+    float *aside;          /* [n_values] the values while another adapter is judged; NULL: none is */
+    slm_finetune_report report;
+    slm_finetune_point *points; /* [n_all] */
+    /* a micro-batch */
+    int32_t *ids, *target;
+    uint32_t *first_row, *out;
+    slm_learn_batch batch;
+    const char *saying;
+    double said;
+};
+
+/* ------------------------------------------------------------------ order */
+
+static void shuffle(slm_finetune *f, uint32_t epoch)
+{
+    for (size_t i = 0; i < f->n_examples; i++)
+        f->order[i] = (uint32_t) i;
+    for (size_t i = f->n_examples; i > 1; i--) {
+        size_t j = (size_t) (slm_rng_uniform(f->options.seed + 1 + epoch, i) * (double) i);
+        uint32_t swap = f->order[i - 1];
+        f->order[i - 1] = f->order[j];
+        f->order[j] = swap;
+    }
+}
+
+/* Where the step ends that begins with example `from` of the epoch's order. */
+static size_t end_of_step(const slm_finetune *f, size_t from)
+{
+    uint64_t tokens = 0;
+    size_t end = from;
+    while (end < f->n_examples && (end == from || tokens + f->examples[f->order[end]].n <= f->options.step_tokens))
+        tokens += f->examples[f->order[end++]].n;
+    return end;
+}
+
+static uint64_t count_steps(slm_finetune *f)
+{
+    uint64_t n = 0;
+    for (uint32_t epoch = 0; epoch < f->options.epochs; epoch++) {
+        shuffle(f, epoch);
+        for (size_t at = 0; at < f->n_examples; at = end_of_step(f, at))
+            n++;
+    }
+    return n;
+}
+
+static double rate_of(const slm_finetune *f, uint32_t step)
+{
+    double warm = ceil(f->options.warmup * f->n_all), left = (double) f->n_all - warm;
+    if (step < warm)
+        return f->options.rate * (step + 1) / warm;
+    return left < 1 ? f->options.rate : f->options.rate * 0.5 * (1 + cos(M_PI * (step - warm) / left));
+}
+
+/* ------------------------------------------------------------------ micro-batches */
+
+static void batch_add(slm_finetune *f, const slm_example *e)
+{
+    slm_learn_batch *b = &f->batch;
+    memcpy(f->ids + b->n, e->ids, e->n * sizeof *e->ids);
+    for (uint32_t i = e->prompt; i < e->n; i++) {
+        f->out[b->n_out] = b->n + i - 1;
+        f->target[b->n_out++] = e->ids[i];
+    }
+    b->n += e->n;
+    b->longest = e->n > b->longest ? e->n : b->longest;
+    f->first_row[++b->n_sequences] = b->n;
+}
+
+/* Examples of the list from `at` on, by the order where there is one, as many as fit. Returns where the next micro-batch begins. */
+static size_t fill_batch(slm_finetune *f, const slm_example *list, const uint32_t *order, size_t at, size_t end)
+{
+    f->batch = (slm_learn_batch){.ids = f->ids, .first = f->first_row, .out = f->out, .target = f->target};
+    f->first_row[0] = 0;
+    for (; at < end; at++) {
+        const slm_example *e = &list[order == NULL ? at : order[at]];
+        if (f->batch.n + e->n > f->t.capacity)
+            break;
+        batch_add(f, e);
+    }
+    return at;
+}
+
+static void say(slm_finetune *f)
+{
+    const slm_finetune_options *o = &f->options;
+    double done = (double) f->report.n_steps / f->n_all;
+    f->said = done > f->said ? done : f->said;
+    if (o->progress != NULL)
+        o->progress(o->progress_arg, f->saying, f->said);
+}
+
+/* One pass; one that was given up for an interrupt which the caller has settled is made again. */
+static slm_status pass(slm_finetune *f, double weight, slm_error *err)
+{
+    slm_status status;
+    say(f);
+    while ((status = slm_learn_pass(&f->t, &f->batch, weight, &f->loss, err)) == SLM_CANCELLED) {
+        say(f);
+        if (*f->options.stop != 0)
+            break;
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ held-out examples */
+
+static void judge_begin(slm_finetune *f)
+{
+    f->at = 0;
+    f->loss = 0;
+    f->exact = 0;
+}
+
+/* Goes on judging the present values; *out is set at the end. */
+static slm_status judge(slm_finetune *f, slm_finetune_score *out, slm_error *err)
+{
+    uint64_t answers = 0;
+    f->saying = "judging";
+    while (f->at < f->n_held_out) {
+        size_t next = fill_batch(f, f->held_out, NULL, f->at, f->n_held_out);
+        const uint8_t *hit = f->t.hits;
+        SLM_TRY(pass(f, 0, err));
+        for (size_t i = f->at; i < next; i++) {
+            bool all = true;
+            for (uint32_t k = f->held_out[i].prompt; k < f->held_out[i].n; k++)
+                all = *hit++ && all;
+            f->exact += all;
+        }
+        f->at = next;
+    }
+    for (size_t i = 0; i < f->n_held_out; i++)
+        answers += f->held_out[i].n - f->held_out[i].prompt;
+    *out = (slm_finetune_score){.loss = f->loss / (double) answers, .exact = (double) f->exact / (double) f->n_held_out};
+    return SLM_OK;
+}
+
+static void keep_best(slm_finetune *f, slm_finetune_score score)
+{
+    memcpy(f->best, f->t.values, f->t.n_values * sizeof *f->best);
+    f->report.after = score;
+    f->report.best_step = f->report.n_steps;
+    f->worse = 0;
+}
+
+static slm_status judge_base(slm_finetune *f, slm_error *err)
+{
+    SLM_TRY(judge(f, &f->report.before, err));
+    keep_best(f, f->report.before);
+    f->stage = STAGE_EPOCH;
+    return SLM_OK;
+}
+
+static slm_status judge_epoch(slm_finetune *f, slm_error *err)
+{
+    slm_finetune_score score;
+    SLM_TRY(judge(f, &score, err));
+    f->points[f->report.n_steps - 1].held_out = score;
+    f->stage = STAGE_EPOCH;
+    if (score.loss < f->report.after.loss) {
+        keep_best(f, score);
+    } else if (++f->worse == f->options.patience) {
+        f->report.end = SLM_FINETUNE_EARLY;
+        f->stage = STAGE_ENDED;
+    }
+    return SLM_OK;
+}
+
+/* ------------------------------------------------------------------ steps */
+
+static void step_begin(slm_finetune *f)
+{
+    f->at = f->next;
+    f->step_end = end_of_step(f, f->next);
+    f->loss = 0;
+    f->step_answers = 0;
+    for (size_t i = f->at; i < f->step_end; i++) {
+        const slm_example *e = &f->examples[f->order[i]];
+        f->step_answers += e->n - e->prompt;
+        f->report.n_tokens += e->n;
+    }
+    memset(f->t.grads, 0, f->t.n_values * sizeof *f->t.grads);
+}
+
+static void epoch_begin(slm_finetune *f)
+{
+    if (f->epoch == f->options.epochs) {
+        f->stage = STAGE_ENDED;
+        return;
+    }
+    shuffle(f, f->epoch++);
+    f->next = 0;
+    f->stage = STAGE_STEPS;
+    step_begin(f);
+}
+
+static bool risen(slm_finetune *f, double loss)
+{
+    if (isnan(f->first))
+        f->first = f->running = loss;
+    f->running = SMOOTH * f->running + (1 - SMOOTH) * loss;
+    return f->running > RISEN * f->first + RISEN_BY;
+}
+
+/* What is left of the running step, and what follows it. */
+static slm_status step(slm_finetune *f, slm_error *err)
+{
+    uint32_t n = f->report.n_steps;
+    f->saying = "training";
+    while (f->at < f->step_end) {
+        size_t next = fill_batch(f, f->examples, f->order, f->at, f->step_end);
+        SLM_TRY(pass(f, 1.0 / (double) f->step_answers, err));
+        f->at = next;
+    }
+    double loss = f->loss / (double) f->step_answers, rate = rate_of(f, n);
+    double norm = isfinite(loss) ? slm_learn_step(&f->t, rate, f->options.decay, f->options.clip) : NAN;
+    if (!isfinite(norm) || risen(f, loss)) {
+        f->report.end = SLM_FINETUNE_DIVERGED;
+        f->stage = STAGE_ENDED;
+        return SLM_OK;
+    }
+    f->points[n] = (slm_finetune_point){.step = n + 1, .rate = rate, .loss = loss, .held_out = {NAN, NAN}};
+    f->report.n_steps++;
+    f->next = f->step_end;
+    if (f->next < f->n_examples) {
+        step_begin(f);
+    } else if (f->n_held_out > 0) {
+        judge_begin(f);
+        f->stage = STAGE_JUDGE;
+    } else {
+        f->report.best_step = f->report.n_steps;
+        f->stage = STAGE_EPOCH;
+    }
+    return SLM_OK;
+}
+
+slm_status slm_finetune_run(slm_finetune *f, slm_error *err)
+{
+    while (f->stage != STAGE_ENDED) {
+        switch (f->stage) {
+            case STAGE_JUDGE_BASE:
+                SLM_TRY(judge_base(f, err));
+                break;
+            case STAGE_EPOCH:
+                epoch_begin(f);
+                break;
+            case STAGE_STEPS:
+                SLM_TRY(step(f, err));
+                break;
+            default:
+                SLM_TRY(judge_epoch(f, err));
+                break;
+        }
+        if (f->stage == STAGE_ENDED && f->best != NULL) {
+            memcpy(f->t.values, f->best, f->t.n_values * sizeof *f->best);
+            slm_learn_turn(&f->t);
+        }
+    }
+    return SLM_OK;
+}
+
+slm_status slm_finetune_judge(slm_finetune *f, const slm_adapter *adapter, slm_finetune_score *out, slm_error *err)
+{
+    size_t bytes = f->t.n_values * sizeof *f->t.values;
+    if (f->n_held_out == 0 || f->stage != STAGE_ENDED)
+        return slm_fail(err, SLM_INVALID, "there is nothing to judge an adapter by");
+    if (f->aside == NULL) {
+        if ((f->aside = malloc(bytes)) == NULL)
+            return slm_fail(err, SLM_NOMEM, "out of memory");
+        memcpy(f->aside, f->t.values, bytes);
+        judge_begin(f);
+    }
+    slm_status status = slm_learn_take(&f->t, adapter, err);
+    if (status == SLM_OK)
+        status = judge(f, out, err);
+    if (status == SLM_CANCELLED)
+        return status;
+    memcpy(f->t.values, f->aside, bytes);
+    slm_learn_turn(&f->t);
+    free(f->aside);
+    f->aside = NULL;
+    return status;
+}
+
+/* ------------------------------------------------------------------ the object */
+
+static slm_status check_options(const slm_finetune_options *o, slm_error *err)
+{
+    if (o->rank < 1 || o->rank > 256 || !(o->alpha > 0) || !(o->alpha <= 65536))
+        return slm_fail(err, SLM_INVALID, "rank %u or alpha %g is out of range", o->rank, (double) o->alpha);
+    if (!(o->rate > 0 && o->rate <= 1) || !(o->warmup >= 0 && o->warmup <= 1) || !(o->decay >= 0 && o->decay < 1) || !(o->clip >= 0))
+        return slm_fail(err, SLM_INVALID, "rate, warm-up, weight decay or clipping are out of range");
+    if (o->epochs < 1 || o->epochs > 1000 || o->step_tokens < 1 || (o->targets & ~(unsigned) SLM_ADAPT_ALL) != 0)
+        return slm_fail(err, SLM_INVALID, "epochs, tokens of a step or targets are out of range");
+    return SLM_OK;
+}
+
+/* Their longest. */
+static slm_status check_examples(const slm_model *model, const slm_example *list, size_t n, uint32_t *longest, slm_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (list[i].prompt == 0 || list[i].prompt >= list[i].n)
+            return slm_fail(err, SLM_INVALID, "example %zu has no prompt or no answer", i + 1);
+        if (list[i].n > model->hp.n_context)
+            return slm_fail(err, SLM_LIMIT, "example %zu has %u tokens, the model's context is %u", i + 1, list[i].n, model->hp.n_context);
+        *longest = list[i].n > *longest ? list[i].n : *longest;
+    }
+    return SLM_OK;
+}
+
+/* What is needed beside the training's own memory: the best values, the adapter before a judgement, points, order. */
+static size_t beside(const slm_finetune *f)
+{
+    return 2 * f->t.n_values * sizeof(float) + (size_t) f->n_all * sizeof *f->points + f->n_examples * sizeof *f->order;
+}
+
+/* The largest micro-batch that the memory allows, all layers kept where that is possible. */
+static slm_status take_room(slm_finetune *f, uint32_t longest, slm_error *err)
+{
+    uint32_t wish = f->options.step_tokens < MOST_CAPACITY ? f->options.step_tokens : MOST_CAPACITY;
+    size_t extra = beside(f), bytes = 0;
+    wish = wish < longest ? longest : wish;
+    for (int keep = 1; keep >= 0; keep--)
+        for (uint32_t capacity = wish;; capacity = capacity * 3 / 4 < longest ? longest : capacity * 3 / 4) {
+            bytes = slm_learn_bytes(&f->t, capacity, longest, keep != 0);
+            if (bytes != 0 && bytes + extra <= f->options.memory) {
+                f->report.bytes = bytes + extra;
+                return slm_learn_room(&f->t, capacity, longest, keep != 0, err);
+            }
+            if (capacity == longest || (keep && capacity <= wish / 4))
+                break;
+        }
+    slm_fail(err, SLM_LIMIT, "fine-tuning on examples of up to %u tokens needs %zu MB of memory, but %zu MB are allowed", longest,
+             (bytes + extra + 1048575) >> 20, f->options.memory >> 20);
+    return slm_hint(err, "Allow it more memory, or give it shorter examples.");
+}
+
+static slm_status take_lists(slm_finetune *f, slm_error *err)
+{
+    uint32_t n = f->t.capacity;
+    f->ids = malloc(n * sizeof *f->ids);
+    f->target = malloc(n * sizeof *f->target);
+    f->first_row = malloc((n + (size_t) 1) * sizeof *f->first_row);
+    f->out = malloc(n * sizeof *f->out);
+    f->points = malloc((f->n_all + (size_t) 1) * sizeof *f->points);
+    f->best = f->n_held_out > 0 ? malloc(f->t.n_values * sizeof *f->best) : NULL;
+    if (f->ids == NULL || f->target == NULL || f->first_row == NULL || f->out == NULL || f->points == NULL ||
+        (f->best == NULL && f->n_held_out > 0))
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    f->report.points = f->points;
+    return SLM_OK;
+}
+
+static slm_status prepare(slm_finetune *f, const slm_model *model, slm_error *err)
+{
+    const slm_finetune_options *o = &f->options;
+    slm_learn_shape shape = {.rank = o->rank, .targets = o->targets == 0 ? SLM_ADAPT_ALL : o->targets, .alpha = o->alpha, .seed = o->seed};
+    uint32_t longest = 0;
+    SLM_TRY(check_options(o, err));
+    SLM_TRY(slm_learn_check(model, err));
+    if (f->n_examples == 0)
+        return slm_fail(err, SLM_INVALID, "there is no example to learn from");
+    SLM_TRY(check_examples(model, f->examples, f->n_examples, &longest, err));
+    SLM_TRY(check_examples(model, f->held_out, f->n_held_out, &longest, err));
+    SLM_TRY(slm_learn_open(model, &shape, o->exact, o->n_threads, o->stop, &f->t, err));
+    f->order = malloc(f->n_examples * sizeof *f->order);
+    if (f->order == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    uint64_t n_all = count_steps(f);
+    if (n_all > 10000000)
+        return slm_fail(err, SLM_LIMIT, "the fine-tuning would have %llu steps", (unsigned long long) n_all);
+    f->n_all = (uint32_t) n_all;
+    f->report.n_parameters = f->t.n_values;
+    SLM_TRY(take_room(f, longest, err));
+    return take_lists(f, err);
+}
+
+slm_status slm_finetune_new(const slm_model *model, const slm_example *examples, size_t n_examples, const slm_example *held_out,
+                            size_t n_held_out, const slm_finetune_options *options, slm_finetune **out, slm_error *err)
+{
+    slm_finetune *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    f->options = *options;
+    f->examples = examples;
+    f->n_examples = n_examples;
+    f->held_out = held_out;
+    f->n_held_out = n_held_out;
+    f->first = NAN;
+    f->report.before = f->report.after = (slm_finetune_score){NAN, NAN};
+    f->stage = n_held_out > 0 ? STAGE_JUDGE_BASE : STAGE_EPOCH;
+    slm_status status = prepare(f, model, err);
+    if (status != SLM_OK)
+        slm_finetune_free(f);
+    else
+        *out = f;
+    return status;
+}
+
+const slm_finetune_report *slm_finetune_get_report(const slm_finetune *f)
+{
+    return &f->report;
+}
+
+const float *slm_finetune_values(const slm_finetune *f, size_t *n)
+{
+    *n = f->t.n_values;
+    return f->t.values;
+}
+
+slm_status slm_finetune_write(const slm_finetune *f, const char *image_path, const char *name, slm_adapter_info *info, slm_error *err)
+{
+    return slm_learn_write(&f->t, f->t.values, image_path, name, info, err);
+}
+
+void slm_finetune_free(slm_finetune *f)
+{
+    if (f == NULL)
+        return;
+    slm_learn_free(&f->t);
+    void *lists[] = {f->order, f->best, f->aside, f->points, f->ids, f->target, f->first_row, f->out};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        free(lists[i]);
+    free(f);
+}
