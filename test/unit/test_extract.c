@@ -20,8 +20,12 @@ static const char *best(const char *text, const char *name, const char *question
     slm_extract_candidate *list;
     size_t n;
 
+    size_t length = strlen(text);
+    char *exact = malloc(length > 0 ? length : 1); /* so that a sanitizer sees a read behind the end */
+
     value[0] = '\0';
-    CHECK(slm_extract_find(text, strlen(text), &field, &options, &list, &n, &err) == SLM_OK, "%s in %s", name, text);
+    memcpy(exact, text, length);
+    CHECK(slm_extract_find(exact, length, &field, &options, &list, &n, &err) == SLM_OK, "%s in %s", name, text);
     for (size_t i = 0; i < n; i++)
         CHECK(list[i].begin < list[i].end && list[i].end <= strlen(text) && list[i].score >= 0 && list[i].score <= 1.001f, "%s", text);
     if (n > 0 && list[0].score >= 0.25f) {
@@ -31,6 +35,7 @@ static const char *best(const char *text, const char *name, const char *question
             snprintf(value, sizeof value, "%.*s", (int) (list[0].end - list[0].begin), text + list[0].begin);
     }
     free(list);
+    free(exact);
     return value;
 }
 

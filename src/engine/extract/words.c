@@ -174,7 +174,7 @@ static uint64_t gap_between(const char *text, size_t from, size_t to, const slm_
 static void fill(const char *text, slm_word *w)
 {
     size_t used = 0;
-    unsigned char c = (unsigned char) text[w->begin], d = (unsigned char) text[w->begin + 1];
+    unsigned char c = (unsigned char) text[w->begin], d = w->begin + 1 < w->end ? (unsigned char) text[w->begin + 1] : 0;
     w->digits = false;
     for (size_t i = w->begin; i < w->end;) {
         size_t n = slm_word_char(text, w->end, i);
