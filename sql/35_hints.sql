@@ -57,7 +57,7 @@ SELECT CASE
   WHEN name IN ('inputs', 'documents') THEN format('ARRAY[%s]', input)
   WHEN name = 'messages' THEN format('jsonb_build_array(jsonb_build_object(''role'', ''user'', ''content'', %s))', input)
   WHEN name = 'tokens' THEN 'ARRAY[1, -1]'
-  WHEN name = 'embedding' THEN 'ARRAY[1, 2]::real[]'
+  WHEN name = 'embedding' AND f::text LIKE 'slm_classify_embedding%' THEN 'ARRAY[1, 2]::real[]'
   WHEN name = 'as_enum' THEN 'NULL::mood'
   WHEN name = 'as_type' THEN CASE WHEN f::text LIKE 'slm_extract%' THEN 'NULL::pair' ELSE 'NULL::boolean' END
   WHEN name = 'fields' THEN format('%L::%s', CASE type WHEN 'text[]' THEN '{product}' ELSE '["product"]' END, type)
@@ -91,7 +91,7 @@ INSERT INTO wrong VALUES ('model', $$'nothing'$$), ('model', $$'minilm'$$), ('mo
   ('descriptions', $$'["good", "good"]'$$), ('descriptions', $$'{"": "x"}'$$), ('descriptions', $$(SELECT jsonb_object_agg(i, i) FROM generate_series(1, 10001) i)$$),
   ('examples', $$'{}'$$), ('examples', $$'[{"text": "x"}]'$$), ('examples', $$'[{"text": "x", "label": "worse"}]'$$),
   ('examples', $$(SELECT jsonb_agg(jsonb_build_object('text', 'x', 'label', 'good')) FROM generate_series(1, 1001))$$), ('method', $$'magic'$$), ('method', $$'direct'$$), ('method', $$'embedding'$$),
-  ('threshold', '2'), ('threshold', $$'NaN'$$), ('classifier', $$'nothing'$$), ('classifier', $$'mood'$$), ('messages', $$'{}'$$), ('messages', $$'[]'$$), ('messages', $$'[{"role": "boss", "content": ""}]'$$),
+  ('threshold', '2'), ('threshold', $$'NaN'$$), ('classifier', $$'nothing'$$), ('classifier', $$'mood'$$), ('cascade', $$'nothing'$$), ('messages', $$'{}'$$), ('messages', $$'[]'$$), ('messages', $$'[{"role": "boss", "content": ""}]'$$),
   ('tokens', 'ARRAY[NULL]::int[]'), ('embedding', $$array_fill('NaN'::real, ARRAY[384])$$), ('on_error', $$'nothing'$$), ('truncate', 'false'),
   ('as_type', 'NULL::point'), ('fields', $$''$$), ('fields', $$'["a", "a"]'$$), ('fields', $$'{"a": "boolean"}'$$), ('copy', 'false'), ('target', $$' '$$), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
 INSERT INTO wrong VALUES ('condition', $$' '$$), ('condition', 'NULL'), ('rubric', $$''$$), ('low', '1'), ('high', '-1'), ('levels', $$'{a}'$$), ('levels', $$ARRAY['a', 'a']$$), ('levels', $$ARRAY['a', NULL]$$),

@@ -24,6 +24,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
@@ -33,6 +34,7 @@
 #include "pg/base/statement.h"
 
 #define MAX_TEXTS 3
+#define UNLIKELY 0.01 /* that a cascade which keeps its target looks as if it did not, in a statement */
 #define TEXT_CHARACTERS 40
 #define TEXT_BYTES (TEXT_CHARACTERS * MAX_MULTIBYTE_CHAR_LEN + 4)
 #define LOOK_AT 1024 /* bytes of a text that are looked at */
@@ -52,6 +54,9 @@ typedef struct RowCounts {
     bool several;              /* there are others: then they are not called rows */
     int n_texts;
     NamedText texts[MAX_TEXTS];
+    char cascade[NAMEDATALEN + 1]; /* the first one; others are not counted */
+    double target;
+    uint64 cascaded, early, audited, disagreed;
 } RowCounts;
 
 /* The counts before the first row of a subtransaction. */
@@ -176,11 +181,24 @@ static void keep_before(void)
     MemoryContextSwitchTo(old);
 }
 
+static void count_cascade(const SlmCascadeNote *note)
+{
+    if (note->name == NULL || (counted.cascaded > 0 && strncmp(counted.cascade, note->name, NAMEDATALEN) != 0))
+        return;
+    strlcpy(counted.cascade, note->name, sizeof counted.cascade);
+    counted.target = note->target;
+    counted.cascaded++;
+    counted.early += note->early ? 1 : 0;
+    counted.audited += note->audited ? 1 : 0;
+    counted.disagreed += note->disagreed ? 1 : 0;
+}
+
 void slm_pg_count_row(const SlmRowNote *note)
 {
     keep_before();
     counted.calls++;
     counted.longer += note->longer ? 1 : 0;
+    count_cascade(&note->cascade);
     if (!note->gives_null)
         return;
     counted.rows++;
@@ -241,8 +259,41 @@ static void warn(const RowCounts *c, uint64 n_faults)
                       errhint("With on_error => 'error' the first of them ends the statement and says why.")));
 }
 
+/* The chance of so many successes or more. */
+static double at_least(uint64 successes, uint64 n, double p)
+{
+    double sum = 0;
+
+    for (uint64 k = successes; k <= n; k++)
+        sum += exp(lgamma((double) n + 1) - lgamma((double) k + 1) - lgamma((double) (n - k) + 1) + (double) k * log(p) +
+                   (double) (n - k) * log1p(-p));
+    return sum;
+}
+
+/* Audited texts are some of those that an early step has answered: are more of them answered otherwise by the last step than may be, by
+ * more than chance? */
+static void warn_of_cascade(const RowCounts *c)
+{
+    double allowed = c->early > 0 ? (1 - c->target) * (double) c->cascaded / (double) c->early : 1;
+
+    if (c->disagreed == 0 || allowed >= 1 || at_least(c->disagreed, c->audited, allowed) > UNLIKELY)
+        return;
+    ereport(WARNING, (errmsg_internal("cascade \"%s\" misses its target of %g: its last step answers %s of %s audited texts otherwise",
+                                      c->cascade, c->target, grouped(c->disagreed), grouped(c->audited)),
+                      errdetail_internal("%s of %s texts were answered before the last step.", grouped(c->early), grouped(c->cascaded)),
+                      errhint("Learn its thresholds anew from texts like these, with slm_create_cascade.")));
+}
+
 static void add_counts(RowCounts *to, const RowCounts *from)
 {
+    if (from->cascaded > 0 && (to->cascaded == 0 || strcmp(to->cascade, from->cascade) == 0)) {
+        memcpy(to->cascade, from->cascade, sizeof to->cascade);
+        to->target = from->target;
+        to->cascaded += from->cascaded;
+        to->early += from->early;
+        to->audited += from->audited;
+        to->disagreed += from->disagreed;
+    }
     to->calls += from->calls;
     to->longer += from->longer;
     to->rows += from->rows;
@@ -294,6 +345,8 @@ void slm_pg_tell_rows(bool outermost)
         n_faults += c.faults[i];
     if (n_faults > 0)
         warn(&c, n_faults);
+    if (c.cascaded > 0)
+        warn_of_cascade(&c);
     if (c.longer > 0)
         ereport(NOTICE, (errmsg_internal("%s of %s %s longer than the model reads", grouped(c.longer), grouped(c.calls),
                                          c.calls == 1 ? "text is" : "texts are")));

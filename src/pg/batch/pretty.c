@@ -305,6 +305,11 @@ char *slm_pg_batch_model_of(FuncExpr *call)
         return pstrdup("a classifier by row");
     if (name != NULL)
         return psprintf("classifier %s", name);
+    name = argument(call, "cascade", &known);
+    if (!known)
+        return pstrdup("a cascade by row");
+    if (name != NULL)
+        return psprintf("cascade %s", name);
     name = argument(call, "model", &known);
     if (!known)
         return pstrdup("by row");

@@ -18,6 +18,7 @@
 
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/lsyscache.h"
@@ -27,6 +28,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/cascade.h"
 #include "pg/functions/head.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prototypes.h"
@@ -46,7 +48,8 @@ typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL } Method;
 
 typedef struct Classify {
     SlmOpenModel *entry;
-    const text *input; /* while it begins */
+    const text *input;
+    const ArrayType *embedding; /* of the input; NULL: it is to be made */
     SlmTruncate truncate;
     SlmLabels labels; /* of a trained classifier: only the type of the result */
     SlmExamples examples;
@@ -59,6 +62,11 @@ typedef struct Classify {
     float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
     double *probabilities;   /* [n_labels] log probabilities first */
     SlmScores scores;
+    /* ---- of a cascade */
+    SlmCascade *cascade;     /* or NULL; then the rest belongs to its steps */
+    struct Classify *at;     /* the step that is under way, or has answered */
+    int step;
+    const char *early;       /* audited: what a step before the last has said */
 } Classify;
 
 const char *slm_pg_auto_method(bool can_generate, uint64 parameters)
@@ -192,10 +200,43 @@ static SlmText text_to_read(SlmWork *work, const Classify *c)
     return t;
 }
 
+/* The numbers of the stored embedding, checked against the model. */
+static const float *stored_vector(const Classify *c)
+{
+    int dims = (int) slm_pg_info(c->entry)->n_embd;
+
+    if (ARR_NDIM(c->embedding) != 1 || ARR_HASNULL(c->embedding) || ARR_DIMS(c->embedding)[0] != dims)
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
+                        errmsg("the model takes embeddings of %d numbers, not %d", dims,
+                               ARR_NDIM(c->embedding) == 1 ? ARR_DIMS(c->embedding)[0] : 0),
+                        errhint("Pass what slm_embed gave with the same model, without NULLs, or leave embedding out.")));
+    return slm_pg_floats(unconstify(ArrayType *, c->embedding));
+}
+
+static double *cosines(const Classify *c, const float *prototypes)
+{
+    int dims = (int) slm_pg_info(c->entry)->n_embd;
+    const float *vector = stored_vector(c);
+    double *out = palloc(sizeof(double) * (Size) c->labels.n);
+
+    if (!isfinite(slm_vector_products(vector, vector, (size_t) dims).aa))
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
+                        errmsg("the embedding holds a value that is not finite")));
+    for (int i = 0; i < c->labels.n; i++)
+        out[i] = slm_vector_cosine(vector, prototypes + (Size) i * (Size) dims, (size_t) dims);
+    return out;
+}
+
 static void submit_embedding(SlmWork *work, Classify *c)
 {
     const float *prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples);
-    SlmText t = text_to_read(work, c);
+    SlmText t;
+
+    if (c->embedding != NULL) {
+        c->cosines = cosines(c, prototypes);
+        return;
+    }
+    t = text_to_read(work, c);
 
     c->cosines = slm_pg_read_cosines(work, &t, prototypes, c->labels.n);
 }
@@ -241,6 +282,12 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
 
 /* ---- labels of the call */
 
+static void refuse_embedding(const char *beside)
+{
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an embedding cannot be given to %s", beside),
+                    errhint("It reads the text itself: leave embedding out, or choose an encoder or a trained classifier.")));
+}
+
 /* What makes no sense where labels and method are the model's own. */
 static void refuse_beside_head(FunctionCallInfo fcinfo)
 {
@@ -260,6 +307,8 @@ static void begin_head(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     SlmText t;
 
     refuse_beside_head(fcinfo);
+    if (c->embedding != NULL)
+        refuse_embedding("a model with labels of its own");
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
     t = text_to_read(work, c);
     c->head = slm_pg_read_head(work, &t);
@@ -288,6 +337,8 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
     else
         c->instruction = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(SLM_CLASSIFY_INSTRUCTION), NULL);
     c->scores.n = c->labels.n;
+    if (c->embedding != NULL && c->method != METHOD_EMBEDDING)
+        refuse_embedding("a generative model");
     if (c->method == METHOD_DIRECT)
         submit_direct(work, c);
     else if (c->method == METHOD_CHANNEL)
@@ -344,6 +395,13 @@ static void begin_trained(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     c->best = palloc(sizeof(float) * (Size) c->scores.n);
     for (int i = 0; i < c->scores.n; i++)
         c->best[i] = -get_float4_infinity();
+    if (c->embedding != NULL) {
+        size_t length;
+        const char *whole = slm_pg_input_utf8(c->input, &length);
+
+        take_scores(c, stored_vector(c), whole, length);
+        return;
+    }
     t = text_to_read(work, c);
     slm_pg_read(work, &t, SLM_WINDOWS_HALF, take_scores, c);
 }
@@ -358,33 +416,15 @@ static void predict(Classify *c)
         c->probabilities[i] = (double) c->best[i];
 }
 
-/* ---- either */
+/* ---- what has come out */
 
-void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool best_only)
+static void find_scores(SlmWork *work, Classify *c)
 {
-    Classify *c = palloc0(sizeof(Classify));
-
-    slm_pg_work_set_state(work, c);
-    if (slm_pg_decide_blank(work, fcinfo, SLM_CLASSIFY_INPUT))
-        return;
-    c->input = PG_GETARG_TEXT_PP(SLM_CLASSIFY_INPUT);
-    c->truncate = slm_pg_truncate_arg(fcinfo, SLM_CLASSIFY_TRUNCATE);
-    c->scores.threshold = slm_pg_float_arg(fcinfo, SLM_CLASSIFY_THRESHOLD, "threshold", 0, 0, false, 1, false);
-    if (PG_ARGISNULL(SLM_CLASSIFY_CLASSIFIER))
-        begin_labels(work, c, fcinfo, best_only && c->scores.threshold == 0);
-    else
-        begin_trained(work, c, fcinfo);
-    c->probabilities = palloc(sizeof(double) * (Size) c->scores.n);
-}
-
-const SlmScores *slm_pg_classification_scores(SlmWork *work)
-{
-    Classify *c = slm_pg_work_state(work);
     SlmScores *s = &c->scores;
 
     if (c->best_only) {
         s->best = (int) slm_pg_work_result(work, 0)->best;
-        return s;
+        return;
     }
     if (c->trained != NULL) {
         predict(c);
@@ -399,16 +439,143 @@ const SlmScores *slm_pg_classification_scores(SlmWork *work)
         if (c->probabilities[i] > c->probabilities[s->best])
             s->best = i;
     s->probabilities = c->probabilities;
-    return s;
+}
+
+static const char *label_of(const Classify *c, int label)
+{
+    if (c->head != NULL)
+        return c->head->labels[label];
+    return c->trained != NULL ? slm_classifier_label(c->trained->classifier, (uint32_t) label) : c->labels.names[label];
+}
+
+/* ---- a cascade: a step is begun when the one before was not sure enough */
+
+static void refuse_beside_cascade(FunctionCallInfo fcinfo)
+{
+    static const struct {
+        int arg;
+        const char *name;
+    } others[] = {{SLM_CLASSIFY_LABELS, "labels"},
+                  {SLM_CLASSIFY_MODEL, "model"},
+                  {SLM_CLASSIFY_INSTRUCTION, "instruction"},
+                  {SLM_CLASSIFY_EXAMPLES, "examples"},
+                  {SLM_CLASSIFY_DESCRIPTIONS, "descriptions"},
+                  {SLM_CLASSIFY_CLASSIFIER, "classifier"}};
+
+    for (size_t i = 0; i < lengthof(others); i++)
+        if (!PG_ARGISNULL(others[i].arg) && !type_is_enum(get_fn_expr_argtype(fcinfo->flinfo, others[i].arg)))
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a cascade", others[i].name),
+                            errhint("A cascade has its own steps: leave out %s or the cascade.", others[i].name)));
+    if (!PG_ARGISNULL(SLM_CLASSIFY_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(SLM_CLASSIFY_METHOD)), "auto") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a cascade"),
+                        errhint("A cascade has its own steps: leave method out, or the cascade.")));
+}
+
+static void begin_step(SlmWork *work, Classify *c)
+{
+    const SlmCascadeStep *step = &c->cascade->steps[c->step];
+    FmgrInfo function = {.fn_mcxt = CurrentMemoryContext, .fn_nargs = SLM_CLASSIFY_ARGUMENTS}; /* no expression: labels are text */
+    Classify *at = palloc0(sizeof *at);
+    LOCAL_FCINFO(call, SLM_CLASSIFY_ARGUMENTS);
+
+    InitFunctionCallInfoData(*call, &function, SLM_CLASSIFY_ARGUMENTS, InvalidOid, NULL, NULL);
+    for (int i = 0; i < SLM_CLASSIFY_ARGUMENTS; i++)
+        call->args[i] = (NullableDatum){step->values[i], step->nulls[i]};
+    call->args[SLM_CLASSIFY_INPUT] = (NullableDatum){PointerGetDatum(c->input), false};
+    at->input = c->input;
+    at->truncate = c->truncate;
+    at->embedding = c->step == 0 ? c->embedding : NULL;
+    c->at = at;
+    if (step->nulls[SLM_CLASSIFY_CLASSIFIER])
+        begin_labels(work, at, call, c->best_only && c->step == c->cascade->n - 1);
+    else
+        begin_trained(work, at, call);
+    slm_pg_check_step(c->cascade, c->step, slm_pg_opened_key(at->entry), at->trained == NULL ? 0 : at->trained->version);
+    at->probabilities = palloc(sizeof(double) * (Size) at->scores.n);
+}
+
+/* Once the step's answer is there: that of the cascade, or on to the next, or, of a text that is audited, to the last. */
+static bool go_up(SlmWork *work, void *arg)
+{
+    Classify *c = arg;
+    const SlmCascade *cascade = c->cascade;
+    bool last = c->step == cascade->n - 1, sure;
+    SlmCascadeNote note = {.name = cascade->name, .target = cascade->target, .audited = c->early != NULL};
+
+    if (slm_pg_work_waits(work))
+        return true;
+    find_scores(work, c->at);
+    sure = !last && c->at->scores.probabilities[c->at->scores.best] >= cascade->steps[c->step].threshold;
+    if (last || (sure && !slm_pg_is_audited(cascade, c->input))) {
+        note.early = sure || c->early != NULL;
+        note.disagreed = c->early != NULL && strcmp(c->early, label_of(c->at, c->at->scores.best)) != 0;
+        slm_pg_work_went_up(work, &note);
+        return false;
+    }
+    if (sure)
+        c->early = label_of(c->at, c->at->scores.best);
+    slm_pg_work_drop_all(work);
+    c->step = sure ? cascade->n - 1 : c->step + 1;
+    begin_step(work, c);
+    slm_pg_work_go_on(work, go_up, c);
+    return false;
+}
+
+static void begin_cascade(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
+{
+    Oid type = get_fn_expr_argtype(fcinfo->flinfo, SLM_CLASSIFY_LABELS);
+
+    refuse_beside_cascade(fcinfo);
+    c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
+    c->cascade = slm_pg_use_cascade(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CASCADE));
+    c->input = DatumGetTextPP(PointerGetDatum(PG_DETOAST_DATUM_COPY(PointerGetDatum(c->input)))); /* for steps to come */
+    begin_step(work, c);
+    slm_pg_work_go_on(work, go_up, c);
+}
+
+/* ---- either */
+
+void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool best_only)
+{
+    Classify *c = palloc0(sizeof(Classify));
+
+    slm_pg_work_set_state(work, c);
+    if (slm_pg_decide_blank(work, fcinfo, SLM_CLASSIFY_INPUT))
+        return;
+    c->input = PG_GETARG_TEXT_PP(SLM_CLASSIFY_INPUT);
+    c->embedding = PG_ARGISNULL(SLM_CLASSIFY_EMBEDDING) ? NULL : PG_GETARG_ARRAYTYPE_P(SLM_CLASSIFY_EMBEDDING);
+    c->truncate = slm_pg_truncate_arg(fcinfo, SLM_CLASSIFY_TRUNCATE);
+    c->scores.threshold = slm_pg_float_arg(fcinfo, SLM_CLASSIFY_THRESHOLD, "threshold", 0, 0, false, 1, false);
+    if (!PG_ARGISNULL(SLM_CLASSIFY_CASCADE)) {
+        c->best_only = best_only && c->scores.threshold == 0;
+        begin_cascade(work, c, fcinfo);
+        return;
+    }
+    if (PG_ARGISNULL(SLM_CLASSIFY_CLASSIFIER))
+        begin_labels(work, c, fcinfo, best_only && c->scores.threshold == 0);
+    else
+        begin_trained(work, c, fcinfo);
+    c->probabilities = palloc(sizeof(double) * (Size) c->scores.n);
+}
+
+const SlmScores *slm_pg_classification_scores(SlmWork *work)
+{
+    Classify *c = slm_pg_work_state(work);
+
+    if (c->cascade == NULL) {
+        find_scores(work, c);
+    } else {
+        c->at->scores.threshold = c->scores.threshold;
+        return &c->at->scores;
+    }
+    return &c->scores;
 }
 
 const char *slm_pg_classification_label(const SlmWork *work, int label)
 {
     const Classify *c = slm_pg_work_state(work);
 
-    if (c->head != NULL)
-        return c->head->labels[label];
-    return c->trained != NULL ? slm_classifier_label(c->trained->classifier, (uint32_t) label) : c->labels.names[label];
+    return label_of(c->cascade != NULL ? c->at : c, label);
 }
 
 Datum slm_pg_classification_datum(const SlmWork *work, int label)

@@ -1,5 +1,6 @@
 /*
- * classification.h: one text against labels, by whichever way the arguments ask for: labels, descriptions, or a trained classifier.
+ * classification.h: one text against labels, by whichever way the arguments ask for: labels, descriptions, a trained classifier, or a
+ * cascade of these.
  *
  * All functions that take these arguments take them in this order (SLM_CLASSIFY_*).
  */
@@ -22,8 +23,11 @@ enum {
     SLM_CLASSIFY_EXAMPLES,
     SLM_CLASSIFY_DESCRIPTIONS,
     SLM_CLASSIFY_CLASSIFIER,
+    SLM_CLASSIFY_EMBEDDING, /* real[]: the text's, stored */
+    SLM_CLASSIFY_CASCADE,
     SLM_CLASSIFY_TRUNCATE,
-    SLM_CLASSIFY_ON_ERROR
+    SLM_CLASSIFY_ON_ERROR,
+    SLM_CLASSIFY_ARGUMENTS
 };
 
 typedef struct SlmScores {

@@ -2,19 +2,15 @@
  * trained.c: the versions of classifiers that this backend has opened (trained.h).
  *
  * Which version is active, and who may use it, is what slm.classifier_registry says by the snapshot of the statement: a statement that runs
- * goes on with what it began with.  The answer is remembered for the snapshot and the role for which it was found, so the rows of a
- * statement look once.  Snapshots are compared by what they can see; the end of a transaction, or the abort of a part of it, may
- * change that without a trace and makes all answers old.
+ * goes on with what it began with.  The answer is remembered for the snapshot and the role for which it was found (asked.h), so the rows
+ * of a statement look once.
  *
  * An opened version belongs to a row by its place and its writer, so a restored or repaired row is never confused with the one before.
  */
 #include "pg/functions/trained.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
-#include "common/hashfn.h"
 #include "lib/ilist.h"
-#include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -23,6 +19,7 @@
 #include "engine/slm.h"
 #include "pg/base/compat.h"
 #include "pg/base/errors.h"
+#include "pg/models/asked.h"
 #include "pg/models/catalog.h"
 #include "pg/models/classifier_rows.h"
 #include "pg/run/opened.h"
@@ -31,59 +28,14 @@
 
 #define MAX_UNUSED 8 /* kept open; the least recently used one goes first */
 
-/* For whom and by what an answer was found. */
-typedef struct Asked {
-    uint64 epoch, in_progress;
-    TransactionId xmin, xmax;
-    CommandId command;
-    Oid user;
-} Asked;
-
 typedef struct Opened {
     SlmTrained trained; /* first: SlmTrained * is Opened * */
     ItemPointerData place;
     TransactionId writer;
-    Asked asked; /* when its row was the active one last */
+    SlmAsked asked; /* when its row was the active one last */
 } Opened;
 
 static dlist_head opened = DLIST_STATIC_INIT(opened); /* most recently used first */
-static uint64 epoch;
-
-/* ---- answers */
-
-static void at_xact_end(XactEvent event, void *arg)
-{
-    epoch++;
-}
-
-static void at_subxact_end(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
-{
-    if (event == SUBXACT_EVENT_ABORT_SUB)
-        epoch++;
-}
-
-static Asked ask(Snapshot snapshot)
-{
-    Asked asked;
-
-    if (epoch == 0) {
-        RegisterXactCallback(at_xact_end, NULL);
-        RegisterSubXactCallback(at_subxact_end, NULL);
-        epoch = 1;
-    }
-    memset(&asked, 0, sizeof asked);
-    asked.epoch = epoch;
-    asked.xmin = snapshot->xmin;
-    asked.xmax = snapshot->xmax;
-    asked.command = snapshot->curcid;
-    asked.user = GetUserId();
-    if (snapshot->xcnt > 0)
-        asked.in_progress = hash_bytes_extended((const unsigned char *) snapshot->xip, (int) (snapshot->xcnt * sizeof(TransactionId)), 1);
-    if (snapshot->subxcnt > 0)
-        asked.in_progress ^= hash_bytes_extended((const unsigned char *) snapshot->subxip,
-                                                 (int) ((Size) snapshot->subxcnt * sizeof(TransactionId)), 2);
-    return asked;
-}
 
 /* ---- opening */
 
@@ -198,7 +150,7 @@ SlmTrained *slm_pg_use_classifier(const text *name)
 {
     char *wanted = text_to_cstring(name);
     Snapshot snapshot = GetActiveSnapshot();
-    Asked asked = ask(snapshot);
+    SlmAsked asked = slm_pg_asked_by(snapshot);
     MemoryContextCallback *callback = palloc(sizeof *callback);
     Opened *found = NULL;
     dlist_iter it;

@@ -206,8 +206,8 @@ static void refuse_null_query(FunctionCallInfo fcinfo)
 
     ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the query must not be null"),
                     name == NULL ? errhint("For example: SELECT * FROM slm_suspects('SELECT body, label, id FROM tickets');")
-                                 : errhint("What it was trained on: SELECT * FROM slm_suspects((SELECT query FROM slm.classifiers "
-                                           "WHERE name = %s AND active), %s);", name, name)));
+                                 : errhint("What you trained it on: SELECT * FROM slm_suspects((SELECT query FROM slm.classifiers "
+                                           "WHERE name = %s AND active AND owner = current_user::regrole), %s);", name, name)));
 }
 
 Datum slm_pg_suspects(PG_FUNCTION_ARGS)

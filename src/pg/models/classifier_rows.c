@@ -51,7 +51,7 @@ enum { Anum_slm_grant_name = 1, Anum_slm_grant_role = 2 };
 
 /* ---- reading */
 
-static Relation open_table(const char *name)
+Relation slm_pg_open_extension_table(const char *name)
 {
     Oid table = slm_pg_extension_relation(name);
 
@@ -87,7 +87,7 @@ static int by_version(const ListCell *a, const ListCell *b)
 
 List *slm_pg_versions(const char *name, Snapshot snapshot)
 {
-    Relation table = open_table("classifier_registry");
+    Relation table = slm_pg_open_extension_table("classifier_registry");
     TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(table));
     SysScanDesc scan = systable_beginscan(table, InvalidOid, false, snapshot, 0, NULL);
     List *result = NIL;
@@ -126,20 +126,19 @@ SlmVersion *slm_pg_active_version(const List *versions)
 
 /* ---- privileges */
 
-static bool role_exists(Oid role)
+bool slm_pg_role_exists(Oid role)
 {
     return OidIsValid(role) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
 }
 
-/* May the current user manage what `owner` owns? */
-static bool owns(Oid owner)
+bool slm_pg_owns(Oid owner)
 {
-    return superuser() || (role_exists(owner) && has_privs_of_role(GetUserId(), owner));
+    return superuser() || (slm_pg_role_exists(owner) && has_privs_of_role(GetUserId(), owner));
 }
 
-static bool granted(const char *name, Snapshot snapshot)
+bool slm_pg_granted(const char *grants, const char *name, Snapshot snapshot)
 {
-    Relation table = open_table("classifier_grant");
+    Relation table = slm_pg_open_extension_table(grants);
     SysScanDesc scan = systable_beginscan(table, InvalidOid, false, snapshot, 0, NULL);
     bool result = false;
     HeapTuple tuple;
@@ -149,7 +148,7 @@ static bool granted(const char *name, Snapshot snapshot)
         char *its = TextDatumGetCString(heap_getattr(tuple, Anum_slm_grant_name, RelationGetDescr(table), &isnull));
         Oid role = DatumGetObjectId(heap_getattr(tuple, Anum_slm_grant_role, RelationGetDescr(table), &isnull));
 
-        result = strcmp(its, name) == 0 && (!OidIsValid(role) || (role_exists(role) && has_privs_of_role(GetUserId(), role)));
+        result = strcmp(its, name) == 0 && (!OidIsValid(role) || (slm_pg_role_exists(role) && has_privs_of_role(GetUserId(), role)));
         pfree(its);
     }
     systable_endscan(scan);
@@ -159,7 +158,7 @@ static bool granted(const char *name, Snapshot snapshot)
 
 bool slm_pg_may_use_classifier(const char *name, Oid owner, Snapshot snapshot)
 {
-    return owns(owner) || (role_exists(owner) && granted(name, snapshot));
+    return slm_pg_owns(owner) || (slm_pg_role_exists(owner) && slm_pg_granted("classifier_grant", name, snapshot));
 }
 
 void slm_pg_unknown_classifier(const char *name, Snapshot snapshot)
@@ -201,10 +200,10 @@ List *slm_pg_own_classifier(const char *name, bool missing_ok)
     foreach (cell, versions) {
         const SlmVersion *v = lfirst(cell);
 
-        if (!owns(v->owner))
+        if (!slm_pg_owns(v->owner))
             ereport(ERROR,
                     (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of classifier \"%s\"", name),
-                     role_exists(v->owner)
+                     slm_pg_role_exists(v->owner)
                          ? errhint("Its owner is \"%s\".", GetUserNameFromId(v->owner, true))
                          : errhint("Its owner was dropped. A superuser can run: SELECT slm_set_classifier_owner('%s', %s);", name,
                                    quote_literal_cstr(GetUserNameFromId(GetUserId(), true)))));

@@ -29,6 +29,7 @@
 #include "pg/base/row_error.h"
 #include "pg/run/backend.h"
 #include "pg/run/progress.h"
+#include "pg/run/usage.h"
 #include "pg/run/use.h"
 
 #define LIBRARY "$libdir/slm_pg"
@@ -49,6 +50,7 @@ struct SlmWork {
     void *state;
     TupleDesc row; /* of details */
     bool catches;  /* errors of the input */
+    const void *node; /* of the plan that counts its requests (usage.h) */
     SlmRowNote note;
     const char *function;
     SlmAccount *account;
@@ -188,6 +190,7 @@ SlmWork *slm_pg_work_new(const SlmWorkKind *kind)
 
     work->context = context;
     work->function = kind == NULL ? NULL : kind->symbol;
+    work->node = slm_pg_node_running;
     return work;
 }
 
@@ -291,6 +294,11 @@ void slm_pg_work_longer(SlmWork *work)
     work->note.longer = true;
 }
 
+void slm_pg_work_went_up(SlmWork *work, const SlmCascadeNote *went)
+{
+    work->note.cascade = *went;
+}
+
 const SlmRowNote *slm_pg_work_note(const SlmWork *work)
 {
     return &work->note;
@@ -348,19 +356,44 @@ static bool has_failed_run(const SlmWork *work)
     return false;
 }
 
-/* All requests have succeeded: lets those who asked for it take the answers and submit more. */
+/* All requests have succeeded: lets those who asked for it take the answers and submit more.  Who asks meanwhile has its turn when these
+ * have been answered. */
 static void go_on(SlmWork *work)
 {
     MemoryContext old = MemoryContextSwitchTo(work->context);
+    const void *node = slm_pg_node_running;
+    List *asked = work->going_on, *volatile stay = NIL;
     ListCell *lc;
 
-    foreach (lc, work->going_on) {
-        GoOn *g = lfirst(lc);
+    work->going_on = NIL;
+    slm_pg_node_running = work->node;
+    PG_TRY();
+    {
+        foreach (lc, asked) {
+            GoOn *g = lfirst(lc);
 
-        if (!g->function(work, g->arg))
-            work->going_on = foreach_delete_current(work->going_on, lc);
+            if (g->function(work, g->arg))
+                stay = lappend(stay, g);
+        }
     }
+    PG_FINALLY();
+    {
+        slm_pg_node_running = node;
+    }
+    PG_END_TRY();
+    work->going_on = list_concat(stay, work->going_on);
+    list_free(asked);
     MemoryContextSwitchTo(old);
+}
+
+static void go_on_in_try(void *arg)
+{
+    go_on(arg);
+}
+
+bool slm_pg_work_waits(const SlmWork *work)
+{
+    return first_running(work) != NULL;
 }
 
 bool slm_pg_work_done(SlmWork *work)
@@ -368,9 +401,17 @@ bool slm_pg_work_done(SlmWork *work)
     if (work->decided)
         return true;
     while (first_running(work) == NULL) {
+        SlmFault fault;
+        char *message;
+
         if (work->going_on == NIL || has_failed_run(work))
             return true;
-        go_on(work);
+        if (!work->catches) {
+            go_on(work);
+        } else if ((fault = slm_pg_try_row(go_on_in_try, work, &message)) != SLM_FAULT_NONE) {
+            fail(work, fault, message);
+            return true;
+        }
     }
     return false;
 }
@@ -440,6 +481,12 @@ void slm_pg_work_drop(SlmWork *work, SlmRun *run)
     work->runs = list_delete_ptr(work->runs, run);
     work->spare = lappend(work->spare, run);
     MemoryContextSwitchTo(old);
+}
+
+void slm_pg_work_drop_all(SlmWork *work)
+{
+    while (work->runs != NIL)
+        slm_pg_work_drop(work, llast(work->runs));
 }
 
 void slm_pg_work_count(const SlmWork *work, slm_usage *usage)

@@ -31,17 +31,17 @@
 typedef struct SlmWork SlmWork;
 
 /* How a function that reads with a model answers. */
-typedef enum SlmAnswers {
+typedef enum SlmAnswering {
     SLM_ANSWERS_ROW,    /* a row's value: the batch node can compute many together */
     SLM_ANSWERS_SET,    /* a set, which nobody batches */
     SLM_ANSWERS_NO_MODEL /* without a forward pass, or once for a whole query */
-} SlmAnswers;
+} SlmAnswering;
 
 typedef struct SlmWorkKind {
     const char *symbol; /* the C function: pg_proc.prosrc; NULL for one in SQL */
     const char *name;   /* of a function in SQL */
     SlmTask task;       /* whose default model it runs when the call names none */
-    SlmAnswers answers;
+    SlmAnswering answers;
     /* ---- how it is called */
     bool details; /* it returns a row whose last column takes the error of the input */
     bool may_need_no_model; /* calls may run without one: that a default is set is not asked for before */
@@ -77,6 +77,10 @@ typedef bool (*SlmGoOn)(SlmWork *work, void *arg);
 void slm_pg_work_go_on(SlmWork *work, SlmGoOn go_on, void *arg);
 /* For go_on: the answer has been taken, its memory is given back. */
 void slm_pg_work_drop(SlmWork *work, SlmRun *run);
+/* The same for all of them: the requests that follow are counted from 0. */
+void slm_pg_work_drop_all(SlmWork *work);
+/* For go_on: is a request under way that another go_on has submitted? */
+bool slm_pg_work_waits(const SlmWork *work);
 /* For begin: the result needs no model. The Datum is copied by the caller of finish as any other. */
 void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull);
 /* For begin: a NULL text is decided to be NULL; so is one that has nothing to work on, but as an error of the input where the caller wants
@@ -106,6 +110,8 @@ void slm_pg_work_free(SlmWork *work);
 
 /* What it says of its row; good until the work is freed. The caller counts it once for each row that comes to its result (row_count.h). */
 const SlmRowNote *slm_pg_work_note(const SlmWork *work);
+/* For go_on: how far the text went in a cascade; the name must live as long as the work. */
+void slm_pg_work_went_up(SlmWork *work, const SlmCascadeNote *went);
 /* For begin: the text is longer than the model reads. */
 void slm_pg_work_longer(SlmWork *work);
 

@@ -1,0 +1,49 @@
+/*
+ * cascade.h: cascades as calls run them (cascade.c).
+ *
+ *   [{"classifier": "topics"}, {"labels": ["a", "b"], "model": "smollm2", "method": "direct"}]
+ *
+ * A step is a trained classifier, or labels (or descriptions) with a model, a method and an instruction.
+ */
+#ifndef SLM_PG_CASCADE_H
+#define SLM_PG_CASCADE_H
+
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "utils/jsonb.h"
+
+#include "pg/functions/classification.h"
+#include "pg/models/catalog.h"
+
+#define SLM_MAX_STEPS 8
+
+typedef struct SlmCascadeStep {
+    Datum values[SLM_CLASSIFY_ARGUMENTS]; /* of slm_classify, without the text's own */
+    bool nulls[SLM_CLASSIFY_ARGUMENTS];
+    char key[SLM_KEY_SIZE]; /* image of the model that its threshold was learned with */
+    int32 version;          /* of the classifier; 0: none */
+    double threshold;       /* least probability with which its answer counts; of the last, 0 */
+} SlmCascadeStep;
+
+/* Reads and checks steps, in CurrentMemoryContext: values and nulls; returns how many there are, 2 to SLM_MAX_STEPS. */
+int slm_pg_read_steps(Jsonb *json, SlmCascadeStep steps[SLM_MAX_STEPS]);
+
+/* An opened cascade. Held while `users` is not zero. */
+typedef struct SlmCascade {
+    dlist_node node;
+    char name[SLM_NAME_MAX + 1];
+    int n;
+    SlmCascadeStep steps[SLM_MAX_STEPS];
+    double target, audit; /* audit: share of the texts answered early that the last step answers all the same */
+    int users;
+} SlmCascade;
+
+/* ERROR when there is none of that name, or the current user may not use it. Released when CurrentMemoryContext goes. */
+SlmCascade *slm_pg_use_cascade(const text *name);
+/* ERROR unless a step runs with the model and classifier that its threshold was learned with. */
+void slm_pg_check_step(const SlmCascade *cascade, int step, const char *key, int32 version);
+/* Is a text among those that are audited? The same in any batch and order. */
+bool slm_pg_is_audited(const SlmCascade *cascade, const text *input);
+
+#endif
