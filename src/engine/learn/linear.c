@@ -161,6 +161,10 @@ static void back_unit(slm_learn_lane *l, const slm_learn_product *p, const uint1
     for (uint32_t panel = 0, panels; panel < p->w->n_panels; panel += panels, add = true) {
         panels = p->w->n_panels - panel < most ? p->w->n_panels - panel : most;
         float *out = dx + row * lddx + col;
+        if (t->stop != NULL && *t->stop != 0) { /* a unit of the output head takes 10 ms: the run is given up within it */
+            atomic_store_explicit(&l->run->cancelled, 1, memory_order_relaxed);
+            return;
+        }
         if (t->bf16 != NULL) {
             chunk_half(l, p->w, panel, panels, col, l->s->chunk);
             t->bf16->matmul(half + row * ld + 16 * (size_t) panel, ld, l->s->chunk, rows, 16 * panels, out, lddx, add);

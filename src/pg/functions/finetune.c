@@ -337,8 +337,10 @@ static void run_engine(Tuning *t)
 
     options.n_threads = slm_pg_take_threads();
     options.progress = train_progress;
-    if (slm_finetune_new(slm_pg_opened_model(t->set.base), t->set.examples, t->set.n_examples, t->set.held_out, t->set.n_held_out, &options,
-                         &t->engine, &err) != SLM_OK) {
+    while ((status = slm_finetune_new(slm_pg_opened_model(t->set.base), t->set.examples, t->set.n_examples, t->set.held_out,
+                                      t->set.n_held_out, &options, &t->engine, &err)) == SLM_CANCELLED)
+        slm_pg_loading_interrupted();
+    if (status != SLM_OK) {
         if (err.status == SLM_LIMIT)
             slm_hint(&err, "Raise slm.train_memory, or give it shorter examples (max_tokens, too_long) or a smaller rank.");
         slm_pg_error(&err, NULL);
