@@ -502,6 +502,8 @@ static void begin_calls(BatchState *state, BatchRow *row)
 /* The row goes no further by itself: it is evaluated in the plain way when its turn comes. */
 static void make_plain(BatchState *state, BatchRow *row)
 {
+    if (row->plain) /* two of its calls have failed */
+        return;
     row->plain = true;
     row->state = ROW_READY;
     state->n_plain++;
