@@ -83,7 +83,7 @@ $(shell mkdir -p $(sort $(dir $(PG_OBJS))) sql)
 endif
 include $(PGXS)
 $(shlib): libslm.a
-all: libslm.a $(DATA_built)
+all: libslm.a slm_engine $(DATA_built)
 # Only what compiles needs the headers; the copied server of the tests installs without them.
 $(PG_OBJS): slm_pg.control | build/server-headers
 build/server-headers:
@@ -91,7 +91,13 @@ build/server-headers:
 	  echo "The headers of the server are not there: $$($(PG_CONFIG) --includedir-server)/postgres.h" >&2; \
 	  echo "Install them ('make deps'; Debian: postgresql-server-dev-NN) or set PG_CONFIG." >&2; exit 1; }
 	@mkdir -p $(@D) && touch $@
-install: $(DATA_built)
+install: $(DATA_built) install-engine
+.PHONY: install-engine uninstall-engine
+install-engine: slm_engine installdirs
+	$(INSTALL_PROGRAM) slm_engine '$(DESTDIR)$(pkglibdir)/slm_engine'
+uninstall: uninstall-engine
+uninstall-engine:
+	rm -f '$(DESTDIR)$(pkglibdir)/slm_engine'
 -include $(PG_OBJS:.o=.d)
 else
 .PHONY: all install installcheck clean
@@ -119,6 +125,24 @@ libslm.a: $(ENGINE_OBJS)
 	@rm -f $@; $(SAY) "ar $@"
 	$(Q)$(AR) rcs $@ $^
 
+# ---- slm_engine: the engine as a process of its own (docs/ENGINE.md)
+SERVER_SRC  = $(call files,src/server/*.c)
+SERVER_OBJS = $(patsubst src/%.c,build/%.o,$(SERVER_SRC))
+build/server/%.o: src/server/%.c slm_pg.control
+	@mkdir -p $(dir $@); $(SAY) "cc $<"
+	$(Q)$(CC) $(ENGINE_CFLAGS) -MMD -MP -c -o $@ $<
+slm_engine: $(SERVER_OBJS) libslm.a
+	@$(SAY) "link $@"
+	$(Q)$(CC) $(ENGINE_CFLAGS) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
+# the same with texts that kill it: for tests
+build/server_hooks/%.o: src/server/%.c slm_pg.control
+	@mkdir -p $(dir $@); $(SAY) "cc $< (hooks)"
+	$(Q)$(CC) $(ENGINE_CFLAGS) -DSLM_TEST_HOOKS -MMD -MP -c -o $@ $<
+build/tools/slm_engine_hooks: $(patsubst src/server/%.c,build/server_hooks/%.o,$(SERVER_SRC)) libslm.a
+	@mkdir -p $(dir $@); $(SAY) "link $@"
+	$(Q)$(CC) $(ENGINE_CFLAGS) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
+-include $(SERVER_OBJS:.o=.d) $(wildcard build/server_hooks/*.d)
+
 # ---- programs on the engine: tests (own main, print "name: N passed, N failed"), benchmarks, tools
 # A release is without the large reference values (.gitattributes), and leaves out there what compares with them.
 NO_VALUES      = $(if $(wildcard test/golden/families),,test/unit/test_image.c test/golden/%)
@@ -142,7 +166,7 @@ golden:                          ## unpack the reference values of test/golden i
 tools: $(TOOL_PROGRAMS)          ## build test/tools/*.c (quantizer, fixture makers) into build/tools
 programs: $(TEST_PROGRAMS)
 benchmarks: $(BENCH_PROGRAMS)
-unit: golden $(TEST_PROGRAMS) $(TOOL_PROGRAMS) ## build and run the engine's unit and golden tests
+unit: golden slm_engine $(TEST_PROGRAMS) $(TOOL_PROGRAMS) ## build and run the engine's unit and golden tests
 	@$(if $(NO_VALUES),echo "skip $(NO_VALUES): a release is without their reference values";) scripts/run_programs.sh $(TEST_PROGRAMS)
 
 # ---- the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, and the fuzz corpora
@@ -151,7 +175,7 @@ SAN_CFLAGS  = $(ENGINE_BASE) -O1 $(SAN_FLAGS) -DSLM_SANITIZE
 SAN_OBJS    = $(patsubst src/engine/%.c,build/asan/engine/%.o,$(ENGINE_SRC))
 # test_nomem has a malloc of its own
 SAN_TESTS   = $(patsubst test/%.c,build/asan/test/%,$(filter-out test/unit/test_nomem.c $(NO_VALUES),$(wildcard test/unit/test_*.c)))
-SAN_ENV     = ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+SAN_ENV     = ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 SLM_ENGINE=build/asan/slm_engine
 
 build/asan/engine/%.o: src/engine/%.c
 	@mkdir -p $(dir $@); $(SAY) "cc $@"
@@ -162,11 +186,14 @@ build/asan/libslm.a: $(SAN_OBJS)
 build/asan/test/%: test/%.c build/asan/libslm.a
 	@mkdir -p $(dir $@); $(SAY) "cc $@"
 	$(Q)$(CC) $(SAN_CFLAGS) -Itest -MMD -MP -MF $@.d -o $@ $< build/asan/libslm.a $(ENGINE_LIBS)
+build/asan/slm_engine: $(SERVER_SRC) build/asan/libslm.a
+	@mkdir -p $(dir $@); $(SAY) "cc $@"
+	$(Q)$(CC) $(SAN_CFLAGS) -o $@ $(filter %.c,$^) build/asan/libslm.a $(ENGINE_LIBS)
 -include $(SAN_OBJS:.o=.d) $(SAN_TESTS:=.d)
 
 .PHONY: sanitize sanitize-programs fuzz-replay
 sanitize-programs: $(SAN_TESTS)
-sanitize: golden $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UBSan, and every fuzz corpus replayed
+sanitize: golden build/asan/slm_engine $(SAN_TESTS)    ## the unit tests under AddressSanitizer and UBSan, and every fuzz corpus replayed
 	@$(SAN_ENV) scripts/run_programs.sh $(SAN_TESTS)
 	@$(SAN_ENV) $(MAKE) --no-print-directory fuzz-replay
 -include test/fuzz/fuzz.mk
@@ -224,4 +251,4 @@ help:                            ## this list
 
 clean: clean-engine
 clean-engine:
-	rm -rf build libslm.a $(PG_OBJS:.o=.d) results output_iso tmp_check tmp_check_iso log regression.diffs regression.out
+	rm -rf build libslm.a slm_engine $(PG_OBJS:.o=.d) results output_iso tmp_check tmp_check_iso log regression.diffs regression.out

@@ -10,6 +10,7 @@
 #   orders      pg_regress again, each file alone and all in reverse (only with SLM_TEST_LONG=1)
 #   isolation   test/isolation on the same cluster
 #   preloaded   pg_regress again with shared_preload_libraries = slm_pg, another instruction set and one thread: same answers (D4)
+#   shared      pg_regress again with slm.engine = shared: same answers from the engine process
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
 #   data        test/tap/data: what needs data sets of others ($SLM_TEST_DATA names their folder) or extensions of others
 #   clients     test/clients: what drivers send and get (psycopg, asyncpg, node-postgres)
@@ -26,7 +27,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 other_isa=ref # than the one that "auto" takes on the machines where it matters
 ! grep -qw avx2 /proc/cpuinfo || other_isa=avx2
-all_suites="lint build models unit sanitize regress ${SLM_TEST_LONG:+orders} isolation preloaded tap data clients docs"
+all_suites="lint build models unit sanitize regress ${SLM_TEST_LONG:+orders} isolation preloaded shared tap data clients docs"
 suites=${*:-$all_suites}
 passed=0
 failed=0
@@ -127,8 +128,8 @@ run_tap() {
 # The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into its own directory.
 prepare_work() {
     local path
-    ! wanted tap || make --no-print-directory build/tools/old_image >>build/log/install.log 2>&1 || return 1
-    for path in Makefile slm_pg.control sql expected docs test/isolation test/tap test/data build/tools/old_image; do
+    ! wanted tap || make --no-print-directory build/tools/old_image build/tools/slm_engine_hooks >>build/log/install.log 2>&1 || return 1
+    for path in Makefile slm_pg.control sql expected docs test/isolation test/tap test/data build/tools; do
         [ -e "$path" ] || continue
         mkdir -p "$slm_root/work/$(dirname "$path")"
         cp -R "$path" "$slm_root/work/$(dirname "$path")/"
@@ -152,8 +153,8 @@ if wanted models; then run_counted models python3 test/models/test_fetch.py; fi
 if wanted unit; then run_counted unit make --no-print-directory -j2 unit; fi
 if wanted sanitize; then run_counted sanitize make --no-print-directory -j2 sanitize; fi
 
-if wanted regress || wanted orders || wanted isolation || wanted preloaded || wanted tap || wanted data || wanted clients ||
-    wanted docs; then
+if wanted regress || wanted orders || wanted isolation || wanted preloaded || wanted shared || wanted tap || wanted data ||
+    wanted clients || wanted docs; then
     if slm_install_private >build/log/install.log 2>&1 && prepare_work; then
         check=(make --no-print-directory installcheck "PG_CONFIG=$slm_bin/pg_config" "SLM_MODEL_CACHE=$SLM_MODEL_CACHE")
         if wanted regress || wanted orders || wanted isolation; then
@@ -167,6 +168,11 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
             slm_start preloaded "shared_preload_libraries = 'slm_pg'" "slm.isa = '$other_isa'" "slm.threads = 1"
             run_regress preloaded "${check[@]}" ISOLATION=
             slm_stop preloaded
+        fi
+        if wanted shared; then
+            slm_start shared "shared_preload_libraries = 'slm_pg'" "slm.engine = 'shared'"
+            run_regress shared "${check[@]}" ISOLATION=
+            slm_stop shared
         fi
         if wanted tap; then run_tap tap test/tap/"${SLM_TAP:-}"*.pl; fi
         if wanted data; then run_tap data test/tap/data/*.pl; fi

@@ -347,6 +347,13 @@ size_t slm_session_trim(slm_session *session, size_t keep_bytes);
 /* Aborts every request and frees every result; cached prefixes stay. For clean-up after an error of the caller. */
 void slm_session_reset(slm_session *session);
 
+/* Would slm_submit take it?  Its errors, and nothing is queued. */
+slm_status slm_check_request(slm_session *session, const slm_request *request, slm_error *err);
+/* How many positions the next steps have at most, so that they do not last too long; 0: max_batch_tokens. */
+void slm_session_set_slice(slm_session *session, uint32_t positions);
+/* Somebody waits for this one alone: it goes before the other requests wherever it has to wait, but for every fourth step. */
+void slm_urgent(slm_session *session, uint64_t id);
+
 /* Number of tokens of the request's prompt, template included, without running it. */
 slm_status slm_prompt_tokens(slm_session *session, const slm_request *request, size_t *n, slm_error *err);
 

@@ -24,6 +24,7 @@
 #include "pg/run/backend.h"
 #include "pg/run/backends.h"
 #include "pg/run/budget.h"
+#include "pg/run/engine.h"
 #include "pg/run/ledger.h"
 #include "pg/run/memory.h"
 #include "pg/run/progress.h"
@@ -35,7 +36,7 @@ void _PG_init(void);
 
 static const SlmShmemPart *const shared_parts[] = {&slm_pg_threads_part, &slm_pg_row_count_part, &slm_pg_backends_part,
                                                    &slm_pg_progress_part, &slm_pg_ledger_part, &slm_pg_budget_part,
-                                                   &slm_pg_jobs_part};
+                                                   &slm_pg_jobs_part, &slm_pg_engine_part};
 
 void _PG_init(void)
 {
@@ -48,6 +49,7 @@ void _PG_init(void)
     slm_pg_catalog_init(slm_pg_close_unused);
     slm_pg_memory_init(slm_pg_forget_prototypes); /* before the sessions: its end of a transaction comes after theirs */
     slm_pg_sessions_init();
+    slm_pg_engine_init();
     slm_pg_store_init();
     slm_pg_work_init(slm_pg_kinds, slm_pg_n_kinds);
     slm_pg_batch_init();

@@ -1,5 +1,5 @@
 /*
- * Fuzz target of the messages between processes (engine/session/wire.h): any bytes as a request and as a result.
+ * Fuzz target of the messages between processes (engine/wire/wire.h): any bytes as a request and as a result.
  *
  * Promises: no crash, nothing but FORMAT or NOMEM, a message with every refusal; what is taken packs to the very bytes that it came from,
  * so nothing in a message goes unread.  A broken promise traps.
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/session/wire.h"
+#include "engine/wire/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

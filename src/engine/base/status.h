@@ -25,7 +25,8 @@ typedef enum slm_cause {
     SLM_CAUSE_NONE = 0, /* not the text: an argument, a file, the machine */
     SLM_CAUSE_LONG = 1,
     SLM_CAUSE_EMPTY = 2,
-    SLM_CAUSE_BAD_TEXT = 3 /* bytes that are no text, or a number that is none */
+    SLM_CAUSE_BAD_TEXT = 3, /* bytes that are no text, or a number that is none */
+    SLM_CAUSE_POISON = 4 /* the process that computed it has died of it, twice */
 } slm_cause;
 
 /* Hints that a caller who has other names for things may want to say in its own words. */

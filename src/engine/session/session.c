@@ -210,6 +210,33 @@ bool slm_allowance_used(const slm_session *s)
     return s->allowance_used;
 }
 
+slm_status slm_check_request(slm_session *s, const slm_request *request, slm_error *err)
+{
+    slm_job *job;
+
+    SLM_TRY(slm_job_from_request(s, request, &job, err));
+    slm_job_free(s, job);
+    return slm_model_check(s->model, err);
+}
+
+void slm_session_set_slice(slm_session *s, uint32_t positions)
+{
+    s->slice = positions;
+}
+
+void slm_urgent(slm_session *s, uint64_t id)
+{
+    slm_job *job = slm_job_find(s, id);
+
+    if (job == NULL)
+        return;
+    job->urgent = true;
+    if (job->list != &s->queued)
+        return;
+    slm_list_remove(&s->queued, job);
+    slm_list_insert(&s->queued, NULL, job);
+}
+
 const slm_result *slm_poll(slm_session *s)
 {
     slm_job *job = s->finished.head;

@@ -27,6 +27,7 @@ struct slm_job {
     slm_job *next_same;   /* of its bucket in by_id */
     uint64_t id;          /* 0: internal, never polled */
     const slm_mode_ops *mode;
+    bool urgent;          /* before others, where it has to wait */
     bool stream;          /* pieces of the answer are taken while it grows */
     bool trivial;         /* nothing is to be computed: the result is there */
     slm_adapter *adapter; /* a reference, or NULL */
@@ -115,6 +116,7 @@ struct slm_session {
     slm_workspace *ws;
     slm_sampler *sampler;
     slm_step_state step;
+    uint32_t slice; /* a step has no more positions; 0: all of step.limit */
     slm_job_list queued, running, waiting, finished, taken;
     slm_job **by_id;        /* [n_buckets] jobs with an id, chained by next_same; bucket: id modulo n_buckets, a power of two */
     size_t n_buckets, n_ids;
@@ -179,6 +181,8 @@ void slm_admit_jobs(slm_session *s);
 void slm_admit_keep(slm_session *s, slm_job *job);
 
 /* ---- step.c: the batch */
+/* Positions that the next step may have. */
+uint32_t slm_step_limit(const slm_session *s);
 uint32_t slm_step_left(const slm_session *s);
 /* Adds tokens [n] of a job at the end of seq's computed positions; want_from: first position whose hidden row is wanted. */
 void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, uint32_t stage);

@@ -16,9 +16,14 @@
 
 /* ---- the batch */
 
+uint32_t slm_step_limit(const slm_session *s)
+{
+    return s->slice > 0 && s->slice < s->step.limit ? s->slice : s->step.limit;
+}
+
 uint32_t slm_step_left(const slm_session *s)
 {
-    uint32_t left = s->step.limit - s->step.n;
+    uint32_t limit = slm_step_limit(s), left = limit > s->step.n ? limit - s->step.n : 0;
     uint64_t planned = (uint64_t) s->step.n + s->step.n_first, allowed = s->allowance > planned ? s->allowance - planned : 0;
 
     return allowed < left ? (uint32_t) allowed : left;
@@ -71,17 +76,25 @@ static void plan_prompt(slm_session *s, slm_job *job)
     slm_step_add(s, job, job->seq, job->ids + job->seq->length, n, job->first_out, 0);
 }
 
+static void plan_prompts(slm_session *s, bool urgent)
+{
+    for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
+        if (job->urgent == urgent && in_prompt(job))
+            plan_prompt(s, job);
+}
+
 static void plan(slm_session *s)
 {
+    bool first = s->stats.usage.steps % 4 != 3; /* urgent ones; in the fourth step the others, which never starve so */
+
     s->step.n = s->step.n_out = s->step.n_spans = s->step.n_decode = s->step.n_first = 0;
     s->step.n_some = s->step.n_masks = 0;
     for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
         if (!in_prompt(job) && job->mode->plan != NULL)
             job->mode->plan(s, job);
     s->step.n_decode = s->step.n;
-    for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
-        if (in_prompt(job))
-            plan_prompt(s, job);
+    plan_prompts(s, first);
+    plan_prompts(s, !first);
 }
 
 /* ---- evaluation: hidden rows to tokens, log probabilities and children's logits */

@@ -127,6 +127,17 @@ static inline bool slm_pg_many_tables(const List *rtable)
 #define SlmPermission RangeTblEntry
 #endif
 
+/* 17 gave wait events of extensions names of their own, and sets of wait events an owner. */
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM >= 170000
+#define SLM_WAIT_EVENT(name) WaitEventExtensionNew(name)
+#define SLM_NEW_WAIT_SET(n) CreateWaitEventSet(NULL, n)
+#else
+#define SLM_WAIT_EVENT(name) PG_WAIT_EXTENSION
+#define SLM_NEW_WAIT_SET(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
+
 /* 18 took the last argument of ExecutorRun away. */
 #if PG_VERSION_NUM >= 180000
 #define SLM_EXECUTE_ONCE_PARAM

@@ -4,6 +4,7 @@
  *   NOMEM 53200   IO 58030   FORMAT 22P03   UNSUPPORTED 0A000   INVALID 22023   LIMIT 54000   CANCELLED 57014   INTERNAL XX000
  *   where the system was the reason, by its errno: disk full 53100, no such file 58P01, no permission 42501, ...
  *   where the text is at fault: empty 2200F, no text 22000
+ *   where the engine process has died of it, twice: SLM01
  *
  * The engine's words are UTF-8 and already cleaned of control characters; a hint of the engine wins over the table's.
  */
@@ -114,6 +115,8 @@ int slm_pg_sqlstate(const slm_error *err)
         return ERRCODE_ZERO_LENGTH_CHARACTER_STRING;
     if (err->cause == SLM_CAUSE_BAD_TEXT)
         return ERRCODE_DATA_EXCEPTION;
+    if (err->cause == SLM_CAUSE_POISON)
+        return SLM_ERRCODE_POISON;
     return err->os_error != 0 ? os_sqlstate(err->os_error) : status_table[err->status].sqlstate;
 }
 

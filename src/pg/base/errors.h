@@ -14,6 +14,9 @@
 #include "engine/slm.h"
 #include "pg/base/compat.h"
 
+/* The engine process has died of the request, twice. */
+#define SLM_ERRCODE_POISON MAKE_SQLSTATE('S', 'L', 'M', '0', '1')
+
 #define SLM_STOP ((const volatile int *) &InterruptPending)
 
 /* Raises err as an ERROR; what (in the server's encoding, may be NULL) is put before the message. */

@@ -3,6 +3,8 @@
  */
 #include "pg/base/failure.h"
 
+#include "pg/base/errors.h"
+
 SlmFailure slm_pg_failure(int sqlstate)
 {
     switch (sqlstate) {
@@ -12,6 +14,8 @@ SlmFailure slm_pg_failure(int sqlstate)
     case ERRCODE_DISK_FULL:
     case ERRCODE_CONFIGURATION_LIMIT_EXCEEDED: /* a budget, which comes back */
         return SLM_FAILURE_WHOLE;
+    case SLM_ERRCODE_POISON:
+        return SLM_FAILURE_ROW;
     default:
         break;
     }

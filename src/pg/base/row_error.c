@@ -62,6 +62,7 @@ SlmFault slm_pg_fault_of(slm_cause cause)
         case SLM_CAUSE_BAD_TEXT:
             return SLM_FAULT_INVALID;
         case SLM_CAUSE_NONE:
+        case SLM_CAUSE_POISON:
             break;
     }
     return SLM_FAULT_NONE;

@@ -2,8 +2,8 @@
  * backend.h: the door to whatever runs requests: start, poll, piece, result, cancel, step.
  *
  * A run is a request under way.  It lives as long as the memory context that it was made in, and an error of the statement ends it earlier.
- * Its result is a copy of the run's own, so nothing that a caller holds belongs to an engine.  local.c runs requests in sessions of this
- * backend.
+ * Its result is a copy of the run's own, so nothing that a caller holds belongs to an engine.  runs.c keeps runs; requests run in
+ * sessions of this backend (local.c) or in the engine process (shared.c).
  */
 #ifndef SLM_PG_BACKEND_H
 #define SLM_PG_BACKEND_H

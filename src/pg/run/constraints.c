@@ -88,3 +88,16 @@ slm_constraint *slm_pg_constraint(SlmOpenModel *opened, slm_constraint_kind kind
     n_kept++;
     return k->constraint;
 }
+
+char *slm_pg_constraint_words(const slm_constraint *constraint)
+{
+    dlist_iter it;
+
+    dlist_foreach(it, &kept) {
+        const Kept *k = dlist_container(Kept, node, it.cur);
+
+        if (k->constraint == constraint)
+            return psprintf("%d:%s", (int) k->kind, k->text);
+    }
+    elog(ERROR, "a request has a constraint that nobody keeps");
+}

@@ -13,8 +13,25 @@
 
 #include "engine/slm.h"
 #include "pg/models/catalog.h"
+#include "pg/run/accounts.h"
 #include "pg/run/backend.h"
 #include "pg/run/opened.h"
+
+struct SlmRun {
+    dlist_node node;         /* of its session's runs, or of those in the engine process */
+    SlmOpenModel *opened;    /* the one that the caller named, maybe with an adapter, pinned; NULL once the run has ended */
+    struct SlmLocal *local;  /* its session in this backend; NULL: it is in the engine process */
+    struct SlmSent *sent;    /* shared.c: then what was sent */
+    uint64 id;               /* 0: released, who computed it knows it no more */
+    bool stream;
+    bool done;               /* the result is there */
+    slm_result result;       /* what it points to is in `data` */
+    void *data;              /* in the run's context */
+    const void *node_of;     /* the batch node's statement that it was made for, or NULL */
+    SlmAccount *account;
+    SubTransactionId subid;
+    MemoryContextCallback callback;
+};
 
 struct SlmOpenModel {
     dlist_node node;
@@ -36,7 +53,27 @@ void slm_pg_count_pin(SlmOpenModel *opened, int n);
 /* The i-th model without an adapter, NULL after the last. */
 SlmOpenModel *slm_pg_nth_opened(int i);
 
+/* ---- runs.c */
+/* Hands a result to its run, which takes a copy.  Raises no error. */
+void slm_pg_run_answered(SlmRun *run, const slm_result *result);
+/* It is nowhere any more. */
+void slm_pg_run_leave(SlmRun *run);
+/* Runs of this backend, wherever they are. */
+int slm_pg_n_runs(void);
+
 /* ---- local.c */
+/* Submits a request to this backend's session; false where the row's text is too long and if_it_fits. */
+bool slm_pg_local_start(SlmRun *run, SlmOpenModel *opened, const slm_request *request, bool if_it_fits);
+/* What slm_pg_local_start would say of it, without starting anything: where it is to run elsewhere. */
+bool slm_pg_local_check(SlmOpenModel *opened, const slm_request *request, bool if_it_fits);
+bool slm_pg_local_piece(const SlmRun *run, const char **text, size_t *length);
+void slm_pg_local_step(struct SlmLocal *local);
+/* Steps every session with a request under way; false: there is none. */
+bool slm_pg_local_step_all(void);
+void slm_pg_local_release(SlmRun *run);
+/* The transaction has ended; failed: so have all runs. */
+void slm_pg_local_end_all(bool failed);
+void slm_pg_local_end_sub(SubTransactionId subid);
 /* What its session has done in this backend. */
 typedef struct SlmLocalFigures {
     slm_session_stats stats; /* zeroed while it has none */
@@ -46,5 +83,18 @@ typedef struct SlmLocalFigures {
 void slm_pg_local_figures(const SlmOpenModel *opened, SlmLocalFigures *out);
 /* The model is being closed: so is its session. */
 void slm_pg_local_close(SlmOpenModel *opened);
+
+/* ---- shared.c */
+/* Are requests to go to the engine process now?  Connects. */
+bool slm_pg_shared_wanted(void);
+/* Sends it; false: it is too large for a frame. */
+bool slm_pg_shared_start(SlmRun *run, SlmOpenModel *opened, const slm_request *request);
+bool slm_pg_shared_piece(const SlmRun *run, const char **text, size_t *length);
+/* Waits until something has come from the engine process, or looks only; answers interrupts. */
+void slm_pg_shared_step(bool wait);
+bool slm_pg_shared_busy(void);
+void slm_pg_shared_release(SlmRun *run);
+void slm_pg_shared_end_all(void);
+void slm_pg_shared_end_sub(SubTransactionId subid);
 
 #endif

@@ -1,9 +1,7 @@
 /*
- * local.c: requests that run in this backend: one engine session for each model, and the runs in it (backend.h).
+ * local.c: requests that run in this backend: one engine session for each model, and the runs in it (runs.c).
  *
- * A run lives at most as long as the memory context in which it was made: its reset callback is registered before the request exists.  An
- * error of the statement ends it earlier: at abort every session is reset, at the abort of a subtransaction its own runs.  A run pins its
- * model, so neither goes before it.
+ * At the abort of a transaction every session is reset, at that of a subtransaction its own runs end.
  *
  * The result is copied from the engine the moment it is there, into the run's own context, and the request is released; one that streams is
  * kept until its last piece has been taken.
@@ -16,7 +14,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -31,9 +28,7 @@
 #include "pg/run/budget.h"
 #include "pg/run/constraints.h"
 #include "pg/run/internal.h"
-#include "pg/run/memory.h"
 #include "pg/run/progress.h"
-#include "pg/run/usage.h"
 
 /* A model's session. */
 typedef struct SlmLocal {
@@ -48,23 +43,7 @@ typedef struct SlmLocal {
     SlmAccount *account;  /* of the run that was started last */
 } SlmLocal;
 
-struct SlmRun {
-    dlist_node node;
-    SlmLocal *local;      /* NULL once it has ended */
-    SlmOpenModel *opened; /* then pinned: the one that the caller named, maybe with an adapter */
-    uint64 id;            /* 0: released, the engine knows it no more */
-    bool stream;
-    bool done;            /* the result is there */
-    slm_result result;    /* what it points to is in `data` */
-    void *data;           /* in the run's context */
-    const void *node_of;  /* the batch node's statement that it was made for, or NULL */
-    SlmAccount *account;
-    SubTransactionId subid;
-    MemoryContextCallback callback;
-};
-
 static dlist_head locals = DLIST_STATIC_INIT(locals);
-static int n_runs; /* of all sessions */
 
 /* ---- sessions */
 
@@ -177,56 +156,16 @@ size_t slm_pg_prompt_tokens(SlmOpenModel *opened, const slm_request *request)
 
 /* ---- the life of a run */
 
-/* The run is in no session any more. */
-static void leave(SlmRun *run)
-{
-    slm_pg_count_pin(run->opened, -1);
-    run->local = NULL;
-    run->opened = NULL;
-    run->done = false;
-}
-
-void slm_pg_cancel(SlmRun *run)
+void slm_pg_local_release(SlmRun *run)
 {
     SlmLocal *local = run->local;
 
-    if (local == NULL)
-        return;
     slm_release(local->session, run->id);
     local->n_running -= !run->done;
     dlist_delete(&run->node);
-    slm_pg_progress_requests(--n_runs);
-    leave(run);
-    if (run->data != NULL)
-        pfree(run->data);
-    run->data = NULL;
-    slm_pg_backends_update();
 }
 
-static void cancel_callback(void *arg)
-{
-    slm_pg_cancel(arg);
-}
-
-SlmRun *slm_pg_new_run(void)
-{
-    SlmRun *run = palloc0(sizeof *run);
-
-    run->callback.func = cancel_callback;
-    run->callback.arg = run;
-    MemoryContextRegisterResetCallback(CurrentMemoryContext, &run->callback);
-    return run;
-}
-
-SlmRun *slm_pg_start(SlmOpenModel *opened, const slm_request *request)
-{
-    SlmRun *run = slm_pg_new_run();
-
-    (void) slm_pg_start_run(run, opened, request, false);
-    return run;
-}
-
-bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *request, bool if_it_fits)
+bool slm_pg_local_start(SlmRun *run, SlmOpenModel *opened, const slm_request *request, bool if_it_fits)
 {
     SlmLocal *local = local_of(opened);
     slm_request whole = *request;
@@ -236,12 +175,7 @@ bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *requ
     whole.tag = run;
     whole.adapter = opened->adapter;
     whole.realm = GetUserId();
-    run->node_of = slm_pg_node_running;
-    run->subid = GetCurrentSubTransactionId();
-    run->stream = request->stream;
-    run->account = local->account = slm_pg_account_of(opened);
-    slm_pg_budget_look();
-    slm_pg_memory_used();
+    local->account = run->account;
     apply_limits(local);
     while ((status = slm_submit(local->session, &whole, &run->id, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
@@ -251,57 +185,33 @@ bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *requ
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
     run->local = local;
-    run->opened = opened;
-    slm_pg_count_pin(opened, 1);
     dlist_push_tail(&local->runs, &run->node);
     local->n_running++;
     local->n_requests++;
-    slm_pg_progress_requests(++n_runs);
-    slm_pg_backends_update();
+    return true;
+}
+
+bool slm_pg_local_check(SlmOpenModel *opened, const slm_request *request, bool if_it_fits)
+{
+    SlmLocal *local = local_of(opened);
+    slm_request whole = *request;
+    slm_status status;
+    slm_error err;
+
+    whole.adapter = opened->adapter;
+    whole.realm = GetUserId();
+    apply_limits(local);
+    while ((status = slm_check_request(local->session, &whole, &err)) == SLM_CANCELLED)
+        slm_pg_interrupted();
+    slm_pg_give_threads();
+    if (status != SLM_OK && if_it_fits && err.cause == SLM_CAUSE_LONG)
+        return false;
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
     return true;
 }
 
 /* ---- results */
-
-static void *put(char **to, const void *from, size_t bytes)
-{
-    void *at = *to;
-
-    if (from == NULL)
-        return NULL;
-    memcpy(at, from, bytes);
-    *to += MAXALIGN(bytes);
-    return at;
-}
-
-/* Raises no error: the engine has handed the result over, and somebody must have it. */
-static void copy_result(SlmRun *run, const slm_result *result)
-{
-    size_t text = result->text == NULL ? 0 : result->text_length + 1, scores = result->n_scores * sizeof *result->scores;
-    size_t tokens = result->n_tokens * sizeof *result->tokens;
-    char *to;
-
-    run->result = *result;
-    run->done = true;
-    run->data = MemoryContextAllocExtended(GetMemoryChunkContext(run), MAXALIGN(text) + MAXALIGN(scores) + MAXALIGN(tokens) + 1,
-                                           MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
-    to = run->data;
-    run->result.text = to == NULL ? NULL : put(&to, result->text, text);
-    run->result.scores = to == NULL ? NULL : put(&to, result->scores, scores);
-    run->result.tokens = to == NULL ? NULL : put(&to, result->tokens, tokens);
-    if (to == NULL) {
-        run->result.status = SLM_NOMEM;
-        run->result.error = (slm_error){.status = SLM_NOMEM, .message = "out of memory for an answer"};
-    }
-}
-
-static void meter_model(const SlmOpenModel *opened)
-{
-    char digest[65];
-
-    strlcpy(digest, opened->key, sizeof digest);
-    slm_pg_meter_model(digest);
-}
 
 /* Hands finished results to their runs. */
 static void collect(SlmLocal *local)
@@ -312,14 +222,7 @@ static void collect(SlmLocal *local)
         SlmRun *run = result->tag; /* one that is gone has released its request */
 
         slm_usage_add(&local->charged, &result->usage);
-        slm_pg_account_usage(run->account, &result->usage);
-        if (slm_pg_meter != NULL) {
-            slm_usage_add(&slm_pg_meter->usage, &result->usage);
-            meter_model(local->opened);
-        }
-        if (slm_pg_answered != NULL)
-            slm_pg_answered(run->node_of, result);
-        copy_result(run, result);
+        slm_pg_run_answered(run, result);
         local->n_running--;
         if (!run->stream) {
             slm_release(local->session, run->id);
@@ -330,37 +233,17 @@ static void collect(SlmLocal *local)
 
 static void end_runs(SlmLocal *local)
 {
-    while (!dlist_is_empty(&local->runs)) {
-        leave(dlist_container(SlmRun, node, dlist_pop_head_node(&local->runs)));
-        n_runs--;
-    }
+    while (!dlist_is_empty(&local->runs))
+        slm_pg_run_leave(dlist_container(SlmRun, node, dlist_pop_head_node(&local->runs)));
     local->n_running = 0;
-    slm_pg_progress_requests(n_runs);
     if (local->session != NULL)
         slm_session_reset(local->session);
     slm_pg_backends_update();
 }
 
-static void must_be_there(const SlmRun *run)
+bool slm_pg_local_piece(const SlmRun *run, const char **text, size_t *length)
 {
-    if (run->local == NULL)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("the request was ended by an error of another statement"), errhint("Run the statement again.")));
-}
-
-bool slm_pg_under_way(const SlmRun *run)
-{
-    return run->local != NULL && !run->done;
-}
-
-const slm_result *slm_pg_poll(const SlmRun *run)
-{
-    return run->done ? &run->result : NULL;
-}
-
-bool slm_pg_piece(SlmRun *run, const char **text, size_t *length)
-{
-    return run->local != NULL && run->stream && slm_next_piece(run->local->session, run->id, text, length) && *length > 0;
+    return slm_next_piece(run->local->session, run->id, text, length) && *length > 0;
 }
 
 /* ---- steps */
@@ -403,7 +286,7 @@ static void step(SlmLocal *local)
     slm_pg_accounts_flush(false);
 }
 
-static void step_session(SlmLocal *local)
+void slm_pg_local_step(SlmLocal *local)
 {
     CHECK_FOR_INTERRUPTS();
     apply_limits(local);
@@ -411,36 +294,20 @@ static void step_session(SlmLocal *local)
     slm_pg_give_threads();
 }
 
-void slm_pg_step(SlmRun *run)
+bool slm_pg_local_step_all(void)
 {
-    must_be_there(run);
-    step_session(run->local);
-}
-
-void slm_pg_step_all(void)
-{
+    bool any = false;
     dlist_iter it;
 
     dlist_foreach(it, &locals) {
         SlmLocal *local = dlist_container(SlmLocal, node, it.cur);
 
-        if (local->n_running > 0)
-            step_session(local);
+        if (local->n_running == 0)
+            continue;
+        slm_pg_local_step(local);
+        any = true;
     }
-}
-
-const slm_result *slm_pg_wait(SlmRun *run)
-{
-    must_be_there(run);
-    while (!run->done)
-        slm_pg_step(run);
-    if (run->result.status != SLM_OK) {
-        slm_error err = run->result.error;
-
-        slm_pg_cancel(run);
-        slm_pg_error(&err, NULL);
-    }
-    return &run->result;
+    return any;
 }
 
 /* ---- giving memory back */
@@ -501,13 +368,10 @@ void slm_pg_lower_limits(void)
 
 /* ---- ends of transactions */
 
-static void at_xact_end(XactEvent event, void *arg)
+void slm_pg_local_end_all(bool failed)
 {
-    bool failed = event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT;
     dlist_iter it;
 
-    if (!failed && event != XACT_EVENT_COMMIT && event != XACT_EVENT_PARALLEL_COMMIT && event != XACT_EVENT_PREPARE)
-        return;
     dlist_foreach(it, &locals) {
         SlmLocal *local = dlist_container(SlmLocal, node, it.cur);
 
@@ -515,30 +379,21 @@ static void at_xact_end(XactEvent event, void *arg)
             end_runs(local);
         charge_rest(local, false);
     }
-    slm_pg_accounts_flush(true);
 }
 
-static void at_subxact_end(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
+void slm_pg_local_end_sub(SubTransactionId subid)
 {
     dlist_iter it;
     dlist_mutable_iter run_it;
 
-    if (event != SUBXACT_EVENT_ABORT_SUB)
-        return;
     dlist_foreach(it, &locals) {
         SlmLocal *local = dlist_container(SlmLocal, node, it.cur);
 
         dlist_foreach_modify(run_it, &local->runs) {
             SlmRun *run = dlist_container(SlmRun, node, run_it.cur);
 
-            if (run->subid >= my)
+            if (run->subid >= subid)
                 slm_pg_cancel(run);
         }
     }
-}
-
-void slm_pg_sessions_init(void)
-{
-    RegisterXactCallback(at_xact_end, NULL);
-    RegisterSubXactCallback(at_subxact_end, NULL);
 }

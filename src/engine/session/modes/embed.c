@@ -76,7 +76,7 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t dims,
     for (slm_job *job = s->queued.head; job != NULL; job = job->next, ++*taken) {
         const slm_job *same = find_same(job);
 
-        if (same == NULL && ((b->n > 0 && b->n + job->n_ids > b->limit) || (uint64_t) b->n + job->n_ids > s->allowance))
+        if (same == NULL && ((b->n > 0 && b->n + job->n_ids > slm_step_limit(s)) || (uint64_t) b->n + job->n_ids > s->allowance))
             break;
         if (job->result.scores == NULL)
             job->result.scores = malloc(dims * sizeof *job->result.scores);

@@ -11,8 +11,8 @@
  *
  * A field that is added to slm_request or slm_result belongs in wire.c too, and changes the version.
  */
-#ifndef SLM_SESSION_WIRE_H
-#define SLM_SESSION_WIRE_H
+#ifndef SLM_WIRE_WIRE_H
+#define SLM_WIRE_WIRE_H
 
 #include "engine/slm.h"
 

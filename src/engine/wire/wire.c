@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "engine/base/utf8.h"
-#include "engine/session/wire.h"
+#include "engine/wire/wire.h"
 
 #if UINTPTR_MAX == UINT64_MAX
 _Static_assert(sizeof(slm_request) == 152, "a field of slm_request that is new: does wire.c send it?");
@@ -364,8 +364,8 @@ static void get_error(reader *r, slm_error *out)
 {
     out->status = (slm_status) get_choice(r, SLM_INTERNAL, "a status is unknown");
     out->os_error = (int) get_choice(r, 65535, "an error's number is none");
-    out->cause = (slm_cause) get_choice(r, SLM_CAUSE_BAD_TEXT, "a cause is unknown");
-    out->hint_code = (slm_hint_code) get_choice(r, SLM_HINT_KV_REQUEST, "a hint is unknown");
+    out->cause = (slm_cause) get_choice(r, SLM_CAUSE_POISON, "a cause is unknown");
+    out->hint_code = (slm_hint_code) get_choice(r, SLM_HINT_OLD_IMAGE, "a hint is unknown");
     get_words(r, out->message, sizeof out->message);
     get_words(r, out->hint, sizeof out->hint);
 }
