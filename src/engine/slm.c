@@ -19,6 +19,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/import/import.h"
 #include "engine/model/model.h"
+#include "engine/text/tags.h"
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
@@ -161,6 +162,26 @@ slm_status slm_chunk(const slm_model *model, const char *text, size_t length, si
     *offsets = pieces;
     *n_chunks = n;
     return SLM_OK;
+}
+
+slm_status slm_tag_words(const slm_model *model, const char *text, size_t length, const float *outputs, size_t n_outputs,
+                         const volatile int *stop, slm_tagged **words, size_t *n_words, slm_error *err)
+{
+    SLM_TRY(need_tokenizer(model, err));
+    SLM_TRY(slm_tags_read(model->tokenizer, text, length, slm_model_get_info(model)->n_labels, outputs, n_outputs, stop, words, n_words,
+                          err));
+    if (slm_model_check(model, err) != SLM_OK) {
+        free(*words);
+        return SLM_FORMAT;
+    }
+    return SLM_OK;
+}
+
+size_t slm_tag_entities(const slm_model *model, const slm_tagged *words, size_t n_words, slm_entity *out)
+{
+    const slm_model_info *info = slm_model_get_info(model);
+
+    return slm_tags_join(info->labels, sizeof info->labels, info->n_labels, words, n_words, out);
 }
 
 /* ------------------------------------------------------------------ what needs two rooms */

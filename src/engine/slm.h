@@ -95,6 +95,7 @@ typedef struct slm_model_info {
     uint32_t n_labels;      /* outputs of the head */
     slm_head_kind head_kind;
     char labels[8192];      /* their names, one after the other, each NUL-terminated */
+    bool can_tag;           /* a head with labels of its own for every token */
 } slm_model_info;
 
 /* What a caller should tell his user although the call succeeded. Those beyond the room are counted only. */
@@ -207,6 +208,26 @@ slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, 
 slm_status slm_chunk(const slm_model *model, const char *text, size_t length, size_t max_tokens, size_t overlap, const volatile int *stop,
                      size_t **offsets, size_t *n_chunks, slm_error *err);
 
+/* A word of a text as a tagger labelled it, and what words make together: bytes [begin, end). */
+typedef struct slm_tagged {
+    size_t begin, end;
+    uint32_t label; /* number in slm_model_info.labels */
+    float score;    /* probability of that label */
+} slm_tagged;
+typedef struct slm_entity {
+    size_t begin, end;
+    const char *kind; /* the label without B-, I- and the like; points into the model's info */
+    float score;      /* mean of its words' */
+} slm_entity;
+
+/* Words of a text (valid UTF-8) by the outputs that SLM_MODE_EMBED gave a tagger for it alone: n_outputs is a multiple of n_labels, that of
+ * the text's tokens or, of a text that was cut, fewer.  *words is malloc'ed: [*n_words] in order.  INVALID: other outputs than
+ * the text's. */
+slm_status slm_tag_words(const slm_model *model, const char *text, size_t length, const float *outputs, size_t n_outputs,
+                         const volatile int *stop, slm_tagged **words, size_t *n_words, slm_error *err);
+/* The entities of words in order: out [n_words]; returns their number. */
+size_t slm_tag_entities(const slm_model *model, const slm_tagged *words, size_t n_words, slm_entity *out);
+
 /* ------------------------------------------------------------------ sessions */
 
 typedef struct slm_session slm_session;
@@ -261,7 +282,8 @@ typedef enum slm_mode {
     SLM_MODE_GENERATE = 0, /* text that follows the prompt */
     SLM_MODE_LABELS = 1,   /* which of the labels is the answer: log probability of each whole label */
     SLM_MODE_LOGPROBS = 2, /* log probability of each token of the scored segments */
-    SLM_MODE_EMBED = 3     /* pooled vector (encoders); the outputs of a head for one text or a pair: logits, as they stand */
+    SLM_MODE_EMBED = 3     /* pooled vector (encoders); the outputs of a head for one text or a pair: logits, as they stand; of a tagger
+                              those of every token of the text, [tokens, n_labels] */
 } slm_mode;
 
 /* Sampling: temperature 0 is greedy and ignores top_k, top_p, min_p and seed.  top_p and repeat_penalty of 0 are off too. */

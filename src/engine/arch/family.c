@@ -332,6 +332,7 @@ static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *e
     hp->pooling = hp->n_pools > 0 ? hp->pools[0] : pooling_of[pooling];
     if (hp->pooling == SLM_POOL_RANK) {
         SLM_TRY(slm_meta_u32(meta, "slm.head.labels", 1, SLM_MAX_LABELS, 1, &hp->n_labels, err));
+        SLM_TRY(slm_meta_u32(meta, "slm.head.tags", 0, 1, 0, &hp->tags, err));
         SLM_TRY(slm_meta_u32(meta, "slm.head.pool", SLM_POOL_MEAN, SLM_POOL_LAST, SLM_POOL_CLS, &hp->head_pool, err));
     } else if (hp->n_pools == 0) {
         hp->pools[hp->n_pools++] = hp->pooling;
@@ -482,7 +483,8 @@ static slm_status check_end(const slm_hparams *hp, slm_error *err)
         good = hp->relative_span <= 4096 && hp->n_context <= 1u << 16 && !hp->causal && hp->n_heads == hp->n_kv_heads &&
                hp->relative_buckets == 0 && (hp->relative_far == 0 || (hp->relative_span >= 4 && hp->relative_far > hp->relative_span));
     if (good)
-        good = hp->shared_layers <= 1 && hp->n_lookup <= hp->n_embd && hp->n_lookup % 32 == 0 && (hp->n_lookup == 0 || !hp->causal);
+        good = hp->tags <= (hp->pooling == SLM_POOL_RANK) && hp->shared_layers <= 1 && hp->n_lookup <= hp->n_embd &&
+               hp->n_lookup % 32 == 0 && (hp->n_lookup == 0 || !hp->causal);
     return good ? SLM_OK : slm_fail(err, SLM_FORMAT, "pooling, modules or head of the encoder are out of range");
 }
 

@@ -73,6 +73,7 @@ typedef struct slm_family {
     const slm_tensor_role *optional;  /* ends with SLM_TENSOR_ROLES; all layers or none */
     bool first_without_norm;          /* the first layer has no norm before attention (ModernBERT) */
     bool own_norms;                   /* read() reads the kind and epsilon of its norms; else they are RMS norms */
+    bool tag_dense;                   /* heads on every row have a dense layer too (ModernBERT) */
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
 } slm_family;

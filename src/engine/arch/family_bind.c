@@ -62,6 +62,8 @@ static slm_status bind_one(binding *b, slm_tensor_role role, uint32_t layer, boo
     uint32_t rows, cols;
     bool skip = b->family->first_without_norm && role == SLM_TENSOR_ATTN_NORM && layer == 0; /* never read: any of its shape does */
     slm_family_tensor_name(b->family, role, b->hf, layer + skip, name, sizeof name);
+    if (b->hf && b->hp->tags && (role == SLM_TENSOR_CLS_OUT || role == SLM_TENSOR_CLS_OUT_BIAS))
+        snprintf(name, sizeof name, "classifier.%s", role == SLM_TENSOR_CLS_OUT ? "weight" : "bias"); /* in every family */
     slm_role_shape(b->hp, role, &rows, &cols);
     *present = b->find(b->arg, name, &found);
     if (!*present)
@@ -88,6 +90,8 @@ static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, sl
         role == SLM_TENSOR_CLS_NORM_BIAS;
     if (head && b->hp->pooling != SLM_POOL_RANK)
         return SLM_OK;
+    if (head && b->hp->tags && !b->family->tag_dense && role != SLM_TENSOR_CLS_OUT && role != SLM_TENSOR_CLS_OUT_BIAS)
+        return SLM_OK; /* a pooler that nothing reads */
     if (role == SLM_TENSOR_CLS_OUT && need != SLM_NEED_NEVER)
         need = SLM_NEED_ALWAYS; /* what a model with a head answers with */
     if (role >= SLM_TENSOR_DENSE_0 && role <= SLM_TENSOR_DENSE_2_BIAS) {

@@ -48,4 +48,5 @@ static slm_status read_modernbert(const slm_meta *meta, slm_hparams *hp, slm_err
 }
 
 const slm_family slm_family_modernbert = {.name = "modernbert", .required = required, .optional = optional, .first_without_norm = true,
+                                         .tag_dense = true,
                                          .own_norms = true, .hf_names = hf_names, .read = read_modernbert};

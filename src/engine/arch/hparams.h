@@ -76,6 +76,7 @@ typedef struct slm_hparams {
     uint32_t n_dense, dense_rows[SLM_MAX_DENSE], dense_squash[SLM_MAX_DENSE]; /* dense modules: width and function */
     uint32_t after_norm_dim;     /* width of the layer norm among them */
     uint32_t n_labels, head_pool, head_squash; /* heads: outputs, the row or mean they are put on, the function behind their dense layer */
+    uint32_t tags;               /* the head is put on every row */
     uint32_t n_lookup;           /* width of the tables of embeddings, which are projected to n_embd; 0: it is n_embd (ALBERT) */
     uint32_t shared_layers;      /* all layers have the weights of the first (ALBERT) */
     uint32_t relative_span;      /* DeBERTa: distances -span to span - 1 have keys and queries of their own; 0 = none */

@@ -247,7 +247,7 @@ static void pool_stage(encode_job *job, slm_lane *t)
     uint32_t b, e;
     while (slm_lane_next(t, job->batch->n_sequences, 1, &b, &e))
         slm_pool(run, t->s, (const float *) run->ws->x.p + job->starts[b] * run->ld.embd, job->batch->lengths[b],
-                 (float *) run->ws->hidden.p + b * width);
+                 (float *) run->ws->hidden.p + (run->hp->tags ? job->starts[b] : b) * width);
     slm_lane_end(t);
 }
 
@@ -324,7 +324,7 @@ static slm_status whole_need(encode_job *job, const slm_model *model, slm_worksp
                              int n_threads, const volatile int *stop, slm_error *err)
 {
     SLM_TRY(slm_run_init(&job->run, model, ws, NULL, n, 0, longest, n_threads, stop, err));
-    SLM_TRY(slm_buffer_need(&ws->hidden, n_sequences * (size_t) slm_hparams_outputs(&model->hp), sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&ws->hidden, model->hp.tags ? n : n_sequences, slm_hparams_outputs(&model->hp) * sizeof(float), err));
     for (int i = 0; i < n_threads; i++)
         SLM_TRY(slm_buffer_need(&ws->scratch[i].pool, slm_pool_floats(&model->hp), sizeof(float), err));
     return slm_buffer_need(&ws->rows, (size_t) n + n_sequences + 1, sizeof(uint32_t), err);
@@ -357,7 +357,7 @@ typedef struct parts_job {
     slm_workspace *ws; /* its parts, one a thread, have room */
     const slm_encode_batch *batch;
     const volatile int *stop;
-    uint32_t n_parts, rows, longest; /* rows of a part, about */
+    uint32_t n, n_parts, rows, longest; /* rows of all; of a part, about */
     atomic_int failure;
 } parts_job;
 
@@ -398,7 +398,8 @@ static void parts_region(void *arg, slm_team *team, int thread, int n_threads)
         if (status != SLM_OK)
             atomic_store(&job->failure, (int) status);
         else if (part.n_sequences > 0)
-            memcpy((float *) job->ws->hidden.p + sequence * width, own->hidden.p, part.n_sequences * width * sizeof(float));
+            memcpy((float *) job->ws->hidden.p + (job->model->hp.tags ? row : sequence) * width, own->hidden.p,
+                   (job->model->hp.tags ? rows : part.n_sequences) * width * sizeof(float));
     }
 }
 
@@ -419,7 +420,7 @@ static slm_status encode_parts(parts_job *job, int n_threads, slm_error *err)
     SLM_TRY(slm_workspace_parts(job->ws, n_threads, err));
     for (int i = 0; i < n_threads; i++)
         SLM_TRY(whole_need(&room, job->model, job->ws->parts[i], job->rows + job->longest, job->rows + 1, job->longest, 1, job->stop, err));
-    SLM_TRY(slm_buffer_need(&job->ws->hidden, job->batch->n_sequences * width, sizeof(float), err));
+    SLM_TRY(slm_buffer_need(&job->ws->hidden, job->model->hp.tags ? job->n : job->batch->n_sequences, width * sizeof(float), err));
     slm_parallel(n_threads, parts_region, job);
     switch (atomic_load(&job->failure)) {
     case SLM_OK: return SLM_OK;
@@ -436,6 +437,7 @@ slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encod
     if (n_threads < 1)
         n_threads = 1;
     SLM_TRY(batch_check(model, batch, &n, &parts.longest, err));
+    parts.n = n;
     if (cut_in_parts(&parts, n, n_threads))
         SLM_TRY(encode_parts(&parts, n_threads, err));
     else

@@ -128,6 +128,13 @@ void slm_pool(const slm_run *run, slm_scratch *s, const float *x, uint32_t lengt
 {
     const slm_hparams *hp = run->hp;
     float *row = s->pool.p, *other = row + widest(hp);
+    if (hp->tags) {
+        for (uint32_t i = 0; i < length; i++) {
+            memcpy(row, x + i * run->ld.embd, hp->n_embd * sizeof(float));
+            run_head(run, s, row, other, out + (size_t) i * hp->n_labels);
+        }
+        return;
+    }
     if (hp->pooling == SLM_POOL_RANK) {
         pool_rows(run, hp->head_pool, x, length, row);
         run_head(run, s, row, other, out);

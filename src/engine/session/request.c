@@ -23,7 +23,7 @@ static slm_status check(const slm_session *s, const slm_mode_ops *mode, const sl
     if (r->adapter != NULL && (s->pool == NULL || !slm_adapter_fits(r->adapter, &s->model->hp)))
         return slm_fail(err, SLM_INVALID, "the request's adapter was opened for another model");
     if (mode->encoder) {
-        if ((info->can_embed || info->can_rerank || info->can_classify) && s->pool == NULL)
+        if ((info->can_embed || info->can_rerank || info->can_classify || info->can_tag) && s->pool == NULL)
             return SLM_OK;
         slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot embed", info->name);
         return slm_hint(err, "Use an embedding model.");
@@ -80,6 +80,7 @@ static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, slm_prom
         p->scored_end = cut;
     if (p->n_prefix > cut)
         p->n_prefix = cut;
+    p->row_end = cut;
     return SLM_OK;
 }
 

@@ -37,6 +37,7 @@ struct slm_job {
     uint32_t n_prefix;    /* positions worth keeping for others: declared by the request */
     uint32_t n_keep;      /* positions that it will keep if it leads: n_prefix, or more that another job begins with too */
     uint32_t n_kept;      /* of them, those that are in the prefix cache already */
+    uint32_t row_begin, row_end; /* taggers: of the prompt, the tokens of the text itself */
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
     uint32_t branch_end;  /* the same with labels' branches */

@@ -21,7 +21,7 @@ bool slm_guc_speculate = true;
 double slm_guc_machine_cost_per_hour = 0;
 char *slm_guc_model_directory;
 static char *isa;
-char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
+char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model, *slm_guc_entity_model;
 
 enum { SLM_HUGE_PAGES_TRY, SLM_HUGE_PAGES_ON, SLM_HUGE_PAGES_OFF };
 static int huge_pages;
@@ -114,6 +114,8 @@ static void define_models(void)
                                PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomStringVariable("slm.embed_model", "Model of the functions that compute embeddings, when the call names none.", NULL,
                                &slm_guc_embed_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomStringVariable("slm.entity_model", "Model of the functions that find entities, when the call names none.", NULL,
+                               &slm_guc_entity_model, "", PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 void slm_pg_define_gucs(void (*lowered)(void))

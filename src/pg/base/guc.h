@@ -14,7 +14,7 @@ extern int slm_guc_train_memory_kb; /* of one fine-tuning */
 extern bool slm_guc_speculate;
 extern double slm_guc_machine_cost_per_hour; /* 0 = not set */
 extern char *slm_guc_model_directory;
-extern char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model;
+extern char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model, *slm_guc_entity_model;
 
 size_t slm_pg_kv_cache_bytes(void);
 /* lowered: called when a setting may have lowered what sessions hold. */

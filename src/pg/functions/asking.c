@@ -317,7 +317,7 @@ static size_t readable(SlmWork *work, const SlmAsked *s)
         refuse(room);
     if (s->row.truncate == SLM_TRUNCATE_DEFAULT)
         slm_pg_work_longer(work);
-    return slm_pg_next_window(slm_pg_windows(s->row.entry, s->row.input, s->row.length, room, false), &window, &length) ? length : 0;
+    return slm_pg_next_window(slm_pg_windows(s->row.entry, s->row.input, s->row.length, room, 0, false), &window, &length) ? length : 0;
 }
 
 /* ---- asking */

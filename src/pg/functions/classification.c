@@ -370,7 +370,7 @@ static void refuse_beside_classifier(FunctionCallInfo fcinfo)
 }
 
 /* The scores of a window; a label has that of the window that speaks for it most. */
-static void take_scores(void *arg, const float *vector, const char *window, size_t length)
+static void take_scores(void *arg, const float *vector, size_t n_numbers, const char *window, size_t length)
 {
     Classify *c = arg;
     slm_error err;
@@ -399,7 +399,7 @@ static void begin_trained(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
         size_t length;
         const char *whole = slm_pg_input_utf8(c->input, &length);
 
-        take_scores(c, stored_vector(c), whole, length);
+        take_scores(c, stored_vector(c), 0, whole, length);
         return;
     }
     t = text_to_read(work, c);

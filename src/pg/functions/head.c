@@ -24,7 +24,7 @@ SlmOpenModel *slm_pg_head_model(const text *model)
     return slm_pg_info(entry)->can_classify ? entry : NULL;
 }
 
-static void take_outputs(void *arg, const float *outputs, const char *window, size_t length)
+static void take_outputs(void *arg, const float *outputs, size_t n, const char *window, size_t length)
 {
     SlmHead *head = arg;
 

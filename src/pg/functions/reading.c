@@ -140,7 +140,9 @@ static bool read_on(SlmWork *work, void *arg)
     Reading *r = arg;
 
     for (int i = 0; i < r->n; i++) {
-        r->take(r->arg, slm_pg_poll(r->under_way[i].run)->scores, r->under_way[i].text, r->under_way[i].length);
+        const slm_result *result = slm_pg_poll(r->under_way[i].run);
+
+        r->take(r->arg, result->scores, result->n_scores, r->under_way[i].text, r->under_way[i].length);
         slm_pg_work_drop(work, r->under_way[i].run);
     }
     r->n = 0;
@@ -152,7 +154,7 @@ void slm_pg_read(SlmWork *work, const SlmText *t, SlmWindowSize size, SlmTake ta
     Reading *r = palloc0(sizeof *r);
     size_t room = room_for(t), tokens = room;
 
-    if (size != SLM_WINDOWS_WHOLE)
+    if (size == SLM_WINDOWS_HALF || size == SLM_WINDOWS_SENTENCES)
         tokens = size == SLM_WINDOWS_HALF ? room / 2 : Min(SENTENCE_TOKENS, room);
     r->text = *t;
     r->take = take;
@@ -164,7 +166,8 @@ void slm_pg_read(SlmWork *work, const SlmText *t, SlmWindowSize size, SlmTake ta
         submit(work, r, t->text, t->length);
         return;
     }
-    r->windows = slm_pg_windows(t->entry, t->text, t->length, tokens, size == SLM_WINDOWS_SENTENCES);
+    r->windows = slm_pg_windows(t->entry, t->text, t->length, tokens, size == SLM_WINDOWS_OVERLAP ? tokens / 4 : 0,
+                                size == SLM_WINDOWS_SENTENCES);
     (void) submit_next(work, r);
 }
 
@@ -177,7 +180,7 @@ typedef struct Mean {
     int n;
 } Mean;
 
-static void take_mean(void *arg, const float *vector, const char *window, size_t length)
+static void take_mean(void *arg, const float *vector, size_t n, const char *window, size_t length)
 {
     Mean *m = arg;
 
@@ -206,7 +209,7 @@ typedef struct Cosines {
     int n, n_dims;
 } Cosines;
 
-static void take_cosines(void *arg, const float *vector, const char *window, size_t length)
+static void take_cosines(void *arg, const float *vector, size_t n, const char *window, size_t length)
 {
     Cosines *c = arg;
 
@@ -231,7 +234,7 @@ double *slm_pg_read_cosines(SlmWork *work, const SlmText *t, const float *vector
     return c->best;
 }
 
-static void take_relevance(void *arg, const float *score, const char *window, size_t length)
+static void take_relevance(void *arg, const float *score, size_t n, const char *window, size_t length)
 {
     double *best = arg;
 

@@ -46,14 +46,15 @@ static inline bool slm_pg_in_windows(const SlmText *t)
 /* For begin: the work says of such a text that it is longer than the model reads. */
 void slm_pg_note_windows(SlmWork *work, const SlmText *t);
 
-/* Takes what the encoder made of a window: the vector [n_embd], or a cross-encoder's score [1], good until it returns. */
-typedef void (*SlmTake)(void *arg, const float *vector, const char *window, size_t length);
+/* Takes what the encoder made of a window: the vector [n], the outputs of a head, or a cross-encoder's score [1], good until it returns. */
+typedef void (*SlmTake)(void *arg, const float *vector, size_t n, const char *window, size_t length);
 
 /* For generative models: submits a request whose last segment is the row's text.  What is longer than fits is cut, which the work says
  * where truncate is not given, or an ERROR where it is false. */
 void slm_pg_submit_cut(SlmWork *work, SlmOpenModel *entry, slm_request *request, slm_segment *row, SlmTruncate truncate);
 
-typedef enum SlmWindowSize { SLM_WINDOWS_WHOLE, SLM_WINDOWS_HALF, SLM_WINDOWS_SENTENCES } SlmWindowSize;
+/* OVERLAP: as long as the model reads, each beginning with the last quarter of the one before. */
+typedef enum SlmWindowSize { SLM_WINDOWS_WHOLE, SLM_WINDOWS_HALF, SLM_WINDOWS_SENTENCES, SLM_WINDOWS_OVERLAP } SlmWindowSize;
 
 /* Reads a text that has been measured, as part of a work: take is called for each window in order before the work is done; once where the
  * text is not read in windows. */

@@ -162,7 +162,7 @@ static void next_round(Summary *s)
     s->text = s->next;
     s->next = read;
     resetStringInfo(&s->next);
-    s->windows = slm_pg_windows(s->entry, s->text.data, (size_t) s->text.len, s->window_tokens, false);
+    s->windows = slm_pg_windows(s->entry, s->text.data, (size_t) s->text.len, s->window_tokens, 0, false);
 }
 
 static bool summarize_on(SlmWork *work, void *arg)
@@ -210,7 +210,7 @@ static void submit_text(SlmWork *work, Summary *s, SlmTruncate truncate)
     slm_pg_work_longer(work);
     initStringInfo(&s->text);
     initStringInfo(&s->next);
-    s->windows = slm_pg_windows(s->entry, s->input, s->length, s->window_tokens, false);
+    s->windows = slm_pg_windows(s->entry, s->input, s->length, s->window_tokens, 0, false);
     slm_pg_work_go_on(work, summarize_on, s);
     (void) submit_windows(work, s);
 }

@@ -23,7 +23,7 @@
 struct SlmWindows {
     const SlmOpenModel *entry;
     const char *text;
-    size_t length, max_tokens;
+    size_t length, max_tokens, overlap;
     size_t begin, end;  /* the stretch that was cut last */
     size_t *offsets;    /* [2 * n] its windows, from its beginning */
     size_t n, next;     /* of them, and the first that has not been handed out */
@@ -75,7 +75,8 @@ static size_t first_sentence(const char *s, size_t n)
     return n;
 }
 
-SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, bool sentences)
+SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, size_t overlap,
+                           bool sentences)
 {
     SlmWindows *w = palloc0(sizeof *w);
 
@@ -83,6 +84,7 @@ SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t l
     w->text = text;
     w->length = length;
     w->max_tokens = max_tokens;
+    w->overlap = overlap;
     w->sentences = sentences;
     return w;
 }
@@ -94,7 +96,7 @@ static void cut_stretch(SlmWindows *w)
     slm_status status;
     slm_error err;
 
-    while ((status = slm_chunk(slm_pg_opened_model(w->entry), w->text + w->begin, w->end - w->begin, w->max_tokens, 0, SLM_STOP,
+    while ((status = slm_chunk(slm_pg_opened_model(w->entry), w->text + w->begin, w->end - w->begin, w->max_tokens, w->overlap, SLM_STOP,
                                &offsets, &w->n, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)

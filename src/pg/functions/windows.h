@@ -11,9 +11,11 @@
 typedef struct SlmWindows SlmWindows;
 
 /* text: valid UTF-8, which must live as long as the windows; max_tokens: of a window by itself, without what a prompt adds; sentences: a
- * window ends with a sentence, though there were room for more.  palloc'ed in CurrentMemoryContext. */
-SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, bool sentences);
-/* The next window: a part of the text; false when there is none. Together they cover the text, in order. */
+ * window ends with a sentence, though there were room for more; overlap: tokens that a window shares with the one before.  palloc'ed in
+ * CurrentMemoryContext. */
+SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, size_t overlap,
+                           bool sentences);
+/* The next window: a part of the text; false when there is none. Together they cover the text, in order of their beginnings and ends. */
 bool slm_pg_next_window(SlmWindows *windows, const char **text, size_t *length);
 
 /* Tokens of the text by itself. */

@@ -335,6 +335,8 @@ const char *slm_pg_default_model(SlmTask task)
         name = slm_guc_classify_model;
     if (task == SLM_TASK_EMBED || task == SLM_TASK_RERANK)
         name = slm_guc_embed_model;
+    if (task == SLM_TASK_ENTITIES)
+        name = slm_guc_entity_model;
     return is_set(name) ? name : NULL;
 }
 
@@ -343,6 +345,7 @@ const char *slm_pg_need_default_model(SlmTask task)
     const char *name = slm_pg_default_model(task);
     const char *setting = task == SLM_TASK_CLASSIFY                           ? "slm.classify_model"
                           : task == SLM_TASK_EMBED || task == SLM_TASK_RERANK ? "slm.embed_model"
+                          : task == SLM_TASK_ENTITIES                         ? "slm.entity_model"
                                                                               : "slm.generate_model";
 
     if (name == NULL)

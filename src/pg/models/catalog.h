@@ -13,7 +13,9 @@
 #define SLM_NAME_MAX 63 /* bytes of a model's name */
 #define SLM_KEY_SIZE 96 /* an image's key: 64 hex digits, "-l" layout, "-" 16 hex digits of the options, NUL */
 
-typedef enum SlmTask { SLM_TASK_GENERATE, SLM_TASK_CLASSIFY, SLM_TASK_EMBED, SLM_TASK_RERANK, SLM_TASK_CHUNK, SLM_TASK_ANY } SlmTask;
+typedef enum SlmTask {
+    SLM_TASK_GENERATE, SLM_TASK_CLASSIFY, SLM_TASK_EMBED, SLM_TASK_RERANK, SLM_TASK_ENTITIES, SLM_TASK_CHUNK, SLM_TASK_ANY
+} SlmTask;
 
 typedef struct SlmModelRow {
     char name[SLM_NAME_MAX + 1];

@@ -191,15 +191,17 @@ slm_status slm_hf_take_head(slm_hf_config *c, slm_error *err)
 {
     const char *pooling = slm_hf_string(c->json, "classifier_pooling");
     uint32_t pool = c->kind->head_pool;
-    c->classifies = strstr(slm_hf_architecture(c), "ForSequenceClassification") != NULL;
+    bool tags = strstr(slm_hf_architecture(c), "ForTokenClassification") != NULL;
+    c->classifies = tags || strstr(slm_hf_architecture(c), "ForSequenceClassification") != NULL;
     if (!c->classifies)
         return c->kind->encoder || slm_hf_config_number(c, "slm.embedding", 0) != 0 ? slm_hf_config_put(c, "pooling_type", 1, err) : SLM_OK;
-    if (pool == 0)
+    if (pool == 0 || (tags && !c->kind->encoder))
         return slm_fail(err, SLM_UNSUPPORTED,
                         "\"%.60s\" in \"%s\" has a classification head, which is not supported for models of this type",
                         slm_hf_architecture(c), c->json.file);
     SLM_TRY(take_labels(c, err));
-    SLM_TRY(take_problem(c, err));
+    SLM_TRY(tags ? SLM_OK : take_problem(c, err));
+    SLM_TRY(slm_hf_config_put(c, "slm.head.tags", tags, err));
     if (pooling != NULL && strcmp(pooling, "mean") == 0)
         pool = SLM_POOL_MEAN;
     else if (pooling != NULL && strcmp(pooling, "cls") != 0)

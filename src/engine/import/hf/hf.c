@@ -392,8 +392,9 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);
     info->can_generate = s->base.hparams.causal;
-    info->can_rerank = s->base.hparams.pooling == SLM_POOL_RANK && s->base.hparams.n_labels == 1;
-    info->can_classify = s->base.hparams.pooling == SLM_POOL_RANK && !info->can_rerank;
+    info->can_tag = s->base.hparams.tags != 0;
+    info->can_rerank = s->base.hparams.pooling == SLM_POOL_RANK && s->base.hparams.n_labels == 1 && !info->can_tag;
+    info->can_classify = s->base.hparams.pooling == SLM_POOL_RANK && !info->can_rerank && !info->can_tag;
     info->can_embed = !info->can_generate && s->base.hparams.pooling != SLM_POOL_RANK;
     info->head_kind = s->config.head_kind;
     memcpy(info->labels, s->config.labels, sizeof info->labels);

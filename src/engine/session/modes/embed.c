@@ -13,13 +13,15 @@ static slm_status prepare(slm_session *s, const slm_request *request, slm_job *j
 {
     const slm_model_info *info = slm_model_get_info(s->model);
     slm_prompt prompt;
-    bool rank = info->can_rerank, pairs = s->model->hp.pooling == SLM_POOL_RANK;
+    bool rank = info->can_rerank, pairs = s->model->hp.pooling == SLM_POOL_RANK && !info->can_tag;
 
     if (request->n_segments > 2 || (rank && request->n_segments != 2) || (!pairs && request->n_segments != 1))
         return slm_fail(err, SLM_INVALID, "model \"%s\" takes %s, but the request has %zu texts", info->name,
                         rank ? "a pair of texts" : "one text", request->n_segments);
     SLM_TRY(slm_job_read_prompt(s, request, job, 0, &prompt, err));
     job->n_prefix = prompt.pair_begin > 0 ? (uint32_t) prompt.pair_begin : job->n_ids;
+    job->row_begin = (uint32_t) prompt.row_begin;
+    job->row_end = (uint32_t) prompt.row_end;
     slm_prompt_free(&prompt);
     return SLM_OK;
 }
@@ -44,10 +46,19 @@ static const slm_job *find_same(const slm_job *job)
     const slm_job *other = job->prev;
 
     for (int i = 0; other != NULL && i < LOOK_BACK; i++, other = other->prev)
-        if (other->n_ids == job->n_ids && other->n_prefix == job->n_prefix && other->realm == job->realm
-            && memcmp(other->ids, job->ids, job->n_ids * sizeof *job->ids) == 0)
+        if (other->n_ids == job->n_ids && other->n_prefix == job->n_prefix && other->row_begin == job->row_begin
+            && other->realm == job->realm && memcmp(other->ids, job->ids, job->n_ids * sizeof *job->ids) == 0)
             return other;
     return NULL;
+}
+
+/* Numbers of a job's result, and where they begin in what the encoder gave: its vector, or of a tagger those of the text's own tokens. */
+static size_t result_of(const slm_session *s, const slm_job *job, size_t *at)
+{
+    size_t dims = slm_hparams_outputs(&s->model->hp);
+
+    *at = dims * (s->model->hp.tags ? job->embed.row + job->row_begin : job->embed.sequence);
+    return s->model->hp.tags ? dims * (job->row_end - job->row_begin) : dims;
 }
 
 /* Room for n positions: a text longer than the batch goes alone. */
@@ -68,9 +79,10 @@ static slm_status grow(slm_session *s, uint32_t n, slm_error *err)
 }
 
 /* Packs the next texts of the queue into the step: *taken jobs, of which some share a sequence. */
-static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t dims, uint32_t *taken, slm_error *err)
+static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t *taken, slm_error *err)
 {
     slm_step_state *b = &s->step;
+    size_t at;
 
     b->n = 0;
     for (slm_job *job = s->queued.head; job != NULL; job = job->next, ++*taken) {
@@ -79,10 +91,11 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t dims,
         if (same == NULL && ((b->n > 0 && b->n + job->n_ids > slm_step_limit(s)) || (uint64_t) b->n + job->n_ids > s->allowance))
             break;
         if (job->result.scores == NULL)
-            job->result.scores = malloc(dims * sizeof *job->result.scores);
+            job->result.scores = malloc((result_of(s, job, &at) + 1) * sizeof *job->result.scores);
         if (job->result.scores == NULL)
             return slm_fail(err, SLM_NOMEM, "out of memory for a vector");
-        job->embed = (slm_embed_state){.shares = same != NULL, .sequence = same != NULL ? same->embed.sequence : batch->n_sequences};
+        job->embed = (slm_embed_state){.shares = same != NULL, .sequence = same != NULL ? same->embed.sequence : batch->n_sequences,
+                                       .row = same != NULL ? same->embed.row : b->n};
         if (same != NULL)
             continue;
         SLM_TRY(grow(s, b->n + job->n_ids, err));
@@ -94,9 +107,10 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t dims,
 }
 
 /* The first job of the queue has its vector; begin: positions of the step before its own, where it has any. */
-static void answer(slm_session *s, const float *vectors, uint32_t dims, uint32_t *begin, const slm_stopwatch *watch)
+static void answer(slm_session *s, const float *vectors, uint32_t *begin, const slm_stopwatch *watch)
 {
     slm_job *job = s->queued.head;
+    size_t at;
 
     job->result.usage.steps = 1;
     if (job->embed.shares) {
@@ -107,8 +121,8 @@ static void answer(slm_session *s, const float *vectors, uint32_t dims, uint32_t
         *begin += job->n_ids;
     }
     s->stats.usage.prompt_tokens += job->n_ids;
-    memcpy(job->result.scores, vectors + (size_t) dims * job->embed.sequence, dims * sizeof *vectors);
-    job->result.n_scores = dims;
+    job->result.n_scores = result_of(s, job, &at);
+    memcpy(job->result.scores, vectors + at, job->result.n_scores * sizeof *vectors);
     slm_job_finish(s, &s->queued, job, NULL);
 }
 
@@ -116,11 +130,11 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
 {
     slm_step_state *b = &s->step;
     slm_encode_batch batch = {.lengths = b->out};
-    uint32_t begin = 0, taken = 0, dims = slm_hparams_outputs(&s->model->hp);
+    uint32_t begin = 0, taken = 0;
     slm_stopwatch watch = slm_stopwatch_start();
     float *vectors = NULL;
 
-    SLM_TRY(gather(s, &batch, dims, &taken, err));
+    SLM_TRY(gather(s, &batch, &taken, err));
     s->allowance_used = b->n == 0 && s->queued.head != NULL;
     if (s->allowance_used)
         return slm_fail(err, SLM_LIMIT, "no more tokens are allowed");
@@ -131,7 +145,7 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
     SLM_TRY(slm_encode(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &vectors, err));
     slm_stopwatch_stop(&watch);
     for (uint32_t i = 0; i < taken; i++)
-        answer(s, vectors, dims, &begin, &watch);
+        answer(s, vectors, &begin, &watch);
     s->stats.usage.steps++;
     s->stats.positions += b->n;
     return SLM_OK;

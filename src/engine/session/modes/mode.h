@@ -74,7 +74,7 @@ typedef struct slm_logprobs_state {
 } slm_logprobs_state;
 
 typedef struct slm_embed_state {
-    uint32_t sequence; /* of the step that computes it */
+    uint32_t sequence, row; /* of the step that computes it, and its first row */
     bool shares;       /* an earlier job's */
 } slm_embed_state;
 
