@@ -44,7 +44,7 @@ SELECT slm_perplexity('ab 7 cd b', 'small+pairs') = p AS back FROM now;
 SET slm.train_memory = '4MB';
 SELECT version, active FROM slm_finetune('less', 'small', 'SELECT q, a FROM faq', '{"epochs": 1}');
 SET slm.train_memory = '1MB';
-SELECT state, regexp_replace(message, '\d+ MB', 'N MB') AS message, hint FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq')$$);
+SELECT state, regexp_replace(message, '\d+ MB', 'N MB') AS message, hint FROM try($$SELECT slm_finetune('x', 'small', 'SELECT repeat(q || '' '', 12), a FROM faq', '{"rank": 32}')$$);
 RESET slm.train_memory;
 
 -- renamed and dropped as any adapter, with its versions
