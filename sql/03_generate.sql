@@ -27,7 +27,19 @@ SELECT slm_generate('Tell me a story.', temperature => 1, top_k => 1, max_tokens
 -- a stream is the same text in pieces
 SELECT string_agg(piece, '') = slm_generate('Name three colours.', max_tokens => 30) AS same, count(*) > 5 AS in_pieces
   FROM slm_generate_stream('Name three colours.', max_tokens => 30) piece;
--- two streams and a call share a session
+-- two streams and a call share a session; what was made in between comes in pieces of any size
+CREATE FUNCTION rest_of(pieces refcursor) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  piece text;
+  whole text := '';
+BEGIN
+  LOOP
+    FETCH pieces INTO piece;
+    EXIT WHEN NOT FOUND;
+    whole := whole || piece;
+  END LOOP;
+  RETURN whole;
+END $$;
 BEGIN;
 DECLARE a CURSOR FOR SELECT slm_generate_stream('Name three colours.', max_tokens => 8);
 DECLARE b CURSOR FOR SELECT slm_generate_stream('What is the capital of France?', max_tokens => 8);
@@ -37,8 +49,8 @@ SELECT slm_generate('What is the capital of France?', max_tokens => 8);
 SAVEPOINT s;
 SELECT slm_generate('x', max_tokens => 0);
 ROLLBACK TO s;
-FETCH ALL FROM a;
-FETCH ALL FROM b;
+SELECT rest_of('a');
+SELECT rest_of('b');
 COMMIT;
 SELECT slm_generate_stream('What is the capital of France?', max_tokens => 8) LIMIT 1;
 -- conversations

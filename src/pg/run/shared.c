@@ -54,6 +54,8 @@ typedef struct SlmSent {
     uint32 blamed;         /* deaths that the process was to blame for, when it was first sent */
     char *text;            /* [text_bytes] of a stream, of which `taken` are taken */
     size_t text_bytes, text_room, taken;
+    size_t *ends;          /* [n_ends] where its pieces end, of which next_end are taken: a row is a piece, however many came at once */
+    int n_ends, ends_room, next_end;
     size_t skip;           /* bytes that come again */
 } SlmSent;
 
@@ -301,6 +303,8 @@ static void free_sent(SlmRun *run)
         return;
     if (run->sent->text != NULL)
         pfree(run->sent->text);
+    if (run->sent->ends != NULL)
+        pfree(run->sent->ends);
     pfree(run->sent->frame);
     pfree(run->sent);
     run->sent = NULL;
@@ -424,6 +428,12 @@ static bool take_piece(const slm_frame *frame, const char *body)
     }
     memcpy(sent->text + sent->text_bytes, body + skip, n);
     sent->text_bytes += n;
+    if (sent->n_ends == sent->ends_room) {
+        sent->ends_room = 2 * sent->ends_room + 32;
+        sent->ends = sent->ends == NULL ? MemoryContextAlloc(GetMemoryChunkContext(run), sent->ends_room * sizeof *sent->ends)
+                                        : repalloc(sent->ends, sent->ends_room * sizeof *sent->ends);
+    }
+    sent->ends[sent->n_ends++] = sent->text_bytes;
     return true;
 }
 
@@ -481,11 +491,11 @@ bool slm_pg_shared_piece(const SlmRun *run, const char **text, size_t *length)
 {
     SlmSent *sent = run->sent;
 
-    if (sent == NULL || sent->taken == sent->text_bytes)
+    if (sent == NULL || sent->next_end == sent->n_ends)
         return false;
     *text = sent->text + sent->taken;
-    *length = sent->text_bytes - sent->taken;
-    sent->taken = sent->text_bytes;
+    *length = sent->ends[sent->next_end] - sent->taken;
+    sent->taken = sent->ends[sent->next_end++];
     return true;
 }
 
