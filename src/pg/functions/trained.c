@@ -33,6 +33,7 @@ typedef struct Opened {
     ItemPointerData place;
     TransactionId writer;
     SlmAsked asked; /* when its row was the active one last */
+    bool has_model; /* its model was found for that */
 } Opened;
 
 static dlist_head opened = DLIST_STATIC_INIT(opened); /* most recently used first */
@@ -164,6 +165,7 @@ SlmTrained *slm_pg_use_classifier(const text *name)
     if (found == NULL) {
         found = opened_from(usable_version(wanted, snapshot));
         found->asked = asked;
+        found->has_model = false;
     }
     if (slm_pg_meter != NULL) /* a job's rows say which version they were computed with */
         slm_pg_meter_model(psprintf("%s@%d", found->trained.name, found->trained.version));
@@ -190,17 +192,27 @@ static SlmOpenModel *fitting_model(const SlmTrained *trained, const char *model)
     return entry;
 }
 
-SlmOpenModel *slm_pg_classifier_model(const SlmTrained *trained)
+SlmOpenModel *slm_pg_classifier_model(SlmTrained *trained)
 {
+    Opened *o = (Opened *) trained;
+    SlmOpenModel *entry;
     const SlmModelRow *row;
     char *forbidden = NULL;
 
     for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
         if (strcmp(row->key, trained->key) != 0 || row->base[0] != '\0')
             continue;
-        if (slm_pg_may_use_model(row))
-            return fitting_model(trained, pstrdup(row->name));
+        if (slm_pg_may_use_model(row)) {
+            entry = fitting_model(trained, pstrdup(row->name));
+            o->has_model = true;
+            return entry;
+        }
         forbidden = pstrdup(row->name);
+    }
+    if (o->has_model && forbidden == NULL && (entry = slm_pg_find_opened(trained->key)) != NULL) {
+        slm_pg_touch_opened(entry); /* dropped meanwhile: a statement that runs goes on with what it began with */
+        slm_pg_pin(entry);
+        return entry;
     }
     if (forbidden != NULL)
         return fitting_model(trained, forbidden); /* says what is missing */

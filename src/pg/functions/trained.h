@@ -27,7 +27,7 @@ typedef struct SlmTrained {
  * goes. */
 SlmTrained *slm_pg_use_classifier(const text *name);
 /* The model that made its embeddings, wherever it is registered now; ERROR when it is not, or is of another width. Checks the privilege. */
-SlmOpenModel *slm_pg_classifier_model(const SlmTrained *trained);
+SlmOpenModel *slm_pg_classifier_model(SlmTrained *trained);
 /* Opens a blob, which is freed with CurrentMemoryContext; NULL with *err when it is damaged. */
 slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *err);
 slm_classifier *slm_pg_open_blob(const void *blob, size_t bytes, slm_error *err);

@@ -44,7 +44,7 @@ typedef struct Candidate {
 
 typedef struct Choice {
     SlmTrainRows set;
-    const SlmTrained *trained; /* or NULL */
+    SlmTrained *trained; /* or NULL */
     int64 wanted;
     Candidate *candidates; /* [n] */
     int64 n;

@@ -187,7 +187,7 @@ static void begin_search(Search *s, FunctionCallInfo fcinfo)
     if (PG_ARGISNULL(1)) {
         entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_EMBED);
     } else {
-        const SlmTrained *trained = slm_pg_use_classifier(PG_GETARG_TEXT_PP(1));
+        SlmTrained *trained = slm_pg_use_classifier(PG_GETARG_TEXT_PP(1));
 
         if (!PG_ARGISNULL(2))
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("model cannot be given beside a classifier"),
