@@ -48,6 +48,7 @@ def copy(sources, target):
 
 def main(dockerfile, context, base, folder):
     stages, root = {}, None
+    os.makedirs(folder)
     for word, rest in instructions(dockerfile):
         if word == "ARG" and root is None or word == "CMD":
             continue

@@ -103,7 +103,8 @@ docker_base() {
 
 docker_run() {
     local root
-    root=$(steps Dockerfile image | tail -n 1) || return
+    root=$(steps Dockerfile image | tail -n 1)
+    [ -d "$root" ] || return
     inside "${root#"$matrix/"}" sh -ec 'pg_lsclusters -h | grep -q main || pg_createcluster 17 main
         echo "shared_preload_libraries = slm_pg" >>/etc/postgresql/17/main/postgresql.conf
         pg_ctlcluster 17 main start
@@ -117,7 +118,7 @@ image_volume() {
     local root
     # Debian's server is another version than the image's
     sed -i 's/server-dev-18/server-dev-17/; s,/18/,/17/,g' "$matrix/docker/context/packaging/docker/image_volume.Dockerfile"
-    root=$(steps image_volume.Dockerfile volume | tail -n 1) || return
+    root=$(steps image_volume.Dockerfile volume | tail -n 1)
     [ -e "$root/lib/slm_pg.so" ] && [ -e "$root/share/extension/slm_pg.control" ] && [ -e "$root/lib/libjansson.so.4" ]
 }
 
