@@ -7,8 +7,8 @@
 ARG BASE=postgres:18-trixie
 
 FROM ${BASE} AS build
-RUN apt-get update && apt-get install -y --no-install-recommends build-essential libjansson-dev libpcre2-dev libutf8proc-dev \
-    libxxhash-dev postgresql-server-dev-18
+RUN apt-get update && apt-get install -y --no-install-recommends build-essential libjansson-dev \
+    libopenblas-serial-dev libpcre2-dev libutf8proc-dev libxxhash-dev postgresql-server-dev-18
 COPY . /src
 RUN make -C /src -j"$(nproc)" && make -C /src install DESTDIR=/out
 # the libraries that the server's image may lack go beside ours
