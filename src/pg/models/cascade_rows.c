@@ -2,9 +2,8 @@
  * cascade_rows.c: rows of slm.cascade_registry and slm.cascade_grant, and the SQL functions that change them.
  *
  * As with classifiers (classifier_rows.c): rows are read by a scan that needs no privilege and written as the extension, after the checks
- * here; a change holds a lock on the name to the end of its transaction; owners and roles that were dropped are forgotten.  A cascade
- * lends nobody anything: whoever uses one needs its classifiers and models too, and nothing in a row is ever run but its steps, as calls
- * of whoever uses it.
+ * here; names, owners, grants and locks are those of registry.h.  A cascade lends nobody anything: whoever uses one needs its classifiers
+ * and models too, and nothing in a row is ever run but its steps, as calls of whoever uses it.
  */
 #include "pg/models/cascade_rows.h"
 
@@ -13,12 +12,9 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/rel.h"
@@ -27,8 +23,8 @@
 #include "pg/base/earlier.h"
 #include "pg/base/nearest.h"
 #include "pg/models/catalog.h"
-#include "pg/models/classifier_rows.h"
 #include "pg/models/load.h"
+#include "pg/models/registry.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_drop_cascade);
 PG_FUNCTION_INFO_V1(slm_pg_grant_cascade);
@@ -53,7 +49,7 @@ static SlmCascadeRow *scan(const char *name, Snapshot snapshot, SlmNearest *near
         if (strcmp(its, name) == 0) {
             found = palloc(sizeof *found);
             *found = (SlmCascadeRow){owner, heap_copytuple(tuple), desc};
-        } else if (nearest != NULL && (slm_pg_owns(owner) || slm_pg_granted("cascade_grant", its, snapshot))) {
+        } else if (nearest != NULL && (slm_pg_owns(owner) || slm_pg_granted("cascade", its, snapshot))) {
             slm_pg_nearest_try(nearest, its);
         }
     }
@@ -86,7 +82,7 @@ SlmCascadeRow *slm_pg_usable_cascade(const char *name, Snapshot snapshot)
 
     if (row == NULL)
         unknown_cascade(name, snapshot);
-    if (!slm_pg_owns(row->owner) && !(slm_pg_role_exists(row->owner) && slm_pg_granted("cascade_grant", name, snapshot)))
+    if (!slm_pg_owns(row->owner) && !(slm_pg_role_exists(row->owner) && slm_pg_granted("cascade", name, snapshot)))
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for cascade \"%s\"", name),
                         errhint("Its owner or a superuser can run: SELECT slm_grant_cascade('%s', %s);", name,
                                 quote_literal_cstr(GetUserNameFromId(GetUserId(), true)))));
@@ -110,8 +106,7 @@ SlmCascadeRow *slm_pg_own_cascade(const char *name, bool missing_ok)
 {
     SlmCascadeRow *row;
 
-    LockDatabaseObject(slm_pg_extension_relation("cascade_registry"),
-                       DatumGetUInt32(hash_any((const unsigned char *) name, (int) strlen(name))), 0, ExclusiveLock);
+    slm_pg_lock_name("cascade", name);
     row = slm_pg_find_cascade(name, NULL);
     if (row == NULL && !missing_ok)
         unknown_cascade(name, NULL);
@@ -121,15 +116,6 @@ SlmCascadeRow *slm_pg_own_cascade(const char *name, bool missing_ok)
                             ? errhint("Its owner is \"%s\".", GetUserNameFromId(row->owner, true))
                             : errhint("Its owner was dropped. A superuser can run: SELECT slm_drop_cascade('%s');", name)));
     return row;
-}
-
-/* Numbers that are no roles any more. */
-static void forget_dropped_roles(void)
-{
-    (void) slm_pg_change_registry("UPDATE slm.cascade_registry SET owner = 0"
-                                  " WHERE owner <> 0 AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = owner)", 0, NULL);
-    (void) slm_pg_change_registry("DELETE FROM slm.cascade_grant"
-                                  " WHERE role <> 0 AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = role)", 0, NULL);
 }
 
 void slm_pg_store_cascade(const SlmNewCascade *new, const SlmCascadeRow *old)
@@ -161,7 +147,7 @@ void slm_pg_store_cascade(const SlmNewCascade *new, const SlmCascadeRow *old)
     SPI_finish();
     slm_pg_as_end(&saved);
     CommandCounterIncrement();
-    forget_dropped_roles();
+    slm_pg_forget_roles_of("cascade");
 }
 
 /* ---- the functions */
@@ -176,30 +162,23 @@ Datum slm_pg_drop_cascade(PG_FUNCTION_ARGS)
     (void) slm_pg_own_cascade(name, false);
     (void) slm_pg_change_registry("DELETE FROM slm.cascade_grant WHERE name = $1", 1, &name);
     (void) slm_pg_change_registry("DELETE FROM slm.cascade_registry WHERE name = $1", 1, &name);
-    forget_dropped_roles();
+    slm_pg_forget_roles_of("cascade");
     PG_RETURN_VOID();
 }
 
-static void change_grant(FunctionCallInfo fcinfo, const char *function, const char *sql)
+static void own(const char *name)
 {
-    const char *name = slm_pg_name_argument(fcinfo, 0, NAME_OF);
-    const char *role = slm_pg_name_argument(fcinfo, 1, "the name of a role");
-    const char *values[2] = {name, psprintf("%u", pg_strcasecmp(role, "public") == 0 ? InvalidOid : get_role_oid(role, false))};
-
-    slm_pg_refuse_read_only(function);
     (void) slm_pg_own_cascade(name, false);
-    (void) slm_pg_change_registry(sql, 2, values);
-    forget_dropped_roles();
 }
 
 Datum slm_pg_grant_cascade(PG_FUNCTION_ARGS)
 {
-    change_grant(fcinfo, "slm_grant_cascade()", "INSERT INTO slm.cascade_grant (name, role) VALUES ($1, $2::oid) ON CONFLICT DO NOTHING");
+    slm_pg_change_grant(fcinfo, "cascade", true, own);
     PG_RETURN_VOID();
 }
 
 Datum slm_pg_revoke_cascade(PG_FUNCTION_ARGS)
 {
-    change_grant(fcinfo, "slm_revoke_cascade()", "DELETE FROM slm.cascade_grant WHERE name = $1 AND role = $2::oid");
+    slm_pg_change_grant(fcinfo, "cascade", false, own);
     PG_RETURN_VOID();
 }

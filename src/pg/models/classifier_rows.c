@@ -4,11 +4,7 @@
  * Rows are read by a scan that needs no privilege, as those of slm.model_registry are, and written as the extension, after the checks here.
  * A name belongs to the owner of its versions, whoever writes a row: no version is added, activated or removed for another role.
  *
- * Lock: a change holds a lock on the name, made of its hash beside the table's OID, to the end of its transaction, and reads the rows as
- * they are then.  Other names go on; nobody can hold up the whole table.
- *
- * An owner, or a role with a grant, that was dropped is a number which another cluster may give to another role: its classifiers are
- * disabled, and the next change forgets the number.
+ * Names, owners, grants and locks are those of registry.h.
  */
 #include "pg/models/classifier_rows.h"
 
@@ -17,19 +13,16 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "engine/slm.h"
 #include "pg/base/as_owner.h"
@@ -38,6 +31,7 @@
 #include "pg/base/nearest.h"
 #include "pg/models/catalog.h"
 #include "pg/models/load.h"
+#include "pg/models/registry.h"
 #include "pg/models/uses.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_restore_classifier);
@@ -47,19 +41,7 @@ PG_FUNCTION_INFO_V1(slm_pg_set_classifier_owner);
 PG_FUNCTION_INFO_V1(slm_pg_grant_classifier);
 PG_FUNCTION_INFO_V1(slm_pg_revoke_classifier);
 
-enum { Anum_slm_grant_name = 1, Anum_slm_grant_role = 2 };
-
 /* ---- reading */
-
-Relation slm_pg_open_extension_table(const char *name)
-{
-    Oid table = slm_pg_extension_relation(name);
-
-    if (!OidIsValid(table))
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("table slm.%s does not exist", name),
-                        errhint("Run CREATE EXTENSION slm_pg in this database.")));
-    return table_open(table, AccessShareLock);
-}
 
 static SlmVersion *read_version(HeapTuple tuple, TupleDesc desc)
 {
@@ -126,39 +108,9 @@ SlmVersion *slm_pg_active_version(const List *versions)
 
 /* ---- privileges */
 
-bool slm_pg_role_exists(Oid role)
-{
-    return OidIsValid(role) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
-}
-
-bool slm_pg_owns(Oid owner)
-{
-    return superuser() || (slm_pg_role_exists(owner) && has_privs_of_role(GetUserId(), owner));
-}
-
-bool slm_pg_granted(const char *grants, const char *name, Snapshot snapshot)
-{
-    Relation table = slm_pg_open_extension_table(grants);
-    SysScanDesc scan = systable_beginscan(table, InvalidOid, false, snapshot, 0, NULL);
-    bool result = false;
-    HeapTuple tuple;
-
-    while (!result && HeapTupleIsValid(tuple = systable_getnext(scan))) {
-        bool isnull;
-        char *its = TextDatumGetCString(heap_getattr(tuple, Anum_slm_grant_name, RelationGetDescr(table), &isnull));
-        Oid role = DatumGetObjectId(heap_getattr(tuple, Anum_slm_grant_role, RelationGetDescr(table), &isnull));
-
-        result = strcmp(its, name) == 0 && (!OidIsValid(role) || (slm_pg_role_exists(role) && has_privs_of_role(GetUserId(), role)));
-        pfree(its);
-    }
-    systable_endscan(scan);
-    table_close(table, AccessShareLock);
-    return result;
-}
-
 bool slm_pg_may_use_classifier(const char *name, Oid owner, Snapshot snapshot)
 {
-    return slm_pg_owns(owner) || (slm_pg_role_exists(owner) && slm_pg_granted("classifier_grant", name, snapshot));
+    return slm_pg_owns(owner) || (slm_pg_role_exists(owner) && slm_pg_granted("classifier", name, snapshot));
 }
 
 void slm_pg_unknown_classifier(const char *name, Snapshot snapshot)
@@ -181,19 +133,12 @@ void slm_pg_unknown_classifier(const char *name, Snapshot snapshot)
 
 /* ---- changing */
 
-static void lock_name(const char *name)
-{
-    Oid table = slm_pg_extension_relation("classifier_registry");
-
-    LockDatabaseObject(table, DatumGetUInt32(hash_any((const unsigned char *) name, (int) strlen(name))), 0, ExclusiveLock);
-}
-
 List *slm_pg_own_classifier(const char *name, bool missing_ok)
 {
     List *versions;
     ListCell *cell;
 
-    lock_name(name);
+    slm_pg_lock_name("classifier", name);
     versions = slm_pg_versions(name, NULL);
     if (versions == NIL && !missing_ok)
         slm_pg_unknown_classifier(name, NULL);
@@ -209,15 +154,6 @@ List *slm_pg_own_classifier(const char *name, bool missing_ok)
                                    quote_literal_cstr(GetUserNameFromId(GetUserId(), true)))));
     }
     return versions;
-}
-
-/* Numbers that are no roles any more. */
-static void forget_dropped_roles(void)
-{
-    (void) slm_pg_change_registry("UPDATE slm.classifier_registry SET owner = 0"
-                                  " WHERE owner <> 0 AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = owner)", 0, NULL);
-    (void) slm_pg_change_registry("DELETE FROM slm.classifier_grant"
-                                  " WHERE role <> 0 AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = role)", 0, NULL);
 }
 
 /* Makes `version` (0: none) the active one of a name that slm_pg_own_classifier locked. */
@@ -278,7 +214,7 @@ int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool 
     SPI_finish();
     slm_pg_as_end(&saved);
     CommandCounterIncrement();
-    forget_dropped_roles();
+    slm_pg_forget_roles_of("classifier");
     return version;
 }
 
@@ -317,7 +253,7 @@ void slm_pg_remove_classifier(const char *name)
 {
     (void) slm_pg_change_registry("DELETE FROM slm.classifier_grant WHERE name = $1", 1, &name);
     (void) slm_pg_change_registry("DELETE FROM slm.classifier_registry WHERE name = $1", 1, &name);
-    forget_dropped_roles();
+    slm_pg_forget_roles_of("classifier");
 }
 
 /* ---- the functions */
@@ -340,7 +276,7 @@ Datum slm_pg_restore_classifier(PG_FUNCTION_ARGS)
         if (((SlmVersion *) lfirst(cell))->version != version)
             continue;
         activate_version(name, version);
-        forget_dropped_roles();
+        slm_pg_forget_roles_of("classifier");
         slm_pg_say_stale_jobs(name, version);
         PG_RETURN_VOID();
     }
@@ -370,7 +306,7 @@ Datum slm_pg_rename_classifier(PG_FUNCTION_ARGS)
     slm_pg_refuse_read_only("slm_rename_classifier()");
     slm_pg_check_name("classifier", values[1]);
     (void) slm_pg_own_classifier(values[0], false);
-    lock_name(values[1]);
+    slm_pg_lock_name("classifier", values[1]);
     if (slm_pg_versions(values[1], NULL) != NIL)
         ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("classifier \"%s\" already exists", values[1]),
                         errhint("Choose another name.")));
@@ -379,7 +315,7 @@ Datum slm_pg_rename_classifier(PG_FUNCTION_ARGS)
                                   quote_literal_cstr(values[1])), !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
     (void) slm_pg_change_registry("UPDATE slm.classifier_registry SET name = $2 WHERE name = $1", 2, values);
     (void) slm_pg_change_registry("UPDATE slm.classifier_grant SET name = $2 WHERE name = $1", 2, values);
-    forget_dropped_roles();
+    slm_pg_forget_roles_of("classifier");
     PG_RETURN_VOID();
 }
 
@@ -395,31 +331,23 @@ Datum slm_pg_set_classifier_owner(PG_FUNCTION_ARGS)
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                         errmsg("must be a member of role \"%s\" to give it a classifier", GetUserNameFromId(role, true))));
     (void) slm_pg_change_registry("UPDATE slm.classifier_registry SET owner = $2::oid WHERE name = $1", 2, values);
-    forget_dropped_roles();
+    slm_pg_forget_roles_of("classifier");
     PG_RETURN_VOID();
 }
 
-static void change_grant(FunctionCallInfo fcinfo, const char *function, const char *sql)
+static void own(const char *name)
 {
-    const char *name = slm_pg_name_argument(fcinfo, 0, NAME_OF);
-    const char *role = slm_pg_name_argument(fcinfo, 1, "the name of a role");
-    const char *values[2] = {name, psprintf("%u", pg_strcasecmp(role, "public") == 0 ? InvalidOid : get_role_oid(role, false))};
-
-    slm_pg_refuse_read_only(function);
     (void) slm_pg_own_classifier(name, false);
-    (void) slm_pg_change_registry(sql, 2, values);
-    forget_dropped_roles();
 }
 
 Datum slm_pg_grant_classifier(PG_FUNCTION_ARGS)
 {
-    change_grant(fcinfo, "slm_grant_classifier()",
-                 "INSERT INTO slm.classifier_grant (name, role) VALUES ($1, $2::oid) ON CONFLICT DO NOTHING");
+    slm_pg_change_grant(fcinfo, "classifier", true, own);
     PG_RETURN_VOID();
 }
 
 Datum slm_pg_revoke_classifier(PG_FUNCTION_ARGS)
 {
-    change_grant(fcinfo, "slm_revoke_classifier()", "DELETE FROM slm.classifier_grant WHERE name = $1 AND role = $2::oid");
+    slm_pg_change_grant(fcinfo, "classifier", false, own);
     PG_RETURN_VOID();
 }

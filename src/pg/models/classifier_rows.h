@@ -11,7 +11,6 @@
 #include "access/tupdesc.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
-#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 #include "engine/slm.h"
@@ -40,14 +39,6 @@ typedef struct SlmVersion {
     HeapTuple tuple;         /* a copy; its large values are still in the table */
     TupleDesc desc;
 } SlmVersion;
-
-/* A table of schema slm, for reading; ERROR where the database has no extension. */
-Relation slm_pg_open_extension_table(const char *name);
-bool slm_pg_role_exists(Oid role);
-/* May the current user manage what `owner` owns? */
-bool slm_pg_owns(Oid owner);
-/* Is he, or a role of his, or PUBLIC, among the roles of a name in a table of grants (name, role)? */
-bool slm_pg_granted(const char *grants, const char *name, Snapshot snapshot);
 
 /* The versions (SlmVersion *) of a name, or of all names (NULL), by a snapshot, or as committed last (NULL). */
 List *slm_pg_versions(const char *name, Snapshot snapshot);

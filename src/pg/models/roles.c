@@ -21,6 +21,7 @@
 #include "pg/base/earlier.h"
 #include "pg/models/catalog.h"
 #include "pg/models/load.h"
+#include "pg/models/registry.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_grant_model);
 PG_FUNCTION_INFO_V1(slm_pg_revoke_model);
@@ -72,12 +73,6 @@ void slm_pg_forget_dropped_roles(void)
                                   " OR role <> 0 AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = role)", 0, NULL);
 }
 
-/* PUBLIC is number 0. */
-static const char *role_number(const char *role)
-{
-    return psprintf("%u", pg_strcasecmp(role, "public") == 0 ? InvalidOid : get_role_oid(role, false));
-}
-
 /* A superuser grants what no owner can grant any more: it is his from now on. */
 static void take_over(const char *name)
 {
@@ -97,7 +92,7 @@ static const char *change_roles(FunctionCallInfo fcinfo, const char *function, c
     slm_pg_refuse_read_only(function);
     (void) slm_pg_owned_model(name);
     values[0] = name;
-    values[1] = role_number(role);
+    values[1] = slm_pg_role_number(role);
     slm_pg_forget_dropped_roles();
     (void) slm_pg_change_registry(sql, 2, values);
     return name;
