@@ -6,7 +6,6 @@
  */
 #include "pg/functions/cascade.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "utils/array.h"
@@ -14,18 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "pg/models/asked.h"
 #include "pg/models/cascade_rows.h"
-
-#define MAX_UNUSED 8 /* kept open; the least recently used one goes first */
-
-typedef struct Opened {
-    SlmCascade cascade; /* first: SlmCascade * is Opened * */
-    MemoryContext context; /* that of everything here */
-    ItemPointerData place;
-    TransactionId writer;
-    SlmAsked asked;
-} Opened;
 
 static dlist_head opened = DLIST_STATIC_INIT(opened); /* most recently used first */
 
@@ -129,24 +117,9 @@ int slm_pg_read_steps(Jsonb *json, SlmCascadeStep steps[SLM_MAX_STEPS])
 
 /* ---- opening */
 
-static void close_opened(Opened *o)
+static void close_kept(SlmKept *kept)
 {
-    dlist_delete(&o->cascade.node);
-    MemoryContextDelete(o->context);
-}
-
-/* Those of the name, and the oldest of the others. */
-static void make_room(const char *name)
-{
-    dlist_mutable_iter it;
-    int unused = 0;
-
-    dlist_foreach_modify(it, &opened) {
-        Opened *o = dlist_container(Opened, cascade.node, it.cur);
-
-        if (o->cascade.users == 0 && (strcmp(o->cascade.name, name) == 0 || ++unused >= MAX_UNUSED))
-            close_opened(o);
-    }
+    MemoryContextDelete(((SlmCascade *) kept)->context);
 }
 
 static pg_noreturn void damaged(const char *name);
@@ -174,58 +147,45 @@ static Datum *elements(const SlmCascadeRow *row, const char *name, int column, O
     return values;
 }
 
-static void fill(SlmCascade *c, const SlmCascadeRow *row)
+static void fill(SlmCascade *c, const char *name, const SlmCascadeRow *row)
 {
     Datum *keys, *versions, *thresholds;
 
     c->n = slm_pg_read_steps(DatumGetJsonbP(slm_pg_cascade_value(row, Anum_slm_cascade_steps)), c->steps);
-    keys = elements(row, c->name, Anum_slm_cascade_images, TEXTOID, -1, false, TYPALIGN_INT, c->n);
-    versions = elements(row, c->name, Anum_slm_cascade_versions, INT4OID, sizeof(int32), true, TYPALIGN_INT, c->n);
-    thresholds = elements(row, c->name, Anum_slm_cascade_thresholds, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+    keys = elements(row, name, Anum_slm_cascade_images, TEXTOID, -1, false, TYPALIGN_INT, c->n);
+    versions = elements(row, name, Anum_slm_cascade_versions, INT4OID, sizeof(int32), true, TYPALIGN_INT, c->n);
+    thresholds = elements(row, name, Anum_slm_cascade_thresholds, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
                           c->n - 1);
     for (int i = 0; i < c->n; i++) {
         strlcpy(c->steps[i].key, TextDatumGetCString(keys[i]), sizeof c->steps[i].key);
         c->steps[i].version = DatumGetInt32(versions[i]);
         c->steps[i].threshold = i < c->n - 1 ? DatumGetFloat8(thresholds[i]) : 0;
         if (!(c->steps[i].threshold >= 0))
-            damaged(c->name);
+            damaged(name);
     }
     c->target = DatumGetFloat8(slm_pg_cascade_value(row, Anum_slm_cascade_target));
     c->audit = DatumGetFloat8(slm_pg_cascade_value(row, Anum_slm_cascade_audit));
     if (!(c->target > 0 && c->target < 1 && c->audit >= 0 && c->audit <= 1))
-        damaged(c->name);
+        damaged(name);
 }
 
-static Opened *open_row(const char *name, const SlmCascadeRow *row)
+static SlmCascade *open_row(const char *name, const SlmCascadeRow *row)
 {
     MemoryContext context, old;
-    Opened *o;
-    dlist_iter it;
+    SlmCascade *c = (SlmCascade *) slm_pg_kept_row(&opened, name, row->tuple);
 
-    dlist_foreach(it, &opened) {
-        o = dlist_container(Opened, cascade.node, it.cur);
-        if (strcmp(o->cascade.name, name) == 0 && ItemPointerEquals(&o->place, &row->tuple->t_self) &&
-            o->writer == HeapTupleHeaderGetRawXmin(row->tuple->t_data))
-            return o;
-    }
-    make_room(name);
+    if (c != NULL)
+        return c;
+    slm_pg_kept_room(&opened, name, close_kept);
     context = AllocSetContextCreate(CurrentMemoryContext, "slm cascade", ALLOCSET_SMALL_SIZES); /* goes with an error */
     old = MemoryContextSwitchTo(context);
-    o = palloc0(sizeof *o);
-    o->context = context;
-    strlcpy(o->cascade.name, name, sizeof o->cascade.name);
-    o->place = row->tuple->t_self;
-    o->writer = HeapTupleHeaderGetRawXmin(row->tuple->t_data);
-    fill(&o->cascade, row);
+    c = palloc0(sizeof *c);
+    c->context = context;
+    fill(c, name, row);
     MemoryContextSwitchTo(old);
     MemoryContextSetParent(context, TopMemoryContext);
-    dlist_push_head(&opened, &o->cascade.node);
-    return o;
-}
-
-static void release_callback(void *arg)
-{
-    ((SlmCascade *) arg)->users--;
+    slm_pg_keep(&opened, &c->kept, name, row->tuple);
+    return c;
 }
 
 SlmCascade *slm_pg_use_cascade(const text *name)
@@ -233,26 +193,14 @@ SlmCascade *slm_pg_use_cascade(const text *name)
     char *wanted = text_to_cstring(name);
     Snapshot snapshot = GetActiveSnapshot();
     SlmAsked asked = slm_pg_asked_by(snapshot);
-    MemoryContextCallback *callback = palloc(sizeof *callback);
-    Opened *found = NULL;
-    dlist_iter it;
+    SlmCascade *found = (SlmCascade *) slm_pg_kept_answer(&opened, wanted, &asked);
 
-    dlist_foreach(it, &opened) {
-        Opened *o = dlist_container(Opened, cascade.node, it.cur);
-
-        if (strcmp(o->cascade.name, wanted) == 0 && memcmp(&o->asked, &asked, sizeof asked) == 0)
-            found = o;
-    }
     if (found == NULL) {
         found = open_row(wanted, slm_pg_usable_cascade(wanted, snapshot));
-        found->asked = asked;
+        found->kept.asked = asked;
     }
-    dlist_move_head(&opened, &found->cascade.node);
-    found->cascade.users++;
-    callback->func = release_callback;
-    callback->arg = &found->cascade;
-    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
-    return &found->cascade;
+    slm_pg_use_kept(&opened, &found->kept);
+    return found;
 }
 
 /* ---- running */
@@ -264,11 +212,11 @@ void slm_pg_check_step(const SlmCascade *cascade, int step, const char *key, int
     if (strcmp(s->key, key) == 0 && s->version == version)
         return;
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("cascade \"%s\" learned its thresholds with another %s of step %d", cascade->name,
+                    errmsg("cascade \"%s\" learned its thresholds with another %s of step %d", cascade->kept.name,
                            s->version != version ? "version of the classifier" : "model", step + 1),
                     errhint("Create it again: SELECT c.* FROM slm.cascades o, slm_create_cascade(o.name, o.steps, o.query, o.target, "
                             "o.measure, o.failure, o.audit) c WHERE o.name = %s AND o.owner = current_user::regrole;",
-                            quote_literal_cstr(cascade->name))));
+                            quote_literal_cstr(cascade->kept.name))));
 }
 
 bool slm_pg_is_audited(const SlmCascade *cascade, const text *input)

@@ -10,10 +10,10 @@
 
 #include "postgres.h"
 
-#include "lib/ilist.h"
 #include "utils/jsonb.h"
 
 #include "pg/functions/classification.h"
+#include "pg/models/asked.h"
 #include "pg/models/catalog.h"
 
 #define SLM_MAX_STEPS 8
@@ -29,14 +29,13 @@ typedef struct SlmCascadeStep {
 /* Reads and checks steps, in CurrentMemoryContext: values and nulls; returns how many there are, 2 to SLM_MAX_STEPS. */
 int slm_pg_read_steps(Jsonb *json, SlmCascadeStep steps[SLM_MAX_STEPS]);
 
-/* An opened cascade. Held while `users` is not zero. */
+/* An opened cascade. */
 typedef struct SlmCascade {
-    dlist_node node;
-    char name[SLM_NAME_MAX + 1];
+    SlmKept kept; /* first: SlmKept * is SlmCascade * */
+    MemoryContext context; /* that of everything here */
     int n;
     SlmCascadeStep steps[SLM_MAX_STEPS];
     double target, audit; /* audit: share of the texts answered early that the last step answers all the same */
-    int users;
 } SlmCascade;
 
 /* ERROR when there is none of that name, or the current user may not use it. Released when CurrentMemoryContext goes. */

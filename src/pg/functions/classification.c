@@ -500,7 +500,7 @@ static bool go_up(SlmWork *work, void *arg)
     Classify *c = arg;
     const SlmCascade *cascade = c->cascade;
     bool last = c->step == cascade->n - 1, sure;
-    SlmCascadeNote note = {.name = cascade->name, .target = cascade->target, .audited = c->early != NULL};
+    SlmCascadeNote note = {.name = cascade->kept.name, .target = cascade->target, .audited = c->early != NULL};
 
     if (slm_pg_work_waits(work))
         return true;

@@ -34,14 +34,14 @@ static const float *embedding_of(const SlmTrained *trained, ArrayType *array)
 
     if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || (uint32_t) ARR_DIMS(array)[0] != dims)
         ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("classifier \"%s\" takes embeddings of %u numbers, not %d", trained->name, dims,
+                        errmsg("classifier \"%s\" takes embeddings of %u numbers, not %d", trained->kept.name, dims,
                                ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0),
                         errhint("Pass what slm_embed gave with the model that the classifier was trained on.")));
     if (slm_classifier_needs_text(trained->classifier))
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("classifier \"%s\" needs the text, not the embedding alone", trained->name),
+                        errmsg("classifier \"%s\" needs the text, not the embedding alone", trained->kept.name),
                         errhint("It was trained with n-grams: slm_classify(text, classifier => '%s'), or train one without n-grams.",
-                                trained->name)));
+                                trained->kept.name)));
     return slm_pg_floats(array);
 }
 

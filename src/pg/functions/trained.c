@@ -4,13 +4,9 @@
  * Which version is active, and who may use it, is what slm.classifier_registry says by the snapshot of the statement: a statement that runs
  * goes on with what it began with.  The answer is remembered for the snapshot and the role for which it was found (asked.h), so the rows
  * of a statement look once.
- *
- * An opened version belongs to a row by its place and its writer, so a restored or repaired row is never confused with the one before.
  */
 #include "pg/functions/trained.h"
 
-#include "access/htup_details.h"
-#include "lib/ilist.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -19,22 +15,11 @@
 #include "engine/slm.h"
 #include "pg/base/compat.h"
 #include "pg/base/errors.h"
-#include "pg/models/asked.h"
 #include "pg/models/catalog.h"
 #include "pg/models/classifier_rows.h"
 #include "pg/run/opened.h"
 #include "pg/run/usage.h"
 #include "pg/run/use.h"
-
-#define MAX_UNUSED 8 /* kept open; the least recently used one goes first */
-
-typedef struct Opened {
-    SlmTrained trained; /* first: SlmTrained * is Opened * */
-    ItemPointerData place;
-    TransactionId writer;
-    SlmAsked asked; /* when its row was the active one last */
-    bool has_model; /* its model was found for that */
-} Opened;
 
 static dlist_head opened = DLIST_STATIC_INIT(opened); /* most recently used first */
 
@@ -63,63 +48,38 @@ slm_classifier *slm_pg_open_classifier(const struct varlena *blob, slm_error *er
     return slm_pg_open_blob(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), err);
 }
 
-static void close_opened(Opened *o)
+static void close_kept(SlmKept *kept)
 {
-    dlist_delete(&o->trained.node);
-    slm_classifier_free(o->trained.classifier);
-    pfree(o);
+    slm_classifier_free(((SlmTrained *) kept)->classifier);
+    pfree(kept);
 }
 
-/* Those of the name, and the oldest of the others. */
-static void make_room(const char *name)
-{
-    dlist_mutable_iter it;
-    int unused = 0;
-
-    dlist_foreach_modify(it, &opened) {
-        Opened *o = dlist_container(Opened, trained.node, it.cur);
-
-        if (o->trained.users == 0 && (strcmp(o->trained.name, name) == 0 || ++unused >= MAX_UNUSED))
-            close_opened(o);
-    }
-}
-
-static Opened *open_version(const SlmVersion *version)
+static SlmTrained *open_version(const SlmVersion *version)
 {
     struct varlena *blob = slm_pg_version_value(version, Anum_slm_classifier_blob);
     slm_classifier *classifier;
     slm_error err;
-    Opened *o;
+    SlmTrained *trained;
 
-    make_room(version->name);
-    o = MemoryContextAllocZero(TopMemoryContext, sizeof *o);
+    slm_pg_kept_room(&opened, version->name, close_kept);
+    trained = MemoryContextAllocZero(TopMemoryContext, sizeof *trained);
     if (slm_classifier_open(VARDATA_ANY(blob), VARSIZE_ANY_EXHDR(blob), &classifier, &err) != SLM_OK) {
-        pfree(o);
+        pfree(trained);
         slm_pg_error(&err, psprintf("could not open classifier \"%s\"", version->name));
     }
     pfree(blob);
-    strlcpy(o->trained.name, version->name, sizeof o->trained.name);
-    o->trained.version = version->version;
-    strlcpy(o->trained.key, version->key, sizeof o->trained.key);
-    o->trained.classifier = classifier;
-    o->place = version->tuple->t_self;
-    o->writer = HeapTupleHeaderGetRawXmin(version->tuple->t_data);
-    dlist_push_head(&opened, &o->trained.node);
-    return o;
+    trained->version = version->version;
+    strlcpy(trained->key, version->key, sizeof trained->key);
+    trained->classifier = classifier;
+    slm_pg_keep(&opened, &trained->kept, version->name, version->tuple);
+    return trained;
 }
 
-static Opened *opened_from(const SlmVersion *version)
+static SlmTrained *opened_from(const SlmVersion *version)
 {
-    dlist_iter it;
+    SlmTrained *trained = (SlmTrained *) slm_pg_kept_row(&opened, version->name, version->tuple);
 
-    dlist_foreach(it, &opened) {
-        Opened *o = dlist_container(Opened, trained.node, it.cur);
-
-        if (strcmp(o->trained.name, version->name) == 0 && o->trained.version == version->version &&
-            ItemPointerEquals(&o->place, &version->tuple->t_self) && o->writer == HeapTupleHeaderGetRawXmin(version->tuple->t_data))
-            return o;
-    }
-    return open_version(version);
+    return trained != NULL && trained->version == version->version ? trained : open_version(version);
 }
 
 /* ---- using */
@@ -142,39 +102,22 @@ static const SlmVersion *usable_version(const char *name, Snapshot snapshot)
     return active;
 }
 
-static void release_callback(void *arg)
-{
-    ((SlmTrained *) arg)->users--;
-}
-
 SlmTrained *slm_pg_use_classifier(const text *name)
 {
     char *wanted = text_to_cstring(name);
     Snapshot snapshot = GetActiveSnapshot();
     SlmAsked asked = slm_pg_asked_by(snapshot);
-    MemoryContextCallback *callback = palloc(sizeof *callback);
-    Opened *found = NULL;
-    dlist_iter it;
+    SlmTrained *found = (SlmTrained *) slm_pg_kept_answer(&opened, wanted, &asked);
 
-    dlist_foreach(it, &opened) {
-        Opened *o = dlist_container(Opened, trained.node, it.cur);
-
-        if (strcmp(o->trained.name, wanted) == 0 && memcmp(&o->asked, &asked, sizeof asked) == 0)
-            found = o;
-    }
     if (found == NULL) {
         found = opened_from(usable_version(wanted, snapshot));
-        found->asked = asked;
+        found->kept.asked = asked;
         found->has_model = false;
     }
     if (slm_pg_meter != NULL) /* a job's rows say which version they were computed with */
-        slm_pg_meter_model(psprintf("%s@%d", found->trained.name, found->trained.version));
-    dlist_move_head(&opened, &found->trained.node);
-    found->trained.users++;
-    callback->func = release_callback;
-    callback->arg = &found->trained;
-    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
-    return &found->trained;
+        slm_pg_meter_model(psprintf("%s@%d", found->kept.name, found->version));
+    slm_pg_use_kept(&opened, &found->kept);
+    return found;
 }
 
 /* ---- its model */
@@ -187,14 +130,13 @@ static SlmOpenModel *fitting_model(const SlmTrained *trained, const char *model)
     if (slm_pg_info(entry)->n_embd != slm_classifier_n_dims(trained->classifier))
         ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
                         errmsg("classifier \"%s\" does not fit its model: it takes embeddings of %u numbers, \"%s\" makes %u",
-                               trained->name, slm_classifier_n_dims(trained->classifier), model, slm_pg_info(entry)->n_embd),
+                               trained->kept.name, slm_classifier_n_dims(trained->classifier), model, slm_pg_info(entry)->n_embd),
                         errhint("Its row was changed or damaged. Train it again, or restore an earlier version.")));
     return entry;
 }
 
 SlmOpenModel *slm_pg_classifier_model(SlmTrained *trained)
 {
-    Opened *o = (Opened *) trained;
     SlmOpenModel *entry;
     const SlmModelRow *row;
     char *forbidden = NULL;
@@ -204,19 +146,19 @@ SlmOpenModel *slm_pg_classifier_model(SlmTrained *trained)
             continue;
         if (slm_pg_may_use_model(row)) {
             entry = fitting_model(trained, pstrdup(row->name));
-            o->has_model = true;
+            trained->has_model = true;
             return entry;
         }
         forbidden = pstrdup(row->name);
     }
-    if (o->has_model && forbidden == NULL && (entry = slm_pg_find_opened(trained->key)) != NULL) {
+    if (trained->has_model && forbidden == NULL && (entry = slm_pg_find_opened(trained->key)) != NULL) {
         slm_pg_touch_opened(entry); /* dropped meanwhile: a statement that runs goes on with what it began with */
         slm_pg_pin(entry);
         return entry;
     }
     if (forbidden != NULL)
         return fitting_model(trained, forbidden); /* says what is missing */
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->name),
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->kept.name),
                     errhint("Load the same file again with slm_load_model, or train the classifier anew. slm.classifiers shows the "
                             "model's digest.")));
     pg_unreachable();

@@ -6,21 +6,19 @@
 
 #include "postgres.h"
 
-#include "lib/ilist.h"
-
 #include "engine/slm.h"
+#include "pg/models/asked.h"
 #include "pg/models/catalog.h"
 #include "pg/models/classifier_rows.h"
 #include "pg/run/opened.h"
 
-/* An opened version of a classifier. Held while `users` is not zero, so a work keeps the one that it began with. */
+/* An opened version of a classifier; a work keeps the one that it began with. */
 typedef struct SlmTrained {
-    dlist_node node;
-    char name[SLM_NAME_MAX + 1];
+    SlmKept kept; /* first: SlmKept * is SlmTrained * */
     int32 version;
     char key[SLM_KEY_SIZE]; /* image of the model whose embeddings it takes */
     slm_classifier *classifier;
-    int users;
+    bool has_model; /* its model was found for who asked last */
 } SlmTrained;
 
 /* The active version; ERROR when there is none of that name, or none that the current user may use. Released when CurrentMemoryContext

@@ -1,11 +1,15 @@
 /*
- * asked.c: for whom, and by what, an answer was found (asked.h).
+ * asked.c: for whom, and by what, an answer was found, and rows that are kept open (asked.h).
  */
 #include "pg/models/asked.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "utils/palloc.h"
+
+#define MAX_UNUSED 8 /* of a kind; the least recently used one goes first */
 
 static uint64 epoch; /* 0: no callback is registered yet */
 
@@ -41,4 +45,73 @@ SlmAsked slm_pg_asked_by(Snapshot snapshot)
         asked.in_progress ^= hash_bytes_extended((const unsigned char *) snapshot->subxip,
                                                  (int) ((Size) snapshot->subxcnt * sizeof(TransactionId)), 2);
     return asked;
+}
+
+/* ---- rows that are kept */
+
+SlmKept *slm_pg_kept_answer(dlist_head *kept, const char *name, const SlmAsked *asked)
+{
+    SlmKept *found = NULL;
+    dlist_iter it;
+
+    dlist_foreach(it, kept) {
+        SlmKept *k = dlist_container(SlmKept, node, it.cur);
+
+        if (strcmp(k->name, name) == 0 && memcmp(&k->asked, asked, sizeof *asked) == 0)
+            found = k;
+    }
+    return found;
+}
+
+SlmKept *slm_pg_kept_row(dlist_head *kept, const char *name, HeapTuple row)
+{
+    dlist_iter it;
+
+    dlist_foreach(it, kept) {
+        SlmKept *k = dlist_container(SlmKept, node, it.cur);
+
+        if (strcmp(k->name, name) == 0 && ItemPointerEquals(&k->place, &row->t_self) &&
+            k->writer == HeapTupleHeaderGetRawXmin(row->t_data))
+            return k;
+    }
+    return NULL;
+}
+
+void slm_pg_kept_room(dlist_head *kept, const char *name, void (*close)(SlmKept *))
+{
+    dlist_mutable_iter it;
+    int unused = 0;
+
+    dlist_foreach_modify(it, kept) {
+        SlmKept *k = dlist_container(SlmKept, node, it.cur);
+
+        if (k->users == 0 && (strcmp(k->name, name) == 0 || ++unused >= MAX_UNUSED)) {
+            dlist_delete(&k->node);
+            close(k);
+        }
+    }
+}
+
+void slm_pg_keep(dlist_head *kept, SlmKept *new, const char *name, HeapTuple row)
+{
+    strlcpy(new->name, name, sizeof new->name);
+    new->place = row->t_self;
+    new->writer = HeapTupleHeaderGetRawXmin(row->t_data);
+    dlist_push_head(kept, &new->node);
+}
+
+static void release(void *arg)
+{
+    ((SlmKept *) arg)->users--;
+}
+
+void slm_pg_use_kept(dlist_head *kept, SlmKept *it)
+{
+    MemoryContextCallback *callback = palloc(sizeof *callback);
+
+    dlist_move_head(kept, &it->node);
+    it->users++;
+    callback->func = release;
+    callback->arg = it;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
 }
