@@ -288,6 +288,28 @@ static void refuse_embedding(const char *beside)
                     errhint("It reads the text itself: leave embedding out, or choose an encoder or a trained classifier.")));
 }
 
+/* What makes no sense beside a classifier or a cascade: any of the first n, and a method. has: what it has of its own, in a hint. */
+static void refuse_beside(FunctionCallInfo fcinfo, const char *what, int n, const char *has, const char *has_method)
+{
+    static const struct {
+        int arg;
+        const char *name;
+    } others[] = {{SLM_CLASSIFY_LABELS, "labels"},
+                  {SLM_CLASSIFY_MODEL, "model"},
+                  {SLM_CLASSIFY_INSTRUCTION, "instruction"},
+                  {SLM_CLASSIFY_EXAMPLES, "examples"},
+                  {SLM_CLASSIFY_DESCRIPTIONS, "descriptions"},
+                  {SLM_CLASSIFY_CLASSIFIER, "classifier"}};
+
+    for (int i = 0; i < n; i++)
+        if (!PG_ARGISNULL(others[i].arg) && !type_is_enum(get_fn_expr_argtype(fcinfo->flinfo, others[i].arg)))
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a %s", others[i].name, what),
+                            errhint("%s: leave out %s or the %s.", has, others[i].name, what)));
+    if (!PG_ARGISNULL(SLM_CLASSIFY_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(SLM_CLASSIFY_METHOD)), "auto") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a %s", what),
+                        errhint("%s: leave method out, or the %s.", has_method, what)));
+}
+
 /* What makes no sense where labels and method are the model's own. */
 static void refuse_beside_head(FunctionCallInfo fcinfo)
 {
@@ -349,26 +371,6 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
 
 /* ---- a trained classifier */
 
-static void refuse_beside_classifier(FunctionCallInfo fcinfo)
-{
-    static const struct {
-        int arg;
-        const char *name;
-    } others[] = {{SLM_CLASSIFY_LABELS, "labels"},
-                  {SLM_CLASSIFY_MODEL, "model"},
-                  {SLM_CLASSIFY_INSTRUCTION, "instruction"},
-                  {SLM_CLASSIFY_EXAMPLES, "examples"},
-                  {SLM_CLASSIFY_DESCRIPTIONS, "descriptions"}};
-
-    for (size_t i = 0; i < lengthof(others); i++)
-        if (!PG_ARGISNULL(others[i].arg) && !type_is_enum(get_fn_expr_argtype(fcinfo->flinfo, others[i].arg)))
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a classifier", others[i].name),
-                            errhint("A trained classifier has its own labels and model: leave out %s or the classifier.", others[i].name)));
-    if (!PG_ARGISNULL(SLM_CLASSIFY_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(SLM_CLASSIFY_METHOD)), "auto") != 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a classifier"),
-                        errhint("A trained classifier has its own: leave method out, or the classifier.")));
-}
-
 /* The scores of a window; a label has that of the window that speaks for it most. */
 static void take_scores(void *arg, const float *vector, size_t n_numbers, const char *window, size_t length)
 {
@@ -386,7 +388,7 @@ static void begin_trained(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     Oid type = get_fn_expr_argtype(fcinfo->flinfo, SLM_CLASSIFY_LABELS);
     SlmText t;
 
-    refuse_beside_classifier(fcinfo);
+    refuse_beside(fcinfo, "classifier", 5, "A trained classifier has its own labels and model", "A trained classifier has its own");
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
     c->trained = slm_pg_use_classifier(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CLASSIFIER));
     c->entry = slm_pg_classifier_model(c->trained);
@@ -450,27 +452,6 @@ static const char *label_of(const Classify *c, int label)
 
 /* ---- a cascade: a step is begun when the one before was not sure enough */
 
-static void refuse_beside_cascade(FunctionCallInfo fcinfo)
-{
-    static const struct {
-        int arg;
-        const char *name;
-    } others[] = {{SLM_CLASSIFY_LABELS, "labels"},
-                  {SLM_CLASSIFY_MODEL, "model"},
-                  {SLM_CLASSIFY_INSTRUCTION, "instruction"},
-                  {SLM_CLASSIFY_EXAMPLES, "examples"},
-                  {SLM_CLASSIFY_DESCRIPTIONS, "descriptions"},
-                  {SLM_CLASSIFY_CLASSIFIER, "classifier"}};
-
-    for (size_t i = 0; i < lengthof(others); i++)
-        if (!PG_ARGISNULL(others[i].arg) && !type_is_enum(get_fn_expr_argtype(fcinfo->flinfo, others[i].arg)))
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a cascade", others[i].name),
-                            errhint("A cascade has its own steps: leave out %s or the cascade.", others[i].name)));
-    if (!PG_ARGISNULL(SLM_CLASSIFY_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(SLM_CLASSIFY_METHOD)), "auto") != 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a cascade"),
-                        errhint("A cascade has its own steps: leave method out, or the cascade.")));
-}
-
 static void begin_step(SlmWork *work, Classify *c)
 {
     const SlmCascadeStep *step = &c->cascade->steps[c->step];
@@ -525,7 +506,7 @@ static void begin_cascade(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
 {
     Oid type = get_fn_expr_argtype(fcinfo->flinfo, SLM_CLASSIFY_LABELS);
 
-    refuse_beside_cascade(fcinfo);
+    refuse_beside(fcinfo, "cascade", 6, "A cascade has its own steps", "A cascade has its own steps");
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
     c->cascade = slm_pg_use_cascade(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CASCADE));
     c->input = DatumGetTextPP(PointerGetDatum(PG_DETOAST_DATUM_COPY(PointerGetDatum(c->input)))); /* for steps to come */
