@@ -115,14 +115,8 @@ static void add_row(SlmTuneSet *set, HeapTuple tuple, TupleDesc desc)
 
 void slm_pg_finetune_read(SlmTuneSet *set, const char *query, MemoryContext keep)
 {
-    SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
-    Portal portal;
+    Portal portal = slm_pg_open_reading(query, "a fine-tuning", "SELECT question, answer FROM faq");
 
-    if (plan == NULL || !SPI_is_cursor_plan(plan) || slm_pg_writes(plan))
-        ereport(ERROR,
-                (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of a fine-tuning must be one SELECT that writes nothing"),
-                 errhint("For example: SELECT question, answer FROM faq")));
-    portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
     find_kind(set, portal->tupDesc);
     for (;;) {
         MemoryContext old;

@@ -45,6 +45,8 @@ typedef struct SlmTrainRows {
 void slm_pg_init_training_rows(SlmTrainRows *set, const char *what, SlmOpenModel *entry);
 /* Reads all rows of a query, read-only, with the caller's rights. */
 void slm_pg_read_training_rows(SlmTrainRows *set, const char *query);
+/* Number, key and text of a row as the first columns of a result. */
+void slm_pg_training_row_values(const SlmTrainRows *set, int64 row, Datum values[3], bool nulls[3]);
 /* ERROR where nothing can be learned from them; says how many were passed over. */
 void slm_pg_check_training_rows(const SlmTrainRows *set);
 /* The number of a label, new or known; UTF-8. */

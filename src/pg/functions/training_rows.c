@@ -219,18 +219,12 @@ void slm_pg_init_training_rows(SlmTrainRows *set, const char *what, SlmOpenModel
 void slm_pg_read_training_rows(SlmTrainRows *set, const char *query)
 {
     MemoryContext keep = CurrentMemoryContext;
-    SPIPlanPtr plan;
     Portal portal;
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
-    plan = SPI_prepare(query, 0, NULL);
-    if (plan == NULL || !SPI_is_cursor_plan(plan) || slm_pg_writes(plan))
-        ereport(ERROR,
-                (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of %s must be one SELECT that writes nothing", set->what),
-                 errhint("For example: SELECT body%s FROM tickets%s", set->by_names ? "" : ", label",
-                         set->by_names ? "" : " WHERE label IS NOT NULL")));
-    portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+    portal = slm_pg_open_reading(query, set->what,
+                                 set->by_names ? "SELECT body FROM tickets" : "SELECT body, label FROM tickets WHERE label IS NOT NULL");
     find_columns(set, portal->tupDesc);
     for (;;) {
         MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "slm training rows", ALLOCSET_DEFAULT_SIZES);
@@ -252,3 +246,16 @@ void slm_pg_read_training_rows(SlmTrainRows *set, const char *query)
     MemoryContextSwitchTo(keep);
 }
 
+void slm_pg_training_row_values(const SlmTrainRows *set, int64 row, Datum values[3], bool nulls[3])
+{
+    const char *key = set->keys[row], *text = set->texts[row];
+
+    values[0] = Int64GetDatum(set->places[row]);
+    nulls[0] = false;
+    nulls[1] = key == NULL;
+    if (!nulls[1])
+        values[1] = CStringGetTextDatum(key);
+    nulls[2] = text == NULL;
+    if (!nulls[2])
+        values[2] = PointerGetDatum(slm_pg_text_from_utf8(text, set->lengths[row]));
+}

@@ -222,17 +222,10 @@ static void choose(Choice *c)
 
 static void put_row(ReturnSetInfo *result, const Choice *c, const Candidate *row)
 {
-    const char *key = c->set.keys[row->row], *text = c->set.texts[row->row];
     Datum values[6] = {0};
     bool nulls[6] = {false};
 
-    values[0] = Int64GetDatum(c->set.places[row->row]);
-    nulls[1] = key == NULL;
-    if (!nulls[1])
-        values[1] = CStringGetTextDatum(key);
-    nulls[2] = text == NULL;
-    if (!nulls[2])
-        values[2] = PointerGetDatum(slm_pg_text_from_utf8(text, c->set.lengths[row->row]));
+    slm_pg_training_row_values(&c->set, row->row, values, nulls);
     nulls[3] = nulls[4] = nulls[5] = row->label < 0;
     if (row->label >= 0) {
         const char *label = slm_classifier_label(c->trained->classifier, (uint32) row->label);

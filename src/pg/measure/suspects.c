@@ -159,17 +159,10 @@ static Datum label_text(const Search *s, int label)
 
 static void put_suspect(ReturnSetInfo *result, const Search *s, const Judged *j)
 {
-    const char *key = s->set.keys[j->row], *text = s->set.texts[j->row];
     Datum values[8] = {0};
     bool nulls[8] = {false};
 
-    values[0] = Int64GetDatum(s->set.places[j->row]);
-    nulls[1] = key == NULL;
-    if (!nulls[1])
-        values[1] = CStringGetTextDatum(key);
-    nulls[2] = text == NULL;
-    if (!nulls[2])
-        values[2] = PointerGetDatum(slm_pg_text_from_utf8(text, s->set.lengths[j->row]));
+    slm_pg_training_row_values(&s->set, j->row, values, nulls);
     values[3] = label_text(s, s->set.labels[j->row]);
     values[4] = label_text(s, j->other);
     values[5] = Float8GetDatum((double) j->own);
