@@ -165,6 +165,17 @@ void slm_pg_local_release(SlmRun *run)
     dlist_delete(&run->node);
 }
 
+/* What a session says of a request: false where it does not fit and that is an answer; any other refusal is an ERROR. */
+static bool accepted(slm_status status, const slm_error *err, bool if_it_fits)
+{
+    slm_pg_give_threads();
+    if (status != SLM_OK && if_it_fits && err->cause == SLM_CAUSE_LONG)
+        return false;
+    if (status != SLM_OK)
+        slm_pg_error(err, NULL);
+    return true;
+}
+
 bool slm_pg_local_start(SlmRun *run, SlmOpenModel *opened, const slm_request *request, bool if_it_fits)
 {
     SlmLocal *local = local_of(opened);
@@ -179,11 +190,8 @@ bool slm_pg_local_start(SlmRun *run, SlmOpenModel *opened, const slm_request *re
     apply_limits(local);
     while ((status = slm_submit(local->session, &whole, &run->id, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
-    slm_pg_give_threads();
-    if (status != SLM_OK && if_it_fits && err.cause == SLM_CAUSE_LONG)
+    if (!accepted(status, &err, if_it_fits))
         return false;
-    if (status != SLM_OK)
-        slm_pg_error(&err, NULL);
     run->local = local;
     dlist_push_tail(&local->runs, &run->node);
     local->n_running++;
@@ -203,12 +211,7 @@ bool slm_pg_local_check(SlmOpenModel *opened, const slm_request *request, bool i
     apply_limits(local);
     while ((status = slm_check_request(local->session, &whole, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
-    slm_pg_give_threads();
-    if (status != SLM_OK && if_it_fits && err.cause == SLM_CAUSE_LONG)
-        return false;
-    if (status != SLM_OK)
-        slm_pg_error(&err, NULL);
-    return true;
+    return accepted(status, &err, if_it_fits);
 }
 
 /* ---- results */
