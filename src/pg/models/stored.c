@@ -47,14 +47,6 @@ PG_FUNCTION_INFO_V1(slm_pg_export_model);
 
 /* ---- an image from rows */
 
-static bytea *part_bytes(HeapTuple tuple, TupleDesc desc)
-{
-    bool isnull;
-    Datum value = heap_getattr(tuple, 3, desc, &isnull);
-
-    return isnull ? NULL : DatumGetByteaPP(value);
-}
-
 static pg_noreturn void part_missing(const char *name, int part)
 {
     ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored image of \"%s\" is not whole", name),
@@ -63,23 +55,39 @@ static pg_noreturn void part_missing(const char *name, int part)
     pg_unreachable();
 }
 
-/* One part in a copy, or NULL. */
-static bytea *read_part(Relation rel, Oid index, const char *key, int part)
+/* Begins a scan for one part. */
+static SysScanDesc find_part(Relation rel, Oid index, const char *key, int part)
 {
     ScanKeyData keys[2];
-    SysScanDesc scan;
-    HeapTuple tuple;
-    bytea *bytes = NULL;
 
     ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key));
     ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(part));
-    scan = systable_beginscan(rel, index, true, NULL, 2, keys);
-    if (HeapTupleIsValid(tuple = systable_getnext(scan)))
-        bytes = part_bytes(tuple, RelationGetDescr(rel));
-    if (bytes != NULL)
-        bytes = (bytea *) PG_DETOAST_DATUM_COPY(PointerGetDatum(bytes));
+    return systable_beginscan(rel, index, true, NULL, 2, keys);
+}
+
+/* One part in a copy, or NULL. */
+static bytea *read_part(Relation rel, Oid index, const char *key, int part)
+{
+    SysScanDesc scan = find_part(rel, index, key, part);
+    HeapTuple tuple = systable_getnext(scan);
+    bytea *bytes = NULL;
+    bool isnull = true;
+    Datum value = HeapTupleIsValid(tuple) ? heap_getattr(tuple, 3, RelationGetDescr(rel), &isnull) : (Datum) 0;
+
+    if (!isnull)
+        bytes = (bytea *) PG_DETOAST_DATUM_COPY(value);
     systable_endscan(scan);
     return bytes;
+}
+
+/* Without reading its bytes. */
+static bool has_parts(Relation rel, Oid index, const char *key)
+{
+    SysScanDesc scan = find_part(rel, index, key, 0);
+    bool found = HeapTupleIsValid(systable_getnext(scan));
+
+    systable_endscan(scan);
+    return found;
 }
 
 static void write_bytes(int fd, const char *bytes, size_t n, const char *shown)
@@ -171,13 +179,6 @@ static bool restore(Relation rel, Oid index, const char *key, const char *name, 
     durable_rename(temporary, path, ERROR);
     ereport(LOG, (errmsg("slm_pg: the image of model \"%s\" was made from what is stored with the data", name)));
     return true;
-}
-
-static bool has_parts(Relation rel, Oid index, const char *key)
-{
-    bytea *first = read_part(rel, index, key, 0);
-
-    return first != NULL;
 }
 
 /* Under the lock of the key. */
