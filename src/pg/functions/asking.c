@@ -50,7 +50,7 @@ typedef struct Asked {
     const char *ask;        /* UTF-8, what stands beside the text */
 } Asked;
 
-struct SlmAsked {
+struct SlmAsking {
     SlmAskedRow row;
     Method method;
     size_t length;      /* of the text that is read */
@@ -274,7 +274,7 @@ static void refuse(size_t room)
 }
 
 /* Tokens that the text may have beside the question and statement that take most. */
-static size_t room_for_text(const SlmAsked *s)
+static size_t room_for_text(const SlmAsking *s)
 {
     const slm_model_info *info = slm_pg_info(s->row.entry);
     size_t cache = (size_t) slm_guc_kv_cache_kb * 1024 / Max(info->kv_bytes_per_token, 1) / 2, taken = 0;
@@ -297,7 +297,7 @@ static size_t room_for_text(const SlmAsked *s)
 }
 
 /* Bytes of the text to be read: all of it, or what there is room for. */
-static size_t readable(SlmWork *work, const SlmAsked *s)
+static size_t readable(SlmWork *work, const SlmAsking *s)
 {
     size_t beside = 0, room, length;
     const char *window;
@@ -322,7 +322,7 @@ static size_t readable(SlmWork *work, const SlmAsked *s)
 
 /* ---- asking */
 
-static void ask_generator(SlmWork *work, SlmAsked *s)
+static void ask_generator(SlmWork *work, SlmAsking *s)
 {
     int first = 0, statements = 0;
     bool shared;
@@ -343,7 +343,7 @@ static void ask_generator(SlmWork *work, SlmAsked *s)
         submit(work, s->row.entry, &s->asked[i], s->method, s->row.input, s->length, strlen(s->asked[i].ask) <= s->row.length, shared);
 }
 
-static void ask_encoder(SlmWork *work, SlmAsked *s)
+static void ask_encoder(SlmWork *work, SlmAsking *s)
 {
     SlmText t = {.entry = s->row.entry, .prompt = slm_pg_info(s->row.entry)->document_prompt, .text = s->row.input,
                  .length = s->row.length, .truncate = s->row.truncate};
@@ -362,9 +362,9 @@ static void ask_encoder(SlmWork *work, SlmAsked *s)
     s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
 }
 
-SlmAsked *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *questions, int n)
+SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *questions, int n)
 {
-    SlmAsked *s = palloc0(offsetof(SlmAsked, asked) + sizeof(Asked) * (Size) n);
+    SlmAsking *s = palloc0(offsetof(SlmAsking, asked) + sizeof(Asked) * (Size) n);
 
     s->row = *row;
     s->method = parse_method(row->method, row->entry);
@@ -390,7 +390,7 @@ static double logistic(double x)
 }
 
 /* How well the i-th statement fits, on a scale on which they can be compared; *fits: the probability that it does at all. */
-static double weigh(SlmWork *work, const SlmAsked *s, const Asked *a, int i, double *fits)
+static double weigh(SlmWork *work, const SlmAsking *s, const Asked *a, int i, double *fits)
 {
     double raised;
 
@@ -431,7 +431,7 @@ static void spread(double fits, double *p, int n)
     }
 }
 
-const double *slm_pg_asked(SlmWork *work, const SlmAsked *s, int question)
+const double *slm_pg_asked(SlmWork *work, const SlmAsking *s, int question)
 {
     const Asked *a = &s->asked[question];
     const SlmQuestion *q = a->question;

@@ -41,7 +41,7 @@ typedef struct SlmQuestion {
 /* What the method auto means for a model. Static. */
 const char *slm_pg_decision_method(bool can_generate, uint64 parameters);
 
-typedef struct SlmAsked SlmAsked;
+typedef struct SlmAsking SlmAsking;
 
 /* What is asked of which model. */
 typedef struct SlmAskedRow {
@@ -54,8 +54,8 @@ typedef struct SlmAskedRow {
 } SlmAskedRow;
 
 /* For begin: submits what is needed for all of n questions. */
-SlmAsked *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *questions, int n);
+SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *questions, int n);
 /* For finish: of question i the probabilities of its answers, [n], or [n + 1] with none: they sum to 1. */
-const double *slm_pg_asked(SlmWork *work, const SlmAsked *asked, int i);
+const double *slm_pg_asked(SlmWork *work, const SlmAsking *asked, int i);
 
 #endif

@@ -36,7 +36,7 @@ enum { ARG_STATE, ARG_QUESTIONS, ARG_MODEL, ARG_METHOD, ARG_INSTRUCTION, ARG_TRU
 
 typedef struct Decide {
     SlmQuestions *questions;
-    SlmAsked *asked;
+    SlmAsking *asked;
 } Decide;
 
 static void begin(SlmWork *work, FunctionCallInfo fcinfo, const char *input, size_t length)

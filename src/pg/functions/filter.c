@@ -38,20 +38,32 @@ static bool decided(SlmWork *work, FunctionCallInfo fcinfo, int input, int asked
     return PG_ARGISNULL(asked) || slm_pg_decide_blank(work, fcinfo, input);
 }
 
+/* Asks one question; method and instruction are the arguments behind model. example: of an instruction, for a hint. */
+static SlmAsking *ask(SlmWork *work, FunctionCallInfo fcinfo, const SlmQuestion *question, int input, int model, int truncate,
+                     const char *example)
+{
+    SlmAskedRow row = {.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, model))};
+
+    row.method = slm_pg_text_arg(fcinfo, model + 1);
+    row.instruction = PG_ARGISNULL(model + 2) ? NULL : words(fcinfo, model + 2, "instruction", example);
+    row.input = slm_pg_input_utf8(PG_GETARG_TEXT_PP(input), &row.length);
+    row.truncate = slm_pg_truncate_arg(fcinfo, truncate);
+    return slm_pg_ask(work, &row, question, 1);
+}
+
 /* ---- slm_filter */
 
 enum { ARG_CONDITION, ARG_INPUT, ARG_MODEL, ARG_METHOD, ARG_INSTRUCTION, ARG_THRESHOLD, ARG_TRUNCATE };
 
 typedef struct Filter {
     SlmQuestion question;
-    SlmAsked *asked;
+    SlmAsking *asked;
     double threshold;
 } Filter;
 
 static void begin_filter(SlmWork *work, FunctionCallInfo fcinfo)
 {
     Filter *f = palloc0(sizeof *f);
-    SlmAskedRow row = {0};
 
     slm_pg_work_set_state(work, f);
     if (decided(work, fcinfo, ARG_INPUT, ARG_CONDITION))
@@ -59,12 +71,7 @@ static void begin_filter(SlmWork *work, FunctionCallInfo fcinfo)
     f->question = (SlmQuestion){.type = SLM_QUESTION_YES_NO, .n = 2, .names = yes_no,
                                 .text = words(fcinfo, ARG_CONDITION, "condition", "asks for a refund")};
     f->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.6, 0.5, false, 1, false);
-    row.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));
-    row.method = slm_pg_text_arg(fcinfo, ARG_METHOD);
-    row.instruction = PG_ARGISNULL(ARG_INSTRUCTION) ? NULL : words(fcinfo, ARG_INSTRUCTION, "instruction", "Say what the writer wants.");
-    row.input = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &row.length);
-    row.truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE);
-    f->asked = slm_pg_ask(work, &row, &f->question, 1);
+    f->asked = ask(work, fcinfo, &f->question, ARG_INPUT, ARG_MODEL, ARG_TRUNCATE, "Say what the writer wants.");
 }
 
 static Datum finish_filter(SlmWork *work, bool *isnull)
@@ -110,7 +117,7 @@ enum { SCORE_INPUT, SCORE_RUBRIC, SCORE_LOW, SCORE_HIGH, SCORE_LEVELS, SCORE_MOD
 
 typedef struct Score {
     SlmQuestion question;
-    SlmAsked *asked;
+    SlmAsking *asked;
     double low, high;
 } Score;
 
@@ -142,7 +149,6 @@ static void read_scale(Score *s, FunctionCallInfo fcinfo)
 static void begin_score(SlmWork *work, FunctionCallInfo fcinfo)
 {
     Score *s = palloc0(sizeof *s);
-    SlmAskedRow row = {0};
 
     slm_pg_work_set_state(work, s);
     if (decided(work, fcinfo, SCORE_INPUT, SCORE_RUBRIC))
@@ -153,12 +159,7 @@ static void begin_score(SlmWork *work, FunctionCallInfo fcinfo)
     if (s->low >= s->high)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("low is %g, not below high, %g", s->low, s->high),
                         errhint("For example: low => 1, high => 5.")));
-    row.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, SCORE_MODEL));
-    row.method = slm_pg_text_arg(fcinfo, SCORE_METHOD);
-    row.instruction = PG_ARGISNULL(SCORE_INSTRUCTION) ? NULL : words(fcinfo, SCORE_INSTRUCTION, "instruction", "How does the writer feel?");
-    row.input = slm_pg_input_utf8(PG_GETARG_TEXT_PP(SCORE_INPUT), &row.length);
-    row.truncate = slm_pg_truncate_arg(fcinfo, SCORE_TRUNCATE);
-    s->asked = slm_pg_ask(work, &row, &s->question, 1);
+    s->asked = ask(work, fcinfo, &s->question, SCORE_INPUT, SCORE_MODEL, SCORE_TRUNCATE, "How does the writer feel?");
 }
 
 static Datum finish_score(SlmWork *work, bool *isnull)
