@@ -151,23 +151,17 @@ const SlmWorkKind slm_pg_classify_scores_kind = {
     .symbol = "slm_pg_classify_scores", .task = SLM_TASK_CLASSIFY, .answers = SLM_ANSWERS_SET,
     .begin = begin_all, .finish = finish_scores};
 
+static void put_all(SlmWork *work, const void *answer, ReturnSetInfo *result)
+{
+    const SlmScores *s = answer;
+    const char **labels = palloc(sizeof(char *) * (Size) s->n);
+
+    for (int i = 0; i < s->n; i++)
+        labels[i] = slm_pg_classification_label(work, i);
+    slm_pg_put_scores(result, labels, s->probabilities, s->n, s->threshold);
+}
+
 Datum slm_pg_classify_scores(PG_FUNCTION_ARGS)
 {
-    SlmWork *work;
-    const SlmScores *s;
-    const char **labels;
-    bool isnull;
-
-    InitMaterializedSRF(fcinfo, 0);
-    work = slm_pg_work_begin(&slm_pg_classify_scores_kind, fcinfo);
-    s = (const SlmScores *) DatumGetPointer(slm_pg_work_finish(work, &isnull));
-    slm_pg_count_row(slm_pg_work_note(work));
-    if (!isnull) {
-        labels = palloc(sizeof(char *) * (Size) s->n);
-        for (int i = 0; i < s->n; i++)
-            labels[i] = slm_pg_classification_label(work, i);
-        slm_pg_put_scores((ReturnSetInfo *) fcinfo->resultinfo, labels, s->probabilities, s->n, s->threshold);
-    }
-    slm_pg_work_free(work);
-    return (Datum) 0;
+    return slm_pg_work_set(&slm_pg_classify_scores_kind, fcinfo, put_all);
 }

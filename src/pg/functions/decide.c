@@ -345,8 +345,10 @@ const SlmWorkKind slm_pg_decide_details_kind = {
     .symbol = "slm_pg_decide_details", .task = SLM_TASK_CLASSIFY, .decides = true, .answers = SLM_ANSWERS_SET, .begin = begin_text,
     .finish = finish_details};
 
-static void put_rows(SlmWork *work, const Decide *d, ReturnSetInfo *rsinfo)
+static void put_rows(SlmWork *work, const void *answer, ReturnSetInfo *rsinfo)
 {
+    const Decide *d = answer;
+
     for (int i = 0; i < d->questions->n; i++) {
         const SlmQuestion *q = &d->questions->questions[i];
         const SlmAskedAs *as = &d->questions->as[i];
@@ -367,16 +369,5 @@ static void put_rows(SlmWork *work, const Decide *d, ReturnSetInfo *rsinfo)
 
 Datum slm_pg_decide_details(PG_FUNCTION_ARGS)
 {
-    SlmWork *work;
-    const Decide *d;
-    bool isnull;
-
-    InitMaterializedSRF(fcinfo, 0);
-    work = slm_pg_work_begin(&slm_pg_decide_details_kind, fcinfo);
-    d = (const Decide *) DatumGetPointer(slm_pg_work_finish(work, &isnull));
-    slm_pg_count_row(slm_pg_work_note(work));
-    if (!isnull)
-        put_rows(work, d, (ReturnSetInfo *) fcinfo->resultinfo);
-    slm_pg_work_free(work);
-    return (Datum) 0;
+    return slm_pg_work_set(&slm_pg_decide_details_kind, fcinfo, put_rows);
 }

@@ -484,18 +484,15 @@ static void put_choice(ReturnSetInfo *result, const Extraction *e, const Choice 
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+static void put_choices(SlmWork *work, const void *answer, ReturnSetInfo *result)
+{
+    const Extraction *e = answer;
+
+    for (int i = 0; i < e->fields.n; i++)
+        put_choice(result, e, &e->choices[i]);
+}
+
 Datum slm_pg_extract_details(PG_FUNCTION_ARGS)
 {
-    SlmWork *work;
-    const Extraction *e;
-    bool isnull;
-
-    InitMaterializedSRF(fcinfo, 0);
-    work = slm_pg_work_begin(&slm_pg_extract_details_kind, fcinfo);
-    e = (const Extraction *) DatumGetPointer(slm_pg_work_finish(work, &isnull));
-    slm_pg_count_row(slm_pg_work_note(work));
-    for (int i = 0; !isnull && i < e->fields.n; i++)
-        put_choice((ReturnSetInfo *) fcinfo->resultinfo, e, &e->choices[i]);
-    slm_pg_work_free(work);
-    return (Datum) 0;
+    return slm_pg_work_set(&slm_pg_extract_details_kind, fcinfo, put_choices);
 }

@@ -523,3 +523,20 @@ Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo)
     fcinfo->isnull = isnull;
     return value;
 }
+
+Datum slm_pg_work_set(const SlmWorkKind *kind, FunctionCallInfo fcinfo,
+                      void (*put)(SlmWork *work, const void *answer, ReturnSetInfo *result))
+{
+    SlmWork *work;
+    const void *answer;
+    bool isnull;
+
+    InitMaterializedSRF(fcinfo, 0);
+    work = slm_pg_work_begin(kind, fcinfo);
+    answer = DatumGetPointer(slm_pg_work_finish(work, &isnull));
+    slm_pg_count_row(&work->note);
+    if (!isnull)
+        put(work, answer, (ReturnSetInfo *) fcinfo->resultinfo);
+    slm_pg_work_free(work);
+    return (Datum) 0;
+}

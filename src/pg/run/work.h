@@ -117,5 +117,8 @@ void slm_pg_work_longer(SlmWork *work);
 
 /* A whole call: begin, wait, finish, count. The body of every scalar function. */
 Datum slm_pg_work_call(const SlmWorkKind *kind, FunctionCallInfo fcinfo);
+/* A call of a kind that answers with a set: put writes the rows of what finish gave, unless that is NULL. */
+Datum slm_pg_work_set(const SlmWorkKind *kind, FunctionCallInfo fcinfo,
+                      void (*put)(SlmWork *work, const void *answer, ReturnSetInfo *result));
 
 #endif
