@@ -2,15 +2,8 @@
 \getenv srcdir PG_ABS_SRCDIR
 \set begin :srcdir '/sql/include/begin.sql'
 \i :begin
-CREATE FUNCTION file(name text, content bytea) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE object oid := lo_from_bytea(0, content);
-DECLARE path text := current_setting('data_directory') || '/' || name;
-BEGIN
-  PERFORM lo_export(object, path);
-  PERFORM lo_unlink(object);
-  RETURN path;
-END $$;
-CREATE FUNCTION file(name text, content text) RETURNS text LANGUAGE sql AS $$ SELECT file(name, convert_to(content, 'UTF8')) $$;
+\set files :srcdir '/sql/include/files.sql'
+\i :files
 CREATE TABLE label AS SELECT ordinality::int - 1 AS id, name FROM unnest('{O,B-PER,I-PER,B-LOC,I-LOC}'::text[]) WITH ORDINALITY AS x(name);
 CREATE TABLE vocabulary AS SELECT ordinality::int - 1 AS id, split_part(entry, '=', 1) AS word, coalesce(nullif(split_part(entry, '=', 2), ''), 'O') AS label
   FROM unnest('{[PAD],[UNK],[CLS],[SEP],[MASK],Anna=B-PER,Karl=B-PER,Schmidt=I-PER,##chen=I-LOC,Ber=B-LOC,##lin=B-PER,Mün=B-LOC,New=B-LOC,York=I-LOC,lives,in,and,met,moved,to,from,.,",",(,),!,a,b,c,d,e,f}'::text[]) WITH ORDINALITY AS x(entry);
