@@ -14,11 +14,6 @@ passed=0
 failed=0
 version=$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" slm_pg.control)
 
-missing() {
-    echo "$release: $1"
-    return 1
-}
-
 # check WHAT COMMAND ...: one test; what its command printed is shown when it fails
 check() {
     local what=$1 begin=$SECONDS
@@ -38,33 +33,46 @@ committed() {
     if git rev-parse --git-dir >/dev/null 2>&1; then git archive HEAD | tar -xf - -C "$1"; else cp -a . "$1"; fi
 }
 
-build() {
-    local tree=$matrix/$release/build/package/slm-pg-$version
-    rm -rf "$matrix/$release/build/package" && mkdir -p "$tree" && committed "$tree" || return
-    tar -C "$tree/.." --exclude=debian -czf "$tree/../slm-pg_$version.orig.tar.gz" "slm-pg-$version" || return
-    inside "$release" env PATH=/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin CCACHE_DIR=/root/.cache/ccache DEB_BUILD_OPTIONS=nocheck \
-        sh -ec "cd /build/package/slm-pg-$version && pg_buildext updatecontrol && dpkg-buildpackage -us -uc -j2" >"$out/build.log" 2>&1 ||
-        { tail -n 40 "$out/build.log"; return 1; }
-    cp "$matrix/$release"/build/package/*.deb "$out/"
-}
-
-lint() { inside "$release" sh -c "cd /build/package && lintian --allow-root --fail-on error,warning *.changes"; }
-
-# The base system alone, new each time, with the models at hand so that only their checksums are taken.
-clean_root() {
-    local name default
+# clean_copy NAME: the base system alone, new each time, in a folder of its own
+clean_copy() {
     [ -e "$matrix/$release-base/.ready" ] || {
         rm -rf "$matrix/$release-base"
         debootstrap --variant=minbase "$release" "$matrix/$release-base" && touch "$matrix/$release-base/.ready"
     } || return
-    rm -rf "$matrix/$clean" && cp -a "$matrix/$release-base" "$matrix/$clean" || return
-    cp /etc/resolv.conf /etc/hosts "$matrix/$clean/etc/"
+    rm -rf "${matrix:?}/$1" && cp -a "$matrix/$release-base" "$matrix/$1" || return
+    cp /etc/resolv.conf /etc/hosts "$matrix/$1/etc/"
+    inside "$1" apt-get -qq update
+}
+
+# A system with what debian/control says that building needs, and nothing else of ours.
+build_machine() {
+    local tree=$matrix/$builder/build/slm-pg-$version
+    clean_copy "$builder" || return
+    mkdir -p "$tree" && committed "$tree" || return
+    tar -C "$tree/.." --exclude=debian -czf "$tree/../slm-pg_$version.orig.tar.gz" "slm-pg-$version" || return
+    inside "$builder" env DEBIAN_FRONTEND=noninteractive sh -ec "
+        apt-get -qq -y --no-install-recommends install build-essential dpkg-dev fakeroot lintian
+        apt-get -qq -y --no-install-recommends build-dep /build/slm-pg-$version"
+}
+
+build() {
+    inside "$builder" env DEB_BUILD_OPTIONS=nocheck \
+        sh -ec "cd /build/slm-pg-$version && pg_buildext updatecontrol && dpkg-buildpackage -us -uc -j2" >"$out/build.log" 2>&1 ||
+        { tail -n 40 "$out/build.log"; return 1; }
+    cp "$matrix/$builder"/build/*.deb "$out/"
+}
+
+lint() { inside "$builder" sh -c "cd /build && lintian --allow-root --fail-on error,warning *.changes"; }
+
+# The base system with the packages, and the models at hand so that only their checksums are taken.
+clean_root() {
+    local name default
+    clean_copy "$clean" || return
     mkdir -p "$matrix/$clean/var/lib/slm_pg"
     while IFS=$'\t' read -r name default _; do
         [ "$default" != yes ] || cp -a "$models/$name" "$matrix/$clean/var/lib/slm_pg/" || return
     done < <(grep -v '^#' models/manifest.tsv)
     cp "$out"/*.deb debian/tests/first-answer "$matrix/$clean/tmp/"
-    inside "$clean" apt-get -qq update
 }
 
 install() {
@@ -91,14 +99,8 @@ steps() {
 # What `docker run` does after the steps: a cluster, the script of the first start, an answer; and what an image volume holds.
 docker_base() {
     rm -rf "$matrix/docker" && mkdir -p "$matrix/docker/context" && committed "$matrix/docker/context" || return
-    [ -e "$matrix/trixie-base/.ready" ] || {
-        rm -rf "$matrix/trixie-base"
-        debootstrap --variant=minbase trixie "$matrix/trixie-base" && touch "$matrix/trixie-base/.ready"
-    } || return
-    cp -a "$matrix/trixie-base" "$matrix/docker/base"
-    cp /etc/resolv.conf /etc/hosts "$matrix/docker/base/etc/"
-    inside docker/base sh -ec 'apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install postgresql ccache'
+    release=trixie clean_copy docker/base || return
+    inside docker/base env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install postgresql ccache
 }
 
 docker_run() {
@@ -125,18 +127,17 @@ image_volume() {
 python3 models/fetch --default >/dev/null || exit 1
 for release in ${*:-bookworm trixie docker}; do
     out=build/package/$release
-    log=$out/setup.log
+    builder=$release-builder
     clean=$release-clean
     rm -rf "$out"
-    mkdir -p "$out" build/log/matrix
+    mkdir -p "$out"
     if [ "$release" = docker ]; then
         check "a system with a server" docker_base || continue
         check "the image answers" docker_run
         check "an image volume" image_volume
         continue
     fi
-    check "a build machine" make_release "$release" || continue
-    check "its packaging tools" apt install debhelper dpkg-dev fakeroot lintian postgresql-server-dev-all || continue
+    check "a system with what building needs" build_machine || continue
     check "the packages are built" build || continue
     check "lintian has nothing to say" lint
     check "a system with nothing on it" clean_root || continue
