@@ -14,35 +14,36 @@
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/json.h"
-#include "utils/jsonb.h"
-#include "utils/memutils.h"
 
 #include "engine/slm.h"
 #include "pg/base/args.h"
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
-#include "pg/base/row_count.h"
-#include "pg/base/row_error.h"
-#include "pg/functions/entities.h"
 #include "pg/functions/kinds.h"
+#include "pg/functions/reading.h"
 #include "pg/run/opened.h"
-#include "pg/run/use.h"
 #include "pg/run/work.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_entities);
 PG_FUNCTION_INFO_V1(slm_pg_entities_json);
 
+typedef struct Entities {
+    const char *text;  /* UTF-8 */
+    slm_entity *found; /* [n] in order */
+    size_t n;
+} Entities;
+
 /* ---- words of the windows */
 
-struct SlmEntityReading {
+typedef struct Reading {
     SlmText text;
     slm_tagged *words; /* [n] in order, with places in the text */
     size_t n, room;
     size_t end; /* of the last window */
-};
+} Reading;
 
-static void add_word(SlmEntityReading *r, slm_tagged word)
+static void add_word(Reading *r, slm_tagged word)
 {
     if (r->n == r->room) {
         r->room = Max(64, 2 * r->room);
@@ -54,7 +55,7 @@ static void add_word(SlmEntityReading *r, slm_tagged word)
 
 static void take_words(void *arg, const float *outputs, size_t n_outputs, const char *window, size_t length)
 {
-    SlmEntityReading *r = arg;
+    Reading *r = arg;
     size_t begin = (size_t) (window - r->text.text), from = begin < r->end ? begin + (r->end - begin) / 2 : begin, n = 0;
     slm_tagged *words = NULL;
     slm_status status;
@@ -84,18 +85,18 @@ static void take_words(void *arg, const float *outputs, size_t n_outputs, const 
     r->end = begin + length;
 }
 
-SlmEntityReading *slm_pg_read_entities(SlmWork *work, const SlmText *text)
+static Reading *read_entities(SlmWork *work, const SlmText *text)
 {
-    SlmEntityReading *r = palloc0(sizeof *r);
+    Reading *r = palloc0(sizeof *r);
 
     r->text = *text;
     slm_pg_read(work, text, SLM_WINDOWS_OVERLAP, take_words, r);
     return r;
 }
 
-SlmEntities slm_pg_entities_found(const SlmEntityReading *r)
+static Entities entities_found(const Reading *r)
 {
-    SlmEntities e = {.text = r->text.text};
+    Entities e = {.text = r->text.text};
 
     e.found = MemoryContextAllocHuge(CurrentMemoryContext, sizeof *e.found * (r->n + 1));
     e.n = slm_tag_entities(slm_pg_opened_model(r->text.entry), r->words, r->n, e.found);
@@ -105,30 +106,9 @@ SlmEntities slm_pg_entities_found(const SlmEntityReading *r)
 /* ---- the functions */
 
 typedef struct Call {
-    SlmEntityReading *reading; /* NULL: a text without words */
+    Reading *reading; /* NULL: a text without words */
     double threshold;
 } Call;
-
-static double threshold_arg(FunctionCallInfo fcinfo)
-{
-    return slm_pg_float_arg(fcinfo, 2, "threshold", 0, 0, false, 1, false);
-}
-
-/* input, model, threshold, truncate */
-static Call *start(SlmWork *work, FunctionCallInfo fcinfo, SlmOpenModel *entry)
-{
-    Call *call = palloc0(sizeof *call);
-    SlmText t = {.entry = entry, .truncate = slm_pg_truncate_arg(fcinfo, 3)};
-
-    call->threshold = threshold_arg(fcinfo);
-    t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(0), &t.length);
-    if (slm_pg_blank_arg(fcinfo, 0))
-        return call;
-    slm_pg_measure(&t);
-    slm_pg_note_windows(work, &t);
-    call->reading = slm_pg_read_entities(work, &t);
-    return call;
-}
 
 /* An entity with its places in characters: *at bytes of the text are *characters. */
 typedef struct Place {
@@ -143,21 +123,38 @@ static int character_of(Place *place, const char *text, size_t byte)
     return place->characters;
 }
 
+/* input, model, threshold, truncate */
 static void begin_entities(SlmWork *work, FunctionCallInfo fcinfo)
 {
+    Call *call = palloc0(sizeof *call);
+    SlmText t = {0};
+
     if (PG_ARGISNULL(0)) {
         slm_pg_work_decide(work, (Datum) 0, true);
         return;
     }
     slm_pg_refuse_list(fcinfo, 0, "It takes one text; unnest() gives a row for each of a list.");
-    (void) threshold_arg(fcinfo); /* what is wrong with it does not depend on a model */
-    slm_pg_work_set_state(work, start(work, fcinfo, slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 1))));
+    call->threshold = slm_pg_float_arg(fcinfo, 2, "threshold", 0, 0, false, 1, false); /* before the model: it does not depend on it */
+    slm_pg_work_set_state(work, call);
+    t.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 1));
+    t.truncate = slm_pg_truncate_arg(fcinfo, 3);
+    t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(0), &t.length);
+    if (slm_pg_blank_arg(fcinfo, 0))
+        return;
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    call->reading = read_entities(work, &t);
+}
+
+static Entities found_by(const Call *call)
+{
+    return call->reading != NULL ? entities_found(call->reading) : (Entities){0};
 }
 
 static Datum finish_json(SlmWork *work, bool *isnull)
 {
     const Call *call = slm_pg_work_state(work);
-    SlmEntities e = call->reading != NULL ? slm_pg_entities_found(call->reading) : (SlmEntities){0};
+    Entities e = found_by(call);
     StringInfoData json;
     Place place = {0};
 
@@ -186,68 +183,37 @@ Datum slm_pg_entities_json(PG_FUNCTION_ARGS)
     return slm_pg_work_call(&slm_pg_entities_json_kind, fcinfo);
 }
 
-const SlmWorkKind slm_pg_entities_kind = {.symbol = "slm_pg_entities", .task = SLM_TASK_ENTITIES, .answers = SLM_ANSWERS_SET};
-
-typedef struct InTry {
-    FunctionCallInfo fcinfo;
-    SlmOpenModel *entry;
-    SlmWork *work;
-    Call *call;
-} InTry;
-
-static void read_in_try(void *arg)
+static Datum finish_set(SlmWork *work, bool *isnull)
 {
-    InTry *t = arg;
-    MemoryContext old;
-
-    t->work = slm_pg_work_new(&slm_pg_entities_kind);
-    old = MemoryContextSwitchTo(slm_pg_work_context(t->work));
-    t->call = start(t->work, t->fcinfo, t->entry);
-    MemoryContextSwitchTo(old);
-    if (t->call->reading != NULL)
-        slm_pg_work_wait(t->work);
+    return PointerGetDatum(slm_pg_work_state(work));
 }
 
-Datum slm_pg_entities(PG_FUNCTION_ARGS)
-{
-    ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-    InTry t = {.fcinfo = fcinfo};
-    SlmEntities e = {0};
-    SlmRowNote note;
-    Place place = {0};
-    char *message;
+const SlmWorkKind slm_pg_entities_kind = {.symbol = "slm_pg_entities", .task = SLM_TASK_ENTITIES, .answers = SLM_ANSWERS_SET,
+                                          .begin = begin_entities, .finish = finish_set};
 
-    InitMaterializedSRF(fcinfo, 0);
-    if (PG_ARGISNULL(0))
-        return (Datum) 0;
-    slm_pg_refuse_list(fcinfo, 0, "It takes one text; unnest() gives a row for each of a list.");
-    slm_pg_row_note(&note, fcinfo, slm_pg_gives_null(fcinfo), 0, 1);
-    (void) threshold_arg(fcinfo);
-    t.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), SLM_TASK_ENTITIES);
-    if (note.gives_null)
-        note.fault = slm_pg_try_row(read_in_try, &t, &message);
-    else
-        read_in_try(&t);
-    if (note.fault == SLM_FAULT_NONE && t.call->reading != NULL) {
-        note.longer = slm_pg_in_windows(&t.call->reading->text);
-        e = slm_pg_entities_found(t.call->reading);
-    }
+static void put_entities(SlmWork *work, const void *answer, ReturnSetInfo *result)
+{
+    const Call *call = answer;
+    Entities e = found_by(call);
+    Place place = {0};
+
     for (size_t i = 0; i < e.n; i++) {
         const slm_entity *f = &e.found[i];
         bool nulls[5] = {false};
         Datum values[5];
 
-        if ((double) f->score < t.call->threshold)
+        if ((double) f->score < call->threshold)
             continue;
         values[0] = CStringGetTextDatum(slm_pg_cstring_from_utf8(f->kind));
         values[1] = PointerGetDatum(slm_pg_text_from_utf8(e.text + f->begin, f->end - f->begin));
         values[2] = Int32GetDatum(character_of(&place, e.text, f->begin) + 1);
         values[3] = Int32GetDatum(character_of(&place, e.text, f->end));
         values[4] = Float8GetDatum((double) f->score);
-        tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
-    if (t.work != NULL)
-        slm_pg_work_free(t.work);
-    slm_pg_count_row(&note);
-    return (Datum) 0;
+}
+
+Datum slm_pg_entities(PG_FUNCTION_ARGS)
+{
+    return slm_pg_work_set(&slm_pg_entities_kind, fcinfo, put_entities);
 }
