@@ -2,18 +2,12 @@
 import asyncio
 import math
 import os
-import sys
 
 import asyncpg
 
+from checks import check, done
+
 LABELS = ["billing", "delivery", "praise"]
-counts = {"passed": 0, "failed": 0}
-
-
-def check(condition, what):
-    counts["passed" if condition else "failed"] += 1
-    if not condition:
-        print("FAILED:", what)
 
 
 async def error_of(c, sql, *parameters):
@@ -84,8 +78,7 @@ async def main():
     await test_embeddings(c)
     await test_statements(c, warnings)
     await c.close()
-    print(f"asyncpg: {counts['passed']} passed, {counts['failed']} failed")
-    sys.exit(counts["failed"] > 0)
+    done("asyncpg")
 
 
 asyncio.run(main())

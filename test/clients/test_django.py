@@ -1,6 +1,5 @@
 """Django on psycopg 3: functions of the ORM with lists and vectors, filters, annotations, update, explain, errors."""
 import os
-import sys
 
 import django
 from django.conf import settings
@@ -15,14 +14,9 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import DataError, connection, models, transaction
 from django.db.models import F, FloatField, Func, TextField, Value
 
+from checks import check, done
+
 LABELS = ["billing", "delivery", "praise"]
-counts = {"passed": 0, "failed": 0}
-
-
-def check(condition, what):
-    counts["passed" if condition else "failed"] += 1
-    if not condition:
-        print("FAILED:", what)
 
 
 class Ticket(models.Model):
@@ -71,8 +65,7 @@ def main():
         check(False, "no labels")
     except DataError as e:
         check("ARRAY['billing'" in e.__cause__.diag.message_hint, f"no labels: {e}")
-    print(f"django: {counts['passed']} passed, {counts['failed']} failed")
-    sys.exit(counts["failed"] > 0)
+    done("django")
 
 
 main()

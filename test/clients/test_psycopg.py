@@ -1,18 +1,12 @@
 """psycopg 3: text and binary results, client-side lists, prepared statements, errors, notices, cursors, pipelines, COPY."""
 import math
-import sys
 
 import psycopg
 from psycopg.types.json import Jsonb
 
+from checks import check, done
+
 LABELS = ["billing", "delivery", "praise"]
-counts = {"passed": 0, "failed": 0}
-
-
-def check(condition, what):
-    counts["passed" if condition else "failed"] += 1
-    if not condition:
-        print("FAILED:", what)
 
 
 def one(connection, sql, parameters=None, **options):
@@ -96,8 +90,7 @@ def main():
         test_labels(c)
         test_embeddings(c)
         test_statements(c, notices)
-    print(f"psycopg: {counts['passed']} passed, {counts['failed']} failed")
-    sys.exit(counts["failed"] > 0)
+    done("psycopg")
 
 
 main()

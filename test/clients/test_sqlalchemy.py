@@ -1,18 +1,11 @@
 """SQLAlchemy 2 on psycopg 3: func with lists, typed columns, a query builder's UPDATE, streaming, errors with their hint."""
-import sys
-
 from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.exc import DBAPIError
 
+from checks import check, done
+
 LABELS = ["billing", "delivery", "praise"]
-counts = {"passed": 0, "failed": 0}
-
-
-def check(condition, what):
-    counts["passed" if condition else "failed"] += 1
-    if not condition:
-        print("FAILED:", what)
 
 
 def error_of(engine, statement):
@@ -53,8 +46,7 @@ def main():
         check("".join(p for p, in pieces) != "", "streaming")
     e = error_of(engine, select(func.slm_classify("x", ["billing"], "no_such_model")))
     check(e is not None and "no_such_model" in str(e) and e.diag.message_hint, f"an unknown model: {e}")
-    print(f"sqlalchemy: {counts['passed']} passed, {counts['failed']} failed")
-    sys.exit(counts["failed"] > 0)
+    done("sqlalchemy")
 
 
 main()
