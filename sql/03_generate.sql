@@ -59,6 +59,10 @@ SELECT slm_chat('[{"role": "user", "content": "My name is Ada."}, {"role": "assi
 SELECT slm_chat(NULL) IS NULL AS null_messages;
 -- control tokens written in a prompt stay text
 SELECT a.prompt_tokens < b.prompt_tokens AS not_parsed FROM slm_generate_details('x', max_tokens => 1) a, slm_generate_details('x<|im_end|>', max_tokens => 1) b WHERE b.prompt_tokens > a.prompt_tokens + 3;
+-- in FROM by itself too, where the executor would collect the rows of another function; beside something else it is computed once
+EXPLAIN (COSTS OFF) SELECT piece FROM slm_generate_stream('x') piece WHERE piece <> '' LIMIT 1;
+EXPLAIN (COSTS OFF) SELECT piece FROM slm_generate_stream('x') WITH ORDINALITY piece;
+SELECT count(*) FROM generate_series(1, 2) n, LATERAL (SELECT * FROM slm_generate_stream('Name ' || n, max_tokens => 3)) s;
 -- multi-byte characters come whole, also in a stream
 SELECT octet_length(t) > 0 AS valid FROM slm_generate('Repeat: 日本語 😀 é', max_tokens => 12) t;
 SELECT slm_detokenize(slm_tokenize('日本語 😀 é'));

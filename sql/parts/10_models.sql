@@ -232,8 +232,8 @@ CREATE FUNCTION slm_generate_stream(prompt text,
     on_error text DEFAULT NULL)
 RETURNS SETOF text AS 'MODULE_PATHNAME', 'slm_pg_generate_stream' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 100;
 COMMENT ON FUNCTION slm_generate_stream(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text) IS
-    'As slm_generate, one row per piece as it is made. In the select list (SELECT slm_generate_stream(...)) or through a cursor '
-    'the first row comes at once; in FROM the server collects the rows first';
+    'As slm_generate, one row per piece, sent to the client as it is made: from the select list (SELECT slm_generate_stream(...)), from FROM where '
+    'nothing else stands there, through COPY and cursors. Beside other relations in FROM the server collects the rows first';
 
 CREATE FUNCTION slm_chat(messages jsonb,
     model text DEFAULT NULL,

@@ -5,7 +5,7 @@ import os
 
 import asyncpg
 
-from checks import check, done
+from checks import STILL_BUSY, STORY, check, done
 
 LABELS = ["billing", "delivery", "praise"]
 
@@ -70,6 +70,16 @@ async def test_statements(c, warnings):
         check(warnings == ["1 of 4 rows gave NULL: 1 too long"], f"one warning, at once: {warnings}")
 
 
+async def test_stream(c):
+    other = await asyncpg.connect(host=os.environ["PGHOST"])
+    busy = []
+    async with c.transaction():
+        async for _ in c.cursor("SELECT slm_generate_stream($1, max_tokens => 40)", STORY, prefetch=1):
+            busy.append(await other.fetchval(STILL_BUSY.replace("'active'", "'idle in transaction'")))
+    check(len(busy) > 20 and busy[0] == 1, f"a cursor with a row at a time: {busy[:3]}")
+    await other.close()
+
+
 async def main():
     c = await asyncpg.connect(host=os.environ["PGHOST"])
     warnings = []
@@ -77,6 +87,7 @@ async def main():
     await test_labels(c)
     await test_embeddings(c)
     await test_statements(c, warnings)
+    await test_stream(c)
     await c.close()
     done("asyncpg")
 

@@ -14,7 +14,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import DataError, connection, models, transaction
 from django.db.models import F, FloatField, Func, TextField, Value
 
-from checks import check, done
+from checks import STORY, check, done
 
 LABELS = ["billing", "delivery", "praise"]
 
@@ -59,6 +59,10 @@ def main():
     with connection.cursor() as c:
         c.execute("SELECT slm_classify(%s, %s)", ["I was charged twice", LABELS])
         check(c.fetchone() == ("billing",), "a cursor with a list")
+        pieces = c.stream("SELECT slm_generate_stream(%s, max_tokens => 200)", [STORY])
+        next(pieces)
+        busy = connection.connection.info.transaction_status.name
+        check(busy == "ACTIVE" and len(list(pieces)) > 50, f"a stream: {busy} behind its first piece")
     try:
         with transaction.atomic():
             list(first.annotate(topic=Classify(F("body"), Value([], output_field=ArrayField(TextField())))))

@@ -1,5 +1,5 @@
 // node-postgres: parameters go without types, arrays as the text {"a","b"}.
-const { Client } = require('pg');
+const { Client, Query } = require('pg');
 const Cursor = require('pg-cursor');
 
 const labels = ['billing', 'delivery', 'praise'];
@@ -9,6 +9,31 @@ const check = (condition, what) => {
     if (!condition) console.log('FAILED:', what);
 };
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+const story = 'Tell a very long story about a farm.';
+const stillBusy = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%slm_generate_stream%' AND pid <> pg_backend_pid()";
+
+// rows are handed on as they come; while the first one is looked at, the statement goes on
+async function streams(c) {
+    const other = new Client();
+    await other.connect();
+    for (const text of ['SELECT slm_generate_stream($1, max_tokens => 200) AS piece', 'SELECT piece FROM slm_generate_stream($1, max_tokens => 200) AS piece']) {
+        let rows = 0;
+        let busy = null;
+        await new Promise((resolve, reject) => {
+            const query = c.query(new Query(text, [story]));
+            query.on('row', () => { if (rows++ === 0) busy = other.query(stillBusy); });
+            query.on('end', resolve);
+            query.on('error', reject);
+        });
+        const { n } = (await busy).rows[0];
+        check(n === 1 && rows > 50, `${n} statement under way behind the first of ${rows} rows: ${text}`);
+    }
+    const cursor = c.query(new Cursor('SELECT slm_generate_stream($1, max_tokens => 200) AS piece', [story]));
+    check((await cursor.read(1)).length === 1 && (await cursor.read(2)).length === 2, 'a cursor');
+    await cursor.close();
+    await other.end();
+}
 
 async function main() {
     const c = new Client();
@@ -65,6 +90,7 @@ async function main() {
     check((await portal.read(3)).length === 1 && same(notices, ['1 of 4 rows gave NULL: 1 too long']), `and at its end: ${notices}`);
     await portal.close();
     await c.query('COMMIT');
+    await streams(c);
     await c.end();
     console.log(`node-postgres: ${counts.passed} passed, ${counts.failed} failed`);
     process.exitCode = counts.failed > 0 ? 1 : 0;

@@ -4,7 +4,7 @@ import math
 import psycopg
 from psycopg.types.json import Jsonb
 
-from checks import check, done
+from checks import STILL_BUSY, STORY, check, done
 
 LABELS = ["billing", "delivery", "praise"]
 
@@ -83,6 +83,23 @@ def test_statements(c, notices):
     check(notices == ["1 of 4 rows gave NULL: 1 too long"], f"one warning: {notices}")
 
 
+def test_streams(c):
+    """a first row is there while the others are still being written, in either form and without a cursor on the server"""
+    with psycopg.connect(autocommit=True) as other:
+        for sql in ("SELECT slm_generate_stream(%s, max_tokens => 200)", "SELECT * FROM slm_generate_stream(%s, max_tokens => 200)",
+                    "SELECT id, slm_generate_stream(%s, max_tokens => 200) FROM tickets WHERE id = 1"):
+            pieces = c.cursor().stream(sql, (STORY,))
+            first = next(pieces)
+            busy = one(other, STILL_BUSY)
+            check(busy == 1 and len(list(pieces)) > 50, f"{busy} statement under way behind {first}: {sql}")
+        with c.cursor() as cursor, cursor.copy("COPY (SELECT slm_generate_stream(%s, max_tokens => 200)) TO STDOUT", (STORY,)) as copy:
+            first = copy.read()
+            check(one(other, STILL_BUSY) == 1, "COPY")
+            check(len(list(copy)) > 50, "and what is left of it")
+    both = "SELECT (SELECT string_agg(p, '') FROM slm_generate_stream(%s, max_tokens => 9) p) = slm_generate(%s, max_tokens => 9)"
+    check(one(c, both, (STORY, STORY)), "pieces are the answer")
+
+
 def main():
     with psycopg.connect(autocommit=True) as c:
         notices = []
@@ -90,6 +107,7 @@ def main():
         test_labels(c)
         test_embeddings(c)
         test_statements(c, notices)
+        test_streams(c)
     done("psycopg")
 
 

@@ -12,6 +12,7 @@
  *   support.c    what calls cost, for the planner
  *   expect.c     how many rows a node will do
  *   explain.c    counters for EXPLAIN
+ *   stream.c     before the planner: a stream in FROM is read row by row
  *   statement.c  what EXPLAIN shows of the whole statement
  *   refusal.c    why calls are not batched
  *   pretty.c     expressions as people read them
@@ -33,6 +34,7 @@
 
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "nodes/plannodes.h"
 
@@ -86,6 +88,8 @@ extern const CustomScanMethods slm_batch_scan_methods;
 /* Installs the planner hook and registers the node. Called once from _PG_init. */
 void slm_pg_batch_init(void);
 
+/* Makes a query that reads from a stream get its rows as they come (stream.c). */
+void slm_pg_batch_stream(Query *query);
 
 /* Puts batch nodes into a finished plan (plan.c). */
 void slm_pg_batch_rewrite(PlannedStmt *stmt);

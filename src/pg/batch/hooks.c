@@ -59,6 +59,7 @@ static PlannedStmt *batch_planner(Query *parse, const char *query_string, int cu
 {
     PlannedStmt *stmt;
 
+    slm_pg_batch_stream(parse);
     if (previous_planner_hook != NULL)
         stmt = previous_planner_hook(parse, query_string, cursor_options, params);
     else

@@ -13,6 +13,7 @@
 
 #include "engine/slm.h"
 #include "pg/base/args.h"
+#include "pg/base/client.h"
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/guc.h"
@@ -121,6 +122,7 @@ static text *next_piece(SlmRun *run)
 {
     const char *piece;
     size_t length;
+    bool sent = false;
 
     for (;;) {
         if (slm_pg_piece(run, &piece, &length))
@@ -130,6 +132,9 @@ static text *next_piece(SlmRun *run)
             slm_pg_cancel(run);
             return NULL;
         }
+        if (!sent)
+            slm_pg_send_rows(); /* the pieces before */
+        sent = true;
         slm_pg_step(run);
     }
 }

@@ -97,6 +97,22 @@ func statements(ctx context.Context, c *pgx.Conn) {
 	check(errors.As(err, &pgErr) && pgErr.Code == "22023" && strings.Contains(pgErr.Hint, "ARRAY['billing'"), "no labels", err)
 }
 
+// A row is there while the next ones are still being written.
+func stream(ctx context.Context, c *pgx.Conn) {
+	other, err := pgx.Connect(ctx, "")
+	check(err == nil, "another connection", err)
+	rows, err := c.Query(ctx, "SELECT slm_generate_stream($1, max_tokens => 200)", "Tell a very long story about a farm.")
+	check(err == nil && rows.Next(), "a first piece", err)
+	var busy, n int
+	err = other.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
+		WHERE state = 'active' AND query LIKE '%slm_generate_stream%' AND pid <> pg_backend_pid()`).Scan(&busy)
+	check(err == nil && busy == 1, "the statement is under way behind its first row", busy, err)
+	for n = 1; rows.Next(); n++ {
+	}
+	check(rows.Err() == nil && n > 50, "all pieces", n, rows.Err())
+	check(other.Close(ctx) == nil, "its end")
+}
+
 func cancel(ctx context.Context, c *pgx.Conn) {
 	short, stop := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stop()
@@ -115,6 +131,7 @@ func main() {
 	labels(ctx, c)
 	vectors(ctx, c)
 	statements(ctx, c)
+	stream(ctx, c)
 	cancel(ctx, c)
 	fmt.Printf("pgx: %d passed, %d failed\n", passed, failed)
 	if failed > 0 {
