@@ -17,20 +17,22 @@
 
 static const struct {
     const char *name, *model_type, *more; /* of config.json beyond the common part */
+    const char *outer;                    /* the text part of a model of this type, which sees pictures too; NULL: it stands alone */
 } models[] = {
-    {"llama", "llama", ""},
-    {"llama-3.2", "llama", ""},
-    {"mistral", "mistral", ""},
-    {"phi3", "phi3", ""},
-    {"phi4-mini", "phi3", ""},
-    {"gemma", "gemma", "\"hidden_act\":\"gelu\","},
-    {"gemma2", "gemma2", "\"hidden_activation\":\"gelu_pytorch_tanh\","},
-    {"gemma3", "gemma3_text", "\"hidden_activation\":\"gelu_pytorch_tanh\","},
-    {"qwen2", "qwen2", "\"use_sliding_window\":false,\"sliding_window\":16,"},
-    {"qwen3", "qwen3", ""},
-    {"smollm3", "smollm3", ""},
-    {"granite", "granite", ""},
-    {"olmo2", "olmo2", ""},
+    {"llama", "llama", "", NULL},
+    {"llama-3.2", "llama", "", NULL},
+    {"mistral", "mistral", "", NULL},
+    {"phi3", "phi3", "", NULL},
+    {"phi4-mini", "phi3", "", NULL},
+    {"gemma", "gemma", "\"hidden_act\":\"gelu\",", NULL},
+    {"gemma2", "gemma2", "\"hidden_activation\":\"gelu_pytorch_tanh\",", NULL},
+    {"gemma3", "gemma3_text", "\"hidden_activation\":\"gelu_pytorch_tanh\",", NULL},
+    {"gemma3", "gemma3_text", "\"hidden_activation\":\"gelu_pytorch_tanh\",", "gemma3"},
+    {"qwen2", "qwen2", "\"use_sliding_window\":false,\"sliding_window\":16,", NULL},
+    {"qwen3", "qwen3", "", NULL},
+    {"smollm3", "smollm3", "", NULL},
+    {"granite", "granite", "", NULL},
+    {"olmo2", "olmo2", "", NULL},
 };
 
 /* ---- the writer ---- */
@@ -81,6 +83,10 @@ static void write_config(const char *dir, size_t model)
     const slm_hparams *hp = &source->hparams;
     const char *type = models[model].model_type, *more = models[model].more;
     text[0] = '\0';
+    if (models[model].outer != NULL)
+        append(text, sizeof text, "{\"architectures\":[\"XForConditionalGeneration\"],\"model_type\":\"%s\","
+                                  "\"mm_tokens_per_image\":256,\"vision_config\":{\"hidden_size\":1152},\"text_config\":",
+               models[model].outer);
     append(text, sizeof text, "{\"architectures\":[\"XForCausalLM\"],\"model_type\":\"%s\",\"vocab_size\":%u,\"hidden_size\":%u,", type,
            hp->n_vocab, hp->n_embd);
     append(text, sizeof text, "\"num_hidden_layers\":%u,\"num_attention_heads\":%u,\"num_key_value_heads\":%u,\"head_dim\":%u,",
@@ -112,7 +118,7 @@ static void write_config(const char *dir, size_t model)
         append_factors(text, sizeof text, "long_factor", hp->rope_factors_long, hp->n_rot / 2);
         append(text, sizeof text, "\"type\":\"longrope\"},");
     }
-    append(text, sizeof text, "%s\"tie_word_embeddings\":%s}", more, hp->tied_head ? "true" : "false");
+    append(text, sizeof text, "%s\"tie_word_embeddings\":%s}%s", more, hp->tied_head ? "true" : "false", models[model].outer ? "}" : "");
     hf_text(dir, "config.json", text);
 }
 
@@ -140,7 +146,7 @@ static uint32_t gguf_row(const slm_source_tensor *t, uint32_t r)
     return r - within + 2 * (within % half) + within / half;
 }
 
-static void write_tensors(const char *dir)
+static void write_tensors(const char *dir, bool inside)
 {
     const slm_family *family = slm_family_by_name(source->hparams.family);
     static char header[1 << 16];
@@ -155,7 +161,8 @@ static void write_tensors(const char *dir)
         size_t row_bytes = (t->cols ? t->cols : 1) * (size_t) type->block_bytes, bytes = t->rows * row_bytes;
         char name[160];
         slm_family_tensor_name(family, t->role, true, t->layer, name, sizeof name);
-        append(header, sizeof header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%u", i ? "," : "", name, type->name, t->rows);
+        append(header, sizeof header, "%s\"%s%s\":{\"dtype\":\"%s\",\"shape\":[%u", i ? "," : "", inside ? "language_model." : "", name,
+               type->name, t->rows);
         if (t->cols > 0)
             append(header, sizeof header, ",%u", t->cols);
         append(header, sizeof header, "],\"data_offsets\":[%zu,%zu]}", offset, offset + bytes);
@@ -167,6 +174,13 @@ static void write_tensors(const char *dir)
             ((float *) (data + offset))[r] -= 1;
         offset += bytes;
     }
+    for (int i = 0; inside && i < 2; i++) /* of what sees pictures: not read */
+        append(header, sizeof header, ",\"%s.layers.0.weight\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[%zu,%zu]}",
+               i == 0 ? "vision_tower.vision_model.encoder" : "multi_modal_projector", offset + 16 * (size_t) i,
+               offset + 16 * (size_t) i + 16);
+    if (inside)
+        memset(data + offset, 0, 32);
+    offset += inside ? 32 : 0;
     append(header, sizeof header, "}");
     size_t length = strlen(header);
     uint8_t *file = malloc(8 + length + offset);
@@ -252,7 +266,7 @@ static void check_model(size_t m)
         return;
     write_config(dir, m);
     write_tokenizer(dir);
-    write_tensors(dir);
+    write_tensors(dir, models[m].outer != NULL);
     slm_model *model = test_import(dir, "F16");
     CHECK(model != NULL, "%s does not load from its directory", name);
     if (model != NULL) {

@@ -276,6 +276,8 @@ static slm_status read_scaling(const slm_meta *meta, slm_hparams *hp, slm_error 
     SLM_TRY(slm_meta_float(meta, "rope.scaling.factor", 0, 1e6, (double) old, &factor, err));
     if (!meta->string(meta->arg, "rope.scaling.type", type, sizeof type) || strcmp(type, "linear") == 0)
         hp->rope_scale = factor > 0 ? factor : 1; /* 0 is how converters write none */
+    else if (strcmp(type, "dynamic") == 0 && !meta->gguf)
+        hp->rope_dynamic = factor;
     else if (strcmp(type, "none") != 0 && strcmp(type, "longrope") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%s\" is not supported", type);
     return SLM_OK;
@@ -401,7 +403,7 @@ slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *er
         SLM_TRY(family->read(meta, &hp, err));
     SLM_TRY(read_behind(meta, &hp, err));
     SLM_TRY(read_factors(meta, &hp, err));
-    if (hp.window >= hp.n_context)
+    if (hp.window >= hp.n_context && !hp.nope_full)
         hp.window = 0;
     SLM_TRY(slm_hparams_check(&hp, err));
     *out = hp;
@@ -441,7 +443,7 @@ static slm_status check_flags(const slm_hparams *hp, slm_error *err)
 {
     bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GELU_TANH &&
                 hp->pooling <= SLM_POOL_LAST && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 &&
-                hp->qk_norm_whole <= 1 && hp->embed_normalize <= 1 && hp->has_rope_factors <= 2;
+                hp->qk_norm_whole <= 1 && hp->embed_normalize <= 1 && hp->has_rope_factors <= 2 && hp->nope_full <= 1;
     if (!good || hp->window > 1u << 24 || hp->window_pattern > 1024 || hp->nope_pattern > 1024 || hp->n_token_types > 1024 ||
         hp->n_ctx_original < 1 || hp->n_ctx_original > 1u << 24)
         return slm_fail(err, SLM_FORMAT, "a hyper-parameter is out of range");
@@ -495,7 +497,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_end(hp, err));
     bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) &&
                 (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
-                in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_attn_factor, 1e-2, 100) && in_range(hp->attn_scale, 1e-4, 10) &&
+                in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_dynamic, 0, 1e4) && in_range(hp->rope_attn_factor, 1e-2, 100) && in_range(hp->attn_scale, 1e-4, 10) &&
                 in_range(hp->attn_softcap, 0, 1e6) && in_range(hp->final_softcap, 0, 1e6) && in_range(hp->embed_scale, 1e-6, 1e6) &&
                 in_range(hp->residual_scale, 1e-6, 1e6) && in_range(hp->logit_scale, 1e-6, 1e6);
     for (uint32_t i = 0; good && hp->has_rope_factors >= 1 && i < hp->n_rot / 2; i++)

@@ -1,10 +1,12 @@
 /*
- * olmo2: Ai2's OLMo 2.
+ * olmo2 (Ai2's OLMo 2 and 3) and exaone4 (LG's EXAONE 4.0): families that norm what a block gives, not what it takes.
  *
- * No norm before a block: the outputs of attention and feed-forward are normed before they join the residual.  Queries and keys are
- * normed over their whole width (all heads together) before RoPE on split halves.  The head is not tied.
- * OLMo 3 adds a window in three of four layers, whose RoPE is not scaled (YaRN is that of the full layers alone); from directories only.
- * Source: transformers' Olmo2Config and Olmo2DecoderLayer.
+ * No norm before a block: the outputs of attention and feed-forward are normed before they join the residual.  RoPE is on split halves.
+ * olmo2: queries and keys are normed over their whole width (all heads together).  The head is not tied.  OLMo 3 adds a window in three
+ * of four layers, whose RoPE is not scaled (YaRN is that of the full layers alone); from directories only.
+ * exaone4: each head of query and key is normed.  The 32B model slides in three of four layers, and the others, which see everything,
+ * have no RoPE; the 1.2B model has no window, and RoPE everywhere.
+ * Sources: transformers' Olmo2Config, Olmo2DecoderLayer, Exaone4Config and Exaone4Attention.
  */
 #include "engine/arch/family.h"
 
@@ -31,4 +33,15 @@ static slm_status read_olmo2(const slm_meta *meta, slm_hparams *hp, slm_error *e
     return SLM_OK;
 }
 
+static slm_status read_exaone4(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    SLM_TRY(slm_meta_u32(meta, "attention.sliding_window", 0, 1u << 24, 0, &hp->window, err));
+    SLM_TRY(slm_meta_pattern(meta, "attention.sliding_window_pattern", hp->n_layers, 4, &hp->window_pattern, err));
+    slm_meta_slides(meta, hp);
+    hp->nope_full = hp->window > 0;
+    hp->post_norm_only = 1;
+    return SLM_OK;
+}
+
 const slm_family slm_family_olmo2 = {.name = "olmo2", .required = required, .optional = optional, .read = read_olmo2};
+const slm_family slm_family_exaone4 = {.name = "exaone4", .required = required, .optional = optional, .read = read_exaone4};

@@ -81,6 +81,8 @@ typedef struct slm_hparams {
     uint32_t shared_layers;      /* all layers have the weights of the first (ALBERT) */
     uint32_t relative_span;      /* DeBERTa: distances -span to span - 1 have keys and queries of their own; 0 = none */
     uint32_t relative_far;       /* DeBERTa: distances beyond span / 2 share buckets up to this one; 0: each has its own */
+    uint32_t nope_full;          /* of a model with a window, the layers that see everything have no RoPE (EXAONE 4) */
+    float rope_dynamic;          /* sequences longer than n_ctx_original stretch the base by this factor (dynamic NTK); 0 = none */
 } slm_hparams;
 
 #endif

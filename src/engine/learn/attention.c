@@ -58,7 +58,7 @@ static const float *angles_of(const slm_learn_lane *l, uint32_t layer, uint32_t 
     const slm_learn *t = l->t;
     const slm_hparams *hp = t->hp;
     uint32_t length, position = slm_learn_position(l->batch, row, &length);
-    if (hp->n_rot < 2 || (hp->nope_pattern > 0 && (layer + 1) % hp->nope_pattern == 0))
+    if (!slm_layer_turns(hp, layer))
         return NULL;
     bool is_long = hp->has_rope_factors >= 2 && length > hp->n_ctx_original;
     uint32_t table = hp->rope_base_local > 0 && slm_layer_slides(hp, layer) ? TABLE_LOCAL : is_long ? TABLE_LONG : TABLE_SHORT;

@@ -8,7 +8,9 @@
  * longrope: a sequence longer than the original context takes the long factors for all its positions, any other the short ones, as the
  * reference implementation does.  The length is that of batch->lengths where given, else what is known: the position itself.
  *
- * Sources: Su et al. 2021 (RoPE, arXiv 2104.09864), Ding et al. 2024 (LongRoPE, arXiv 2402.13753).
+ * dynamic NTK: the base of a sequence longer than the original context grows with its length, for all its positions.
+ *
+ * Sources: Su et al. 2021 (RoPE, arXiv 2104.09864), Ding et al. 2024 (LongRoPE, arXiv 2402.13753); transformers' rope type "dynamic".
  */
 #include <stdlib.h>
 
@@ -44,6 +46,15 @@ static void fill_row(float *row, const double *freq, uint32_t half, int32_t posi
     }
 }
 
+/* The frequencies of a sequence of this length. */
+static void fill_dynamic(const slm_hparams *hp, int64_t length, double *freq)
+{
+    double grown = (double) hp->rope_dynamic * (double) length / (double) hp->n_ctx_original - ((double) hp->rope_dynamic - 1);
+    double base = (double) hp->rope_base * slm_pow(grown, (double) hp->n_rot / ((double) hp->n_rot - 2));
+    for (uint32_t i = 0; i < hp->n_rot / 2; i++)
+        freq[i] = slm_pow(base, -2.0 * (double) i / (double) hp->n_rot);
+}
+
 static float *table_row(const slm_run *run, uint32_t table, uint32_t i)
 {
     return (float *) run->ws->angles.p + ((size_t) table * run->n + i) * 2 * (run->hp->n_rot / 2);
@@ -53,23 +64,37 @@ void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end)
 {
     const slm_hparams *hp = run->hp;
     uint32_t half = hp->n_rot / 2;
+    double dynamic[SLM_MAX_ROT / 2];
+    int64_t dynamic_length = 0; /* that they are for */
     if (half == 0)
         return;
     for (uint32_t i = begin; i < end; i++) {
         int32_t position = run->positions[i];
         int64_t length = run->batch != NULL && run->batch->lengths != NULL ? run->batch->lengths[i] : (int64_t) position + 1;
-        bool is_long = hp->has_rope_factors >= 2 && length > (int64_t) hp->n_ctx_original;
-        fill_row(table_row(run, 0, i), run->model->rope_freq + (is_long ? TABLE_LONG : TABLE_SHORT) * half, half, position,
-                 hp->rope_attn_factor);
+        bool is_long = length > (int64_t) hp->n_ctx_original;
+        const double *freq = run->model->rope_freq + (is_long && hp->has_rope_factors >= 2 ? TABLE_LONG : TABLE_SHORT) * half;
+        if (is_long && hp->rope_dynamic > 0) {
+            if (length != dynamic_length)
+                fill_dynamic(hp, length, dynamic);
+            dynamic_length = length;
+            freq = dynamic;
+        }
+        fill_row(table_row(run, 0, i), freq, half, position, hp->rope_attn_factor);
         if (hp->rope_base_local > 0)
             fill_row(table_row(run, 1, i), run->model->rope_freq + TABLE_LOCAL * half, half, position, 1.0f);
     }
 }
 
+bool slm_layer_turns(const slm_hparams *hp, uint32_t layer)
+{
+    return hp->n_rot >= 2 && !(hp->nope_pattern > 0 && (layer + 1) % hp->nope_pattern == 0) &&
+        !(hp->nope_full && !slm_layer_slides(hp, layer));
+}
+
 const float *slm_rope_row(const slm_run *run, uint32_t layer, uint32_t i)
 {
     const slm_hparams *hp = run->hp;
-    if (hp->n_rot < 2 || (hp->nope_pattern > 0 && (layer + 1) % hp->nope_pattern == 0))
+    if (!slm_layer_turns(hp, layer))
         return NULL;
     return table_row(run, hp->rope_base_local > 0 && slm_layer_slides(hp, layer) ? 1 : 0, i);
 }

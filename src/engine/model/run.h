@@ -187,6 +187,8 @@ void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32
 /* ---- rope.c ---- */
 /* Frequencies of all tables of a model; NULL on lack of memory. */
 double *slm_rope_frequencies(const slm_hparams *hp);
+/* Does this layer rotate queries and keys? */
+bool slm_layer_turns(const slm_hparams *hp, uint32_t layer);
 /* Fills the tables of batch rows [begin, end). */
 void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end);
 /* cos of batch row i for this layer, sin = cos + n_rot / 2; NULL where the layer does not rotate. */

@@ -172,6 +172,8 @@ static slm_status fill_job(slm_session *s, const slm_request *r, slm_job *job, s
     job->n_keep = job->n_prefix;
     if (hp->has_rope_factors == 2 && job->end > hp->n_ctx_original)
         job->regime |= SLM_REGIME_LONG;
+    if (hp->rope_dynamic > 0 && job->end > hp->n_ctx_original)
+        job->regime |= (uint64_t) job->end << SLM_REGIME_LENGTH_SHIFT;
     return slm_job_check_budget(s, job, err);
 }
 

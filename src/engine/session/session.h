@@ -72,7 +72,8 @@ struct slm_span {
     uint32_t stage;                 /* labels: the stage whose path this is */
 };
 
-enum { SLM_REGIME_LONG = 1, SLM_REGIME_FINE = 2, SLM_REGIME_ADAPTER_SHIFT = 8 }; /* long rope factors; 16-bit activations */
+/* Long rope factors; 16-bit activations; an adapter; the length, where the base follows it. */
+enum { SLM_REGIME_LONG = 1, SLM_REGIME_FINE = 2, SLM_REGIME_ADAPTER_SHIFT = 8, SLM_REGIME_LENGTH_SHIFT = 40 };
 
 /* A hidden row of the batch and what becomes of it. */
 struct slm_want {

@@ -107,9 +107,14 @@ static slm_status take_offset(slm_hf_config *c, slm_error *err)
 static slm_status take_kind(slm_hf_config *c, slm_error *err)
 {
     const slm_hf_kind *kind = c->kind;
+    c->meta.n_vocab = c->nested ? kind->inside.n_vocab : 0;
     SLM_TRY(slm_hf_u32(c->json, "vocab_size", 1, 1u << 21, &c->meta.n_vocab, err));
     if (c->meta.n_vocab == 0)
         return slm_fail(err, SLM_FORMAT, "\"vocab_size\" is missing in \"%s\"", c->json.file);
+    if (c->nested) {
+        SLM_TRY(slm_hf_config_put(c, "context_length", kind->inside.n_context, err));
+        SLM_TRY(slm_hf_config_put(c, "attention.head_count", kind->inside.n_heads, err));
+    }
     SLM_TRY(slm_hf_keys_take(c, kind, err));
     if (kind->take != NULL)
         SLM_TRY(kind->take(c, err));
@@ -121,6 +126,24 @@ static slm_status take_kind(slm_hf_config *c, slm_error *err)
     return slm_hf_take_head(c, err);
 }
 
+/* Models that see pictures too keep what concerns texts in an object of its own.  *type: that of the text part. */
+static slm_status take_text_part(slm_hf_config *c, const char **type, slm_error *err)
+{
+    static const char *const outer[] = {"gemma3", NULL};
+    const char *inner = slm_hf_string(slm_hf_member(c->json, "text_config"), "model_type");
+    size_t i = 0;
+    while (outer[i] != NULL && strcmp(outer[i], *type) != 0)
+        i++;
+    if (outer[i] == NULL)
+        return SLM_OK;
+    if (inner == NULL)
+        return slm_fail(err, SLM_FORMAT, "\"text_config\" in \"%s\" is no object with a \"model_type\"", c->json.file);
+    c->nested = true;
+    c->json = slm_hf_member(c->json, "text_config");
+    *type = inner;
+    return SLM_OK;
+}
+
 slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, slm_error *err)
 {
     const char *type = slm_hf_string(json, "model_type");
@@ -128,6 +151,8 @@ slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, 
     c->json = json;
     if (type == NULL)
         return slm_fail(err, SLM_FORMAT, "\"model_type\" is missing in \"%s\"", json.file);
+    SLM_TRY(take_text_part(c, &type, err));
+    json = c->json;
     if (slm_hf_has(json, "quantization_config")) {
         slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a checkpoint that is already quantized", json.file);
         return slm_hint(err, "Import the original model: it is quantized here, see the option \"quantization\".");

@@ -29,6 +29,7 @@ typedef struct slm_hf_config {
     uint8_t slides[SLM_MAX_LAYERS];
     float factors[SLM_MAX_ROT / 2], factors_long[SLM_MAX_ROT / 2];
     bool tied_known, tied; /* what the configuration says about the output head */
+    bool nested;           /* the text part of a model that sees pictures too, out of "text_config" */
     const struct slm_hf_kind *kind; /* keys.h */
     bool modules;          /* sentence-transformers has saved it: there is a modules.json */
     uint32_t position_offset; /* rows of the table of positions that are never read */

@@ -124,6 +124,22 @@ static slm_status take_yarn(slm_hf_config *c, slm_hf_json s, slm_error *err)
     return slm_hf_take(c, s, "attention_factor", "rope.scaling.attn_factor", factor > 1 ? 0.1 * log((double) factor) + 1 : 1, err);
 }
 
+/* Dynamic NTK: the model's context is the original one, which the factor lengthens. */
+static slm_status take_dynamic(slm_hf_config *c, slm_hf_json s, slm_error *err)
+{
+    double context = slm_hf_config_number(c, "context_length", 0);
+    float factor = 0, original = (float) context;
+    SLM_TRY(slm_hf_f32(s, "original_max_position_embeddings", 1, 1u << 24, &original, err));
+    SLM_TRY(slm_hf_f32(s, "factor", 1, 1e4, &factor, err));
+    if (factor < 1 || (double) original != context)
+        return slm_fail(err, SLM_UNSUPPORTED, "dynamic RoPE scaling in \"%s\" has no factor of at least 1, or an original context that is "
+                                              "not \"max_position_embeddings\"", s.file);
+    snprintf(c->scaling, sizeof c->scaling, "dynamic");
+    SLM_TRY(slm_hf_config_put(c, "rope.scaling.factor", (double) factor, err));
+    SLM_TRY(slm_hf_config_put(c, "rope.scaling.original_context_length", context, err));
+    return slm_hf_config_put(c, "context_length", floor(context * (double) factor), err);
+}
+
 static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
 {
     const char *type = slm_hf_string(s, "rope_type");
@@ -141,6 +157,8 @@ static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
     }
     if (strcmp(type, "yarn") == 0)
         return take_yarn(c, s, err);
+    if (strcmp(type, "dynamic") == 0)
+        return take_dynamic(c, s, err);
     if (strcmp(type, "linear") == 0) {
         snprintf(c->scaling, sizeof c->scaling, "linear");
         SLM_TRY(slm_hf_take(c, s, "factor", "rope.scaling.factor", NAN, err));
@@ -187,6 +205,9 @@ slm_status slm_hf_take_rope(slm_hf_config *c, bool partial_allowed, slm_error *e
         return slm_fail(err, SLM_UNSUPPORTED, "\"partial_rotary_factor\" in \"%s\" is not 1, which models of this type do not know",
                         c->json.file);
     double head_dim = slm_hf_config_number(c, "attention.key_length", 0), n_rot = floor(head_dim * (double) partial + 1e-6);
+    const char *kind = slm_hf_string(c->json, "position_embedding_type");
+    if (strcmp(c->kind->family, "granitehybrid") == 0 && (kind == NULL || strcmp(kind, "rope") != 0))
+        return slm_hf_config_put(c, "rope.dimension_count", 0, err); /* attention without positions */
     if (!(n_rot >= 2 && n_rot <= SLM_MAX_ROT))
         return slm_fail(err, SLM_FORMAT, "\"%s\" asks to rotate %g dimensions of a head, not 2 to %d", c->json.file, n_rot, SLM_MAX_ROT);
     SLM_TRY(slm_hf_config_put(c, "rope.dimension_count", n_rot, err));
@@ -217,12 +238,25 @@ slm_status slm_hf_take_layer_types(slm_hf_config *c, const char *full, const cha
     return any ? SLM_OK : slm_hf_config_put(c, "attention.sliding_window", 0, err);
 }
 
+/* Granite 4: "attention" as versions before 5 name it. A file without the list has a Mamba in every layer. */
+static slm_status take_attention_alone(slm_hf_config *c, slm_error *err)
+{
+    json_t *types = json_object_get(c->json.object, "layer_types");
+    if (!json_is_array(types))
+        return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" in \"%s\" is missing: all layers are Mambas, which are not supported",
+                        c->json.file);
+    const char *first = json_string_value(json_array_get(types, 0));
+    return slm_hf_take_layer_types(c, first != NULL && strcmp(first, "attention") == 0 ? "attention" : "full_attention", NULL, err);
+}
+
 static slm_status take_window(slm_hf_config *c, slm_error *err)
 {
     const char *family = c->kind->family;
     bool gemma = strcmp(family, "gemma2") == 0 || strcmp(family, "gemma3") == 0, use = true;
     if (strncmp(family, "qwen", 4) == 0) /* names a window that it does not use */
         return slm_hf_take_layer_types(c, "full_attention", NULL, err);
+    if (strcmp(family, "granitehybrid") == 0)
+        return take_attention_alone(c, err);
     if (strcmp(family, "smollm3") == 0) {
         use = false;
         SLM_TRY(slm_hf_bool(c->json, "use_sliding_window", &use, err));
@@ -284,6 +318,14 @@ static void slide_three_of_four(slm_hf_config *c)
     c->layered_window = true;
 }
 
+/* EXAONE 4 may leave its layers to a pattern ("LLLG", or a number), which files with a window do not do. */
+static slm_status check_exaone_layers(slm_hf_config *c, slm_error *err)
+{
+    if (slm_hf_config_number(c, "attention.sliding_window", 0) <= 0 || slm_hf_has(c->json, "layer_types"))
+        return SLM_OK;
+    return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" is missing in \"%s\", which has a window", c->json.file);
+}
+
 static slm_status take_softcaps(slm_hf_config *c, slm_error *err)
 {
     float scalar = 256;
@@ -323,12 +365,11 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
 {
     const slm_hf_kind *k = c->kind;
     double heads = slm_hf_config_number(c, "attention.head_count", 1), embd = slm_hf_config_number(c, "embedding_length", 0);
-    double eps = strcmp(k->family, "phi3") == 0 || strcmp(k->family, "olmo2") == 0 || strcmp(k->family, "eurobert") == 0 ? 1e-5 : 1e-6;
     SLM_TRY(take_purpose(c, err));
     SLM_TRY(slm_hf_take(c, c->json, "num_key_value_heads", "attention.head_count_kv", k->n_kv_heads != 0 ? k->n_kv_heads : heads, err));
     double head_dim = k->head_dim != 0 ? k->head_dim : heads >= 1 ? floor(embd / heads) : 0;
     SLM_TRY(slm_hf_take(c, c->json, "head_dim", "attention.key_length", head_dim, err));
-    SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", eps, err));
+    SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", k->eps != 0 ? k->eps : 1e-6, err));
     c->tied = k->tied;
     SLM_TRY(slm_hf_bool(c->json, "tie_word_embeddings", &c->tied, err));
     c->tied_known = slm_hf_has(c->json, "tie_word_embeddings");
@@ -336,6 +377,8 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
     SLM_TRY(take_window(c, err));
     if (strcmp(k->model_type, "olmo3") == 0)
         slide_three_of_four(c);
+    if (strcmp(k->family, "exaone4") == 0)
+        SLM_TRY(check_exaone_layers(c, err));
     if (strcmp(k->family, "smollm3") == 0) {
         SLM_TRY(take_nope(c, err));
         slide_without_positions(c);

@@ -67,6 +67,12 @@ static bool find_tensor(void *arg, const char *name, slm_found *out)
         t = slm_safetensors_find(&s->st, name);
     if (t == NULL && strncmp(name, "model.", 6) == 0) /* as classes without a head save them */
         t = slm_safetensors_find(&s->st, name + 6);
+    if (t == NULL && s->config.nested) {
+        snprintf(full, sizeof full, "language_model.%s", name);
+        t = slm_safetensors_find(&s->st, full);
+        snprintf(full, sizeof full, "model.language_model.%s", strncmp(name, "model.", 6) == 0 ? name + 6 : name);
+        t = t != NULL ? t : slm_safetensors_find(&s->st, full);
+    }
     if (t == NULL)
         return false;
     s->used[t - s->st.tensors] = true;
@@ -85,6 +91,14 @@ static bool find_tensor(void *arg, const char *name, slm_found *out)
     return true;
 }
 
+/* Of the part that sees pictures. */
+static bool of_pictures(const hf_source *s, const char *name)
+{
+    name += strncmp(name, "model.", 6) == 0 ? 6 : 0;
+    return s->config.nested && (strncmp(name, "vision_tower.", 13) == 0 || strncmp(name, "multi_modal_projector.", 22) == 0 ||
+                                strncmp(name, "embed_vision.", 13) == 0 || strncmp(name, "visual.", 7) == 0);
+}
+
 /* A weight of a layer that no role took (a bias that the configuration does not announce, an adapter) would change the answers. */
 static slm_status check_unused(const hf_source *s, slm_error *err)
 {
@@ -92,7 +106,7 @@ static slm_status check_unused(const hf_source *s, slm_error *err)
         const slm_st_tensor *t = &s->st.tensors[i];
         bool in_layer = strstr(t->name, "layers.") != NULL || strstr(t->name, "encoder.layer.") != NULL ||
                         strstr(t->name, "transformer.layer.") != NULL || strncmp(t->name, "slm.", 4) == 0;
-        if (!s->used[i] && in_layer && t->type != SLM_ST_OTHER && strstr(t->name, "rotary_emb.inv_freq") == NULL) {
+        if (!s->used[i] && in_layer && !of_pictures(s, t->name) && t->type != SLM_ST_OTHER && strstr(t->name, "rotary_emb.inv_freq") == NULL) {
             slm_fail(err, SLM_UNSUPPORTED, "tensor \"%s\" in \"%s\" is not known in models of the family %s", t->name,
                      s->st.file_names[t->file], s->config.meta.architecture);
             return slm_hint(err, "Adapters must be merged into the model before it is saved (merge_and_unload).");
@@ -371,14 +385,12 @@ static slm_status open_head(hf_source *s, int dir, slm_error *err)
     return bind_tensors(s, err);
 }
 
-static void warn_similarity(const slm_import_options *options)
+static void warn(const slm_import_options *options, const char *message, const char *hint)
 {
     slm_warnings *w = options->warnings;
     if (w != NULL && w->n < SLM_MAX_WARNINGS) {
-        slm_fail(&w->warnings[w->n], SLM_UNSUPPORTED, "the model compares vectors otherwise than by their cosine");
-        slm_hint(&w->warnings[w->n], "Here vectors have length 1, so that their cosine is what compares them; ranks may differ from "
-                                     "those of "
-                                     "sentence-transformers.");
+        slm_fail(&w->warnings[w->n], SLM_UNSUPPORTED, "%s", message);
+        slm_hint(&w->warnings[w->n], "%s", hint);
     }
     if (w != NULL)
         w->n++;
@@ -399,7 +411,11 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
     info->head_kind = s->config.head_kind;
     memcpy(info->labels, s->config.labels, sizeof info->labels);
     if (s->config.other_similarity)
-        warn_similarity(options);
+        warn(options, "the model compares vectors otherwise than by their cosine",
+             "Here vectors have length 1, so that their cosine is what compares them; ranks may differ from those of "
+             "sentence-transformers.");
+    if (s->config.nested)
+        warn(options, "the model reads texts only here", "What it has for pictures was left out.");
     take_name(s);
     take_licence(s, dir);
     s->base.read_rows = read_rows;

@@ -120,9 +120,21 @@ static const slm_hf_key granite_keys[] = {
     WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),
     TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
     TAKE("logits_scaling", "logit_scale", 1), END};
+/* The Mamba's keys say nothing where layer_types names none. */
+static const slm_hf_key granite4_keys[] = {
+    WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),
+    TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
+    TAKE("logits_scaling", "logit_scale", 1), NEED("shared_intermediate_size", "feed_forward_length"), CODE("position_embedding_type"),
+    OFF("num_local_experts"), CODE("num_experts_per_tok"), CODE("layer_types"), CODE("output_router_logits"), CODE("router_aux_loss_coef"),
+    CODE("mamba_chunk_size"), CODE("mamba_conv_bias"), CODE("mamba_d_conv"), CODE("mamba_d_head"), CODE("mamba_d_state"),
+    CODE("mamba_expand"), CODE("mamba_n_groups"), CODE("mamba_n_heads"), CODE("mamba_proj_bias"), CODE("time_step_min"),
+    CODE("time_step_max"), CODE("time_step_floor"), CODE("time_step_limit"), CODE("init_method"), CODE("normalization_function"),
+    CODE("rms_norm"), END};
 static const slm_hf_key olmo2_keys[] = {WORD("hidden_act", "silu|swish"), OFF("attention_bias"), OFF("clip_qkv"), END};
 static const slm_hf_key olmo3_keys[] = {WORD("hidden_act", "silu|swish"), OFF("attention_bias"), OFF("clip_qkv"), CODE("sliding_window"),
                                         CODE("layer_types"), END};
+static const slm_hf_key exaone4_keys[] = {WORD("hidden_act", "silu|swish"), CODE("sliding_window"), CODE("sliding_window_pattern"),
+                                          CODE("layer_types"), OFF("attention_bias"), END};
 static const slm_hf_key smollm3_keys[] = {
     WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), CODE("no_rope_layers"), CODE("no_rope_layer_interval"),
     CODE("use_sliding_window"), CODE("sliding_window"), CODE("layer_types"), END};
@@ -139,25 +151,28 @@ static const slm_hf_kind kinds[] = {
     {"nomic_bert", "nomic-bert", "nomic_bert.", nomic_keys, NULL, slm_hf_take_nomic, 0, .encoder = true},
     {"albert", "albert", "albert.", bert_keys, albert_keys, slm_hf_take_albert, SLM_POOL_CLS, .encoder = true},
     {"deberta-v2", "deberta", "deberta.", bert_keys, deberta_keys, slm_hf_take_deberta, SLM_POOL_CLS, .encoder = true},
-    {"eurobert", "eurobert", "model.", decoder_keys, eurobert_keys, slm_hf_take_eurobert, 0, .encoder = true, .rope_base = 1e4},
+    {"eurobert", "eurobert", "model.", decoder_keys, eurobert_keys, slm_hf_take_eurobert, 0, .encoder = true, .rope_base = 1e4, .eps = 1e-5},
     {"llama", "llama", "", decoder_keys, llama_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},
     {"mistral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4,
      .window = 4096},
     {"ministral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4,
      .window = 4096},
-    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},
+    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4, .eps = 1e-5},
     {"gemma", "gemma", "", decoder_keys, gemma_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 16, .head_dim = 256,
      .rope_base = 1e4, .tied = true, .gelu = true},
     {"gemma2", "gemma2", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
      .rope_base = 1e4, .window = 4096, .tied = true, .gelu = true},
     {"gemma3_text", "gemma3", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
-     .rope_base = 1e6, .window = 4096, .tied = true, .gelu = true},
+     .rope_base = 1e6, .window = 4096, .tied = true, .gelu = true,
+     .inside = {.n_vocab = 262208, .n_context = 131072, .n_heads = 8}},
     {"qwen2", "qwen2", "", decoder_keys, qwen2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .rope_base = 1e4},
     {"qwen3", "qwen3", "", decoder_keys, qwen3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .head_dim = 128,
      .rope_base = 1e4},
     {"granite", "granite", "", decoder_keys, granite_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
-    {"olmo2", "olmo2", "", decoder_keys, olmo2_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
-    {"olmo3", "olmo2", "", decoder_keys, olmo3_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .window = 4096},
+    {"olmo2", "olmo2", "", decoder_keys, olmo2_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .eps = 1e-5},
+    {"olmo3", "olmo2", "", decoder_keys, olmo3_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .window = 4096, .eps = 1e-5},
+    {"exaone4", "exaone4", "", decoder_keys, exaone4_keys, slm_hf_take_decoder, 0, .n_kv_heads = 32, .rope_base = 1e4, .window = 4096, .eps = 1e-5},
+    {"granitemoehybrid", "granitehybrid", "", decoder_keys, granite4_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
     {"smollm3", "smollm3", "", decoder_keys, smollm3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .rope_base = 2e6,
      .tied = true},
 };
@@ -241,6 +256,8 @@ static slm_status check_key(const slm_hf_config *c, const slm_hf_key *k, const c
 static slm_status put_table(slm_hf_config *c, const slm_hf_key *k, slm_error *err)
 {
     for (; k != NULL && k->name != NULL; k++) {
+        if (k->use == SLM_HF_NEED && !slm_hf_has(c->json, k->name) && c->nested && slm_hf_config_number(c, k->as, 0) > 0)
+            continue; /* published files leave it to the class */
         if (k->use == SLM_HF_NEED && !slm_hf_has(c->json, k->name))
             return slm_fail(err, SLM_FORMAT, "\"%s\" is missing in \"%s\"", k->name, c->json.file);
         if (k->use == SLM_HF_NEED || k->use == SLM_HF_TAKE)

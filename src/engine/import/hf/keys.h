@@ -37,7 +37,11 @@ typedef struct slm_hf_kind {
     /* decoders: what the configuration class assumes for missing keys */
     double n_kv_heads, head_dim, rope_base; /* 0: as many as heads; n_embd / n_heads */
     double window;                          /* sliding_window; 0: none */
+    double eps;                             /* rms_norm_eps; 0: 1e-6 */
     bool tied, gelu;
+    struct {
+        uint32_t n_vocab, n_context, n_heads; /* as the text part of a model that sees pictures: keys that published files leave out */
+    } inside;
 } slm_hf_kind;
 
 const slm_hf_kind *slm_hf_kind_find(const char *model_type);
