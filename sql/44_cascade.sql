@@ -109,6 +109,11 @@ SELECT slm_revoke_cascade('two', 'slm_cascade_user');
 SET ROLE slm_cascade_user;
 SELECT state, message FROM try($$SELECT slm_classify('x', cascade => 'two')$$);
 RESET ROLE;
+-- what a cascade uses is not pulled away from under it, by its name or by its image
+SELECT * FROM try($$SELECT slm_drop_classifier('other')$$);
+SELECT * FROM try($$SELECT slm_rename_classifier('other', 'another')$$);
+SELECT * FROM try($$SELECT slm_drop_model('cascade_minilm')$$);
+SELECT state, message, detail FROM try($$SELECT slm_rename_model('cascade_minilm', 'another')$$);
 \x off
 SELECT slm_drop_cascade(name) FROM (SELECT name FROM slm.cascades ORDER BY name) c;
 SELECT slm_revoke_model('cascade_minilm', 'slm_cascade_user');

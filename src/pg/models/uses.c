@@ -2,6 +2,7 @@
  * uses.c: finding what uses a model, an adapter or a classifier (uses.h).
  *
  *   by number    classifiers (the image of their active version), adapters (their base)
+ *   by its steps cascades
  *   by setting   slm.*_model of a job, a function, a role, this database
  *   by text      jobs, triggers, functions; views, rules, defaults, constraints, policies and indexes that call a function of the extension
  *
@@ -41,6 +42,9 @@ typedef struct UserKind {
     "         AND e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e'"                                                           \
     "         AND e.refobjid = (SELECT x.oid FROM pg_extension x WHERE x.extname = 'slm_pg'))"
 #define MAY_SEE(owner, schema) " pg_has_role($3, " owner ", 'USAGE') OR has_schema_privilege($3, " schema ", 'USAGE')"
+#define MAY_SEE_CASCADE                                                                                                                  \
+    " pg_has_role($3, r.owner::oid, 'USAGE') OR EXISTS"                                                                                  \
+    "       (SELECT FROM slm.cascade_grant g WHERE g.name = r.name AND (g.role = 0 OR pg_has_role($3, g.role::oid, 'USAGE')))"
 
 static const UserKind kinds[] = {
     {ALL, true,
@@ -66,6 +70,20 @@ static const UserKind kinds[] = {
      " ORDER BY 2"},
     {SLM_MODEL, false,
      "SELECT 'adapter', m.name, pg_has_role($3, m.owner::oid, 'USAGE') FROM slm.model_registry m WHERE m.base = $1 ORDER BY 2"},
+    {MODELS, true,
+     "SELECT 'cascade', r.name," MAY_SEE_CASCADE
+     " FROM slm.cascade_registry r"
+     " WHERE EXISTS (SELECT FROM jsonb_array_elements(r.steps) WITH ORDINALITY s(step, i)"
+     "               WHERE $1 IN (split_part(step ->> 'model', '+', 1), split_part(step ->> 'model', '+', 2))"
+     "                  OR (NOT step ?| '{model,classifier}'"
+     "                      AND r.images[i] IN (SELECT m.image FROM slm.model_registry m WHERE m.name = $1)"
+     "                      AND r.images[i] NOT IN (SELECT m.image FROM slm.model_registry m WHERE m.name <> $1)))"
+     " ORDER BY 2"},
+    {SLM_CLASSIFIER, true,
+     "SELECT 'cascade', r.name," MAY_SEE_CASCADE
+     " FROM slm.cascade_registry r"
+     " WHERE EXISTS (SELECT FROM jsonb_array_elements(r.steps) s(step) WHERE step ->> 'classifier' = $1)"
+     " ORDER BY 2"},
     {MODELS, true,
      "SELECT 'setting', split_part(o, '=', 1)"
      "       || CASE WHEN s.setrole <> 0 THEN ' of role ' || s.setrole::regrole ELSE '' END"
