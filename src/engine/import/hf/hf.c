@@ -106,7 +106,8 @@ static slm_status check_unused(const hf_source *s, slm_error *err)
         const slm_st_tensor *t = &s->st.tensors[i];
         bool in_layer = strstr(t->name, "layers.") != NULL || strstr(t->name, "encoder.layer.") != NULL ||
                         strstr(t->name, "transformer.layer.") != NULL || strncmp(t->name, "slm.", 4) == 0;
-        if (!s->used[i] && in_layer && !of_pictures(s, t->name) && t->type != SLM_ST_OTHER && strstr(t->name, "rotary_emb.inv_freq") == NULL) {
+        bool read = s->used[i] || of_pictures(s, t->name) || strstr(t->name, "rotary_emb.inv_freq") != NULL;
+        if (!read && in_layer && t->type != SLM_ST_OTHER) {
             slm_fail(err, SLM_UNSUPPORTED, "tensor \"%s\" in \"%s\" is not known in models of the family %s", t->name,
                      s->st.file_names[t->file], s->config.meta.architecture);
             return slm_hint(err, "Adapters must be merged into the model before it is saved (merge_and_unload).");
