@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BLOCK = 16384 };
+enum { BLOCK = 16384, BLOCK_OF_GROWTH = 1 << 20 };
 
 bool slm_budget_fail(slm_budget *b, slm_status status, const char *format, ...)
 {
@@ -44,6 +44,8 @@ bool slm_budget_grow(slm_budget *b, void *array, uint32_t *capacity, size_t size
     void *old, *grown;
     if (need <= *capacity)
         return !b->failed;
+    if (room * size > 2 * BLOCK_OF_GROWTH) /* no mask waits for pages that it does not need */
+        room = *capacity + BLOCK_OF_GROWTH / size;
     if (room < need)
         room = need;
     if (room > UINT32_MAX / 2)

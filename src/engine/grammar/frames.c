@@ -131,31 +131,57 @@ bool slm_few_texts(slm_machine *m, slm_rx e)
     return texts_at_most(m, e, FEW) <= FEW;
 }
 
+/* Endless, also when finitely many texts are taken away?  False where that is not easily seen. */
+static bool is_endless(const slm_rx_pool *p, slm_rx e)
+{
+    slm_rx_node n = p->nodes[e];
+    uint32_t n_positive = 0, n_endless = 0;
+    if (!n.finite && !n.logic)
+        return true; /* nothing in it can be empty */
+    if (n.kind != RX_AND && n.kind != RX_OR)
+        return n.kind == RX_NOT && p->nodes[n.a].finite;
+    for (uint32_t i = 0; i < n.b; i++) {
+        slm_rx one = p->lists[n.a + i];
+        bool taken_away = p->nodes[one].kind == RX_NOT && p->nodes[p->nodes[one].a].finite;
+        n_positive += !taken_away;
+        n_endless += taken_away ? 0 : is_endless(p, one);
+    }
+    return n.kind == RX_OR ? n_endless > 0 : n_positive <= 1 && n_positive == n_endless;
+}
+
+/* One text of e, which is live, by the way that was found to its end; SLM_RX_MANY: there are endlessly many. */
+static uint32_t one_text(slm_rx_pool *p, slm_rx e, char *text, uint32_t max)
+{
+    uint32_t length = 0;
+    while (!p->nodes[e].nullable && length < max && !p->budget->failed) {
+        slm_rx next = SLM_RX_EMPTY;
+        if (is_endless(p, e))
+            return SLM_RX_MANY;
+        for (unsigned byte = slm_rx_hint(p, e); byte < 256 && next == SLM_RX_EMPTY; byte++) {
+            next = slm_rx_derive(p, e, byte);
+            if (next != SLM_RX_EMPTY && !slm_rx_is_live(p, next))
+                next = SLM_RX_EMPTY;
+            text[length] = (char) byte;
+        }
+        length++;
+        e = next;
+    }
+    return length;
+}
+
 uint32_t slm_count_texts(slm_machine *m, slm_rx e, uint32_t min)
 {
     slm_rx_pool *p = &m->rx;
     uint32_t n = 0;
-    if (!p->nodes[e].finite && !p->nodes[e].logic)
-        return min; /* endless, and nothing in it can be empty */
+    if (is_endless(p, e))
+        return min;
     if (min == 1)
         return slm_rx_is_live(p, e);
     while (n < min && slm_rx_is_live(p, e) && !p->budget->failed) {
         char text[512];
-        uint32_t length = 0;
-        slm_rx at = e;
-        while (!p->nodes[at].nullable && length < sizeof text) {
-            slm_rx next = SLM_RX_EMPTY;
-            for (unsigned byte = 0; byte < 256 && next == SLM_RX_EMPTY; byte++) {
-                next = slm_rx_derive(p, at, byte);
-                if (next != SLM_RX_EMPTY && !slm_rx_is_live(p, next))
-                    next = SLM_RX_EMPTY;
-                text[length] = (char) byte;
-            }
-            if (p->budget->failed)
-                return n;
-            length++;
-            at = next;
-        }
+        uint32_t length = one_text(p, e, text, sizeof text);
+        if (length == SLM_RX_MANY)
+            return min;
         n++;
         e = slm_rx_and(p, e, slm_rx_not(p, slm_rx_literal(p, text, length, SLM_RX_EPS)));
     }

@@ -1,28 +1,63 @@
 /*
- * States, bytes and masks; see machine.h.
- *
- * A mask is one walk over the trie of the vocabulary in depth-first order, with the set of configurations of every depth kept one behind
- * the other.  Where the state is inside a free string only the tokens that are not plain are walked over; the plain ones are a mask that
- * stands ready.
+ * States and bytes; see machine.h.
  */
 #include "engine/grammar/machine.h"
 
 #include <stdlib.h>
 
-enum { MAX_SET = 4096, MASK_BYTES = 8 << 20 };
+enum { MAX_SET = 4096, SLOTS = 4 * MAX_SET, FEW = 16, MASK_BYTES = 8 << 20 };
+
+static bool is_among_few(const slm_machine *m, uint32_t base, uint32_t state, uint32_t stack)
+{
+    for (uint32_t i = base; i < m->n_work; i++)
+        if (m->work[i].state == state && m->work[i].stack == stack)
+            return true;
+    return false;
+}
+
+/* Notes work[index] in the table of the set that is being made; true when its equal is there already. */
+static bool note_member(slm_machine *m, uint32_t state, uint32_t stack, uint32_t index)
+{
+    uint32_t h = (state * 0x9E3779B1u ^ stack * 0x85EBCA77u) >> 7;
+    for (h &= SLOTS - 1; m->members[h].round == m->round; h = (h + 1) & (SLOTS - 1)) {
+        slm_config c = m->work[m->members[h].index];
+        if (c.state == state && c.stack == stack)
+            return true;
+    }
+    m->members[h] = (slm_member) {m->round, index};
+    return false;
+}
+
+/* The set has grown: its members are found by a table, which is made anew when another set was made in between.  (That one began behind
+ * this one, or it has grown through FEW members again: so base and number tell.) */
+static bool is_among_many(slm_machine *m, uint32_t base, uint32_t state, uint32_t stack)
+{
+    if (m->members == NULL && (m->members = slm_budget_alloc(&m->budget, SLOTS * sizeof *m->members)) == NULL)
+        return true;
+    if (m->n_work - base == FEW || m->members_base != base || m->members_end != m->n_work) {
+        m->round++;
+        for (uint32_t i = base; i < m->n_work; i++)
+            note_member(m, m->work[i].state, m->work[i].stack, i);
+        m->members_base = base;
+    }
+    m->members_end = m->n_work + 1;
+    if (!note_member(m, state, stack, m->n_work))
+        return false;
+    m->members_end = m->n_work;
+    return true;
+}
 
 void slm_work_add(slm_machine *m, uint32_t base, uint32_t state, uint32_t stack)
 {
     if (state == SLM_STATE_DEAD)
         return;
-    for (uint32_t i = base; i < m->n_work; i++)
-        if (m->work[i].state == state && m->work[i].stack == stack)
-            return;
+    if (m->n_work - base < FEW ? is_among_few(m, base, state, stack) : is_among_many(m, base, state, stack))
+        return;
     if (m->n_work - base >= MAX_SET) {
         slm_budget_fail(&m->budget, SLM_LIMIT, "more than %d alternatives run side by side", MAX_SET);
         return;
     }
-    if (!SLM_GROW(&m->budget, m->work, m->work_capacity, (uint64_t) m->n_work + 1) || !slm_budget_step(&m->budget, (m->n_work - base) / 16))
+    if (!SLM_GROW(&m->budget, m->work, m->work_capacity, (uint64_t) m->n_work + 1) || !slm_budget_step(&m->budget, 1))
         return;
     m->work[m->n_work++] = (slm_config) {state, stack};
 }
@@ -104,7 +139,7 @@ static uint32_t state_of_work(slm_machine *m, uint32_t from)
     return m->n_states++;
 }
 
-static bool work_load(slm_machine *m, uint32_t state)
+bool slm_work_load(slm_machine *m, uint32_t state)
 {
     const slm_machine_state *s = &m->states[state];
     m->n_work = 0;
@@ -128,7 +163,7 @@ uint32_t slm_machine_advance(slm_machine *m, uint32_t state, const char *bytes, 
 {
     uint32_t from = 0;
     m->exact = true;
-    if (m->budget.failed || state == 0 || state >= m->n_states || !work_load(m, state))
+    if (m->budget.failed || state == 0 || state >= m->n_states || !slm_work_load(m, state))
         return 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t to = m->n_work;
@@ -139,153 +174,6 @@ uint32_t slm_machine_advance(slm_machine *m, uint32_t state, const char *bytes, 
             return 0;
     }
     return state_of_work(m, 0);
-}
-
-/* ---- masks */
-
-static void set_tokens(const slm_token_vocab *v, uint64_t *bits, const slm_vocab_node *node)
-{
-    uint32_t token = (uint32_t) node->token;
-    bits[token / 64] |= UINT64_C(1) << token % 64;
-    for (int32_t other = node->shared ? v->same[token] : -1; other >= 0; other = v->same[other])
-        bits[other / 64] |= UINT64_C(1) << other % 64;
-}
-
-/* Sets the bits of the tokens of a trie that fit the set work[0..n_work). */
-static void walk(slm_machine *m, const slm_vocab_node *nodes, uint32_t n)
-{
-    uint32_t ends[SLM_VOCAB_MAX_DEPTH + 2]; /* of the set at a depth, in m->work */
-    ends[0] = m->n_work;
-    for (uint32_t i = 0; i < n && !m->budget.failed;) {
-        const slm_vocab_node *node = &nodes[i];
-        uint32_t depth = node->depth, from = depth == 0 ? 0 : ends[depth - 1], to = ends[depth];
-        m->n_work = to;
-        if (to - from == 1) { /* inside one lexeme, most of the time */
-            slm_config c = m->work[from];
-            uint32_t state = slm_state_step(&m->rx, c.state, node->byte);
-            if (state == SLM_STATE_DEAD) {
-                i = node->skip;
-                continue;
-            }
-            if (!m->rx.states[state].accepting && !m->frames[c.stack].always) {
-                if (to >= m->work_capacity && !SLM_GROW(&m->budget, m->work, m->work_capacity, (uint64_t) to + 1))
-                    return;
-                m->work[to] = (slm_config) {state, c.stack};
-                m->n_work = to + 1;
-            } else {
-                slm_work_step(m, from, to, node->byte);
-            }
-        } else {
-            slm_work_step(m, from, to, node->byte);
-        }
-        if (m->n_work == to) {
-            i = node->skip;
-            continue;
-        }
-        ends[depth + 1] = m->n_work;
-        if (node->token >= 0)
-            set_tokens(m->vocab, m->bits, node);
-        i++;
-    }
-}
-
-static void add_plain(slm_machine *m, uint32_t chars)
-{
-    const slm_token_vocab *v = m->vocab;
-    const uint64_t *plain = slm_vocab_plain(v, chars);
-    for (uint32_t i = 0; i < v->n_words; i++)
-        m->bits[i] |= plain[i];
-    for (uint32_t i = 0; chars > SLM_PLAIN_LENGTHS && chars != SLM_RX_MANY && i < v->n_longer; i++)
-        if (v->longer[i][1] <= chars)
-            m->bits[v->longer[i][0] / 64] |= UINT64_C(1) << v->longer[i][0] % 64;
-}
-
-/* Plain tokens of so many characters fit the set, and no others; 0 where that is not so simple. */
-static uint32_t free_chars_of_work(const slm_machine *m)
-{
-    uint32_t most = 0, least = SLM_RX_MANY;
-    for (uint32_t i = 0; i < m->n_work; i++) {
-        uint32_t one = m->rx.states[m->work[i].state].free_chars;
-        most = one > most ? one : most;
-        least = one < least ? one : least;
-    }
-    return most == SLM_RX_MANY || least > 0 ? most : 0;
-}
-
-/* The slot of a new mask: the least recently used one where there are enough. */
-static slm_mask *mask_slot(slm_machine *m)
-{
-    uint32_t oldest = 1;
-    if (m->n_masks < m->max_masks) {
-        if (m->n_masks == 0)
-            m->n_masks = 1;
-        return SLM_GROW(&m->budget, m->masks, m->masks_capacity, (uint64_t) m->n_masks + 1) ? &m->masks[m->n_masks++] : NULL;
-    }
-    for (uint32_t i = 2; i < m->n_masks; i++)
-        if (m->masks[i].used < m->masks[oldest].used)
-            oldest = i;
-    m->states[m->masks[oldest].state].mask = 0;
-    free(m->masks[oldest].ids);
-    free(m->masks[oldest].bits);
-    m->masks[oldest].ids = NULL;
-    m->masks[oldest].bits = NULL;
-    return &m->masks[oldest];
-}
-
-static bool mask_fill(slm_machine *m, slm_mask *mask)
-{
-    const slm_token_vocab *v = m->vocab;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < v->n_words; i++)
-        n += (uint32_t) __builtin_popcountll(m->bits[i]);
-    mask->n_ids = n;
-    if (n > SLM_MAX_IDS) {
-        mask->bits = malloc(v->n_words * sizeof *mask->bits);
-        if (mask->bits == NULL)
-            return slm_budget_fail(&m->budget, SLM_NOMEM, "out of memory for a mask");
-        memcpy(mask->bits, m->bits, v->n_words * sizeof *mask->bits);
-        return true;
-    }
-    mask->ids = malloc((n + 1) * sizeof *mask->ids);
-    if (mask->ids == NULL)
-        return slm_budget_fail(&m->budget, SLM_NOMEM, "out of memory for a mask");
-    n = 0;
-    for (uint32_t i = 0; i < v->n_words; i++)
-        for (uint64_t bits = m->bits[i]; bits != 0; bits &= bits - 1)
-            mask->ids[n++] = (int32_t) (i * 64 + (uint32_t) __builtin_ctzll(bits));
-    return true;
-}
-
-const slm_mask *slm_machine_mask(slm_machine *m, uint32_t state)
-{
-    slm_mask *mask;
-    uint32_t chars;
-    if (m->budget.failed || state == 0 || state >= m->n_states || m->vocab == NULL)
-        return NULL;
-    m->exact = false;
-    m->clock++;
-    if (m->states[state].mask != 0) {
-        mask = &m->masks[m->states[state].mask];
-        mask->used = m->clock;
-        return mask;
-    }
-    if (!work_load(m, state))
-        return NULL;
-    memset(m->bits, 0, m->vocab->n_words * sizeof *m->bits);
-    chars = free_chars_of_work(m);
-    if (chars > 0) {
-        add_plain(m, chars);
-        walk(m, m->vocab->other, m->vocab->n_other);
-    } else {
-        walk(m, m->vocab->all, m->vocab->n_all);
-    }
-    mask = m->budget.failed ? NULL : mask_slot(m);
-    if (mask == NULL || !mask_fill(m, mask))
-        return NULL;
-    mask->state = state;
-    mask->used = m->clock;
-    m->states[state].mask = (uint32_t) (mask - m->masks);
-    return mask;
 }
 
 /* ---- what must follow */
@@ -313,7 +201,7 @@ uint32_t slm_machine_forced(slm_machine *m, uint32_t state, char *out, uint32_t 
 {
     uint32_t n = 0;
     m->exact = true;
-    if (m->budget.failed || state == 0 || state >= m->n_states || !work_load(m, state))
+    if (m->budget.failed || state == 0 || state >= m->n_states || !slm_work_load(m, state))
         return 0;
     while (n < max) {
         uint32_t to = m->n_work;

@@ -111,6 +111,16 @@ typedef struct slm_memo {
     uint32_t key[4], value;
 } slm_memo;
 
+typedef struct slm_member {
+    uint32_t round, index;
+} slm_member;
+
+typedef struct slm_path {
+    uint32_t state, row;
+} slm_path;
+
+enum { SLM_FOUND = 512 };
+
 typedef struct slm_machine {
     slm_budget budget;
     slm_rx_pool rx;
@@ -132,6 +142,10 @@ typedef struct slm_machine {
     slm_ids_table memos_by_hash;
     slm_config *work; /* sets that are being made, one behind the other */
     uint32_t n_work, work_capacity;
+    slm_member *members; /* the members of the set that is being made, by hash; those of the round only */
+    uint32_t round, members_base, members_end;
+    slm_path path[SLM_VOCAB_MAX_DEPTH + 1]; /* states of a lexeme along a token */
+    uint32_t found[SLM_FOUND + 1];
     slm_mask *masks;
     uint32_t n_masks, masks_capacity, max_masks;
     uint64_t clock, *bits; /* [n_words] the mask that is being made */
@@ -168,6 +182,8 @@ uint32_t slm_frame_after(slm_machine *m, uint32_t stack, uint32_t label);
 /* Adds what may follow when `stack` is due to the set at the end of m->work (begun at base). */
 void slm_frame_resume(slm_machine *m, uint32_t stack, uint32_t base);
 void slm_work_add(slm_machine *m, uint32_t base, uint32_t state, uint32_t stack);
+/* work[0..n_work) is the set of a state. */
+bool slm_work_load(slm_machine *m, uint32_t state);
 /* Fits one byte to a set: reads work[from..to), writes behind n_work. */
 void slm_work_step(slm_machine *m, uint32_t from, uint32_t to, unsigned byte);
 

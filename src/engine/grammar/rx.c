@@ -26,11 +26,7 @@ static bool rehash(slm_rx_pool *p)
     p->by_hash.slots = slots;
     p->by_hash.capacity = capacity;
     for (uint32_t i = 1; i < p->n_nodes; i++) {
-        const slm_rx_node *n = &p->nodes[i];
-        uint32_t key[] = {n->kind, n->a, n->b, n->c};
-        uint32_t h = slm_hash_words(key, 4, 1) & (capacity - 1);
-        if (n->kind == RX_OR || n->kind == RX_AND || n->kind == RX_SWITCH)
-            h = slm_hash_words(p->lists + n->a, n->kind == RX_SWITCH ? 2 * n->b : n->b, n->kind) & (capacity - 1);
+        uint32_t h = p->hashes[i] & (capacity - 1);
         while (slots[h] != 0)
             h = (h + 1) & (capacity - 1);
         slots[h] = i;
@@ -60,12 +56,14 @@ static bool is_finite(const slm_rx_pool *p, const slm_rx_node *n)
     }
 }
 
-static slm_rx append(slm_rx_pool *p, uint32_t slot, slm_rx_node node)
+static slm_rx append(slm_rx_pool *p, uint32_t slot, uint32_t hash, slm_rx_node node)
 {
     node.finite = is_finite(p, &node);
-    if (!SLM_GROW(p->budget, p->nodes, p->nodes_capacity, (uint64_t) p->n_nodes + 1) || !slm_budget_step(p->budget, 1))
+    if (!SLM_GROW(p->budget, p->nodes, p->nodes_capacity, (uint64_t) p->n_nodes + 1) ||
+        !SLM_GROW(p->budget, p->hashes, p->hashes_capacity, (uint64_t) p->n_nodes + 1) || !slm_budget_step(p->budget, 1))
         return SLM_RX_EMPTY;
     p->nodes[p->n_nodes] = node;
+    p->hashes[p->n_nodes] = hash;
     p->by_hash.slots[slot] = p->n_nodes;
     p->by_hash.n++;
     return p->n_nodes++;
@@ -73,25 +71,24 @@ static slm_rx append(slm_rx_pool *p, uint32_t slot, slm_rx_node node)
 
 slm_rx slm_rx_make(slm_rx_pool *p, slm_rx_kind kind, uint32_t a, uint32_t b, uint32_t c, bool nullable, bool logic)
 {
-    uint32_t key[] = {kind, a, b, c}, h;
+    uint32_t key[] = {kind, a, b, c}, hash = slm_hash_words(key, 4, 1), h;
     if (p->by_hash.n * 2 >= p->by_hash.capacity && !rehash(p))
         return SLM_RX_EMPTY;
-    for (h = slm_hash_words(key, 4, 1) & (p->by_hash.capacity - 1); p->by_hash.slots[h] != 0; h = (h + 1) & (p->by_hash.capacity - 1))
+    for (h = hash & (p->by_hash.capacity - 1); p->by_hash.slots[h] != 0; h = (h + 1) & (p->by_hash.capacity - 1))
         if (same_node(&p->nodes[p->by_hash.slots[h]], kind, a, b, c))
             return p->by_hash.slots[h];
-    return append(p, h, (slm_rx_node) {(uint8_t) kind, nullable, logic, false, 0, a, b, c});
+    return append(p, h, hash, (slm_rx_node) {(uint8_t) kind, nullable, logic, false, 0, a, b, c});
 }
 
 /* A node with a list of words behind it: OR and AND (their members), SWITCH (pairs of byte and expression). */
 static slm_rx make_list(slm_rx_pool *p, slm_rx_kind kind, const uint32_t *words, uint32_t n)
 {
-    uint32_t n_words = kind == RX_SWITCH ? 2 * n : n, h;
+    uint32_t n_words = kind == RX_SWITCH ? 2 * n : n, hash = slm_hash_words(words, n_words, kind), h;
     bool nullable = kind == RX_AND, logic = kind == RX_AND;
     slm_rx made;
     if (p->by_hash.n * 2 >= p->by_hash.capacity && !rehash(p))
         return SLM_RX_EMPTY;
-    for (h = slm_hash_words(words, n_words, kind) & (p->by_hash.capacity - 1); p->by_hash.slots[h] != 0;
-         h = (h + 1) & (p->by_hash.capacity - 1)) {
+    for (h = hash & (p->by_hash.capacity - 1); p->by_hash.slots[h] != 0; h = (h + 1) & (p->by_hash.capacity - 1)) {
         const slm_rx_node *o = &p->nodes[p->by_hash.slots[h]];
         if (o->kind == kind && o->b == n && memcmp(p->lists + o->a, words, n_words * sizeof *words) == 0)
             return p->by_hash.slots[h];
@@ -104,7 +101,7 @@ static slm_rx make_list(slm_rx_pool *p, slm_rx_kind kind, const uint32_t *words,
         logic = logic || m->logic;
         nullable = kind == RX_AND ? nullable && m->nullable : kind == RX_OR && (nullable || m->nullable);
     }
-    made = append(p, h, (slm_rx_node) {(uint8_t) kind, nullable, logic, false, 0, p->n_lists, n, 0});
+    made = append(p, h, hash, (slm_rx_node) {(uint8_t) kind, nullable, logic, false, 0, p->n_lists, n, 0});
     if (made != SLM_RX_EMPTY)
         p->n_lists += n_words;
     return made;
@@ -499,13 +496,15 @@ bool slm_rx_init(slm_rx_pool *p, slm_budget *b)
     static const uint32_t all[][2] = {{0, 0x10FFFF}};
     memset(p, 0, sizeof *p);
     p->budget = b;
-    if (!SLM_GROW(b, p->nodes, p->nodes_capacity, 256) || !rehash(p) || !SLM_GROW(b, p->tracks, p->tracks_capacity, 2) ||
+    if (!SLM_GROW(b, p->nodes, p->nodes_capacity, 256) || !SLM_GROW(b, p->hashes, p->hashes_capacity, 256) ||
+        !rehash(p) || !SLM_GROW(b, p->tracks, p->tracks_capacity, 2) ||
         !SLM_GROW(b, p->states, p->states_capacity, 16) || !SLM_GROW(b, p->next, p->next_capacity, 16) ||
         !SLM_GROW(b, p->lists, p->lists_capacity, 64))
         return false;
     p->derived = slm_budget_alloc(b, SLM_DERIVED * sizeof *p->derived);
     if (p->derived == NULL)
         return false;
+    memcpy(p->helpful, "a0\" ", SLM_HELPFUL);
     p->n_nodes = 1; /* EMPTY */
     p->nodes[SLM_RX_EMPTY].finite = true;
     p->n_next = p->n_tracks = 1;
@@ -524,8 +523,10 @@ void slm_rx_destroy(slm_rx_pool *p)
         free(p->partitions[i]);
     free(p->partitions);
     free(p->nodes);
+    free(p->hashes);
     free(p->state_of);
     free(p->marks);
+    free(p->hints);
     free(p->by_hash.slots);
     free(p->lists);
     free(p->sets);

@@ -65,6 +65,7 @@ typedef struct slm_state {
     uint32_t label; /* of what has been read, where accepting */
     uint32_t free_chars; /* so many characters of a JSON string may follow whatever they are; SLM_RX_MANY: any number */
     bool accepting, final; /* final: accepting, and nothing may follow */
+    bool tried;            /* whether free_chars is more than it looks like */
 } slm_state;
 
 enum { SLM_STATE_DEAD = 1, SLM_STATE_END = 2, SLM_STATE_FIRST = 3 };
@@ -81,16 +82,21 @@ typedef struct slm_derived {
     uint32_t byte;
 } slm_derived;
 
-enum { SLM_DERIVED = 2048 };
+enum { SLM_DERIVED = 4096, SLM_HELPFUL = 4 };
 
 typedef struct slm_rx_pool {
     slm_budget *budget;
     slm_rx_node *nodes;
     uint32_t n_nodes, nodes_capacity;
+    uint32_t *hashes; /* [nodes] */
+    uint32_t hashes_capacity;
     uint32_t *state_of; /* [nodes] */
     uint32_t state_of_capacity;
     uint32_t *marks; /* [nodes] for walks: the number of the walk that was here */
     uint32_t marks_capacity, walk;
+    uint8_t *hints; /* [nodes] of live ones with logic: a byte that leads on to the end */
+    uint32_t hints_capacity;
+    uint8_t helpful[SLM_HELPFUL]; /* bytes that led to an end, the last one first */
     slm_ids_table by_hash;
     uint32_t *lists; /* members of OR, AND; pairs of SWITCH */
     uint32_t n_lists, lists_capacity;
@@ -161,6 +167,11 @@ uint32_t slm_track_text(const slm_rx_pool *p, uint32_t track, char *out, uint32_
 slm_rx slm_rx_derive(slm_rx_pool *p, slm_rx e, unsigned byte);
 /* Does any text match? */
 bool slm_rx_is_live(slm_rx_pool *p, slm_rx e);
+/* A byte from which a search for the end of e, which is live, may begin. */
+static inline unsigned slm_rx_hint(const slm_rx_pool *p, slm_rx e)
+{
+    return p->nodes[e].logic && p->nodes[e].live == 1 ? p->hints[e] : 0;
+}
 bool slm_rx_matches(slm_rx_pool *p, slm_rx e, const char *text, size_t n);
 
 /* The state that begins an automaton; SLM_STATE_DEAD when its language is empty. */

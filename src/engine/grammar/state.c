@@ -2,10 +2,17 @@
  * Expressions as states of automata: classes of bytes, transitions made when they are first taken, and the search for emptiness.
  *
  * The classes of an automaton's first expression serve all its states: a derivative holds no set of bytes that its origin did not.
+ *
+ * Emptiness is asked of every new state, so it has to be cheap where the answer is no.  An expression that is found to be live keeps the
+ * byte that leads on to its end (its hint).  A new one is tried with the bytes that helped last, then along the hints of the state before
+ * it, and only then searched breadth first.
  */
 #include <stdlib.h>
 
 #include "engine/grammar/rx.h"
+
+/* Bytes of a way that is tried again. */
+enum { MAX_WAY = 64 };
 
 /* A walk over everything that e is made of marks what it has seen with its number. */
 static bool walk_begin(slm_rx_pool *p)
@@ -127,14 +134,39 @@ static uint32_t partition_of(slm_rx_pool *p, slm_rx e)
     return p->n_partitions++;
 }
 
-/* Marks e and those from which the search came to it: pairs (expression, index of its origin) in scratch[base..). */
-static void mark_way(slm_rx_pool *p, uint32_t base, uint32_t at)
+static bool hints_grow(slm_rx_pool *p)
 {
+    return SLM_GROW(p->budget, p->hints, p->hints_capacity, p->nodes_capacity);
+}
+
+/* e is live: by this byte. */
+static void mark_live(slm_rx_pool *p, slm_rx e, unsigned byte)
+{
+    p->nodes[e].live = 1;
+    p->hints[e] = (uint8_t) byte;
+}
+
+/* A byte that has led to an end goes before those that did so earlier. */
+static void note_helpful(slm_rx_pool *p, unsigned byte)
+{
+    uint32_t at = 0;
+    while (at < SLM_HELPFUL - 1 && p->helpful[at] != byte)
+        at++;
+    memmove(p->helpful + 1, p->helpful, at);
+    p->helpful[0] = (uint8_t) byte;
+}
+
+/* Marks those from which the search came to scratch[base + 3 at], from which `byte` leads on: triples (expression, index of its origin,
+ * byte from there) in scratch[base..). */
+static void mark_way(slm_rx_pool *p, uint32_t base, uint32_t at, unsigned byte)
+{
+    note_helpful(p, byte);
     for (;;) {
-        p->nodes[p->scratch[base + 2 * at]].live = 1;
+        mark_live(p, p->scratch[base + 3 * at], byte);
         if (at == 0)
             return;
-        at = p->scratch[base + 2 * at + 1];
+        byte = p->scratch[base + 3 * at + 2];
+        at = p->scratch[base + 3 * at + 1];
     }
 }
 
@@ -144,14 +176,15 @@ static bool known_live(const slm_rx_pool *p, slm_rx e)
     return e != SLM_RX_EMPTY && (!n->logic || n->nullable || n->live == 1);
 }
 
-static bool search_push(slm_rx_pool *p, slm_rx e, uint32_t from)
+static bool search_push(slm_rx_pool *p, slm_rx e, uint32_t from, unsigned byte)
 {
     if (!SLM_GROW(p->budget, p->marks, p->marks_capacity, p->nodes_capacity) ||
-        !SLM_GROW(p->budget, p->scratch, p->scratch_capacity, (uint64_t) p->n_scratch + 2))
+        !SLM_GROW(p->budget, p->scratch, p->scratch_capacity, (uint64_t) p->n_scratch + 3))
         return false;
     p->marks[e] = p->walk;
     p->scratch[p->n_scratch++] = e;
     p->scratch[p->n_scratch++] = from;
+    p->scratch[p->n_scratch++] = byte;
     return true;
 }
 
@@ -160,35 +193,79 @@ static bool search(slm_rx_pool *p, slm_rx e, const slm_partition *part)
 {
     uint32_t base = p->n_scratch;
     bool found = false;
-    if (!walk_begin(p) || !search_push(p, e, 0))
+    if (!walk_begin(p) || !search_push(p, e, 0, 0))
         return false;
-    for (uint32_t at = 0; base + 2 * at < p->n_scratch && !found && !p->budget->failed; at++) {
-        slm_rx from = p->scratch[base + 2 * at];
+    for (uint32_t at = 0; base + 3 * at < p->n_scratch && !found && !p->budget->failed; at++) {
+        slm_rx from = p->scratch[base + 3 * at];
         for (uint32_t c = 0; c < part->n && !found; c++) {
             slm_rx d = slm_rx_derive(p, from, part->example[c]);
-            if (d == SLM_RX_EMPTY || p->nodes[d].live == 2 || !slm_budget_step(p->budget, 1))
+            if (d == SLM_RX_EMPTY || p->nodes[d].live == 2 || !slm_budget_step(p->budget, 1) || !hints_grow(p))
                 continue;
             if (known_live(p, d)) {
-                mark_way(p, base, at);
+                mark_way(p, base, at, part->example[c]);
                 found = true;
             } else if (d >= p->marks_capacity || p->marks[d] != p->walk) {
-                search_push(p, d, at);
+                search_push(p, d, at, part->example[c]);
             }
         }
     }
-    for (uint32_t i = base; !found && !p->budget->failed && i < p->n_scratch; i += 2)
+    for (uint32_t i = base; !found && !p->budget->failed && i < p->n_scratch; i += 3)
         p->nodes[p->scratch[i]].live = 2;
     p->n_scratch = base;
     return found;
 }
 
-static bool is_live(slm_rx_pool *p, slm_rx e, uint32_t partition)
+/* Does one of the bytes that helped last lead from e to a live expression? */
+static bool try_helpful(slm_rx_pool *p, slm_rx e)
+{
+    for (uint32_t i = 0; i < SLM_HELPFUL; i++) {
+        unsigned byte = p->helpful[i];
+        slm_rx d = slm_rx_derive(p, e, byte);
+        if (!slm_budget_step(p->budget, 1) || !hints_grow(p))
+            return false;
+        if (!known_live(p, d))
+            continue;
+        mark_live(p, e, byte);
+        note_helpful(p, byte);
+        return true;
+    }
+    return false;
+}
+
+/* Does the way from `like` to its end, byte by byte, end what e begins too? */
+static bool try_like(slm_rx_pool *p, slm_rx e, slm_rx like)
+{
+    uint32_t base = p->n_scratch;
+    bool found = false;
+    for (uint32_t n = 0; n < MAX_WAY && e != SLM_RX_EMPTY && p->nodes[e].live != 2; n++) {
+        if (!p->nodes[like].logic || p->nodes[like].live != 1)
+            break;
+        unsigned byte = p->hints[like];
+        if (!slm_budget_step(p->budget, 1) || !SLM_GROW(p->budget, p->scratch, p->scratch_capacity, (uint64_t) p->n_scratch + 2))
+            break;
+        p->scratch[p->n_scratch++] = e;
+        p->scratch[p->n_scratch++] = byte;
+        e = slm_rx_derive(p, e, byte);
+        like = slm_rx_derive(p, like, byte);
+        if (!p->budget->failed && hints_grow(p) && known_live(p, e)) {
+            found = true;
+            break;
+        }
+    }
+    for (uint32_t i = base; found && i < p->n_scratch; i += 2)
+        mark_live(p, p->scratch[i], p->scratch[i + 1]);
+    p->n_scratch = base;
+    return found;
+}
+
+/* like: an expression that is much like e, known to be live; EMPTY for none. */
+static bool is_live(slm_rx_pool *p, slm_rx e, uint32_t partition, slm_rx like)
 {
     if (known_live(p, e))
         return true;
     if (e == SLM_RX_EMPTY || p->nodes[e].live == 2)
         return false;
-    return search(p, e, p->partitions[partition]);
+    return try_helpful(p, e) || try_like(p, e, like) || search(p, e, p->partitions[partition]);
 }
 
 bool slm_rx_is_live(slm_rx_pool *p, slm_rx e)
@@ -198,7 +275,7 @@ bool slm_rx_is_live(slm_rx_pool *p, slm_rx e)
     if (e == SLM_RX_EMPTY || p->nodes[e].live == 2)
         return false;
     uint32_t partition = partition_of(p, e);
-    return !p->budget->failed && is_live(p, e, partition);
+    return !p->budget->failed && is_live(p, e, partition, SLM_RX_EMPTY);
 }
 
 bool slm_rx_matches(slm_rx_pool *p, slm_rx e, const char *text, size_t n)
@@ -260,17 +337,18 @@ static bool nothing_follows(const slm_rx_pool *p, slm_rx e)
     return e == SLM_RX_EPS || n->kind == RX_LABEL;
 }
 
-static uint32_t state_make(slm_rx_pool *p, slm_rx e, uint32_t partition)
+/* like: see is_live. */
+static uint32_t state_make(slm_rx_pool *p, slm_rx e, uint32_t partition, slm_rx like)
 {
     slm_state *s;
-    if (p->budget->failed || e == SLM_RX_EMPTY || !is_live(p, e, partition) ||
+    if (p->budget->failed || e == SLM_RX_EMPTY || !is_live(p, e, partition, like) ||
         !SLM_GROW(p->budget, p->state_of, p->state_of_capacity, p->nodes_capacity) ||
         !SLM_GROW(p->budget, p->states, p->states_capacity, (uint64_t) p->n_states + 1))
         return SLM_STATE_DEAD;
     if (p->state_of[e] != 0)
         return p->state_of[e];
     s = &p->states[p->n_states];
-    *s = (slm_state) {e, partition, 0, SLM_NO_LABEL, free_chars_of(p, e), p->nodes[e].nullable, false};
+    *s = (slm_state) {e, partition, 0, SLM_NO_LABEL, free_chars_of(p, e), p->nodes[e].nullable, false, false};
     if (s->accepting) {
         s->label = label_of(p, e);
         s->final = nothing_follows(p, e);
@@ -283,7 +361,7 @@ uint32_t slm_rx_state(slm_rx_pool *p, slm_rx e)
 {
     if (e < p->state_of_capacity && p->state_of[e] != 0)
         return p->state_of[e];
-    return e == SLM_RX_EMPTY ? SLM_STATE_DEAD : state_make(p, e, partition_of(p, e));
+    return e == SLM_RX_EMPTY ? SLM_STATE_DEAD : state_make(p, e, partition_of(p, e), SLM_RX_EMPTY);
 }
 
 uint32_t slm_state_step_new(slm_rx_pool *p, uint32_t state, unsigned byte)
@@ -298,7 +376,7 @@ uint32_t slm_state_step_new(slm_rx_pool *p, uint32_t state, unsigned byte)
         p->states[state].next = p->n_next;
         p->n_next += n;
     }
-    to = state_make(p, slm_rx_derive(p, p->states[state].rx, byte), partition);
+    to = state_make(p, slm_rx_derive(p, p->states[state].rx, byte), partition, p->states[state].rx);
     if (p->budget->failed)
         return SLM_STATE_DEAD;
     p->next[p->states[state].next + p->partitions[partition]->of[byte]] = to;
