@@ -23,7 +23,8 @@ static uint32_t draw(uint32_t n)
 static slm_token_vocab *make_vocab(void)
 {
     static const char *const parts[] = {"a", "b", "the", " ", " a", "  ", "@", ".", "x.", "0", "12", "-", ":", "\"", "\",\"", "\":", "},{",
-                                        "[", "]", "{", "}", ",", "\\", "\\n", "\\u00", "\xc3\xa9", "\xc3", "\xa9", "\xe2\x82\xac", "\xe2\x82",
+                                        "[", "]", "{", "}", ",", "\\", "\\n", "\\u00", "\xc3\xa9", "\xc3", "\xa9", "\xe2\x82\xac",
+                                        "\xe2\x82",
                                         "\xac", "\xf0\x9f\x98\x80", "\xc2\xa0", "true", "null", "maker", "operator", "\t", "\x7f", "/"};
     slm_token_vocab *v = NULL;
     slm_error err = {0};
