@@ -263,9 +263,13 @@ ALTER FUNCTION slm_perplexity RESET ALL;
 -- above code of users there is no batch node; in arguments it may stand
 EXPLAIN (COSTS OFF) SELECT slm_count_tokens(body), slm_classify(body, ARRAY['a', 'b']) FROM ticket WHERE prefix(id) > 'a';
 EXPLAIN (COSTS OFF) SELECT slm_classify(prefix(id) || body, ARRAY['a', 'b']) FROM ticket;
+-- an error that does not wait, out of code of users in an argument, within a block that catches it
+CREATE FUNCTION not_ready(int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not ready' USING ERRCODE = '55000'; END $$;
+SELECT try.* FROM try('SELECT slm_count_tokens(body), slm_classify(not_ready(id) || body, ARRAY[''a'', ''b'']) FROM ticket');
+SELECT count(*) > 0 AS goes_on FROM ticket;
 DROP TABLE ticket, team, trace;
 DROP SEQUENCE numbers;
-DROP FUNCTION same, outcome, expand, prefix, scroll;
+DROP FUNCTION same, outcome, expand, prefix, scroll, not_ready;
 DROP DOMAIN brief;
 SELECT slm_drop_model('tiny');
 DROP ROLE batch_reader;

@@ -681,6 +681,25 @@ static bool may_wait(int code)
     }
 }
 
+/* The error at hand goes on, out of the subtransaction that is ours: who catches it expects his own to be the innermost. */
+static pg_noreturn void raise_now(bool nested, MemoryContext context, ResourceOwner owner);
+
+static void raise_now(bool nested, MemoryContext context, ResourceOwner owner)
+{
+    ErrorData *error;
+
+    if (!nested)
+        PG_RE_THROW();
+    MemoryContextSwitchTo(context);
+    error = CopyErrorData();
+    FlushErrorState();
+    RollbackAndReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    ReThrowError(error);
+    pg_unreachable();
+}
+
 /* fill_window, with errors kept for later. */
 static void advance_window(BatchState *state)
 {
@@ -704,10 +723,9 @@ static void advance_window(BatchState *state)
     }
     PG_CATCH();
     {
-        if (!may_wait(geterrcode()) || (current == NULL && state->n_window == 0))
-            PG_RE_THROW();
-        if (ParallelContextActive()) /* it may be a worker's, met anywhere: who goes on would wait for that worker for ever */
-            PG_RE_THROW();
+        /* with a parallel context it may be a worker's, met anywhere: who goes on would wait for that worker for ever */
+        if (!may_wait(geterrcode()) || (current == NULL && state->n_window == 0) || ParallelContextActive())
+            raise_now(nested, context, owner);
         MemoryContextSwitchTo(state->window_context);
         if (current == NULL)
             state->error = CopyErrorData();
