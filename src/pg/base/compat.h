@@ -142,9 +142,11 @@ static inline bool slm_pg_many_tables(const List *rtable)
 #if PG_VERSION_NUM >= 180000
 #define SLM_EXECUTE_ONCE_PARAM
 #define SLM_EXECUTE_ONCE_ARG
+#define SLM_RUN_ONCE
 #else
 #define SLM_EXECUTE_ONCE_PARAM , bool execute_once
 #define SLM_EXECUTE_ONCE_ARG , execute_once
+#define SLM_RUN_ONCE , true
 #endif
 
 /* 16 gave functions that check what a user wrote a place for a soft error. */

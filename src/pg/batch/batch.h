@@ -4,6 +4,7 @@
  *   plan.c       after the planner: finds calls, puts a CustomScan above their node, or below it for arguments of aggregates and keys of
  *                joins
  *   expression.c what of an expression the child computes, what is a call, and when it is wanted
+ *   sample.c     a node of a statement that is estimated; estimate.c: slm_estimate
  *   values.c     calls in VALUES lists
  *   safety.c     where reading ahead would show
  *   parallel.c   marks nodes that run in workers

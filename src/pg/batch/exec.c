@@ -43,6 +43,7 @@
 #include "pg/base/row_count.h"
 #include "pg/base/row_error.h"
 #include "pg/batch/batch.h"
+#include "pg/batch/sample.h"
 #include "pg/batch/state.h"
 #include "pg/run/backend.h"
 #include "pg/run/progress.h"
@@ -209,6 +210,7 @@ static void batch_begin(CustomScanState *node, EState *estate, int eflags)
         slm_pg_batch_expect(state);
     dlist_init(&state->window);
     state->read_ahead = state->demand == SLM_BATCH_ALL ? slm_batch_size : 1;
+    state->sample = slm_pg_sample_begin(state);
 }
 
 static void batch_end(CustomScanState *node)
@@ -295,6 +297,8 @@ static void batch_rescan(CustomScanState *node)
         ReThrowError(state->error); /* the child has stopped in the middle of things and cannot begin anew */
     abandon_works(state);
     clear_window(state);
+    if (state->sample != NULL)
+        slm_pg_sample_rescan(state);
     if (state->store != NULL)
         slm_pg_batch_scroll_clear(state);
     state->child_done = false;
@@ -312,8 +316,7 @@ static void batch_rescan(CustomScanState *node)
 /* Longer arguments are not compared: copying and hashing them would take long, unseen by interrupts, and memory twice. */
 #define KEY_BYTES ((Size) 1024 * 1024)
 
-/* The argument values of a call as bytes: what decides its result.  False when they are too long. */
-static bool call_key(BatchCall *call, StringInfo key)
+bool slm_pg_batch_call_key(BatchCall *call, StringInfo key)
 {
     resetStringInfo(key);
     for (int i = 0; i < call->n_args; i++) {
@@ -378,7 +381,7 @@ static BatchEntry *cached_call(BatchState *state, BatchCall *call)
         initStringInfo(&state->key);
         MemoryContextSwitchTo(old);
     }
-    if (!call_key(call, &state->key))
+    if (!slm_pg_batch_call_key(call, &state->key))
         return begin_entry(state, call);
     hash = hash_bytes_extended((unsigned char *) state->key.data, state->key.len, (uint64) (call - state->calls));
     bucket = hash_search(state->cache.table, &hash, HASH_ENTER, &found);
@@ -424,6 +427,8 @@ static void settle_entry(BatchState *state, BatchEntry *entry)
         return;
     entry->settled = true;
     slm_pg_work_count(entry->work, &state->counters.engine);
+    if (state->sample != NULL)
+        slm_pg_sample_settled(state, entry);
     if (slm_pg_work_failed(entry->work))
         return;
     old = MemoryContextSwitchTo(state->arg_context->ecxt_per_tuple_memory);
@@ -608,7 +613,7 @@ static bool read_row(BatchState *state)
 
     INSTR_TIME_SET_CURRENT(begin);
     CurrentResourceOwner = state->owner; /* what the child holds outlives a subtransaction */
-    slot = ExecProcNode(outerPlanState(&state->css));
+    slot = state->sample != NULL ? slm_pg_sample_next(state) : ExecProcNode(outerPlanState(&state->css));
     CurrentResourceOwner = owner;
     INSTR_TIME_SET_CURRENT(end);
     INSTR_TIME_ACCUM_DIFF(state->counters.input_time, end, begin);
@@ -794,6 +799,8 @@ static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
 
     econtext->ecxt_scantuple = slot = load_row(state, row);
     count_row(state, row);
+    if (state->sample != NULL)
+        slm_pg_sample_left(state, row);
     if (passed && row->plain && (state->flags & SLM_BATCH_LOWERED) == 0)
         passed = slm_pg_batch_plain_row(state, &slot);
     else if (passed && node->ss.ps.ps_ProjInfo != NULL)
@@ -852,5 +859,7 @@ static TupleTableSlot *batch_exec(CustomScanState *node)
 {
     BatchState *state = (BatchState *) node;
 
+    if (state->sample != NULL)
+        return slm_pg_sample_exec(state, next_result);
     return state->store != NULL ? slm_pg_batch_scroll_exec(state, next_result) : next_result(state);
 }

@@ -90,6 +90,7 @@ typedef struct BatchCache {
 
 typedef struct BatchShared BatchShared;
 typedef struct BatchStore BatchStore;
+typedef struct SlmSample SlmSample;
 
 typedef struct BatchState {
     CustomScanState css; /* first */
@@ -127,6 +128,7 @@ typedef struct BatchState {
     int n_scans; /* begun anew so many times */
     BatchShared *shared; /* in parallel plans, while it lasts */
     BatchStore *store;   /* rows returned, for scrolling; or NULL */
+    SlmSample *sample;   /* of a statement that is estimated (sample.h); or NULL */
 } BatchState;
 
 void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *es);
@@ -139,6 +141,9 @@ void slm_pg_batch_initialize_dsm(CustomScanState *node, ParallelContext *pcxt, v
 void slm_pg_batch_reinitialize_dsm(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
 void slm_pg_batch_initialize_worker(CustomScanState *node, shm_toc *toc, void *coordinate);
 void slm_pg_batch_shutdown(CustomScanState *node);
+
+/* The argument values of a call as bytes: what decides its result.  False when they are too long. */
+bool slm_pg_batch_call_key(BatchCall *call, StringInfo key);
 
 /* The row as plain execution computes it: false where a condition drops it. Raises what plain execution raises (plain.c). */
 bool slm_pg_batch_plain_row(BatchState *state, TupleTableSlot **slot);

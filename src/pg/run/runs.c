@@ -89,6 +89,8 @@ bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *requ
 {
     bool shared;
 
+    if (slm_pg_before_request != NULL)
+        slm_pg_before_request();
     run->node_of = slm_pg_node_running;
     run->subid = GetCurrentSubTransactionId();
     run->stream = request->stream;

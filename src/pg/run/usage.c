@@ -10,6 +10,7 @@
 SlmMeter *slm_pg_meter;
 const void *slm_pg_node_running;
 void (*slm_pg_answered)(const void *node, const slm_result *result);
+void (*slm_pg_before_request)(void);
 
 void slm_pg_meter_model(const char *name)
 {

@@ -26,5 +26,7 @@ void slm_pg_meter_model(const char *name);
 extern const void *slm_pg_node_running;
 /* Called for each request that has its answer; node: slm_pg_node_running when it was made. NULL: nobody listens. */
 extern void (*slm_pg_answered)(const void *node, const slm_result *result);
+/* Called before each request, which an error of it keeps from being made. NULL: nobody listens. */
+extern void (*slm_pg_before_request)(void);
 
 #endif
