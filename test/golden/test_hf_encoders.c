@@ -50,7 +50,8 @@ static bool is_tagger(const char *name)
 /* Those of test_hf_decoders. */
 static bool is_decoder(const char *name)
 {
-    static const char *const names[] = {"smollm3-window", "qwen2-yarn", "ministral", "olmo3", "exaone4", "granite4", "llama-dynamic"};
+    static const char *const names[] = {"smollm3-window", "qwen2-yarn", "ministral", "olmo3", "exaone4", "granite4", "llama-dynamic",
+        "qwen3_moe", "olmoe", "granitemoe"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i], name) == 0)
             return true;

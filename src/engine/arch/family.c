@@ -78,6 +78,10 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
     case D_LOOKUP: return hp->n_lookup > 0 ? hp->n_lookup : hp->n_embd;
     case D_RELATIVE: return hp->n_heads * slm_relative_rows(hp);
     case D_HEAD: return hp->head_dim;
+    case D_EXPERTS: return hp->n_experts;
+    case D_EXPERTS_FF: return hp->n_experts * hp->n_ff_expert;
+    case D_EXPERTS_EMBD: return hp->n_experts * hp->n_embd;
+    case D_FF_EXPERT: return hp->n_ff_expert;
     }
     return 0;
 }
@@ -93,9 +97,24 @@ uint32_t slm_relative_rows(const slm_hparams *hp)
     return (2 * hp->relative_span + 15) / 16 * 16;
 }
 
-uint32_t slm_hparams_layers(const slm_hparams *hp, slm_tensor_role role)
+bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t layer)
 {
-    return !role_table[role].per_layer || hp->shared_layers ? 1 : hp->n_layers;
+    bool dense = hp->n_experts == 0 || (layer < SLM_MAX_LAYERS && (hp->dense_layers[layer / 32] >> layer % 32 & 1) != 0);
+    if (role == SLM_TENSOR_ROUTER || slm_role_of_experts(role))
+        return layer < hp->n_layers && !dense;
+    if (!role_table[role].per_layer || hp->shared_layers)
+        return layer == 0;
+    if (role == SLM_TENSOR_FFN_GATE || role == SLM_TENSOR_FFN_UP || role == SLM_TENSOR_FFN_GATE_UP || role == SLM_TENSOR_FFN_DOWN)
+        return layer < hp->n_layers && dense;
+    return layer < hp->n_layers;
+}
+
+uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t before)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < before; i++)
+        n += slm_role_in_layer(hp, role, i);
+    return n;
 }
 
 uint32_t slm_hparams_outputs(const slm_hparams *hp)
@@ -264,6 +283,19 @@ static slm_status read_sizes(const slm_meta *meta, slm_hparams *hp, slm_error *e
         return slm_fail(err, SLM_UNSUPPORTED, "key and value heads differ in width (%u, %u), which is not supported", hp->head_dim,
                         value_dim);
     return slm_meta_u32(meta, "rope.dimension_count", 0, SLM_MAX_ROT, hp->head_dim, &hp->n_rot, err);
+}
+
+/* Layers with one feed-forward: flags by layer where a source names them. */
+slm_status slm_family_read_experts(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    double dense;
+    SLM_TRY(slm_meta_u32(meta, "expert_count", 1, SLM_MAX_EXPERTS, NAN, &hp->n_experts, err));
+    SLM_TRY(slm_meta_u32(meta, "expert_used_count", 1, hp->n_experts, NAN, &hp->n_experts_used, err));
+    SLM_TRY(slm_meta_u32(meta, "expert_feed_forward_length", 1, 1u << 20, hp->n_ff, &hp->n_ff_expert, err));
+    for (uint32_t i = 0; i < hp->n_layers; i++)
+        if (meta->number(meta->arg, "slm.dense_layer", i, &dense) && dense != 0)
+            hp->dense_layers[i / 32] |= 1u << i % 32;
+    return SLM_OK;
 }
 
 /* Linear scaling is meant where a factor stands without a type (llama.cpp's default), and by the older key scale_linear; models with
@@ -439,6 +471,22 @@ static slm_status check_sizes(const slm_hparams *hp, slm_error *err)
     return SLM_OK;
 }
 
+/* Rows of one expert are whole panels, and its inner rows whole blocks. */
+static slm_status check_experts(const slm_hparams *hp, slm_error *err)
+{
+    uint64_t rows = (uint64_t) hp->n_experts * (hp->n_ff_expert > hp->n_embd ? hp->n_ff_expert : hp->n_embd);
+    bool used = hp->n_experts > 0;
+    if (!used && hp->n_experts_used == 0 && hp->n_ff_expert == 0 && hp->experts_scaled == 0)
+        return SLM_OK;
+    if (hp->n_experts > SLM_MAX_EXPERTS || hp->n_experts_used < used || hp->n_experts_used > hp->n_experts || hp->experts_scaled > 1 ||
+        hp->n_ff_expert < 1 || hp->n_ff_expert > 1u << 20 || rows > 1u << 27 || !hp->causal || hp->shared_layers || hp->post_norm_only)
+        return slm_fail(err, SLM_FORMAT, "%u experts of width %u, of which %u are used", hp->n_experts, hp->n_ff_expert,
+                        hp->n_experts_used);
+    if (hp->n_ff_expert % 32 != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "experts of a width that is no multiple of 32 are not supported");
+    return SLM_OK;
+}
+
 static slm_status check_flags(const slm_hparams *hp, slm_error *err)
 {
     bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GELU_TANH &&
@@ -495,6 +543,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_sizes(hp, err));
     SLM_TRY(check_flags(hp, err));
     SLM_TRY(check_end(hp, err));
+    SLM_TRY(check_experts(hp, err));
     bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) &&
                 (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
                 in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_dynamic, 0, 1e4) &&

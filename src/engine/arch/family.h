@@ -46,7 +46,7 @@ typedef struct slm_meta {
 /* What rows and cols in roles.def stand for. */
 typedef enum slm_dim {
     D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_LABELS, D_BUCKETS, D_HEADS,
-    D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD
+    D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD, D_EXPERTS, D_EXPERTS_FF, D_EXPERTS_EMBD, D_FF_EXPERT
 } slm_dim;
 
 typedef struct slm_role_info {
@@ -78,8 +78,14 @@ typedef struct slm_family {
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
 } slm_family;
 
-/* Tensors of a role in an image: one a layer, or one for all. */
-uint32_t slm_hparams_layers(const slm_hparams *hp, slm_tensor_role role);
+/* May a role be in this layer?  What is of no layer, or the same in all, is in the first; a layer has experts or one feed-forward. */
+bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t layer);
+/* In how many layers before this one; n_layers: in how many at all. */
+uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t before);
+static inline bool slm_role_of_experts(slm_tensor_role role)
+{
+    return role >= SLM_TENSOR_EXPERT_GATE && role <= SLM_TENSOR_EXPERT_DOWN;
+}
 /* Rows of a head in DeBERTa's tables of distances: whole panels. */
 uint32_t slm_relative_rows(const slm_hparams *hp);
 /* Has the feed-forward a gate? */
@@ -153,6 +159,8 @@ slm_status slm_family_read_bert(const slm_meta *meta, slm_hparams *hp, slm_error
 /* The width of tables of embeddings that are projected (ALBERT, ELECTRA). */
 slm_status slm_family_read_lookup(const slm_meta *meta, slm_hparams *hp, slm_error *err);
 
+/* What mixtures of experts add: their number, how many are used, the width of one. */
+slm_status slm_family_read_experts(const slm_meta *meta, slm_hparams *hp, slm_error *err);
 /* Which layers slide, where a source names each (flags by layer); nothing where it does not. */
 void slm_meta_slides(const slm_meta *meta, slm_hparams *hp);
 

@@ -123,9 +123,9 @@ static slm_status bind_all(binding *b, slm_error *err)
     for (unsigned role = 0; role < SLM_TENSOR_ROLES; role++)
         if (!slm_role_get(role)->per_layer && role != SLM_TENSOR_OUTPUT && role != SLM_TENSOR_OUTPUT_NORM)
             SLM_TRY(bind_role(b, role, 0, err));
-    for (uint32_t layer = 0; layer < (b->hp->shared_layers ? 1 : b->hp->n_layers); layer++)
+    for (uint32_t layer = 0; layer < b->hp->n_layers; layer++)
         for (unsigned role = 0; role < SLM_TENSOR_ROLES; role++)
-            if (slm_role_get(role)->per_layer)
+            if (slm_role_get(role)->per_layer && slm_role_in_layer(b->hp, role, layer))
                 SLM_TRY(bind_role(b, role, layer, err));
     SLM_TRY(bind_role(b, SLM_TENSOR_OUTPUT_NORM, 0, err));
     if (b->hp->causal && !b->hp->tied_head)

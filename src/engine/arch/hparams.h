@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define SLM_MAX_LAYERS 512
+#define SLM_MAX_EXPERTS 512
 #define SLM_MAX_ROT 512 /* rotated dimensions of a head, at most */
 
 typedef enum slm_norm { SLM_NORM_RMS = 0, SLM_NORM_LAYER = 1 } slm_norm;
@@ -83,6 +84,10 @@ typedef struct slm_hparams {
     uint32_t relative_far;       /* DeBERTa: distances beyond span / 2 share buckets up to this one; 0: each has its own */
     uint32_t nope_full;          /* of a model with a window, the layers that see everything have no RoPE (EXAONE 4) */
     float rope_dynamic;          /* sequences longer than n_ctx_original stretch the base by this factor (dynamic NTK); 0 = none */
+    uint32_t n_experts;          /* mixtures: feed-forwards of which each position takes n_experts_used; 0 = none */
+    uint32_t n_experts_used, n_ff_expert; /* n_ff_expert: inner width of one */
+    uint32_t experts_scaled;     /* what the chosen ones weigh adds up to 1; else they weigh what they do among all */
+    uint32_t dense_layers[SLM_MAX_LAYERS / 32]; /* of a mixture, by bits: layers with one feed-forward instead */
 } slm_hparams;
 
 #endif

@@ -65,9 +65,11 @@ static slm_status list_tensors(image_source *s, slm_error *err)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     for (unsigned r = 0; r < SLM_TENSOR_ROLES; r++) {
         slm_tensor_role role = (slm_tensor_role) r;
-        for (uint32_t layer = 0; layer < slm_hparams_layers(hp, role); layer++) {
+        for (uint32_t layer = 0; layer < hp->n_layers; layer++) {
             slm_source_tensor t = {.role = role, .layer = layer, .type = SLM_TYPE_F32};
             slm_weight w;
+            if (!slm_role_in_layer(hp, role, layer))
+                continue;
             slm_role_shape(hp, role, &t.rows, &t.cols);
             if (t.cols != 0 && slm_image_matrix(s->image, role, layer, &w))
                 t.type = slm_type_get(w.type)->is_float ? w.type : SLM_TYPE_F32;

@@ -122,7 +122,7 @@ static slm_status check_entry(const slm_image *image, const slm_family *family, 
         return slm_image_damaged(err, "a tensor has an unknown role");
     bool head = e->role == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
     slm_role_shape(&image->hparams, (slm_tensor_role) e->role, &rows, &cols);
-    if (e->layer >= slm_hparams_layers(&image->hparams, (slm_tensor_role) e->role) || e->rows != rows || e->cols != cols ||
+    if (!slm_role_in_layer(&image->hparams, (slm_tensor_role) e->role, e->layer) || e->rows != rows || e->cols != cols ||
         slm_type_get(e->type) == NULL ||
         (!head && slm_family_need(family, (slm_tensor_role) e->role, true) == SLM_NEED_NEVER))
         return slm_image_damaged(err, "a tensor does not fit the model");
@@ -153,7 +153,7 @@ static slm_status check_directory(slm_image *image, slm_error *err)
         count[e->role]++;
     }
     for (unsigned r = 0; r < SLM_TENSOR_ROLES; r++) {
-        uint32_t layers = slm_hparams_layers(&image->hparams, (slm_tensor_role) r);
+        uint32_t layers = slm_role_layers(&image->hparams, (slm_tensor_role) r, image->hparams.n_layers);
         bool head = r == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
         bool always = head || slm_family_need(family, (slm_tensor_role) r, true) == SLM_NEED_ALWAYS;
         if (count[r] != layers && (always || count[r] != 0))
@@ -248,13 +248,13 @@ const void *slm_image_tokenizer(const slm_image *image, size_t *size)
     return *size == 0 ? NULL : image->map + image->header.tokenizer.offset;
 }
 
-/* Layers of a role are all there or none (check_directory), so they follow each other. */
+/* The layers that may have a role all do or none (check_directory), so they follow each other. */
 static const slm_image_entry *find_entry(const slm_image *image, slm_tensor_role role, uint32_t layer)
 {
     if ((unsigned) role >= SLM_TENSOR_ROLES || image->first[role] == image->header.n_tensors ||
-        layer >= slm_hparams_layers(&image->hparams, role))
+        !slm_role_in_layer(&image->hparams, role, layer))
         return NULL;
-    return &image->entries[image->first[role] + layer];
+    return &image->entries[image->first[role] + slm_role_layers(&image->hparams, role, layer)];
 }
 
 bool slm_image_matrix(const slm_image *image, slm_tensor_role role, uint32_t layer, slm_weight *out)

@@ -65,7 +65,8 @@ static void norm_range(const slm_lane *t, const stream *st, const float *w, uint
 static slm_act norm_stage(slm_lane *t, const stream *st, const float *w)
 {
     slm_run *run = t->run;
-    bool solo = st->n <= SLM_SOLO_ROWS && run->batch->adapters == NULL; /* adapters read the norm in a later stage */
+    /* Adapters and experts read the norm in later stages. */
+    bool solo = st->n <= SLM_SOLO_ROWS && run->batch->adapters == NULL && run->hp->n_experts == 0;
     float *norm = solo ? t->s->norm.p : run->ws->norm.p;
     slm_qblock *normq = solo ? t->s->normq.p : run->ws->normq.p;
     size_t ldq = run->hp->n_embd / 32;
@@ -201,6 +202,10 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
 
         slm_stage_fetch(&t, &l->up, 2, st.n);
         a = norm_stage(&t, &st, l->ffn_norm);
+        if (l->router.data != NULL) {
+            slm_stages_experts(&t, l, &a, st.x, st.n);
+            continue;
+        }
         if (run->batch->adapters != NULL) {
             slm_stage_feed_adapted(&t, layer, &a, st.rows, st.n);
         } else {

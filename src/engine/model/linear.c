@@ -27,10 +27,6 @@ typedef struct grid {
     uint32_t items, grain;
 } grid;
 
-typedef struct unit {
-    uint32_t row, rows, panel, panels;
-} unit;
-
 /* A unit's tile has at most TILE_FLOATS floats.  `align` panels belong together. */
 static grid grid_make(uint32_t n, uint32_t panels, size_t panel_bytes, uint32_t align, int n_threads)
 {
@@ -56,9 +52,9 @@ static grid grid_make(uint32_t n, uint32_t panels, size_t panel_bytes, uint32_t 
 }
 
 /* The unit that begins with item *index, cut at `end`; *index goes on behind it. */
-static unit grid_unit(const grid *g, uint32_t *index, uint32_t end)
+static slm_unit grid_unit(const grid *g, uint32_t *index, uint32_t end)
 {
-    unit u;
+    slm_unit u;
     uint32_t tile = *index / g->across, first = *index % g->across, left = g->across - first;
     uint32_t count = left < end - *index ? left : end - *index;
     u.row = tile * g->row_tile;
@@ -70,7 +66,7 @@ static unit grid_unit(const grid *g, uint32_t *index, uint32_t end)
 }
 
 /* The next unit of a stage, of what this thread has taken ([*b, *e), at first empty) or of what it takes now. */
-static bool next_unit(slm_lane *t, const grid *g, uint32_t *b, uint32_t *e, unit *u)
+static bool next_unit(slm_lane *t, const grid *g, uint32_t *b, uint32_t *e, slm_unit *u)
 {
     if (*b >= *e && !slm_lane_next(t, g->items, g->grain, b, e))
         return false;
@@ -136,8 +132,13 @@ static void multiply(const slm_run *run, slm_scratch *s, const slm_weight *w, ui
         add_fine(run, s, &part, a, row, rows, y, ldy);
 }
 
+void slm_product_unit(slm_run *run, slm_scratch *s, const slm_product *p, const slm_act *a, const slm_unit *u)
+{
+    multiply(run, s, p->w, u->panel, u->panels, a, u->row, u->rows, p->y + u->row * p->ldy + 16 * (size_t) u->panel, p->ldy);
+}
+
 /* Columns of a unit that exist: the last panel may be padded. */
-static uint32_t unit_cols(const unit *u, uint32_t rows_of_weight)
+static uint32_t unit_cols(const slm_unit *u, uint32_t rows_of_weight)
 {
     uint32_t left = rows_of_weight - 16 * u->panel;
     return left < 16 * u->panels ? left : 16 * u->panels;
@@ -148,7 +149,7 @@ void slm_stage_project(slm_lane *t, const slm_product *products, int n_products,
 {
     slm_run *run = t->run;
     uint32_t panels = 0, b = 0, e = 0;
-    unit all;
+    slm_unit all;
     for (int i = 0; i < n_products; i++)
         panels += products[i].w->n_panels;
     grid g = grid_make(n, panels, products[0].w->panel_bytes, 1, run->n_threads);
@@ -162,7 +163,7 @@ void slm_stage_project(slm_lane *t, const slm_product *products, int n_products,
                 last = p->w->n_panels;
             if (first >= last)
                 continue;
-            unit u = {.row = all.row, .rows = all.rows, .panel = first, .panels = last - first};
+            slm_unit u = {.row = all.row, .rows = all.rows, .panel = first, .panels = last - first};
             float *y = p->y + u.row * p->ldy + 16 * (size_t) first;
             multiply(run, t->s, p->w, first, u.panels, a, u.row, u.rows, y, p->ldy);
             if (p->bias != NULL)
@@ -178,7 +179,7 @@ void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *
     const slm_weight *w = product->w;
     float *tile = t->s->tile.p;
     uint32_t b = 0, e = 0;
-    unit u;
+    slm_unit u;
     grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, run->n_threads);
     while (next_unit(t, &g, &b, &e, &u)) {
         size_t ld = 16 * (size_t) u.panels;
@@ -190,17 +191,17 @@ void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *
     }
 }
 
-/* A tile of the feed-forward's inner row: to the blocks of ws->ffq, or to ws->ff. */
-static void feed_store(slm_run *run, slm_scratch *s, const slm_weight *down, const unit *u, const float *tile, const uint8_t *fine)
+/* A tile of the feed-forward's inner row, in the form that its last product takes. */
+static void feed_store(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm_unit *u, const float *tile, const uint8_t *fine)
 {
     size_t ld = 16 * (size_t) u->panels;
-    if (slm_type_get(down->type)->is_float) {
+    if (slm_type_get(feed->down->type)->is_float) {
         for (uint32_t r = 0; r < u->rows; r++)
-            memcpy((float *) run->ws->ff.p + (u->row + r) * run->ld.ff + 16 * (size_t) u->panel, tile + r * ld, ld * sizeof(float));
+            memcpy(feed->ff + (u->row + r) * feed->ldff + 16 * (size_t) u->panel, tile + r * ld, ld * sizeof(float));
         return;
     }
-    size_t ldq = run->hp->n_ff / 32;
-    slm_qblock *out = (slm_qblock *) run->ws->ffq.p + u->row * ldq + u->panel / 2, *lo = out + run->n * ldq;
+    size_t ldq = feed->ldq, at = u->row * ldq + u->panel / 2;
+    slm_qblock *out = feed->q + at, *lo = feed->lo + at;
     for (uint32_t r = 0; r < u->rows; r++)
         if (fine != NULL && fine[u->row + r])
             slm_quantize_row(run, s, tile + r * ld, (uint32_t) ld, out + r * ldq, lo + r * ldq);
@@ -208,40 +209,49 @@ static void feed_store(slm_run *run, slm_scratch *s, const slm_weight *down, con
             run->kn->quantize(tile + r * ld, ld, 1, (uint32_t) ld, out + r * ldq);
 }
 
+void slm_feed_unit(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm_act *a, const slm_unit *u)
+{
+    const slm_weight *up = feed->up, *gate = feed->gate;
+    float *tile = s->tile.p, *tile_gate = tile + TILE_FLOATS;
+    size_t ld = 16 * (size_t) u->panels;
+    uint32_t count = (uint32_t) (u->rows * ld);
+    multiply(run, s, up, u->panel, u->panels, a, u->row, u->rows, tile, ld);
+    if (feed->up_bias != NULL)
+        run->kn->add_bias(tile, ld, feed->up_bias + 16 * (size_t) u->panel, u->rows, unit_cols(u, up->rows));
+    if (gate != NULL) {
+        multiply(run, s, gate, u->panel, u->panels, a, u->row, u->rows, tile_gate, ld);
+        if (run->hp->activation == SLM_ACT_GEGLU) {
+            run->kn->geglu(tile_gate, tile, tile, count);
+        } else if (run->hp->activation == SLM_ACT_GEGLU_ERF) {
+            run->kn->gelu_erf(tile_gate, tile_gate, count);
+            for (uint32_t c = 0; c < count; c++)
+                tile[c] *= tile_gate[c];
+        } else {
+            run->kn->swiglu(tile_gate, tile, tile, count);
+        }
+    } else if (run->hp->activation == SLM_ACT_GELU_TANH) {
+        for (uint32_t c = 0; c < count; c++)
+            tile_gate[c] = 1.0f; /* what the GELU is multiplied by */
+        run->kn->geglu(tile, tile_gate, tile, count);
+    } else {
+        run->kn->gelu_erf(tile, tile, count);
+    }
+    feed_store(run, s, feed, u, tile, a->fine);
+}
+
 void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint32_t n)
 {
     slm_run *run = t->run;
+    size_t ldq = run->hp->n_ff / 32;
+    slm_qblock *q = run->ws->ffq.p;
     const slm_weight *up = &layer->up, *gate = layer->gate.data != NULL ? &layer->gate : NULL;
-    float *tile = t->s->tile.p, *tile_gate = tile + TILE_FLOATS;
+    slm_feed feed = {.gate = gate, .up = up, .down = &layer->down, .up_bias = layer->up_bias, .ff = run->ws->ff.p, .ldff = run->ld.ff,
+                     .q = q, .lo = q + run->n * ldq, .ldq = ldq};
     uint32_t b = 0, e = 0;
-    unit u;
-    for (uint32_t c = 0; run->hp->activation == SLM_ACT_GELU_TANH && c < TILE_FLOATS; c++)
-        tile_gate[c] = 1.0f; /* what the GELU is multiplied by */
+    slm_unit u;
     grid g = grid_make(n, up->n_panels, up->panel_bytes + (gate != NULL ? gate->panel_bytes : 0), 2, run->n_threads);
-    while (next_unit(t, &g, &b, &e, &u)) {
-        size_t ld = 16 * (size_t) u.panels;
-        uint32_t count = (uint32_t) (u.rows * ld);
-        multiply(run, t->s, up, u.panel, u.panels, a, u.row, u.rows, tile, ld);
-        if (layer->up_bias != NULL)
-            run->kn->add_bias(tile, ld, layer->up_bias + 16 * (size_t) u.panel, u.rows, unit_cols(&u, up->rows));
-        if (gate != NULL) {
-            multiply(run, t->s, gate, u.panel, u.panels, a, u.row, u.rows, tile_gate, ld);
-            if (run->hp->activation == SLM_ACT_GEGLU) {
-                run->kn->geglu(tile_gate, tile, tile, count);
-            } else if (run->hp->activation == SLM_ACT_GEGLU_ERF) {
-                run->kn->gelu_erf(tile_gate, tile_gate, count);
-                for (uint32_t c = 0; c < count; c++)
-                    tile[c] *= tile_gate[c];
-            } else {
-                run->kn->swiglu(tile_gate, tile, tile, count);
-            }
-        } else if (run->hp->activation == SLM_ACT_GELU_TANH) {
-            run->kn->geglu(tile, tile_gate, tile, count);
-        } else {
-            run->kn->gelu_erf(tile, tile, count);
-        }
-        feed_store(run, t->s, &layer->down, &u, tile, a->fine);
-    }
+    while (next_unit(t, &g, &b, &e, &u))
+        slm_feed_unit(run, t->s, &feed, a, &u);
 }
 
 slm_act slm_feed_act(const slm_run *run, const uint8_t *fine)
@@ -257,7 +267,7 @@ void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
     uint32_t b = 0, e = 0;
-    unit u;
+    slm_unit u;
     grid g = grid_make(n, w->n_panels, w->panel_bytes, 1, run->n_threads);
     while (next_unit(t, &g, &b, &e, &u)) {
         float *y = logits + u.row * ld + 16 * (size_t) u.panel;

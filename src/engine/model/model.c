@@ -62,6 +62,8 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {SLM_TENSOR_ATTN_Q, &l->q},        {SLM_TENSOR_ATTN_K, &l->k},      {SLM_TENSOR_ATTN_V, &l->v},       {SLM_TENSOR_ATTN_OUT, &l->o},
         {SLM_TENSOR_FFN_GATE, &l->gate},   {SLM_TENSOR_FFN_UP, &l->up},     {SLM_TENSOR_FFN_DOWN, &l->down},
         {SLM_TENSOR_REL_KEY, &l->rel_key}, {SLM_TENSOR_REL_QUERY, &l->rel_query},
+        {SLM_TENSOR_ROUTER, &l->router},   {SLM_TENSOR_EXPERT_GATE, &l->expert_gate},
+        {SLM_TENSOR_EXPERT_UP, &l->expert_up}, {SLM_TENSOR_EXPERT_DOWN, &l->expert_down},
     };
     const struct { slm_tensor_role role; const float **out; } vectors[] = {
         {SLM_TENSOR_ATTN_NORM, &l->attn_norm},           {SLM_TENSOR_FFN_NORM, &l->ffn_norm},
@@ -75,17 +77,21 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {SLM_TENSOR_ATTN_OUT_NORM_BIAS, &l->attn_norm_bias}, {SLM_TENSOR_LAYER_OUT_NORM_BIAS, &l->ffn_norm_bias},
     };
     for (size_t k = 0; k < sizeof matrices / sizeof *matrices; k++)
-        SLM_TRY(take_matrix(in, matrices[k].role, i, matrices[k].out));
+        if (slm_role_in_layer(&in->model->hp, matrices[k].role, i))
+            SLM_TRY(take_matrix(in, matrices[k].role, i, matrices[k].out));
     for (size_t k = 0; k < sizeof vectors / sizeof *vectors; k++)
         SLM_TRY(take_vector(in, vectors[k].role, i, vectors[k].out));
 
-    const slm_weight *needed[] = {&l->q, &l->k, &l->v, &l->o, &l->up, &l->down};
+    bool experts = slm_role_in_layer(&in->model->hp, SLM_TENSOR_ROUTER, i);
+    const slm_weight *needed[] = {&l->q, &l->k, &l->v, &l->o, experts ? &l->expert_up : &l->up, experts ? &l->expert_down : &l->down};
     for (size_t k = 0; k < sizeof needed / sizeof *needed; k++)
         if (needed[k]->data == NULL)
             return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a matrix", i);
     if (i == 0 && in->model->hp.skip_first_norm)
         l->attn_norm = NULL;
-    if (slm_activation_gated(in->model->hp.activation) && l->gate.data == NULL)
+    if (experts && (l->router.data == NULL || l->expert_gate.data == NULL || !slm_type_get(l->router.type)->is_float))
+        return missing(in, SLM_TENSOR_ROUTER, i);
+    if (!experts && slm_activation_gated(in->model->hp.activation) && l->gate.data == NULL)
         return missing(in, SLM_TENSOR_FFN_GATE, i);
     if (in->model->hp.relative_span > 0)
         for (int k = 0; k < 2; k++) {
@@ -126,7 +132,7 @@ static slm_status note_types(const loader *in, uint32_t i)
 {
     slm_model *m = in->model;
     const slm_layer *l = &m->layers[i];
-    const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+    const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down, &l->expert_gate, &l->expert_up, &l->expert_down};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
         if (all[k]->data == NULL)
             continue;

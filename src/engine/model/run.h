@@ -5,6 +5,7 @@
  *     stage ── slm_lane_end ── stage ── slm_lane_end ── ...      a stage hands out units of work by slm_lane_next
  *   linear.c     products by panels: plain, added to the residual stream, gated feed-forward
  *   attention.c  rotation, KV store, attention by (KV head, tile of tokens)
+ *   experts.c    mixtures: which experts work on which rows, and what they give together
  *   rope.c       the cosines and sines of each position
  *
  * A stage ends when its units are done, so what a thread does outside of units (norms of small batches) may come too late; then it gets no
@@ -63,6 +64,8 @@ struct slm_workspace {
     slm_buffer angles;     /* [tables, 2, n, n_rot / 2] cos and sin */
     slm_buffer hidden;     /* [n_out, n_embd] */
     slm_buffer logits;     /* slm_head_some */
+    slm_buffer routes;     /* mixtures: experts.c */
+    slm_buffer chosen, chosenq; /* [n * n_experts_used, ld_embd] rows as the experts take them, and quantized */
     slm_buffer low, gate;  /* batches with adapters: [3, n, ld_low] A x of each product; [n, ld_ff] */
     size_t ld_low;
     slm_buffer rows, fine; /* index lists, flags */
@@ -163,6 +166,11 @@ void slm_quantize_row(const slm_run *run, slm_scratch *s, const float *x, uint32
 /* Small batches: asks for the first of the weights that this thread will take in a later stage, so that they are there when it begins. */
 void slm_stage_fetch(const slm_lane *t, const slm_weight *w, uint32_t align, uint32_t n);
 
+/* Rows times panels side by side: at most SLM_TILE_ROWS rows, and SLM_TILE_ROWS * SLM_TILE_COLS outputs. */
+typedef struct slm_unit {
+    uint32_t row, rows, panel, panels;
+} slm_unit;
+
 typedef struct slm_product {
     const slm_weight *w;
     const float *bias; /* [rows] or NULL */
@@ -176,13 +184,32 @@ void slm_stage_project(slm_lane *t, const slm_product *products, int n_products,
 /* x += scale * (a . w' + bias). */
 void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *a,
                         float scale, uint32_t n);
-/* ff = act(a . gate') * (a . up' + bias), or act(a . up' + bias) without gate; to ws->ff and ws->ffq. */
+/* The inside of a feed-forward: its matrices, and where its rows go. */
+typedef struct slm_feed {
+    const slm_weight *gate, *up, *down; /* gate NULL: none; down: whose type says in which form the rows are wanted */
+    const float *up_bias;               /* or NULL */
+    float *ff;                          /* [n, ldff] where down is float */
+    slm_qblock *q, *lo;                 /* [n, ldq] where it is quantized; lo: second terms of fine rows */
+    size_t ldff, ldq;
+} slm_feed;
+
+/* ff = act(a . gate') * (a . up' + bias), or act(a . up' + bias) without gate, of a layer; to ws->ff and ws->ffq. */
 void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint32_t n);
+/* One unit of such a stage, and of a product without bias, for stages that cut their work themselves; units of a feed-forward are whole
+ * blocks of 32 columns. */
+void slm_feed_unit(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm_act *a, const slm_unit *u);
+void slm_product_unit(slm_run *run, slm_scratch *s, const slm_product *p, const slm_act *a, const slm_unit *u);
 /* The feed-forward activations for `down`; fine: flags of their rows. */
 slm_act slm_feed_act(const slm_run *run, const uint8_t *fine);
 /* logits = softcap(scale * (a . w')). */
 void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32_t n,
                       float *logits, size_t ld);
+
+/* ---- experts.c ---- */
+/* x += residual_scale * what the experts of a layer make of a, which must not be a thread's own.  Ends all of its stages. */
+void slm_stages_experts(slm_lane *t, const slm_layer *layer, const slm_act *a, float *x, uint32_t n);
+/* Sizes the buffers for n rows. */
+slm_status slm_experts_need(slm_run *run, uint32_t n, slm_error *err);
 
 /* ---- rope.c ---- */
 /* Frequencies of all tables of a model; NULL on lack of memory. */

@@ -61,7 +61,7 @@ static slm_buffer *nth_buffer(slm_workspace *ws, size_t i)
 {
     slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
                          &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
-                         &ws->fine, &ws->low, &ws->gate};
+                         &ws->fine, &ws->low, &ws->gate,   &ws->routes, &ws->chosen, &ws->chosenq};
     return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
 
@@ -127,6 +127,7 @@ static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_po
     uint32_t group = hp->n_heads / hp->n_kv_heads;
     uint32_t queries = group > SLM_QUERIES ? group : SLM_QUERIES;
     uint32_t widest = hp->n_ff > hp->n_embd ? hp->n_ff : hp->n_embd;
+    widest = hp->n_ff_expert > widest ? hp->n_ff_expert : widest;
     if (hp->n_heads * hp->head_dim > widest)
         widest = hp->n_heads * hp->head_dim;
     SLM_TRY(slm_buffer_need(&s->gemm, slm_gemm_scratch_bytes(widest), 1, err));
@@ -196,6 +197,8 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
         SLM_TRY(slm_buffer_need(&ws->ff, n * run->ld.ff, sizeof(float), err));
     if (hp->post_norm_only || model->layers[0].attn_post_norm != NULL)
         SLM_TRY(slm_buffer_need(&ws->out, n * run->ld.embd, sizeof(float), err));
+    if (hp->n_experts > 0)
+        SLM_TRY(slm_experts_need(run, n, err));
     if (n_out > 0) {
         SLM_TRY(slm_buffer_need(&ws->compact, n_out * run->ld.embd, sizeof(float), err));
         SLM_TRY(slm_buffer_need(&ws->hidden, n_out * (size_t) hp->n_embd, sizeof(float), err));

@@ -112,6 +112,11 @@ static bool find_tensor(void *arg, const char *name, slm_found *out)
         return false;
     bool vector = t->n_dims == 1;
     *out = (slm_found){.rows = vector ? t->dims[0] : t->dims[1], .cols = vector ? 0 : t->dims[0], .type = t->type, .offset = t->offset};
+    size_t n = strlen(name);
+    if (t->n_dims == 3 && n > 12 && strcmp(name + n - 12, "_exps.weight") == 0) {
+        out->rows = t->dims[1] * t->dims[2]; /* experts, one below the other */
+        return true;
+    }
     if (t->dims[2] != 1 || t->dims[3] != 1)
         out->rows = out->cols = 0; /* no model has such a shape: refused by name */
     return true;

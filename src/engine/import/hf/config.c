@@ -58,6 +58,10 @@ static bool meta_number(void *arg, const char *key, uint32_t index, double *out)
         *out = c->slides[index];
         return true;
     }
+    if (strcmp(key, "slm.dense_layer") == 0 && index < c->n_layers) {
+        *out = c->dense[index];
+        return true;
+    }
     if (listed(c, key, index, out))
         return true;
     *out = slm_hf_config_number(c, key, NAN);

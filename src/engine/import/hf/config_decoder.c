@@ -326,6 +326,34 @@ static slm_status check_exaone_layers(slm_hf_config *c, slm_error *err)
     return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" is missing in \"%s\", which has a window", c->json.file);
 }
 
+/* Qwen 3: the layers whose number divides by the step have experts, but for those that the list names.  Their number is num_experts
+ * before version 5. */
+static slm_status take_sparse_layers(slm_hf_config *c, slm_error *err)
+{
+    const char *count = slm_hf_has(c->json, "num_local_experts") ? "num_local_experts" : "num_experts";
+    json_t *only = json_object_get(c->json.object, "mlp_only_layers");
+    uint32_t step = 1;
+    SLM_TRY(slm_hf_take(c, c->json, count, "expert_count", 128, err));
+    SLM_TRY(slm_hf_u32(c->json, "decoder_sparse_step", 1, SLM_MAX_LAYERS, &step, err));
+    for (uint32_t i = 0; i < c->n_layers; i++)
+        c->dense[i] = (i + 1) % step != 0;
+    for (size_t i = 0; i < json_array_size(only); i++) {
+        json_int_t layer = json_integer_value(json_array_get(only, i));
+        if (!json_is_integer(json_array_get(only, i)) || layer < 0 || layer >= (json_int_t) c->n_layers)
+            return slm_fail(err, SLM_FORMAT, "\"mlp_only_layers\" in \"%s\" names a layer that is not there", c->json.file);
+        c->dense[layer] = 1;
+    }
+    return SLM_OK;
+}
+
+/* Do the shares of the chosen experts add up to 1? */
+static slm_status take_shares(slm_hf_config *c, slm_error *err)
+{
+    bool scaled = false;
+    SLM_TRY(slm_hf_bool(c->json, "norm_topk_prob", &scaled, err));
+    return slm_hf_config_put(c, "slm.experts_scaled", scaled, err);
+}
+
 static slm_status take_softcaps(slm_hf_config *c, slm_error *err)
 {
     float scalar = 256;
@@ -377,6 +405,10 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
     SLM_TRY(take_window(c, err));
     if (strcmp(k->model_type, "olmo3") == 0)
         slide_three_of_four(c);
+    if (strcmp(k->family, "qwen3moe") == 0)
+        SLM_TRY(take_sparse_layers(c, err));
+    if (strcmp(k->family, "qwen3moe") == 0 || strcmp(k->family, "olmoe") == 0)
+        SLM_TRY(take_shares(c, err));
     if (strcmp(k->family, "exaone4") == 0)
         SLM_TRY(check_exaone_layers(c, err));
     if (strcmp(k->family, "smollm3") == 0) {

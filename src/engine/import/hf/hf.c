@@ -56,10 +56,14 @@ static void close_source(slm_source *base)
 
 /* ---- tensors by name ---- */
 
-static bool find_tensor(void *arg, const char *name, slm_found *out)
+static slm_type type_of(slm_st_type type)
 {
-    static const slm_type type_of[] = {SLM_TYPE_COUNT, SLM_TYPE_F32, SLM_TYPE_F16, SLM_TYPE_BF16};
-    hf_source *s = arg;
+    return type == SLM_ST_F32 ? SLM_TYPE_F32 : type == SLM_ST_F16 ? SLM_TYPE_F16 : type == SLM_ST_BF16 ? SLM_TYPE_BF16 : SLM_TYPE_COUNT;
+}
+
+/* By its name, with or without what stands before it when a head or pictures belong to the model. */
+static const slm_st_tensor *look_up(const hf_source *s, const char *name)
+{
     char full[192];
     snprintf(full, sizeof full, "%s%s", s->config.kind->prefix, name);
     const slm_st_tensor *t = slm_safetensors_find(&s->st, full);
@@ -73,10 +77,56 @@ static bool find_tensor(void *arg, const char *name, slm_found *out)
         snprintf(full, sizeof full, "model.language_model.%s", strncmp(name, "model.", 6) == 0 ? name + 6 : name);
         t = t != NULL ? t : slm_safetensors_find(&s->st, full);
     }
+    return t;
+}
+
+/* Where the matrix of one expert lies: in a tensor of its own, where the name counts experts by %u, or in one for all, behind its part
+ * [first row] where the name ends with #part (gate and up in one).  NULL: nowhere, or not of rows x cols. */
+static const slm_st_tensor *expert_tensor(const hf_source *s, const char *name, uint32_t expert, uint64_t rows, uint64_t cols,
+                                          uint64_t *first_row)
+{
+    char own[192];
+    const char *mark = strstr(name, "%u"), *part = strchr(name, '#');
+    if (mark != NULL) {
+        snprintf(own, sizeof own, "%.*s%u%s", (int) (mark - name), name, expert, mark + 2);
+        const slm_st_tensor *t = look_up(s, own);
+        *first_row = 0;
+        return t != NULL && t->n_dims == 2 && t->dims[0] == rows && t->dims[1] == cols ? t : NULL;
+    }
+    uint64_t parts = part != NULL ? 2 : 1, at = part != NULL && part[1] == '1' ? 1 : 0;
+    snprintf(own, sizeof own, "%.*s", (int) (part != NULL ? part - name : (ptrdiff_t) strlen(name)), name);
+    const slm_st_tensor *t = look_up(s, own);
+    *first_row = (expert * parts + at) * rows;
+    return t != NULL && t->n_dims == 3 && t->dims[0] == s->base.hparams.n_experts && t->dims[1] == parts * rows && t->dims[2] == cols
+        ? t : NULL;
+}
+
+/* All experts' matrices of a role as one. */
+static bool find_experts(hf_source *s, const char *name, slm_found *out)
+{
+    const slm_hparams *hp = &s->base.hparams;
+    bool down = strstr(name, "down") != NULL || strstr(name, "output") != NULL;
+    uint64_t rows = down ? hp->n_embd : hp->n_ff_expert, cols = down ? hp->n_ff_expert : hp->n_embd, first_row;
+    for (uint32_t e = 0; e < hp->n_experts; e++) {
+        const slm_st_tensor *t = expert_tensor(s, name, e, rows, cols, &first_row);
+        if (t == NULL || (e > 0 && type_of(t->type) != out->type))
+            return false;
+        s->used[t - s->st.tensors] = true;
+        *out = (slm_found) {.rows = rows * hp->n_experts, .cols = cols, .type = type_of(t->type), .offset = t->begin, .file = t->file};
+    }
+    return true;
+}
+
+static bool find_tensor(void *arg, const char *name, slm_found *out)
+{
+    hf_source *s = arg;
+    if (strstr(name, "expert") != NULL || strstr(name, "_moe.input_linear") != NULL || strstr(name, "_moe.output_linear") != NULL)
+        return find_experts(s, name, out);
+    const slm_st_tensor *t = look_up(s, name);
     if (t == NULL)
         return false;
     s->used[t - s->st.tensors] = true;
-    *out = (slm_found){.rows = t->n_dims > 0 ? t->dims[0] : 0, .cols = t->n_dims == 2 ? t->dims[1] : 0, .type = type_of[t->type],
+    *out = (slm_found){.rows = t->n_dims > 0 ? t->dims[0] : 0, .cols = t->n_dims == 2 ? t->dims[1] : 0, .type = type_of(t->type),
                        .offset = t->begin, .file = t->file};
     if (t->n_dims > 2 || (t->n_dims == 2 && t->dims[1] == 0))
         out->rows = 0; /* no role has such a shape */
@@ -219,6 +269,29 @@ static slm_status read_scaled(hf_source *s, const slm_source_tensor *tensor, uin
     return SLM_OK;
 }
 
+/* Rows of experts, which may lie apart. */
+static slm_status read_experts(hf_source *s, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, void *out, slm_error *err)
+{
+    char name[160];
+    uint32_t each = tensor->rows / s->base.hparams.n_experts;
+    slm_family_tensor_name(slm_family_by_name(s->base.hparams.family), tensor->role, true, tensor->layer, name, sizeof name);
+    for (uint32_t n; n_rows > 0; row += n, n_rows -= n) {
+        uint64_t first_row;
+        uint32_t within = row % each;
+        const slm_st_tensor *t = expert_tensor(s, name, row / each, each, tensor->cols, &first_row);
+        if (t == NULL)
+            return slm_fail(err, SLM_INTERNAL, "no tensor for \"%s\"", name);
+        n = each - within < n_rows ? each - within : n_rows;
+        uint64_t row_bytes = (uint64_t) tensor->cols * type_bytes(t->type);
+        SLM_TRY(slm_hf_pread(s->st.fds[t->file], s->st.file_names[t->file], t->begin + (first_row + within) * row_bytes, out,
+                             (size_t) (n * row_bytes), err));
+        if (!all_finite(out, (size_t) n * tensor->cols, t->type))
+            return slm_fail(err, SLM_FORMAT, "file \"%s\" holds a weight that is not a finite number", s->st.file_names[t->file]);
+        out = (char *) out + n * row_bytes;
+    }
+    return SLM_OK;
+}
+
 static slm_status read_matrix(hf_source *s, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, void *out, slm_error *err)
 {
     slm_st_type type = tensor->type == SLM_TYPE_F16 ? SLM_ST_F16 : tensor->type == SLM_TYPE_BF16 ? SLM_ST_BF16 : SLM_ST_F32;
@@ -241,6 +314,8 @@ static void read_rows(slm_source *base, const slm_source_tensor *tensor, uint32_
         *status = slm_fail(err, SLM_INTERNAL, "rows %u..%u of a tensor of %u", row, row + n_rows, tensor->rows);
     else if (tensor->role == SLM_TENSOR_REL_KEY || tensor->role == SLM_TENSOR_REL_QUERY)
         *status = slm_hf_relative_read(s->relative, tensor, row, n_rows, out, err);
+    else if (slm_role_of_experts(tensor->role))
+        *status = read_experts(s, tensor, row, n_rows, out, err);
     else if (tensor->cols == 0)
         *status = read_vector(s, tensor, row, n_rows, out, err);
     else

@@ -116,6 +116,17 @@ static const slm_hf_key qwen2_keys[] = {WORD("hidden_act", "silu|swish"), OFF("u
 static const slm_hf_key qwen3_keys[] = {WORD("hidden_act", "silu|swish"), OFF("use_sliding_window"), CODE("sliding_window"),
                                         CODE("layer_types"),
                                         OFF("attention_bias"), END};
+#define EXPERTS CODE("router_aux_loss_coef"), CODE("output_router_logits"), NEED("num_experts_per_tok", "expert_used_count")
+static const slm_hf_key qwen3_moe_keys[] = {
+    WORD("hidden_act", "silu|swish"), OFF("use_sliding_window"), CODE("sliding_window"), CODE("layer_types"), OFF("attention_bias"),
+    EXPERTS, CODE("num_experts"), CODE("num_local_experts"), NEED("moe_intermediate_size", "expert_feed_forward_length"),
+    CODE("norm_topk_prob"), CODE("mlp_only_layers"), CODE("decoder_sparse_step"), OFF("shared_expert_intermediate_size"), END};
+static const slm_hf_key olmoe_keys[] = {WORD("hidden_act", "silu|swish"), OFF("attention_bias"), OFF("clip_qkv"), EXPERTS,
+                                        NEED("num_experts", "expert_count"), CODE("norm_topk_prob"), END};
+static const slm_hf_key granitemoe_keys[] = {
+    WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),
+    TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
+    TAKE("logits_scaling", "logit_scale", 1), EXPERTS, NEED("num_local_experts", "expert_count"), END};
 static const slm_hf_key granite_keys[] = {
     WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),
     TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
@@ -175,6 +186,9 @@ static const slm_hf_kind kinds[] = {
     {"exaone4", "exaone4", "", decoder_keys, exaone4_keys, slm_hf_take_decoder, 0, .n_kv_heads = 32,
      .rope_base = 1e4, .window = 4096, .eps = 1e-5},
     {"granitemoehybrid", "granitehybrid", "", decoder_keys, granite4_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
+    {"qwen3_moe", "qwen3moe", "", decoder_keys, qwen3_moe_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .rope_base = 1e4},
+    {"olmoe", "olmoe", "", decoder_keys, olmoe_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .eps = 1e-5},
+    {"granitemoe", "granitemoe", "", decoder_keys, granitemoe_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
     {"smollm3", "smollm3", "", decoder_keys, smollm3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .rope_base = 2e6,
      .tied = true},
 };

@@ -241,7 +241,7 @@ slm_status slm_safetensors_open(int dir, slm_safetensors *out, slm_error *err)
         if (status == SLM_OK)
             status = sort_names(&st, err);
     } else if (status == SLM_OK) {
-        status = slm_hf_load(dir, "model.safetensors.index.json", SLM_ST_MAX_HEADER / 8, true, &index, err);
+        status = slm_hf_load(dir, "model.safetensors.index.json", SLM_ST_MAX_HEADER / 2, true, &index, err);
         if (status == SLM_OK && index == NULL) {
             slm_fail(err, SLM_FORMAT, "the model directory holds no model.safetensors and no model.safetensors.index.json");
             status = slm_hint(err, "Save the model with save_pretrained(..., safe_serialization=True); pickled .bin files are never read.");

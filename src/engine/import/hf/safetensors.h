@@ -15,8 +15,8 @@
 
 #include "engine/base/status.h"
 
-#define SLM_ST_MAX_HEADER 16000000u /* the format allows 100 MB; SLM_ST_MAX_TENSORS entries need a tenth of this */
-#define SLM_ST_MAX_TENSORS 8192u
+#define SLM_ST_MAX_HEADER 16000000u /* the format allows 100 MB; SLM_ST_MAX_TENSORS entries need a half of this */
+#define SLM_ST_MAX_TENSORS 40000u /* mixtures have one an expert */
 #define SLM_ST_MAX_FILES 512u
 #define SLM_ST_MAX_DIMS 8
 
