@@ -406,6 +406,12 @@ double slm_vector_squares_double(const double *a, const double *b, size_t n);
 double slm_vector_cosine(const float *a, const float *b, size_t n);
 /* Scales to length 1; components below 1e-18 become 0, as in the vectors of SLM_MODE_EMBED. */
 void slm_vector_normalize(float *v, size_t n);
+/* To each of m queries q [m, n_dims], the k nearest of n < 2^32 vectors x [n, n_dims] by their inner products, which are sums of floats in
+ * a fixed order: place [m, k] and product [m, k], best first, of equals the lower place; UINT32_MAX where x has fewer than k, or has others
+ * that are not finite.  m is at most SLM_NEAREST_QUERIES.  NOMEM, CANCELLED. */
+#define SLM_NEAREST_QUERIES 128
+slm_status slm_vectors_nearest(const float *q, uint32_t m, const float *x, size_t n, size_t n_dims, uint32_t k, int n_threads,
+                               const volatile int *stop, uint32_t *place, float *product, slm_error *err);
 
 /* ------------------------------------------------------------------ training */
 

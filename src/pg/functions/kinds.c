@@ -6,6 +6,13 @@
 /* In SQL: an slm_classify, once the planner has seen it. */
 static const SlmWorkKind sentiment_kind = {.name = "slm_sentiment", .task = SLM_TASK_CLASSIFY, .answers = SLM_ANSWERS_NO_MODEL};
 
+/* Once for a whole query (src/pg/search). */
+#define ON_QUERY(function, job) {.symbol = "slm_pg_" function, .task = job, .answers = SLM_ANSWERS_NO_MODEL}
+const SlmWorkKind slm_pg_duplicates_kind = ON_QUERY("duplicates", SLM_TASK_EMBED), slm_pg_topics_kind = ON_QUERY("topics", SLM_TASK_EMBED),
+                  slm_pg_match_kind = ON_QUERY("match", SLM_TASK_EMBED), slm_pg_search_kind = ON_QUERY("search", SLM_TASK_EMBED),
+                  slm_pg_answer_kind = ON_QUERY("answer", SLM_TASK_EMBED);
+#undef ON_QUERY
+
 const SlmWorkKind *const slm_pg_kinds[] = {
     &slm_pg_generate_kind, &slm_pg_generate_details_kind, &slm_pg_generate_stream_kind, &slm_pg_chat_kind,
     &slm_pg_summarize_kind, &slm_pg_summarize_details_kind, &slm_pg_classify_kind, &slm_pg_classify_details_kind,
@@ -18,6 +25,6 @@ const SlmWorkKind *const slm_pg_kinds[] = {
     &slm_pg_extract_details_kind, &slm_pg_translate_kind, &slm_pg_fix_grammar_kind,
     &slm_pg_filter_kind, &slm_pg_filter_details_kind, &slm_pg_score_kind, &slm_pg_decide_kind, &slm_pg_decide_row_kind,
     &slm_pg_decide_details_kind,
-    &sentiment_kind};
+    &slm_pg_duplicates_kind, &slm_pg_topics_kind, &slm_pg_match_kind, &slm_pg_search_kind, &slm_pg_answer_kind, &sentiment_kind};
 
 const size_t slm_pg_n_kinds = lengthof(slm_pg_kinds);

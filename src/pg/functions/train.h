@@ -21,11 +21,13 @@ typedef struct SlmRowHash {
 /* What is being learned from. Everything lives in one memory context. */
 typedef struct SlmTrainRows {
     const char *what; /* who reads, for messages */
+    const SlmWorkKind *kind; /* whose requests those of the texts are */
     SlmOpenModel *entry;
     bool with_key;                                /* a further column may say which row it is */
     bool by_names;                                /* no label column */
+    bool with_text;                               /* beside an embedding its text may be given, as the second column */
     bool need_texts, keep_texts;                  /* for n-grams; also for the comparison with another version */
-    int text_column, vector_column, label_column, key_column; /* 0 = none */
+    int text_column, vector_column, label_column, key_column, beside_column; /* 0 = none */
     int dims;
     int64 n, room, skipped;
     float *vectors; /* [n, dims] */

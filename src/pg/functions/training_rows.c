@@ -2,6 +2,7 @@
  * training_rows.c: the rows of a query that somebody learns from, with their embeddings.
  *
  *   query ──cursor──► (text | embedding [, label] [, key]) ──embed──► matrix, labels by number
+ *                     (text | embedding [, text] [, key])
  *
  * The query is opened read-only, so one that writes is refused by the server.  Texts are embedded as they are read, some hundred ahead.
  * All rows are held in memory: 4 bytes x dimensions x rows, and the texts where the caller wants them.
@@ -39,30 +40,40 @@ typedef struct LabelId {
 
 /* ---- columns */
 
+static bool is_text(Oid type)
+{
+    return IsBinaryCoercible(type, TEXTOID) || type == UNKNOWNOID;
+}
+
 static void find_columns(SlmTrainRows *set, TupleDesc desc)
 {
     int needed = set->by_names ? 1 : 2;
     Oid first;
 
+    if (set->with_text && desc->natts > 1 && TupleDescAttr(desc, 0)->atttypid == FLOAT4ARRAYOID &&
+        is_text(TupleDescAttr(desc, 1)->atttypid))
+        set->beside_column = ++needed;
     if (desc->natts != needed && !(set->with_key && desc->natts == needed + 1))
         ereport(ERROR,
                 (errcode(ERRCODE_DATATYPE_MISMATCH),
                  errmsg("the query of %s must return %s%s, but it returns %d columns", set->what,
-                        set->by_names ? "one column, the text or its embedding" : "a text or its embedding, and a label",
+                        set->with_text  ? "a text, or its embedding and maybe the text"
+                        : set->by_names ? "one column, the text or its embedding"
+                                        : "a text or its embedding, and a label",
                         set->with_key ? ", and maybe a key" : "", desc->natts),
                  errhint("For example: SELECT body%s%s FROM tickets%s", set->by_names ? "" : ", label", set->with_key ? ", id" : "",
                          set->by_names ? "" : " WHERE label IS NOT NULL")));
     first = TupleDescAttr(desc, 0)->atttypid;
     if (first == FLOAT4ARRAYOID)
         set->vector_column = 1;
-    else if (IsBinaryCoercible(first, TEXTOID) || first == UNKNOWNOID)
+    else if (is_text(first))
         set->text_column = 1;
     else
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the first column of the query has type %s", format_type_be(first)),
                         errhint("It must be text, or real[] with stored embeddings (cast a vector: embedding::real[]).")));
-    set->label_column = set->by_names ? 0 : 2;
+    set->label_column = set->by_names ? 0 : needed;
     set->key_column = desc->natts > needed ? needed + 1 : 0;
-    if (set->need_texts && set->text_column == 0)
+    if (set->need_texts && set->text_column == 0 && set->beside_column == 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("n-grams need the text, but the query returns embeddings"),
                         errhint("Select the text instead of its embedding.")));
 }
@@ -122,8 +133,17 @@ static void add_vector(SlmTrainRows *set, Datum datum, int64 row)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("row " INT64_FORMAT " has an embedding of %d numbers, not %d", row + 1,
                                ARR_NDIM(array) == 1 ? ARR_DIMS(array)[0] : 0, set->dims),
-                        errhint("All embeddings must come from the model that the classifier is trained for.")));
+                        errhint("All embeddings must come from one model: the default of embeddings, or the one that is named.")));
     memcpy(set->vectors + (Size) set->n * (Size) set->dims, slm_pg_floats(array), sizeof(float) * (Size) set->dims);
+}
+
+/* The text of a row whose embedding is given. */
+static void add_text_beside(SlmTrainRows *set, const SPITupleTable *rows, uint64 i)
+{
+    char *beside = set->beside_column == 0 ? NULL : SPI_getvalue(rows->vals[i], rows->tupdesc, set->beside_column);
+
+    set->texts[set->n] = beside == NULL ? NULL : slm_pg_utf8_from_cstring(beside);
+    set->lengths[set->n] = beside == NULL ? 0 : strlen(set->texts[set->n]);
 }
 
 static uint32 hash_of(const void *data, Size bytes)
@@ -150,7 +170,7 @@ SlmVector *slm_pg_read_training_text(SlmWork *work, SlmOpenModel *entry, const c
 static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, MemoryContext keep)
 {
     SlmVector **read = palloc0(sizeof(SlmVector *) * n_rows);
-    SlmWork *work = slm_pg_work_new(&slm_pg_train_classifier_kind);
+    SlmWork *work = slm_pg_work_new(set->kind);
     int64 first = set->n;
     MemoryContext fetch = MemoryContextSwitchTo(keep);
 
@@ -175,7 +195,7 @@ static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, Memo
         set->hashes[set->n].text = 0;
         if (set->vector_column != 0) {
             add_vector(set, input, set->n);
-            set->texts[set->n] = NULL;
+            add_text_beside(set, rows, i);
         } else {
             SlmRowNote note = {0};
             size_t length;
@@ -211,6 +231,7 @@ void slm_pg_init_training_rows(SlmTrainRows *set, const char *what, SlmOpenModel
 
     memset(set, 0, sizeof *set);
     set->what = what;
+    set->kind = &slm_pg_train_classifier_kind;
     set->entry = entry;
     set->dims = (int) slm_pg_info(entry)->n_embd;
     set->label_ids = hash_create("slm training labels", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);

@@ -18,7 +18,6 @@
 #include "utils/float.h"
 #include "utils/memutils.h"
 
-#include "engine/metrics/metrics.h"
 #include "engine/slm.h"
 #include "pg/base/args.h"
 #include "pg/base/earlier.h"
@@ -26,6 +25,7 @@
 #include "pg/base/errors.h"
 #include "pg/functions/train.h"
 #include "pg/functions/trained.h"
+#include "pg/measure/clusters.h"
 #include "pg/models/loading.h"
 #include "pg/run/use.h"
 
@@ -128,89 +128,15 @@ static double *points(const Choice *c)
     return x;
 }
 
-static double squares(const double *a, const double *b, Size dims)
-{
-    return slm_vector_squares_double(a, b, dims);
-}
-
-static double next_random(uint64 *state) /* splitmix64, in [0, 1) */
-{
-    uint64 z = *state += UINT64CONST(0x9E3779B97F4A7C15);
-
-    z = (z ^ z >> 30) * UINT64CONST(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64CONST(0x94D049BB133111EB);
-    return (double) ((z ^ z >> 31) >> 11) / 9007199254740992.0;
-}
-
-/* First centres, each a point, by lot in proportion to its squared distance from those before (k-means++); returns how many there are:
- * fewer where points are equal. */
-static uint32 first_centres(const double *x, int64 n, Size dims, uint32 k, double *centres)
-{
-    double *distance = palloc_extended(sizeof(double) * (Size) n, MCXT_ALLOC_HUGE);
-    uint64 state = 1;
-    uint32 found = 0;
-
-    for (int64 i = 0; i < n; i++)
-        distance[i] = 1;
-    while (found < k) {
-        double sum = 0, at;
-        int64 pick = -1;
-
-        for (int64 i = 0; i < n; i++)
-            sum += distance[i];
-        if (!(sum > 1e-12))
-            break;
-        at = next_random(&state) * sum;
-        for (int64 i = 0; i < n; i++) {
-            if (distance[i] <= 0)
-                continue;
-            pick = i;
-            at -= distance[i];
-            if (at < 0)
-                break;
-        }
-        memcpy(centres + (Size) found * dims, x + (Size) pick * dims, sizeof(double) * dims);
-        for (int64 i = 0; i < n; i++) {
-            double d = squares(x + (Size) i * dims, x + (Size) pick * dims, dims);
-
-            distance[i] = found == 0 ? d : Min(distance[i], d);
-        }
-        found++;
-        CHECK_FOR_INTERRUPTS();
-    }
-    pfree(distance);
-    return found;
-}
-
 static void choose(Choice *c)
 {
     Size dims = (Size) c->set.dims;
     double *x = points(c), *centres = palloc_extended(sizeof(double) * (Size) c->wanted * dims, MCXT_ALLOC_HUGE);
-    uint32 k = first_centres(x, c->n, dims, (uint32) c->wanted, centres);
     int32 *cluster = palloc_extended(sizeof(int32) * (Size) c->n, MCXT_ALLOC_HUGE);
+    uint32 k = slm_pg_clusters(x, c->n, dims, (uint32) c->wanted, ITERATIONS, 1, centres, cluster);
     int64 *nearest = palloc(sizeof(int64) * Max(k, 1));
-    double *least = palloc(sizeof(double) * Max(k, 1));
-    slm_status status;
-    slm_error err;
 
-    for (;;) {
-        status = slm_metrics_kmeans(x, (size_t) c->n, dims, centres, k, ITERATIONS, SLM_STOP, cluster, NULL, NULL, &err);
-        if (status != SLM_CANCELLED)
-            break;
-        slm_pg_loading_interrupted();
-    }
-    if (status != SLM_OK)
-        slm_pg_error(&err, NULL);
-    for (uint32 i = 0; i < k; i++)
-        nearest[i] = -1;
-    for (int64 i = 0; i < c->n; i++) {
-        double d = squares(x + (Size) i * dims, centres + (Size) cluster[i] * dims, dims);
-
-        if (nearest[cluster[i]] < 0 || d < least[cluster[i]]) {
-            nearest[cluster[i]] = i;
-            least[cluster[i]] = d;
-        }
-    }
+    slm_pg_nearest_points(x, c->n, dims, centres, k, cluster, 1, nearest);
     c->chosen = palloc(sizeof(Candidate) * Max(k, 1));
     for (uint32 i = 0; i < k; i++)
         if (nearest[i] >= 0)
