@@ -41,7 +41,8 @@ CREATE FUNCTION slm_generate_as(prompt text,
 RETURNS anyelement AS 'MODULE_PATHNAME', 'slm_pg_generate_as' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION slm_generate_as(text, anyelement, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, boolean, text) IS
     'The model''s answer as a value of an SQL type: slm_generate_as(body, NULL::date). Booleans, numbers in their range and scale, texts, dates '
-    'and times, uuid, inet, json, enums, arrays, ranges, and composites, whose columns'' comments are read by the model';
+    'and times, uuid, inet, json, enums, arrays, ranges, domains within their CHECKs, and composites, whose columns'' comments are read by the '
+    'model';
 
 CREATE FUNCTION slm_generate_matching(prompt text,
     regex text DEFAULT NULL,

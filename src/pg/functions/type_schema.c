@@ -4,7 +4,7 @@
  *   scalars      what their input accepts for sure: integers and numerics in their range, dates of the calendar, values of an enum
  *   composites   an object of their columns in order, NULL where a column may be; the comment of a column is its description
  *   arrays       an array; ranges: an array of both bounds
- *   domains      what they are made of; a domain with a CHECK is refused, since a schema could not keep what the CHECK says
+ *   domains      what they are made of, within their CHECKs (type_check.c)
  *
  * A value of the schema is a value of the type: whatever is narrower here than in the type (no dates before the year 1000, floats below
  * 1e15) is so because the rest has no form that is sure to be read back.
@@ -137,7 +137,7 @@ static void put_column(StringInfo out, const FormData_pg_attribute *a, int depth
         escape_json(out, comment);
         appendStringInfoChar(out, ',');
     }
-    if (a->attnotnull) {
+    if (a->attnotnull || !slm_pg_domain_may_be_null(a->atttypid)) {
         put_type(out, a->atttypid, a->atttypmod, depth + 1);
         appendStringInfoChar(out, '}');
         return;
@@ -171,18 +171,6 @@ static void put_composite(StringInfo out, Oid type, int32 typmod, int depth)
     ReleaseTupleDesc(desc);
 }
 
-static bool has_check(Oid type)
-{
-    DomainConstraintRef *checks = palloc0(sizeof *checks); /* referred to until the context is reset */
-    ListCell *lc;
-
-    InitDomainConstraintRef(type, checks, CurrentMemoryContext, false);
-    foreach (lc, checks->constraints)
-        if (lfirst_node(DomainConstraintState, lc)->constrainttype == DOM_CONSTRAINT_CHECK)
-            return true;
-    return false;
-}
-
 /* The keywords of a type's schema, without the braces around them. */
 static void put_type(StringInfo out, Oid type, int32 typmod, int depth)
 {
@@ -213,11 +201,12 @@ static void put_type(StringInfo out, Oid type, int32 typmod, int depth)
         put_composite(out, type, -1, depth);
     } else if (kind == TYPTYPE_DOMAIN) {
         int32 base_typmod = -1;
+        Oid base = getBaseTypeAndTypmod(type, &base_typmod);
 
-        if (has_check(type))
-            refuse(type, ", a domain with a CHECK");
-        type = getBaseTypeAndTypmod(type, &base_typmod);
-        put_type(out, type, base_typmod, depth + 1);
+        if (base == JSONOID || base == JSONBOID)
+            appendStringInfoString(out, "\"anyOf\":[{}]");
+        put_type(out, base, base_typmod, depth + 1);
+        slm_pg_put_checks(out, type);
     } else {
         refuse(type, "");
     }
