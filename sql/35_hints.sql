@@ -35,7 +35,7 @@ DECLARE call text; line text;
 BEGIN
   SELECT format('%s(%s)', proname, string_agg(CASE WHEN n = 1 OR name IN ('b', 'documents') THEN CASE type WHEN 'text' THEN 'input' WHEN 'jsonb' THEN 'messages' WHEN 'integer[]' THEN 'tokens'
       WHEN 'real[]' THEN 'embedding' ELSE 'list' END WHEN name = 'as_enum' THEN 'NULL::mood' WHEN name = 'as_type' THEN 'NULL::date' WHEN name = 'schema' THEN '''{}''' WHEN name = 'questions' THEN '''[{"type": "yes_no", "question": "is about money"}]''' WHEN name = 'fields' THEN format('%L::%s', CASE type WHEN 'text[]' THEN '{a}' ELSE '["a"]' END, type) ELSE '''mood''' END, ', ' ORDER BY n)) INTO call
-    FROM row_function r, unnest(names, types) WITH ORDINALITY u(name, type, n) WHERE r.f = is_batched.f AND n <= pronargs - pronargdefaults GROUP BY proname;
+    FROM row_function r, unnest(names, types) WITH ORDINALITY u(name, type, n) WHERE r.f = is_batched.f AND n <= greatest(1, pronargs - pronargdefaults) GROUP BY proname;
   FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) SELECT ' || call || ' FROM source' LOOP
     IF line LIKE '%SLM Batch%' THEN RETURN true; END IF;
   END LOOP;
@@ -95,7 +95,7 @@ INSERT INTO wrong VALUES ('model', $$'nothing'$$), ('model', $$'minilm'$$), ('mo
   ('tokens', 'ARRAY[NULL]::int[]'), ('embedding', $$array_fill('NaN'::real, ARRAY[384])$$), ('on_error', $$'nothing'$$), ('truncate', 'false'),
   ('as_type', 'NULL::point'), ('fields', $$''$$), ('fields', $$'["a", "a"]'$$), ('fields', $$'{"a": "boolean"}'$$), ('copy', 'false'), ('target', $$' '$$), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
 INSERT INTO wrong VALUES ('condition', $$' '$$), ('condition', 'NULL'), ('rubric', $$''$$), ('low', '1'), ('high', '-1'), ('levels', $$'{a}'$$), ('levels', $$ARRAY['a', 'a']$$), ('levels', $$ARRAY['a', NULL]$$),
-  ('questions', $$'{}'$$), ('questions', $$'[{"type": "magic"}]'$$), ('questions', $$'[{"type": "choice", "options": ["a"]}]'$$);
+  ('prompt_name', $$'nothing'$$), ('prompt_name', $$'slm_translate'$$), ('variables', $$'{}'$$), ('questions', $$'{}'$$), ('questions', $$'[{"type": "magic"}]'$$), ('questions', $$'[{"type": "choice", "options": ["a"]}]'$$);
 -- what cannot be wrong
 SELECT DISTINCT name FROM row_function, unnest(names) name WHERE name NOT IN (SELECT name FROM wrong) ORDER BY name;
 

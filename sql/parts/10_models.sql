@@ -168,7 +168,7 @@ COMMENT ON COLUMN slm.model_status.pid IS 'Of a running load: its process';
 
 -- ---- generation
 
-CREATE FUNCTION slm_generate(prompt text,
+CREATE FUNCTION slm_generate(prompt text DEFAULT NULL,
     model text DEFAULT NULL,
     system text DEFAULT NULL,
     max_tokens integer DEFAULT 256,
@@ -181,14 +181,20 @@ CREATE FUNCTION slm_generate(prompt text,
     stop text[] DEFAULT NULL,
     chat boolean DEFAULT true,
     truncate boolean DEFAULT NULL,
+    prefill text DEFAULT NULL,
+    suffix text DEFAULT NULL,
+    prompt_name text DEFAULT NULL,
+    variables jsonb DEFAULT NULL,
     on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_generate' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_generate(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text) IS
+COMMENT ON FUNCTION slm_generate(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text, text, text, jsonb, text) IS
     'The model''s answer to a prompt. Greedy at temperature 0; above it the answer depends on seed, so pass for example seed => '
     '(random() * 1e9)::bigint for another answer each time. chat => false continues the prompt as plain text. A prompt longer than'
-    ' the context is an error unless truncate => true cuts it. on_error => ''null'': NULL in place of an error of the prompt';
+    ' the context is an error unless truncate => true cuts it. prefill: what the answer begins with; suffix: what stands behind the prompt. '
+    'prompt_name: a prompt of slm.prompts, whose {placeholders} are filled in from variables, and {prompt} by the prompt. '
+    'on_error => ''null'': NULL in place of an error of the prompt';
 
-CREATE FUNCTION slm_generate_details(prompt text,
+CREATE FUNCTION slm_generate_details(prompt text DEFAULT NULL,
     model text DEFAULT NULL,
     system text DEFAULT NULL,
     max_tokens integer DEFAULT 256,
@@ -201,6 +207,10 @@ CREATE FUNCTION slm_generate_details(prompt text,
     stop text[] DEFAULT NULL,
     chat boolean DEFAULT true,
     truncate boolean DEFAULT NULL,
+    prefill text DEFAULT NULL,
+    suffix text DEFAULT NULL,
+    prompt_name text DEFAULT NULL,
+    variables jsonb DEFAULT NULL,
     on_error text DEFAULT NULL,
     OUT text text,
     OUT finish_reason text,
@@ -211,12 +221,12 @@ CREATE FUNCTION slm_generate_details(prompt text,
     OUT prefill_ms double precision,
     OUT error text)
 RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_generate_details' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_generate_details(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text) IS
+COMMENT ON FUNCTION slm_generate_details(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text, text, text, jsonb, text) IS
     'As slm_generate, with why the answer ended (stop, length or context), the numbers of tokens (reused: taken from the cache of '
     'instructions) and the milliseconds it took. An error of the prompt, such as one that is too long, is in the column error, unless'
     ' on_error => ''error''';
 
-CREATE FUNCTION slm_generate_stream(prompt text,
+CREATE FUNCTION slm_generate_stream(prompt text DEFAULT NULL,
     model text DEFAULT NULL,
     system text DEFAULT NULL,
     max_tokens integer DEFAULT 256,
@@ -229,9 +239,13 @@ CREATE FUNCTION slm_generate_stream(prompt text,
     stop text[] DEFAULT NULL,
     chat boolean DEFAULT true,
     truncate boolean DEFAULT NULL,
+    prefill text DEFAULT NULL,
+    suffix text DEFAULT NULL,
+    prompt_name text DEFAULT NULL,
+    variables jsonb DEFAULT NULL,
     on_error text DEFAULT NULL)
 RETURNS SETOF text AS 'MODULE_PATHNAME', 'slm_pg_generate_stream' LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 100;
-COMMENT ON FUNCTION slm_generate_stream(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text) IS
+COMMENT ON FUNCTION slm_generate_stream(text, text, text, integer, double precision, integer, double precision, double precision, double precision, bigint, text[], boolean, boolean, text, text, text, jsonb, text) IS
     'As slm_generate, one row per piece, sent to the client as it is made: from the select list (SELECT slm_generate_stream(...)), from FROM where '
     'nothing else stands there, through COPY and cursors. Beside other relations in FROM the server collects the rows first';
 

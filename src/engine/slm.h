@@ -267,7 +267,8 @@ enum {
     SLM_SEG_PREFIX = 1,  /* this segment and all before it are shared by many requests: their KV is kept and reused */
     SLM_SEG_JOIN = 2,    /* goes on in the same turn as the segment before it (tokenized on its own) */
     SLM_SEG_SPECIAL = 4, /* parse control tokens written in the text: for evaluation only, never for row text */
-    SLM_SEG_SCORED = 8   /* SLM_MODE_LOGPROBS: report the log probability of each token of this segment */
+    SLM_SEG_SCORED = 8,  /* SLM_MODE_LOGPROBS: report the log probability of each token of this segment */
+    SLM_SEG_WHOLE = 16   /* no row's text: truncate does not cut it */
 };
 
 /* A piece of a prompt. Plain data; copied by slm_submit. */

@@ -16,6 +16,7 @@
 #include "pg/base/threads.h"
 #include "pg/batch/batch.h"
 #include "pg/functions/kinds.h"
+#include "pg/functions/prompts.h"
 #include "pg/functions/prototypes.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/workers.h"
@@ -52,6 +53,7 @@ void _PG_init(void)
     slm_pg_engine_init();
     slm_pg_store_init();
     slm_pg_work_init(slm_pg_kinds, slm_pg_n_kinds);
+    slm_pg_prompts_init();
     slm_pg_batch_init();
     slm_pg_jobs_init();
     MarkGUCPrefixReserved("slm"); /* last: what is not defined by now is a mistake in the configuration */

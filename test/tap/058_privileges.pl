@@ -65,6 +65,7 @@ INSERT INTO sample SELECT b, l FROM (VALUES ('my invoice is wrong', 'billing'), 
 INSERT INTO sample SELECT 'invoice number ' || i || ' was charged twice', 'billing' FROM generate_series(1, 9) i;
 INSERT INTO sample SELECT 'parcel number ' || i || ' has not arrived', 'delivery' FROM generate_series(1, 9) i;
 SELECT slm_train_classifier('cls', 'SELECT body, label FROM sample', 'mini');
+SELECT slm_set_prompt('pub', 'Say hello.');
 CREATE TABLE letters (id text PRIMARY KEY, body text, out text);
 INSERT INTO letters VALUES ('patient-77', 'x');
 SELECT slm_create_job('job', 'letters', 'out', '(1 / (length(body) - 1))::text', '{"max_attempts": 1}');
@@ -97,12 +98,16 @@ my %action = (
 	'train another version of a classifier' => [q(CREATE TEMP TABLE s AS SELECT 'word ' || i AS b, CASE WHEN i % 2 = 0 THEN 'billing' ELSE 'delivery' END AS l FROM generate_series(1, 20) i;
 		SELECT slm_train_classifier('cls', 'SELECT b, l FROM s', 'mini', options => '{"activate": "never"}'))],
 	'restore a version of a classifier' => ["SELECT slm_restore_classifier('cls', 1)"],
-	'drop a classifier' => ["SELECT slm_drop_classifier('cls')"],
+	'drop a classifier' => ["SELECT slm_drop_classifier('cls', cascade => true)"],
 	'use a cascade' => [ "SELECT slm_classify('x', cascade => 'casc')", "SELECT * FROM slm_classify_scores('x', cascade => 'casc')" ],
 	'grant a cascade' => [ "SELECT slm_grant_cascade('casc', 'victim')", "SELECT slm_revoke_cascade('casc', 'grantee')" ],
 	'make a cascade anew' => [q(SELECT slm_create_cascade('casc', '[{"classifier": "cls"}, {"classifier": "cls"}]', 'SELECT ''x'''))],
 	'drop a cascade' => ["SELECT slm_drop_cascade('casc')"],
 	'see what a cascade was learned from' => ["SELECT 1 / count(*) FROM slm.cascades WHERE query LIKE '%sample%'"],
+	'write a prompt of a built-in function' => [ q(SELECT slm_set_prompt('slm_fix_grammar', 'Correct: ')), q(SELECT slm_set_prompt('slm_decide.text', 'Texte: ', language => 'fr')) ],
+	'use a prompt that is not public' => [q(SELECT slm_generate(prompt_name => 'pub', model => 'tiny', max_tokens => 1))],
+	'write another version of a prompt' => [ q(SELECT slm_set_prompt('pub', 'x')), q(SELECT slm_restore_prompt('pub', 1)) ],
+	'drop a prompt' => [q(SELECT slm_drop_prompt('pub'))],
 	'create a job on an own table' => [$own . "SELECT slm_create_job('mine', 'mine', 'out', 'upper(body)')"],
 	'create a job on a table of another role' => ["SELECT slm_create_job('theirs', 'sample_of_victim', 'out', 'upper(body)')"],
 	'alter a job' => [ "SELECT slm_alter_job('job', 'lower(body)')", "SELECT slm_alter_job('job', options => '{\"overwrite\": true}')" ],

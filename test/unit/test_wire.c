@@ -198,7 +198,7 @@ static void check_lies(void)
     check_lie(bytes, n, segments, UINT64_MAX, "request_segments_2_64");
     check_lie(bytes, n, segments, 1000, "request_segments_1000");
     check_lie(bytes, n, segments + 8, 0x0000000000000003, "request_role_3");
-    check_lie(bytes, n, segments + 8, 0x0000001000000000, "request_flag_16");
+    check_lie(bytes, n, segments + 8, 0x0000002000000000, "request_flag_32");
     check_lie(bytes, n, segments + 16, 10, "request_text_longer");
     bytes[segments + 24] = 0xff;
     keep_for_corpus("request_no_utf8", bytes, n);

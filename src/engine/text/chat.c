@@ -106,7 +106,7 @@ static slm_status put_segments(builder *b, size_t from, size_t to, const char *b
                 out->scored_begin = begin;
             out->scored_end = out->ids.n;
         }
-        if (s->role == SLM_ROLE_USER || (s->flags & SLM_SEG_SCORED) != 0) {
+        if ((s->role == SLM_ROLE_USER && (s->flags & SLM_SEG_WHOLE) == 0) || (s->flags & SLM_SEG_SCORED) != 0) {
             out->row_begin = begin;
             out->row_end = out->ids.n;
         }

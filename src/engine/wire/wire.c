@@ -305,7 +305,7 @@ static const char *const *get_strings(reader *r, size_t *n)
 
 static void get_segments(reader *r, slm_request *out)
 {
-    const unsigned flags = SLM_SEG_PREFIX | SLM_SEG_JOIN | SLM_SEG_SPECIAL | SLM_SEG_SCORED;
+    const unsigned flags = SLM_SEG_PREFIX | SLM_SEG_JOIN | SLM_SEG_SPECIAL | SLM_SEG_SCORED | SLM_SEG_WHOLE;
     size_t count = get_count(r, 17);
     slm_segment *segments = get_room(r, count, sizeof *segments);
 

@@ -48,6 +48,7 @@ typedef struct Asked {
     const double *priors;   /* [n] not for embedding */
     int first;              /* of its results (described, direct) or its cosines (embedding) */
     const char *ask;        /* UTF-8, what stands beside the text */
+    const char *name;       /* what stands before it */
 } Asked;
 
 struct SlmAsking {
@@ -147,7 +148,8 @@ static const char *make_ask(const SlmAskedRow *row, const Asked *a, Method metho
     if (row->instruction != NULL && method == METHOD_DESCRIBED)
         return row->instruction;
     if (method == METHOD_DESCRIBED)
-        return is_condition(q) || q->type == SLM_QUESTION_YES_NO || q->text == NULL ? slm_pg_prompt(SLM_PROMPT_DESCRIBE) : q->text;
+        return is_condition(q) || q->type == SLM_QUESTION_YES_NO || q->text == NULL ? slm_pg_prompt(SLM_PROMPT_DESCRIBE, row->entry)
+                                                                                     : q->text;
     initStringInfo(&ask);
     if (row->instruction != NULL)
         appendStringInfo(&ask, "%s\n", row->instruction);
@@ -156,7 +158,7 @@ static const char *make_ask(const SlmAskedRow *row, const Asked *a, Method metho
     for (int i = 0; i < q->n && q->descriptions != NULL; i++)
         if (q->descriptions[a->order[i]] != NULL)
             appendStringInfo(&ask, "%s: %s\n", q->names[a->order[i]], q->descriptions[a->order[i]]);
-    appendStringInfoString(&ask, slm_pg_prompt(SLM_PROMPT_ANSWER_WITH));
+    appendStringInfoString(&ask, slm_pg_prompt(SLM_PROMPT_ANSWER_WITH, row->entry));
     for (int i = 0; i < a->n; i++)
         appendStringInfo(&ask, "%s%s", i == 0 ? " " : ", ", a->statements[i]);
     appendStringInfoChar(&ask, '.');
@@ -168,20 +170,19 @@ static const char *make_ask(const SlmAskedRow *row, const Asked *a, Method metho
 #define MAX_SEGMENTS 4
 
 /* Puts text and question into segments, in the order that the text's length says; returns how many. */
-static size_t put_segments(slm_segment *segments, const char *ask, const char *text, size_t length, bool text_first, bool shared)
+static size_t put_segments(slm_segment *segments, const Asked *a, const char *text, size_t length, bool text_first, bool shared)
 {
     unsigned prefix = text_first && shared ? SLM_SEG_PREFIX : 0;
-    const char *name = slm_pg_prompt(SLM_PROMPT_TEXT);
     slm_segment row = {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN | prefix, .text = text, .length = length};
 
     if (!text_first) {
-        segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, psprintf("%s\n\n%s", ask, name));
+        segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, psprintf("%s\n\n%s", a->ask, a->name));
         segments[1] = row;
         return 2;
     }
-    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, name);
+    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, a->name);
     segments[1] = row;
-    segments[2] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN, psprintf("\n\n%s", ask));
+    segments[2] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN, psprintf("\n\n%s", a->ask));
     return 3;
 }
 
@@ -190,7 +191,7 @@ static void submit(SlmWork *work, SlmOpenModel *entry, const Asked *a, Method me
                    bool shared)
 {
     slm_segment segments[MAX_SEGMENTS];
-    size_t n = put_segments(segments, a->ask, text, length, text_first, shared);
+    size_t n = put_segments(segments, a, text, length, text_first, shared);
     slm_request request = {.chat = true, .segments = segments, .n_segments = n};
 
     if (method == METHOD_DIRECT) {
@@ -235,7 +236,7 @@ static const double *find_priors(SlmOpenModel *entry, const Asked *a, Method met
     MemoryContext old;
 
     appendStringInfo(key, "%d %d %d", (int) method, (int) text_first, a->n);
-    slm_pg_priors_key_add(key, slm_pg_prompt(SLM_PROMPT_TEXT));
+    slm_pg_priors_key_add(key, a->name);
     slm_pg_priors_key_add(key, a->ask);
     for (int i = 0; i < a->n; i++)
         slm_pg_priors_key_add(key, a->statements[i]);
@@ -282,7 +283,7 @@ static size_t room_for_text(const SlmAsking *s)
 
     for (int i = 0; i < s->n; i++) {
         slm_segment segments[MAX_SEGMENTS];
-        size_t n = put_segments(segments, s->asked[i].ask, "", 0, true, false);
+        size_t n = put_segments(segments, &s->asked[i], "", 0, true, false);
         slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = n};
         size_t statements = 0;
 
@@ -372,8 +373,10 @@ SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *
     for (int i = 0; i < n; i++) {
         s->asked[i].question = &questions[i];
         make_statements(&s->asked[i], s->method);
-        if (s->method != METHOD_EMBEDDING)
+        if (s->method != METHOD_EMBEDDING) {
             s->asked[i].ask = make_ask(row, &s->asked[i], s->method);
+            s->asked[i].name = slm_pg_prompt(SLM_PROMPT_TEXT, row->entry);
+        }
     }
     if (s->method == METHOD_EMBEDDING)
         ask_encoder(work, s);

@@ -31,6 +31,7 @@
 #include "pg/functions/cascade.h"
 #include "pg/functions/head.h"
 #include "pg/functions/labels.h"
+#include "pg/functions/prompts.h"
 #include "pg/functions/prototypes.h"
 #include "pg/functions/reading.h"
 #include "pg/functions/trained.h"
@@ -41,8 +42,6 @@
 
 #define SMALL_MODEL UINT64CONST(1000000000)
 #define COSINE_SCALE 20.0
-#define DIRECT_INSTRUCTION "Classify the following text into exactly one of these categories: {labels}. Answer with the category only."
-#define CHANNEL_INSTRUCTION "Write a message about: {label}"
 
 typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL } Method;
 
@@ -121,13 +120,13 @@ static void put_labels(StringInfo text, const char *instruction, const char *con
     appendStringInfo(text, "%s\n", slm_pg_fill(instruction, "{labels}", list.data));
 }
 
-char *slm_pg_direct_prompt(const char *instruction, const char *const *names, int n)
+char *slm_pg_direct_prompt(const SlmOpenModel *entry, const char *instruction, const char *const *names, int n)
 {
     StringInfoData text;
 
     initStringInfo(&text);
-    put_labels(&text, instruction != NULL ? instruction : DIRECT_INSTRUCTION, names, n);
-    appendStringInfoString(&text, "\nText: ");
+    put_labels(&text, instruction != NULL ? instruction : slm_pg_prompt(SLM_PROMPT_DIRECT, entry), names, n);
+    appendStringInfo(&text, "\n%s", slm_pg_prompt(SLM_PROMPT_CLASSIFY_TEXT, entry));
     return text.data;
 }
 
@@ -141,7 +140,7 @@ static char *direct_instruction(const Classify *c)
     for (int i = 0; i < c->labels.n && c->labels.descriptions != NULL; i++)
         if (c->labels.descriptions[i] != NULL)
             appendStringInfo(&text, "%s: %s\n", c->labels.names[i], c->labels.descriptions[i]);
-    appendStringInfoString(&text, "\nText: ");
+    appendStringInfo(&text, "\n%s", slm_pg_prompt(SLM_PROMPT_CLASSIFY_TEXT, c->entry));
     return text.data;
 }
 
@@ -162,7 +161,7 @@ static void submit_direct(SlmWork *work, const Classify *c)
     for (int i = 0; i < c->examples.n; i++) {
         segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX | SLM_SEG_JOIN, c->examples.texts[i]);
         segments[n++] = slm_pg_segment_utf8(SLM_ROLE_ASSISTANT, SLM_SEG_PREFIX, c->labels.names[c->examples.labels[i]]);
-        segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, "Text: ");
+        segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, slm_pg_prompt(SLM_PROMPT_CLASSIFY_TEXT, c->entry));
     }
     segments[n++] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, c->input);
     request.n_segments = n;
@@ -337,6 +336,18 @@ static void begin_head(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     c->scores.n = c->head->n;
 }
 
+/* Of method direct or channel. What slm_sentiment hands on are the built-in words, in whose place a row may stand. */
+static const char *instruction_of(const Classify *c, const text *given)
+{
+    const char *instruction;
+
+    if (given == NULL)
+        return slm_pg_prompt(c->method == METHOD_DIRECT ? SLM_PROMPT_DIRECT : SLM_PROMPT_CHANNEL, c->entry);
+    instruction = slm_pg_utf8_from_text(given, NULL);
+    return strcmp(instruction, slm_pg_built_in_prompts[SLM_PROMPT_SENTIMENT].text) == 0 ? slm_pg_prompt(SLM_PROMPT_SENTIMENT, c->entry)
+                                                                                        : instruction;
+}
+
 static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bool best_only)
 {
     bool none = PG_ARGISNULL(SLM_CLASSIFY_LABELS) && PG_ARGISNULL(SLM_CLASSIFY_DESCRIPTIONS);
@@ -354,10 +365,8 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
     c->method = parse_method(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), c->entry);
     c->best_only = best_only && c->method == METHOD_DIRECT;
     slm_pg_examples_arg(fcinfo, SLM_CLASSIFY_EXAMPLES, &c->labels, &c->examples);
-    if (PG_ARGISNULL(SLM_CLASSIFY_INSTRUCTION))
-        c->instruction = c->method == METHOD_DIRECT ? DIRECT_INSTRUCTION : CHANNEL_INSTRUCTION;
-    else
-        c->instruction = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(SLM_CLASSIFY_INSTRUCTION), NULL);
+    if (c->method != METHOD_EMBEDDING)
+        c->instruction = instruction_of(c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
     c->scores.n = c->labels.n;
     if (c->embedding != NULL && c->method != METHOD_EMBEDDING)
         refuse_embedding("a generative model");

@@ -11,6 +11,7 @@
 
 #include "fmgr.h"
 
+#include "pg/run/opened.h"
 #include "pg/run/work.h"
 
 enum {
@@ -48,7 +49,7 @@ Datum slm_pg_classification_datum(const SlmWork *work, int label);
 /* What the method auto means for a model. Static. */
 const char *slm_pg_auto_method(bool can_generate, uint64 parameters);
 /* What method direct says before a text of a row: an instruction (NULL: the default) with the names of the labels, in UTF-8. */
-char *slm_pg_direct_prompt(const char *instruction, const char *const *names, int n);
+char *slm_pg_direct_prompt(const SlmOpenModel *entry, const char *instruction, const char *const *names, int n);
 
 /* The instruction with the first placeholder replaced; without one it stands as it is. */
 char *slm_pg_fill(const char *instruction, const char *placeholder, const char *with);

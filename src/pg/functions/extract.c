@@ -29,6 +29,7 @@
 #include "pg/base/row_error.h"
 #include "pg/functions/fields.h"
 #include "pg/functions/kinds.h"
+#include "pg/functions/prompts.h"
 #include "pg/functions/reading.h"
 #include "pg/functions/type_schema.h"
 #include "pg/models/catalog.h"
@@ -176,7 +177,8 @@ static void drop_equal(const Extraction *e, Choice *c)
 
 static void ask_for_phrase(SlmWork *work, const Extraction *e, Choice *c, SlmOpenModel *entry, int *runs)
 {
-    const char *question = c->field->what.question != NULL ? c->field->what.question : psprintf("What is the %s?", spoken_name(c));
+    const char *question = c->field->what.question != NULL ? c->field->what.question
+                                                                  : slm_pg_prompt_with(SLM_PROMPT_QUESTION, entry, "field", spoken_name(c));
     const char **labels;
     slm_segment segments[2];
     slm_request request = {.mode = SLM_MODE_LABELS, .chat = true, .segments = segments, .n_segments = 2, .prior_text = "N/A"};
@@ -187,7 +189,7 @@ static void ask_for_phrase(SlmWork *work, const Extraction *e, Choice *c, SlmOpe
         labels[i] = phrase_of(e, &c->list[i]);
     request.labels = labels;
     request.n_labels = (size_t) c->n;
-    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, psprintf("%s Answer with words of the text.\n\nText: ", question));
+    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, slm_pg_prompt_with(SLM_PROMPT_PHRASE, entry, "question", question));
     segments[1] = (slm_segment){.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN, .text = e->text, .length = e->length};
     slm_pg_submit_cut(work, entry, &request, &segments[1], SLM_TRUNCATE_DEFAULT);
     c->run = (*runs)++;
@@ -286,10 +288,7 @@ static void write_values(SlmWork *work, FunctionCallInfo fcinfo, Extraction *e)
                            .sampling = {.top_p = 1, .repeat_penalty = 1}};
 
     e->written = true;
-    segments[0] =
-        slm_pg_segment_utf8(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX,
-                            psprintf("Extract what this JSON schema asks for from the text, null for what the text does not say: %s",
-                                     schema));
+    segments[0] = slm_pg_segment_utf8(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, slm_pg_prompt_with(SLM_PROMPT_EXTRACT, entry, "schema", schema));
     segments[1] = slm_pg_segment(SLM_ROLE_USER, 0, PG_GETARG_TEXT_PP(ARG_INPUT));
     request.constraint = slm_pg_constraint(entry, SLM_CONSTRAINT_JSON_SCHEMA, schema);
     if (slm_pg_work_submit_if_fits(work, entry, &request) == NULL)

@@ -344,12 +344,12 @@ static size_t segments_of(const SlmTuneSet *set, int64 i, slm_segment **segments
     *segments = palloc(2 * sizeof **segments);
     if (set->kind == SLM_TUNE_LABELS) {
         (*segments)[n++] =
-            slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, slm_pg_direct_prompt(o->instruction, set->labels, set->n_labels));
+            slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, slm_pg_direct_prompt(set->base, o->instruction, set->labels, set->n_labels));
         (*segments)[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN, set->prompts[i]);
         return n;
     }
     if (set->kind == SLM_TUNE_FIELDS && o->show_schema) {
-        const char *shown = slm_pg_schema_instruction(set->schema);
+        const char *shown = slm_pg_schema_instruction(set->base, set->schema);
 
         system = system == NULL ? shown : psprintf("%s\n\n%s", system, shown);
     }

@@ -13,11 +13,11 @@
 #include "pg/run/backend.h"
 
 /* Argument 0 is the prompt, not NULL; from `first` on come model, system, the eight of slm_pg_sampling_args, chat and truncate.
- * instruction (UTF-8, may be NULL) follows the system text where there is a chat.  segments: [2] */
-SlmOpenModel *slm_pg_generate_request(FunctionCallInfo fcinfo, int first, const char *instruction, slm_request *request,
+ * schema (UTF-8, may be NULL) is shown to the model behind the system text, where there is a chat.  segments: [2] */
+SlmOpenModel *slm_pg_generate_request(FunctionCallInfo fcinfo, int first, const char *schema, slm_request *request,
                                       slm_segment *segments);
 /* What answers under a JSON Schema are told of it, in UTF-8. */
-char *slm_pg_schema_instruction(const char *schema);
+char *slm_pg_schema_instruction(const SlmOpenModel *entry, const char *schema);
 /* The messages of slm_chat as segments; ERROR where they are none. */
 slm_segment *slm_pg_parse_messages(Jsonb *messages, size_t *n);
 

@@ -19,6 +19,7 @@
 #include "pg/functions/head.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/labels.h"
+#include "pg/functions/prompts.h"
 #include "pg/functions/prototypes.h"
 #include "pg/functions/reading.h"
 #include "pg/models/catalog.h"
@@ -27,8 +28,6 @@
 #include "pg/run/work.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_classify_multi);
-
-#define MULTI_INSTRUCTION "Is the following text about {label}? Answer yes or no."
 
 enum { ARG_INPUT, ARG_LABELS, ARG_THRESHOLD, ARG_MODEL, ARG_INSTRUCTION, ARG_DESCRIPTIONS, ARG_TRUNCATE };
 
@@ -42,11 +41,13 @@ typedef struct Multi {
 /* A question for each label; the text comes last. */
 static void ask(SlmWork *work, SlmOpenModel *entry, const Multi *m, FunctionCallInfo fcinfo)
 {
-    static const char *const answers[2] = {"yes", "no"};
-    const char *asked = PG_ARGISNULL(ARG_INSTRUCTION) ? MULTI_INSTRUCTION : slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_INSTRUCTION), NULL);
+    const char *const answers[2] = {slm_pg_prompt(SLM_PROMPT_YES, entry), slm_pg_prompt(SLM_PROMPT_NO, entry)};
+    const char *name = slm_pg_prompt(SLM_PROMPT_CLASSIFY_TEXT, entry);
+    const char *asked = PG_ARGISNULL(ARG_INSTRUCTION) ? slm_pg_prompt(SLM_PROMPT_MULTI, entry)
+                                                      : slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_INSTRUCTION), NULL);
 
     for (int i = 0; i < m->labels.n; i++) {
-        char *instruction = psprintf("%s\n\nText: ", slm_pg_fill(asked, "{label}", slm_pg_described_label(&m->labels, i, "%s (%s)")));
+        char *instruction = psprintf("%s\n\n%s", slm_pg_fill(asked, "{label}", slm_pg_described_label(&m->labels, i, "%s (%s)")), name);
         slm_segment segments[2] = {slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, instruction),
                                    slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(ARG_INPUT))};
         slm_request request = {.mode = SLM_MODE_LABELS,

@@ -16,14 +16,15 @@
 #include "pg/base/guc.h"
 #include "pg/base/row_error.h"
 #include "pg/functions/kinds.h"
+#include "pg/functions/prompts.h"
 #include "pg/models/catalog.h"
 #include "pg/run/work.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_translate);
 PG_FUNCTION_INFO_V1(slm_pg_fix_grammar);
 
-/* Queues the request: model and max_tokens are the arguments `model` and the one behind it. */
-static void begin_rewrite(SlmWork *work, FunctionCallInfo fcinfo, const char *instruction, int model)
+/* Queues the request, by a prompt with at most one placeholder: model and max_tokens are the arguments `model` and the one behind it. */
+static void begin_rewrite(SlmWork *work, FunctionCallInfo fcinfo, SlmPrompt prompt, SlmVariable *target, int model)
 {
     slm_segment segments[2];
     slm_request request = {.mode = SLM_MODE_GENERATE,
@@ -35,7 +36,8 @@ static void begin_rewrite(SlmWork *work, FunctionCallInfo fcinfo, const char *in
     SlmOpenModel *entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, model));
 
     request.max_tokens = (uint32) slm_pg_int_arg(fcinfo, model + 1, "max_tokens", 1024, 1, 1000000);
-    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, instruction);
+    segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX,
+                                      slm_pg_fill_variables(slm_pg_prompt(prompt, entry), target, target == NULL ? 0 : 1));
     segments[1] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(0));
     if (slm_pg_work_submit_if_fits(work, entry, &request) == NULL)
         ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -70,11 +72,11 @@ static void begin_translate(SlmWork *work, FunctionCallInfo fcinfo)
     if (slm_pg_blank_arg(fcinfo, 1))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the target language is missing"),
                         errhint("For example: slm_translate(body, 'French')")));
-    if (!decided_blank(work, fcinfo))
-        begin_rewrite(work, fcinfo,
-                      slm_pg_utf8_from_cstring(psprintf("Translate the following text into %s. Answer with the translation only.\n\nText: ",
-                                                        text_to_cstring(PG_GETARG_TEXT_PP(1)))),
-                      2);
+    if (!decided_blank(work, fcinfo)) {
+        SlmVariable target = {.name = "target", .value = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(1), NULL)};
+
+        begin_rewrite(work, fcinfo, SLM_PROMPT_TRANSLATE, &target, 2);
+    }
 }
 
 const SlmWorkKind slm_pg_translate_kind = {.symbol = "slm_pg_translate",
@@ -92,9 +94,7 @@ Datum slm_pg_translate(PG_FUNCTION_ARGS)
 static void begin_fix_grammar(SlmWork *work, FunctionCallInfo fcinfo)
 {
     if (!decided_blank(work, fcinfo))
-        begin_rewrite(
-            work, fcinfo,
-            "Correct spelling and grammar of the following text. Change nothing else. Answer with the corrected text only.\n\nText: ", 1);
+        begin_rewrite(work, fcinfo, SLM_PROMPT_FIX_GRAMMAR, NULL, 1);
 }
 
 const SlmWorkKind slm_pg_fix_grammar_kind = {.symbol = "slm_pg_fix_grammar",

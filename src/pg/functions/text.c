@@ -27,6 +27,7 @@
 #include "pg/base/guc.h"
 #include "pg/base/row_error.h"
 #include "pg/functions/kinds.h"
+#include "pg/functions/prompts.h"
 #include "pg/functions/reading.h"
 #include "pg/functions/sentences.h"
 #include "pg/functions/windows.h"
@@ -217,11 +218,13 @@ static void submit_text(SlmWork *work, Summary *s, SlmTruncate truncate)
 
 static const char *instruction_of(const Summary *s, FunctionCallInfo fcinfo)
 {
-    char *instruction = psprintf("Summarize the following text in at most %d words", s->max_words);
+    SlmVariable variables[2] = {{.name = "max_words", .value = psprintf("%d", s->max_words)}, {.name = "focus"}};
+    bool focused = !PG_ARGISNULL(ARG_FOCUS);
 
-    if (!PG_ARGISNULL(ARG_FOCUS))
-        instruction = psprintf("%s, with a focus on %s", instruction, text_to_cstring(PG_GETARG_TEXT_PP(ARG_FOCUS)));
-    return slm_pg_utf8_from_cstring(psprintf("%s.\n\nText: ", instruction));
+    if (focused)
+        variables[1].value = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_FOCUS), NULL);
+    return slm_pg_fill_variables(slm_pg_prompt(focused ? SLM_PROMPT_SUMMARIZE_FOCUS : SLM_PROMPT_SUMMARIZE, s->entry), variables,
+                                 focused ? 2 : 1);
 }
 
 /* ---- which method */
@@ -336,8 +339,8 @@ static void begin_summary(SlmWork *work, FunctionCallInfo fcinfo, bool details)
         extract_sentences(work, fcinfo, s, named, details);
         return;
     }
-    s->instruction = instruction_of(s, fcinfo);
     s->entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, ARG_MODEL), SLM_TASK_GENERATE);
+    s->instruction = instruction_of(s, fcinfo);
     submit_text(work, s, slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE));
 }
 

@@ -21,6 +21,7 @@
 #include "pg/base/row_error.h"
 #include "pg/functions/generate.h"
 #include "pg/functions/kinds.h"
+#include "pg/functions/prompts.h"
 #include "pg/functions/type_schema.h"
 #include "pg/run/constraints.h"
 #include "pg/run/work.h"
@@ -38,17 +39,17 @@ typedef struct Wanted {
     int32 typmod;
 } Wanted;
 
-char *slm_pg_schema_instruction(const char *schema)
+char *slm_pg_schema_instruction(const SlmOpenModel *entry, const char *schema)
 {
-    return psprintf("Answer with JSON that fits this schema: %s", schema);
+    return slm_pg_prompt_with(SLM_PROMPT_SCHEMA, entry, "schema", schema);
 }
 
 /* Queues the request: an answer of the form (UTF-8) that is given. */
-static void begin(SlmWork *work, FunctionCallInfo fcinfo, int model, slm_constraint_kind kind, const char *form, const char *instruction)
+static void begin(SlmWork *work, FunctionCallInfo fcinfo, int model, slm_constraint_kind kind, const char *form, const char *shown)
 {
     slm_segment segments[2];
     slm_request request;
-    SlmOpenModel *entry = slm_pg_generate_request(fcinfo, model, instruction, &request, segments);
+    SlmOpenModel *entry = slm_pg_generate_request(fcinfo, model, shown, &request, segments);
 
     request.constraint = slm_pg_constraint(entry, kind, form);
     slm_pg_work_submit(work, entry, &request);
@@ -58,10 +59,8 @@ static void begin(SlmWork *work, FunctionCallInfo fcinfo, int model, slm_constra
 static void begin_schema(SlmWork *work, FunctionCallInfo fcinfo, const char *schema)
 {
     const char *utf8 = slm_pg_utf8_from_cstring(schema);
-    bool shows = slm_pg_bool_arg(fcinfo, ARG_SHOW, true);
 
-    begin(work, fcinfo, ARG_MODEL, SLM_CONSTRAINT_JSON_SCHEMA, utf8,
-          shows ? slm_pg_schema_instruction(utf8) : NULL);
+    begin(work, fcinfo, ARG_MODEL, SLM_CONSTRAINT_JSON_SCHEMA, utf8, slm_pg_bool_arg(fcinfo, ARG_SHOW, true) ? utf8 : NULL);
 }
 
 /* The answer, which is complete, in the server's encoding. */
