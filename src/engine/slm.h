@@ -374,8 +374,15 @@ void slm_session_reset(slm_session *session);
 slm_status slm_check_request(slm_session *session, const slm_request *request, slm_error *err);
 /* How many positions the next steps have at most, so that they do not last too long; 0: max_batch_tokens. */
 void slm_session_set_slice(slm_session *session, uint32_t positions);
-/* Somebody waits for this one alone: it goes before the other requests wherever it has to wait, but for every fourth step. */
+/* Requests that are not urgent have so many positions of a step at most, and take turns at them; 0: what is left. */
+void slm_session_set_beside(slm_session *session, uint32_t positions);
+/* Somebody waits for this one alone: it goes before the other requests wherever it has to wait. */
 void slm_urgent(slm_session *session, uint64_t id);
+/* Leaves the request out of the steps that follow, or lets it go on.  Who waits for what it computes waits too: a step of which nothing
+ * comes for that reason is no error. */
+void slm_hold(slm_session *session, uint64_t id, bool held);
+/* Positions of the request in the last step. */
+uint32_t slm_step_positions(const slm_session *session, uint64_t id);
 
 /* Number of tokens of the request's prompt, template included, without running it. */
 slm_status slm_prompt_tokens(slm_session *session, const slm_request *request, size_t *n, slm_error *err);

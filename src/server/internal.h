@@ -47,6 +47,8 @@ struct served {
     kept *constraints;
     uint64_t last_use_ns, n_requests;
     double ns_per_position; /* of a step, as measured */
+    double interactive_ns;  /* what an interactive request takes alone, as measured */
+    uint64_t last_interactive_ns;
 };
 
 /* ---- images.c */

@@ -177,15 +177,15 @@ static void look_around(bool idle)
 
 static void serve(int listener, int alive)
 {
-    bool more = false;
+    int ms = -1;
 
-    while (!told_to_stop && slm_clients_poll(listener, alive, more ? 0 : 1000)) {
+    while (!told_to_stop && slm_clients_poll(listener, alive, ms < 0 ? 1000 : ms)) {
         atomic_store(&slm_server_state->at_work, 1);
-        more = slm_models_step();
+        ms = slm_models_step();
         slm_clients_flush();
         atomic_fetch_add(&slm_server_state->beats, 1);
         atomic_store(&slm_server_state->at_work, 0);
-        look_around(!more);
+        look_around(ms < 0);
     }
 }
 

@@ -2,8 +2,8 @@
  * models.c: requests in sessions: admission by turn, steps, results.
  *
  * Each model has one session in which all clients' requests run together.  Batches and jobs take up to MOST_TOGETHER of its places, so that
- * those for whom somebody waits (interactive) always find one, and are put before the others (slm_urgent).  While such a one runs beside
- * others, prompts are computed in slices, so that a step lasts about SLICE_NS.
+ * those for whom somebody waits (interactive) always find one, and are put before the others (slm_urgent).  Who takes part in a step is a
+ * matter of turns (turns.c).  While somebody waits, or has waited a moment ago, the others' part of a step is short (part_of).
  *
  * A request that may have killed an earlier engine runs in the model's second session, one at a time, in turn with the first: whatever
  * happens, it is known who was being computed.
@@ -23,8 +23,11 @@
 #define MOST_TEXTS 512        /* in an encoder's */
 #define BATCH_POSITIONS 512u
 #define LEAST_POSITIONS 96u   /* more than sequences, or some would stand still */
-#define SLICE_NS 20e6
-#define STEP_NS 1e9           /* no step is planned to last longer: it would look like a hang */
+#define SLICE_NS 20e6         /* of prompts for which somebody waits */
+#define STEP_NS 100e6         /* no step is planned to last longer, if LEAST_POSITIONS do not: somebody may come */
+#define RECENT_NS 1000000000u
+#define LONGEST_NS 50e6       /* parts of a step of batches and jobs */
+#define USUAL_NS 20e6         /* an interactive request, before one was seen */
 #define IDLE_NS 60000000000u
 
 static slm_state_figures figures;
@@ -43,6 +46,7 @@ static void forget(request *r)
 
         slm_release(l->session, r->id);
         r->model->by_class[r->class] -= !r->suspect;
+        slm_turns_leave(r);
     }
     slm_flows_take(r);
     slm_list_take(r);
@@ -58,8 +62,22 @@ void slm_models_drop(request *r)
     forget(r);
 }
 
+/* What an interactive request takes where nothing is computed for those who do not wait. */
+static void measure_interactive(const request *r)
+{
+    served *m = r->model;
+    uint64_t now = slm_server_now_ns();
+    double own = (double) (now - r->came_ns);
+
+    m->last_interactive_ns = now;
+    if (slm_turns_others_ns() == r->others_ns)
+        m->interactive_ns = m->interactive_ns <= 0 ? own : 0.8 * m->interactive_ns + 0.2 * own;
+}
+
 static void answer(request *r, const slm_result *result)
 {
+    if (r->class == SLM_CLASS_INTERACTIVE && r->id != 0)
+        measure_interactive(r);
     if (r->suspect)
         slm_flight_cleared(r->digest);
     figures.requests++;
@@ -109,6 +127,8 @@ static slm_status prepare(request *r, slm_error *err)
     if (r->wire.names.adapter != NULL)
         SLM_TRY(slm_images_adapter(r->model, r->wire.names.adapter, &r->adapter, err));
     r->wire.request.tag = r;
+    r->came_ns = slm_server_now_ns();
+    r->others_ns = slm_turns_others_ns();
     r->cost = cost_of(&r->wire.request);
     return SLM_OK;
 }
@@ -154,14 +174,45 @@ static uint32_t power_of_two(double x)
     return n;
 }
 
-/* How many positions a step may have. */
-static uint32_t positions_of(const served *m, const lane *l)
+/* The part of a step that others may have beside interactive requests that take `waits` alone.  What is had at once is made up for by
+ * time without (turns.c), twice as much for batches, eight times for jobs: a long part meets few requests, and where these are short fewer
+ * than one in twenty; longer ones are met by a part that is short beside them. */
+static double part_of(double waits, bool batch)
 {
-    bool sliced = l == &m->main && m->by_class[SLM_CLASS_INTERACTIVE] > 0 && l->running.n > 1;
+    double part = batch ? 1.5 * waits : 0.25 * waits, met = waits / ((batch ? 2 : 8) * LONGEST_NS);
 
-    if (m->ns_per_position <= 0)
-        return BATCH_POSITIONS;
-    return power_of_two((sliced ? SLICE_NS : STEP_NS) / m->ns_per_position);
+    return met < 0.04 || part > LONGEST_NS ? LONGEST_NS : part;
+}
+
+/* The shortest such part, of the models that have had an interactive request lately; 0: none has. */
+static double shortest_part(bool batch)
+{
+    uint64_t now = slm_server_now_ns();
+    double least = 0;
+
+    for (const served *m = slm_images_first(); m != NULL; m = m->next) {
+        bool runs = m->by_class[SLM_CLASS_INTERACTIVE] > 0;
+        double part = part_of(m->interactive_ns > 0 ? m->interactive_ns : USUAL_NS, batch);
+
+        if ((runs || (m->last_interactive_ns > 0 && now - m->last_interactive_ns < RECENT_NS)) &&
+            (least <= 0 || part < least))
+            least = part;
+    }
+    return least;
+}
+
+/* How many positions a step may have, and of them those for whom nobody waits. */
+static void limit_step(const served *m, const lane *l, bool has_batch)
+{
+    double part = shortest_part(has_batch);
+    bool sliced = l == &m->main && m->by_class[SLM_CLASS_INTERACTIVE] > 0 && l->running.n > 1;
+    uint32_t beside = 0;
+
+    if (part > 0 && m->ns_per_position > 0 && part / m->ns_per_position < BATCH_POSITIONS)
+        beside = 1 + (uint32_t) (part / m->ns_per_position);
+    slm_session_set_beside(l->session, beside);
+    slm_session_set_slice(l->session, m->ns_per_position <= 0 ? BATCH_POSITIONS
+                                                              : power_of_two((sliced ? SLICE_NS : STEP_NS) / m->ns_per_position));
 }
 
 /* Makes the session, or brings its limits up to date. */
@@ -208,7 +259,10 @@ static void start(request *r, lane *l)
         return;
     }
     slm_list_put(&l->running, r);
-    r->model->by_class[r->class] += l == &r->model->main;
+    if (l == &r->model->main) {
+        r->model->by_class[r->class]++;
+        slm_turns_enter(r);
+    }
     r->model->last_use_ns = slm_server_now_ns();
 }
 
@@ -285,22 +339,50 @@ static void measure(served *m, uint64_t positions, uint64_t ns)
 {
     double each;
 
-    if (positions < 32)
+    if (positions < 16)
         return;
     each = (double) ns / (double) positions;
     m->ns_per_position = m->ns_per_position <= 0 ? each : 0.8 * m->ns_per_position + 0.2 * each;
 }
 
-static void step(served *m, lane *l)
+/* Lets those take part whose turn it is; false: nobody's. everybody: whoever is there. */
+static bool choose(lane *l, bool everybody, bool *has_batch)
+{
+    bool any = false;
+
+    *has_batch = false;
+    for (request *r = l->running.head; r != NULL; r = r->next) {
+        bool held = !everybody && !slm_turns_may(r);
+
+        if (held != r->held)
+            slm_hold(l->session, r->id, held);
+        r->held = held;
+        any = any || !held;
+        *has_batch = *has_batch || (!held && r->class == SLM_CLASS_BATCH);
+    }
+    return any;
+}
+
+static void charge(lane *l, uint64_t positions, uint64_t ns)
+{
+    for (request *r = l->running.head; r != NULL && positions > 0; r = r->next)
+        slm_turns_charge(r, ns * slm_step_positions(l->session, r->id) / positions);
+}
+
+/* Returns whether anything was computed. */
+static bool step(served *m, lane *l, bool everybody)
 {
     slm_session_stats before, after;
     uint64_t began = slm_server_now_ns();
     const slm_result *result;
     slm_error err = {0};
     slm_status status;
+    bool has_batch;
 
+    if (!choose(l, everybody, &has_batch))
+        return false;
     (void) ready(m, l, &err); /* what is set now may be too little for what runs: then it goes on with what it has */
-    slm_session_set_slice(l->session, positions_of(m, l));
+    limit_step(m, l, has_batch);
     slm_session_get_stats(l->session, &before);
     slm_flight_begin(m->name, &l->running, NULL);
     test_hooks(l);
@@ -308,10 +390,11 @@ static void step(served *m, lane *l)
     slm_flight_end();
     if (status != SLM_OK) {
         fail_all(l, &err);
-        return;
+        return true;
     }
     slm_session_get_stats(l->session, &after);
     measure(m, after.positions - before.positions, slm_server_now_ns() - began);
+    charge(l, after.positions - before.positions, slm_server_now_ns() - began);
     figures.steps++;
     figures.busy_ns += slm_server_now_ns() - began;
     for (const request *r = l->running.head; r != NULL; r = r->next)
@@ -320,22 +403,33 @@ static void step(served *m, lane *l)
         send_pieces(l, result->tag);
         answer(result->tag, result);
     }
+    return after.positions > before.positions;
 }
 
-bool slm_models_step(void)
+int slm_models_step(void)
 {
-    bool more = false;
+    static bool everybody; /* who was left out is what the others wait for: keys and values, or room for theirs */
+    bool more = false, advanced = false;
 
     admit();
+    slm_turns_begin();
     for (served *m = slm_images_first(); m != NULL; m = m->next) {
         if (m->main.running.n > 0)
-            step(m, &m->main);
+            advanced = step(m, &m->main, everybody) || advanced;
         if (m->alone.running.n > 0)
-            step(m, &m->alone);
+            advanced = step(m, &m->alone, everybody) || advanced;
         more = more || m->main.running.n > 0 || m->alone.running.n > 0 || m->suspects.n > 0;
     }
+    everybody = false;
     slm_images_sweep();
-    return more || slm_flows_waiting(SLM_CLASS_INTERACTIVE) + slm_flows_waiting(SLM_CLASS_BATCH) + slm_flows_waiting(SLM_CLASS_JOB) > 0;
+    if (!more && slm_flows_waiting(SLM_CLASS_INTERACTIVE) + slm_flows_waiting(SLM_CLASS_BATCH) + slm_flows_waiting(SLM_CLASS_JOB) == 0)
+        return -1;
+    if (advanced || !more)
+        return 0;
+    if (slm_turns_expected())
+        return 1;
+    everybody = true;
+    return 0;
 }
 
 /* ---- memory and figures */

@@ -4,7 +4,9 @@
  *   main.c        options, signals, the loop
  *   clients.c     connections and frames
  *   flows.c       requests that wait, and whose turn it is
- *   models.c      images, sessions, steps, results
+ *   turns.c       who takes part in a step
+ *   models.c      sessions, steps, results
+ *   images.c      images, adapters and constraints
  *   flight.c      what is being computed, for those who look after it; suspects and poison
  *
  *   SUBMIT ─► request ─► flow of (connection, role), by class ─turn─► session of its model ─step, step─► RESULT
@@ -31,6 +33,7 @@ typedef struct client client;
 typedef struct flow flow;
 typedef struct served served;
 typedef struct request request;
+typedef struct party party;
 
 typedef struct request_list {
     request *head, *tail;
@@ -49,9 +52,11 @@ struct request {
     slm_wire_request wire; /* its number is the client's */
     slm_digest digest;
     slm_adapter *adapter; /* a reference, or NULL */
-    bool suspect;
+    bool suspect, held;
     uint64_t id;   /* in its session; 0: not there yet */
     uint64_t cost; /* what its turn is counted as */
+    party *party;  /* while it runs beside others */
+    uint64_t came_ns, others_ns; /* then, and what others' work had taken then (turns.c) */
 };
 
 /* ---- main.c */
@@ -94,11 +99,26 @@ void slm_models_init(const char *directory);
 void slm_models_take(request *r);
 /* Ends a request without an answer. */
 void slm_models_drop(request *r);
-/* Lets those run whose turn it is, and advances each session by a step; true: there is more to do. */
-bool slm_models_step(void);
+/* Lets those run whose turn it is, and advances each session by a step. Milliseconds until there is more to do; -1: nothing is left. */
+int slm_models_step(void);
 /* Between steps: memory that nobody needs, limits that have changed. */
 void slm_models_idle(void);
 void slm_models_figures(slm_state_figures *out);
+
+/* ---- turns.c */
+/* A request runs, and runs no more. NULL memory: it runs, and nobody counts. */
+void slm_turns_enter(request *r);
+void slm_turns_leave(request *r);
+/* Before a round of steps. */
+void slm_turns_begin(void);
+/* May it take part in a step of this round? */
+bool slm_turns_may(const request *r);
+/* What a step took of it. */
+void slm_turns_charge(request *r, uint64_t ns);
+/* What steps have taken so far of those for whom nobody waits. */
+uint64_t slm_turns_others_ns(void);
+/* Is somebody expected back at once, so that it pays to wait? */
+bool slm_turns_expected(void);
 
 /* ---- flight.c */
 slm_digest slm_flight_digest(const slm_wire_request *r, const uint8_t *body, size_t n);

@@ -224,9 +224,29 @@ void slm_session_set_slice(slm_session *s, uint32_t positions)
     s->slice = positions;
 }
 
-void slm_urgent(slm_session *s, uint64_t id)
+void slm_session_set_beside(slm_session *s, uint32_t positions)
+{
+    s->beside = positions;
+}
+
+void slm_hold(slm_session *s, uint64_t id, bool held)
 {
     slm_job *job = slm_job_find(s, id);
+
+    if (job != NULL)
+        job->held = held;
+}
+
+uint32_t slm_step_positions(const slm_session *s, uint64_t id)
+{
+    const slm_job *job = slm_job_find(s, id);
+
+    return job != NULL && job->last_step == s->n_steps ? job->last_n : 0;
+}
+
+void slm_urgent(slm_session *s, uint64_t id)
+{
+    slm_job *job = slm_job_find(s, id), *behind = NULL;
 
     if (job == NULL)
         return;
@@ -234,7 +254,9 @@ void slm_urgent(slm_session *s, uint64_t id)
     if (job->list != &s->queued)
         return;
     slm_list_remove(&s->queued, job);
-    slm_list_insert(&s->queued, NULL, job);
+    for (slm_job *other = s->queued.head; other != NULL && other->urgent; other = other->next)
+        behind = other;
+    slm_list_insert(&s->queued, behind, job);
 }
 
 const slm_result *slm_poll(slm_session *s)

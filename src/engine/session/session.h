@@ -28,6 +28,9 @@ struct slm_job {
     uint64_t id;          /* 0: internal, never polled */
     const slm_mode_ops *mode;
     bool urgent;          /* before others, where it has to wait */
+    bool held;            /* left out of steps */
+    uint64_t last_step;   /* that it had a part in; steps are counted from 1 */
+    uint32_t last_n;      /* its positions there */
     bool stream;          /* pieces of the answer are taken while it grows */
     bool trivial;         /* nothing is to be computed: the result is there */
     slm_adapter *adapter; /* a reference, or NULL */
@@ -97,7 +100,9 @@ typedef struct slm_step_state {
     uint32_t *out;
     slm_span *spans;
     slm_want *wants;
-    uint32_t n, n_out, n_spans, room, n_decode;
+    uint32_t n, n_out, n_spans, room;
+    uint32_t cap; /* while it is planned: it has no more positions */
+    bool held;    /* somebody was left out */
     uint32_t n_first; /* tokens of answers that the ends of prompts bring */
     uint32_t limit; /* positions of the next step: room, or fewer after a step that was stopped */
     float *some; /* logits of wants that need some only, see slm_want.logits */
@@ -118,12 +123,14 @@ struct slm_session {
     slm_workspace *ws;
     slm_sampler *sampler;
     slm_step_state step;
-    uint32_t slice; /* a step has no more positions; 0: all of step.limit */
+    uint32_t slice;  /* a step has no more positions; 0: all of step.limit */
+    uint32_t beside; /* of them, those of jobs that are not urgent; 0: what is left */
     slm_job_list queued, running, waiting, finished, taken;
     slm_job **by_id;        /* [n_buckets] jobs with an id, chained by next_same; bucket: id modulo n_buckets, a power of two */
     size_t n_buckets, n_ids;
     slm_label_cache labels;
     uint64_t next_id;
+    uint64_t n_steps;
     uint64_t allowance; /* tokens that the next step may compute */
     bool allowance_used;
     slm_session_stats stats;
@@ -185,6 +192,8 @@ void slm_admit_keep(slm_session *s, slm_job *job);
 /* ---- step.c: the batch */
 /* Positions that the next step may have. */
 uint32_t slm_step_limit(const slm_session *s);
+/* n more positions of this step are the job's. */
+void slm_step_count(const slm_session *s, slm_job *job, uint32_t n);
 uint32_t slm_step_left(const slm_session *s);
 /* Adds tokens [n] of a job at the end of seq's computed positions; want_from: first position whose hidden row is wanted. */
 void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, uint32_t stage);

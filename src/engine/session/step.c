@@ -2,7 +2,7 @@
  * slm_step: admission (admit.c), the batch, one forward pass, and its results (see session.h for the stages).
  *
  * The batch takes decode positions first, then prompts in order of arrival, up to max_batch_tokens: a long prompt never holds back
- * running answers by more than one step, and what is left over goes on in the next step.
+ * running answers by more than one step, and what is left over goes on in the next step.  Urgent requests have both before the others.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +23,16 @@ uint32_t slm_step_limit(const slm_session *s)
 
 uint32_t slm_step_left(const slm_session *s)
 {
-    uint32_t limit = slm_step_limit(s), left = limit > s->step.n ? limit - s->step.n : 0;
+    uint32_t left = s->step.cap > s->step.n ? s->step.cap - s->step.n : 0;
     uint64_t planned = (uint64_t) s->step.n + s->step.n_first, allowed = s->allowance > planned ? s->allowance - planned : 0;
 
     return allowed < left ? (uint32_t) allowed : left;
+}
+
+void slm_step_count(const slm_session *s, slm_job *job, uint32_t n)
+{
+    job->last_n = n + (job->last_step == s->n_steps ? job->last_n : 0);
+    job->last_step = s->n_steps;
 }
 
 void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tokens, uint32_t n, uint32_t want_from, uint32_t stage)
@@ -34,6 +40,7 @@ void slm_step_add(slm_session *s, slm_job *job, slm_seq *seq, const int32_t *tok
     slm_step_state *b = &s->step;
     slm_span *span = &b->spans[b->n_spans++];
 
+    slm_step_count(s, job, n);
     *span = (slm_span){.job = job, .seq = seq, .begin = b->n, .n = n, .position = (int32_t) seq->length, .first_want = b->n_out,
                        .prompt = seq == job->seq && seq->length < job->prompt_end, .stage = stage};
     for (uint32_t i = 0; i < n; i++) {
@@ -76,25 +83,51 @@ static void plan_prompt(slm_session *s, slm_job *job)
     slm_step_add(s, job, job->seq, job->ids + job->seq->length, n, job->first_out, 0);
 }
 
+/* Answers that go on; where not all fit, those that had their turn go behind the others. */
+static void plan_answers(slm_session *s, bool urgent)
+{
+    slm_job *job = s->running.head, *end = s->running.tail, *next;
+    bool last = job == NULL;
+
+    for (; job != NULL && slm_step_left(s) > 0; job = job->next)
+        if (job->urgent == urgent && !job->held && !in_prompt(job) && job->mode->plan != NULL)
+            job->mode->plan(s, job);
+    if (job == NULL || s->beside == 0)
+        return;
+    for (job = s->running.head; !last; job = next) {
+        next = job->next;
+        last = job == end;
+        if (job->last_step != s->n_steps || job->urgent != urgent || in_prompt(job))
+            continue;
+        slm_list_remove(&s->running, job);
+        slm_list_append(&s->running, job);
+    }
+}
+
 static void plan_prompts(slm_session *s, bool urgent)
 {
     for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
-        if (job->urgent == urgent && in_prompt(job))
+        if (job->urgent == urgent && !job->held && in_prompt(job))
             plan_prompt(s, job);
 }
 
 static void plan(slm_session *s)
 {
-    bool first = s->stats.usage.steps % 4 != 3; /* urgent ones; in the fourth step the others, which never starve so */
+    slm_step_state *b = &s->step;
 
-    s->step.n = s->step.n_out = s->step.n_spans = s->step.n_decode = s->step.n_first = 0;
-    s->step.n_some = s->step.n_masks = 0;
-    for (slm_job *job = s->running.head; job != NULL && slm_step_left(s) > 0; job = job->next)
-        if (!in_prompt(job) && job->mode->plan != NULL)
-            job->mode->plan(s, job);
-    s->step.n_decode = s->step.n;
-    plan_prompts(s, first);
-    plan_prompts(s, !first);
+    b->n = b->n_out = b->n_spans = b->n_first = 0;
+    b->n_some = b->n_masks = 0;
+    b->held = false;
+    b->cap = slm_step_limit(s);
+    s->n_steps++;
+    for (const slm_job *job = s->running.head; job != NULL && !b->held; job = job->next)
+        b->held = job->held;
+    plan_answers(s, true);
+    plan_prompts(s, true);
+    if (s->beside > 0)
+        b->cap = b->n + s->beside < b->limit ? b->n + s->beside : b->limit;
+    plan_answers(s, false);
+    plan_prompts(s, false);
 }
 
 /* ---- evaluation: hidden rows to tokens, log probabilities and children's logits */
@@ -280,7 +313,7 @@ static void deal_out(slm_session *s, const slm_stopwatch *watch)
     for (uint32_t i = 0; i < b->n_spans; i++) {
         const slm_span *span = &b->spans[i];
 
-        slm_usage_share(s, span->job, span->begin, span->n, b->n, span->begin < b->n_decode, watch);
+        slm_usage_share(s, span->job, span->begin, span->n, b->n, !span->prompt, watch);
         span->job->result.usage.steps += i == 0 || b->spans[i - 1].job != span->job;
     }
     s->stats.usage.steps++;
@@ -334,7 +367,7 @@ static slm_status step_decoder(slm_session *s, slm_error *err)
         s->allowance_used = true;
         return slm_fail(err, SLM_LIMIT, "no more tokens are allowed");
     }
-    if (before > 0 && jobs_left(s) == before)
+    if (before > 0 && jobs_left(s) == before && !s->step.held)
         return slm_fail(err, SLM_NOMEM, "out of memory for the KV cache");
     return SLM_OK;
 }

@@ -84,6 +84,11 @@ void slm_pg_local_figures(const SlmOpenModel *opened, SlmLocalFigures *out);
 /* The model is being closed: so is its session. */
 void slm_pg_local_close(SlmOpenModel *opened);
 
+/* ---- fits.c */
+/* Is the request so short that no tokenizer could make it too long for the model, or for this session's budget of keys and values?  Then
+ * whoever computes it tells what else may be wrong with it. */
+bool slm_pg_surely_fits(const SlmOpenModel *opened, const slm_request *request);
+
 /* ---- shared.c */
 /* Are requests to go to the engine process now?  Connects. */
 bool slm_pg_shared_wanted(void);

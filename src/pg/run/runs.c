@@ -98,7 +98,7 @@ bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *requ
     slm_pg_budget_look();
     shared = slm_pg_budget_take(0) == UINT64_MAX && slm_pg_shared_wanted(); /* a budget is kept to step by step */
     slm_pg_memory_used();
-    if (shared && !slm_pg_local_check(opened, request, if_it_fits))
+    if (shared && !slm_pg_surely_fits(opened, request) && !slm_pg_local_check(opened, request, if_it_fits))
         return false;
     if (!(shared && slm_pg_shared_start(run, opened, request)) && !slm_pg_local_start(run, opened, request, if_it_fits))
         return false;

@@ -38,6 +38,7 @@
 #include "pg/run/engine.h"
 #include "pg/run/internal.h"
 #include "pg/run/progress.h"
+#include "pg/run/usage.h"
 
 #define FIRST_WAIT_MS 3000     /* for a process that is being started, where the request can run here instead */
 #define WAIT_MS 30000          /* where it cannot */
@@ -233,12 +234,12 @@ static void send_run(SlmRun *run)
         flush();
 }
 
-/* Somebody waits for one answer alone, or a statement has several under way. */
+/* Somebody waits for one call alone, however many requests it takes, or a statement has several under way. */
 static slm_class class_now(void)
 {
     if (MyBackendType == B_BG_WORKER && !IsParallelWorker())
         return SLM_CLASS_JOB;
-    return slm_pg_n_runs() > 0 ? SLM_CLASS_BATCH : SLM_CLASS_INTERACTIVE;
+    return slm_pg_node_running != NULL && slm_pg_n_runs() > 0 ? SLM_CLASS_BATCH : SLM_CLASS_INTERACTIVE;
 }
 
 static char *stem(const char *key)

@@ -41,13 +41,14 @@ static void pack(slm_session *s, const slm_job *job, uint32_t at)
 #define LOOK_BACK 16 /* texts: the calls of a row are submitted one after the other */
 
 /* An earlier job of the step with the same tokens, of the same realm; NULL: there is none. */
-static const slm_job *find_same(const slm_job *job)
+static const slm_job *find_same(const slm_session *s, const slm_job *job)
 {
     const slm_job *other = job->prev;
 
     for (int i = 0; other != NULL && i < LOOK_BACK; i++, other = other->prev)
-        if (other->n_ids == job->n_ids && other->n_prefix == job->n_prefix && other->row_begin == job->row_begin
-            && other->realm == job->realm && memcmp(other->ids, job->ids, job->n_ids * sizeof *job->ids) == 0)
+        if (other->last_step == s->n_steps && other->n_ids == job->n_ids && other->n_prefix == job->n_prefix &&
+            other->row_begin == job->row_begin && other->realm == job->realm &&
+            memcmp(other->ids, job->ids, job->n_ids * sizeof *job->ids) == 0)
             return other;
     return NULL;
 }
@@ -78,17 +79,33 @@ static slm_status grow(slm_session *s, uint32_t n, slm_error *err)
     return SLM_OK;
 }
 
-/* Packs the next texts of the queue into the step: *taken jobs, of which some share a sequence. */
-static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t *taken, slm_error *err)
+/* Has the step, some of whose texts are not urgent, room for this one? One text always fits. */
+static bool has_room(const slm_session *s, const slm_job *job, uint32_t beside)
+{
+    uint32_t n = s->step.n;
+
+    if ((uint64_t) n + job->n_ids > s->allowance)
+        return false;
+    return n == 0 || (n + job->n_ids <= slm_step_limit(s) && (job->urgent || s->beside == 0 || beside + job->n_ids <= s->beside));
+}
+
+/* Packs the next texts of the queue into the step; some share a sequence. */
+static slm_status gather(slm_session *s, slm_encode_batch *batch, slm_error *err)
 {
     slm_step_state *b = &s->step;
+    uint32_t beside = 0;
     size_t at;
 
     b->n = 0;
-    for (slm_job *job = s->queued.head; job != NULL; job = job->next, ++*taken) {
-        const slm_job *same = find_same(job);
+    b->held = false;
+    s->n_steps++;
+    for (slm_job *job = s->queued.head; job != NULL; job = job->next) {
+        const slm_job *same = find_same(s, job);
 
-        if (same == NULL && ((b->n > 0 && b->n + job->n_ids > slm_step_limit(s)) || (uint64_t) b->n + job->n_ids > s->allowance))
+        b->held = b->held || job->held;
+        if (job->held)
+            continue;
+        if (same == NULL && !has_room(s, job, beside))
             break;
         if (job->result.scores == NULL)
             job->result.scores = malloc((result_of(s, job, &at) + 1) * sizeof *job->result.scores);
@@ -96,8 +113,10 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t *take
             return slm_fail(err, SLM_NOMEM, "out of memory for a vector");
         job->embed = (slm_embed_state){.shares = same != NULL, .sequence = same != NULL ? same->embed.sequence : batch->n_sequences,
                                        .row = same != NULL ? same->embed.row : b->n};
+        slm_step_count(s, job, same != NULL ? 0 : job->n_ids);
         if (same != NULL)
             continue;
+        beside += job->urgent ? 0 : job->n_ids;
         SLM_TRY(grow(s, b->n + job->n_ids, err));
         pack(s, job, b->n);
         b->out[batch->n_sequences++] = job->n_ids;
@@ -106,10 +125,9 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, uint32_t *take
     return SLM_OK;
 }
 
-/* The first job of the queue has its vector; begin: positions of the step before its own, where it has any. */
-static void answer(slm_session *s, const float *vectors, uint32_t *begin, const slm_stopwatch *watch)
+/* A job of the step has its vector; begin: positions of the step before its own, where it has any. */
+static void answer(slm_session *s, slm_job *job, const float *vectors, uint32_t *begin, const slm_stopwatch *watch)
 {
-    slm_job *job = s->queued.head;
     size_t at;
 
     job->result.usage.steps = 1;
@@ -130,12 +148,13 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
 {
     slm_step_state *b = &s->step;
     slm_encode_batch batch = {.lengths = b->out};
-    uint32_t begin = 0, taken = 0;
+    uint32_t begin = 0;
     slm_stopwatch watch = slm_stopwatch_start();
+    slm_job *next;
     float *vectors = NULL;
 
-    SLM_TRY(gather(s, &batch, &taken, err));
-    s->allowance_used = b->n == 0 && s->queued.head != NULL;
+    SLM_TRY(gather(s, &batch, err));
+    s->allowance_used = b->n == 0 && s->queued.head != NULL && !b->held;
     if (s->allowance_used)
         return slm_fail(err, SLM_LIMIT, "no more tokens are allowed");
     if (b->n == 0)
@@ -144,8 +163,11 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
     batch.types = s->model->hp.n_token_types > 1 ? b->positions : NULL;
     SLM_TRY(slm_encode(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &vectors, err));
     slm_stopwatch_stop(&watch);
-    for (uint32_t i = 0; i < taken; i++)
-        answer(s, vectors, &begin, &watch);
+    for (slm_job *job = s->queued.head; job != NULL; job = next) {
+        next = job->next;
+        if (job->last_step == s->n_steps)
+            answer(s, job, vectors, &begin, &watch);
+    }
     s->stats.usage.steps++;
     s->stats.positions += b->n;
     return SLM_OK;
