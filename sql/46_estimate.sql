@@ -36,3 +36,24 @@ SELECT * FROM try($$SELECT * FROM slm_estimate('SELECT * FROM slm_estimate(''SEL
 SELECT * FROM try($$SELECT * FROM slm_estimate('SELECT slm_embed(body), 1 / (id - 1) FROM note')$$);
 SELECT estimate FROM slm_estimate('SELECT slm_embed(body) FROM note') WHERE figure = 'distinct_calls';
 SELECT count(*), count(slm_embed(body)) FROM note;
+-- EXPLAIN expects tokens, and minutes of a model that has computed; COSTS off hides it
+CREATE FUNCTION expected(statement text, with_costs boolean DEFAULT true) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+  FOR line IN EXECUTE format('EXPLAIN (COSTS %s) %s', CASE WHEN with_costs THEN 'on' ELSE 'off' END, statement) LOOP
+    IF line ~ 'Estimated' THEN RETURN NEXT regexp_replace(trim(line), '[0-9.]+', 'N'); END IF;
+  END LOOP;
+END $$;
+SELECT expected('SELECT slm_embed(body) FROM note');
+SELECT expected('SELECT slm_embed(body) FROM note', false);
+CREATE FUNCTION expected_tokens(statement text) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+  EXECUTE 'EXPLAIN (FORMAT json) ' || statement INTO plan;
+  RETURN substring(plan::text FROM '"Estimated Tokens": ([0-9]+)')::numeric;
+END $$;
+-- 12 different texts; a LIMIT; a text that is put together; a join
+SELECT expected_tokens('SELECT slm_embed(body) FROM note') BETWEEN 12 * 2 AND 12 * 6 AS by_statistics,
+       expected_tokens('SELECT slm_embed(body || id) FROM note LIMIT 5') < expected_tokens('SELECT slm_embed(body || id) FROM note') AS limited,
+       expected_tokens('SELECT slm_embed(body || id) FROM note') > expected_tokens('SELECT slm_embed(body) FROM note') AS different_texts,
+       expected_tokens('SELECT slm_embed(n.body) FROM note n JOIN note m USING (id)') = expected_tokens('SELECT slm_embed(body) FROM note') AS joined;

@@ -13,6 +13,7 @@
  *   support.c    what calls cost, for the planner
  *   expect.c     how many rows a node will do
  *   explain.c    counters for EXPLAIN
+ *   forecast.c   the tokens and minutes that EXPLAIN expects
  *   stream.c     before the planner: a stream in FROM is read row by row
  *   statement.c  what EXPLAIN shows of the whole statement
  *   refusal.c    why calls are not batched
@@ -85,6 +86,12 @@ void slm_pg_batch_inspect_expression(const SlmBatchPlan *of, void *expression, S
 bool slm_pg_batch_restartable(Plan *plan);
 
 extern const CustomScanMethods slm_batch_scan_methods;
+
+/* Tokens of a text that has not been read (support.c). */
+#define SLM_BYTES_PER_TOKEN 4.0
+#define SLM_TEMPLATE_TOKENS 20.0 /* of the chat format and what of the instruction is not reused */
+/* Tokens that a call may write, as its arguments say. */
+double slm_pg_batch_written(FuncExpr *call);
 
 /* Installs the planner hook and registers the node. Called once from _PG_init. */
 void slm_pg_batch_init(void);

@@ -27,8 +27,7 @@ static SeqScanState *whole_scan(BatchState *state)
     return IsA(child, SeqScanState) && !child->plan->parallel_aware ? (SeqScanState *) child : NULL;
 }
 
-/* The planner's estimate of the rows to be done; < 0 where it has none: a condition of its own stands beside those that moved. */
-static double first_estimate(BatchState *state)
+double slm_pg_batch_expected_rows(BatchState *state)
 {
     PlanState *child = outerPlanState(&state->css);
     SeqScanState *scan = whole_scan(state);
@@ -65,7 +64,7 @@ static double share_read(SeqScanState *scan)
 
 void slm_pg_batch_expect(BatchState *state)
 {
-    state->estimate = first_estimate(state);
+    state->estimate = slm_pg_batch_expected_rows(state);
     slm_pg_progress_enter(&state->progress, state->css.ss.ps.state->es_query_cxt, state->css.ss.ps.state, state->estimate, false);
 }
 

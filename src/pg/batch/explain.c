@@ -252,6 +252,8 @@ void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *
     double seconds = INSTR_TIME_GET_DOUBLE(c->engine_time);
 
     explain_expressions(node, ancestors, es);
+    if (es->costs)
+        slm_pg_batch_explain_forecast(state, es);
     if (!es->analyze || node->ss.ps.instrument == NULL)
         return;
     if (state->n_quals > 0 && node->ss.ps.instrument->nfiltered1 > 0)

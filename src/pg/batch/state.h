@@ -148,6 +148,10 @@ bool slm_pg_batch_call_key(BatchCall *call, StringInfo key);
 /* The row as plain execution computes it: false where a condition drops it. Raises what plain execution raises (plain.c). */
 bool slm_pg_batch_plain_row(BatchState *state, TupleTableSlot **slot);
 
+/* The planner's estimate of the rows to be done; < 0 where it has none: a condition of its own stands beside those that moved. */
+double slm_pg_batch_expected_rows(BatchState *state);
+/* What EXPLAIN expects the node to take: tokens and minutes (forecast.c). */
+void slm_pg_batch_explain_forecast(BatchState *state, ExplainState *es);
 /* Progress (expect.c): begins to count the node's rows; one more is done. */
 void slm_pg_batch_expect(BatchState *state);
 void slm_pg_batch_report(BatchState *state);

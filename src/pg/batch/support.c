@@ -22,14 +22,13 @@
 #include "pg/base/compat.h"
 #include "pg/base/earlier.h"
 #include "pg/base/guc.h"
+#include "pg/batch/batch.h"
 #include "pg/models/catalog.h"
 #include "pg/run/opened.h"
 #include "pg/run/work.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_support);
 
-#define BYTES_PER_TOKEN 4.0
-#define TEMPLATE_TOKENS 20.0 /* of the chat format and what of the instruction is not reused */
 #define DECODE_FACTOR 4.0    /* a token written costs so many read ones: it reads all weights for itself or a small batch */
 #define COST_PER_TOKEN 40.0  /* in cpu_operator_cost, for 1e8 parameters */
 #define DEFAULT_PARAMETERS 1.0e8
@@ -81,6 +80,11 @@ static double named_constant(FuncExpr *call, const char *name, double otherwise)
     return result;
 }
 
+double slm_pg_batch_written(FuncExpr *call)
+{
+    return Min(named_constant(call, "max_tokens", 0), 256) + 1.5 * named_constant(call, "max_words", 0);
+}
+
 /* Of the default model of the call's task. */
 static double default_parameters(Oid function)
 {
@@ -105,8 +109,8 @@ Datum slm_pg_support(PG_FUNCTION_ARGS)
     call = (FuncExpr *) request->node;
     if (call->args == NIL)
         PG_RETURN_POINTER(NULL);
-    read = TEMPLATE_TOKENS + argument_bytes(request->root, linitial(call->args)) / BYTES_PER_TOKEN;
-    written = Min(named_constant(call, "max_tokens", 0), 256) + 1.5 * named_constant(call, "max_words", 0);
+    read = SLM_TEMPLATE_TOKENS + argument_bytes(request->root, linitial(call->args)) / SLM_BYTES_PER_TOKEN;
+    written = slm_pg_batch_written(call);
     request->startup = 0;
     request->per_tuple =
         (read + DECODE_FACTOR * written) * COST_PER_TOKEN * cpu_operator_cost * default_parameters(call->funcid) / DEFAULT_PARAMETERS;
