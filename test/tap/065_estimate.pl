@@ -10,7 +10,7 @@ use SlmTest;
 
 my $long = $ENV{SLM_TEST_LONG};
 my $node = slm_cluster('estimate', conf => "shared_preload_libraries = 'slm_pg'\nslm.machine_cost_per_hour = 0.2\nmax_parallel_workers_per_gather = 0\n");
-my $rows = $long ? 1200 : 400;
+my $rows = $long ? 800 : 400;
 my $cache = $ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg";
 $node->safe_psql('postgres', <<"SQL");
 SELECT slm_load_model('minilm', '$cache/all-MiniLM-L6-v2');
@@ -52,26 +52,26 @@ my %statement = (
 	'a group' => "SELECT slm_classify(body, $topics), count(*) FROM texts GROUP BY 1");
 %statement = (%statement,
 	'all rows' => "SELECT slm_embed(body) FROM texts",
-	'labels by a generative model' => "SELECT slm_classify(body, $topics, model => 'smollm2', method => 'direct') FROM texts WHERE id <= 250",
-	'answers' => "SELECT slm_generate('Say in one word what this is about: ' || body, max_tokens => 6) FROM texts WHERE id <= 300",
+	'labels by a generative model' => "SELECT slm_classify(body, $topics, model => 'smollm2', method => 'direct') FROM texts WHERE id <= 150",
+	'answers' => "SELECT slm_generate('Say in one word what this is about: ' || body, max_tokens => 6) FROM texts WHERE id <= 150",
 	'summaries' => "SELECT slm_summarize(body, max_words => 8) FROM texts WHERE length(body) > 120 AND id <= 350",
-	'slm_filter' => "SELECT count(*) FROM texts WHERE slm_filter(body, 'is about a card', model => 'smollm2') AND id <= 250",
+	'slm_filter' => "SELECT count(*) FROM texts WHERE slm_filter('is about a card', body, model => 'smollm2') AND id <= 150",
 	'a filter and LIMIT' => "SELECT id, slm_embed(body) FROM texts WHERE slm_similarity(body, 'the payment was declined') > 0.55 LIMIT 150",
 	'five copies' => "SELECT slm_embed(body) FROM texts, generate_series(1, 5)",
-	'INSERT ... SELECT' => "INSERT INTO product SELECT id + 1000, slm_generate(body, max_tokens => 5) FROM texts WHERE id <= 250",
-	'a call within a call' => "SELECT slm_embed(slm_generate(body, max_tokens => 6)) FROM texts WHERE id <= 250",
+	'INSERT ... SELECT' => "INSERT INTO product SELECT id + 1000, slm_generate(body, max_tokens => 5) FROM texts WHERE id <= 150",
+	'a call within a call' => "SELECT slm_embed(slm_generate(body, max_tokens => 6)) FROM texts WHERE id <= 150",
 	'a cascade' => "SELECT slm_classify(body, cascade => 'both') FROM texts",
 	'a classifier' => "SELECT slm_classify(body, classifier => 'kinds') FROM texts, generate_series(1, 2)",
-	'fields' => "SELECT slm_extract(body, ARRAY['thing', 'amount']) FROM texts WHERE id <= 200",
-	'CASE' => "SELECT CASE WHEN length(body) > 100 THEN slm_generate(body, max_tokens => 5) ELSE body END FROM texts WHERE id <= 350",
+	'fields' => "SELECT slm_extract(body, ARRAY['thing', 'amount']) FROM texts WHERE id <= 150",
+	'CASE' => "SELECT CASE WHEN length(body) > 100 THEN slm_generate(body, max_tokens => 5) ELSE body END FROM texts WHERE id <= 200",
 	'a call over labels' => "SELECT slm_generate('Define: ' || topic, max_tokens => 8) FROM (SELECT DISTINCT slm_classify(body, $topics) AS topic FROM texts) t",
-	'a function of a user' => "SELECT told(body) FROM texts WHERE id <= 250") if $long;
+	'a function of a user' => "SELECT told(body) FROM texts WHERE id <= 150") if $long;
 
 my $n = 0;
 for my $name (sort keys %statement)
 {
 	my $sql = $statement{$name};
-	my $e = figures($node->safe_psql('postgres', "SELECT figure, estimate, low, high FROM slm_estimate(\$estimate\$$sql\$estimate\$)"));
+	my $e = figures($node->safe_psql('postgres', "SELECT figure, estimate, low, high FROM slm_estimate(\$estimate\$$sql\$estimate\$, sample => 60)"));
 	my $begun = time;
 	$node->safe_psql('postgres', "SET application_name = 'run $name'; BEGIN; $sql; ROLLBACK");
 	my $minutes = (time - $begun) / 60;

@@ -90,8 +90,7 @@ static void listen(const void *node, const slm_result *result)
 {
     SlmSampling *s = slm_pg_sampling;
 
-    if (s->depth == 0 || node != s->estate)
-        slm_usage_add(&s->outside, &result->usage);
+    slm_usage_add(s->depth == 0 || node != s->estate ? &s->outside : &s->inside, &result->usage);
 }
 
 /* Enough? Then it ends here: code of users that catches the error meets it again. */

@@ -72,6 +72,8 @@ struct SlmSample {
     int n_inputs, n_run, next, n_left;
     uint64 *hashes; /* [n_calls] of the row at hand */
     double weight, passed; /* of rows that left */
+    double began[SLM_N_TAKES], of_calls[SLM_N_TAKES]; /* computed before the sample; for its calls */
+    double beside_first[SLM_N_TAKES], beside[SLM_N_TAKES]; /* for none of its calls alone, as what a text that says nothing gives */
     int64 n_emitted;
     SampledCall *calls; /* [n_calls] */
     MemoryContext context;
@@ -362,6 +364,14 @@ TupleTableSlot *slm_pg_sample_next(BatchState *state)
 
 /* ---- computing */
 
+static void figures_of(const slm_usage *usage, double takes[SLM_N_TAKES])
+{
+    takes[SLM_TAKES_IN] = (double) usage->prompt_tokens;
+    takes[SLM_TAKES_OUT] = (double) usage->output_tokens;
+    takes[SLM_TAKES_COMPUTED] = (double) slm_usage_tokens(usage);
+    takes[SLM_TAKES_CPU] = 1e-9 * (double) usage->cpu_ns;
+}
+
 void slm_pg_sample_settled(BatchState *state, const BatchEntry *entry)
 {
     SampledCall *call = &state->sample->calls[entry->call - state->calls];
@@ -371,10 +381,9 @@ void slm_pg_sample_settled(BatchState *state, const BatchEntry *entry)
     if (state->sample->again)
         return;
     slm_pg_work_count(entry->work, &usage);
-    takes[SLM_TAKES_IN] = (double) usage.prompt_tokens;
-    takes[SLM_TAKES_OUT] = (double) usage.output_tokens;
-    takes[SLM_TAKES_COMPUTED] = (double) slm_usage_tokens(&usage);
-    takes[SLM_TAKES_CPU] = 1e-9 * (double) usage.cpu_ns;
+    figures_of(&usage, takes);
+    for (int i = 0; i < SLM_N_TAKES; i++)
+        state->sample->of_calls[i] += takes[i];
     call->begun += call->has_first;
     for (int i = 0; i < SLM_N_TAKES; i++)
         if (!call->has_first) {
@@ -396,6 +405,14 @@ static void limit_run(SlmSample *s)
         s->n_run = Min(s->n_run, Max(LEAST, (int) fit));
 }
 
+/* What was computed beside the calls up to now. */
+static void look_beside(SlmSample *s, double beside[SLM_N_TAKES])
+{
+    figures_of(&slm_pg_sampling->inside, beside);
+    for (int i = 0; i < SLM_N_TAKES; i++)
+        beside[i] = Max(beside[i] - s->began[i] - s->of_calls[i], 0);
+}
+
 void slm_pg_sample_left(BatchState *state, const BatchRow *row)
 {
     SlmSample *s = state->sample;
@@ -413,6 +430,7 @@ void slm_pg_sample_left(BatchState *state, const BatchRow *row)
     if (s->n_left++ > 0)
         return;
     s->first_seconds = s->seconds;
+    look_beside(s, s->beside_first);
     limit_run(s);
 }
 
@@ -427,6 +445,7 @@ static void run_sample(BatchState *state, TupleTableSlot *(*next)(BatchState *st
     old = MemoryContextSwitchTo(state->css.ss.ps.state->es_query_cxt);
     s->results = tuplestore_begin_heap(false, false, work_mem);
     MemoryContextSwitchTo(old);
+    figures_of(&slm_pg_sampling->inside, s->began);
     slm_pg_sampling->depth++;
     while ((row = next(state)) != NULL) {
         tuplestore_puttupleslot(s->results, row);
@@ -434,6 +453,7 @@ static void run_sample(BatchState *state, TupleTableSlot *(*next)(BatchState *st
         state->read_ahead = slm_batch_size;
     }
     slm_pg_sampling->depth--;
+    look_beside(s, s->beside);
 }
 
 TupleTableSlot *slm_pg_sample_exec(BatchState *state, TupleTableSlot *(*next)(BatchState *state))
@@ -522,6 +542,18 @@ static void add_call(const SlmSample *s, int number, double rows, double share, 
     out->exact = out->exact && all <= n;
 }
 
+/* What was computed beside the calls: once, or the more the more calls there are. */
+static void add_beside(const SlmSample *s, SlmSampleTotals *out)
+{
+    double begun = 0, factor;
+
+    for (int i = 0; i < s->n_calls; i++)
+        begun += (double) s->calls[i].begun;
+    factor = begun > 0 ? Max((out->distinct - s->n_calls) / begun, 0) : 1;
+    for (int i = 0; i < SLM_N_TAKES; i++)
+        out->takes[i] += s->beside_first[i] + factor * Max(s->beside[i] - s->beside_first[i], 0);
+}
+
 static void add_time(const SlmSample *s, double rows, SlmSampleTotals *out)
 {
     double first = 0, rest = 0, begun = 0, together = s->seconds - s->first_seconds, factor;
@@ -558,6 +590,7 @@ void slm_pg_sample_totals(const SlmSample *s, double scale, SlmSampleTotals *out
     }
     for (int i = 0; i < s->n_calls; i++)
         add_call(s, i, rows, share, scale, out);
+    add_beside(s, out);
     out->rows = rows * share;
     add_time(s, out->rows, out);
     out->out = s->n_emitted > 0 ? rows * share * passes / (double) s->n_emitted : 1;

@@ -25,6 +25,7 @@ typedef struct SlmSampling {
     instr_time begun;
     List *samples;          /* of SlmSample */
     int depth;              /* nodes that compute their sample now */
+    slm_usage inside;       /* what was computed for them */
     bool stopped;           /* by an error of the sampling's own: too much is computed outside of nodes that sample, or for too long */
     slm_usage outside;      /* what was computed for calls outside of them */
 } SlmSampling;
