@@ -19,7 +19,8 @@ extern const SlmWorkKind
     slm_pg_entities_kind, slm_pg_entities_json_kind,
     slm_pg_token_logprobs_kind, slm_pg_tokenize_kind, slm_pg_detokenize_kind, slm_pg_count_tokens_kind, slm_pg_chunk_kind,
     slm_pg_train_classifier_kind, slm_pg_generate_json_kind, slm_pg_generate_as_kind, slm_pg_generate_matching_kind,
-    slm_pg_extract_kind, slm_pg_extract_as_kind, slm_pg_extract_details_kind, slm_pg_translate_kind, slm_pg_fix_grammar_kind;
+    slm_pg_extract_kind, slm_pg_extract_as_kind, slm_pg_extract_details_kind, slm_pg_translate_kind, slm_pg_fix_grammar_kind,
+    slm_pg_agg_kind;
 extern const SlmWorkKind slm_pg_filter_kind, slm_pg_filter_details_kind, slm_pg_score_kind, slm_pg_decide_kind,
     slm_pg_decide_row_kind, slm_pg_decide_details_kind;
 extern const SlmWorkKind slm_pg_duplicates_kind, slm_pg_topics_kind, slm_pg_match_kind, slm_pg_search_kind, slm_pg_answer_kind;

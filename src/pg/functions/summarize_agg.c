@@ -21,6 +21,7 @@
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
+#include "pg/functions/sample.h"
 #include "pg/functions/sentences.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_summary_add);
@@ -53,18 +54,6 @@ static Sample *new_sample(MemoryContext context, int max_words)
     s->context = context;
     s->max_words = max_words;
     return s;
-}
-
-/* FNV-1a with a last mix, so that the smallest are spread evenly. */
-static uint64 hash_of(const char *s, size_t length)
-{
-    uint64 h = UINT64CONST(14695981039346656037);
-
-    for (size_t i = 0; i < length; i++)
-        h = (h ^ (unsigned char) s[i]) * UINT64CONST(1099511628211);
-    h = (h ^ h >> 33) * UINT64CONST(0xff51afd7ed558ccd);
-    h = (h ^ h >> 33) * UINT64CONST(0xc4ceb9fe1a85ec53);
-    return h ^ h >> 33;
 }
 
 /* The first place whose hash is not smaller. */
@@ -112,7 +101,7 @@ static void add_sentence(Sample *s, const char *text, size_t length)
         while (length > 0 && ((unsigned char) text[length] & 0xC0) == 0x80)
             length--;
     }
-    keep(s, hash_of(text, length), text, (uint32) length, 1);
+    keep(s, slm_pg_sample_hash(text, length), text, (uint32) length, 1);
 }
 
 static void add_row(Sample *s, const text *row)

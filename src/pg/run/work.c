@@ -278,6 +278,11 @@ void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull)
     work->decided_null = isnull;
 }
 
+bool slm_pg_work_decided(const SlmWork *work)
+{
+    return work->decided;
+}
+
 bool slm_pg_decide_blank(SlmWork *work, FunctionCallInfo fcinfo, int arg)
 {
     if (!slm_pg_blank_arg(fcinfo, arg))

@@ -83,6 +83,8 @@ void slm_pg_work_drop_all(SlmWork *work);
 bool slm_pg_work_waits(const SlmWork *work);
 /* For begin: the result needs no model. The Datum is copied by the caller of finish as any other. */
 void slm_pg_work_decide(SlmWork *work, Datum value, bool isnull);
+/* Was it decided? Then there is no result of a request. */
+bool slm_pg_work_decided(const SlmWork *work);
 /* For begin: a NULL text is decided to be NULL; so is one that has nothing to work on, but as an error of the input where the caller wants
  * to hear of those.  false: there is a text. */
 bool slm_pg_decide_blank(SlmWork *work, FunctionCallInfo fcinfo, int arg);
