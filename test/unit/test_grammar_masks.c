@@ -68,6 +68,7 @@ static int wrong_tokens(slm_grammar *g, uint32_t state, bool narrow, uint64_t *k
         CHECK(false, "%s", err.message);
         return -1;
     }
+    CHECK((ids != NULL) != (bits != NULL) && (ids != NULL || n == 0), "%u ids beside a mask of bits", n);
     memset(kept, 0, (TOKENS + 63) / 64 * sizeof *kept);
     for (uint32_t i = 0; i < TOKENS; i++)
         kept[i / 64] |= (uint64_t) allows(ids, n, bits, i) << i % 64;

@@ -107,7 +107,7 @@ slm_status slm_grammar_mask(slm_grammar *g, uint32_t state, const int32_t **ids,
     if (mask == NULL)
         return g->m.budget.failed ? failure(g, err) : slm_fail(err, SLM_INTERNAL, "no such state of a grammar");
     *ids = mask->ids;
-    *n = mask->n_ids;
+    *n = mask->ids != NULL ? mask->n_ids : 0;
     *bits = mask->bits;
     return SLM_OK;
 }

@@ -37,8 +37,8 @@ void slm_grammar_free(slm_grammar *g);
 slm_status slm_grammar_start(slm_grammar *g, uint32_t *state, slm_error *err);
 /* The state after n more bytes. INVALID: they do not fit; LIMIT: what has been kept takes too much memory. */
 slm_status slm_grammar_advance(slm_grammar *g, uint32_t state, const char *bytes, size_t n, uint32_t *to, slm_error *err);
-/* The tokens that may come next (without those that end an answer): ids [n] ascending where they are few, else NULL and bits
- * [(n_tokens + 63) / 64]. Valid until the next call. */
+/* The tokens that may come next (without those that end an answer): ids [n] ascending where they are few, else NULL, n is 0, and
+ * bits [(n_tokens + 63) / 64]. Valid until the next call. */
 slm_status slm_grammar_mask(slm_grammar *g, uint32_t state, const int32_t **ids, uint32_t *n, const uint64_t **bits, slm_error *err);
 /* The bytes that must come next, at most max, and 0 where there is a choice (ending the answer is one). */
 uint32_t slm_grammar_forced(slm_grammar *g, uint32_t state, char *out, uint32_t max);
