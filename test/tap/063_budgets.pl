@@ -32,6 +32,11 @@ my ($status, $out, $err) = $node->psql('postgres', "SET application_name = 'para
 like($err, qr/more than the $limit tokens/, 'a statement with parallel workers ends at its limit');
 cmp_ok(used("application_name = 'parallel'"), '<=', $limit, 'and not a token beyond');
 
+# ---- and one that fits is not refused, though each worker may need more at once than is left
+$limit = 400 * $row;
+is($node->safe_psql('postgres', "SET application_name = 'fits'; SET slm.max_tokens_per_statement = $limit; SELECT count($call) FROM texts"), 400, 'a statement with parallel workers that takes just its limit is computed');
+is(used("application_name = 'fits'"), $limit, 'to the last token');
+
 # ---- eight sessions of a role
 my $budget = 1000 * $row;
 $node->safe_psql('postgres', "SELECT slm_set_budget('app', $budget)");

@@ -4,8 +4,8 @@
  *   before a step   every purse that counts gives what the step may need, at most what it has left ──► the engine computes no more
  *   after it        what was not computed goes back
  *
- * So no session computes a token over a budget, however many share it; one that finds nothing left as others hold it for a moment is
- * refused a little early.
+ * So no session computes a token over a budget, however many share it.  One that finds too little left while others hold some of it waits
+ * for their step to end, holding nothing itself: near its end a budget is spent by one after the other, to the last token.
  *
  * A purse is what has been spent in a period: of a statement, whose parallel workers spend from that of their leader; of a role, in this
  * database, in a day or month of UTC.  Purses are in shared memory, or in this process without preloading.  A role's begins with what the
@@ -20,6 +20,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/spin.h"
 #include "utils/builtins.h"
@@ -27,6 +28,7 @@
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "pg/base/as_owner.h"
 #include "pg/base/compat.h"
@@ -35,11 +37,14 @@
 #include "pg/run/ledger.h"
 
 #define MAX_PURSES 1024
+#define WAIT_MS 5       /* for another's step */
+#define MOST_WAITS 2000 /* then it is refused all the same: somebody holds on to it for ten seconds */
 
 typedef struct Purse {
     slock_t lock;
     int64 period; /* that it was spent in: a day, the first of a month, the start of a statement */
     uint64 spent;
+    uint64 held;  /* of it, by steps that go on: some of it will come back */
 } Purse;
 
 typedef struct RolePurse {
@@ -82,49 +87,74 @@ static uint64 take(const Bound *limit, uint64 wanted)
     if (p->period != limit->period) {
         p->period = limit->period;
         p->spent = 0;
+        p->held = 0;
     }
     left = limit->tokens > p->spent ? limit->tokens - p->spent : 0;
     wanted = Min(wanted, left);
     p->spent += wanted;
+    p->held += wanted;
     SpinLockRelease(&p->lock);
     return wanted;
 }
 
-static void give_back(const Bound *limit, uint64 tokens)
+/* Of what is held, so much is held no more, and so much of that was not spent. */
+static void give_back(const Bound *limit, uint64 held, uint64 unspent)
 {
     Purse *p = limit->purse;
 
     SpinLockAcquire(&p->lock);
-    if (p->period == limit->period)
-        p->spent -= Min(tokens, p->spent);
+    if (p->period == limit->period) {
+        p->held -= Min(held, p->held);
+        p->spent -= Min(unspent, p->spent);
+    }
     SpinLockRelease(&p->lock);
 }
 
-uint64 slm_pg_budget_take(uint64 wanted)
+/* What every purse has for it; *others: somebody else holds some of one that has too little. */
+static uint64 take_once(uint64 wanted, bool *others)
 {
     uint64 taken = wanted;
-    bool any = false;
 
+    *others = false;
     for (int i = 0; i < N_BOUNDS; i++) {
         uint64 given;
 
         if (limits[i].purse == NULL)
             continue;
-        any = true;
         given = take(&limits[i], taken);
+        *others = *others || (given < taken && limits[i].purse->held > given);
         for (int k = 0; k < i; k++)
             if (limits[k].purse != NULL)
-                give_back(&limits[k], taken - given);
+                give_back(&limits[k], taken - given, taken - given);
         taken = given;
     }
-    return any ? taken : UINT64_MAX;
+    return taken;
+}
+
+uint64 slm_pg_budget_take(uint64 wanted)
+{
+    uint64 taken;
+    bool others, any = false;
+
+    for (int i = 0; i < N_BOUNDS; i++)
+        any = any || limits[i].purse != NULL;
+    if (!any)
+        return UINT64_MAX;
+    for (int tries = 0;; tries++) {
+        taken = take_once(wanted, &others);
+        if (!others || tries == MOST_WAITS)
+            return taken;
+        slm_pg_budget_settle(taken, 0);
+        CHECK_FOR_INTERRUPTS();
+        (void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, WAIT_MS, PG_WAIT_EXTENSION);
+    }
 }
 
 void slm_pg_budget_settle(uint64 taken, uint64 computed)
 {
     for (int i = 0; taken != UINT64_MAX && i < N_BOUNDS; i++)
         if (limits[i].purse != NULL)
-            give_back(&limits[i], taken > computed ? taken - computed : 0);
+            give_back(&limits[i], taken, taken > computed ? taken - computed : 0);
 }
 
 /* ---- whose they are */

@@ -11,8 +11,9 @@
 
 /* A request is begun: whose budgets count for it? Looked up once a statement. */
 void slm_pg_budget_look(void);
-/* Before a step: takes up to so many tokens from every budget that counts, and returns how many the step may compute; UINT64_MAX: there is
- * no budget. After it, what was not computed goes back. Nothing between the two may raise an error. */
+/* Before a step: takes up to so many tokens from every budget that counts, and returns how many the step may compute; UINT64_MAX: there
+ * is no budget.  Waits where too few are left while another's step holds some, and may be cancelled then.  After the step, what was not
+ * computed goes back.  Nothing between the two may raise an error. */
 uint64 slm_pg_budget_take(uint64 wanted);
 void slm_pg_budget_settle(uint64 taken, uint64 computed);
 /* Says which budget has run out. */
