@@ -118,12 +118,40 @@ SELECT slm_classify_multi('i want my money back', model => 'moods', threshold =>
   slm_classify_multi('i want my money back', model => 'moods', threshold => 1);
 CREATE TYPE temper AS ENUM ('angry', 'calm');
 SELECT slm_classify_enum('i want my money back', NULL::temper, model => 'mood');
+-- natural language inference: the head's first row is that of the reranker, so entailment has its scores
+SELECT with_head('{"0": "ENTAILMENT", "1": "not_entailment"}', NULL) IS NOT NULL AS config;
+SELECT name FROM slm_load_model('nli', 'cross_encoder', '{"quantization": "F16"}');
+WITH pairs AS (SELECT (ARRAY['a refund', 'the cat sleeps'])[document_no] AS label, score
+                 FROM slm_rerank('i want my money back', ARRAY['a refund', 'the cat sleeps'], model => 'pairs'))
+SELECT label, round(probability::numeric, 4) AS probability, abs(probability - exp(score) / (SELECT sum(exp(score)) FROM pairs)) < 1e-6 AS as_pairs
+  FROM slm_classify_scores('i want my money back', ARRAY['a refund', 'the cat sleeps'], model => 'nli', instruction => '{label}') JOIN pairs USING (label);
+SELECT slm_classify('i want my money back', ARRAY['refund', 'cat'], model => 'nli') IN ('refund', 'cat') AS labelled,
+  slm_classify_multi('i want my money back', ARRAY['refund', 'cat'], model => 'nli', threshold => 0) AS all_fit,
+  (SELECT round(d.probability::numeric, 4) FROM slm_filter_details('the cat sleeps', 'i want my money back', model => 'nli') d) AS sleeps,
+  (SELECT round(d.probability::numeric, 4) FROM slm_filter_details('the cat sleeps', 'i want my money back', model => 'nli', method => 'entailment') d) AS again,
+  slm_score('i want my money back', 'the cat sleeps', model => 'nli', low => 0, high => 1)::numeric(6, 4) AS score;
+SELECT round(slm_similarity('where is my parcel', 'a refund', model => 'pairs')::numeric, 4) AS cross,
+  abs(slm_similarity('where is my parcel', 'a refund', model => 'pairs', method => 'cross') - 1 / (1 + exp(-(SELECT score FROM slm_rerank('where is my parcel', ARRAY['a refund'], model => 'pairs'))))) < 1e-12 AS logistic;
+\x on
+SELECT * FROM try($$SELECT slm_classify('x', model => 'nli')$$);
+SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], model => 'nli', method => 'embedding')$$);
+SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], model => 'mood', method => 'entailment')$$);
+SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], model => 'nli', instruction => 'No place for it.')$$);
+SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], model => 'nli', examples => '[{"text": "y", "label": "a"}]')$$);
+SELECT * FROM try($$SELECT slm_filter('c', 'x', model => 'mood', method => 'entailment')$$);
+SELECT * FROM try($$SELECT slm_similarity('x', 'y', model => 'pairs', method => 'embedding')$$);
+SELECT * FROM try($$SELECT slm_similarity('x', 'y', model => 'pairs', method => 'soft')$$);
+\x off
 -- rows of a table together give what each gives alone; long texts are read in windows
 CREATE TABLE complaint AS SELECT i, string_agg(word, ' ' ORDER BY md5(i || word)) AS body
   FROM generate_series(1, 12) i, vocabulary WHERE id > 4 AND (id * i) % 5 = 0 GROUP BY i;
 SELECT count(*), count(DISTINCT label) > 0 AS labelled, bool_and(label = slm_classify(body, model => 'mood')) AS same
   FROM (SELECT body, slm_classify(body, model => 'mood') AS label FROM complaint OFFSET 0) x;
 EXPLAIN (costs off) SELECT slm_classify(body, model => 'mood') FROM complaint;
+SELECT count(*), bool_and(label = slm_classify(body, ARRAY['refund', 'cat', 'parcel'], model => 'nli', instruction => '{label}')) AS same
+  FROM (SELECT body, slm_classify(body, ARRAY['refund', 'cat', 'parcel'], model => 'nli', instruction => '{label}') AS label FROM complaint OFFSET 0) x;
+SELECT count(*), bool_and(abs(score - slm_similarity('refund', body, model => 'pairs')) < 1e-12) AS same
+  FROM (SELECT body, slm_similarity('refund', body, model => 'pairs') AS score FROM complaint OFFSET 0) x;
 \x on
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], model => 'mood')$$);
 SELECT * FROM try($$SELECT slm_classify_multi('x', ARRAY['a', 'b'], model => 'mood')$$);

@@ -278,7 +278,7 @@ static char *argument(FuncExpr *call, const char *name, bool *known)
     return result;
 }
 
-/* How slm_classify goes about it with a model ("base+adapter" is of the base's kind). */
+/* How slm_classify goes about it with a model ("base+adapter" is of the base's kind). NULL: there is one way, or the model's head says. */
 static const char *method_of(FuncExpr *call, const SlmWorkKind *kind, const char *model)
 {
     const SlmModelRow *row = slm_pg_find_model(pnstrdup(model, strcspn(model, "+")));
@@ -289,7 +289,7 @@ static const char *method_of(FuncExpr *call, const SlmWorkKind *kind, const char
         return "method by row";
     if (method == NULL || strcmp(method, "auto") != 0)
         return method;
-    if (row == NULL)
+    if (row == NULL || kind->task != SLM_TASK_CLASSIFY || (!row->can_generate && !row->can_embed))
         return NULL;
     return kind->decides ? slm_pg_decision_method(row->can_generate, row->parameters)
                          : slm_pg_auto_method(row->can_generate, row->parameters);

@@ -19,6 +19,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/guc.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/entailment.h"
 #include "pg/functions/priors.h"
 #include "pg/functions/prompts.h"
 #include "pg/functions/prototypes.h"
@@ -38,15 +39,15 @@
 #define DECLARED_BYTES 1024 /* a longer text is found to be shared when the second question about it shows up */
 #define LEEWAY 8            /* tokens */
 
-typedef enum Method { METHOD_EMBEDDING, METHOD_DESCRIBED, METHOD_DIRECT } Method;
+typedef enum Method { METHOD_EMBEDDING, METHOD_DESCRIBED, METHOD_DIRECT, METHOD_ENTAILMENT } Method;
 
 typedef struct Asked {
     const SlmQuestion *question;
     int n;                  /* statements, or labels of direct */
     int *order;             /* [n] option of the i-th, by the bytes of their names */
     const char **statements; /* [n] in that order */
-    const double *priors;   /* [n] not for embedding */
-    int first;              /* of its results (described, direct) or its cosines (embedding) */
+    const double *priors;   /* [n] described and direct */
+    int first;              /* of its results (described, direct), its cosines or its entailments */
     const char *ask;        /* UTF-8, what stands beside the text */
     const char *name;       /* what stands before it */
 } Asked;
@@ -55,7 +56,8 @@ struct SlmAsking {
     SlmAskedRow row;
     Method method;
     size_t length;      /* of the text that is read */
-    const double *cosines;
+    const double *cosines;          /* embedding: with all statements */
+    const SlmEntailment *entailed;  /* entailment: of all statements */
     int n;
     Asked asked[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -72,19 +74,22 @@ static Method parse_method(const text *name, const SlmOpenModel *entry)
     Method method;
 
     if (strcmp(s, "auto") == 0)
-        s = slm_pg_decision_method(info->can_generate, info->n_parameters);
+        s = slm_pg_can_entail(entry) ? "entailment" : slm_pg_decision_method(info->can_generate, info->n_parameters);
     if (strcmp(s, "embedding") == 0)
         method = METHOD_EMBEDDING;
+    else if (strcmp(s, "entailment") == 0)
+        method = METHOD_ENTAILMENT;
     else if (strcmp(s, "described") == 0)
         method = METHOD_DESCRIBED;
     else if (strcmp(s, "direct") == 0)
         method = METHOD_DIRECT;
     else
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown method of decisions \"%s\"", s),
-                        errhint("The methods are auto, embedding, described and direct.")));
-    if (method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
+                        errhint("The methods are auto, embedding, described, direct and entailment.")));
+    if (method == METHOD_ENTAILMENT ? !slm_pg_can_entail(entry) : method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("method %s does not fit the model, of the family %s", s, info->family),
-                        errhint("Embedding models decide by method embedding, generative ones by described or direct; auto chooses.")));
+                        errhint("Embedding models decide by method embedding, generative ones by described or direct, models that were "
+                                "trained on natural language inference by entailment; auto chooses.")));
     return method;
 }
 
@@ -344,9 +349,11 @@ static void ask_generator(SlmWork *work, SlmAsking *s)
         submit(work, s->row.entry, &s->asked[i], s->method, s->row.input, s->length, strlen(s->asked[i].ask) <= s->row.length, shared);
 }
 
+/* All statements at once: those of a question follow each other from its `first` on. */
 static void ask_encoder(SlmWork *work, SlmAsking *s)
 {
-    SlmText t = {.entry = s->row.entry, .prompt = slm_pg_info(s->row.entry)->document_prompt, .text = s->row.input,
+    bool entails = s->method == METHOD_ENTAILMENT;
+    SlmText t = {.entry = s->row.entry, .prompt = entails ? NULL : slm_pg_info(s->row.entry)->document_prompt, .text = s->row.input,
                  .length = s->row.length, .truncate = s->row.truncate};
     SlmLabels labels = {0};
     SlmExamples none = {0};
@@ -358,9 +365,13 @@ static void ask_encoder(SlmWork *work, SlmAsking *s)
     labels.names = palloc(sizeof(char *) * (Size) labels.n);
     for (int i = 0; i < s->n; i++)
         memcpy(labels.names + s->asked[i].first, s->asked[i].statements, sizeof(char *) * (Size) s->asked[i].n);
+    t.hypothesis = entails ? slm_pg_longest_sentence(labels.names, labels.n) : NULL;
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
-    s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
+    if (entails)
+        s->entailed = slm_pg_read_entailment(work, &t, labels.names, labels.n);
+    else
+        s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
 }
 
 SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *questions, int n)
@@ -373,12 +384,12 @@ SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *
     for (int i = 0; i < n; i++) {
         s->asked[i].question = &questions[i];
         make_statements(&s->asked[i], s->method);
-        if (s->method != METHOD_EMBEDDING) {
+        if (s->method == METHOD_DESCRIBED || s->method == METHOD_DIRECT) {
             s->asked[i].ask = make_ask(row, &s->asked[i], s->method);
             s->asked[i].name = slm_pg_prompt(SLM_PROMPT_TEXT, row->entry);
         }
     }
-    if (s->method == METHOD_EMBEDDING)
+    if (s->method == METHOD_EMBEDDING || s->method == METHOD_ENTAILMENT)
         ask_encoder(work, s);
     else
         ask_generator(work, s);
@@ -402,6 +413,10 @@ static double weigh(SlmWork *work, const SlmAsking *s, const Asked *a, int i, do
 
         *fits = logistic(COSINE_STEEP * (cosine - COSINE_BORDER));
         return COSINE_SCALE * cosine;
+    }
+    if (s->method == METHOD_ENTAILMENT) {
+        *fits = s->entailed->fits[a->first + i];
+        return s->entailed->weights[a->first + i];
     }
     raised = log_probability(work, a, s->method, a->first, i) - a->priors[i];
     *fits = logistic(RAISE_STEEP * (raised / Max(-a->priors[i], 1) - RAISE_BORDER));

@@ -6,7 +6,8 @@
  *             content-free text "N/A" (prior correction); for models that follow instructions
  *   channel   P(text | instruction with one label): which label explains the text best; for tiny models, which cannot answer but can tell
  *             (DESIGN D19)
- *   auto      embedding for an encoder, channel below 1e9 parameters, else direct
+ *   entailment the label whose sentence the text entails most; for models with a head for natural language inference (entailment.h)
+ *   auto      embedding for an encoder, channel below 1e9 parameters, else direct; entailment where there is such a head
  *
  * A model with a head has labels of its own, where the call gives none (head.h).
  *
@@ -29,6 +30,7 @@
 #include "pg/base/errors.h"
 #include "pg/base/row_error.h"
 #include "pg/functions/cascade.h"
+#include "pg/functions/entailment.h"
 #include "pg/functions/head.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prompts.h"
@@ -43,7 +45,7 @@
 #define SMALL_MODEL UINT64CONST(1000000000)
 #define COSINE_SCALE 20.0
 
-typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL } Method;
+typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL, METHOD_ENTAILMENT } Method;
 
 typedef struct Classify {
     SlmOpenModel *entry;
@@ -56,6 +58,7 @@ typedef struct Classify {
     bool best_only;          /* direct: the winner is enough */
     const char *instruction; /* UTF-8, with placeholder */
     const double *cosines;   /* embedding: [n_labels] with each label's prototype */
+    const SlmEntailment *entailed; /* entailment */
     SlmTrained *trained;     /* or NULL */
     SlmHead *head;           /* the model's own labels, or NULL */
     float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
@@ -80,21 +83,24 @@ static Method parse_method(const text *name, const SlmOpenModel *entry)
     Method method;
 
     if (strcmp(s, "auto") == 0)
-        s = slm_pg_auto_method(info->can_generate, info->n_parameters);
+        s = slm_pg_can_entail(entry) ? "entailment" : slm_pg_auto_method(info->can_generate, info->n_parameters);
     if (strcmp(s, "embedding") == 0)
         method = METHOD_EMBEDDING;
+    else if (strcmp(s, "entailment") == 0)
+        method = METHOD_ENTAILMENT;
     else if (strcmp(s, "direct") == 0)
         method = METHOD_DIRECT;
     else if (strcmp(s, "channel") == 0)
         method = METHOD_CHANNEL;
     else
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown classification method \"%s\"", s),
-                        errhint("The methods are auto, embedding, direct and channel.")));
-    if (method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
+                        errhint("The methods are auto, embedding, direct, channel and entailment.")));
+    if (method == METHOD_ENTAILMENT ? !slm_pg_can_entail(entry) : method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("method %s does not fit the model, %s of the family %s", s,
                                info->can_generate ? "a generator" : "an encoder", info->family),
-                        errhint("Encoders classify by method embedding, generative models by direct or channel; auto chooses.")));
+                        errhint("Encoders classify by method embedding, generative models by direct or channel, models that were trained "
+                                "on natural language inference by entailment; auto chooses.")));
     return method;
 }
 
@@ -240,6 +246,27 @@ static void submit_embedding(SlmWork *work, Classify *c)
     c->cosines = slm_pg_read_cosines(work, &t, prototypes, c->labels.n);
 }
 
+/* A sentence for each label. */
+static void submit_entailment(SlmWork *work, Classify *c)
+{
+    const char **sentences = palloc(sizeof(char *) * (Size) c->labels.n);
+    SlmText t = {.entry = c->entry, .truncate = c->truncate};
+
+    if (strstr(c->instruction, "{label}") == NULL)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the instruction of method entailment must contain {label}"),
+                        errhint("It is the sentence that the text should entail, for example: 'The customer asks about {label}.'.")));
+    if (c->examples.n > 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method entailment takes no examples"),
+                        errhint("Use an embedding model, or train a classifier with slm_train_classifier.")));
+    for (int i = 0; i < c->labels.n; i++)
+        sentences[i] = slm_pg_fill(c->instruction, "{label}", slm_pg_described_label(&c->labels, i, "%s (%s)"));
+    t.hypothesis = slm_pg_longest_sentence(sentences, c->labels.n);
+    t.text = slm_pg_input_utf8(c->input, &t.length);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    c->entailed = slm_pg_read_entailment(work, &t, sentences, c->labels.n);
+}
+
 /* ---- scores */
 
 static double sum_logprobs(const slm_result *result)
@@ -273,6 +300,8 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
             return COSINE_SCALE * c->cosines[label];
         case METHOD_DIRECT:
             return (double) slm_pg_work_result(work, 0)->scores[label];
+        case METHOD_ENTAILMENT:
+            return c->entailed->weights[label];
         case METHOD_CHANNEL:
             break;
     }
@@ -336,13 +365,14 @@ static void begin_head(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     c->scores.n = c->head->n;
 }
 
-/* Of method direct or channel. What slm_sentiment hands on are the built-in words, in whose place a row may stand. */
+/* Of method direct, channel or entailment. What slm_sentiment hands on are the built-in words, in whose place a row may stand. */
 static const char *instruction_of(const Classify *c, const text *given)
 {
     const char *instruction;
 
     if (given == NULL)
-        return slm_pg_prompt(c->method == METHOD_DIRECT ? SLM_PROMPT_DIRECT : SLM_PROMPT_CHANNEL, c->entry);
+        return slm_pg_prompt(c->method == METHOD_DIRECT ? SLM_PROMPT_DIRECT :
+                             c->method == METHOD_ENTAILMENT ? SLM_PROMPT_HYPOTHESIS : SLM_PROMPT_CHANNEL, c->entry);
     instruction = slm_pg_utf8_from_text(given, NULL);
     return strcmp(instruction, slm_pg_built_in_prompts[SLM_PROMPT_SENTIMENT].text) == 0 ? slm_pg_prompt(SLM_PROMPT_SENTIMENT, c->entry)
                                                                                         : instruction;
@@ -353,13 +383,13 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
     bool none = PG_ARGISNULL(SLM_CLASSIFY_LABELS) && PG_ARGISNULL(SLM_CLASSIFY_DESCRIPTIONS);
 
     c->entry = none ? slm_pg_head_model(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL)) : NULL;
-    if (c->entry != NULL) {
+    if (c->entry != NULL && !slm_pg_can_entail(c->entry)) {
         begin_head(work, c, fcinfo);
         return;
     }
     slm_pg_labels_arg(fcinfo, SLM_CLASSIFY_LABELS, SLM_CLASSIFY_DESCRIPTIONS, true, &c->labels);
     c->entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL));
-    if (slm_pg_info(c->entry)->can_classify)
+    if (slm_pg_info(c->entry)->can_classify && !slm_pg_can_entail(c->entry))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels cannot be given to a model with labels of its own"),
                         errhint("Leave labels and descriptions out, or choose an embedding or a generative model.")));
     c->method = parse_method(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), c->entry);
@@ -369,11 +399,13 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
         c->instruction = instruction_of(c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
     c->scores.n = c->labels.n;
     if (c->embedding != NULL && c->method != METHOD_EMBEDDING)
-        refuse_embedding("a generative model");
+        refuse_embedding(c->method == METHOD_ENTAILMENT ? "a model that reads texts beside sentences" : "a generative model");
     if (c->method == METHOD_DIRECT)
         submit_direct(work, c);
     else if (c->method == METHOD_CHANNEL)
         submit_channel(work, c);
+    else if (c->method == METHOD_ENTAILMENT)
+        submit_entailment(work, c);
     else
         submit_embedding(work, c);
 }

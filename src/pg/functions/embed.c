@@ -246,12 +246,45 @@ Datum slm_pg_embed_many(PG_FUNCTION_ARGS)
     }
 }
 
-/* ---- slm_similarity(a, b, model, truncate) */
+/* ---- slm_similarity(a, b, model, truncate, method)
+ *
+ *   embedding  the cosine of the two vectors
+ *   cross      a cross-encoder reads both together; its score as a number from 0 to 1
+ *   auto       cross where the model is one
+ */
 
 typedef struct Similarity {
     SlmVector *vectors[2];
     double *best; /* of a short text with the windows of a long one, or NULL */
+    const double *score; /* of a cross-encoder, or NULL */
 } Similarity;
+
+/* Is the pair to be read together? */
+static bool reads_pairs(const SlmOpenModel *entry, const text *name)
+{
+    const char *method = name == NULL ? "auto" : text_to_cstring(name);
+    bool can_rerank = slm_pg_info(entry)->can_rerank;
+
+    if (strcmp(method, "auto") != 0 && strcmp(method, "embedding") != 0 && strcmp(method, "cross") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown method of similarity \"%s\"", method),
+                        errhint("The methods are auto, embedding and cross.")));
+    if (strcmp(method, "auto") != 0 && (strcmp(method, "cross") == 0) != can_rerank)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("method %s does not fit the model, %s", method, can_rerank ? "a cross-encoder" : "an encoder"),
+                        errhint("Cross-encoders (the column can_rerank of slm.models) compare by method cross, encoders by embedding; auto "
+                                "chooses.")));
+    return can_rerank;
+}
+
+static void begin_pair(SlmWork *work, Similarity *s, SlmOpenModel *entry, FunctionCallInfo fcinfo)
+{
+    SlmText t = {.entry = entry, .query = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), NULL), .truncate = slm_pg_truncate_arg(fcinfo, 3)};
+
+    t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(1), &t.length);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    s->score = slm_pg_read_relevance(work, &t);
+}
 
 static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
 {
@@ -266,10 +299,14 @@ static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
     }
     for (int i = 0; i < 2; i++)
         slm_pg_refuse_list(fcinfo, i, "Vectors need their type: slm_similarity(a::real[], b::real[]).");
-    entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 2));
+    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_RERANK); /* an encoder, or a cross-encoder */
+    slm_pg_work_set_state(work, s);
+    if (reads_pairs(entry, slm_pg_text_arg(fcinfo, 4))) {
+        begin_pair(work, s, entry, fcinfo);
+        return;
+    }
     for (int i = 0; i < 2; i++)
         t[i] = text_to_read(entry, slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(i), slm_pg_truncate_arg(fcinfo, 3));
-    slm_pg_work_set_state(work, s);
     slm_pg_note_windows(work, &t[0]);
     slm_pg_note_windows(work, &t[1]);
     longer = slm_pg_in_windows(&t[1]) ? 1 : 0;
@@ -284,6 +321,8 @@ static Datum finish_similarity(SlmWork *work, bool *isnull)
 {
     const Similarity *s = slm_pg_work_state(work);
 
+    if (s->score != NULL)
+        return Float8GetDatum(1 / (1 + slm_exp(-*s->score)));
     if (s->best != NULL)
         return Float8GetDatum(*s->best);
     return Float8GetDatum(slm_vector_cosine(s->vectors[0]->x, s->vectors[1]->x, (size_t) s->vectors[0]->n));

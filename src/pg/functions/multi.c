@@ -2,7 +2,8 @@
  * multi.c: slm_classify_multi: every label that fits, each judged on its own.
  *
  * With an encoder a label fits when its prototype is near enough; a generative model is asked about each label, and the probability of
- * "yes" decides.  A model with labels of its own gives their probabilities.
+ * "yes" decides.  A model for natural language inference says whether the text entails a sentence about the label; one with labels of its
+ * own gives their probabilities.
  */
 #include "postgres.h"
 
@@ -16,6 +17,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/row_error.h"
 #include "pg/functions/classification.h"
+#include "pg/functions/entailment.h"
 #include "pg/functions/head.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/labels.h"
@@ -35,6 +37,7 @@ typedef struct Multi {
     SlmLabels labels;
     const double *cosines; /* [n_labels] with each label's prototype, or NULL: the model was asked */
     SlmHead *head; /* the model's own labels, or NULL */
+    const SlmEntailment *entailed; /* of a sentence about each label, or NULL */
     double threshold;
 } Multi;
 
@@ -72,6 +75,23 @@ static SlmText text_to_read(SlmWork *work, SlmOpenModel *entry, FunctionCallInfo
     return t;
 }
 
+/* A sentence for each label. */
+static void begin_entailment(SlmWork *work, Multi *m, SlmOpenModel *entry, FunctionCallInfo fcinfo)
+{
+    const char *said = PG_ARGISNULL(ARG_INSTRUCTION) ? slm_pg_prompt(SLM_PROMPT_HYPOTHESIS, entry)
+                                                     : slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_INSTRUCTION), NULL);
+    const char **sentences = palloc(sizeof(char *) * (Size) m->labels.n);
+    SlmText t = {.entry = entry, .truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE)};
+
+    for (int i = 0; i < m->labels.n; i++)
+        sentences[i] = slm_pg_fill(said, "{label}", slm_pg_described_label(&m->labels, i, "%s (%s)"));
+    t.hypothesis = slm_pg_longest_sentence(sentences, m->labels.n);
+    t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &t.length);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    m->entailed = slm_pg_read_entailment(work, &t, sentences, m->labels.n);
+}
+
 static void begin_head(SlmWork *work, Multi *m, SlmOpenModel *entry, FunctionCallInfo fcinfo)
 {
     SlmText t;
@@ -96,13 +116,18 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
     if (slm_pg_decide_blank(work, fcinfo, ARG_INPUT))
         return;
     if (PG_ARGISNULL(ARG_LABELS) && PG_ARGISNULL(ARG_DESCRIPTIONS) &&
-        (entry = slm_pg_head_model(slm_pg_text_arg(fcinfo, ARG_MODEL))) != NULL) {
+        (entry = slm_pg_head_model(slm_pg_text_arg(fcinfo, ARG_MODEL))) != NULL && !slm_pg_can_entail(entry)) {
         begin_head(work, m, entry, fcinfo);
         return;
     }
     slm_pg_labels_arg(fcinfo, ARG_LABELS, ARG_DESCRIPTIONS, false, &m->labels);
     entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));
     embeds = !slm_pg_info(entry)->can_generate;
+    if (slm_pg_can_entail(entry)) {
+        m->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.5, 0, false, 1, false);
+        begin_entailment(work, m, entry, fcinfo);
+        return;
+    }
     if (embeds && !slm_pg_info(entry)->can_embed)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels cannot be given to a model with labels of its own"),
                         errhint("Leave labels and descriptions out, or choose an embedding or a generative model.")));
@@ -116,9 +141,11 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
     }
 }
 
-/* The cosine with a label's prototype, or the probability of "yes". */
+/* The cosine with a label's prototype, or the probability of "yes" or of entailment. */
 static double fit_of(SlmWork *work, const Multi *m, int label)
 {
+    if (m->entailed != NULL)
+        return m->entailed->fits[label];
     return m->cosines != NULL ? m->cosines[label] : slm_exp((double) slm_pg_work_result(work, label)->scores[0]);
 }
 

@@ -43,7 +43,8 @@ size_t slm_pg_embed_adds(const SlmOpenModel *entry)
 static size_t room_for(const SlmText *t)
 {
     size_t room = slm_pg_info(t->entry)->n_context;
-    size_t taken = t->query != NULL ? added(t->entry, t->query, 3) : added(t->entry, t->prompt, 2);
+    const char *beside = t->query != NULL ? t->query : t->hypothesis;
+    size_t taken = beside != NULL ? added(t->entry, beside, 3) : added(t->entry, t->prompt, 2);
 
     return room >= taken + LEAST_ROOM ? room - taken : 0;
 }
@@ -101,9 +102,10 @@ typedef struct Reading {
 static void submit(SlmWork *work, Reading *r, const char *window, size_t length)
 {
     const SlmText *t = &r->text;
-    bool pair = t->query != NULL, prompted = !pair && t->prompt != NULL && t->prompt[0] != '\0';
+    const char *beside = t->query != NULL ? t->query : t->hypothesis;
+    bool pair = beside != NULL, prompted = !pair && t->prompt != NULL && t->prompt[0] != '\0';
     slm_segment segments[2] = {{.role = SLM_ROLE_USER}, {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN}};
-    slm_segment *own = &segments[pair ? 1 : 0];
+    slm_segment *own = &segments[t->query != NULL ? 1 : 0], *other = &segments[t->query != NULL ? 0 : 1];
     slm_request request = {.mode = SLM_MODE_EMBED, .segments = segments, .n_segments = pair ? 2 : 1,
                            .truncate = t->truncate != SLM_TRUNCATE_REFUSE};
     char *whole = prompted ? MemoryContextAllocHuge(CurrentMemoryContext, strlen(t->prompt) + length + 1) : NULL;
@@ -111,8 +113,8 @@ static void submit(SlmWork *work, Reading *r, const char *window, size_t length)
     own->text = window;
     own->length = length;
     if (pair) {
-        segments[0].text = t->query;
-        segments[0].length = strlen(t->query);
+        other->text = beside;
+        other->length = strlen(beside);
     }
     if (prompted) {
         own->length += strlen(t->prompt);

@@ -24,7 +24,8 @@ SlmTruncate slm_pg_truncate_arg(FunctionCallInfo fcinfo, int i);
 typedef struct SlmText {
     SlmOpenModel *entry;
     const char *prompt; /* put before the text, or each window of it; maybe empty */
-    const char *query;  /* of a pair for a cross-encoder; else NULL */
+    const char *query;  /* of a pair for a cross-encoder, before the text; else NULL */
+    const char *hypothesis; /* of a pair, behind the text; else NULL */
     const char *text;
     size_t length;
     SlmTruncate truncate;

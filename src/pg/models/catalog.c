@@ -100,6 +100,8 @@ static void read_row(HeapTuple tuple, TupleDesc desc, SlmModelRow *row)
     row->parameters = isnull ? 0 : (uint64) DatumGetInt64(value);
     value = get_column(tuple, desc, "can_generate", &isnull);
     row->can_generate = !isnull && DatumGetBool(value);
+    value = get_column(tuple, desc, "can_embed", &isnull);
+    row->can_embed = !isnull && DatumGetBool(value);
     value = get_column(tuple, desc, "owner", &isnull);
     row->owner = isnull ? InvalidOid : DatumGetObjectId(value);
 }

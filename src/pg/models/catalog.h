@@ -24,7 +24,7 @@ typedef struct SlmModelRow {
     char *source;
     char *options; /* of the load: JSON */
     int64 image_bytes;
-    bool can_generate;
+    bool can_generate, can_embed;
     uint64 parameters;
     Oid owner;   /* of a role that may have been dropped */
     List *roles; /* of Oid: who was granted it; InvalidOid is PUBLIC */

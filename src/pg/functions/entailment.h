@@ -1,0 +1,33 @@
+/*
+ * entailment.h: whether a text entails a sentence, by a model that was trained on natural language inference: its head tells
+ * "entailment" from "contradiction" (and "neutral"), or from "not_entailment".
+ *
+ * Such a model reads text and sentence together, so a label or a condition becomes a sentence (a hypothesis), and each is read beside the
+ * text: as many passes as there are sentences.
+ */
+#ifndef SLM_PG_ENTAILMENT_H
+#define SLM_PG_ENTAILMENT_H
+
+#include "postgres.h"
+
+#include "pg/functions/reading.h"
+#include "pg/run/opened.h"
+#include "pg/run/work.h"
+
+/* Does the model have such a head? */
+bool slm_pg_can_entail(const SlmOpenModel *entry);
+
+/* What came out for each sentence, of a text in windows: that of the window that entails it most. */
+typedef struct SlmEntailment {
+    int n;
+    double *weights; /* [n] the head's output for entailment: softmax over sentences that exclude each other */
+    double *fits;    /* [n] the probability of entailment against contradiction alone */
+} SlmEntailment;
+
+/* For begin: reads a text that has been measured (text.hypothesis: the longest of the sentences) beside each of n sentences in UTF-8.
+ * Filled when the work is done. */
+SlmEntailment *slm_pg_read_entailment(SlmWork *work, const SlmText *text, const char *const *sentences, int n);
+/* The sentence that leaves the text least room. */
+const char *slm_pg_longest_sentence(const char *const *sentences, int n);
+
+#endif
