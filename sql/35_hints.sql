@@ -34,7 +34,7 @@ CREATE FUNCTION is_batched(f regprocedure) RETURNS boolean LANGUAGE plpgsql AS $
 DECLARE call text; line text;
 BEGIN
   SELECT format('%s(%s)', proname, string_agg(CASE WHEN n = 1 OR name IN ('b', 'documents') THEN CASE type WHEN 'text' THEN 'input' WHEN 'jsonb' THEN 'messages' WHEN 'integer[]' THEN 'tokens'
-      WHEN 'real[]' THEN 'embedding' ELSE 'list' END WHEN name = 'as_enum' THEN 'NULL::mood' WHEN name = 'as_type' THEN 'NULL::date' WHEN name = 'schema' THEN '''{}''' WHEN name = 'questions' THEN '''[{"type": "yes_no", "question": "is about money"}]''' WHEN name = 'fields' THEN format('%L::%s', CASE type WHEN 'text[]' THEN '{a}' ELSE '["a"]' END, type) ELSE '''mood''' END, ', ' ORDER BY n)) INTO call
+      WHEN 'real[]' THEN 'embedding' ELSE 'list' END WHEN name = 'as_enum' THEN 'NULL::mood' WHEN name = 'as_type' THEN 'NULL::date' WHEN name = 'schema' THEN '''{}''' WHEN name = 'labels' THEN '''{a,b}''' WHEN name = 'questions' THEN '''[{"type": "yes_no", "question": "is about money"}]''' WHEN name = 'fields' THEN format('%L::%s', CASE type WHEN 'text[]' THEN '{a}' ELSE '["a"]' END, type) ELSE '''mood''' END, ', ' ORDER BY n)) INTO call
     FROM row_function r, unnest(names, types) WITH ORDINALITY u(name, type, n) WHERE r.f = is_batched.f AND n <= greatest(1, pronargs - pronargdefaults) GROUP BY proname;
   FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) SELECT ' || call || ' FROM source' LOOP
     IF line LIKE '%SLM Batch%' THEN RETURN true; END IF;
@@ -66,6 +66,8 @@ SELECT CASE
   WHEN name = 'truncate' THEN 'false'
   WHEN name IN ('max_tokens', 'max_words') THEN '1'
   WHEN name = 'on_error' THEN '''error'''
+  WHEN name = 'digest' THEN 'slm_model_digest(''minilm'')'
+  WHEN name = 'model' AND f::text LIKE '%\_pinned(%' THEN '''minilm'''
   WHEN name = 'truncate' THEN 'false'
   WHEN name = 'labels' THEN 'ARRAY[''good'', ''bad'']'
   WHEN name = 'classifier' AND type = 'text' AND f::text LIKE 'slm_classify_embedding%' THEN '''mood''' END $$;
@@ -95,7 +97,7 @@ INSERT INTO wrong VALUES ('model', $$'nothing'$$), ('model', $$'minilm'$$), ('mo
   ('tokens', 'ARRAY[NULL]::int[]'), ('embedding', $$array_fill('NaN'::real, ARRAY[384])$$), ('on_error', $$'nothing'$$), ('truncate', 'false'),
   ('as_type', 'NULL::point'), ('fields', $$''$$), ('fields', $$'["a", "a"]'$$), ('fields', $$'{"a": "boolean"}'$$), ('copy', 'false'), ('target', $$' '$$), ('schema', $$'{"type": "number", "minimum": 2, "maximum": 1}'$$), ('schema', $$'{"$dynamicRef": "#x"}'$$), ('regex', $$'(a'$$), ('regex', $$'\b'$$), ('grammar', $$'root ::= nowhere'$$);
 INSERT INTO wrong VALUES ('condition', $$' '$$), ('condition', 'NULL'), ('rubric', $$''$$), ('low', '1'), ('high', '-1'), ('levels', $$'{a}'$$), ('levels', $$ARRAY['a', 'a']$$), ('levels', $$ARRAY['a', NULL]$$),
-  ('prompt_name', $$'nothing'$$), ('prompt_name', $$'slm_translate'$$), ('variables', $$'{}'$$), ('questions', $$'{}'$$), ('questions', $$'[{"type": "magic"}]'$$), ('questions', $$'[{"type": "choice", "options": ["a"]}]'$$);
+  ('prompt_name', $$'nothing'$$), ('prompt_name', $$'slm_translate'$$), ('variables', $$'{}'$$), ('digest', $$'nothing'$$), ('digest', 'NULL'), ('questions', $$'{}'$$), ('questions', $$'[{"type": "magic"}]'$$), ('questions', $$'[{"type": "choice", "options": ["a"]}]'$$);
 -- what cannot be wrong
 SELECT DISTINCT name FROM row_function, unnest(names) name WHERE name NOT IN (SELECT name FROM wrong) ORDER BY name;
 

@@ -65,3 +65,56 @@ COMMENT ON FUNCTION slm_match(text, text, integer, double precision, text) IS
     'the next candidate behind. A row of which no candidate reaches the threshold comes once, with its best similarity and no match. Both '
     'queries give a text, or its embedding (real[]) and maybe the text, and maybe a key. All pairs are compared. They run read-only with your '
     'privileges';
+
+CREATE FUNCTION slm_topk(query real[],
+    source regclass,
+    vector_column name,
+    k integer DEFAULT 10,
+    key_column name DEFAULT NULL,
+    condition text DEFAULT NULL,
+    OUT key text,
+    OUT similarity double precision)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_topk' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION slm_topk(real[], regclass, name, integer, name, text) IS
+    'The k rows of a table or view whose vector is nearest to a given one, by cosine, nearest first: their keys (the primary key, or key_column) '
+    'as text. The column is real[], where all rows are compared and the result is exact, or vector or halfvec of pgvector, whose index is used '
+    'where there is one; an index on (column::vector(n)) serves a real[] too. condition: an SQL condition on the rows, as a text. The table is '
+    'read with your privileges; of a role whose rights you have, with that role''s';
+
+CREATE FUNCTION slm_search(question text,
+    source regclass,
+    text_column name,
+    vector_column name DEFAULT NULL,
+    k integer DEFAULT 10,
+    key_column name DEFAULT NULL,
+    condition text DEFAULT NULL,
+    config regconfig DEFAULT NULL,
+    model text DEFAULT NULL,
+    OUT key text,
+    OUT content text,
+    OUT score double precision,
+    OUT text_place integer,
+    OUT vector_place integer)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_search' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION slm_search(text, regclass, name, name, integer, name, text, regconfig, text) IS
+    'The k rows of a table or view that fit a question best, by words and by meaning: full text search (any word of the question, in the '
+    'configuration config, default default_text_search_config; an index USING gin (to_tsvector(''english'', body)) is used) and the cosine of '
+    'vector_column with the question''s embedding (as slm_topk; NULL: words alone), joined by reciprocal rank fusion. text_place and '
+    'vector_place: the row''s places by either. The table is read with your privileges; of a role whose rights you have, with that role''s';
+
+CREATE FUNCTION slm_answer(question text,
+    query text,
+    n integer DEFAULT 1,
+    threshold double precision DEFAULT 0.4,
+    generate boolean DEFAULT false,
+    model text DEFAULT NULL,
+    generate_model text DEFAULT NULL,
+    OUT quote text,
+    OUT source text,
+    OUT score double precision,
+    OUT answer text)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_answer' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1;
+COMMENT ON FUNCTION slm_answer(text, text, integer, double precision, boolean, text, text) IS
+    'The n sentences of a query''s texts that answer a question best, word for word, with the key of their row and a score. Where none reaches '
+    'the threshold there is one row without a quote. generate: beside the first quote stands what a generative model makes of the quotes, which '
+    'may be wrong. The query gives a text, or its embedding (real[]) and the text, and maybe a key; it runs read-only with your privileges';

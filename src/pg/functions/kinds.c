@@ -24,7 +24,7 @@ const SlmWorkKind *const slm_pg_kinds[] = {
     &slm_pg_generate_as_kind, &slm_pg_generate_matching_kind, &slm_pg_extract_kind, &slm_pg_extract_as_kind,
     &slm_pg_extract_details_kind, &slm_pg_translate_kind, &slm_pg_fix_grammar_kind,
     &slm_pg_filter_kind, &slm_pg_filter_details_kind, &slm_pg_score_kind, &slm_pg_decide_kind, &slm_pg_decide_row_kind,
-    &slm_pg_decide_details_kind, &slm_pg_agg_kind,
+    &slm_pg_decide_details_kind, &slm_pg_agg_kind, &slm_pg_embed_pinned_kind, &slm_pg_classify_pinned_kind,
     &slm_pg_duplicates_kind, &slm_pg_topics_kind, &slm_pg_match_kind, &slm_pg_search_kind, &slm_pg_answer_kind, &sentiment_kind};
 
 const size_t slm_pg_n_kinds = lengthof(slm_pg_kinds);

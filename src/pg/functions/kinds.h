@@ -23,6 +23,7 @@ extern const SlmWorkKind
     slm_pg_agg_kind;
 extern const SlmWorkKind slm_pg_filter_kind, slm_pg_filter_details_kind, slm_pg_score_kind, slm_pg_decide_kind,
     slm_pg_decide_row_kind, slm_pg_decide_details_kind;
+extern const SlmWorkKind slm_pg_embed_pinned_kind, slm_pg_classify_pinned_kind;
 extern const SlmWorkKind slm_pg_duplicates_kind, slm_pg_topics_kind, slm_pg_match_kind, slm_pg_search_kind, slm_pg_answer_kind;
 
 extern const SlmWorkKind *const slm_pg_kinds[];

@@ -26,5 +26,22 @@ SQL
 my $search = q{SELECT body FROM stored ORDER BY e <=> (SELECT slm_embed_query('the bill is not right')::vector) LIMIT 1};
 like($node->safe_psql('postgres', "SET enable_seqscan = off; EXPLAIN $search"), qr/Index Scan/, 'the HNSW index is used');
 like($node->safe_psql('postgres', "SET enable_seqscan = off; $search"), qr/invoice/, 'and finds the nearest text');
+
+# slm_topk and slm_search take the column as it is, and a real[] by the index on its conversion
+$node->safe_psql('postgres', <<'SQL');
+ALTER TABLE stored ADD id serial PRIMARY KEY, ADD r real[];
+UPDATE stored SET r = e::real[];
+CREATE INDEX converted ON stored USING hnsw ((r::vector(384)) vector_cosine_ops);
+ANALYZE stored;
+SQL
+for my $column ('e', 'r') {
+    my $index = $column eq 'e' ? 'stored_e_idx' : 'converted';
+    my $found = $node->safe_psql('postgres', qq{SET enable_seqscan = off; SET enable_sort = off;
+        SELECT string_agg(split_part(s.body, ' ', 2), ' '), bool_and(abs(t.similarity - slm_similarity(s.r, slm_embed_query('the bill is not right'))) < 1e-5)
+        FROM slm_topk(slm_embed_query('the bill is not right'), 'stored', '$column', 3) t JOIN stored s ON s.id = t.key::int});
+    is($found, 'invoice invoice invoice|t', "slm_topk over $column");
+    ok($node->poll_query_until('postgres', "SELECT idx_scan > 0 FROM pg_stat_user_indexes WHERE indexrelname = '$index'"), "by $index");
+}
+like($node->safe_psql('postgres', "SELECT content FROM slm_search('the bill is not right', 'stored', 'body', 'e', 1, config => 'english')"), qr/invoice/, 'slm_search');
 $node->stop;
 done_testing();
