@@ -1,4 +1,4 @@
-# Trained classifiers: dump and restore, restart, drop and replace under a running statement; embeddings in pgvector where it is installed.
+# Trained classifiers and prompts: dump and restore, restart, drop and replace under a running statement; embeddings in pgvector where it is installed.
 use strict;
 use warnings;
 use lib 'test/tap';
@@ -20,6 +20,10 @@ $node->safe_psql('postgres', q{
     SELECT slm_train_classifier('topic', 'SELECT body, label FROM message ORDER BY body')});
 my $answers = 'SELECT body, slm_classify(body, classifier => \'topic\') FROM message ORDER BY body';
 my $before = $node->safe_psql('postgres', $answers);
+$node->safe_psql('postgres', q{CREATE ROLE writer; SELECT slm_set_prompt('slm_decide.text', 'Texte : ', language => 'fr'); SELECT slm_set_prompt('greet', 'v1'), slm_set_prompt('greet', 'Greet {who}.', public => true);
+    SET ROLE writer; SELECT slm_set_prompt('own', 'Say hello.')});
+my $prompts = 'SELECT name, version, family, language, text, owner, public, active FROM slm.prompts WHERE version > 0 ORDER BY 1, 2';
+my $written = $node->safe_psql('postgres', $prompts);
 like($before, qr/has not arrived\|delivery/, 'the classifier answers');
 
 # dump and restore into another database
@@ -30,6 +34,8 @@ command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p
 is($node->safe_psql('restored', $answers), $before, 'the restored classifier gives the same answers');
 is($node->safe_psql('restored', 'SELECT name, version, active, n FROM slm.classifiers, LATERAL (SELECT cardinality(labels) AS n) l'), 'topic|1|t|2',
 	'its registry came along');
+is($node->safe_psql('restored', $prompts), $written, 'and prompts, with their versions and owners');
+like($written, qr/^greet\|1\|\|en\|v1\|\w+\|f\|f\ngreet\|2\|\|en\|Greet \{who\}\.\|\w+\|t\|t\nown\|1\|\|en\|Say hello\.\|writer\|f\|t\nslm_decide\.text\|1\|\|fr\|/, 'which are these');
 
 $node->restart;
 is($node->safe_psql('postgres', $answers), $before, 'the same after a restart');
