@@ -46,6 +46,16 @@ const char *slm_isa_available(int i)
     return table == NULL ? NULL : table->isa;
 }
 
+uint32_t slm_kv_bytes_per_token(const slm_model_info *info, slm_kv_type type)
+{
+    uint32_t heads = 2 * info->n_layers * info->n_kv_heads, dim;
+
+    if (type == SLM_KV_F16 || heads == 0)
+        return info->kv_bytes_per_token;
+    dim = info->kv_bytes_per_token / heads / sizeof(uint16_t);
+    return heads * (dim + (dim + SLM_KV_GROUP - 1) / SLM_KV_GROUP * (uint32_t) sizeof(uint16_t));
+}
+
 slm_status slm_set_huge_pages(const char *how, slm_error *err)
 {
     static const char *const names[] = {[SLM_HUGE_TRY] = "try", [SLM_HUGE_ON] = "on", [SLM_HUGE_OFF] = "off"};

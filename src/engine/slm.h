@@ -232,18 +232,29 @@ size_t slm_tag_entities(const slm_model *model, const slm_tagged *words, size_t 
 
 typedef struct slm_session slm_session;
 
+/* How a session keeps keys and values. Answers are the same bits for the same choice, whatever else is. */
+typedef enum slm_kv_type {
+    SLM_KV_F16 = 0,
+    SLM_KV_Q8 = 1 /* int8 with a scale for each position and 32 dimensions of a head: 17 / 32 of the memory */
+} slm_kv_type;
+#define SLM_KV_TYPES 2
+
 typedef struct slm_limits {
     size_t kv_cache_bytes;     /* keys and values of running requests and cached prefixes; at least one request must fit */
     uint32_t max_batch_tokens; /* positions per forward pass; 0 = 512 */
     uint32_t max_sequences;    /* requests decoded together; 0 = 64 */
     int n_threads;             /* 0 = all CPUs */
     const volatile int *stop;  /* polled inside slm_step; may be NULL */
+    slm_kv_type kv_type;       /* for the session's life; without meaning for encoders */
 } slm_limits;
+
+/* Bytes of keys and values for each token of a request; 0 for encoders. */
+uint32_t slm_kv_bytes_per_token(const slm_model_info *info, slm_kv_type type);
 
 /* A session keeps a reference to the model.  One per (backend, model). */
 slm_status slm_session_new(slm_model *model, const slm_limits *limits, slm_session **out, slm_error *err);
 void slm_session_free(slm_session *session);
-/* Changes the budget between steps; cached prefixes that no longer fit are dropped. */
+/* Changes the budget between steps; cached prefixes that no longer fit are dropped.  kv_type stays what it was. */
 slm_status slm_session_set_limits(slm_session *session, const slm_limits *limits, slm_error *err);
 
 /* What an answer may be: compiled once for a model, shared by any number of requests. */

@@ -66,7 +66,8 @@ static void close_model(served *m)
     while (*p != m)
         p = &(*p)->next;
     *p = m->next;
-    close_lane(&m->main);
+    for (int type = 0; type < SLM_KV_TYPES; type++)
+        close_lane(&m->main[type]);
     close_lane(&m->alone);
     for (kept *k = m->constraints, *next; k != NULL; k = next) {
         next = k->next;

@@ -28,6 +28,7 @@ typedef struct kept {
 typedef struct lane {
     slm_session *session; /* NULL: none yet */
     slm_limits limits;    /* as it has them */
+    uint64_t last_use_ns;
     request_list running; /* submitted, without a result */
 } lane;
 
@@ -39,10 +40,10 @@ struct served {
     dev_t device;
     ino_t inode;
     bool stale;            /* its file is another one now, or damaged: no new request finds it */
-    lane main, alone;      /* alone: one suspect at a time */
+    lane main[SLM_KV_TYPES], alone; /* alone: one suspect at a time */
     request_list suspects; /* that wait */
     size_t n_here;         /* requests that point here */
-    size_t by_class[SLM_CLASSES]; /* of main.running */
+    size_t by_class[SLM_CLASSES]; /* of main's running */
     adapter *adapters;
     kept *constraints;
     uint64_t last_use_ns, n_requests;

@@ -1,14 +1,15 @@
 /*
  * models.c: requests in sessions: admission by turn, steps, results.
  *
- * Each model has one session in which all clients' requests run together.  Batches and jobs take up to MOST_TOGETHER of its places, so that
- * those for whom somebody waits (interactive) always find one, and are put before the others (slm_urgent).  Who takes part in a step is a
+ * Each model has one session for each kind of keys and values (slm_kv_type), in which all clients' requests of that kind run together.
+ * Batches and jobs take up to MOST_TOGETHER of their places, so that those for whom somebody waits (interactive) always find one, and are
+ * put before the others (slm_urgent).  Who takes part in a step is a
  * matter of turns (turns.c).  While somebody waits, or has waited a moment ago, the others' part of a step is short (part_of).
  *
  * A request that may have killed an earlier engine runs in the model's second session, one at a time, in turn with the first: whatever
  * happens, it is known who was being computed.
  *
- * Keys and values of all models together stay below the limit: each model that generates has an equal part of it.
+ * Keys and values of all models together stay below the limit: each session of one that generates has an equal part of it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,12 +38,28 @@ void slm_models_init(const char *directory)
     slm_images_init(directory);
 }
 
+/* The session that a request is for; of a model without keys and values there is one. */
+static lane *lane_of(const request *r)
+{
+    return &r->model->main[r->model->info->kv_bytes_per_token == 0 ? SLM_KV_F16 : r->wire.names.kv_type];
+}
+
+/* What all sessions of a model run. */
+static size_t running(const served *m)
+{
+    size_t n = 0;
+
+    for (int type = 0; type < SLM_KV_TYPES; type++)
+        n += m->main[type].running.n;
+    return n;
+}
+
 /* ---- the end of a request */
 
 static void forget(request *r)
 {
     if (r->id != 0) {
-        lane *l = r->suspect ? &r->model->alone : &r->model->main;
+        lane *l = r->suspect ? &r->model->alone : lane_of(r);
 
         slm_release(l->session, r->id);
         r->model->by_class[r->class] -= !r->suspect;
@@ -161,7 +178,8 @@ static size_t memory_of_model(void)
     size_t n = 0;
 
     for (const served *m = slm_images_first(); m != NULL; m = m->next)
-        n += m->info->kv_bytes_per_token > 0 && !m->stale;
+        if (m->info->kv_bytes_per_token > 0 && !m->stale)
+            n += m->main[SLM_KV_F16].session != NULL && m->main[SLM_KV_Q8].session != NULL ? 2 : 1;
     return (size_t) atomic_load(&slm_server_state->memory_bytes) / (n > 0 ? n : 1);
 }
 
@@ -205,7 +223,7 @@ static double shortest_part(bool batch)
 static void limit_step(const served *m, const lane *l, bool has_batch)
 {
     double part = shortest_part(has_batch);
-    bool sliced = l == &m->main && m->by_class[SLM_CLASS_INTERACTIVE] > 0 && l->running.n > 1;
+    bool sliced = l != &m->alone && m->by_class[SLM_CLASS_INTERACTIVE] > 0 && running(m) > 1;
     uint32_t beside = 0;
 
     if (part > 0 && m->ns_per_position > 0 && part / m->ns_per_position < BATCH_POSITIONS)
@@ -216,14 +234,18 @@ static void limit_step(const served *m, const lane *l, bool has_batch)
 }
 
 /* Makes the session, or brings its limits up to date. */
-static slm_status ready(served *m, lane *l, slm_error *err)
+static slm_status ready(lane *l, slm_model *model, slm_kv_type kv_type, slm_error *err)
 {
     slm_limits limits = {.kv_cache_bytes = memory_of_model(), .max_batch_tokens = BATCH_POSITIONS, .max_sequences = MOST_SEQUENCES,
-                         .n_threads = (int) atomic_load(&slm_server_state->n_threads)};
+                         .n_threads = (int) atomic_load(&slm_server_state->n_threads), .kv_type = kv_type};
     slm_status status = SLM_OK;
 
+    if (l->session != NULL && l->limits.kv_type != kv_type && l->running.n == 0) { /* of the one that was alone before */
+        slm_session_free(l->session);
+        l->session = NULL;
+    }
     if (l->session == NULL)
-        status = slm_session_new(m->model, &limits, &l->session, err);
+        status = slm_session_new(model, &limits, &l->session, err);
     else if (memcmp(&limits, &l->limits, sizeof limits) != 0)
         status = slm_session_set_limits(l->session, &limits, err);
     if (status == SLM_OK)
@@ -235,7 +257,7 @@ static slm_status begin(request *r, lane *l, slm_error *err)
 {
     slm_request asked = r->wire.request;
 
-    SLM_TRY(ready(r->model, l, err));
+    SLM_TRY(ready(l, r->model->model, r->wire.names.kv_type, err));
     asked.adapter = r->adapter;
     if (r->wire.names.constraint != NULL)
         SLM_TRY(slm_images_constraint(r->model, asked.realm, r->wire.names.constraint, &asked.constraint, err));
@@ -259,11 +281,11 @@ static void start(request *r, lane *l)
         return;
     }
     slm_list_put(&l->running, r);
-    if (l == &r->model->main) {
+    if (l != &r->model->alone) {
         r->model->by_class[r->class]++;
         slm_turns_enter(r);
     }
-    r->model->last_use_ns = slm_server_now_ns();
+    r->model->last_use_ns = l->last_use_ns = slm_server_now_ns();
 }
 
 /* Is there a place for it? */
@@ -272,11 +294,11 @@ static bool may_start(const request *r)
     const served *m = r->model;
     size_t others = m->by_class[SLM_CLASS_BATCH] + m->by_class[SLM_CLASS_JOB];
 
-    if (r->class == SLM_CLASS_JOB && m->by_class[SLM_CLASS_JOB] >= JOBS_BESIDE && m->main.running.n > m->by_class[SLM_CLASS_JOB])
+    if (r->class == SLM_CLASS_JOB && m->by_class[SLM_CLASS_JOB] >= JOBS_BESIDE && running(m) > m->by_class[SLM_CLASS_JOB])
         return false;
     if (m->info->kv_bytes_per_token == 0)
-        return m->main.running.n < MOST_TEXTS;
-    return r->class == SLM_CLASS_INTERACTIVE ? m->main.running.n < MOST_SEQUENCES : others < MOST_TOGETHER;
+        return running(m) < MOST_TEXTS;
+    return r->class == SLM_CLASS_INTERACTIVE ? running(m) < MOST_SEQUENCES : others < MOST_TOGETHER;
 }
 
 static void admit(void)
@@ -285,7 +307,7 @@ static void admit(void)
 
     for (int c = 0; c < SLM_CLASSES; c++)
         while ((r = slm_flows_next((slm_class) c, may_start)) != NULL)
-            start(r, &r->model->main);
+            start(r, lane_of(r));
     for (served *m = slm_images_first(); m != NULL; m = m->next) {
         while (m->suspects.n > 0 && m->alone.running.n == 0) {
             r = m->suspects.head;
@@ -381,7 +403,8 @@ static bool step(served *m, lane *l, bool everybody)
 
     if (!choose(l, everybody, &has_batch))
         return false;
-    (void) ready(m, l, &err); /* what is set now may be too little for what runs: then it goes on with what it has */
+    /* what is set now may be too little for what runs: then it goes on with what it has */
+    (void) ready(l, m->model, l->limits.kv_type, &err);
     limit_step(m, l, has_batch);
     slm_session_get_stats(l->session, &before);
     slm_flight_begin(m->name, &l->running, NULL);
@@ -414,11 +437,12 @@ int slm_models_step(void)
     admit();
     slm_turns_begin();
     for (served *m = slm_images_first(); m != NULL; m = m->next) {
-        if (m->main.running.n > 0)
-            advanced = step(m, &m->main, everybody) || advanced;
+        for (int type = 0; type < SLM_KV_TYPES; type++)
+            if (m->main[type].running.n > 0)
+                advanced = step(m, &m->main[type], everybody) || advanced;
         if (m->alone.running.n > 0)
             advanced = step(m, &m->alone, everybody) || advanced;
-        more = more || m->main.running.n > 0 || m->alone.running.n > 0 || m->suspects.n > 0;
+        more = more || running(m) > 0 || m->alone.running.n > 0 || m->suspects.n > 0;
     }
     everybody = false;
     slm_images_sweep();
@@ -434,6 +458,18 @@ int slm_models_step(void)
 
 /* ---- memory and figures */
 
+/* Frees what a session that has been idle for long keeps; where the model has two, the session, and so its part of the limit. */
+static size_t rest(served *m, lane *l, uint64_t now)
+{
+    if (l->session == NULL || l->running.n > 0 || now - l->last_use_ns <= IDLE_NS)
+        return 0;
+    if (m->main[SLM_KV_F16].session == NULL || m->main[SLM_KV_Q8].session == NULL)
+        return slm_session_trim(l->session, 0);
+    slm_session_free(l->session);
+    l->session = NULL;
+    return 1;
+}
+
 void slm_models_idle(void)
 {
     uint64_t now = slm_server_now_ns();
@@ -444,8 +480,8 @@ void slm_models_idle(void)
             slm_session_free(m->alone.session);
             m->alone.session = NULL;
         }
-        if (m->main.session != NULL && m->main.running.n == 0 && now - m->last_use_ns > IDLE_NS)
-            freed += slm_session_trim(m->main.session, 0);
+        for (int type = 0; type < SLM_KV_TYPES; type++)
+            freed += rest(m, &m->main[type], now);
     }
     if (freed > 0)
         slm_memory_trim();
@@ -454,12 +490,17 @@ void slm_models_idle(void)
 static void add_model(slm_state_figures *out, const served *m)
 {
     slm_state_model *row = &out->models[out->n_models++];
-    slm_session_stats stats = {0};
+    slm_session_stats stats;
 
-    if (m->main.session != NULL)
-        slm_session_get_stats(m->main.session, &stats);
-    *row = (slm_state_model){.image_bytes = m->info->image_bytes, .kv_bytes = stats.kv_bytes_held, .scratch_bytes = stats.scratch_bytes,
-                             .prefixes = stats.cached_prefixes, .requests = m->n_requests};
+    *row = (slm_state_model){.image_bytes = m->info->image_bytes, .requests = m->n_requests};
+    for (int type = 0; type < SLM_KV_TYPES; type++) {
+        if (m->main[type].session == NULL)
+            continue;
+        slm_session_get_stats(m->main[type].session, &stats);
+        row->kv_bytes += stats.kv_bytes_held;
+        row->scratch_bytes += stats.scratch_bytes;
+        row->prefixes += stats.cached_prefixes;
+    }
     memcpy(row->name, m->name, sizeof row->name);
     for (int c = 0; c < SLM_CLASSES; c++)
         out->running[c] += m->by_class[c];

@@ -2,10 +2,10 @@
  * The forward pass on one model: prefill of 128 and 512 tokens, decoding of one sequence, and of 4 and 16 together, on 1 and 2 threads.
  *
  *   bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] [--prompt N]
- *                 [--sequences N] [--cpu] [--ahead BYTES] [--huge try|on|off]
+ *                 [--sequences N] [--context N] [--kv f16|q8] [--cpu] [--ahead BYTES] [--huge try|on|off]
  *
- * --prompt: prefill of N tokens only.  --sequences: batches of N only.  --cpu: one thread only, timed by its CPU clock: what the machine
- * would do without its other load.
+ * --prompt: prefill of N tokens only.  --sequences: batches of N only.  --context: tokens before those that are decoded.
+ * --cpu: one thread only, timed by its CPU clock: what the machine would do without its other load.
  *
  * Every figure is the best of several runs, for the machine may be shared.  The peaks are measured in the same run: int8 multiply-adds by a
  * loop of vpdpbusd (AVX-512 VNNI only; 0 elsewhere), memory by plain reads of 256 MiB on huge pages, the best of 1 to 8 streams a thread.
@@ -34,6 +34,8 @@ typedef struct bench {
     const char *only; /* these kinds of figures, or NULL */
     uint32_t prompt;  /* tokens, 0 = both lengths */
     uint32_t sequences; /* decoding together, 0 = both numbers */
+    uint32_t context;   /* before what is decoded */
+    slm_kv_type kv_type;
 } bench;
 
 static clockid_t clock_used = CLOCK_MONOTONIC;
@@ -163,6 +165,7 @@ static double prefill(bench *b, uint32_t n, int n_threads)
     double best = 1e30;
     int32_t *ids = test_alloc(n * sizeof *ids);
     test_batch t = test_batch_new(n);
+    t.b.kv_type = b->kv_type;
     for (uint32_t i = 0; i < n; i++)
         ids[i] = some_token(b, i);
     for (int i = 0; i < b->runs; i++) {
@@ -189,6 +192,7 @@ static double decode(bench *b, uint32_t n, uint32_t context, int n_threads)
     test_sequence *s = test_alloc(n * sizeof *s);
     int32_t *ids = test_alloc((n > context ? n : context) * sizeof *ids);
     test_batch t = test_batch_new(n > context ? n : context);
+    t.b.kv_type = b->kv_type;
     for (uint32_t i = 0; i < n; i++) {
         s[i] = test_sequence_new(b->model, context + steps);
         for (uint32_t k = 0; k < context; k++)
@@ -247,11 +251,11 @@ static void bench_threads(bench *b, int n_threads)
         report(b, "prefill", n, n_threads, n / t, int8 > 0 ? (n * b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
     }
     if (wanted(b, "decode")) {
-        double t = decode(b, 1, 64, n_threads);
+        double t = decode(b, 1, b->context, n_threads);
         report(b, "decode", 1, n_threads, 1 / t, b->bytes / t / memory, "memory bandwidth");
     }
     for (uint32_t n = b->sequences ? b->sequences : 4; n <= (b->sequences ? b->sequences : 16) && wanted(b, "batch"); n *= 4) {
-        double t = decode(b, n, 64, n_threads);
+        double t = decode(b, n, b->context, n_threads);
         report(b, "decode", n, n_threads, n / t, int8 > 0 ? n * (b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
     }
 }
@@ -270,7 +274,7 @@ static slm_model *open_any(const char *path)
 
 int main(int argc, char **argv)
 {
-    bench b = {.runs = 6};
+    bench b = {.runs = 6, .context = 64};
     int only = 0;
     const char *path = NULL;
     slm_error err = {0};
@@ -295,12 +299,16 @@ int main(int argc, char **argv)
             b.prompt = (uint32_t) strtoul(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--sequences") == 0 && i + 1 < argc)
             b.sequences = (uint32_t) strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--context") == 0 && i + 1 < argc)
+            b.context = (uint32_t) strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--kv") == 0 && i + 1 < argc)
+            b.kv_type = strcmp(argv[++i], "q8") == 0 ? SLM_KV_Q8 : SLM_KV_F16;
         else
             path = argv[i];
     }
-    if (path == NULL || b.runs < 1 || b.prompt > 4096 || b.sequences > MOST_SEQUENCES) {
+    if (path == NULL || b.runs < 1 || b.prompt > 4096 || b.sequences > MOST_SEQUENCES || b.context < 1 || b.context > 8000) {
         fprintf(stderr, "usage: bench_forward MODEL.gguf|IMAGE.slm [--csv] [--threads N] [--runs N] [--only prefill,decode,batch] "
-                        "[--prompt N] [--sequences N] [--cpu] [--ahead BYTES] [--huge try|on|off]\n");
+                        "[--prompt N] [--sequences N] [--context N] [--kv f16|q8] [--cpu] [--ahead BYTES] [--huge try|on|off]\n");
         return 2;
     }
     if (!tuned && slm_tune(&tuning, &err) != SLM_OK)

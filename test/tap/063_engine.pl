@@ -89,6 +89,14 @@ for my $call (sort keys %calls)
 	my $local = sql("SET slm.engine = 'local'; $batch; $single");
 	is(sql("$batch; SET slm.enable_batch = off; $single"), $local, "$call: the same in the process");
 }
+for my $call ('generate', 'direct', 'perplexity')
+{
+	my $batch = "SELECT md5(string_agg(($calls{$call})::text, '|' ORDER BY i)) FROM ticket";
+	my $both = sql("SET slm.engine = 'local'; $batch; SET slm.kv_type = q8; $batch");
+
+	is(sql("$batch; SET slm.kv_type = q8; $batch"), $both, "$call: the same in the process with either kind of keys and values");
+	isnt((split /\n/, $both)[0], (split /\n/, $both)[1], '... which differ') if $call eq 'perplexity';
+}
 my $stream = "SELECT string_agg(x, '') FROM slm_generate_stream('once upon', max_tokens => 30) x";
 is(sql($stream), sql("SET slm.engine = 'local'; $stream"), 'a stream: the same');
 my ($rc, $out, $err) = $node->psql('postgres', "SELECT slm_generate(repeat('x y ', 100000), truncate => false)");

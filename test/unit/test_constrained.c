@@ -170,7 +170,7 @@ typedef struct way {
 
 static slm_session *open_session(const way *w)
 {
-    slm_limits limits = {w->kv_kib << 10, w->batch, w->sequences, w->threads, NULL};
+    slm_limits limits = {w->kv_kib << 10, w->batch, w->sequences, w->threads, NULL, SLM_KV_F16};
     slm_session *s = NULL;
     slm_error err = {0};
 

@@ -683,7 +683,7 @@ static void check_attention(uint32_t head_dim, float softcap, bool biased)
     float scale = 1.0f / sqrtf((float) head_dim), *scratch = buffer(slm_attend_scratch(POSITIONS) * 4);
     fill_attention(&t, slm_kernels_of("ref"), head_dim);
     slm_attend a = {t.q, t.q_offset, expected, t.query_tables, t.first, t.last, t.k_offset, t.v_offset, QUERIES, head_dim, scale, softcap,
-                    scratch, biased ? bias : NULL};
+                    scratch, biased ? bias : NULL, false};
     for (int i = 0; i < QUERIES; i++)
         bias[i] = biases;
     for (size_t i = 0; biased && i < sizeof biases / sizeof *biases; i++)

@@ -19,7 +19,7 @@ static volatile int stop_flag;
 
 static slm_session *open_session(size_t kv_kib, uint32_t batch, uint32_t sequences, int threads)
 {
-    slm_limits limits = {kv_kib << 10, batch, sequences, threads, &stop_flag};
+    slm_limits limits = {kv_kib << 10, batch, sequences, threads, &stop_flag, SLM_KV_F16};
     slm_session *s = NULL;
     slm_error err = {0};
 

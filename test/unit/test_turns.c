@@ -14,7 +14,7 @@ static slm_model *model;
 
 static slm_session *open_session(uint32_t batch)
 {
-    slm_limits limits = {(size_t) 4 << 20, batch, 16, 1, NULL};
+    slm_limits limits = {(size_t) 4 << 20, batch, 16, 1, NULL, SLM_KV_F16};
     slm_session *s = NULL;
     slm_error err = {0};
 

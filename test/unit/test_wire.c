@@ -59,7 +59,8 @@ static slm_result full_result(void)
 
 static size_t pack_request(const slm_request *request, const char *adapter, uint8_t **out)
 {
-    const slm_wire_names names = {.model = "model-key", .adapter = adapter, .constraint = adapter == NULL ? NULL : "regex: a+"};
+    const slm_wire_names names = {.model = "model-key", .adapter = adapter, .constraint = adapter == NULL ? NULL : "regex: a+",
+                                  .kv_type = adapter == NULL ? SLM_KV_F16 : SLM_KV_Q8};
     size_t n = slm_wire_pack_request(42, &names, request, NULL, 0);
 
     *out = malloc(n);
@@ -85,12 +86,12 @@ static void check_request(void)
     size_t n = pack_request(&want, "adapter-key", &bytes);
 
     keep_for_corpus("request", bytes, n);
-    CHECK(slm_wire_pack_request(42, &(slm_wire_names){"m", NULL, NULL}, &want, small, sizeof small) > sizeof small && small[0] == 0,
+    CHECK(slm_wire_pack_request(42, &(slm_wire_names){.model = "m"}, &want, small, sizeof small) > sizeof small && small[0] == 0,
           "no room: nothing");
     CHECK(slm_wire_read_request(bytes, n, &got, &err) == SLM_OK, "%s", err.message);
     memset(bytes, 0xff, n); /* the reader has a copy */
     CHECK(got.number == 42 && strcmp(got.names.model, "model-key") == 0 && strcmp(got.names.adapter, "adapter-key") == 0 &&
-              strcmp(got.names.constraint, "regex: a+") == 0, "names");
+              strcmp(got.names.constraint, "regex: a+") == 0 && got.names.kv_type == SLM_KV_Q8, "names");
     CHECK(got.request.mode == want.mode && got.request.realm == want.realm && got.request.chat && got.request.truncate &&
               got.request.best_only && got.request.stream && got.request.precise && got.request.speculate, "mode and flags");
     CHECK(got.request.tag == NULL && got.request.adapter == NULL && got.request.constraint == NULL, "no pointer is sent");
@@ -108,7 +109,8 @@ static void check_request(void)
     n = pack_request(&empty, NULL, &bytes);
     keep_for_corpus("request_empty", bytes, n);
     CHECK(slm_wire_read_request(bytes, n, &got, &err) == SLM_OK, "%s", err.message);
-    CHECK(got.names.adapter == NULL && got.names.constraint == NULL && got.request.n_segments == 0, "nothing");
+    CHECK(got.names.adapter == NULL && got.names.constraint == NULL && got.names.kv_type == SLM_KV_F16 && got.request.n_segments == 0,
+          "nothing");
     CHECK(got.request.n_stops == 0 && got.request.n_labels == 0 && got.request.prior_text == NULL, "nothing");
     slm_wire_request_free(&got);
     free(bytes);
@@ -190,7 +192,7 @@ static void check_lies(void)
 
     CHECK(bytes[segments] == 3, "%d segments", bytes[segments]);
     check_lie(bytes, n, 0, 0x0000000100000000, "request_magic");
-    check_lie(bytes, n, 0, 0x000000014D4C5302, "request_version_2");
+    check_lie(bytes, n, 0, 0x000000014D4C5303, "request_version_3");
     check_lie(bytes, n, 0, 0x000000024D4C5301, "request_as_result");
     check_lie(bytes, n, 8, n + 1, "request_length");
     check_lie(bytes, n, 24, UINT64_MAX, "request_key_2_64");

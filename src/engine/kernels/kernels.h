@@ -11,6 +11,7 @@
 #ifndef SLM_KERNELS_KERNELS_H
 #define SLM_KERNELS_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,8 +27,12 @@ typedef struct slm_qblock {
 } slm_qblock;        /* 48 bytes */
 
 /* Where the keys and values of one sequence are: an array of KV blocks of 16 positions. For one layer and KV head a block holds
- * K as F16 [head_dim][16 positions] at k_offset and V as F16 [16 positions][head_dim] at v_offset (in F16 elements). */
+ * K as F16 [head_dim][16 positions] at k_offset and V as F16 [16 positions][head_dim] at v_offset (in F16 elements).
+ *
+ * In eight bits the same planes hold int8, and behind each lie its scales as F16 [head_dim / 32, rounded up][16 positions]: a value is its
+ * level times the scale of its position and its 32 dimensions. */
 #define SLM_KV_BLOCK 16
+#define SLM_KV_GROUP 32 /* dimensions of a scale */
 
 /* One call: n_q queries of ONE kv head (all heads of its group, of one or more tokens of one or more sequences). */
 typedef struct slm_attend {
@@ -42,6 +47,7 @@ typedef struct slm_attend {
     float softcap;                   /* 0 = none; else softcap * tanh(score / softcap) */
     float *scratch;                  /* [slm_attend_scratch()] floats, per thread */
     const float *const *bias;        /* [n_q] or NULL: added to scores, that of position p is bias[i][p]; whole blocks are read */
+    bool q8;                         /* keys and values in eight bits */
 } slm_attend;
 
 /* One instruction set's kernels; kernels.def documents each. */

@@ -11,7 +11,7 @@
  * Units are handed out from the end of the batch: the last rows of a prompt see the most keys and take longest.
  *
  * KV block (16 positions), in F16 elements: for layer l and KV head h, at ((l * n_kv_heads + h) * 2) * 16 * head_dim: K as
- * [head_dim][16], then V as [16][head_dim].
+ * [head_dim][16], then V as [16][head_dim].  In eight bits a plane is 8 * head_dim of them and 16 scales for each 32 dimensions.
  */
 #include <string.h>
 
@@ -19,14 +19,26 @@
 
 #define KEY_ROWS 16 /* rows of one unit of the keys stage */
 
-size_t slm_kv_block_bytes(const slm_hparams *hp)
+/* F16 elements of the keys, or of the values, of one head. */
+static size_t plane_of(const slm_hparams *hp, slm_kv_type type)
 {
-    return (size_t) hp->n_layers * hp->n_kv_heads * 2 * SLM_KV_BLOCK * hp->head_dim * sizeof(uint16_t);
+    size_t n = (size_t) SLM_KV_BLOCK * hp->head_dim;
+    return type == SLM_KV_F16 ? n : n / 2 + (size_t) SLM_KV_BLOCK * ((hp->head_dim + SLM_KV_GROUP - 1) / SLM_KV_GROUP);
 }
 
-void slm_kv_offsets(const slm_hparams *hp, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset)
+size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type)
 {
-    size_t plane = (size_t) SLM_KV_BLOCK * hp->head_dim;
+    return (size_t) hp->n_layers * hp->n_kv_heads * 2 * plane_of(hp, type) * sizeof(uint16_t);
+}
+
+size_t slm_kv_block_bytes(const slm_hparams *hp)
+{
+    return slm_kv_block_bytes_of(hp, SLM_KV_F16);
+}
+
+void slm_kv_offsets(const slm_hparams *hp, slm_kv_type type, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset)
+{
+    size_t plane = plane_of(hp, type);
     *k_offset = ((size_t) layer * hp->n_kv_heads + kv_head) * 2 * plane;
     *v_offset = *k_offset + plane;
 }
@@ -80,8 +92,9 @@ static void store_key(const slm_run *run, uint32_t layer, uint32_t row, uint32_t
     size_t k_offset, v_offset;
 
     slm_turn_heads(run, run->model->layers[layer].k_norm, layer, row, 1, k);
-    slm_kv_offsets(hp, layer, kv_head, &k_offset, &v_offset);
-    run->kn->kv_store(block, k_offset, v_offset, (uint32_t) position % SLM_KV_BLOCK, k, v, hp->head_dim);
+    slm_kv_offsets(hp, batch->kv_type, layer, kv_head, &k_offset, &v_offset);
+    (batch->kv_type == SLM_KV_Q8 ? run->kn->kv_store_q8 : run->kn->kv_store)(block, k_offset, v_offset,
+                                                                            (uint32_t) position % SLM_KV_BLOCK, k, v, hp->head_dim);
 }
 
 void slm_stage_keys(slm_lane *t, uint32_t layer)
@@ -137,8 +150,9 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
         }
     }
     slm_attend a = {.q = q, .q_offset = offset, .out = run->ws->att.p, .blocks = blocks, .first = first, .last = last, .n_q = n,
-                    .head_dim = hp->head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap, .scratch = s->attend.p};
-    slm_kv_offsets(hp, job->layer, job->kv_head, &a.k_offset, &a.v_offset);
+                    .head_dim = hp->head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap, .scratch = s->attend.p,
+                    .q8 = batch->kv_type == SLM_KV_Q8};
+    slm_kv_offsets(hp, batch->kv_type, job->layer, job->kv_head, &a.k_offset, &a.v_offset);
     run->kn->attend(&a);
 
     if (!job->split)

@@ -48,9 +48,10 @@ struct slm_model {
 /* FORMAT once a page of the image was missing: what was computed since then is worth nothing. */
 slm_status slm_model_check(const slm_model *model, slm_error *err);
 
-/* Bytes of one KV block (16 positions, all layers and KV heads, F16), and where a layer's head lies in it (F16 elements). */
+/* Bytes of one KV block (16 positions, all layers and KV heads), of F16 or of a type, and where a head lies in it (F16 elements). */
 size_t slm_kv_block_bytes(const slm_hparams *hp);
-void slm_kv_offsets(const slm_hparams *hp, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset);
+size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type);
+void slm_kv_offsets(const slm_hparams *hp, slm_kv_type type, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset);
 
 /* The first positions of a sequence always have 16-bit activations.  SmolLM2 Q4_1, perplexity: 13.861 without, 13.840 so, 13.822 with all
  * (test_logprobs). */
@@ -65,6 +66,7 @@ typedef struct slm_batch {
     const int32_t *lengths;                   /* the sequence's final length where known, for longrope's choice of factors; may be NULL */
     const uint8_t *fine;                      /* 1: the row's activations are rounded to 16 bits (two int8 terms), not 8; NULL: none */
     const slm_adapter *const *adapters;       /* per position, NULL entries: the model alone; NULL: no position has one */
+    slm_kv_type kv_type;                      /* of all blocks */
     uint32_t n_out;                           /* positions whose hidden state is wanted */
     const uint32_t *out;                      /* [n_out] indices into the batch, ascending */
 } slm_batch;

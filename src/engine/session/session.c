@@ -104,7 +104,7 @@ static slm_status session_init(slm_session *s, const slm_limits *limits, slm_err
     s->sampler = slm_sampler_new(hp->n_vocab);
     if (s->prefixes == NULL || s->sampler == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a session");
-    return slm_kv_pool_new(slm_kv_block_bytes(hp), limits->kv_cache_bytes, evict_prefix, s, &s->pool, err);
+    return slm_kv_pool_new(slm_kv_block_bytes_of(hp, limits->kv_type), limits->kv_cache_bytes, evict_prefix, s, &s->pool, err);
 }
 
 slm_status slm_session_new(slm_model *model, const slm_limits *limits, slm_session **out, slm_error *err)
@@ -132,6 +132,7 @@ slm_status slm_session_set_limits(slm_session *s, const slm_limits *limits, slm_
     SLM_TRY(step_room(s, l.max_batch_tokens, err));
     if (s->pool != NULL && l.kv_cache_bytes != s->limits.kv_cache_bytes)
         SLM_TRY(slm_kv_pool_resize(s->pool, l.kv_cache_bytes, err));
+    l.kv_type = s->limits.kv_type;
     s->limits = l;
     return SLM_OK;
 }

@@ -328,6 +328,7 @@ static slm_status run_batch(slm_session *s, slm_error *err)
                        .blocks = b->blocks,
                        .lengths = b->lengths,
                        .fine = b->fine,
+                       .kv_type = s->limits.kv_type,
                        .n_out = b->n_out,
                        .out = b->out};
     float *hidden = NULL;

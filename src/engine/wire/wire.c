@@ -90,7 +90,7 @@ static void put_header(writer *w, uint32_t kind, size_t bytes, uint64_t number)
     put_u64(w, number);
 }
 
-enum { CHAT = 1, TRUNCATE = 2, BEST_ONLY = 4, STREAM = 8, PRECISE = 16, SPECULATE = 32, ALL_FLAGS = 63 };
+enum { CHAT = 1, TRUNCATE = 2, BEST_ONLY = 4, STREAM = 8, PRECISE = 16, SPECULATE = 32, KV_Q8 = 64, ALL_FLAGS = 127 };
 
 static void put_request(writer *w, const slm_wire_names *names, const slm_request *r)
 {
@@ -100,7 +100,7 @@ static void put_request(writer *w, const slm_wire_names *names, const slm_reques
     put_u32(w, (uint32_t) r->mode);
     put_u64(w, r->realm);
     put_u32(w, (r->chat ? CHAT : 0) | (r->truncate ? TRUNCATE : 0) | (r->best_only ? BEST_ONLY : 0) | (r->stream ? STREAM : 0) |
-                   (r->precise ? PRECISE : 0) | (r->speculate ? SPECULATE : 0));
+                   (r->precise ? PRECISE : 0) | (r->speculate ? SPECULATE : 0) | (names->kv_type == SLM_KV_Q8 ? KV_Q8 : 0));
     put_u64(w, r->n_segments);
     for (size_t i = 0; i < r->n_segments; i++) {
         put_u32(w, (uint32_t) r->segments[i].role);
@@ -335,6 +335,7 @@ static void get_request(reader *r, slm_wire_request *out)
     q->stream = (flags & STREAM) != 0;
     q->precise = (flags & PRECISE) != 0;
     q->speculate = (flags & SPECULATE) != 0;
+    out->names.kv_type = (flags & KV_Q8) != 0 ? SLM_KV_Q8 : SLM_KV_F16;
     get_segments(r, q);
     q->sampling.temperature = get_f32(r);
     q->sampling.top_k = (int32_t) get_u32(r);

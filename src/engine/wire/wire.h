@@ -16,13 +16,14 @@
 
 #include "engine/slm.h"
 
-#define SLM_WIRE_VERSION 1
+#define SLM_WIRE_VERSION 2
 
-/* What a request points to, in words that both sides know. */
+/* What a request points to or needs around it, in words that both sides know. */
 typedef struct slm_wire_names {
     const char *model;      /* key of its image */
     const char *adapter;    /* key of its image; NULL: none */
     const char *constraint; /* what it is compiled from; NULL: none */
+    slm_kv_type kv_type;    /* of the session that it is for */
 } slm_wire_names;
 
 /* Bytes of the message; it is written to `to` when that has so much room (else nothing is). */

@@ -16,6 +16,7 @@
 
 #include "engine/slm.h"
 #include "pg/base/encoding.h"
+#include "pg/base/guc.h"
 #include "pg/base/row_error.h"
 
 static const struct {
@@ -122,10 +123,14 @@ int slm_pg_sqlstate(const slm_error *err)
 
 static const char *hint_of(const slm_error *err)
 {
+    bool halved = slm_pg_kv_type() == SLM_KV_Q8;
+
     if (err->hint_code == SLM_HINT_KV_BUDGET) /* the engine does not know what it is called here */
-        return "Raise slm.kv_cache_memory.";
+        return halved ? "Raise slm.kv_cache_memory." : "Raise slm.kv_cache_memory, or halve what is needed: SET slm.kv_type = q8.";
     if (err->hint_code == SLM_HINT_KV_REQUEST)
-        return "Raise slm.kv_cache_memory, shorten the prompt, or ask for fewer tokens.";
+        return halved ? "Raise slm.kv_cache_memory, shorten the prompt, or ask for fewer tokens."
+                      : "Raise slm.kv_cache_memory, halve what is needed (SET slm.kv_type = q8), shorten the prompt, or ask for fewer "
+                        "tokens.";
     if (err->hint[0] != '\0')
         return slm_pg_cstring_from_utf8(err->hint);
     if (err->os_error != 0)

@@ -26,6 +26,9 @@ char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model, *sl
 enum { SLM_HUGE_PAGES_TRY, SLM_HUGE_PAGES_ON, SLM_HUGE_PAGES_OFF };
 static int huge_pages;
 
+static const struct config_enum_entry kv_types[] = {{"f16", SLM_KV_F16, false}, {"q8", SLM_KV_Q8, false}, {NULL, 0, false}};
+static int kv_type = SLM_KV_F16;
+
 static void (*memory_lowered)(void);
 
 size_t slm_pg_kv_cache_bytes(void)
@@ -35,6 +38,16 @@ size_t slm_pg_kv_cache_bytes(void)
     if (slm_guc_kv_cache_limit_kb > 0)
         kb = Min(kb, slm_guc_kv_cache_limit_kb);
     return (size_t) kb * 1024;
+}
+
+slm_kv_type slm_pg_kv_type(void)
+{
+    return (slm_kv_type) kv_type;
+}
+
+size_t slm_pg_kv_bytes_per_token(const slm_model_info *info)
+{
+    return slm_kv_bytes_per_token(info, slm_pg_kv_type());
 }
 
 static bool check_isa(char **value, void **extra, GucSource source)
@@ -95,6 +108,9 @@ static void define_numbers(void)
                             "It holds the running requests and the instructions that were computed before and are used again. Each model "
                             "that a session uses has a cache of its own.",
                             &slm_guc_kv_cache_kb, 256 * 1024, 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, assign_memory, NULL);
+    DefineCustomEnumVariable("slm.kv_type", "How the keys and values of a model's attention are kept: f16 or q8.",
+                             "q8 takes about half the memory, so that twice as much text fits, and rounds more. Answers are the same bits "
+                             "for the same choice.", &kv_type, SLM_KV_F16, kv_types, PGC_USERSET, 0, NULL, assign_memory, NULL);
     DefineCustomIntVariable("slm.train_memory", "Memory that one fine-tuning may use.",
                             "Beyond the model's image, which is shared. Less memory means smaller pieces of work or more computing, not "
                             "another result but for rounding. What cannot be done with it is refused before it begins.",

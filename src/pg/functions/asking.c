@@ -283,7 +283,7 @@ static void refuse(size_t room)
 static size_t room_for_text(const SlmAsking *s)
 {
     const slm_model_info *info = slm_pg_info(s->row.entry);
-    size_t cache = (size_t) slm_guc_kv_cache_kb * 1024 / Max(info->kv_bytes_per_token, 1) / 2, taken = 0;
+    size_t cache = (size_t) slm_guc_kv_cache_kb * 1024 / Max(slm_pg_kv_bytes_per_token(info), 1) / 2, taken = 0;
     size_t room = Min(info->n_context, cache);
 
     for (int i = 0; i < s->n; i++) {

@@ -77,7 +77,7 @@ static slm_request request_of(const Condensing *s, slm_segment *segments, const 
 static bool find_room(Condensing *s)
 {
     const slm_model_info *info = slm_pg_info(s->what.entry);
-    size_t cache = (size_t) slm_guc_kv_cache_kb * 1024 / Max(info->kv_bytes_per_token, 1) / 2, room = Min(info->n_context, cache);
+    size_t cache = (size_t) slm_guc_kv_cache_kb * 1024 / Max(slm_pg_kv_bytes_per_token(info), 1) / 2, room = Min(info->n_context, cache);
     slm_segment segments[2];
     slm_request nothing = request_of(s, segments, "", 0, 1);
     size_t taken = slm_pg_prompt_tokens(s->what.entry, &nothing) + LEEWAY;

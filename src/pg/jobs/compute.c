@@ -52,7 +52,8 @@ static const struct {
     const char *name;
     bool bounded;
 } kept[] = {{"slm.generate_model", false}, {"slm.classify_model", false}, {"slm.embed_model", false}, {"slm.on_error", false},
-            {"slm.speculate", false},      {"slm.enable_batch", false},   {"slm.batch_size", true},   {"slm.kv_cache_memory", true}};
+            {"slm.speculate", false},      {"slm.enable_batch", false},   {"slm.batch_size", true},   {"slm.kv_cache_memory", true},
+            {"slm.kv_type", false}};
 
 static void set_setting(const char *name, const char *value)
 {

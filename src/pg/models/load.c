@@ -241,7 +241,8 @@ typedef struct Probe {
 
 static pg_noinline void probe_work(Probe *p, slm_model_info *info, slm_error *err)
 {
-    slm_limits limits = {.kv_cache_bytes = slm_pg_kv_cache_bytes(), .n_threads = slm_pg_take_threads(), .stop = SLM_STOP};
+    slm_limits limits = {.kv_cache_bytes = slm_pg_kv_cache_bytes(), .n_threads = slm_pg_take_threads(), .stop = SLM_STOP,
+                         .kv_type = slm_pg_kv_type()};
 
     p->status = slm_model_open(p->image, &p->model, err);
     if (p->status != SLM_OK)

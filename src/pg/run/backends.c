@@ -60,9 +60,9 @@ static void read_model(const SlmOpenModel *opened, SessionFigures *out)
     slm_pg_local_figures(opened, &figures);
     memset(out, 0, sizeof *out);
     strlcpy(out->model, opened->name, sizeof out->model);
-    out->kv_bytes = figures.stats.kv_bytes_held;
-    out->scratch_bytes = figures.stats.scratch_bytes;
-    out->prefixes = (int32) figures.stats.cached_prefixes;
+    out->kv_bytes = figures.kv_bytes;
+    out->scratch_bytes = figures.scratch_bytes;
+    out->prefixes = (int32) figures.prefixes;
     out->total = figures.n_requests;
     out->last_use = opened->last_use;
     out->running = figures.n_running;

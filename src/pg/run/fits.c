@@ -59,5 +59,5 @@ bool slm_pg_surely_fits(const SlmOpenModel *opened, const slm_request *request)
         branches = most_branches(request);
     if (request->prior_text != NULL)
         tokens += most_tokens(request->prior_text, Min(strlen(request->prior_text), info->n_context));
-    return tokens + branches <= info->n_context && (tokens + branches) * info->kv_bytes_per_token <= slm_pg_kv_cache_bytes();
+    return tokens + branches <= info->n_context && (tokens + branches) * slm_pg_kv_bytes_per_token(info) <= slm_pg_kv_cache_bytes();
 }

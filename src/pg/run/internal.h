@@ -22,6 +22,7 @@ struct SlmRun {
     SlmOpenModel *opened;    /* the one that the caller named, maybe with an adapter, pinned; NULL once the run has ended */
     struct SlmLocal *local;  /* its session in this backend; NULL: it is in the engine process */
     struct SlmSent *sent;    /* shared.c: then what was sent */
+    slm_kv_type kv_type;     /* of the session that it is for */
     uint64 id;               /* 0: released, who computed it knows it no more */
     bool stream;
     bool done;               /* the result is there */
@@ -41,7 +42,7 @@ struct SlmOpenModel {
     struct SlmOpenModel *base; /* of a model with an adapter: the model, whose session runs its requests; else NULL */
     slm_adapter *adapter;      /* then */
     int n_pins;                /* of slm_pg_pin() and of runs, and those of the models with it as base */
-    struct SlmLocal *local;    /* local.c: its session in this backend; NULL until the first request */
+    struct SlmLocal *locals[SLM_KV_TYPES]; /* local.c: its sessions in this backend; NULL until the first request */
     TimestampTz last_use;
     dev_t device;              /* of the image's file when it was mapped: another one may be put in its place, to repair it */
     ino_t inode;
@@ -74,14 +75,15 @@ void slm_pg_local_release(SlmRun *run);
 /* The transaction has ended; failed: so have all runs. */
 void slm_pg_local_end_all(bool failed);
 void slm_pg_local_end_sub(SubTransactionId subid);
-/* What its session has done in this backend. */
+/* What its sessions have done in this backend. */
 typedef struct SlmLocalFigures {
-    slm_session_stats stats; /* zeroed while it has none */
+    bool any;                /* there is one */
+    size_t kv_bytes, scratch_bytes, prefixes;
     uint64 n_requests;       /* submitted so far */
     int n_running;           /* without a result */
 } SlmLocalFigures;
 void slm_pg_local_figures(const SlmOpenModel *opened, SlmLocalFigures *out);
-/* The model is being closed: so is its session. */
+/* The model is being closed: so are its sessions. */
 void slm_pg_local_close(SlmOpenModel *opened);
 
 /* ---- fits.c */

@@ -1,5 +1,6 @@
 /*
- * local.c: requests that run in this backend: one engine session for each model, and the runs in it (runs.c).
+ * local.c: requests that run in this backend: one engine session for each model, and the runs in it (runs.c).  A change of slm.kv_type
+ * makes another one beside it, while requests of the first go on; without requests that goes when the statement ends.
  *
  * At the abort of a transaction every session is reset, at that of a subtransaction its own runs end.
  *
@@ -34,6 +35,7 @@
 typedef struct SlmLocal {
     dlist_node node;
     SlmOpenModel *opened;
+    slm_kv_type kv_type;
     slm_session *session; /* NULL: given back */
     slm_limits limits;    /* as the session has them */
     dlist_head runs;      /* of SlmRun */
@@ -47,17 +49,22 @@ static dlist_head locals = DLIST_STATIC_INIT(locals);
 
 /* ---- sessions */
 
-static SlmLocal *local_of(SlmOpenModel *opened)
+static SlmLocal *local_of(SlmOpenModel *opened, slm_kv_type kv_type)
 {
     SlmOpenModel *owner = opened->base != NULL ? opened->base : opened;
-    SlmLocal *local = owner->local;
+    SlmLocal *local;
+
+    if (slm_pg_info(owner)->kv_bytes_per_token == 0)
+        kv_type = SLM_KV_F16; /* it keeps none */
+    local = owner->locals[kv_type];
 
     if (local == NULL) {
         local = MemoryContextAllocZero(TopMemoryContext, sizeof *local);
         local->opened = owner;
+        local->kv_type = kv_type;
         dlist_init(&local->runs);
         dlist_push_head(&locals, &local->node);
-        owner->local = local;
+        owner->locals[kv_type] = local;
     }
     return local;
 }
@@ -91,27 +98,37 @@ static void end_session(SlmLocal *local)
 
 void slm_pg_local_close(SlmOpenModel *opened)
 {
-    SlmLocal *local = opened->local;
+    for (int type = 0; type < SLM_KV_TYPES; type++) {
+        SlmLocal *local = opened->locals[type];
 
-    if (local == NULL)
-        return;
-    end_session(local);
-    dlist_delete(&local->node);
-    pfree(local);
-    opened->local = NULL;
+        if (local == NULL)
+            continue;
+        end_session(local);
+        dlist_delete(&local->node);
+        pfree(local);
+        opened->locals[type] = NULL;
+    }
 }
 
 void slm_pg_local_figures(const SlmOpenModel *opened, SlmLocalFigures *out)
 {
-    const SlmLocal *local = opened->local;
-
     memset(out, 0, sizeof *out);
-    if (local == NULL)
-        return;
-    if (local->session != NULL)
-        slm_session_get_stats(local->session, &out->stats);
-    out->n_requests = local->n_requests;
-    out->n_running = local->n_running;
+    for (int type = 0; type < SLM_KV_TYPES; type++) {
+        const SlmLocal *local = opened->locals[type];
+        slm_session_stats stats;
+
+        if (local == NULL)
+            continue;
+        out->n_requests += local->n_requests;
+        out->n_running += local->n_running;
+        if (local->session == NULL)
+            continue;
+        slm_session_get_stats(local->session, &stats);
+        out->any = true;
+        out->kv_bytes += stats.kv_bytes_held;
+        out->scratch_bytes += stats.scratch_bytes;
+        out->prefixes += stats.cached_prefixes;
+    }
 }
 
 bool slm_pg_kv_bytes(const SlmOpenModel *opened, uint64 *bytes)
@@ -119,13 +136,14 @@ bool slm_pg_kv_bytes(const SlmOpenModel *opened, uint64 *bytes)
     SlmLocalFigures figures;
 
     slm_pg_local_figures(opened, &figures);
-    *bytes = figures.stats.kv_bytes_held;
-    return opened->local != NULL && opened->local->session != NULL;
+    *bytes = figures.kv_bytes;
+    return figures.any;
 }
 
 static void apply_limits(SlmLocal *local)
 {
-    slm_limits limits = {.kv_cache_bytes = slm_pg_kv_cache_bytes(), .n_threads = slm_pg_take_threads(), .stop = SLM_STOP};
+    slm_limits limits = {.kv_cache_bytes = slm_pg_kv_cache_bytes(), .n_threads = slm_pg_take_threads(), .stop = SLM_STOP,
+                         .kv_type = local->kv_type};
     slm_status status = SLM_OK;
     slm_error err;
 
@@ -140,7 +158,7 @@ static void apply_limits(SlmLocal *local)
 
 size_t slm_pg_prompt_tokens(SlmOpenModel *opened, const slm_request *request)
 {
-    SlmLocal *local = local_of(opened);
+    SlmLocal *local = local_of(opened, slm_pg_kv_type());
     slm_status status;
     slm_error err;
     size_t n;
@@ -178,7 +196,7 @@ static bool accepted(slm_status status, const slm_error *err, bool if_it_fits)
 
 bool slm_pg_local_start(SlmRun *run, SlmOpenModel *opened, const slm_request *request, bool if_it_fits)
 {
-    SlmLocal *local = local_of(opened);
+    SlmLocal *local = local_of(opened, run->kv_type);
     slm_request whole = *request;
     slm_status status;
     slm_error err;
@@ -201,7 +219,7 @@ bool slm_pg_local_start(SlmRun *run, SlmOpenModel *opened, const slm_request *re
 
 bool slm_pg_local_check(SlmOpenModel *opened, const slm_request *request, bool if_it_fits)
 {
-    SlmLocal *local = local_of(opened);
+    SlmLocal *local = local_of(opened, slm_pg_kv_type());
     slm_request whole = *request;
     slm_status status;
     slm_error err;
@@ -359,6 +377,8 @@ void slm_pg_lower_limits(void)
         SlmLocal *local = dlist_container(SlmLocal, node, it.cur);
         slm_limits limits = local->limits;
 
+        if (local->opened->locals[slm_pg_kv_type()] != local && slm_pg_info(local->opened)->kv_bytes_per_token != 0)
+            free_session(local); /* slm.kv_type is another one now */
         limits.kv_cache_bytes = Min(limits.kv_cache_bytes, (size_t) slm_guc_kv_cache_kb * 1024);
         if (local->session == NULL || limits.kv_cache_bytes == local->limits.kv_cache_bytes)
             continue;

@@ -19,6 +19,7 @@
 
 #include "engine/slm.h"
 #include "pg/base/errors.h"
+#include "pg/base/guc.h"
 #include "pg/run/accounts.h"
 #include "pg/run/backend.h"
 #include "pg/run/backends.h"
@@ -94,6 +95,7 @@ bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *requ
     run->node_of = slm_pg_node_running;
     run->subid = GetCurrentSubTransactionId();
     run->stream = request->stream;
+    run->kv_type = slm_pg_kv_type();
     run->account = slm_pg_account_of(opened);
     slm_pg_budget_look();
     shared = slm_pg_budget_take(0) == UINT64_MAX && slm_pg_shared_wanted(); /* a budget is kept to step by step */

@@ -256,7 +256,8 @@ static char *pack(const SlmRun *run, const SlmOpenModel *opened, const slm_reque
     const char *plus = strchr(opened->key, '+');
     slm_wire_names names = {.model = stem(opened->base != NULL ? opened->base->key : opened->key),
                             .adapter = plus != NULL ? stem(plus + 1) : NULL,
-                            .constraint = request->constraint != NULL ? slm_pg_constraint_words(request->constraint) : NULL};
+                            .constraint = request->constraint != NULL ? slm_pg_constraint_words(request->constraint) : NULL,
+                            .kv_type = run->kv_type};
     slm_request whole = *request;
     slm_frame frame = {.type = SLM_FRAME_SUBMIT, .class = class_now(), .number = run->id};
     char *packed;
