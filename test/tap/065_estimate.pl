@@ -71,7 +71,7 @@ my $n = 0;
 for my $name (sort keys %statement)
 {
 	my $sql = $statement{$name};
-	my $e = figures($node->safe_psql('postgres', "SELECT figure, estimate, low, high FROM slm_estimate(\$estimate\$$sql\$estimate\$, sample => 60)"));
+	my $e = figures($node->safe_psql('postgres', "SELECT figure, estimate, low, high FROM slm_estimate(\$estimate\$$sql\$estimate\$)"));
 	my $begun = time;
 	$node->safe_psql('postgres', "SET application_name = 'run $name'; BEGIN; $sql; ROLLBACK");
 	my $minutes = (time - $begun) / 60;
