@@ -191,8 +191,21 @@ static void test_bounds(void)
     }
 }
 
+/* 10.0 and 1e1 are integers, also where an answer would not write them so. */
+static void test_integers_refused(void)
+{
+    static const grammar_case cases[] = {
+        {"{\"if\":{\"type\":\"integer\"},\"then\":{\"const\":1},\"else\":{\"enum\":[10,2.5]}}",
+         {"1", "2.5", NULL}, {"10", "10.0", "1e1", NULL}},
+        {"{\"type\":\"number\",\"not\":{\"type\":\"integer\"}}", {"2.5", "-0.25", NULL}, {"10", "10.0", "1e1", "-0.0", NULL}},
+    };
+    grammar_run(SLM_GRAMMAR_JSON_SCHEMA, cases, sizeof cases / sizeof *cases);
+    grammar_run(SLM_GRAMMAR_JSON_ANSWER, cases, sizeof cases / sizeof *cases);
+}
+
 int main(void)
 {
+    test_integers_refused();
     grammar_run(SLM_GRAMMAR_JSON_SCHEMA, types, sizeof types / sizeof *types);
     grammar_run(SLM_GRAMMAR_JSON_SCHEMA, numbers, sizeof numbers / sizeof *numbers);
     grammar_run(SLM_GRAMMAR_JSON_SCHEMA, strings, sizeof strings / sizeof *strings);

@@ -91,6 +91,7 @@ typedef struct slm_compiler {
     slm_resource *resources;
     uint32_t n_resources, resources_capacity;
     slm_rx integer, plain, number; /* syntax of numbers: whole, without exponent, all */
+    slm_rx maybe_integer; /* what an integer may look like: a number that is none looks otherwise */
     slm_prop *patterns; /* compiled ones by text */
     uint32_t n_patterns, patterns_capacity;
     uint32_t depth;

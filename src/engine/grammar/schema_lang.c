@@ -18,6 +18,7 @@ static slm_rx whole(slm_compiler *c, const char *pattern)
 bool slm_schema_syntax(slm_compiler *c)
 {
     c->integer = whole(c, c->old_ids ? "-?(?:0|[1-9][0-9]*)" : "-?(?:0|[1-9][0-9]*)(?:\\.0+)?"); /* draft 4: 1.0 is none */
+    c->maybe_integer = slm_rx_or(c->p, c->integer, whole(c, ".*[eE].*"));
     c->plain = whole(c, "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?");
     c->number = whole(c, "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?(?:[eE][+-]?[0-9]+)?");
     if (c->bounded) {
@@ -347,7 +348,7 @@ static slm_lang own_lang(slm_compiler *c, const slm_node *n)
     } else {
         if (n->integer) {
             l.num = c->integer;
-            l.not_num = slm_rx_not(c->p, c->integer);
+            l.not_num = slm_rx_not(c->p, c->maybe_integer);
         }
         limit_number(c, &l, n->minimum, 'g', '<');
         limit_number(c, &l, n->maximum, 'l', '>');
