@@ -197,7 +197,7 @@ static uint32_t power_of_two(double x)
  * than one in twenty; longer ones are met by a part that is short beside them. */
 static double part_of(double waits, bool batch)
 {
-    double part = batch ? 1.5 * waits : 0.25 * waits, met = waits / ((batch ? 2 : 8) * LONGEST_NS);
+    double part = batch ? 1.5 * waits : 0.125 * waits, met = waits / ((batch ? 2 : 8) * LONGEST_NS);
 
     return met < 0.04 || part > LONGEST_NS ? LONGEST_NS : part;
 }

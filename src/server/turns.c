@@ -11,7 +11,7 @@
  * nobody starves.
  *
  * Who comes anew begins at base: time spent away is not saved up.  A client that asks again as soon as it has its answer is away for a
- * moment only: for GRACE_NS nobody uses that.
+ * moment only: for GRACE_NS nobody uses that, and for KEPT_NS it has not lost what it was behind.
  */
 #include <stdlib.h>
 
@@ -19,6 +19,8 @@
 
 #define SLACK_NS 5e6
 #define GRACE_NS 2000000u
+#define KEPT_NS 100000000u
+#define KEPT_MOST (4 * SLACK_NS)
 #define FORGET_NS 1000000000u
 
 static const double weights[SLM_CLASSES] = {[SLM_CLASS_INTERACTIVE] = 8, [SLM_CLASS_BATCH] = 4, [SLM_CLASS_JOB] = 1};
@@ -66,8 +68,11 @@ void slm_turns_enter(request *r)
     r->party = p;
     if (p == NULL)
         return;
-    if (!is_there(p, slm_server_now_ns()) && p->had < base)
-        p->had = base;
+    if (p->n_running == 0) {
+        double least = slm_server_now_ns() - p->left_ns < KEPT_NS ? base - KEPT_MOST : base;
+
+        p->had = p->had > least ? p->had : least;
+    }
     p->n_running++;
 }
 

@@ -4,7 +4,8 @@
 usage: report.py FOLDER PAGE.md COMMAND [SECTION]
 
 The text between the two marks of the section (default "latest run") in PAGE.md is replaced; everything else there is written by people.
-Sections "shapes" and "long_texts" are the file of that name alone, which takes long and is in no default run; "latest run" is all others.
+Sections "shapes", "long_texts" and "engine" are the files of that name alone, which take long and are in no default run; "latest run" is
+all others.
 """
 import csv
 import datetime
@@ -14,7 +15,7 @@ import re
 import sys
 
 
-ALONE = ("shapes", "long_texts")  # sections of their own
+ALONE = {"shapes": "shapes", "long_texts": "long_texts", "engine": "engine", "engine_beside": "engine"}  # sections of their own
 
 
 def cpu():
@@ -76,8 +77,7 @@ def main(folder, page, command, section="latest run"):
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     lines = [f"{datetime.date.today()}, {cpu()}, `{command}`", ""]
     for name in sorted(glob.glob(os.path.join(folder, "*.csv"))):
-        alone = os.path.basename(name)[:-4] if os.path.basename(name)[:-4] in ALONE else "latest run"
-        if alone != section:
+        if ALONE.get(os.path.basename(name)[:-4], "latest run") != section:
             continue
         with open(name, newline="", encoding="utf-8") as f:
             rows = list(csv.reader(f))

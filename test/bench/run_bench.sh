@@ -6,6 +6,8 @@
 #        test/bench/run_bench.sh shapes         models of 1 to 7 billion random weights, one after the other, in SLM_BENCH_DIR
 #                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
 #        test/bench/run_bench.sh maskbench      grammars of real JSON schemas (docs/CONSTRAINTS.md): some minutes; not in the default
+#        test/bench/run_bench.sh engine         sessions alone beside the engine process, into docs/ENGINE.md: two to three minutes; not in
+#                                               the default (engine.sh says what it can be told)
 #        test/bench/run_bench.sh long-texts     how long texts are best read, into docs/LONG_TEXTS.md: some minutes; not in the default
 # Every CSV has a header line; those of SQL are metric,type,threads,value,unit.  banking77-sql needs the texts of Banking77 in
 # $SLM_TEST_DATA and is left out without them.
@@ -164,6 +166,22 @@ if [[ " $names " == *" long-texts "* ]]; then
     mv "$out/long_texts.csv.new" "$out/long_texts.csv"
     python3 test/bench/report.py "$out" docs/LONG_TEXTS.md "test/bench/run_bench.sh long-texts" long_texts || status=1
     [ "$names" != long-texts ] || exit $status
+fi
+
+if [[ " $names " == *" engine "* ]]; then
+    echo "-- engine"
+    [ -n "$slm_root" ] || slm_install_private >"$out/install.log" 2>&1 || { tail -n 40 "$out/install.log"; exit 1; }
+    export PGPORT=5436
+    slm_start engine "shared_preload_libraries = 'slm_pg'" "max_connections = 140" || exit 1
+    file=${SLM_BENCH_MODEL:-$out/models/SmolLM2-135M-Instruct.Q4_0.gguf}
+    psql -X -q -c 'CREATE EXTENSION slm_pg' && slm_load bench "$file" && slm_load minilm "$SLM_MODEL_CACHE/all-MiniLM-L6-v2" || exit 1
+    for name in ${SLM_BENCH_PARTS:-engine engine_beside}; do
+        echo "what,clients,answers/s,p50 ms,p95 ms,CPU ms an answer" >"$out/$name.csv.new"
+        test/bench/engine.sh "$out/$name.csv.new" "$name" "$file" && mv "$out/$name.csv.new" "$out/$name.csv" || status=1
+    done
+    python3 test/bench/report.py "$out" docs/ENGINE.md "test/bench/run_bench.sh engine" engine || status=1
+    slm_stop engine
+    [ "$names" != engine ] || exit $status
 fi
 
 # One model of a shape and type: its line, or a failure that says why.

@@ -380,13 +380,16 @@ static void kill_engine(int signal_number)
 static void look_for_hang(void)
 {
     uint64 beats = atomic_load(&state->beats), faults = last_faults;
+    static TimestampTz looked;
     TimestampTz now = GetCurrentTimestamp();
+    bool away = now - looked > 20 * LOOK_MS * 1000; /* the machine, or this process, stood still itself */
     char letter = 'R';
 
+    looked = now;
     if (beats == last_beats)
         letter = look_at(engine, &faults);
     stopped_looks = letter == 'T' ? stopped_looks + 1 : 0;
-    if (beats != last_beats || faults != last_faults || letter == 't' || !atomic_load(&state->at_work))
+    if (beats != last_beats || faults != last_faults || letter == 't' || away || !atomic_load(&state->at_work))
         last_moved = now;
     last_beats = beats;
     last_faults = faults;
