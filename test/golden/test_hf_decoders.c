@@ -13,7 +13,7 @@
 #include "slm_test.h"
 
 static const char *const served[] = {"smollm3-window", "qwen2-yarn", "ministral", "olmo3", "exaone4", "granite4", "llama-dynamic",
-                                     "qwen3_moe", "olmoe", "granitemoe"};
+                                     "qwen3_moe", "olmoe", "granitemoe", "lfm2"};
 
 /* Mean and largest distance that are allowed. */
 typedef struct allowed {

@@ -82,6 +82,8 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
     case D_EXPERTS_FF: return hp->n_experts * hp->n_ff_expert;
     case D_EXPERTS_EMBD: return hp->n_experts * hp->n_embd;
     case D_FF_EXPERT: return hp->n_ff_expert;
+    case D_EMBD3: return 3 * hp->n_embd;
+    case D_KERNEL: return hp->n_embd * hp->conv_length;
     }
     return 0;
 }
@@ -102,6 +104,10 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
     bool dense = hp->n_experts == 0 || (layer < SLM_MAX_LAYERS && (hp->dense_layers[layer / 32] >> layer % 32 & 1) != 0);
     if (role == SLM_TENSOR_ROUTER || slm_role_of_experts(role))
         return layer < hp->n_layers && !dense;
+    if (role >= SLM_TENSOR_CONV_IN && role <= SLM_TENSOR_CONV_OUT)
+        return layer < hp->n_layers && slm_layer_convolves(hp, layer);
+    if (role >= SLM_TENSOR_ATTN_Q && role <= SLM_TENSOR_ATTN_OUT_BIAS && slm_layer_convolves(hp, layer))
+        return false;
     if (!role_table[role].per_layer || hp->shared_layers)
         return layer == 0;
     if (role == SLM_TENSOR_FFN_GATE || role == SLM_TENSOR_FFN_UP || role == SLM_TENSOR_FFN_GATE_UP || role == SLM_TENSOR_FFN_DOWN)
@@ -115,6 +121,12 @@ uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t b
     for (uint32_t i = 0; i < before; i++)
         n += slm_role_in_layer(hp, role, i);
     return n;
+}
+
+uint32_t slm_hparams_kv_bytes(const slm_hparams *hp)
+{
+    uint32_t conv = slm_role_layers(hp, SLM_TENSOR_CONV_IN, hp->n_layers);
+    return 4 * (hp->n_layers - conv) * hp->n_kv_heads * hp->head_dim + 2 * conv * hp->n_embd;
 }
 
 uint32_t slm_hparams_outputs(const slm_hparams *hp)
@@ -471,6 +483,17 @@ static slm_status check_sizes(const slm_hparams *hp, slm_error *err)
     return SLM_OK;
 }
 
+/* Convolutions give rows as wide as those of attention, and keep what they read in F16. */
+static slm_status check_convolutions(const slm_hparams *hp, slm_error *err)
+{
+    if (hp->conv_length == 0)
+        return SLM_OK;
+    if (hp->conv_length > 16 || !hp->causal || hp->shared_layers || hp->post_norm_only || hp->n_heads * hp->head_dim != hp->n_embd)
+        return slm_fail(err, SLM_UNSUPPORTED, "convolutions over %u positions in a model of width %u are not supported", hp->conv_length,
+                        hp->n_embd);
+    return SLM_OK;
+}
+
 /* Rows of one expert are whole panels, and its inner rows whole blocks. */
 static slm_status check_experts(const slm_hparams *hp, slm_error *err)
 {
@@ -544,6 +567,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_flags(hp, err));
     SLM_TRY(check_end(hp, err));
     SLM_TRY(check_experts(hp, err));
+    SLM_TRY(check_convolutions(hp, err));
     bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) &&
                 (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
                 in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_dynamic, 0, 1e4) &&

@@ -46,7 +46,8 @@ typedef struct slm_meta {
 /* What rows and cols in roles.def stand for. */
 typedef enum slm_dim {
     D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_LABELS, D_BUCKETS, D_HEADS,
-    D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD, D_EXPERTS, D_EXPERTS_FF, D_EXPERTS_EMBD, D_FF_EXPERT
+    D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD, D_EXPERTS, D_EXPERTS_FF, D_EXPERTS_EMBD, D_FF_EXPERT,
+    D_EMBD3, D_KERNEL
 } slm_dim;
 
 typedef struct slm_role_info {
@@ -80,6 +81,11 @@ typedef struct slm_family {
 
 /* May a role be in this layer?  What is of no layer, or the same in all, is in the first; a layer has experts or one feed-forward. */
 bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t layer);
+/* Has the layer a convolution in place of attention? */
+static inline bool slm_layer_convolves(const slm_hparams *hp, uint32_t layer)
+{
+    return hp->conv_length > 0 && (hp->conv_layers[layer / 32] >> layer % 32 & 1) != 0;
+}
 /* In how many layers before this one; n_layers: in how many at all. */
 uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t before);
 static inline bool slm_role_of_experts(slm_tensor_role role)
@@ -94,6 +100,8 @@ static inline bool slm_activation_gated(uint32_t activation)
     return activation != SLM_ACT_GELU_ERF && activation != SLM_ACT_GELU_TANH;
 }
 
+/* Bytes that a position leaves for later ones, in F16. */
+uint32_t slm_hparams_kv_bytes(const slm_hparams *hp);
 /* Width of the vector that an encoder gives, or the number of its labels. */
 uint32_t slm_hparams_outputs(const slm_hparams *hp);
 

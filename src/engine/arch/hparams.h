@@ -88,6 +88,8 @@ typedef struct slm_hparams {
     uint32_t n_experts_used, n_ff_expert; /* n_ff_expert: inner width of one */
     uint32_t experts_scaled;     /* what the chosen ones weigh adds up to 1; else they weigh what they do among all */
     uint32_t dense_layers[SLM_MAX_LAYERS / 32]; /* of a mixture, by bits: layers with one feed-forward instead */
+    uint32_t conv_length;        /* LFM2: layers with a convolution over so many positions in place of attention; 0 = none */
+    uint32_t conv_layers[SLM_MAX_LAYERS / 32]; /* by bits, which */
 } slm_hparams;
 
 #endif

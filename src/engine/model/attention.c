@@ -12,6 +12,7 @@
  *
  * KV block (16 positions), in F16 elements: for layer l and KV head h, at ((l * n_kv_heads + h) * 2) * 16 * head_dim: K as
  * [head_dim][16], then V as [16][head_dim].  In eight bits a plane is 8 * head_dim of them and 16 scales for each 32 dimensions.
+ * A layer with a convolution (convolve.c) has 16 * n_embd elements instead, whatever the type.
  */
 #include <string.h>
 
@@ -26,9 +27,25 @@ static size_t plane_of(const slm_hparams *hp, slm_kv_type type)
     return type == SLM_KV_F16 ? n : n / 2 + (size_t) SLM_KV_BLOCK * ((hp->head_dim + SLM_KV_GROUP - 1) / SLM_KV_GROUP);
 }
 
+/* Layers before this one that have a convolution. */
+static uint32_t convolutions(const slm_hparams *hp, uint32_t layer)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; hp->conv_length > 0 && i < layer; i += 32)
+        n += (uint32_t) __builtin_popcount(hp->conv_layers[i / 32] & (layer - i >= 32 ? UINT32_MAX : (1u << (layer - i)) - 1));
+    return n;
+}
+
+/* F16 elements of a block before this layer's. */
+static size_t layer_offset(const slm_hparams *hp, slm_kv_type type, uint32_t layer)
+{
+    size_t conv = convolutions(hp, layer), attention = layer - conv;
+    return attention * hp->n_kv_heads * 2 * plane_of(hp, type) + conv * SLM_KV_BLOCK * hp->n_embd;
+}
+
 size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type)
 {
-    return (size_t) hp->n_layers * hp->n_kv_heads * 2 * plane_of(hp, type) * sizeof(uint16_t);
+    return layer_offset(hp, type, hp->n_layers) * sizeof(uint16_t);
 }
 
 size_t slm_kv_block_bytes(const slm_hparams *hp)
@@ -36,10 +53,15 @@ size_t slm_kv_block_bytes(const slm_hparams *hp)
     return slm_kv_block_bytes_of(hp, SLM_KV_F16);
 }
 
+size_t slm_conv_offset(const slm_hparams *hp, slm_kv_type type, uint32_t layer)
+{
+    return layer_offset(hp, type, layer);
+}
+
 void slm_kv_offsets(const slm_hparams *hp, slm_kv_type type, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset)
 {
     size_t plane = plane_of(hp, type);
-    *k_offset = ((size_t) layer * hp->n_kv_heads + kv_head) * 2 * plane;
+    *k_offset = layer_offset(hp, type, layer) + (size_t) kv_head * 2 * plane;
     *v_offset = *k_offset + plane;
 }
 

@@ -175,6 +175,27 @@ static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
     return true;
 }
 
+/* The same of a layer with a convolution: what all rows leave for later ones, then that of the wanted rows. */
+static bool convolution_block(slm_lane *t, stream *st, uint32_t layer)
+{
+    slm_run *run = t->run;
+    const slm_layer *l = &run->model->layers[layer];
+    bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
+    slm_product gates = {&l->conv_in, NULL, run->ws->conv.p, run->ld.conv};
+    slm_act a = norm_stage(t, st, l->attn_norm);
+    slm_stage_project(t, &gates, 1, &a, st->n);
+    slm_lane_end(t);
+    slm_stage_remember(t, layer);
+    slm_lane_end(t);
+    if (shrink && run->batch->n_out == 0)
+        return false;
+    if (shrink)
+        compact_stage(t, st);
+    slm_stage_convolve(t, layer, st->rows, st->n);
+    slm_lane_end(t);
+    return true;
+}
+
 static void output_stage(slm_lane *t, const stream *st)
 {
     slm_run *run = t->run;
@@ -195,7 +216,7 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
     embed_stage(&t);
     for (uint32_t layer = 0; layer < run->hp->n_layers; layer++) {
         const slm_layer *l = &run->model->layers[layer];
-        if (!attention_block(&t, &st, layer))
+        if (!(l->conv_kernel != NULL ? convolution_block : attention_block)(&t, &st, layer))
             return;
         slm_act a = slm_attention_act(run, st.fine);
         join_stage(&t, &st, layer, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &a);

@@ -62,6 +62,7 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {SLM_TENSOR_ATTN_Q, &l->q},        {SLM_TENSOR_ATTN_K, &l->k},      {SLM_TENSOR_ATTN_V, &l->v},       {SLM_TENSOR_ATTN_OUT, &l->o},
         {SLM_TENSOR_FFN_GATE, &l->gate},   {SLM_TENSOR_FFN_UP, &l->up},     {SLM_TENSOR_FFN_DOWN, &l->down},
         {SLM_TENSOR_REL_KEY, &l->rel_key}, {SLM_TENSOR_REL_QUERY, &l->rel_query},
+        {SLM_TENSOR_CONV_IN, &l->conv_in}, {SLM_TENSOR_CONV_OUT, &l->o},
         {SLM_TENSOR_ROUTER, &l->router},   {SLM_TENSOR_EXPERT_GATE, &l->expert_gate},
         {SLM_TENSOR_EXPERT_UP, &l->expert_up}, {SLM_TENSOR_EXPERT_DOWN, &l->expert_down},
     };
@@ -70,6 +71,7 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {SLM_TENSOR_ATTN_Q_BIAS, &l->q_bias},            {SLM_TENSOR_ATTN_K_BIAS, &l->k_bias},
         {SLM_TENSOR_ATTN_V_BIAS, &l->v_bias},            {SLM_TENSOR_ATTN_OUT_BIAS, &l->o_bias},
         {SLM_TENSOR_ATTN_Q_NORM, &l->q_norm},            {SLM_TENSOR_ATTN_K_NORM, &l->k_norm},
+        {SLM_TENSOR_CONV_KERNEL, &l->conv_kernel},
         {SLM_TENSOR_FFN_UP_BIAS, &l->up_bias},           {SLM_TENSOR_FFN_DOWN_BIAS, &l->down_bias},
         {after ? SLM_TENSOR_ATTN_OUT_NORM : SLM_TENSOR_ATTN_POST_NORM, &l->attn_post_norm},
         {after ? SLM_TENSOR_LAYER_OUT_NORM : SLM_TENSOR_FFN_POST_NORM, &l->ffn_post_norm},
@@ -80,10 +82,13 @@ static slm_status take_layer(const loader *in, uint32_t i)
         if (slm_role_in_layer(&in->model->hp, matrices[k].role, i))
             SLM_TRY(take_matrix(in, matrices[k].role, i, matrices[k].out));
     for (size_t k = 0; k < sizeof vectors / sizeof *vectors; k++)
-        SLM_TRY(take_vector(in, vectors[k].role, i, vectors[k].out));
+        if (slm_role_in_layer(&in->model->hp, vectors[k].role, i))
+            SLM_TRY(take_vector(in, vectors[k].role, i, vectors[k].out));
 
     bool experts = slm_role_in_layer(&in->model->hp, SLM_TENSOR_ROUTER, i);
-    const slm_weight *needed[] = {&l->q, &l->k, &l->v, &l->o, experts ? &l->expert_up : &l->up, experts ? &l->expert_down : &l->down};
+    bool convolves = slm_layer_convolves(&in->model->hp, i);
+    const slm_weight *needed[] = {convolves ? &l->conv_in : &l->q, convolves ? &l->conv_in : &l->k, convolves ? &l->conv_in : &l->v, &l->o,
+                                  experts ? &l->expert_up : &l->up, experts ? &l->expert_down : &l->down};
     for (size_t k = 0; k < sizeof needed / sizeof *needed; k++)
         if (needed[k]->data == NULL)
             return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a matrix", i);
@@ -121,7 +126,8 @@ static slm_status check_layer(const loader *in, uint32_t i)
     if (scaled && (slm_type_get(l->q.type)->is_float || slm_type_get(l->k.type)->is_float || slm_type_get(l->v.type)->is_float ||
                    slm_type_get(l->up.type)->is_float))
         return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image scales the input of matrices that are not quantized", i);
-    ok = ok && (l->q_norm != NULL) == (l->k_norm != NULL) && (l->q_norm != NULL) == (first->q_norm != NULL);
+    ok = ok && (l->q_norm != NULL) == (l->k_norm != NULL) && (hp->conv_length > 0 || (l->q_norm != NULL) == (first->q_norm != NULL)) &&
+        slm_layer_convolves(hp, i) == (l->conv_kernel != NULL);
     if (!ok)
         return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a norm, or has one too many", i);
     return SLM_OK;
@@ -132,7 +138,8 @@ static slm_status note_types(const loader *in, uint32_t i)
 {
     slm_model *m = in->model;
     const slm_layer *l = &m->layers[i];
-    const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down, &l->expert_gate, &l->expert_up, &l->expert_down};
+    const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down, &l->expert_gate, &l->expert_up, &l->expert_down,
+                               &l->conv_in};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
         if (all[k]->data == NULL)
             continue;

@@ -20,6 +20,8 @@ typedef struct slm_layer {
     const float *q_norm, *k_norm;                                       /* [head_dim], or whole rows for OLMo 2 */
     const float *attn_in_scale, *ffn_in_scale;                          /* [n_embd] or NULL: encoders, before quantization */
     const float *q_bias, *k_bias, *v_bias, *o_bias, *up_bias, *down_bias;
+    slm_weight conv_in;                     /* LFM2, in place of q, k, v: [3 n_embd, n_embd] */
+    const float *conv_kernel;               /* [n_embd, conv_length], the oldest position first */
     slm_weight router, expert_gate, expert_up, expert_down; /* mixtures, in place of gate, up, down: [n_experts * rows of one, cols] */
     slm_weight rel_key, rel_query; /* DeBERTa: [n_heads * slm_relative_rows, head_dim] */
 } slm_layer;
@@ -52,6 +54,8 @@ slm_status slm_model_check(const slm_model *model, slm_error *err);
 size_t slm_kv_block_bytes(const slm_hparams *hp);
 size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type);
 void slm_kv_offsets(const slm_hparams *hp, slm_kv_type type, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset);
+/* Where a layer with a convolution has its [16][n_embd]. */
+size_t slm_conv_offset(const slm_hparams *hp, slm_kv_type type, uint32_t layer);
 
 /* The first positions of a sequence always have 16-bit activations.  SmolLM2 Q4_1, perplexity: 13.861 without, 13.840 so, 13.822 with all
  * (test_logprobs). */

@@ -5,6 +5,7 @@
  *     stage ── slm_lane_end ── stage ── slm_lane_end ── ...      a stage hands out units of work by slm_lane_next
  *   linear.c     products by panels: plain, added to the residual stream, gated feed-forward
  *   attention.c  rotation, KV store, attention by (KV head, tile of tokens)
+ *   convolve.c   convolutions in place of attention
  *   experts.c    mixtures: which experts work on which rows, and what they give together
  *   rope.c       the cosines and sines of each position
  *
@@ -64,6 +65,7 @@ struct slm_workspace {
     slm_buffer angles;     /* [tables, 2, n, n_rot / 2] cos and sin */
     slm_buffer hidden;     /* [n_out, n_embd] */
     slm_buffer logits;     /* slm_head_some */
+    slm_buffer conv;       /* [n, ld_conv] three rows side by side of layers with a convolution */
     slm_buffer routes;     /* mixtures: experts.c */
     slm_buffer chosen, chosenq; /* [n * n_experts_used, ld_embd] rows as the experts take them, and quantized */
     slm_buffer low, gate;  /* batches with adapters: [3, n, ld_low] A x of each product; [n, ld_ff] */
@@ -77,7 +79,7 @@ struct slm_workspace {
 
 /* Row strides in floats, multiples of 16. */
 typedef struct slm_strides {
-    size_t embd, q, kv, ff;
+    size_t embd, q, kv, ff, conv;
 } slm_strides;
 
 /* Rows of activations as the products take them: q for quantized weights, x for float ones; either may be NULL when nobody wants it. */
@@ -204,6 +206,12 @@ slm_act slm_feed_act(const slm_run *run, const uint8_t *fine);
 /* logits = softcap(scale * (a . w')). */
 void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32_t n,
                       float *logits, size_t ld);
+
+/* ---- convolve.c ---- */
+/* What later positions need of all batch rows (ws->conv), into their KV blocks. One stage, without its end. */
+void slm_stage_remember(slm_lane *t, uint32_t layer);
+/* The convolution of m rows, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq. One stage, without its end. */
+void slm_stage_convolve(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m);
 
 /* ---- experts.c ---- */
 /* x += residual_scale * what the experts of a layer make of a, which must not be a thread's own.  Ends all of its stages. */

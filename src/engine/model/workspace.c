@@ -61,7 +61,7 @@ static slm_buffer *nth_buffer(slm_workspace *ws, size_t i)
 {
     slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
                          &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
-                         &ws->fine, &ws->low, &ws->gate,   &ws->routes, &ws->chosen, &ws->chosenq};
+                         &ws->fine, &ws->low, &ws->gate,   &ws->conv, &ws->routes, &ws->chosen, &ws->chosenq};
     return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
 
@@ -181,6 +181,7 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
     run->ld.q = slm_round_up((size_t) hp->n_heads * hp->head_dim, 16);
     run->ld.kv = slm_round_up((size_t) hp->n_kv_heads * hp->head_dim, 16);
     run->ld.ff = slm_round_up(hp->n_ff, 16);
+    run->ld.conv = slm_round_up(3 * (size_t) hp->n_embd, 16);
 
     size_t terms = fine != NULL ? 2 : 1;
     SLM_TRY(slm_buffer_need(&ws->x, n * run->ld.embd, sizeof(float), err));
@@ -197,6 +198,8 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
         SLM_TRY(slm_buffer_need(&ws->ff, n * run->ld.ff, sizeof(float), err));
     if (hp->post_norm_only || model->layers[0].attn_post_norm != NULL)
         SLM_TRY(slm_buffer_need(&ws->out, n * run->ld.embd, sizeof(float), err));
+    if (hp->conv_length > 0)
+        SLM_TRY(slm_buffer_need(&ws->conv, n * run->ld.conv, sizeof(float), err));
     if (hp->n_experts > 0)
         SLM_TRY(slm_experts_need(run, n, err));
     if (n_out > 0) {

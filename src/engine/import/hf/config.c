@@ -58,8 +58,8 @@ static bool meta_number(void *arg, const char *key, uint32_t index, double *out)
         *out = c->slides[index];
         return true;
     }
-    if (strcmp(key, "slm.dense_layer") == 0 && index < c->n_layers) {
-        *out = c->dense[index];
+    if ((strcmp(key, "slm.dense_layer") == 0 || strcmp(key, "slm.conv_layer") == 0) && index < c->n_layers) {
+        *out = key[4] == 'd' ? c->dense[index] : c->convolves[index];
         return true;
     }
     if (listed(c, key, index, out))

@@ -249,6 +249,42 @@ static slm_status take_attention_alone(slm_hf_config *c, slm_error *err)
     return slm_hf_take_layer_types(c, first != NULL && strcmp(first, "attention") == 0 ? "attention" : "full_attention", NULL, err);
 }
 
+/* LFM2: the layers with a convolution, as "layer_types" names them, or all but those of "full_attn_idxs"; and the inner width, which is
+ * computed from the one in the file. */
+static slm_status take_convolutions(slm_hf_config *c, slm_error *err)
+{
+    json_t *types = json_object_get(c->json.object, "layer_types"), *full = json_object_get(c->json.object, "full_attn_idxs");
+    bool adjust = true;
+    uint32_t multiple = 256;
+    double width = slm_hf_config_number(c, "feed_forward_length", 0);
+    float times = 1;
+    if (!json_is_array(types) && !json_is_array(full))
+        return slm_fail(err, SLM_FORMAT, "neither \"layer_types\" nor \"full_attn_idxs\" is in \"%s\"", c->json.file);
+    if (json_is_array(types) && json_array_size(types) != c->n_layers)
+        return slm_fail(err, SLM_FORMAT, "\"layer_types\" in \"%s\" does not name %u layers", c->json.file, c->n_layers);
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        c->convolves[i] = json_is_array(types) ? type != NULL && strcmp(type, "conv") == 0 : 1;
+        if (json_is_array(types) && !c->convolves[i] && (type == NULL || strcmp(type, "full_attention") != 0))
+            return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" in \"%s\" names \"%.40s\" for layer %u", c->json.file,
+                            type != NULL ? type : "?", i);
+    }
+    for (size_t k = 0; !json_is_array(types) && k < json_array_size(full); k++) {
+        json_int_t layer = json_integer_value(json_array_get(full, k));
+        if (!json_is_integer(json_array_get(full, k)) || layer < 0 || layer >= (json_int_t) c->n_layers)
+            return slm_fail(err, SLM_FORMAT, "\"full_attn_idxs\" in \"%s\" names a layer that is not there", c->json.file);
+        c->convolves[layer] = 0;
+    }
+    SLM_TRY(slm_hf_take(c, c->json, "block_ff_dim", "feed_forward_length", width, err));
+    SLM_TRY(slm_hf_bool(c->json, "block_auto_adjust_ff_dim", &adjust, err));
+    SLM_TRY(slm_hf_f32(c->json, "block_ffn_dim_multiplier", 1e-3, 100, &times, err));
+    SLM_TRY(slm_hf_u32(c->json, "block_multiple_of", 1, 65536, &multiple, err));
+    width = floor(2 * slm_hf_config_number(c, "feed_forward_length", 0) / 3);
+    width = floor(width * (double) times);
+    width = multiple * ceil(width / multiple);
+    return adjust ? slm_hf_config_put(c, "feed_forward_length", width, err) : SLM_OK;
+}
+
 static slm_status take_window(slm_hf_config *c, slm_error *err)
 {
     const char *family = c->kind->family;
@@ -257,6 +293,8 @@ static slm_status take_window(slm_hf_config *c, slm_error *err)
         return slm_hf_take_layer_types(c, "full_attention", NULL, err);
     if (strcmp(family, "granitehybrid") == 0)
         return take_attention_alone(c, err);
+    if (strcmp(family, "lfm2") == 0)
+        return take_convolutions(c, err);
     if (strcmp(family, "smollm3") == 0) {
         use = false;
         SLM_TRY(slm_hf_bool(c->json, "use_sliding_window", &use, err));
@@ -397,8 +435,10 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
     SLM_TRY(slm_hf_take(c, c->json, "num_key_value_heads", "attention.head_count_kv", k->n_kv_heads != 0 ? k->n_kv_heads : heads, err));
     double head_dim = k->head_dim != 0 ? k->head_dim : heads >= 1 ? floor(embd / heads) : 0;
     SLM_TRY(slm_hf_take(c, c->json, "head_dim", "attention.key_length", head_dim, err));
-    SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", k->eps != 0 ? k->eps : 1e-6, err));
+    if (strcmp(k->family, "lfm2") != 0) /* norm_eps there */
+        SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", k->eps != 0 ? k->eps : 1e-6, err));
     c->tied = k->tied;
+    SLM_TRY(slm_hf_bool(c->json, "tie_embedding", &c->tied, err)); /* LFM2 before version 5 */
     SLM_TRY(slm_hf_bool(c->json, "tie_word_embeddings", &c->tied, err));
     c->tied_known = slm_hf_has(c->json, "tie_word_embeddings");
     SLM_TRY(slm_hf_take_rope(c, strcmp(k->family, "phi3") == 0, err));

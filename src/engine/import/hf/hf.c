@@ -128,7 +128,9 @@ static bool find_tensor(void *arg, const char *name, slm_found *out)
     s->used[t - s->st.tensors] = true;
     *out = (slm_found){.rows = t->n_dims > 0 ? t->dims[0] : 0, .cols = t->n_dims == 2 ? t->dims[1] : 0, .type = type_of(t->type),
                        .offset = t->begin, .file = t->file};
-    if (t->n_dims > 2 || (t->n_dims == 2 && t->dims[1] == 0))
+    if (t->n_dims == 3 && t->dims[1] == 1 && t->dims[2] <= 16)
+        out->rows = t->dims[0] * t->dims[2]; /* weights of a convolution, column by column: a vector */
+    else if (t->n_dims > 2 || (t->n_dims == 2 && t->dims[1] == 0))
         out->rows = 0; /* no role has such a shape */
     if (strcmp(name, "embeddings.position_embeddings.weight") == 0) {
         double limit = slm_hf_config_number(&s->config, "context_length", 0); /* sentence-transformers may allow fewer positions */

@@ -146,6 +146,13 @@ static const slm_hf_key olmo3_keys[] = {WORD("hidden_act", "silu|swish"), OFF("a
                                         CODE("layer_types"), END};
 static const slm_hf_key exaone4_keys[] = {WORD("hidden_act", "silu|swish"), CODE("sliding_window"), CODE("sliding_window_pattern"),
                                           CODE("layer_types"), OFF("attention_bias"), END};
+/* conv_dim and its like repeat what other keys say, in files of older versions. */
+static const slm_hf_key lfm2_keys[] = {
+    NEED("conv_L_cache", "shortconv.l_cache"), OFF("conv_bias"), CODE("layer_types"), CODE("full_attn_idxs"),
+    TAKE("norm_eps", "attention.layer_norm_rms_epsilon", 1e-5), CODE("block_auto_adjust_ff_dim"), CODE("block_ffn_dim_multiplier"),
+    CODE("block_multiple_of"), CODE("block_ff_dim"), CODE("tie_embedding"), CODE("block_dim"), CODE("conv_dim"), CODE("conv_dim_out"),
+    CODE("num_heads"), ON("use_pos_enc"), ON("block_use_swiglu"), CODE("block_norm_eps"), CODE("block_mlp_init_scale"),
+    CODE("block_out_init_scale"), CODE("block_use_xavier_init"), CODE("conv_use_xavier_init"), CODE("theta"), END};
 static const slm_hf_key smollm3_keys[] = {
     WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), CODE("no_rope_layers"), CODE("no_rope_layer_interval"),
     CODE("use_sliding_window"), CODE("sliding_window"), CODE("layer_types"), END};
@@ -189,6 +196,7 @@ static const slm_hf_kind kinds[] = {
     {"qwen3_moe", "qwen3moe", "", decoder_keys, qwen3_moe_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .rope_base = 1e4},
     {"olmoe", "olmoe", "", decoder_keys, olmoe_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .eps = 1e-5},
     {"granitemoe", "granitemoe", "", decoder_keys, granitemoe_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
+    {"lfm2", "lfm2", "", decoder_keys, lfm2_keys, slm_hf_take_decoder, 0, .n_kv_heads = 8, .rope_base = 1e6, .tied = true, .eps = 1e-5},
     {"smollm3", "smollm3", "", decoder_keys, smollm3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .rope_base = 2e6,
      .tied = true},
 };
