@@ -7,7 +7,6 @@ SET client_min_messages = warning;
 SELECT name FROM slm_load_model('small', :'tiny_file');
 \set lora_file :srcdir '/test/data/tiny_lora.gguf'
 SELECT name FROM slm_load_adapter('loaded', 'small', :'lora_file');
-SELECT name FROM slm_load_model('minilm', :'minilm');
 CREATE TABLE faq AS SELECT 'ab ' || i AS q, 'cd ' || chr(97 + i % 3) AS a, chr(97 + i % 3) AS label FROM generate_series(1, 60) i;
 
 -- four kinds of rows; each version tells what it learned from
@@ -78,7 +77,6 @@ SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{
 SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '[]')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'small+pairs', 'SELECT q, a FROM faq')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'pairs', 'SELECT q, a FROM faq')$$);
-SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT q, a FROM faq')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'nothing', 'SELECT q, a FROM faq')$$);
 SELECT * FROM try($$SELECT slm_finetune('loaded', 'small', 'SELECT q, a FROM faq')$$);
 SELECT * FROM try($$SELECT slm_finetune('small', 'small', 'SELECT q, a FROM faq')$$);

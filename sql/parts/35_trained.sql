@@ -50,7 +50,12 @@ CREATE VIEW slm.classifiers WITH (security_barrier) AS
 SELECT r.name, r.version, r.active, r.owner,
        ARRAY(SELECT CASE WHEN g.role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' ELSE g.role::pg_catalog.text END
              FROM slm.classifier_grant g WHERE g.name OPERATOR(pg_catalog.=) r.name ORDER BY g.role::pg_catalog.oid) AS roles,
-       (SELECT m.name FROM slm.model_registry m WHERE m.image OPERATOR(pg_catalog.=) r.image ORDER BY m.name LIMIT 1) AS model,
+       COALESCE(
+           (SELECT m.name FROM slm.model_registry m WHERE m.image OPERATOR(pg_catalog.=) r.image ORDER BY m.name LIMIT 1),
+           (SELECT m.name OPERATOR(pg_catalog.||) '+' OPERATOR(pg_catalog.||) a.name
+            FROM slm.model_registry m JOIN slm.model_registry a ON a.base OPERATOR(pg_catalog.=) m.name
+            WHERE m.image OPERATOR(pg_catalog.||) '+' OPERATOR(pg_catalog.||) a.image OPERATOR(pg_catalog.=) r.image
+            ORDER BY m.name, a.name LIMIT 1)) AS model,
        r.image AS model_digest, r.labels, r.training_rows, r.accuracy, r.macro_f1, r.log_loss, r.ece, r.confusion, r.temperature, r.l2, r.options,
        CASE WHEN pg_catalog.pg_has_role(r.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text) THEN r.query END AS query,
        r.by_names, r.seconds, r.trained_at, pg_catalog.octet_length(r.blob) AS bytes

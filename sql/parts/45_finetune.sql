@@ -63,8 +63,8 @@ CREATE FUNCTION slm_finetune(name text, base_model text, query text, options jso
     OUT active boolean)
 RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_finetune' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 100000;
 COMMENT ON FUNCTION slm_finetune(text, text, text, jsonb) IS
-    'Teaches a loaded generative model from rows of a query, (prompt, completion), (messages jsonb), (input, label) or (input, fields jsonb), and keeps what it '
-    'learned as an adapter: model => ''base+name''. The model''s weights stay as they are. Needs superuser, or a GRANT of EXECUTE on this '
+    'Teaches a loaded model from rows of a query, and keeps what it learned as an adapter: a generative model from (prompt, completion), (messages jsonb), '
+    '(input, label) or (input, fields jsonb), an embedding model from (text, label), (query, document), (query, document, document) or (text, text, number): model => ''base+name''. The model''s weights stay as they are. Needs superuser, or a GRANT of EXECUTE on this '
     'function to the role itself or to one of its roles other than PUBLIC';
 
 CREATE FUNCTION slm_restore_finetune(name text, version integer)

@@ -3,6 +3,7 @@
  * be, and the token that ends it.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/model/model.h"
 #include "engine/text/chat.h"
@@ -38,5 +39,29 @@ slm_status slm_example_tokens(const slm_model *model, bool chat, const slm_segme
         return status;
     }
     *out = (slm_tokens){.ids = prompt.ids.ids, .n = prompt.ids.n};
+    return SLM_OK;
+}
+
+slm_status slm_text_tokens(const slm_model *model, const char *text, size_t length, size_t max_tokens, const volatile int *stop,
+                           slm_tokens *out, bool *cut, slm_error *err)
+{
+    slm_segment segment = {.role = SLM_ROLE_USER, .text = text, .length = length};
+    slm_prompt prompt = {0};
+    size_t excess;
+
+    if (model->tokenizer == NULL)
+        return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", slm_model_get_info(model)->name);
+    SLM_TRY(slm_prompt_build(model->tokenizer, false, &segment, 1, stop, &prompt, err));
+    excess = prompt.ids.n > max_tokens ? prompt.ids.n - max_tokens : 0;
+    slm_status status = slm_model_check(model, err);
+    if (status == SLM_OK && (prompt.ids.n == 0 || excess > prompt.row_end - prompt.row_begin))
+        status = slm_fail(err, SLM_INVALID, "a text has no tokens, or %zu are too few for any", max_tokens);
+    if (status != SLM_OK) {
+        slm_prompt_free(&prompt);
+        return status;
+    }
+    memmove(prompt.ids.ids + prompt.row_end - excess, prompt.ids.ids + prompt.row_end, (prompt.ids.n - prompt.row_end) * sizeof(int32_t));
+    *cut = excess > 0;
+    *out = (slm_tokens){.ids = prompt.ids.ids, .n = prompt.ids.n - excess};
     return SLM_OK;
 }

@@ -529,10 +529,26 @@ slm_status slm_train_evaluate(const float *probabilities, const int32_t *labels,
 slm_status slm_example_tokens(const slm_model *model, bool chat, const slm_segment *segments, size_t n_segments, const char *answer,
                               size_t length, const volatile int *stop, slm_tokens *out, size_t *n_prompt, slm_error *err);
 
+/* A text as an encoder reads it, special tokens included; *cut: its end was left out for max_tokens.  Free with slm_tokens_free. */
+slm_status slm_text_tokens(const slm_model *model, const char *text, size_t length, size_t max_tokens, const volatile int *stop,
+                           slm_tokens *out, bool *cut, slm_error *err);
+
 typedef struct slm_example {
     const int32_t *ids; /* [n], to live as long as the fine-tuning */
     uint32_t n, prompt; /* 0 < prompt < n */
 } slm_example;
+
+/* What an embedding model learns from: texts of the same label are near each other; a text that asks is near its answer, and far from all
+ * other answers of its step; two texts have a cosine that is given. */
+typedef enum slm_contrast { SLM_CONTRAST_LABELS = 0, SLM_CONTRAST_PAIRS = 1, SLM_CONTRAST_SCORES = 2 } slm_contrast;
+
+/* LABELS: one text and its label.  PAIRS: a text that asks, its answer, and maybe a text that is none.  SCORES: two, and their cosine. */
+typedef struct slm_text_example {
+    const int32_t *ids[3]; /* [n[i]] whole texts as the tokenizer makes them, to live as long as the fine-tuning; NULL: there is none */
+    uint32_t n[3];
+    int32_t label; /* from 0 on */
+    float score;   /* -1..1 */
+} slm_text_example;
 
 /* The projections that can be adapted, as bits. */
 enum { SLM_ADAPT_Q = 1, SLM_ADAPT_K = 2, SLM_ADAPT_V = 4, SLM_ADAPT_O = 8, SLM_ADAPT_GATE = 16, SLM_ADAPT_UP = 32, SLM_ADAPT_DOWN = 64,
@@ -545,6 +561,8 @@ typedef struct slm_finetune_options {
     double decay, clip;       /* weight decay; largest norm of a step's gradient, 0 = any */
     uint32_t epochs;          /* how often each example is seen */
     uint32_t step_tokens;     /* a step takes examples until they have so many tokens */
+    uint32_t step_texts;      /* of an encoder: or so many texts, 6..1024 */
+    float scale;              /* of an encoder: of cosines in the losses of labels and pairs */
     uint32_t patience;        /* ends after so many epochs that were no better on the held-out examples, 0 = never */
     uint64_t seed;            /* of the first values and of the order of the examples */
     size_t memory;            /* bytes at most; LIMIT names what is needed */
@@ -584,6 +602,12 @@ typedef struct slm_finetune slm_finetune;
  * trained; INVALID: options, examples; LIMIT: memory. */
 slm_status slm_finetune_new(const slm_model *model, const slm_example *examples, size_t n_examples, const slm_example *held_out,
                             size_t n_held_out, const slm_finetune_options *options, slm_finetune **out, slm_error *err);
+/* The same for an embedding model.  What is held out is judged by: LABELS, cross-entropy of the cosines to the labels' mean vectors of the
+ * other examples, and how often the right one is nearest; PAIRS, the same of each asking text and all answers held out; SCORES, the squared
+ * error.  Steps are not cut by memory: LIMIT names what is needed. */
+slm_status slm_finetune_new_texts(const slm_model *model, slm_contrast kind, const slm_text_example *examples, size_t n_examples,
+                                  const slm_text_example *held_out, size_t n_held_out, const slm_finetune_options *options,
+                                  slm_finetune **out, slm_error *err);
 /* Trains to the end.  After CANCELLED it may be called again and goes on from where it was, to the same bits. */
 slm_status slm_finetune_run(slm_finetune *f, slm_error *err);
 /* How another adapter of the same model does on the held-out examples; INVALID when its matrices have another shape.  Resumable as run. */

@@ -397,7 +397,7 @@ static void check_matmul(uint32_t m, uint32_t n, uint32_t k, bool turned)
 static void check_slopes(const slm_kernels *k, const row_inputs *in, uint32_t n)
 {
     static float up[ROW_MAX], y[2][ROW_MAX], dx[ROW_MAX], dgate[ROW_MAX], dup[ROW_MAX], x[ROW_MAX];
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 5; kind++) {
         const float step = 0.01f;
         double slope = 0, difference = 0, size = 0;
         memcpy(x, in->a, sizeof x);
@@ -406,23 +406,32 @@ static void check_slopes(const slm_kernels *k, const row_inputs *in, uint32_t n)
             k->rms_norm_grad(x, up, in->c, dx, n, 1e-5f);
         else if (kind == 1)
             k->swiglu_grad(x, up, in->c, dgate, dup, n);
-        else
+        else if (kind == 2)
             k->geglu_grad(x, up, in->c, dgate, dup, n);
+        else if (kind == 3)
+            k->layer_norm_grad(x, up, in->c, dx, n, 1e-5f);
+        else
+            k->gelu_erf_grad(x, in->c, dx, n);
+        bool row = kind == 0 || kind > 2; /* up does not move */
         for (int side = 0; side < 2; side++) {
             for (uint32_t i = 0; i < n; i++) {
                 float move = (side ? step : -step) * (float) ((int) (i * 7 % 5) - 2);
                 x[i] = in->a[i] + move;
-                up[i] = in->b[i] + (kind == 0 ? 0 : move);
+                up[i] = in->b[i] + (row ? 0 : move);
             }
             if (kind == 0)
                 k->rms_norm(x, up, y[side], n, 1e-5f);
             else if (kind == 1)
                 k->swiglu(x, up, y[side], n);
-            else
+            else if (kind == 2)
                 k->geglu(x, up, y[side], n);
+            else if (kind == 3)
+                k->layer_norm(x, up, in->c, y[side], n, 1e-5f);
+            else
+                k->gelu_erf(x, y[side], n);
         }
         for (uint32_t i = 0; i < n; i++) {
-            double move = (double) ((int) (i * 7 % 5) - 2), d = kind == 0 ? dx[i] : (double) dgate[i] + (double) dup[i];
+            double move = (double) ((int) (i * 7 % 5) - 2), d = row ? dx[i] : (double) dgate[i] + (double) dup[i];
             slope += d * move;
             size += fabs(d * move);
             difference += ((double) y[1][i] - (double) y[0][i]) * (double) in->c[i] / (2 * (double) step);
@@ -431,19 +440,21 @@ static void check_slopes(const slm_kernels *k, const row_inputs *in, uint32_t n)
     }
 }
 
-static void training_outputs(const slm_kernels *k, const row_inputs *in, uint32_t n, float out[6][ROW_MAX])
+static void training_outputs(const slm_kernels *k, const row_inputs *in, uint32_t n, float out[8][ROW_MAX])
 {
-    memset(out, 0, 6 * sizeof out[0]);
+    memset(out, 0, 8 * sizeof out[0]);
     k->rms_norm_grad(in->a, in->b, in->c, out[0], n, 1e-5f);
     k->swiglu_grad(in->a, in->b, in->c, out[1], out[2], n);
     k->geglu_grad(in->a, in->b, in->c, out[3], out[4], n);
     k->exp_below(in->a, 1.25f, out[5], n);
+    k->layer_norm_grad(in->a, in->b, in->c, out[6], n, 1e-5f);
+    k->gelu_erf_grad(in->a, in->c, out[7], n);
 }
 
 static void test_training(void)
 {
     static row_inputs in;
-    static float expected[6][ROW_MAX], got[6][ROW_MAX];
+    static float expected[8][ROW_MAX], got[8][ROW_MAX];
     static const uint32_t shapes[][3] = {{1, 1, 1}, {3, 8, 5}, {6, 16, 64}, {7, 33, 17}, {13, 64, 100}, {8, 47, 3}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int turned = 0; turned < 2; turned++)
@@ -463,7 +474,7 @@ static void test_training(void)
             if (!slm_kernels_of(isas[i]))
                 continue;
             training_outputs(slm_kernels_of(isas[i]), &in, n, got);
-            for (int j = 0; j < 6; j++)
+            for (int j = 0; j < 8; j++)
                 CHECK(memcmp(got[j], expected[j], sizeof got[j]) == 0, "training kernel %d, n %u: %s differs from ref", j, n, isas[i]);
         }
     }

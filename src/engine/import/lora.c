@@ -369,8 +369,8 @@ static slm_status open_lora(lora_source *s, const char *path, const slm_hparams 
 {
     struct stat st;
     *s = (lora_source){.base = base, .family = slm_family_by_name(base->family)};
-    if (!base->causal || s->family == NULL)
-        return slm_fail(err, SLM_UNSUPPORTED, "adapters are for models that generate text");
+    if (s->family == NULL)
+        return slm_fail(err, SLM_UNSUPPORTED, "adapters for models of the family %s are not supported", base->family);
     if (stat(path, &st) != 0)
         return slm_fail_os(err, errno, "cannot open \"%s\"", path);
     SLM_TRY(S_ISDIR(st.st_mode) ? open_peft(s, path, err) : open_gguf(s, path, err));

@@ -113,6 +113,7 @@ void slm_learn_turn_back(slm_learn_lane *l, uint32_t layer, const slm_learn_kept
 /* One unit, and a tile of its queries. */
 typedef struct attend_unit {
     uint32_t first, length, kv_head, window; /* window 0: none */
+    bool ahead;                              /* an encoder's: each position sees those behind it too */
     size_t ld;
     float *keys, *values;  /* [head_dim, ld], turned */
     float *scores, *other; /* [SLM_LEARN_QUERIES, ld] */
@@ -127,6 +128,7 @@ static attend_unit unit_of(slm_learn_lane *l, uint32_t layer, uint32_t index)
     u.length = l->batch->first[sequence + 1] - u.first;
     u.ld = slm_round_up(u.length, 16);
     u.window = slm_layer_slides(hp, layer) ? hp->window : 0;
+    u.ahead = !hp->causal;
     u.keys = l->s->attend;
     u.values = u.keys + hp->head_dim * u.ld;
     u.scores = u.values + hp->head_dim * u.ld;
@@ -147,16 +149,27 @@ static uint32_t first_seen(const attend_unit *u, uint32_t position)
     return u->window > 0 && position >= u->window ? position - u->window + 1 : 0;
 }
 
-/* Scores of queries [q0, q0 + n): scaled and capped where they are seen. */
-static void tile_scores(slm_learn_lane *l, const attend_unit *u, const float *q, uint32_t q0, uint32_t n)
+/* Behind the last position that one sees. */
+static uint32_t end_seen(const attend_unit *u, uint32_t position)
+{
+    return u->ahead ? u->length : position + 1;
+}
+
+/* Scores of queries [q0, q0 + n) of a head: scaled and capped where they are seen; with MPNet's biases by distance. */
+static void tile_scores(slm_learn_lane *l, const attend_unit *u, const float *q, uint32_t head, uint32_t q0, uint32_t n)
 {
     const slm_hparams *hp = l->t->hp;
-    l->t->kn->matmul(q, l->t->ld.q, 1, u->keys, u->ld, n, q0 + n, hp->head_dim, u->scores, u->ld, 0);
+    const float *relative = l->t->model->relative;
+    l->t->kn->matmul(q, l->t->ld.q, 1, u->keys, u->ld, n, end_seen(u, q0 + n - 1), hp->head_dim, u->scores, u->ld, 0);
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t from = first_seen(u, q0 + i), count = q0 + i + 1 - from;
+        uint32_t from = first_seen(u, q0 + i), count = end_seen(u, q0 + i) - from;
         float *s = u->scores + i * u->ld + from;
         for (uint32_t j = 0; j < count; j++)
             s[j] *= hp->attn_scale;
+        const float *bias = relative == NULL ? NULL
+                                             : relative + head * slm_relative_stride(hp->n_context) + (hp->n_context - 1 - (q0 + i)) + from;
+        for (uint32_t j = 0; bias != NULL && j < count; j++)
+            s[j] += bias[j];
         if (hp->attn_softcap > 0)
             l->t->kn->softcap(s, s, hp->attn_softcap, count);
     }
@@ -167,8 +180,9 @@ static void clear_unseen(const attend_unit *u, float *rows, uint32_t q0, uint32_
 {
     for (uint32_t i = 0; i < n; i++) {
         float *row = rows + i * u->ld;
+        uint32_t end = end_seen(u, q0 + i);
         memset(row, 0, first_seen(u, q0 + i) * sizeof *row);
-        memset(row + q0 + i + 1, 0, (n - i - 1) * sizeof *row);
+        memset(row + end, 0, (end_seen(u, q0 + n - 1) - end) * sizeof *row);
     }
 }
 
@@ -177,16 +191,16 @@ static void attend_tile(slm_learn_lane *l, const attend_unit *u, const slm_learn
     slm_learn *t = l->t;
     const slm_hparams *hp = t->hp;
     size_t at = (u->first + q0) * t->ld.q + (size_t) head * hp->head_dim;
-    tile_scores(l, u, kept->q + at, q0, n);
+    tile_scores(l, u, kept->q + at, head, q0, n);
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t from = first_seen(u, q0 + i), count = q0 + i + 1 - from;
+        uint32_t from = first_seen(u, q0 + i), count = end_seen(u, q0 + i) - from;
         float *s = u->scores + i * u->ld + from, lse = t->kn->logsumexp(s, count);
         kept->lse[(size_t) (u->first + q0 + i) * hp->n_heads + head] = lse;
         t->kn->exp_below(s, lse, s, count);
     }
     clear_unseen(u, u->scores, q0, n);
     t->kn->matmul(u->scores, u->ld, 1, kept->v + u->first * t->ld.kv + (size_t) u->kv_head * hp->head_dim, t->ld.kv, n, hp->head_dim,
-                  q0 + n, kept->att + at, t->ld.q, 0);
+                  end_seen(u, q0 + n - 1), kept->att + at, t->ld.q, 0);
 }
 
 void slm_learn_attend(slm_learn_lane *l, uint32_t layer, const slm_learn_kept *kept)
@@ -211,7 +225,7 @@ static void tile_slopes(slm_learn_lane *l, const attend_unit *u, const slm_learn
     const slm_hparams *hp = t->hp;
     float cap = hp->attn_softcap > 0 ? 1 / hp->attn_softcap : 0;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t row = u->first + q0 + i, from = first_seen(u, q0 + i), count = q0 + i + 1 - from;
+        uint32_t row = u->first + q0 + i, from = first_seen(u, q0 + i), count = end_seen(u, q0 + i) - from;
         size_t at = row * t->ld.q + (size_t) head * hp->head_dim;
         float *s = u->scores + i * u->ld + from, *d = u->other + i * u->ld + from, sum = 0;
         float lse = kept->lse[(size_t) row * hp->n_heads + head];
@@ -231,9 +245,9 @@ static void back_tile(slm_learn_lane *l, const attend_unit *u, const slm_learn_k
 {
     slm_learn *t = l->t;
     const slm_kernels *kn = t->kn;
-    uint32_t dim = t->hp->head_dim, seen = q0 + n;
+    uint32_t dim = t->hp->head_dim, seen = end_seen(u, q0 + n - 1);
     size_t at = (u->first + q0) * t->ld.q + (size_t) head * dim, kv = u->first * t->ld.kv + (size_t) u->kv_head * dim;
-    tile_scores(l, u, kept->q + at, q0, n);
+    tile_scores(l, u, kept->q + at, head, q0, n);
     kn->matmul(t->datt + at, t->ld.q, 1, u->values, u->ld, n, seen, dim, u->other, u->ld, 0);
     tile_slopes(l, u, kept, head, q0, n);
     kn->matmul(u->scores, 1, u->ld, t->datt + at, t->ld.q, seen, dim, n, t->dv + kv, t->ld.kv, 1);

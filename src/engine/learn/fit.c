@@ -14,73 +14,57 @@
 #include <string.h>
 
 #include "engine/base/rng.h"
-#include "engine/learn/learn.h"
+#include "engine/learn/fit.h"
 
 #define MOST_CAPACITY 4096 /* positions of a micro-batch; more bring no speed */
 #define RISEN 2.0          /* times the first loss, and RISEN_BY above it: diverged */
 #define RISEN_BY 1.0
 #define SMOOTH 0.9 /* of the running mean of losses that is compared */
 
-typedef enum stage { STAGE_JUDGE_BASE, STAGE_EPOCH, STAGE_STEPS, STAGE_JUDGE, STAGE_ENDED } stage;
-
-struct slm_finetune {
-    slm_learn t;
-    slm_finetune_options options;
-    const slm_example *examples, *held_out;
-    size_t n_examples, n_held_out;
-    uint32_t *order;       /* [n_examples] of the epoch */
-    uint32_t epoch, n_all; /* epochs begun; steps of all epochs */
-    size_t next;           /* example of the epoch that the next step begins with */
-    stage stage;
-    /* of the step or the judgement that is running */
-    size_t at, step_end;
-    uint64_t step_answers;
-    double loss;
-    size_t exact;
-    double running, first; /* mean of losses, where it began; NaN at first */
-    uint32_t worse;        /* epochs since the best */
-    float *best;           /* [n_values]; NULL without held-out examples */
-    float *aside;          /* [n_values] the values while another adapter is judged; NULL: none is */
-    slm_finetune_report report;
-    slm_finetune_point *points; /* [n_all] */
-    /* a micro-batch */
-    int32_t *ids, *target;
-    uint32_t *first_row, *out;
-    slm_learn_batch batch;
-    const char *saying;
-    double said;
-};
-
 /* ------------------------------------------------------------------ order */
+
+size_t slm_fit_draw(const slm_finetune *f, uint32_t epoch, size_t i)
+{
+    return (size_t) (slm_rng_uniform(f->options.seed + 1 + epoch, i) * (double) i);
+}
 
 static void shuffle(slm_finetune *f, uint32_t epoch)
 {
+    if (f->texts != NULL) {
+        slm_texts_order(f, epoch);
+        return;
+    }
     for (size_t i = 0; i < f->n_examples; i++)
         f->order[i] = (uint32_t) i;
     for (size_t i = f->n_examples; i > 1; i--) {
-        size_t j = (size_t) (slm_rng_uniform(f->options.seed + 1 + epoch, i) * (double) i);
+        size_t j = slm_fit_draw(f, epoch, i);
         uint32_t swap = f->order[i - 1];
         f->order[i - 1] = f->order[j];
         f->order[j] = swap;
     }
 }
 
-/* Where the step ends that begins with example `from` of the epoch's order. */
-static size_t end_of_step(const slm_finetune *f, size_t from)
+/* Where the step ends that begins at `from` of the epoch's order; *n: its tokens. */
+static size_t end_of_step(const slm_finetune *f, size_t from, uint64_t *n)
 {
     uint64_t tokens = 0;
     size_t end = from;
+    if (f->texts != NULL)
+        return slm_texts_step(f, from, n);
     while (end < f->n_examples && (end == from || tokens + f->examples[f->order[end]].n <= f->options.step_tokens))
         tokens += f->examples[f->order[end++]].n;
+    *n = tokens;
     return end;
 }
 
-static uint64_t count_steps(slm_finetune *f)
+/* All steps; *largest: the tokens of one at most. */
+static uint64_t count_steps(slm_finetune *f, uint64_t *largest)
 {
-    uint64_t n = 0;
+    uint64_t n = 0, tokens = 0;
+    *largest = 0;
     for (uint32_t epoch = 0; epoch < f->options.epochs; epoch++) {
         shuffle(f, epoch);
-        for (size_t at = 0; at < f->n_examples; at = end_of_step(f, at))
+        for (size_t at = 0; at < f->n_order; at = end_of_step(f, at, &tokens), *largest = tokens > *largest ? tokens : *largest)
             n++;
     }
     return n;
@@ -132,8 +116,7 @@ static void say(slm_finetune *f)
         o->progress(o->progress_arg, f->saying, f->said);
 }
 
-/* One pass; one that was given up for an interrupt which the caller has settled is made again. */
-static slm_status pass(slm_finetune *f, double weight, slm_error *err)
+slm_status slm_fit_pass(slm_finetune *f, double weight, slm_error *err)
 {
     slm_status status;
     say(f);
@@ -159,10 +142,12 @@ static slm_status judge(slm_finetune *f, slm_finetune_score *out, slm_error *err
 {
     uint64_t answers = 0;
     f->saying = "judging";
+    if (f->texts != NULL)
+        return slm_texts_judge(f, out, err);
     while (f->at < f->n_held_out) {
         size_t next = fill_batch(f, f->held_out, NULL, f->at, f->n_held_out);
         const uint8_t *hit = f->t.hits;
-        SLM_TRY(pass(f, 0, err));
+        SLM_TRY(slm_fit_pass(f, 0, err));
         for (size_t i = f->at; i < next; i++) {
             bool all = true;
             for (uint32_t k = f->held_out[i].prompt; k < f->held_out[i].n; k++)
@@ -212,14 +197,15 @@ static slm_status judge_epoch(slm_finetune *f, slm_error *err)
 
 static void step_begin(slm_finetune *f)
 {
+    uint64_t tokens = 0;
     f->at = f->next;
-    f->step_end = end_of_step(f, f->next);
+    f->step_end = end_of_step(f, f->next, &tokens);
     f->loss = 0;
     f->step_answers = 0;
-    for (size_t i = f->at; i < f->step_end; i++) {
+    f->report.n_tokens += tokens;
+    for (size_t i = f->at; f->texts == NULL && i < f->step_end; i++) {
         const slm_example *e = &f->examples[f->order[i]];
         f->step_answers += e->n - e->prompt;
-        f->report.n_tokens += e->n;
     }
     memset(f->t.grads, 0, f->t.n_values * sizeof *f->t.grads);
 }
@@ -250,8 +236,12 @@ static slm_status step(slm_finetune *f, slm_error *err)
     uint32_t n = f->report.n_steps;
     f->saying = "training";
     while (f->at < f->step_end) {
-        size_t next = fill_batch(f, f->examples, f->order, f->at, f->step_end);
-        SLM_TRY(pass(f, 1.0 / (double) f->step_answers, err));
+        size_t next = f->step_end;
+        if (f->texts != NULL)
+            slm_texts_fill(f);
+        else
+            next = fill_batch(f, f->examples, f->order, f->at, f->step_end);
+        SLM_TRY(slm_fit_pass(f, 1.0 / (double) f->step_answers, err));
         f->at = next;
     }
     double loss = f->loss / (double) f->step_answers, rate = rate_of(f, n);
@@ -264,7 +254,7 @@ static slm_status step(slm_finetune *f, slm_error *err)
     f->points[n] = (slm_finetune_point){.step = n + 1, .rate = rate, .loss = loss, .held_out = {NAN, NAN}};
     f->report.n_steps++;
     f->next = f->step_end;
-    if (f->next < f->n_examples) {
+    if (f->next < f->n_order) {
         step_begin(f);
     } else if (f->n_held_out > 0) {
         judge_begin(f);
@@ -334,6 +324,8 @@ static slm_status check_options(const slm_finetune_options *o, slm_error *err)
         return slm_fail(err, SLM_INVALID, "rate, warm-up, weight decay or clipping are out of range");
     if (o->epochs < 1 || o->epochs > 1000 || o->step_tokens < 1 || (o->targets & ~(unsigned) SLM_ADAPT_ALL) != 0)
         return slm_fail(err, SLM_INVALID, "epochs, tokens of a step or targets are out of range");
+    if (o->step_texts != 0 && (o->step_texts < 6 || o->step_texts > 1024 || !(o->scale > 0 && o->scale <= 1000)))
+        return slm_fail(err, SLM_INVALID, "texts of a step or scale are out of range");
     return SLM_OK;
 }
 
@@ -353,28 +345,32 @@ static slm_status check_examples(const slm_model *model, const slm_example *list
 /* What is needed beside the training's own memory: the best values, the adapter before a judgement, points, order. */
 static size_t beside(const slm_finetune *f)
 {
-    return 2 * f->t.n_values * sizeof(float) + (size_t) f->n_all * sizeof *f->points + f->n_examples * sizeof *f->order;
+    return 2 * f->t.n_values * sizeof(float) + (size_t) f->n_all * sizeof *f->points + 2 * f->n_examples * sizeof *f->order +
+           (f->texts == NULL ? 0 : slm_texts_bytes(f));
 }
 
 /* The largest micro-batch that the memory allows, all layers kept where that is possible. */
-static slm_status take_room(slm_finetune *f, uint32_t longest, slm_error *err)
+static slm_status take_room(slm_finetune *f, uint32_t longest, uint64_t largest, slm_error *err)
 {
-    uint32_t wish = f->options.step_tokens < MOST_CAPACITY ? f->options.step_tokens : MOST_CAPACITY;
+    uint32_t wish = f->options.step_tokens < MOST_CAPACITY ? f->options.step_tokens : MOST_CAPACITY, least = longest;
     size_t extra = beside(f), bytes = 0;
-    wish = wish < longest ? longest : wish;
+    if (f->texts != NULL && largest > longest) /* a step's texts see each other: it is one piece */
+        wish = least = (uint32_t) largest;
+    wish = wish < least ? least : wish;
     for (int keep = 1; keep >= 0; keep--)
-        for (uint32_t capacity = wish;; capacity = capacity * 3 / 4 < longest ? longest : capacity * 3 / 4) {
+        for (uint32_t capacity = wish;; capacity = capacity * 3 / 4 < least ? least : capacity * 3 / 4) {
             bytes = slm_learn_bytes(&f->t, capacity, longest, keep != 0);
             if (bytes != 0 && bytes + extra <= f->options.memory) {
                 f->report.bytes = bytes + extra;
                 return slm_learn_room(&f->t, capacity, longest, keep != 0, err);
             }
-            if (capacity == longest || (keep && capacity <= wish / 4))
+            if (capacity == least || (keep && capacity <= wish / 4))
                 break;
         }
-    slm_fail(err, SLM_LIMIT, "fine-tuning on examples of up to %u tokens needs %zu MB of memory, but %zu MB are allowed", longest,
-             (bytes + extra + 1048575) >> 20, f->options.memory >> 20);
-    return slm_hint(err, "Allow it more memory, or give it shorter examples.");
+    slm_fail(err, SLM_LIMIT, "fine-tuning on %s of up to %u tokens needs %zu MB of memory, but %zu MB are allowed",
+             f->texts != NULL ? "steps" : "examples", least, (bytes + extra + 1048575) >> 20, f->options.memory >> 20);
+    return slm_hint(err, f->texts != NULL ? "Allow it more memory, or let a step take fewer texts."
+                                          : "Allow it more memory, or give it shorter examples.");
 }
 
 static slm_status take_lists(slm_finetune *f, slm_error *err)
@@ -393,50 +389,92 @@ static slm_status take_lists(slm_finetune *f, slm_error *err)
     return SLM_OK;
 }
 
-static slm_status prepare(slm_finetune *f, const slm_model *model, slm_error *err)
+/* Once the examples are checked; longest: of their sequences. */
+static slm_status prepare(slm_finetune *f, const slm_model *model, uint32_t longest, slm_error *err)
 {
     const slm_finetune_options *o = &f->options;
     slm_learn_shape shape = {.rank = o->rank, .targets = o->targets == 0 ? SLM_ADAPT_ALL : o->targets, .alpha = o->alpha, .seed = o->seed};
-    uint32_t longest = 0;
-    SLM_TRY(check_options(o, err));
-    SLM_TRY(slm_learn_check(model, err));
-    if (f->n_examples == 0)
-        return slm_fail(err, SLM_INVALID, "there is no example to learn from");
-    SLM_TRY(check_examples(model, f->examples, f->n_examples, &longest, err));
-    SLM_TRY(check_examples(model, f->held_out, f->n_held_out, &longest, err));
+    uint64_t largest = 0;
     SLM_TRY(slm_learn_open(model, &shape, o->exact, o->n_threads, o->stop, &f->t, err));
-    f->order = malloc(f->n_examples * sizeof *f->order);
+    f->order = malloc(2 * f->n_examples * sizeof *f->order);
     if (f->order == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    uint64_t n_all = count_steps(f);
-    if (n_all > 10000000)
+    f->n_order = f->n_examples;
+    uint64_t n_all = count_steps(f, &largest);
+    if (largest > INT32_MAX || n_all > 10000000)
         return slm_fail(err, SLM_LIMIT, "the fine-tuning would have %llu steps", (unsigned long long) n_all);
     f->n_all = (uint32_t) n_all;
     f->report.n_parameters = f->t.n_values;
-    SLM_TRY(take_room(f, longest, err));
+    if (f->texts != NULL)
+        f->t.n_texts = o->step_texts;
+    SLM_TRY(take_room(f, longest, largest, err));
     return take_lists(f, err);
 }
 
-slm_status slm_finetune_new(const slm_model *model, const slm_example *examples, size_t n_examples, const slm_example *held_out,
-                            size_t n_held_out, const slm_finetune_options *options, slm_finetune **out, slm_error *err)
+static slm_finetune *begin(const slm_finetune_options *options, size_t n_examples, size_t n_held_out)
 {
     slm_finetune *f = calloc(1, sizeof *f);
     if (f == NULL)
-        return slm_fail(err, SLM_NOMEM, "out of memory");
+        return NULL;
     f->options = *options;
-    f->examples = examples;
     f->n_examples = n_examples;
-    f->held_out = held_out;
     f->n_held_out = n_held_out;
     f->first = NAN;
     f->report.before = f->report.after = (slm_finetune_score){NAN, NAN};
     f->stage = n_held_out > 0 ? STAGE_JUDGE_BASE : STAGE_EPOCH;
-    slm_status status = prepare(f, model, err);
+    return f;
+}
+
+static slm_status begun(slm_finetune *f, slm_status status, slm_finetune **out)
+{
     if (status != SLM_OK)
         slm_finetune_free(f);
     else
         *out = f;
     return status;
+}
+
+static slm_status check_all(const slm_finetune *f, const slm_model *model, uint32_t *longest, slm_error *err)
+{
+    SLM_TRY(check_options(&f->options, err));
+    SLM_TRY(slm_learn_check(model, err));
+    if (f->n_examples == 0)
+        return slm_fail(err, SLM_INVALID, "there is no example to learn from");
+    SLM_TRY(check_examples(model, f->examples, f->n_examples, longest, err));
+    return check_examples(model, f->held_out, f->n_held_out, longest, err);
+}
+
+slm_status slm_finetune_new(const slm_model *model, const slm_example *examples, size_t n_examples, const slm_example *held_out,
+                            size_t n_held_out, const slm_finetune_options *options, slm_finetune **out, slm_error *err)
+{
+    slm_finetune *f = begin(options, n_examples, n_held_out);
+    uint32_t longest = 0;
+    if (f == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    f->examples = examples;
+    f->held_out = held_out;
+    slm_status status = check_all(f, model, &longest, err);
+    if (status == SLM_OK)
+        status = prepare(f, model, longest, err);
+    return begun(f, status, out);
+}
+
+slm_status slm_finetune_new_texts(const slm_model *model, slm_contrast kind, const slm_text_example *examples, size_t n_examples,
+                                  const slm_text_example *held_out, size_t n_held_out, const slm_finetune_options *options,
+                                  slm_finetune **out, slm_error *err)
+{
+    slm_finetune *f = begin(options, n_examples, n_held_out);
+    uint32_t longest = 0;
+    if (f == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    slm_status status = check_options(options, err);
+    if (status == SLM_OK)
+        status = slm_learn_check_encoder(model, err);
+    if (status == SLM_OK)
+        status = slm_texts_new(f, model, kind, examples, held_out, &longest, err);
+    if (status == SLM_OK)
+        status = prepare(f, model, longest, err);
+    return begun(f, status, out);
 }
 
 const slm_finetune_report *slm_finetune_get_report(const slm_finetune *f)
@@ -460,6 +498,7 @@ void slm_finetune_free(slm_finetune *f)
     if (f == NULL)
         return;
     slm_learn_free(&f->t);
+    slm_texts_free(f->texts);
     void *lists[] = {f->order, f->best, f->aside, f->points, f->ids, f->target, f->first_row, f->out};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         free(lists[i]);

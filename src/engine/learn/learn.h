@@ -1,5 +1,5 @@
 /*
- * Learning of LoRA adapters on a decoder as it is served: inside src/engine/learn only (slm.h has the door).
+ * Learning of LoRA adapters on a model as it is served: inside src/engine/learn only (slm.h has the door).
  *
  *   examples ──► steps of packed sequences ──pass──► loss, gradients of A and B ──params──► AdamW ──► adapter image
  *
@@ -8,6 +8,8 @@
  *   attention.c  attention of whole sequences, forward and backward
  *   layer.c      one layer, forward and backward
  *   head.c       output head and loss at the positions that answer
+ *   encoder.c    the same of encoders: embedding, one layer, pooling
+ *   contrast.c   losses of texts' vectors
  *   pass.c       memory; one parallel region a micro-batch
  *   fit.c        order of the rows, rate, validation, stopping, the best state
  *
@@ -66,6 +68,15 @@ typedef struct slm_learn_scratch {
     void *gemm;
 } slm_learn_scratch;
 
+/* What the vectors of an encoder's texts are to be to each other (contrast.c). */
+typedef struct slm_learn_aim {
+    slm_contrast kind;
+    float scale;           /* of cosines in a cross-entropy */
+    const int32_t *labels; /* LABELS: [n_sequences]; PAIRS: [n_sequences - n_queries] whose answer each document is, -1: nobody's */
+    uint32_t n_queries;    /* PAIRS: sequences before it ask, the others are asked for; SCORES: i and n_queries + i are a pair */
+    const float *scores;   /* SCORES: [n_queries] their cosine */
+} slm_learn_aim;
+
 /* Sequences side by side; positions of each from 0. */
 typedef struct slm_learn_batch {
     uint32_t n, n_sequences, longest;
@@ -74,6 +85,7 @@ typedef struct slm_learn_batch {
     uint32_t n_out;
     const uint32_t *out;   /* [n_out] rows whose next token is to be told */
     const int32_t *target; /* [n_out] that token */
+    const slm_learn_aim *aim; /* encoders; NULL: the vectors are wanted alone */
 } slm_learn_batch;
 
 typedef struct slm_learn {
@@ -105,7 +117,12 @@ typedef struct slm_learn {
     size_t ld_half;
     float *hidden, *dhidden, *logits; /* [head_rows, ld.embd], the same, [head_rows, ld.head] */
     uint16_t *half_logits;
-    double *losses;             /* [capacity] by wanted row */
+    uint32_t n_texts;           /* encoders: texts of a micro-batch at most; 0: a decoder */
+    size_t ld_texts;
+    float *pooled, *unit, *dpooled; /* [n_texts, ld.embd] vectors, at length 1, their gradients */
+    float *turned_units, *sims;     /* [ld.embd, ld_texts], [n_texts, ld_texts]: cosines, then their gradients */
+    float *lengths;                 /* [n_texts] */
+    double *losses;             /* [capacity] by wanted row, or by text */
     uint8_t *hits;              /* [capacity] is its token the most probable one? Without gradients only */
     float *angles;              /* [3, longest, 2, n_rot / 2] cos, sin: short, long, local */
     slm_learn_scratch *scratch; /* [n_threads] */
@@ -216,8 +233,19 @@ void slm_learn_layer_back(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kep
 /* Losses of the wanted rows; with run->backward also dx behind the last layer. */
 void slm_learn_head(slm_learn_lane *l);
 
+/* ---- encoder.c, contrast.c ---- */
+/* Can adapters of this encoder be trained? UNSUPPORTED, and why. */
+slm_status slm_learn_check_encoder(const slm_model *model, slm_error *err);
+void slm_learn_look_up(slm_learn_lane *l);
+void slm_learn_encoder_layer(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept);
+void slm_learn_encoder_back(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept);
+void slm_learn_pool(slm_learn_lane *l);      /* rows behind the last layer to t->pooled */
+void slm_learn_pool_back(slm_learn_lane *l); /* t->dpooled to dx */
+/* t->pooled and t->unit of all texts; with an aim their losses, with run->backward also dx behind the last layer. */
+void slm_learn_contrast(slm_learn_lane *l);
+
 /* ---- pass.c ---- */
-/* Memory of a micro-batch; keep_all: every layer keeps its forward pass. 0 on overflow. */
+/* Memory of a micro-batch (of t->n_texts texts, encoders); keep_all: every layer keeps its forward pass. 0 on overflow. */
 size_t slm_learn_bytes(const slm_learn *t, uint32_t capacity, uint32_t longest, bool keep_all);
 slm_status slm_learn_room(slm_learn *t, uint32_t capacity, uint32_t longest, bool keep_all, slm_error *err);
 /* Adds the sum of the losses to *loss and, unless weight is 0, weight * its gradient to t->grads. CANCELLED: neither. */

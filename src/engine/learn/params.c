@@ -18,6 +18,13 @@ static const slm_weight *weight_of(const slm_layer *l, slm_target target)
     return w[target];
 }
 
+/* What a smoothed encoder multiplies the input of a projection with, [cols]; NULL: nothing.  A is learned behind it, and is before it in
+ * images: x A' = (x s) (A / s)'. */
+static const float *scale_of(const slm_layer *l, slm_target target)
+{
+    return target <= SLM_TARGET_V ? l->attn_in_scale : target == SLM_TARGET_GATE || target == SLM_TARGET_UP ? l->ffn_in_scale : NULL;
+}
+
 /* A uniform in +-1 / sqrt(cols), as PEFT's default is. */
 static void begin_a(float *a, const slm_learn_pair *p, uint64_t seed)
 {
@@ -78,6 +85,16 @@ void slm_learn_turn(slm_learn *t)
         }
 }
 
+static void take_row(const slm_learn *t, uint32_t layer, slm_target target, uint32_t r, const slm_weight *a)
+{
+    uint32_t cols = t->pairs[layer][target].cols;
+    const float *scale = scale_of(&t->model->layers[layer], target);
+    float *to = slm_learn_a(t, t->values, layer, target) + (size_t) r * cols;
+    t->kn->unpack_row(a, r, to);
+    for (uint32_t c = 0; scale != NULL && c < cols; c++)
+        to[c] /= scale[c];
+}
+
 slm_status slm_learn_take(slm_learn *t, const slm_adapter *adapter, slm_error *err)
 {
     float *row = malloc(((size_t) t->hp->n_ff + t->hp->n_embd + (size_t) t->hp->n_heads * t->hp->head_dim) * sizeof *row);
@@ -93,7 +110,7 @@ slm_status slm_learn_take(slm_learn *t, const slm_adapter *adapter, slm_error *e
                 return slm_fail(err, SLM_INVALID, "the adapter has other matrices than the training");
             }
             for (uint32_t r = 0; r < rank; r++)
-                t->kn->unpack_row(&from->a, r, slm_learn_a(t, t->values, layer, (slm_target) i) + (size_t) r * p->cols);
+                take_row(t, layer, (slm_target) i, r, &from->a);
             for (uint32_t r = 0; rank > 0 && r < p->rows; r++) {
                 t->kn->unpack_row(&from->b, r, row);
                 for (uint32_t c = 0; c < rank; c++)
@@ -130,7 +147,17 @@ double slm_learn_step(slm_learn *t, double rate, double decay, double clip)
     return norm;
 }
 
-static slm_status write_pairs(const slm_learn *t, const float *values, slm_adapter_writer *w, float *b, slm_error *err)
+/* A as the image has it. */
+static void give_a(const slm_learn *t, uint32_t layer, slm_target target, const float *values, float *a)
+{
+    const slm_learn_pair *p = &t->pairs[layer][target];
+    const float *scale = scale_of(&t->model->layers[layer], target), *from = values + p->at;
+    for (size_t i = 0; i < (size_t) p->rank * p->cols; i++)
+        a[i] = scale == NULL ? from[i] : from[i] * scale[i % p->cols];
+}
+
+/* a, b: room for the widest. */
+static slm_status write_pairs(const slm_learn *t, const float *values, slm_adapter_writer *w, float *a, float *b, slm_error *err)
 {
     for (uint32_t layer = 0; layer < t->hp->n_layers; layer++)
         for (int i = 0; i < SLM_TARGETS; i++) {
@@ -139,13 +166,14 @@ static slm_status write_pairs(const slm_learn *t, const float *values, slm_adapt
                 continue;
             float *all = (float *) (uintptr_t) values; /* only read */
             turn(slm_learn_b(t, all, layer, (slm_target) i), p->rank, p->rows, b);
+            give_a(t, layer, (slm_target) i, values, a);
             slm_adapter_part part = {.target = (slm_target) i,
                                      .layer = layer,
                                      .rank = p->rank,
                                      .rows = p->rows,
                                      .cols = p->cols,
                                      .scale = t->scale,
-                                     .a = slm_learn_a(t, all, layer, (slm_target) i),
+                                     .a = a,
                                      .b = b};
             SLM_TRY(slm_adapter_write(w, &part, err));
         }
@@ -159,15 +187,18 @@ slm_status slm_learn_write(const slm_learn *t, const float *values, const char *
     slm_adapter_writer *w;
     size_t widest = 0;
     for (uint32_t layer = 0; layer < t->hp->n_layers; layer++)
-        for (int i = 0; i < SLM_TARGETS; i++)
-            widest = t->pairs[layer][i].rows > widest ? t->pairs[layer][i].rows : widest;
+        for (int i = 0; i < SLM_TARGETS; i++) {
+            const slm_learn_pair *p = &t->pairs[layer][i];
+            widest = p->rows > widest ? p->rows : widest;
+            widest = p->cols > widest ? p->cols : widest;
+        }
     strncpy(head.name, name, sizeof head.name - 1);
-    float *b = malloc(widest * t->rank * sizeof *b);
-    if (b == NULL)
+    float *a = malloc(2 * widest * t->rank * sizeof *a);
+    if (a == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     slm_status status = slm_adapter_create(path, t->hp, t->n_pairs, &head, &w, err);
     if (status == SLM_OK)
-        status = slm_adapter_finish(w, write_pairs(t, values, w, b, err), info, err);
-    free(b);
+        status = slm_adapter_finish(w, write_pairs(t, values, w, a, a + widest * t->rank, err), info, err);
+    free(a);
     return status;
 }

@@ -48,7 +48,7 @@ static void carve_kept(carver *c, const slm_learn *t, slm_learn_kept *k, size_t 
     k->k_raw = normed ? carve(c, n * t->ld.kv, sizeof(float)) : k->k;
     k->att = carve(c, n * t->ld.q, sizeof(float));
     k->mid = carve(c, n * t->ld.embd, sizeof(float));
-    k->gate = carve(c, n * t->ld.ff, sizeof(float));
+    k->gate = carve(c, l->gate.data != NULL ? n * t->ld.ff : 0, sizeof(float));
     k->up = carve(c, n * t->ld.ff, sizeof(float));
     k->o_out = carve(c, l->attn_post_norm != NULL ? n * t->ld.embd : 0, sizeof(float));
     k->down_out = carve(c, l->ffn_post_norm != NULL ? n * t->ld.embd : 0, sizeof(float));
@@ -71,6 +71,18 @@ static void carve_gradients(carver *c, slm_learn *t, size_t n, size_t widest)
     t->hits = carve(c, n, 1);
 }
 
+static void carve_texts(carver *c, slm_learn *t)
+{
+    size_t n = t->n_texts;
+    float **rows[] = {&t->pooled, &t->unit, &t->dpooled};
+    t->ld_texts = slm_round_up(n, 16);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        *rows[i] = carve(c, n * t->ld.embd, sizeof(float));
+    t->turned_units = carve(c, t->ld.embd * t->ld_texts, sizeof(float));
+    t->sims = carve(c, n * t->ld_texts, sizeof(float));
+    t->lengths = carve(c, n, sizeof(float));
+}
+
 /* All of the arena for a micro-batch of n positions; kept [n_kept], may be one that is only counted with. */
 static void carve_all(carver *c, slm_learn *t, size_t n, uint32_t longest, slm_learn_kept *kept, uint32_t n_kept)
 {
@@ -82,6 +94,7 @@ static void carve_all(carver *c, slm_learn *t, size_t n, uint32_t longest, slm_l
     for (uint32_t i = 0; i < n_kept; i++)
         carve_kept(c, t, c->base == NULL ? kept : kept + i, n);
     carve_gradients(c, t, n, widest);
+    carve_texts(c, t);
     t->hidden = carve(c, t->head_rows * t->ld.embd, sizeof(float));
     t->dhidden = carve(c, t->head_rows * t->ld.embd, sizeof(float));
     logits = t->head_rows * t->ld.head;
@@ -101,6 +114,8 @@ static void carve_all(carver *c, slm_learn *t, size_t n, uint32_t longest, slm_l
 
 static uint32_t head_rows_of(const slm_learn *t, uint32_t capacity)
 {
+    if (t->ld.head == 0)
+        return 0;
     size_t rows = LOGITS / t->ld.head;
     rows = rows < 16 ? 16 : rows;
     return rows < capacity ? (uint32_t) rows : capacity;
@@ -166,7 +181,7 @@ slm_status slm_learn_open(const slm_model *model, const slm_learn_shape *shape, 
 {
     const slm_hparams *hp = &model->hp;
     memset(t, 0, sizeof *t);
-    SLM_TRY(slm_learn_check(model, err));
+    SLM_TRY(hp->causal ? slm_learn_check(model, err) : slm_learn_check_encoder(model, err));
     *t = (slm_learn){.model = model,
                      .hp = hp,
                      .kn = slm_kernels_get(),
@@ -178,7 +193,7 @@ slm_status slm_learn_open(const slm_model *model, const slm_learn_shape *shape, 
                                 .q = slm_round_up((size_t) hp->n_heads * hp->head_dim, 64),
                                 .kv = slm_round_up((size_t) hp->n_kv_heads * hp->head_dim, 64),
                                 .ff = slm_round_up(hp->n_ff, 64),
-                                .head = slm_round_up(model->head.rows, 64)};
+                                .head = hp->causal ? slm_round_up(model->head.rows, 64) : 0};
     t->scratch = calloc((size_t) t->n_threads, sizeof *t->scratch);
     if (t->scratch == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
@@ -213,32 +228,58 @@ static void embed(slm_learn_lane *l)
     slm_learn_end(l);
 }
 
+/* How a kind of model is passed through. */
+typedef struct way {
+    void (*begin)(slm_learn_lane *l);
+    void (*layer)(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept);
+    void (*end)(slm_learn_lane *l);
+    void (*layer_back)(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept);
+} way;
+
+static const way decoder = {embed, slm_learn_layer, slm_learn_head, slm_learn_layer_back};
+static const way encoder = {slm_learn_look_up, slm_learn_encoder_layer, slm_learn_contrast, slm_learn_encoder_back};
+
 static void pass_region(void *arg, slm_team *team, int thread, int n_threads)
 {
     slm_learn_run *run = arg;
     slm_learn *t = run->t;
     slm_learn_lane lane = {.run = run, .t = t, .batch = run->batch, .team = team, .s = &t->scratch[thread]}, *l = &lane;
+    const way *w = t->hp->causal ? &decoder : &encoder;
     uint32_t n_layers = t->hp->n_layers;
     bool all = t->n_kept == n_layers;
 
-    embed(l);
+    w->begin(l);
     for (uint32_t layer = 0; layer < n_layers; layer++)
-        slm_learn_layer(l, layer, &t->kept[all ? layer : 0]);
-    slm_learn_head(l);
+        w->layer(l, layer, &t->kept[all ? layer : 0]);
+    w->end(l);
     for (uint32_t layer = n_layers; run->backward && layer-- > 0;) {
         if (!all && layer + 1 < n_layers)
-            slm_learn_layer(l, layer, &t->kept[0]);
-        slm_learn_layer_back(l, layer, &t->kept[all ? layer : 0]);
+            w->layer(l, layer, &t->kept[0]);
+        w->layer_back(l, layer, &t->kept[all ? layer : 0]);
     }
+}
+
+static slm_status check_aim(const slm_learn *t, const slm_learn_batch *b, slm_error *err)
+{
+    const slm_learn_aim *aim = b->aim;
+    if (b->n_sequences > t->n_texts)
+        return slm_fail(err, SLM_INTERNAL, "a micro-batch of %u texts", b->n_sequences);
+    if (aim != NULL && aim->kind != SLM_CONTRAST_LABELS &&
+        (aim->n_queries == 0 || aim->n_queries > b->n_sequences / 2 ||
+         (aim->kind == SLM_CONTRAST_SCORES && 2 * aim->n_queries != b->n_sequences)))
+        return slm_fail(err, SLM_INTERNAL, "a micro-batch of %u texts, of which %u ask", b->n_sequences, aim->n_queries);
+    return SLM_OK;
 }
 
 static slm_status check_batch(const slm_learn *t, const slm_learn_batch *b, slm_error *err)
 {
-    if (b->n == 0 || b->n > t->capacity || b->longest > t->longest || b->n_out == 0 || b->n_out > b->n)
+    if (b->n == 0 || b->n > t->capacity || b->longest > t->longest || (b->n_out == 0) == (t->hp->causal != 0) || b->n_out > b->n)
         return slm_fail(err, SLM_INTERNAL, "a micro-batch of %u positions with %u wanted", b->n, b->n_out);
     for (uint32_t i = 0; i < b->n; i++)
         if (b->ids[i] < 0 || (uint32_t) b->ids[i] >= t->hp->n_vocab)
             return slm_fail(err, SLM_INVALID, "token id %d is outside the vocabulary of %u", b->ids[i], t->hp->n_vocab);
+    if (!t->hp->causal)
+        return check_aim(t, b, err);
     for (uint32_t i = 0; i < b->n_out; i++)
         if (b->out[i] >= b->n || b->target[i] < 0 || (uint32_t) b->target[i] >= t->model->head.rows)
             return slm_fail(err, SLM_INVALID, "a wanted row or its token is out of range");
@@ -256,7 +297,7 @@ slm_status slm_learn_pass(slm_learn *t, const slm_learn_batch *batch, double wei
     if (atomic_load(&run.cancelled))
         return slm_fail(err, SLM_CANCELLED, "cancelled");
     SLM_TRY(slm_model_check(t->model, err));
-    for (uint32_t i = 0; i < batch->n_out; i++)
+    for (uint32_t i = 0; i < (t->hp->causal ? batch->n_out : batch->aim != NULL ? batch->n_sequences : 0); i++)
         sum += t->losses[i];
     *loss += sum;
     for (size_t i = 0; run.backward && i < t->n_values; i++)

@@ -114,6 +114,26 @@ void slm_stage_adapt(slm_lane *t, uint32_t layer, const slm_adapted *products, i
     slm_lane_end(t);
 }
 
+/* The inner row of the feed-forward in place of x; gate: what it is multiplied by, or room. */
+static void activate(const slm_run *run, float *gate, float *x)
+{
+    uint32_t n = run->hp->n_ff;
+    switch (run->hp->activation) {
+    case SLM_ACT_GEGLU: run->kn->geglu(gate, x, x, n); return;
+    case SLM_ACT_SWIGLU: run->kn->swiglu(gate, x, x, n); return;
+    case SLM_ACT_GELU_ERF: run->kn->gelu_erf(x, x, n); return;
+    case SLM_ACT_GEGLU_ERF:
+        run->kn->gelu_erf(gate, gate, n);
+        for (uint32_t c = 0; c < n; c++)
+            x[c] *= gate[c];
+        return;
+    default: /* GELU_TANH, without a gate */
+        for (uint32_t c = 0; c < n; c++)
+            gate[c] = 1.0f;
+        run->kn->geglu(x, gate, x, n);
+    }
+}
+
 void slm_stage_feed_adapted(slm_lane *t, uint32_t layer, const slm_act *a, const uint32_t *rows, uint32_t n)
 {
     slm_run *run = t->run;
@@ -121,20 +141,18 @@ void slm_stage_feed_adapted(slm_lane *t, uint32_t layer, const slm_act *a, const
     const slm_layer *l = &run->model->layers[layer];
     float *gate = run->ws->gate.p, *up = run->ws->ff.p;
     size_t ld = run->ld.ff, ldq = hp->n_ff / 32;
-    slm_product products[2] = {{&l->gate, NULL, gate, ld}, {&l->up, l->up_bias, up, ld}};
-    slm_adapted adapted[2] = {{SLM_TARGET_GATE, gate, ld}, {SLM_TARGET_UP, up, ld}};
+    slm_product products[2] = {{&l->up, l->up_bias, up, ld}, {&l->gate, NULL, gate, ld}};
+    slm_adapted adapted[2] = {{SLM_TARGET_UP, up, ld}, {SLM_TARGET_GATE, gate, ld}};
+    int n_products = l->gate.data != NULL ? 2 : 1;
     bool quantize = !slm_type_get(l->down.type)->is_float;
     uint32_t b, e;
-    slm_stage_project(t, products, 2, a, n);
+    slm_stage_project(t, products, n_products, a, n);
     slm_lane_end(t);
-    slm_stage_adapt(t, layer, adapted, 2, a->x, a->ldx, rows, 1.0f, n);
+    slm_stage_adapt(t, layer, adapted, n_products, a->x, a->ldx, rows, 1.0f, n);
     while (slm_lane_next(t, n, 4, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *x = up + i * ld;
-            if (hp->activation == SLM_ACT_GEGLU)
-                run->kn->geglu(gate + i * ld, x, x, hp->n_ff);
-            else
-                run->kn->swiglu(gate + i * ld, x, x, hp->n_ff);
+            activate(run, gate + i * ld, x);
             slm_qblock *q = (slm_qblock *) run->ws->ffq.p + i * ldq;
             if (quantize)
                 slm_quantize_row(run, t->s, x, hp->n_ff, q, a->fine != NULL && a->fine[i] ? q + run->n * ldq : NULL);

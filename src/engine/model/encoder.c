@@ -15,6 +15,7 @@
  */
 #include <string.h>
 
+#include "engine/model/adapter.h"
 #include "engine/model/run.h"
 
 #define PART_ROWS 128    /* of a part of a batch of short sequences, at most about */
@@ -24,6 +25,7 @@ typedef struct encode_job {
     slm_run run;
     const slm_encode_batch *batch;
     const uint32_t *starts; /* [n_sequences + 1] first row of each sequence */
+    slm_batch rows;         /* with adapters: that of each row, for adapter.c; run.batch then */
 } encode_job;
 
 /* A norm's weight and bias (NULL: none). */
@@ -215,8 +217,21 @@ static void attend_stage(encode_job *job, slm_lane *t, uint32_t layer)
     slm_lane_end(t);
 }
 
+/* What adapters add to finished products of the activations a; ends its stages. Nothing for batches without. */
+static void adapt_stage(slm_lane *t, uint32_t layer, slm_target first, int n_products, const slm_product *products, float scale,
+                        const slm_act *a)
+{
+    slm_adapted adapted[3];
+    if (t->run->batch == NULL)
+        return;
+    for (int i = 0; i < n_products; i++)
+        adapted[i] = (slm_adapted) {(slm_target) (first + i), products[i].y, products[i].ldy};
+    slm_stage_adapt(t, layer, adapted, n_products, a->x, a->ldx, NULL, scale, t->run->n);
+}
+
 /* x += scale * (a . w' + bias), with a norm of the product before the sum where the family has one there. */
-static void join_stage(slm_lane *t, const slm_weight *w, const float *bias, const float *post, const slm_act *a)
+static void join_stage(slm_lane *t, uint32_t layer, slm_target target, const slm_weight *w, const float *bias, const float *post,
+                       const slm_act *a)
 {
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
@@ -226,10 +241,12 @@ static void join_stage(slm_lane *t, const slm_weight *w, const float *bias, cons
     if (!apart) {
         slm_stage_residual(t, &product, a, hp->residual_scale, run->n);
         slm_lane_end(t);
+        adapt_stage(t, layer, target, 1, &product, hp->residual_scale, a);
         return;
     }
     slm_stage_project(t, &product, 1, a, run->n);
     slm_lane_end(t);
+    adapt_stage(t, layer, target, 1, &product, 1.0f, a);
     while (slm_lane_next(t, run->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++) {
             float *restrict x = (float *) run->ws->x.p + i * run->ld.embd, *restrict y = (float *) run->ws->out.p + i * run->ld.embd;
@@ -262,16 +279,21 @@ static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
         {&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
     slm_stage_project(t, qkv, 3, &a, run->n);
     slm_lane_end(t);
+    adapt_stage(t, i, SLM_TARGET_Q, 3, qkv, 1.0f, &a);
     turn_stage(t, i);
     attend_stage(job, t, i);
 
     slm_act att = slm_attention_act(run, NULL), ff = slm_feed_act(run, NULL);
-    join_stage(t, &l->o, l->o_bias, l->attn_post_norm, &att);
+    join_stage(t, i, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &att);
     ready_stage(t, after ? (norm_of) {l->attn_post_norm, l->attn_norm_bias} : (norm_of) {l->ffn_norm, NULL}, after, l->ffn_in_scale);
     a = ready_act(run, !after && l->ffn_norm != NULL);
-    slm_stage_feed(t, l, &a, run->n);
-    slm_lane_end(t);
-    join_stage(t, &l->down, l->down_bias, l->ffn_post_norm, &ff);
+    if (run->batch != NULL) {
+        slm_stage_feed_adapted(t, i, &a, NULL, run->n);
+    } else {
+        slm_stage_feed(t, l, &a, run->n);
+        slm_lane_end(t);
+    }
+    join_stage(t, i, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, &ff);
     if (after)
         ready_stage(t, (norm_of) {l->ffn_post_norm, l->ffn_norm_bias}, true, next != NULL ? next->attn_in_scale : NULL);
     else if (next != NULL)
@@ -291,6 +313,14 @@ static void encode_region(void *arg, slm_team *team, int thread, int n_threads)
 }
 
 /* Checks the batch; *n is its number of rows, *longest its longest sequence. */
+static bool has_adapters(const slm_encode_batch *batch)
+{
+    for (uint32_t i = 0; batch->adapters != NULL && i < batch->n_sequences; i++)
+        if (batch->adapters[i] != NULL)
+            return true;
+    return false;
+}
+
 static slm_status batch_check(const slm_model *model, const slm_encode_batch *batch, uint32_t *n, uint32_t *longest, slm_error *err)
 {
     const slm_hparams *hp = &model->hp;
@@ -305,6 +335,8 @@ static slm_status batch_check(const slm_model *model, const slm_encode_batch *ba
             return slm_fail(err, SLM_INVALID, "a sequence of %u tokens; the model takes 1 to %u", batch->lengths[i], hp->n_context);
         if (batch->lengths[i] > *longest)
             *longest = batch->lengths[i];
+        if (batch->adapters != NULL && batch->adapters[i] != NULL && !slm_adapter_fits(batch->adapters[i], hp))
+            return slm_fail(err, SLM_INVALID, "the adapter of a sequence was opened for another model");
         rows += batch->lengths[i];
     }
     if (rows > INT32_MAX)
@@ -330,6 +362,22 @@ static slm_status whole_need(encode_job *job, const slm_model *model, slm_worksp
     return slm_buffer_need(&ws->rows, (size_t) n + n_sequences + 1, sizeof(uint32_t), err);
 }
 
+/* The adapter of each row, where one has any. */
+static slm_status take_adapters(encode_job *job, uint32_t n, slm_error *err)
+{
+    slm_workspace *ws = job->run.ws;
+    if (!has_adapters(job->batch))
+        return SLM_OK;
+    SLM_TRY(slm_buffer_need(&ws->adapters, n, sizeof(slm_adapter *), err));
+    const slm_adapter **of = ws->adapters.p;
+    for (uint32_t i = 0; i < job->batch->n_sequences; i++)
+        for (uint32_t row = job->starts[i]; row < job->starts[i + 1]; row++)
+            of[row] = job->batch->adapters[i];
+    job->rows = (slm_batch) {.n = n, .adapters = of};
+    job->run.batch = &job->rows;
+    return slm_adapt_need(&job->run, err);
+}
+
 /* All sequences of the batch (n rows) in one run, every stage shared by the threads. */
 static slm_status encode_whole(const slm_model *model, slm_workspace *ws, const slm_encode_batch *batch, uint32_t n, uint32_t longest,
                                int n_threads, const volatile int *stop, slm_error *err)
@@ -346,6 +394,7 @@ static slm_status encode_whole(const slm_model *model, slm_workspace *ws, const 
     starts[batch->n_sequences] = row;
     job.starts = starts;
     job.run.positions = places;
+    SLM_TRY(take_adapters(&job, n, err));
     slm_parallel_stages(n_threads, encode_region, &job);
     return slm_run_cancelled(&job.run) ? slm_fail(err, SLM_CANCELLED, "cancelled") : SLM_OK;
 }
@@ -379,6 +428,7 @@ static slm_encode_batch part_of(const parts_job *job, uint32_t i, uint32_t *row,
     part.lengths = job->batch->lengths + *sequence;
     part.tokens = job->batch->tokens + *row;
     part.types = job->batch->types == NULL ? NULL : job->batch->types + *row;
+    part.adapters = job->batch->adapters == NULL ? NULL : job->batch->adapters + *sequence;
     return part;
 }
 

@@ -101,6 +101,7 @@ typedef struct slm_encode_batch {
     const uint32_t *lengths; /* [n_sequences] 1..n_context */
     const int32_t *tokens;   /* [sum of lengths] */
     const int32_t *types;    /* [sum of lengths] token types, or NULL: all 0 */
+    const slm_adapter *const *adapters; /* [n_sequences], NULL entries: the model alone; NULL: no sequence has one */
 } slm_encode_batch;
 
 /* Runs an encoder over whole sequences.  *vectors: [n_sequences, slm_hparams_outputs()] pooled and taken through the modules behind, or the

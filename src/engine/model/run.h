@@ -69,6 +69,7 @@ struct slm_workspace {
     slm_buffer routes;     /* mixtures: experts.c */
     slm_buffer chosen, chosenq; /* [n * n_experts_used, ld_embd] rows as the experts take them, and quantized */
     slm_buffer low, gate;  /* batches with adapters: [3, n, ld_low] A x of each product; [n, ld_ff] */
+    slm_buffer adapters;   /* encoders: [n] that of each row */
     size_t ld_low;
     slm_buffer rows, fine; /* index lists, flags */
     slm_scratch *scratch;  /* [n_scratch] */
@@ -96,7 +97,7 @@ typedef struct slm_run {
     const slm_hparams *hp;
     const slm_kernels *kn;
     slm_workspace *ws;
-    const slm_batch *batch;  /* decoders */
+    const slm_batch *batch;  /* decoders; encoders: adapters of rows, or NULL */
     const int32_t *positions; /* [n] */
     const uint8_t *fine;     /* [n] rows with 16-bit activations, NULL: none */
     const uint8_t *fine_out; /* [n_out] the same of the wanted rows */

@@ -61,7 +61,7 @@ static slm_buffer *nth_buffer(slm_workspace *ws, size_t i)
 {
     slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
                          &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
-                         &ws->fine, &ws->low, &ws->gate,   &ws->conv, &ws->routes, &ws->chosen, &ws->chosenq};
+                         &ws->fine, &ws->low, &ws->gate,   &ws->conv, &ws->routes, &ws->chosen, &ws->chosenq, &ws->adapters};
     return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
 

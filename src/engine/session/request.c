@@ -20,7 +20,7 @@ static slm_status check(const slm_session *s, const slm_mode_ops *mode, const sl
             return slm_fail(err, SLM_INVALID, "segment %zu of the request is broken", i + 1);
     if (s->model->tokenizer == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", info->name);
-    if (r->adapter != NULL && (s->pool == NULL || !slm_adapter_fits(r->adapter, &s->model->hp)))
+    if (r->adapter != NULL && !slm_adapter_fits(r->adapter, &s->model->hp))
         return slm_fail(err, SLM_INVALID, "the request's adapter was opened for another model");
     if (mode->encoder) {
         if ((info->can_embed || info->can_rerank || info->can_classify || info->can_tag) && s->pool == NULL)

@@ -82,7 +82,7 @@ static void load_work(AdapterLoad *a, bool registered)
     slm_error err;
 
     slm_pg_loading_begin(a->load.name);
-    a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_GENERATE);
+    a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_ANY);
     slm_pg_check_source(a->path, a->given);
     a->files = slm_pg_source_list(a->path);
     if (slm_adapter_look(slm_pg_utf8_from_cstring(a->path), slm_pg_opened_model(a->base), &weights, &err) != SLM_OK)
@@ -94,7 +94,7 @@ static void load_work(AdapterLoad *a, bool registered)
     slm_pg_store_lock(base_key);
     if (!slm_pg_key_in_use(base_key)) /* dropped while we waited */
         slm_pg_unknown_model(a->load.base);
-    a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_GENERATE);
+    a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_ANY);
     slm_pg_load_key(&a->load, a->sha256, psprintf("adapter\n%s", base_key));
     slm_pg_load_register(&a->load, registered);
 }
@@ -152,7 +152,7 @@ static pg_noinline void export_adapter(const char *name, const char *path, slm_a
     SlmOpenModel *opened;
     slm_error err;
 
-    opened = slm_pg_use_model(cstring_to_text(base), SLM_TASK_GENERATE);
+    opened = slm_pg_use_model(cstring_to_text(base), SLM_TASK_ANY);
     if (slm_adapter_open(image, slm_pg_opened_model(opened), adapter, &err) != SLM_OK ||
         slm_adapter_export(*adapter, slm_pg_utf8_from_cstring(base), slm_pg_utf8_from_cstring(path), &err) != SLM_OK)
         slm_pg_error(&err, psprintf("could not export adapter \"%s\"", name));

@@ -21,7 +21,7 @@
 typedef struct SlmCascadeStep {
     Datum values[SLM_CLASSIFY_ARGUMENTS]; /* of slm_classify, without the text's own */
     bool nulls[SLM_CLASSIFY_ARGUMENTS];
-    char key[SLM_KEY_SIZE]; /* image of the model that its threshold was learned with */
+    char key[SLM_WHOLE_KEY_SIZE]; /* image of the model that its threshold was learned with */
     int32 version;          /* of the classifier; 0: none */
     double threshold;       /* least probability with which its answer counts; of the last, 0 */
 } SlmCascadeStep;

@@ -278,8 +278,10 @@ static void insert_version(Tuning *t)
     SlmAs saved;
 
     memset(nulls, ' ', sizeof nulls);
-    nulls[9] = nulls[11] = isnan(r->before.loss) ? 'n' : ' ';
-    nulls[10] = nulls[12] = isnan(r->after.loss) ? 'n' : ' ';
+    nulls[9] = isnan(r->before.loss) ? 'n' : ' ';
+    nulls[10] = isnan(r->after.loss) ? 'n' : ' ';
+    nulls[11] = isnan(r->before.exact) ? 'n' : ' ';
+    nulls[12] = isnan(r->after.exact) ? 'n' : ' ';
     slm_pg_as_extension(&saved);
     SPI_connect();
     if (t->active)
@@ -329,6 +331,17 @@ static void train_progress(void *arg, const char *stage, double fraction)
     slm_pg_loading_report(NULL, (uint64_t) (fraction * 1000), 1000);
 }
 
+static slm_status new_engine(Tuning *t, const slm_finetune_options *options, slm_error *err)
+{
+    const slm_model *base = slm_pg_opened_model(t->set.base);
+    const SlmTuneSet *set = &t->set;
+
+    if (slm_pg_finetune_is_text_kind(set->kind))
+        return slm_finetune_new_texts(base, slm_pg_finetune_contrast(set->kind), set->texts, set->n_examples, set->held_out_texts,
+                                      set->n_held_out, options, &t->engine, err);
+    return slm_finetune_new(base, set->examples, set->n_examples, set->held_out, set->n_held_out, options, &t->engine, err);
+}
+
 static void run_engine(Tuning *t)
 {
     slm_finetune_options options = t->options.engine;
@@ -337,12 +350,13 @@ static void run_engine(Tuning *t)
 
     options.n_threads = slm_pg_take_threads();
     options.progress = train_progress;
-    while ((status = slm_finetune_new(slm_pg_opened_model(t->set.base), t->set.examples, t->set.n_examples, t->set.held_out,
-                                      t->set.n_held_out, &options, &t->engine, &err)) == SLM_CANCELLED)
+    while ((status = new_engine(t, &options, &err)) == SLM_CANCELLED)
         slm_pg_loading_interrupted();
     if (status != SLM_OK) {
         if (err.status == SLM_LIMIT)
-            slm_hint(&err, "Raise slm.train_memory, or give it shorter examples (max_tokens, too_long) or a smaller rank.");
+            slm_hint(&err, slm_pg_finetune_is_text_kind(t->set.kind)
+                               ? "Raise slm.train_memory, or take fewer texts a step ({\"step_texts\": 24}), or a smaller max_tokens."
+                               : "Raise slm.train_memory, or give it shorter examples (max_tokens, too_long) or a smaller rank.");
         slm_pg_error(&err, NULL);
     }
     ereport(NOTICE, (errmsg("learning from %zu rows (" UINT64_FORMAT " tokens) with %zu MB of memory; %zu rows are held out",
@@ -477,7 +491,9 @@ static void explain_use(const Tuning *t)
     StringInfoData call;
 
     initStringInfo(&call);
-    if (t->set.kind == SLM_TUNE_MESSAGES)
+    if (slm_pg_finetune_is_text_kind(t->set.kind))
+        appendStringInfo(&call, "slm_embed(text, %s)", model);
+    else if (t->set.kind == SLM_TUNE_MESSAGES)
         appendStringInfo(&call, "slm_chat(messages, %s)", model);
     else if (t->set.kind == SLM_TUNE_PAIRS)
         appendStringInfo(&call, "slm_generate(text, %s%s)", model, system);
@@ -509,8 +525,10 @@ static Datum tuning_row(const Tuning *t, TupleDesc desc)
     values[7] = Float8GetDatum(r->after.exact);
     values[8] = Float8GetDatum(t->seconds);
     values[9] = BoolGetDatum(t->active);
-    nulls[4] = nulls[6] = isnan(r->before.loss);
-    nulls[5] = nulls[7] = isnan(r->after.loss);
+    nulls[4] = isnan(r->before.loss);
+    nulls[5] = isnan(r->after.loss);
+    nulls[6] = isnan(r->before.exact);
+    nulls[7] = isnan(r->after.exact);
     return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
@@ -531,8 +549,9 @@ Datum slm_pg_finetune(PG_FUNCTION_ARGS)
     slm_pg_refuse_read_only("slm_finetune()");
     slm_pg_finetune_options(t->json, &t->options);
     t->registered = check_names(t->load.name, t->base_name);
-    t->set.base = slm_pg_use_model(cstring_to_text(t->base_name), SLM_TASK_GENERATE);
+    t->set.base = slm_pg_use_model(cstring_to_text(t->base_name), SLM_TASK_ANY);
     t->base_key = pstrdup(slm_pg_opened_key(t->set.base));
+    slm_pg_finetune_defaults(&t->options, slm_pg_info(t->set.base)->can_generate);
     t->set.options = &t->options;
     t->load.source = psprintf("slm_finetune(%s, %s, ...)", quote_literal_cstr(t->load.name), quote_literal_cstr(t->base_name));
     slm_pg_store_make_directory();
@@ -609,7 +628,7 @@ static pg_noinline void restore(Tuning *t, int32 version)
     (void) slm_pg_owned_model(t->load.name);
     t->load.base = t->base_name = pstrdup(slm_pg_find_model(t->load.name)->base);
     t->blob = version_blob(t->load.name, version);
-    t->set.base = slm_pg_use_model(cstring_to_text(t->base_name), SLM_TASK_GENERATE);
+    t->set.base = slm_pg_use_model(cstring_to_text(t->base_name), SLM_TASK_ANY);
     t->base_key = pstrdup(slm_pg_opened_key(t->set.base));
     lock_base(t);
     make_key(t);

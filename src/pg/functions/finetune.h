@@ -6,14 +6,18 @@
 
 #include "postgres.h"
 
+#include "access/tupdesc.h"
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
 
 #include "engine/slm.h"
 #include "pg/run/opened.h"
 
-/* What the rows of the query are. */
-typedef enum SlmTuneKind { SLM_TUNE_PAIRS, SLM_TUNE_MESSAGES, SLM_TUNE_LABELS, SLM_TUNE_FIELDS } SlmTuneKind;
+/* What the rows of the query are; from SLM_TUNE_NEAR on those of an embedding model: (text, label), (query, document [, another]),
+ * (text, text, score). */
+typedef enum SlmTuneKind {
+    SLM_TUNE_PAIRS, SLM_TUNE_MESSAGES, SLM_TUNE_LABELS, SLM_TUNE_FIELDS, SLM_TUNE_NEAR, SLM_TUNE_FOUND, SLM_TUNE_SCORED
+} SlmTuneKind;
 
 typedef enum SlmTuneActivate { SLM_TUNE_IF_BETTER, SLM_TUNE_ALWAYS, SLM_TUNE_NEVER } SlmTuneActivate;
 
@@ -32,6 +36,8 @@ typedef struct SlmTuneOptions {
 
 /* ERROR for what is no option or out of range. */
 void slm_pg_finetune_options(Jsonb *json, SlmTuneOptions *out);
+/* What was not given and depends on the kind of model. */
+void slm_pg_finetune_defaults(SlmTuneOptions *options, bool generates);
 
 /* The rows, and the examples that they became. */
 typedef struct SlmTuneSet {
@@ -39,11 +45,13 @@ typedef struct SlmTuneSet {
     const SlmTuneOptions *options;
     SlmTuneKind kind;
     const char **prompts, **answers; /* [n] UTF-8; of messages the JSON */
-    int64 n, room, skipped, duplicates, contradictions, too_long;
+    const char **thirds;             /* [n] of three columns: another document, or a number; else NULL */
+    int64 n, n_read, room, skipped, duplicates, contradictions, too_long;
     const char **labels;             /* [n_labels] of SLM_TUNE_LABELS, sorted */
     int n_labels;
     char *schema;                    /* of SLM_TUNE_FIELDS, as slm_generate_json takes it; in UTF-8 */
     slm_example *examples, *held_out;
+    slm_text_example *texts, *held_out_texts; /* of an embedding model, instead */
     size_t n_examples, n_held_out;
     uint64 tokens;
     char digest[65];                 /* SHA-256 of all prompts and answers in order */
@@ -53,5 +61,16 @@ typedef struct SlmTuneSet {
 void slm_pg_finetune_read(SlmTuneSet *set, const char *query, MemoryContext keep);
 /* Checks them and makes examples of them. */
 void slm_pg_finetune_examples(SlmTuneSet *set);
+/* Is the row one that is held out? */
+bool slm_pg_finetune_holds_out(const SlmTuneSet *set, int64 i);
+/* The distinct answers, sorted, or those of the option "labels", to set->labels. */
+void slm_pg_finetune_labels(SlmTuneSet *set);
+
+/* ---- finetune_texts.c: the rows of an embedding model */
+bool slm_pg_finetune_is_text_kind(SlmTuneKind kind);
+/* The kind of a query with these columns; an ERROR where it is none. */
+SlmTuneKind slm_pg_finetune_text_kind(TupleDesc desc);
+void slm_pg_finetune_text_examples(SlmTuneSet *set);
+slm_contrast slm_pg_finetune_contrast(SlmTuneKind kind);
 
 #endif

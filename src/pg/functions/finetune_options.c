@@ -15,9 +15,14 @@
 #include "pg/base/errors.h"
 #include "pg/base/guc.h"
 
+#define GENERATOR_RATE 1e-3
+#define GENERATOR_TOKENS 512
+#define ENCODER_RATE 1e-3
+#define ENCODER_TOKENS 4096
+
 #define HINT_OPTIONS                                                                                                                 \
     "Options are system, instruction, labels, schema, show_schema, rank, alpha, targets, rate, warmup, weight_decay, clip, epochs, " \
-    "step_tokens, validation, patience, max_tokens, too_long, activate and seed."
+    "step_tokens, step_texts, scale, validation, patience, max_tokens, too_long, activate and seed."
 
 static pg_noreturn void bad_option(const char *key, const char *must);
 
@@ -129,6 +134,10 @@ static bool read_numbers(const char *key, const JsonbValue *value, SlmTuneOption
         e->epochs = (uint32_t) number_of(key, value, 1, 1000, true);
     else if (strcmp(key, "step_tokens") == 0)
         e->step_tokens = (uint32_t) number_of(key, value, 1, 1e6, true);
+    else if (strcmp(key, "step_texts") == 0)
+        e->step_texts = (uint32_t) number_of(key, value, 6, 1024, true);
+    else if (strcmp(key, "scale") == 0)
+        e->scale = (float) number_of(key, value, 0.1, 1000, false);
     else if (strcmp(key, "patience") == 0)
         e->patience = (uint32_t) number_of(key, value, 0, 1000, true);
     else if (strcmp(key, "seed") == 0)
@@ -176,12 +185,12 @@ void slm_pg_finetune_options(Jsonb *json, SlmTuneOptions *out)
 
     *out = (SlmTuneOptions){.engine = {.rank = 8,
                                        .targets = SLM_ADAPT_ALL,
-                                       .rate = 1e-3,
                                        .warmup = 0.05,
                                        .decay = 0.01,
                                        .clip = 1,
                                        .epochs = 3,
-                                       .step_tokens = 512,
+                                       .step_texts = 48,
+                                       .scale = 20,
                                        .memory = (size_t) slm_guc_train_memory_kb * 1024,
                                        .stop = SLM_STOP},
                             .show_schema = true,
@@ -201,4 +210,14 @@ void slm_pg_finetune_options(Jsonb *json, SlmTuneOptions *out)
     }
     if (out->engine.alpha == 0)
         out->engine.alpha = 2 * (float) out->engine.rank;
+}
+
+void slm_pg_finetune_defaults(SlmTuneOptions *options, bool generates)
+{
+    slm_finetune_options *e = &options->engine;
+
+    if (e->rate == 0)
+        e->rate = generates ? GENERATOR_RATE : ENCODER_RATE;
+    if (e->step_tokens == 0)
+        e->step_tokens = generates ? GENERATOR_TOKENS : ENCODER_TOKENS;
 }

@@ -41,6 +41,10 @@ static void find_kind(SlmTuneSet *set, TupleDesc desc)
     Oid first = desc->natts > 0 ? TupleDescAttr(desc, 0)->atttypid : InvalidOid;
     bool is_text = IsBinaryCoercible(first, TEXTOID) || first == UNKNOWNOID;
 
+    if (!slm_pg_info(set->base)->can_generate) {
+        set->kind = slm_pg_finetune_text_kind(desc);
+        return;
+    }
     if (desc->natts == 1 && first == JSONBOID) {
         set->kind = SLM_TUNE_MESSAGES;
         return;
@@ -67,6 +71,7 @@ static void make_room(SlmTuneSet *set)
 
     set->prompts = set->room == 0 ? MemoryContextAllocHuge(CurrentMemoryContext, bytes) : repalloc_huge(set->prompts, bytes);
     set->answers = set->room == 0 ? MemoryContextAllocHuge(CurrentMemoryContext, bytes) : repalloc_huge(set->answers, bytes);
+    set->thirds = set->room == 0 ? MemoryContextAllocHuge(CurrentMemoryContext, bytes) : repalloc_huge(set->thirds, bytes);
     set->room = room;
 }
 
@@ -98,9 +103,10 @@ static char *blank(char *s)
 static void add_row(SlmTuneSet *set, HeapTuple tuple, TupleDesc desc)
 {
     char *first = blank(SPI_getvalue(tuple, desc, 1)),
-         *second = set->kind == SLM_TUNE_MESSAGES ? NULL : blank(SPI_getvalue(tuple, desc, 2));
+         *second = set->kind == SLM_TUNE_MESSAGES ? NULL : blank(SPI_getvalue(tuple, desc, 2)),
+         *third = desc->natts < 3 ? NULL : blank(SPI_getvalue(tuple, desc, 3));
 
-    if (first == NULL || (second == NULL && set->kind != SLM_TUNE_MESSAGES)) {
+    if (first == NULL || (second == NULL && set->kind != SLM_TUNE_MESSAGES) || (third == NULL && set->kind == SLM_TUNE_SCORED)) {
         set->skipped++;
         return;
     }
@@ -110,6 +116,7 @@ static void add_row(SlmTuneSet *set, HeapTuple tuple, TupleDesc desc)
         second = compact(second);
     set->prompts[set->n] = pstrdup(slm_pg_utf8_from_cstring(first));
     set->answers[set->n] = second == NULL ? "" : pstrdup(slm_pg_utf8_from_cstring(second));
+    set->thirds[set->n] = third == NULL ? "" : pstrdup(slm_pg_utf8_from_cstring(third));
     set->n++;
 }
 
@@ -153,11 +160,13 @@ static void drop_equal(SlmTuneSet *set)
     HASHCTL control = {.keysize = sizeof(uint64), .entrysize = sizeof(Seen), .hcxt = CurrentMemoryContext};
     HTAB *rows = hash_create("slm fine-tuning rows", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
     HTAB *prompts = hash_create("slm fine-tuning prompts", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-    uint8 chain[32 + 16] = {0};
+    uint8 chain[32 + 24] = {0};
+    bool more = set->kind == SLM_TUNE_FOUND || set->kind == SLM_TUNE_SCORED; /* a text may well have several */
     int64 n = 0;
 
     for (int64 i = 0; i < set->n; i++) {
-        uint64 prompt = hash_text(set->prompts[i], 1), answer = hash_text(set->answers[i], 2), both = hash_text(set->answers[i], prompt);
+        uint64 prompt = hash_text(set->prompts[i], 1), answer = hash_text(set->answers[i], 2),
+               both = hash_text(set->thirds[i], hash_text(set->answers[i], prompt)), third = hash_text(set->thirds[i], 4);
         bool known;
         Seen *seen;
 
@@ -169,11 +178,13 @@ static void drop_equal(SlmTuneSet *set)
         seen = hash_search(prompts, &prompt, HASH_ENTER, &known);
         if (!known)
             seen->answer = answer;
-        set->contradictions += known;
+        set->contradictions += known && !more;
         memcpy(chain + 32, &prompt, 8);
         memcpy(chain + 40, &answer, 8);
-        slm_pg_sha256(chain, sizeof chain, chain);
+        memcpy(chain + 48, &third, 8);
+        slm_pg_sha256(chain, set->thirds[i][0] == '\0' ? 48 : sizeof chain, chain);
         set->prompts[n] = set->prompts[i];
+        set->thirds[n] = set->thirds[i];
         set->answers[n++] = set->answers[i];
     }
     set->n = n;
@@ -198,7 +209,7 @@ static bool known_label(const SlmTuneSet *set, const char *name)
     return false;
 }
 
-static void find_labels(SlmTuneSet *set)
+void slm_pg_finetune_labels(SlmTuneSet *set)
 {
     const char **sorted;
 
@@ -420,24 +431,34 @@ static void check_rows(const SlmTuneSet *set)
                           errhint("Nothing can be right for both: look whether the rows are what you want to be learned.")));
 }
 
+bool slm_pg_finetune_holds_out(const SlmTuneSet *set, int64 i)
+{
+    uint64 hash = hash_text(set->prompts[i], 3 + set->options->engine.seed);
+
+    return set->n_read >= LEAST_TO_HOLD_OUT && (double) (hash >> 11) * 0x1p-53 < set->options->validation;
+}
+
 void slm_pg_finetune_examples(SlmTuneSet *set)
 {
     const SlmTuneOptions *o = set->options;
     uint32_t context = slm_pg_info(set->base)->n_context, most = o->max_tokens > 0 && o->max_tokens < context ? o->max_tokens : context;
     MemoryContext keep = CurrentMemoryContext, row = AllocSetContextCreate(keep, "slm fine-tuning row", ALLOCSET_DEFAULT_SIZES);
-    bool holds = set->n >= LEAST_TO_HOLD_OUT && o->validation > 0;
 
+    set->n_read = set->n;
     drop_equal(set);
     check_rows(set);
+    if (slm_pg_finetune_is_text_kind(set->kind)) {
+        slm_pg_finetune_text_examples(set);
+        return;
+    }
     if (set->kind == SLM_TUNE_LABELS)
-        find_labels(set);
+        slm_pg_finetune_labels(set);
     if (set->kind == SLM_TUNE_FIELDS)
         find_schema(set);
     set->examples = MemoryContextAllocHuge(keep, sizeof(slm_example) * (Size) set->n);
     set->held_out = MemoryContextAllocHuge(keep, sizeof(slm_example) * (Size) set->n);
     for (int64 i = 0; i < set->n; i++) {
-        uint64 hash = hash_text(set->prompts[i], 3 + o->engine.seed);
-        bool out = holds && (double) (hash >> 11) * 0x1p-53 < o->validation;
+        bool out = slm_pg_finetune_holds_out(set, i);
         slm_example example;
         bool made;
 

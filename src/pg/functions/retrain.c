@@ -262,15 +262,17 @@ static const char *open_trials(const SlmVersion *version, Judge *j)
 /* A model of the image that the current user may run, NULL when none is; *there: one is registered, and the image is on this server. */
 static const char *model_of_key(const char *key, bool *there)
 {
-    const SlmModelRow *row;
+    const char *plus = strchr(key, '+'), *base = plus == NULL ? key : pnstrdup(key, (Size) (plus - key)), *name;
+    bool may_use;
 
     *there = false;
-    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
-        if (strcmp(row->key, key) != 0 || row->base[0] != '\0' || access(slm_pg_store_path(row->key, ".img"), F_OK) != 0)
+    for (int i = 0; (name = slm_pg_nth_of_key(key, i, &may_use)) != NULL; i++) {
+        if (access(slm_pg_store_path(base, ".img"), F_OK) != 0 ||
+            (plus != NULL && access(slm_pg_store_path(plus + 1, ".img"), F_OK) != 0))
             continue;
         *there = true;
-        if (slm_pg_may_use_model(row))
-            return pstrdup(row->name);
+        if (may_use)
+            return name;
     }
     return NULL;
 }

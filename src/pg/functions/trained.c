@@ -138,18 +138,16 @@ static SlmOpenModel *fitting_model(const SlmTrained *trained, const char *model)
 SlmOpenModel *slm_pg_classifier_model(SlmTrained *trained)
 {
     SlmOpenModel *entry;
-    const SlmModelRow *row;
-    char *forbidden = NULL;
+    const char *name, *forbidden = NULL;
+    bool may_use;
 
-    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
-        if (strcmp(row->key, trained->key) != 0 || row->base[0] != '\0')
-            continue;
-        if (slm_pg_may_use_model(row)) {
-            entry = fitting_model(trained, pstrdup(row->name));
+    for (int i = 0; (name = slm_pg_nth_of_key(trained->key, i, &may_use)) != NULL; i++) {
+        if (may_use) {
+            entry = fitting_model(trained, name);
             trained->has_model = true;
             return entry;
         }
-        forbidden = pstrdup(row->name);
+        forbidden = name;
     }
     if (trained->has_model && forbidden == NULL && (entry = slm_pg_find_opened(trained->key)) != NULL) {
         slm_pg_touch_opened(entry); /* dropped meanwhile: a statement that runs goes on with what it began with */
@@ -159,7 +157,10 @@ SlmOpenModel *slm_pg_classifier_model(SlmTrained *trained)
     if (forbidden != NULL)
         return fitting_model(trained, forbidden); /* says what is missing */
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the model of classifier \"%s\" is not loaded", trained->kept.name),
-                    errhint("Load the same file again with slm_load_model, or train the classifier anew. slm.classifiers shows the "
-                            "model's digest.")));
+                    strchr(trained->key, '+') != NULL
+                        ? errhint("It was trained on a model with an adapter: restore the adapter's version with slm_restore_finetune, or "
+                                  "train the classifier anew.")
+                        : errhint("Load the same file again with slm_load_model, or train the classifier anew. slm.classifiers shows the "
+                                  "model's digest.")));
     pg_unreachable();
 }

@@ -16,7 +16,7 @@
 typedef struct SlmTrained {
     SlmKept kept; /* first: SlmKept * is SlmTrained * */
     int32 version;
-    char key[SLM_KEY_SIZE]; /* image of the model whose embeddings it takes */
+    char key[SLM_WHOLE_KEY_SIZE]; /* image of the model whose embeddings it takes */
     slm_classifier *classifier;
     bool has_model; /* its model was found for who asked last */
 } SlmTrained;

@@ -356,6 +356,33 @@ const char *slm_pg_need_default_model(SlmTask task)
     return name;
 }
 
+/* Has the row the first n bytes of key as its own? */
+static bool has_key(const SlmModelRow *row, const char *key, size_t n)
+{
+    return n > 0 && strncmp(row->key, key, n) == 0 && row->key[n] == '\0';
+}
+
+const char *slm_pg_nth_of_key(const char *key, int i, bool *may_use)
+{
+    const char *plus = strchr(key, '+');
+    size_t n = plus == NULL ? strlen(key) : (size_t) (plus - key);
+    const SlmModelRow *base, *row;
+
+    for (int b = 0; (base = slm_pg_nth_model(b)) != NULL; b++) {
+        if (!has_key(base, key, n) || base->base[0] != '\0')
+            continue;
+        *may_use = slm_pg_may_use_model(base);
+        if (plus == NULL && i-- == 0)
+            return pstrdup(base->name);
+        for (int a = 0; plus != NULL && (row = slm_pg_nth_model(a)) != NULL; a++)
+            if (has_key(row, plus + 1, strlen(plus + 1)) && strcmp(row->base, base->name) == 0 && i-- == 0) {
+                *may_use = *may_use && slm_pg_may_use_model(row);
+                return psprintf("%s+%s", base->name, row->name);
+            }
+    }
+    return NULL;
+}
+
 void slm_pg_unknown_adapter(const char *name)
 {
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("adapter \"%s\" does not exist", name),

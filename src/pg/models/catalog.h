@@ -41,6 +41,11 @@ bool slm_pg_key_in_use(const char *key);
 void slm_pg_check_name(const char *what, const char *name);
 pg_noreturn void slm_pg_unknown_model(const char *name);
 pg_noreturn void slm_pg_unknown_adapter(const char *name);
+/* The i-th name of what has the key of an image, or 'key+key' of a model and an adapter: 'model', or 'model+adapter'; NULL after the last.
+ * may_use: may the current user? */
+const char *slm_pg_nth_of_key(const char *key, int i, bool *may_use);
+/* Room for the longer kind of key. */
+#define SLM_WHOLE_KEY_SIZE (2 * SLM_KEY_SIZE)
 /* Owner, superuser or grantee? */
 bool slm_pg_may_use_model(const SlmModelRow *row);
 /* An ERROR unless so; what: "model", "adapter". */

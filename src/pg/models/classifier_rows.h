@@ -35,7 +35,7 @@ typedef struct SlmVersion {
     int32 version;
     bool active, by_names;
     Oid owner;               /* InvalidOid, or of a dropped role: disabled */
-    char key[SLM_KEY_SIZE]; /* image of the model whose embeddings it takes */
+    char key[SLM_WHOLE_KEY_SIZE]; /* image of the model whose embeddings it takes */
     HeapTuple tuple;         /* a copy; its large values are still in the table */
     TupleDesc desc;
 } SlmVersion;

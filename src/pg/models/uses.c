@@ -61,10 +61,10 @@ static const UserKind kinds[] = {
      "   AND EXISTS (SELECT FROM pg_depend f WHERE f.classid = 'pg_trigger'::regclass AND f.objid = t.oid"
      "               AND f.refclassid = 'pg_proc'::regclass AND" IS_PART_OF_EXTENSION("pg_proc", "f.refobjid") ")"
      " ORDER BY 2"},
-    {SLM_MODEL, false,
+    {MODELS, false,
      "SELECT 'classifier', r.name, pg_has_role($3, r.owner::oid, 'USAGE') OR EXISTS"
      "       (SELECT FROM slm.classifier_grant g WHERE g.name = r.name AND (g.role = 0 OR pg_has_role($3, g.role::oid, 'USAGE')))"
-     " FROM slm.classifier_registry r JOIN slm.model_registry m ON m.image = r.image"
+     " FROM slm.classifier_registry r JOIN slm.model_registry m ON m.image IN (split_part(r.image, '+', 1), split_part(r.image, '+', 2))"
      " WHERE r.active AND m.name = $1"
      "   AND NOT EXISTS (SELECT FROM slm.model_registry o WHERE o.image = m.image AND o.name <> m.name)"
      " ORDER BY 2"},
@@ -270,7 +270,8 @@ static List *names_of(const char *sql, const char *name)
 /* What stands on a model that goes, whoever owns it, as DROP ... CASCADE does. */
 static void drop_dependents(const char *name)
 {
-    List *classifiers = names_of("SELECT r.name FROM slm.classifier_registry r JOIN slm.model_registry m ON m.image = r.image"
+    List *classifiers = names_of("SELECT r.name FROM slm.classifier_registry r"
+                                 " JOIN slm.model_registry m ON m.image IN (split_part(r.image, '+', 1), split_part(r.image, '+', 2))"
                                  " WHERE r.active AND m.name = $1"
                                  "   AND NOT EXISTS (SELECT FROM slm.model_registry o WHERE o.image = m.image AND o.name <> m.name)"
                                  " ORDER BY 1", name);

@@ -36,7 +36,7 @@ struct SlmRun {
 
 struct SlmOpenModel {
     dlist_node node;
-    char key[2 * SLM_KEY_SIZE];
+    char key[SLM_WHOLE_KEY_SIZE];
     char name[SLM_NAME_MAX + 1]; /* when it was opened */
     slm_model *model;
     struct SlmOpenModel *base; /* of a model with an adapter: the model, whose session runs its requests; else NULL */

@@ -47,7 +47,7 @@ static const slm_job *find_same(const slm_session *s, const slm_job *job)
 
     for (int i = 0; other != NULL && i < LOOK_BACK; i++, other = other->prev)
         if (other->last_step == s->n_steps && other->n_ids == job->n_ids && other->n_prefix == job->n_prefix &&
-            other->row_begin == job->row_begin && other->realm == job->realm &&
+            other->row_begin == job->row_begin && other->realm == job->realm && other->adapter == job->adapter &&
             memcmp(other->ids, job->ids, job->n_ids * sizeof *job->ids) == 0)
             return other;
     return NULL;
@@ -119,6 +119,11 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, slm_error *err
         beside += job->urgent ? 0 : job->n_ids;
         SLM_TRY(grow(s, b->n + job->n_ids, err));
         pack(s, job, b->n);
+        if (job->adapter != NULL) {
+            SLM_TRY(slm_adapter_check(job->adapter, err));
+            batch->adapters = b->adapters;
+        }
+        b->adapters[batch->n_sequences] = job->adapter;
         b->out[batch->n_sequences++] = job->n_ids;
         b->n += job->n_ids;
     }
