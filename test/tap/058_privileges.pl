@@ -74,6 +74,7 @@ REVOKE EXECUTE ON FUNCTION slm_load_model, slm_load_adapter FROM owner_group; RE
 SQL
 $node->psql('postgres', q(DO $$ BEGIN PERFORM slm_grant_classifier('cls', 'grantee'); END $$));
 sql(q(SET client_min_messages = warning; SET ROLE owner_group; SELECT slm_create_cascade('casc', '[{"classifier": "cls"}, {"classifier": "cls"}]', 'SELECT body FROM sample'); SELECT slm_grant_cascade('casc', 'grantee')));
+$node->safe_psql('postgres', q(SET client_min_messages = warning; SET ROLE owner_group; SELECT slm_calibrate('mini', 'SELECT ''invoice '' || i, CASE WHEN i % 3 = 0 THEN ''b'' ELSE ''a'' END FROM generate_series(1, 60) i', descriptions => '{"a": "invoice", "b": "zebra"}')));
 $node->psql('postgres', "CALL slm_run_job('job')");
 is(sql(q(SELECT key FROM slm.job_failures)), '["patient-77"]', 'a row has failed');
 
@@ -99,6 +100,9 @@ my %action = (
 		SELECT slm_train_classifier('cls', 'SELECT b, l FROM s', 'mini', options => '{"activate": "never"}'))],
 	'restore a version of a classifier' => ["SELECT slm_restore_classifier('cls', 1)"],
 	'drop a classifier' => ["SELECT slm_drop_classifier('cls', cascade => true)"],
+	'calibrate a model' => [q(SELECT slm_calibrate('mini', 'SELECT ''invoice '' || i, CASE WHEN i % 3 = 0 THEN ''b'' ELSE ''a'' END FROM generate_series(1, 60) i', descriptions => '{"a": "invoice", "b": "zebra"}'))],
+	'drop a calibration' => ["SELECT slm_drop_calibration('mini', 1)"],
+	'see what a calibration was learned from' => ["SELECT 1 / count(*) FROM slm.calibrations WHERE query LIKE '%invoice%'"],
 	'use a cascade' => [ "SELECT slm_classify('x', cascade => 'casc')", "SELECT * FROM slm_classify_scores('x', cascade => 'casc')" ],
 	'grant a cascade' => [ "SELECT slm_grant_cascade('casc', 'victim')", "SELECT slm_revoke_cascade('casc', 'grantee')" ],
 	'make a cascade anew' => [q(SELECT slm_create_cascade('casc', '[{"classifier": "cls"}, {"classifier": "cls"}]', 'SELECT ''x'''))],
@@ -170,7 +174,7 @@ AND x.classid IN ('pg_rewrite'::regclass, 'pg_constraint'::regclass, 'pg_attrdef
 UNION ALL SELECT p.oid::regprocedure::text FROM pg_proc p JOIN $members ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid JOIN pg_depend x ON x.classid = 'pg_proc'::regclass AND x.objid = p.oid
 JOIN pg_proc q ON q.oid = x.refobjid AND x.refclassid = 'pg_proc'::regclass WHERE q.prosrc LIKE '%trap%'
 SQL
-$node->safe_psql('trapped', 'SET search_path = t; SELECT * FROM slm.jobs; SELECT * FROM slm.job_status; SELECT * FROM slm.models; SELECT * FROM slm.classifiers; SELECT * FROM slm.cascades; SELECT * FROM slm.progress; SELECT * FROM slm.model_status');
+$node->safe_psql('trapped', 'SET search_path = t; SELECT * FROM slm.jobs; SELECT * FROM slm.job_status; SELECT * FROM slm.models; SELECT * FROM slm.classifiers; SELECT * FROM slm.cascades; SELECT * FROM slm.calibrations; SELECT * FROM slm.progress; SELECT * FROM slm.model_status');
 pass('the views can be read under a path of traps');
 $node->stop;
 done_testing();

@@ -109,4 +109,22 @@ slm_status slm_metrics_rouge(const char *reference, size_t n_reference, const ch
 slm_status slm_metrics_squad(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate, bool *exact, double *f1,
                              slm_error *err);
 
+/* ---- calibration: from what a model says to what is so (calibrate.c) */
+
+#define SLM_MAX_KNOTS 64
+
+/* A line that rises through knots, flat before and behind them. */
+typedef struct slm_isotonic {
+    int n; /* 1 to SLM_MAX_KNOTS */
+    double from[SLM_MAX_KNOTS], to[SLM_MAX_KNOTS]; /* ascending */
+} slm_isotonic;
+
+/* p[n]^(1/T), normalized in this order; out may be p. */
+void slm_calibration_temper(double temperature, const double *p, double *out, size_t n);
+double slm_calibration_rise(const slm_isotonic *line, double p);
+/* The temperature, 0.05 to 20, by which what is true is likeliest. p [n, k], truth [n]; n, k > 0. */
+slm_status slm_calibration_temperature(const double *p, const int32_t *truth, size_t n, uint32_t k, double *temperature, slm_error *err);
+/* p [n], whether it came true [n]; n > 0. */
+slm_status slm_calibration_isotonic(const double *p, const bool *right, size_t n, slm_isotonic *out, slm_error *err);
+
 #endif

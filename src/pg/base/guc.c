@@ -17,6 +17,7 @@ int slm_guc_threads, slm_guc_max_threads, slm_guc_kv_cache_kb = 256 * 1024;
 int slm_guc_cache_timeout_ms = 60 * 1000;
 int slm_guc_train_memory_kb = 1024 * 1024;
 int slm_guc_threads_limit, slm_guc_kv_cache_limit_kb;
+bool slm_guc_enable_calibration = true;
 bool slm_guc_speculate = true;
 double slm_guc_machine_cost_per_hour = 0;
 char *slm_guc_model_directory;
@@ -152,6 +153,9 @@ void slm_pg_define_gucs(void (*lowered)(void))
     DefineCustomRealVariable("slm.machine_cost_per_hour", "What an hour of this machine costs, in a currency of your choice.",
                              "Figures of cost are shares of it by the CPU time that was used. 0 means not known: no cost is shown.",
                              &slm_guc_machine_cost_per_hour, 0, 0, 1e9, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomBoolVariable("slm.enable_calibration", "Corrects probabilities as slm_calibrate has learned.",
+                             "off: probabilities as the model gives them, to compare.", &slm_guc_enable_calibration, true, PGC_USERSET, 0,
+                             NULL, NULL, NULL);
     DefineCustomBoolVariable("slm.speculate", "Guesses the next tokens of an answer from the prompt's own text and checks several at once.",
                              "Answers are the same. It helps where an answer copies from its input, and stops by itself where it does not.",
                              &slm_guc_speculate, true, PGC_USERSET, 0, NULL, NULL, NULL);

@@ -14,6 +14,7 @@ extern int slm_guc_threads_limit, slm_guc_kv_cache_limit_kb;
 extern int slm_guc_cache_timeout_ms;
 extern int slm_guc_train_memory_kb; /* of one fine-tuning */
 extern bool slm_guc_speculate;
+extern bool slm_guc_enable_calibration;
 extern double slm_guc_machine_cost_per_hour; /* 0 = not set */
 extern char *slm_guc_model_directory;
 extern char *slm_guc_generate_model, *slm_guc_classify_model, *slm_guc_embed_model, *slm_guc_entity_model;

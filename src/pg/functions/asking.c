@@ -19,6 +19,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/guc.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/calibration.h"
 #include "pg/functions/entailment.h"
 #include "pg/functions/priors.h"
 #include "pg/functions/prompts.h"
@@ -50,6 +51,7 @@ typedef struct Asked {
     int first;              /* of its results (described, direct), its cosines or its entailments */
     const char *ask;        /* UTF-8, what stands beside the text */
     const char *name;       /* what stands before it */
+    const SlmCalibrationRow *calibration; /* or NULL */
 } Asked;
 
 struct SlmAsking {
@@ -374,6 +376,17 @@ static void ask_encoder(SlmWork *work, SlmAsking *s)
         s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
 }
 
+/* What corrects the answers to a question: a condition is the same question whoever asks it. */
+static const SlmCalibrationRow *find_calibration(const SlmAsking *s, const SlmQuestion *q)
+{
+    static const char *const methods[] = {"embedding", "described", "direct", "entailment"};
+
+    if (!s->row.calibrated || (q->type == SLM_QUESTION_SCALE && q->by_numbers))
+        return NULL;
+    return slm_pg_find_calibration(slm_pg_opened_key(s->row.entry), is_condition(q) ? "filter" : "decide", methods[s->method],
+                                   q->n + q->none);
+}
+
 SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *questions, int n)
 {
     SlmAsking *s = palloc0(offsetof(SlmAsking, asked) + sizeof(Asked) * (Size) n);
@@ -388,6 +401,7 @@ SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *
             s->asked[i].ask = make_ask(row, &s->asked[i], s->method);
             s->asked[i].name = slm_pg_prompt(SLM_PROMPT_TEXT, row->entry);
         }
+        s->asked[i].calibration = find_calibration(s, &questions[i]);
     }
     if (s->method == METHOD_EMBEDDING || s->method == METHOD_ENTAILMENT)
         ask_encoder(work, s);
@@ -449,7 +463,25 @@ static void spread(double fits, double *p, int n)
     }
 }
 
-const double *slm_pg_asked(SlmWork *work, const SlmAsking *s, int question)
+/* Corrects answers, p [n], which are put in the order of their bytes meanwhile; with none it is the last. */
+static void calibrate(const Asked *a, double *p, int n)
+{
+    const SlmQuestion *q = a->question;
+    bool yes_no = is_condition(q), in_order = !yes_no && a->n >= q->n;
+    double *sorted;
+
+    if (a->calibration == NULL)
+        return;
+    sorted = palloc(sizeof(double) * (Size) n);
+    for (int i = 0; i < n; i++)
+        sorted[i] = p[in_order && i < a->n ? a->order[i] : i];
+    slm_pg_calibrate_probabilities(a->calibration, yes_no, sorted, n);
+    for (int i = 0; i < n; i++)
+        p[in_order && i < a->n ? a->order[i] : i] = sorted[i];
+    pfree(sorted);
+}
+
+static double *answers(SlmWork *work, const SlmAsking *s, int question)
 {
     const Asked *a = &s->asked[question];
     const SlmQuestion *q = a->question;
@@ -475,5 +507,14 @@ const double *slm_pg_asked(SlmWork *work, const SlmAsking *s, int question)
             p[i] *= best;
         p[q->n] = 1 - best;
     }
+    return p;
+}
+
+const double *slm_pg_asked(SlmWork *work, const SlmAsking *s, int question)
+{
+    const Asked *a = &s->asked[question];
+    double *p = answers(work, s, question);
+
+    calibrate(a, p, a->question->n + a->question->none);
     return p;
 }

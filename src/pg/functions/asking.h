@@ -46,6 +46,7 @@ typedef struct SlmAsking SlmAsking;
 /* What is asked of which model. */
 typedef struct SlmAskedRow {
     SlmOpenModel *entry;
+    bool calibrated;         /* what slm_calibrate has learned is applied */
     const text *method;      /* or NULL */
     const char *instruction; /* UTF-8, in place of the words that ask for a description; or NULL */
     const char *input;       /* UTF-8 [length], lives as long as the work */

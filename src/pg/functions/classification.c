@@ -29,6 +29,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/calibration.h"
 #include "pg/functions/cascade.h"
 #include "pg/functions/entailment.h"
 #include "pg/functions/head.h"
@@ -63,6 +64,7 @@ typedef struct Classify {
     SlmHead *head;           /* the model's own labels, or NULL */
     float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
     double *probabilities;   /* [n_labels] log probabilities first */
+    const SlmCalibrationRow *calibration; /* or NULL */
     SlmScores scores;
     /* ---- of a cascade */
     SlmCascade *cascade;     /* or NULL; then the rest belongs to its steps */
@@ -478,6 +480,7 @@ static void find_scores(SlmWork *work, Classify *c)
             c->probabilities[i] = raw_score(work, c, i);
         softmax(c->probabilities, s->n);
     }
+    slm_pg_calibrate_probabilities(c->calibration, false, c->probabilities, s->n);
     for (int i = 1; i < s->n; i++)
         if (c->probabilities[i] > c->probabilities[s->best])
             s->best = i;
@@ -557,6 +560,15 @@ static void begin_cascade(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
 
 /* ---- either */
 
+/* What corrects the probabilities of labels; a trained classifier's are corrected by itself, and a cascade's thresholds were learned
+ * without. */
+static const SlmCalibrationRow *find_calibration(const Classify *c)
+{
+    static const char *const methods[] = {"embedding", "direct", "channel", "entailment"};
+
+    return slm_pg_find_calibration(slm_pg_opened_key(c->entry), "classify", c->head != NULL ? "head" : methods[c->method], c->scores.n);
+}
+
 void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool best_only)
 {
     Classify *c = palloc0(sizeof(Classify));
@@ -577,6 +589,8 @@ void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool be
         begin_labels(work, c, fcinfo, best_only && c->scores.threshold == 0);
     else
         begin_trained(work, c, fcinfo);
+    if (c->trained == NULL && !c->best_only)
+        c->calibration = find_calibration(c);
     c->probabilities = palloc(sizeof(double) * (Size) c->scores.n);
 }
 

@@ -42,7 +42,7 @@ typedef struct Decide {
 static void begin(SlmWork *work, FunctionCallInfo fcinfo, const char *input, size_t length)
 {
     Decide *d = palloc0(sizeof *d);
-    SlmAskedRow row = {.input = input, .length = length};
+    SlmAskedRow row = {.calibrated = true, .input = input, .length = length};
 
     d->questions = slm_pg_read_questions(PG_GETARG_JSONB_P(ARG_QUESTIONS));
     row.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));

@@ -40,9 +40,9 @@ static bool decided(SlmWork *work, FunctionCallInfo fcinfo, int input, int asked
 
 /* Asks one question; method and instruction are the arguments behind model. example: of an instruction, for a hint. */
 static SlmAsking *ask(SlmWork *work, FunctionCallInfo fcinfo, const SlmQuestion *question, int input, int model, int truncate,
-                     const char *example)
+                     const char *example, bool calibrated)
 {
-    SlmAskedRow row = {.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, model))};
+    SlmAskedRow row = {.calibrated = calibrated, .entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, model))};
 
     row.method = slm_pg_text_arg(fcinfo, model + 1);
     row.instruction = PG_ARGISNULL(model + 2) ? NULL : words(fcinfo, model + 2, "instruction", example);
@@ -71,7 +71,7 @@ static void begin_filter(SlmWork *work, FunctionCallInfo fcinfo)
     f->question = (SlmQuestion){.type = SLM_QUESTION_YES_NO, .n = 2, .names = yes_no,
                                 .text = words(fcinfo, ARG_CONDITION, "condition", "asks for a refund")};
     f->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.6, 0.5, false, 1, false);
-    f->asked = ask(work, fcinfo, &f->question, ARG_INPUT, ARG_MODEL, ARG_TRUNCATE, "Say what the writer wants.");
+    f->asked = ask(work, fcinfo, &f->question, ARG_INPUT, ARG_MODEL, ARG_TRUNCATE, "Say what the writer wants.", true);
 }
 
 static Datum finish_filter(SlmWork *work, bool *isnull)
@@ -159,7 +159,7 @@ static void begin_score(SlmWork *work, FunctionCallInfo fcinfo)
     if (s->low >= s->high)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("low is %g, not below high, %g", s->low, s->high),
                         errhint("For example: low => 1, high => 5.")));
-    s->asked = ask(work, fcinfo, &s->question, SCORE_INPUT, SCORE_MODEL, SCORE_TRUNCATE, "How does the writer feel?");
+    s->asked = ask(work, fcinfo, &s->question, SCORE_INPUT, SCORE_MODEL, SCORE_TRUNCATE, "How does the writer feel?", false);
 }
 
 static Datum finish_score(SlmWork *work, bool *isnull)

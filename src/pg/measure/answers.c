@@ -18,6 +18,7 @@
 #include "portability/instr_time.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
@@ -279,6 +280,14 @@ void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, Slm
     if (out->n == 0)
         ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the query to measure by gave no row with an expected value"),
                         errdetail(INT64_FORMAT " rows without one were left out.", out->unlabelled)));
+}
+
+int slm_pg_uncalibrated(void)
+{
+    int level = NewGUCNestLevel();
+
+    (void) set_config_option("slm.enable_calibration", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    return level;
 }
 
 /* ---- figures of labels */

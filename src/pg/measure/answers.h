@@ -33,6 +33,9 @@ typedef struct SlmAnswers {
 /* Runs the query with the caller's rights, read-only.  ERROR where it is not one SELECT of an input and an expected value. */
 void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, SlmAnswers *out);
 
+/* From here on probabilities are those of the models, not corrected; AtEOXact_GUC(true, what it returns) ends it, as an error does. */
+int slm_pg_uncalibrated(void);
+
 /* ---- statements around a user's query */
 
 /* Its text without what may end a statement. */

@@ -23,6 +23,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -125,6 +126,7 @@ static const char *query_of(const Learning *l)
     return result;
 }
 
+/* The steps' probabilities as the models give them, as the cascade will see them, whatever is learned of the models later. */
 static void ask_steps(Learning *l)
 {
     const char *query = query_of(l);
@@ -338,6 +340,7 @@ Datum slm_pg_create_cascade(PG_FUNCTION_ARGS)
     bool nulls[6] = {false};
     Jsonb *steps;
     TupleDesc desc;
+    int level;
 
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name, steps and query must not be null")));
@@ -352,7 +355,9 @@ Datum slm_pg_create_cascade(PG_FUNCTION_ARGS)
     l->n_steps = slm_pg_read_steps(steps, l->steps);
     read_measure(l, fcinfo);
     (void) slm_pg_own_cascade(l->name, true);
+    level = slm_pg_uncalibrated();
     ask_steps(l);
+    AtEOXact_GUC(true, level);
     learn(l);
     store(l, steps, slm_pg_own_cascade(l->name, true)); /* the query may have changed it */
     say_idle_steps(l);

@@ -37,6 +37,7 @@
 #include "pg/base/guc.h"
 #include "pg/base/paths.h"
 #include "pg/base/threads.h"
+#include "pg/models/calibration_rows.h"
 #include "pg/models/catalog.h"
 #include "pg/models/digest.h"
 #include "pg/models/loading.h"
@@ -607,6 +608,7 @@ void slm_pg_drop_registered(SlmObject object, const char *name, bool cascade)
     (void) slm_pg_change_registry("DELETE FROM slm.model_grant WHERE name = $1", 1, &name);
     if (slm_pg_change_registry("DELETE FROM slm.model_registry WHERE name = $1", 1, &name) == 0)
         slm_pg_unknown_model(name);
+    slm_pg_calibrations_dropped(name);
     slm_pg_forget_images();
     slm_pg_forget_dropped_roles();
     slm_pg_store_sweep();
@@ -659,6 +661,7 @@ Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
                                " base = CASE base WHEN $1 THEN $2 ELSE base END WHERE name = $1 OR base = $1", 2, values) == 0)
         slm_pg_unknown_model(values[0]);
     (void) slm_pg_change_registry("UPDATE slm.model_grant SET name = $2 WHERE name = $1", 2, values);
+    slm_pg_calibrations_renamed(values[0], values[1]);
     slm_pg_forget_dropped_roles();
     PG_RETURN_VOID();
 }
