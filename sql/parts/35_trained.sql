@@ -97,6 +97,28 @@ COMMENT ON FUNCTION slm_train_classifier(text, text, text, text[], jsonb) IS
     'one when it does better, "always" in any case, "never" leaves that to slm_restore_classifier. previous_accuracy is that of the '
     'version that was active, on these rows';
 
+CREATE FUNCTION slm_distill_classifier(name text,
+    query text,
+    teacher text,
+    rows integer DEFAULT 1000,
+    model text DEFAULT NULL,
+    options jsonb DEFAULT '{}',
+    OUT version integer,
+    OUT training_rows bigint,
+    OUT n_labels integer,
+    OUT agreement double precision,
+    OUT macro_f1 double precision,
+    OUT ece double precision,
+    OUT seconds double precision,
+    OUT active boolean,
+    OUT previous_agreement double precision)
+RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_distill_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION slm_distill_classifier(text, text, text, integer, text, jsonb) IS
+    'Trains a classifier on what a teacher says of a sample of texts: query gives texts, teacher is an SQL expression over the column input '
+    'that gives a label, such as slm_classify(input, ...) with a larger model, a cascade, or a column of answers looked up. At most rows '
+    'different texts are asked about, those with the smallest hashes, each once; a NULL is no answer and left out. agreement is the share '
+    'of held-out texts that get the teacher''s label. Both run read-only with your privileges. Otherwise as slm_train_classifier';
+
 CREATE FUNCTION slm_restore_classifier(name text, version integer)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_restore_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION slm_restore_classifier(text, integer) IS 'Makes another version of a classifier the active one. Owner or superuser';

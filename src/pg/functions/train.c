@@ -36,6 +36,7 @@
 #include "pg/run/work.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_train_classifier);
+PG_FUNCTION_INFO_V1(slm_pg_distill_classifier);
 
 /* ---- options */
 
@@ -280,19 +281,22 @@ void slm_pg_train_rows(const SlmTrainRows *set, const slm_train_options *options
         slm_pg_error(&err, NULL);
 }
 
-static void init_set(SlmTrainRows *set, FunctionCallInfo fcinfo, const slm_train_options *options, bool compare)
+static void init_set(SlmTrainRows *set, const text *model, const slm_train_options *options, bool compare)
 {
-    slm_pg_init_training_rows(set, "a training", slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), slm_pg_train_classifier_kind.task));
+    slm_pg_init_training_rows(set, "a training", slm_pg_use_model(model, slm_pg_train_classifier_kind.task));
     set->need_texts = options->ngrams;
     set->keep_texts = options->ngrams || compare;
-    if (!PG_ARGISNULL(3)) {
-        SlmLabels labels;
+}
 
-        set->by_names = true;
-        slm_pg_labels_arg(fcinfo, 3, -1, false, &labels);
-        for (int i = 0; i < labels.n; i++)
-            (void) slm_pg_training_label(set, labels.names[i]);
-    }
+/* Labels that are learned by their names. */
+static void take_names(SlmTrainRows *set, FunctionCallInfo fcinfo, int arg)
+{
+    SlmLabels labels;
+
+    set->by_names = true;
+    slm_pg_labels_arg(fcinfo, arg, -1, false, &labels);
+    for (int i = 0; i < labels.n; i++)
+        (void) slm_pg_training_label(set, labels.names[i]);
 }
 
 typedef struct Training {
@@ -347,24 +351,27 @@ static Datum training_row(const Training *t, TupleDesc desc)
 const SlmWorkKind slm_pg_train_classifier_kind = {
     .symbol = "slm_pg_train_classifier", .task = SLM_TASK_EMBED, .answers = SLM_ANSWERS_NO_MODEL};
 
-Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
+/* Checks what both functions take; the query is left to them. */
+static Training *begin_training(FunctionCallInfo fcinfo, const char *function, int model, int options)
 {
-    TimestampTz begin = GetCurrentTimestamp();
     Training *t = palloc0(sizeof *t);
-    TupleDesc desc;
 
-    if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(4))
-        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name, query and options must not be null")));
-    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "return type must be a row type");
-    slm_pg_refuse_read_only("slm_train_classifier()");
+    slm_pg_refuse_read_only(function);
     t->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
     slm_pg_check_name("classifier", t->name);
-    t->query = text_to_cstring(PG_GETARG_TEXT_PP(1));
-    t->json = PG_GETARG_JSONB_P(4);
+    t->json = PG_GETARG_JSONB_P(options);
     t->options = read_options(t->json);
     t->activate = read_activate(t->json);
-    init_set(&t->set, fcinfo, &t->options, slm_pg_active_version(slm_pg_own_classifier(t->name, true)) != NULL);
+    init_set(&t->set, slm_pg_text_arg(fcinfo, model), &t->options, slm_pg_active_version(slm_pg_own_classifier(t->name, true)) != NULL);
+    return t;
+}
+
+static Datum end_training(FunctionCallInfo fcinfo, Training *t, TimestampTz begin)
+{
+    TupleDesc desc;
+
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
     slm_pg_loading_begin(t->name);
     PG_TRY();
     {
@@ -381,4 +388,45 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
     if (t->active && t->comparison.state != SLM_NO_OTHER)
         slm_pg_say_stale_jobs(t->name, t->version);
     return training_row(t, desc);
+}
+
+Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
+{
+    TimestampTz begin = GetCurrentTimestamp();
+    Training *t;
+
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(4))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name, query and options must not be null")));
+    t = begin_training(fcinfo, "slm_train_classifier()", 2, 4);
+    t->query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    if (!PG_ARGISNULL(3))
+        take_names(&t->set, fcinfo, 3);
+    return end_training(fcinfo, t, begin);
+}
+
+/* ---- slm_distill_classifier(name, query, teacher, rows, model, options)
+ *
+ * The teacher's answers are the labels: the training's query is the one given, with the expression over a sample of its different texts.
+ * It is the caller's in every part, and read as any other: with their rights, read-only.
+ */
+
+enum { DISTILL_NAME, DISTILL_QUERY, DISTILL_TEACHER, DISTILL_ROWS, DISTILL_MODEL, DISTILL_OPTIONS };
+
+Datum slm_pg_distill_classifier(PG_FUNCTION_ARGS)
+{
+    TimestampTz begin = GetCurrentTimestamp();
+    Training *t;
+    int rows;
+
+    if (PG_ARGISNULL(DISTILL_NAME) || PG_ARGISNULL(DISTILL_QUERY) || PG_ARGISNULL(DISTILL_TEACHER) || PG_ARGISNULL(DISTILL_OPTIONS))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name, query, teacher and options must not be null"),
+                        errhint("For example: slm_distill_classifier('topics', 'SELECT body FROM tickets', "
+                                "'slm_classify(input, ARRAY[''billing'', ''delivery''])').")));
+    rows = slm_pg_int_arg(fcinfo, DISTILL_ROWS, "rows", 1000, 2, 10000000);
+    t = begin_training(fcinfo, "slm_distill_classifier()", DISTILL_MODEL, DISTILL_OPTIONS);
+    t->query = psprintf("SELECT s.input, (%s\n)::pg_catalog.text AS label\n"
+                        "FROM (SELECT d.input FROM (SELECT DISTINCT q.input::pg_catalog.text AS input FROM (%s\n) q (input)) d\n"
+                        "      WHERE d.input IS NOT NULL ORDER BY pg_catalog.hashtextextended(d.input, 0), d.input LIMIT %d) s",
+                        text_to_cstring(PG_GETARG_TEXT_PP(DISTILL_TEACHER)), text_to_cstring(PG_GETARG_TEXT_PP(DISTILL_QUERY)), rows);
+    return end_training(fcinfo, t, begin);
 }
