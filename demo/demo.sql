@@ -1,4 +1,4 @@
--- What `make demo` shows.  Needs psql variables: model (path of the GGUF file), encoder (directory of all-MiniLM-L6-v2).  Answers are greedy and therefore the same on every
+-- What `make demo` shows.  Needs psql variables: model (path of the GGUF file), encoder (directory of all-MiniLM-L6-v2), report (the page).  Answers are greedy and therefore the same on every
 -- machine; only the times differ.
 \set ON_ERROR_STOP on
 \pset border 2
@@ -136,3 +136,8 @@ FROM slm.usage WHERE tokens > 0 GROUP BY 1, 2 ORDER BY 6 DESC;
 SET slm.machine_cost_per_hour = 0.20;
 \echo 'Everything above, on a machine that costs 0.20 an hour, beside the same tokens at list prices'
 SELECT provider, model, round(api_cost, 6) AS api_cost, round(own_cost, 6) AS own_cost, times_cheaper, as_of FROM slm_cost_report() WHERE model IN ('gpt-4', 'gpt-4o', 'gpt-4o-mini', 'lowest');
+
+\echo
+\echo '== 10. The same as a page, with pictures'
+\ir report.sql
+\echo The report: :report
