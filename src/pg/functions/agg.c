@@ -3,10 +3,8 @@
  *
  *   rows ──► the different texts with the smallest hashes, as many as MOST_BYTES hold, each with its count ──► a line each ──► condense.h
  *
- * The texts that are kept are those that come first in the order of their hashes, so far as they fit: a set that depends on no order and no
- * split of the rows.  For what is dropped sets a ceiling: a text was not kept because those before it fill the room, so none behind it is
- * kept either, however small.  A text that is kept has been kept from its first row on, so its count is exact.  So the model reads the same
- * in any plan, parallel ones too.  Memory: twice MOST_BYTES and MOST_TEXTS places, less than 300 kB a group.
+ * Which texts are kept is in sample.h: the model reads the same in any plan, parallel ones too.  Memory: twice MOST_BYTES and MOST_TEXTS
+ * places, less than 300 kB a group.
  */
 #include "postgres.h"
 
@@ -38,79 +36,19 @@ PG_FUNCTION_INFO_V1(slm_pg_agg);
 #define MOST_OF_ONE 2000 /* bytes of a text; what is longer is read to there */
 #define ANSWER_TOKENS 256
 
-typedef struct Kept {
-    uint64 hash;
-    uint32 weight, length;
-    char *text; /* UTF-8 [length], palloc'ed in the state's context */
-} Kept;
-
 typedef struct Texts {
-    MemoryContext context;
     char *instruction, *model; /* in the server's encoding; model may be NULL */
-    uint64 ceiling;            /* nothing from here on is kept */
-    size_t bytes;              /* of all that is kept */
-    int n;
-    Kept list[MOST_TEXTS + 1]; /* [n] by hash */
+    SlmSample *sample;
 } Texts;
 
 static Texts *new_texts(MemoryContext context, const char *instruction, const char *model)
 {
     Texts *t = MemoryContextAllocZero(context, sizeof *t);
 
-    t->context = context;
-    t->ceiling = PG_UINT64_MAX;
     t->instruction = MemoryContextStrdup(context, instruction);
     t->model = model == NULL ? NULL : MemoryContextStrdup(context, model);
+    t->sample = slm_pg_sample_new(context, MOST_TEXTS, MOST_BYTES);
     return t;
-}
-
-/* The first place whose hash is not smaller. */
-static int place_of(const Texts *t, uint64 hash)
-{
-    int low = 0, high = t->n;
-
-    while (low < high) {
-        int middle = (low + high) / 2;
-
-        if (t->list[middle].hash < hash)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* Forgets the texts from the ceiling on. */
-static void lower_ceiling(Texts *t, uint64 ceiling)
-{
-    t->ceiling = Min(t->ceiling, ceiling);
-    while (t->n > 0 && t->list[t->n - 1].hash >= t->ceiling) {
-        t->bytes -= t->list[--t->n].length;
-        pfree(t->list[t->n].text);
-    }
-}
-
-static void keep(Texts *t, uint64 hash, const char *text, uint32 length, uint32 weight)
-{
-    int at = place_of(t, hash);
-    Kept *k = &t->list[at];
-
-    if (hash >= t->ceiling)
-        return;
-    if (at < t->n && k->hash == hash) {
-        k->weight = k->weight > PG_UINT32_MAX - weight ? PG_UINT32_MAX : k->weight + weight;
-        return;
-    }
-    memmove(k + 1, k, sizeof *k * (Size) (t->n - at));
-    k->hash = hash;
-    k->weight = weight;
-    k->length = length;
-    k->text = MemoryContextAlloc(t->context, Max(length, 1));
-    memcpy(k->text, text, length);
-    t->n++;
-    t->bytes += length;
-    while (t->n > MOST_TEXTS || t->bytes > MOST_BYTES)
-        lower_ceiling(t, t->list[t->n - 1].hash);
 }
 
 static bool is_space(char c)
@@ -129,13 +67,8 @@ static void add_row(Texts *t, const text *row)
     }
     while (length > 0 && is_space(utf8[length - 1]))
         length--;
-    if (length > MOST_OF_ONE) {
-        length = MOST_OF_ONE;
-        while (length > 0 && ((unsigned char) utf8[length] & 0xC0) == 0x80)
-            length--;
-    }
     if (length > 0)
-        keep(t, slm_pg_sample_hash(utf8, length), utf8, (uint32) length, 1);
+        slm_pg_sample_add(t->sample, utf8, length, MOST_OF_ONE);
 }
 
 static void same(const char *a, const char *b, const char *what)
@@ -184,9 +117,7 @@ Datum slm_pg_agg_combine(PG_FUNCTION_ARGS)
         a = new_texts(context, b->instruction, b->model);
     same(a->instruction, b->instruction, "instruction");
     same(a->model, b->model, "model");
-    lower_ceiling(a, b->ceiling);
-    for (int i = 0; i < b->n; i++)
-        keep(a, b->list[i].hash, b->list[i].text, b->list[i].length, b->list[i].weight);
+    slm_pg_sample_merge(a->sample, b->sample);
     PG_RETURN_POINTER(a);
 }
 
@@ -211,14 +142,7 @@ Datum slm_pg_agg_serialize(PG_FUNCTION_ARGS)
     pq_begintypsend(&out);
     put_string(&out, t->instruction);
     put_string(&out, t->model == NULL ? "" : t->model);
-    pq_sendint64(&out, t->ceiling);
-    pq_sendint32(&out, (uint32) t->n);
-    for (int i = 0; i < t->n; i++) {
-        pq_sendint64(&out, t->list[i].hash);
-        pq_sendint32(&out, t->list[i].weight);
-        pq_sendint32(&out, t->list[i].length);
-        pq_sendbytes(&out, t->list[i].text, (int) t->list[i].length);
-    }
+    slm_pg_sample_send(&out, t->sample);
     PG_RETURN_BYTEA_P(pq_endtypsend(&out));
 }
 
@@ -228,21 +152,13 @@ Datum slm_pg_agg_deserialize(PG_FUNCTION_ARGS)
     char *instruction, *model;
     StringInfoData in;
     Texts *t;
-    int n;
 
     initStringInfo(&in);
     appendBinaryStringInfo(&in, VARDATA_ANY(bytes), (int) VARSIZE_ANY_EXHDR(bytes));
     instruction = get_string(&in);
     model = get_string(&in);
     t = new_texts(CurrentMemoryContext, instruction, model[0] == '\0' ? NULL : model);
-    t->ceiling = (uint64) pq_getmsgint64(&in);
-    n = (int) pq_getmsgint(&in, 4);
-    for (int i = 0; i < n; i++) {
-        uint64 hash = (uint64) pq_getmsgint64(&in);
-        uint32 weight = pq_getmsgint(&in, 4), length = pq_getmsgint(&in, 4);
-
-        keep(t, hash, pq_getmsgbytes(&in, (int) length), length, weight);
-    }
+    slm_pg_sample_receive(&in, t->sample);
     pq_getmsgend(&in);
     PG_RETURN_POINTER(t);
 }
@@ -254,8 +170,8 @@ const SlmWorkKind slm_pg_agg_kind = {.symbol = "slm_pg_agg", .task = SLM_TASK_GE
 /* The texts in the order of their hashes, a line each. */
 static void lay_out(const Texts *t, StringInfo all)
 {
-    for (int i = 0; i < t->n; i++) {
-        const Kept *k = &t->list[i];
+    for (int i = 0; i < t->sample->n; i++) {
+        const SlmSampleText *k = &t->sample->list[i];
 
         appendStringInfoString(all, "- ");
         for (uint32 c = 0; c < k->length; c++)
@@ -284,7 +200,7 @@ Datum slm_pg_agg(PG_FUNCTION_ARGS)
     SlmWork *work;
     text *answer;
 
-    if (t == NULL || t->n == 0)
+    if (t == NULL || t->sample->n == 0)
         PG_RETURN_NULL();
     what.entry = slm_pg_use_model(t->model == NULL ? NULL : cstring_to_text(t->model), SLM_TASK_GENERATE);
     slm_pg_account_call(slm_pg_agg_kind.symbol, what.entry);

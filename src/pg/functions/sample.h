@@ -1,21 +1,41 @@
 /*
- * sample.h: by which order aggregates choose the texts that they keep: a hash that is the same on every machine.
+ * sample.h: what aggregates over texts keep of a group: the different ones with the smallest hashes, as many as fit, each with its count.
+ *
+ * Which texts are kept depends on their set alone, on no order and no split of the rows: those that come first in the order of their
+ * hashes, so far as there is room.  What is dropped sets a ceiling: it was not kept because those before it fill the room, so nothing behind it is
+ * kept either, however small.  A text that is kept has been kept from its first row on, so its count is exact.  The hash is the same on
+ * every machine.
  */
 #ifndef SLM_PG_SAMPLE_H
 #define SLM_PG_SAMPLE_H
 
 #include "postgres.h"
 
-/* FNV-1a with a last mix, so that the smallest are spread evenly. */
-static inline uint64 slm_pg_sample_hash(const char *s, size_t length)
-{
-    uint64 h = UINT64CONST(14695981039346656037);
+#include "lib/stringinfo.h"
 
-    for (size_t i = 0; i < length; i++)
-        h = (h ^ (unsigned char) s[i]) * UINT64CONST(1099511628211);
-    h = (h ^ h >> 33) * UINT64CONST(0xff51afd7ed558ccd);
-    h = (h ^ h >> 33) * UINT64CONST(0xc4ceb9fe1a85ec53);
-    return h ^ h >> 33;
-}
+typedef struct SlmSampleText {
+    uint64 hash;
+    uint32 weight, length; /* how often it was there; bytes */
+    char *text;            /* UTF-8 [length], palloc'ed in the sample's context */
+} SlmSampleText;
+
+typedef struct SlmSample {
+    MemoryContext context;
+    int most;          /* texts */
+    size_t most_bytes; /* of all texts together */
+    uint64 ceiling;    /* nothing from here on is kept */
+    size_t bytes;
+    int n;
+    SlmSampleText list[FLEXIBLE_ARRAY_MEMBER]; /* [n] by hash; room for most + 1 */
+} SlmSample;
+
+SlmSample *slm_pg_sample_new(MemoryContext context, int most, size_t most_bytes);
+/* Counts a text: its first most_of_one bytes, whole characters. */
+void slm_pg_sample_add(SlmSample *sample, const char *text, size_t length, size_t most_of_one);
+/* Adds what another sample of the same bounds has kept. */
+void slm_pg_sample_merge(SlmSample *sample, const SlmSample *other);
+/* As bytes, for a process that shares no memory; what is read fills a new sample. */
+void slm_pg_sample_send(StringInfo out, const SlmSample *sample);
+void slm_pg_sample_receive(StringInfo in, SlmSample *sample);
 
 #endif

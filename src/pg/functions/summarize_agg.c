@@ -3,10 +3,8 @@
  *
  *   rows ──► sentences ──► the MOST_KEPT different ones with the smallest hashes, each with its count ──► central and unlike each other
  *
- * Which sentences are kept depends on the set of sentences alone: the smallest hashes are a sample of the different ones that no order and
- * no split of the rows changes, and a sentence that is kept to the end has been kept from its first row on, so its count is exact.  So the
- * result is the same in any plan, parallel ones too, and equal on all machines.  Memory: MOST_KEPT sentences of MOST_BYTES, some 200 kB a
- * group.
+ * Which sentences are kept is in sample.h: the result is the same in any plan, parallel ones too, and equal on all machines.  Memory:
+ * MOST_KEPT sentences of MOST_BYTES, some 200 kB a group.
  */
 #include "postgres.h"
 
@@ -34,77 +32,21 @@ PG_FUNCTION_INFO_V1(slm_pg_summary_final);
 #define MOST_BYTES 400 /* of a sentence; longer ones end there */
 #define LEAST_WORDS 4  /* of a sentence; what is shorter is a greeting */
 
-typedef struct Kept {
-    uint64 hash;
-    uint32 weight, length;
-    char *text; /* UTF-8, palloc'ed in the state's context */
-} Kept;
-
-typedef struct Sample {
-    MemoryContext context;
+typedef struct Summary {
     int max_words;
-    int n;
-    Kept list[MOST_KEPT]; /* [n] by hash */
-} Sample;
+    SlmSample *sample;
+} Summary;
 
-static Sample *new_sample(MemoryContext context, int max_words)
+static Summary *new_summary(MemoryContext context, int max_words)
 {
-    Sample *s = MemoryContextAllocZero(context, sizeof *s);
+    Summary *s = MemoryContextAllocZero(context, sizeof *s);
 
-    s->context = context;
     s->max_words = max_words;
+    s->sample = slm_pg_sample_new(context, MOST_KEPT, (size_t) MOST_KEPT * MOST_BYTES);
     return s;
 }
 
-/* The first place whose hash is not smaller. */
-static int place_of(const Sample *s, uint64 hash)
-{
-    int low = 0, high = s->n;
-
-    while (low < high) {
-        int middle = (low + high) / 2;
-
-        if (s->list[middle].hash < hash)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static void keep(Sample *s, uint64 hash, const char *text, uint32 length, uint32 weight)
-{
-    int at = place_of(s, hash);
-    Kept *k = &s->list[at];
-
-    if (at < s->n && k->hash == hash) {
-        k->weight = k->weight > PG_UINT32_MAX - weight ? PG_UINT32_MAX : k->weight + weight;
-        return;
-    }
-    if (at == MOST_KEPT)
-        return;
-    if (s->n == MOST_KEPT)
-        pfree(s->list[--s->n].text);
-    memmove(k + 1, k, sizeof *k * (Size) (s->n - at));
-    k->hash = hash;
-    k->weight = weight;
-    k->length = length;
-    k->text = MemoryContextAlloc(s->context, Max(length, 1));
-    memcpy(k->text, text, length);
-    s->n++;
-}
-
-static void add_sentence(Sample *s, const char *text, size_t length)
-{
-    if (length > MOST_BYTES) {
-        length = MOST_BYTES;
-        while (length > 0 && ((unsigned char) text[length] & 0xC0) == 0x80)
-            length--;
-    }
-    keep(s, slm_pg_sample_hash(text, length), text, (uint32) length, 1);
-}
-
-static void add_row(Sample *s, const text *row)
+static void add_row(Summary *s, const text *row)
 {
     slm_sentence *list;
     slm_status status;
@@ -121,11 +63,11 @@ static void add_row(Sample *s, const text *row)
     {
         for (size_t i = 0; i < n; i++)
             if (list[i].n_words >= LEAST_WORDS) {
-                add_sentence(s, utf8 + list[i].begin, list[i].end - list[i].begin);
+                slm_pg_sample_add(s->sample, utf8 + list[i].begin, list[i].end - list[i].begin, MOST_BYTES);
                 added++;
             }
         if (added == 0 && n > 0)
-            add_sentence(s, utf8 + list[0].begin, list[n - 1].end - list[0].begin);
+            slm_pg_sample_add(s->sample, utf8 + list[0].begin, list[n - 1].end - list[0].begin, MOST_BYTES);
     }
     PG_FINALLY();
     {
@@ -138,12 +80,12 @@ static void add_row(Sample *s, const text *row)
 Datum slm_pg_summary_add(PG_FUNCTION_ARGS)
 {
     MemoryContext context;
-    Sample *s = PG_ARGISNULL(0) ? NULL : (Sample *) PG_GETARG_POINTER(0);
+    Summary *s = PG_ARGISNULL(0) ? NULL : (Summary *) PG_GETARG_POINTER(0);
 
     if (!AggCheckCallContext(fcinfo, &context))
         elog(ERROR, "slm_pg_summary_add was called outside of an aggregate");
     if (s == NULL)
-        s = new_sample(context, PG_NARGS() > 2 ? slm_pg_int_arg(fcinfo, 2, "max_words", 50, 1, 10000) : 50);
+        s = new_summary(context, PG_NARGS() > 2 ? slm_pg_int_arg(fcinfo, 2, "max_words", 50, 1, 10000) : 50);
     if (!PG_ARGISNULL(1))
         add_row(s, PG_GETARG_TEXT_PP(1));
     PG_RETURN_POINTER(s);
@@ -152,34 +94,28 @@ Datum slm_pg_summary_add(PG_FUNCTION_ARGS)
 Datum slm_pg_summary_combine(PG_FUNCTION_ARGS)
 {
     MemoryContext context;
-    Sample *a = PG_ARGISNULL(0) ? NULL : (Sample *) PG_GETARG_POINTER(0);
-    const Sample *b = PG_ARGISNULL(1) ? NULL : (const Sample *) PG_GETARG_POINTER(1);
+    Summary *a = PG_ARGISNULL(0) ? NULL : (Summary *) PG_GETARG_POINTER(0);
+    const Summary *b = PG_ARGISNULL(1) ? NULL : (const Summary *) PG_GETARG_POINTER(1);
 
     if (!AggCheckCallContext(fcinfo, &context))
         elog(ERROR, "slm_pg_summary_combine was called outside of an aggregate");
     if (a == NULL && b == NULL)
         PG_RETURN_NULL();
     if (a == NULL)
-        a = new_sample(context, b->max_words);
-    for (int i = 0; b != NULL && i < b->n; i++)
-        keep(a, b->list[i].hash, b->list[i].text, b->list[i].length, b->list[i].weight);
+        a = new_summary(context, b->max_words);
+    if (b != NULL)
+        slm_pg_sample_merge(a->sample, b->sample);
     PG_RETURN_POINTER(a);
 }
 
 Datum slm_pg_summary_serialize(PG_FUNCTION_ARGS)
 {
-    const Sample *s = (const Sample *) PG_GETARG_POINTER(0);
+    const Summary *s = (const Summary *) PG_GETARG_POINTER(0);
     StringInfoData out;
 
     pq_begintypsend(&out);
     pq_sendint32(&out, (uint32) s->max_words);
-    pq_sendint32(&out, (uint32) s->n);
-    for (int i = 0; i < s->n; i++) {
-        pq_sendint64(&out, s->list[i].hash);
-        pq_sendint32(&out, s->list[i].weight);
-        pq_sendint32(&out, s->list[i].length);
-        pq_sendbytes(&out, s->list[i].text, (int) s->list[i].length);
-    }
+    slm_pg_sample_send(&out, s->sample);
     PG_RETURN_BYTEA_P(pq_endtypsend(&out));
 }
 
@@ -187,19 +123,12 @@ Datum slm_pg_summary_deserialize(PG_FUNCTION_ARGS)
 {
     bytea *bytes = PG_GETARG_BYTEA_PP(0);
     StringInfoData in;
-    Sample *s;
-    int n;
+    Summary *s;
 
     initStringInfo(&in);
     appendBinaryStringInfo(&in, VARDATA_ANY(bytes), (int) VARSIZE_ANY_EXHDR(bytes));
-    s = new_sample(CurrentMemoryContext, (int) pq_getmsgint(&in, 4));
-    n = (int) pq_getmsgint(&in, 4);
-    for (int i = 0; i < n; i++) {
-        uint64 hash = (uint64) pq_getmsgint64(&in);
-        uint32 weight = pq_getmsgint(&in, 4), length = pq_getmsgint(&in, 4);
-
-        keep(s, hash, pq_getmsgbytes(&in, (int) length), length, weight);
-    }
+    s = new_summary(CurrentMemoryContext, (int) pq_getmsgint(&in, 4));
+    slm_pg_sample_receive(&in, s->sample);
     pq_getmsgend(&in);
     PG_RETURN_POINTER(s);
 }
@@ -207,21 +136,21 @@ Datum slm_pg_summary_deserialize(PG_FUNCTION_ARGS)
 /* ---- the result */
 
 /* The sentences one after the other, a line each. */
-static void lay_out(const Sample *s, StringInfo all, slm_sentence *list)
+static void lay_out(const Summary *s, StringInfo all, slm_sentence *list)
 {
-    for (int i = 0; i < s->n; i++) {
+    for (int i = 0; i < s->sample->n; i++) {
         list[i].begin = (size_t) all->len;
-        appendBinaryStringInfo(all, s->list[i].text, (int) s->list[i].length);
+        appendBinaryStringInfo(all, s->sample->list[i].text, (int) s->sample->list[i].length);
         list[i].end = (size_t) all->len;
-        list[i].weight = s->list[i].weight;
-        list[i].n_words = (uint32) slm_pg_count_words(s->list[i].text, s->list[i].length);
+        list[i].weight = s->sample->list[i].weight;
+        list[i].n_words = (uint32) slm_pg_count_words(s->sample->list[i].text, s->sample->list[i].length);
         appendStringInfoChar(all, '\n');
     }
 }
 
 Datum slm_pg_summary_final(PG_FUNCTION_ARGS)
 {
-    const Sample *s = PG_ARGISNULL(0) ? NULL : (const Sample *) PG_GETARG_POINTER(0);
+    const Summary *s = PG_ARGISNULL(0) ? NULL : (const Summary *) PG_GETARG_POINTER(0);
     slm_sentence *list;
     StringInfoData all, out;
     uint32_t *chosen;
@@ -230,19 +159,19 @@ Datum slm_pg_summary_final(PG_FUNCTION_ARGS)
     slm_error err;
     size_t n;
 
-    if (s == NULL || s->n == 0)
+    if (s == NULL || s->sample->n == 0)
         PG_RETURN_NULL();
     initStringInfo(&all);
     initStringInfo(&out);
-    list = palloc(sizeof *list * (Size) s->n);
-    chosen = palloc(sizeof *chosen * (Size) s->n);
-    vectors = palloc(sizeof *vectors * SLM_LEXICAL_DIMS * (Size) s->n);
+    list = palloc(sizeof *list * (Size) s->sample->n);
+    chosen = palloc(sizeof *chosen * (Size) s->sample->n);
+    vectors = palloc(sizeof *vectors * SLM_LEXICAL_DIMS * (Size) s->sample->n);
     lay_out(s, &all, list);
-    while ((status = slm_sentences_vectors(all.data, list, (size_t) s->n, SLM_STOP, vectors, &err)) == SLM_CANCELLED)
+    while ((status = slm_sentences_vectors(all.data, list, (size_t) s->sample->n, SLM_STOP, vectors, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
-    n = slm_sentences_choose(vectors, SLM_LEXICAL_DIMS, list, (size_t) s->n, NULL, false, (uint32_t) s->max_words, chosen);
+    n = slm_sentences_choose(vectors, SLM_LEXICAL_DIMS, list, (size_t) s->sample->n, NULL, false, (uint32_t) s->max_words, chosen);
     for (size_t i = 0; i < n; i++) {
         appendStringInfoString(&out, i > 0 ? " " : "");
         appendBinaryStringInfo(&out, all.data + list[chosen[i]].begin, (int) (list[chosen[i]].end - list[chosen[i]].begin));
