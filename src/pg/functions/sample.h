@@ -2,9 +2,9 @@
  * sample.h: what aggregates over texts keep of a group: the different ones with the smallest hashes, as many as fit, each with its count.
  *
  * Which texts are kept depends on their set alone, on no order and no split of the rows: those that come first in the order of their
- * hashes, so far as there is room.  What is dropped sets a ceiling: it was not kept because those before it fill the room, so nothing behind it is
- * kept either, however small.  A text that is kept has been kept from its first row on, so its count is exact.  The hash is the same on
- * every machine.
+ * hashes, so far as there is room.  What is dropped sets a ceiling: it was not kept because those before it fill the room, so nothing
+ * behind it is kept either, however small.  A text that is kept has been kept from its first row on, so its count is exact.  The hash is
+ * the same on every machine.
  */
 #ifndef SLM_PG_SAMPLE_H
 #define SLM_PG_SAMPLE_H
