@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs test programs one after the other and ends with their sum, "N passed, N failed" (exit 1 when anything failed).
+# Runs test programs, as many at a time as there are processors (SLM_TEST_JOBS), and ends with their sum, "N passed, N failed" (exit 1 when
+# anything failed).
 #
 # Each prints "name: N passed, N failed" as its last line.  A program that dies, hangs (SLM_TEST_TIMEOUT seconds, 300) or
 # prints no such line counts as one failure, so that no test can vanish unnoticed, unless it says "skip name: why", which is shown.
@@ -8,12 +9,21 @@ set -u
 limit=${SLM_TEST_TIMEOUT:-300}
 passed=0
 failed=0
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
 [ $# -gt 0 ] || echo "no test programs"
+export dir limit
+i=0
 for program in "$@"; do
-    timeout -k 5 "$limit" ${SLM_TEST_RUNNER:-} "$program" >"$out" 2>&1
-    rc=$?
+    i=$((i + 1))
+    printf '%s %s\n' "$i" "$program"
+done | xargs -r -n 2 -P "${SLM_TEST_JOBS:-$(nproc)}" sh -c \
+    'timeout -k 5 "$limit" ${SLM_TEST_RUNNER:-} "$2" >"$dir/$1" 2>&1; echo $? >"$dir/$1.rc"' sh
+i=0
+for program in "$@"; do
+    i=$((i + 1))
+    out=$dir/$i
+    rc=$(cat "$out.rc" 2>/dev/null || echo 1)
     line=$(grep -aE '^[^ ]+: [0-9]+ passed, [0-9]+ failed' "$out" | tail -n 1)
     p=$(printf '%s\n' "$line" | sed -n 's/.*: \([0-9]*\) passed.*/\1/p')
     f=$(printf '%s\n' "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
