@@ -93,20 +93,22 @@ static bool has_room(const slm_session *s, const slm_job *job, uint32_t beside)
 static slm_status gather(slm_session *s, slm_encode_batch *batch, slm_error *err)
 {
     slm_step_state *b = &s->step;
-    uint32_t beside = 0;
+    uint32_t beside = 0, passed_over = 0;
     size_t at;
 
     b->n = 0;
     b->held = false;
     s->n_steps++;
-    for (slm_job *job = s->queued.head; job != NULL; job = job->next) {
+    for (slm_job *job = s->queued.head; job != NULL && passed_over < LOOK_BACK; job = job->next) {
         const slm_job *same = find_same(s, job);
 
         b->held = b->held || job->held;
         if (job->held)
             continue;
-        if (same == NULL && !has_room(s, job, beside))
-            break;
+        if (same == NULL && (passed_over > 0 || !has_room(s, job, beside))) {
+            passed_over++; /* a full step still answers what it computes anyway */
+            continue;
+        }
         if (job->result.scores == NULL)
             job->result.scores = malloc((result_of(s, job, &at) + 1) * sizeof *job->result.scores);
         if (job->result.scores == NULL)
