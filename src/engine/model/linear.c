@@ -230,9 +230,7 @@ void slm_feed_unit(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm
             run->kn->swiglu(tile_gate, tile, tile, count);
         }
     } else if (run->hp->activation == SLM_ACT_GELU_TANH) {
-        for (uint32_t c = 0; c < count; c++)
-            tile_gate[c] = 1.0f; /* what the GELU is multiplied by */
-        run->kn->geglu(tile, tile_gate, tile, count);
+        run->kn->geglu(tile, tile_gate, tile, count); /* ones, see slm_stage_feed */
     } else {
         run->kn->gelu_erf(tile, tile, count);
     }
@@ -249,6 +247,8 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
                      .q = q, .lo = q + run->n * ldq, .ldq = ldq};
     uint32_t b = 0, e = 0;
     slm_unit u;
+    for (uint32_t c = 0; run->hp->activation == SLM_ACT_GELU_TANH && c < TILE_FLOATS; c++)
+        ((float *) t->s->tile.p)[TILE_FLOATS + c] = 1.0f; /* what the GELU is multiplied by: no unit without a gate writes there */
     grid g = grid_make(n, up->n_panels, up->panel_bytes + (gate != NULL ? gate->panel_bytes : 0), 2, run->n_threads);
     while (next_unit(t, &g, &b, &e, &u))
         slm_feed_unit(run, t->s, &feed, a, &u);

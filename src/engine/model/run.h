@@ -199,7 +199,7 @@ typedef struct slm_feed {
 /* ff = act(a . gate') * (a . up' + bias), or act(a . up' + bias) without gate, of a layer; to ws->ff and ws->ffq. */
 void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint32_t n);
 /* One unit of such a stage, and of a product without bias, for stages that cut their work themselves; units of a feed-forward are whole
- * blocks of 32 columns. */
+ * blocks of 32 columns, and it has a gate. */
 void slm_feed_unit(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm_act *a, const slm_unit *u);
 void slm_product_unit(slm_run *run, slm_scratch *s, const slm_product *p, const slm_act *a, const slm_unit *u);
 /* The feed-forward activations for `down`; fine: flags of their rows. */
