@@ -354,9 +354,7 @@ static void ask_generator(SlmWork *work, SlmAsking *s)
 /* All statements at once: those of a question follow each other from its `first` on. */
 static void ask_encoder(SlmWork *work, SlmAsking *s)
 {
-    bool entails = s->method == METHOD_ENTAILMENT;
-    SlmText t = {.entry = s->row.entry, .prompt = entails ? NULL : slm_pg_info(s->row.entry)->document_prompt, .text = s->row.input,
-                 .length = s->row.length, .truncate = s->row.truncate};
+    SlmText t = {.entry = s->row.entry, .text = s->row.input, .length = s->row.length, .truncate = s->row.truncate};
     SlmLabels labels = {0};
     SlmExamples none = {0};
 
@@ -367,13 +365,14 @@ static void ask_encoder(SlmWork *work, SlmAsking *s)
     labels.names = palloc(sizeof(char *) * (Size) labels.n);
     for (int i = 0; i < s->n; i++)
         memcpy(labels.names + s->asked[i].first, s->asked[i].statements, sizeof(char *) * (Size) s->asked[i].n);
-    t.hypothesis = entails ? slm_pg_longest_sentence(labels.names, labels.n) : NULL;
+    if (s->method == METHOD_ENTAILMENT) {
+        s->entailed = slm_pg_read_entailment(work, t, labels.names, labels.n);
+        return;
+    }
+    t.prompt = slm_pg_info(s->row.entry)->document_prompt;
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
-    if (entails)
-        s->entailed = slm_pg_read_entailment(work, &t, labels.names, labels.n);
-    else
-        s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
+    s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
 }
 
 /* What corrects the answers to a question: a condition is the same question whoever asks it. */

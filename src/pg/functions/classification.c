@@ -251,7 +251,6 @@ static void submit_embedding(SlmWork *work, Classify *c)
 /* A sentence for each label. */
 static void submit_entailment(SlmWork *work, Classify *c)
 {
-    const char **sentences = palloc(sizeof(char *) * (Size) c->labels.n);
     SlmText t = {.entry = c->entry, .truncate = c->truncate};
 
     if (strstr(c->instruction, "{label}") == NULL)
@@ -260,13 +259,8 @@ static void submit_entailment(SlmWork *work, Classify *c)
     if (c->examples.n > 0)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method entailment takes no examples"),
                         errhint("Use an embedding model, or train a classifier with slm_train_classifier.")));
-    for (int i = 0; i < c->labels.n; i++)
-        sentences[i] = slm_pg_fill(c->instruction, "{label}", slm_pg_described_label(&c->labels, i, "%s (%s)"));
-    t.hypothesis = slm_pg_longest_sentence(sentences, c->labels.n);
     t.text = slm_pg_input_utf8(c->input, &t.length);
-    slm_pg_measure(&t);
-    slm_pg_note_windows(work, &t);
-    c->entailed = slm_pg_read_entailment(work, &t, sentences, c->labels.n);
+    c->entailed = slm_pg_read_label_entailment(work, t, c->instruction, &c->labels);
 }
 
 /* ---- scores */

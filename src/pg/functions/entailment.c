@@ -7,6 +7,7 @@
 #include "pg/functions/entailment.h"
 
 #include "engine/slm.h"
+#include "pg/functions/classification.h"
 #include "pg/models/catalog.h"
 
 /* Which outputs of the head these are. */
@@ -43,7 +44,8 @@ bool slm_pg_can_entail(const SlmOpenModel *entry)
     return find_head(entry, &head);
 }
 
-const char *slm_pg_longest_sentence(const char *const *sentences, int n)
+/* The sentence that leaves the text least room. */
+static const char *longest_of(const char *const *sentences, int n)
 {
     const char *longest = sentences[0];
 
@@ -73,21 +75,32 @@ static void take_outputs(void *arg, const float *outputs, size_t n, const char *
     s->known = true;
 }
 
-SlmEntailment *slm_pg_read_entailment(SlmWork *work, const SlmText *text, const char *const *sentences, int n)
+SlmEntailment *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *const *sentences, int n)
 {
     SlmEntailment *e = palloc(sizeof *e);
     Sentence *all = palloc0(sizeof(Sentence) * (Size) n);
-    SlmText pair = *text;
 
     e->n = n;
     e->weights = palloc0(sizeof(double) * (Size) n);
     e->fits = palloc0(sizeof(double) * (Size) n);
+    text.hypothesis = longest_of(sentences, n);
+    slm_pg_measure(&text);
+    slm_pg_note_windows(work, &text);
     for (int i = 0; i < n; i++) {
-        (void) find_head(text->entry, &all[i].head);
+        (void) find_head(text.entry, &all[i].head);
         all[i].weight = &e->weights[i];
         all[i].fits = &e->fits[i];
-        pair.hypothesis = sentences[i];
-        slm_pg_read(work, &pair, SLM_WINDOWS_WHOLE, take_outputs, &all[i]);
+        text.hypothesis = sentences[i];
+        slm_pg_read(work, &text, SLM_WINDOWS_WHOLE, take_outputs, &all[i]);
     }
     return e;
+}
+
+SlmEntailment *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels)
+{
+    const char **sentences = palloc(sizeof(char *) * (Size) labels->n);
+
+    for (int i = 0; i < labels->n; i++)
+        sentences[i] = slm_pg_fill(instruction, "{label}", slm_pg_described_label(labels, i, "%s (%s)"));
+    return slm_pg_read_entailment(work, text, sentences, labels->n);
 }

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "pg/functions/labels.h"
 #include "pg/functions/reading.h"
 #include "pg/run/opened.h"
 #include "pg/run/work.h"
@@ -24,10 +25,10 @@ typedef struct SlmEntailment {
     double *fits;    /* [n] the probability of entailment against contradiction alone */
 } SlmEntailment;
 
-/* For begin: reads a text that has been measured (text.hypothesis: the longest of the sentences) beside each of n sentences in UTF-8.
- * Filled when the work is done. */
-SlmEntailment *slm_pg_read_entailment(SlmWork *work, const SlmText *text, const char *const *sentences, int n);
-/* The sentence that leaves the text least room. */
-const char *slm_pg_longest_sentence(const char *const *sentences, int n);
+/* For begin: reads a text, in UTF-8 as the sentences, beside each of n of them, and says where it is longer than the model reads.  Filled
+ * when the work is done. */
+SlmEntailment *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *const *sentences, int n);
+/* The same with a sentence for each label: the instruction, in which the label and its description take the place of {label}. */
+SlmEntailment *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels);
 
 #endif

@@ -80,16 +80,10 @@ static void begin_entailment(SlmWork *work, Multi *m, SlmOpenModel *entry, Funct
 {
     const char *said = PG_ARGISNULL(ARG_INSTRUCTION) ? slm_pg_prompt(SLM_PROMPT_HYPOTHESIS, entry)
                                                      : slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_INSTRUCTION), NULL);
-    const char **sentences = palloc(sizeof(char *) * (Size) m->labels.n);
     SlmText t = {.entry = entry, .truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE)};
 
-    for (int i = 0; i < m->labels.n; i++)
-        sentences[i] = slm_pg_fill(said, "{label}", slm_pg_described_label(&m->labels, i, "%s (%s)"));
-    t.hypothesis = slm_pg_longest_sentence(sentences, m->labels.n);
     t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &t.length);
-    slm_pg_measure(&t);
-    slm_pg_note_windows(work, &t);
-    m->entailed = slm_pg_read_entailment(work, &t, sentences, m->labels.n);
+    m->entailed = slm_pg_read_label_entailment(work, t, said, &m->labels);
 }
 
 static void begin_head(SlmWork *work, Multi *m, SlmOpenModel *entry, FunctionCallInfo fcinfo)
