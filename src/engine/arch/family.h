@@ -133,8 +133,8 @@ typedef struct slm_found {
     uint64_t offset;
     uint32_t file;
 } slm_found;
-/* Looks a tensor up by its full name; false: none. */
-typedef bool (*slm_find_fn)(void *arg, const char *name, slm_found *out);
+/* Looks the tensor of a role up by its full name; false: none. */
+typedef bool (*slm_find_fn)(void *arg, slm_tensor_role role, const char *name, slm_found *out);
 
 /* Asks for every tensor of the model by name and checks shapes and types. *tensors is malloc'ed: [*n_tensors] in the order of the layers.
  * FORMAT names a tensor that is missing or of the wrong shape. hf: names are those of Hugging Face. */

@@ -65,7 +65,7 @@ static slm_status bind_one(binding *b, slm_tensor_role role, uint32_t layer, boo
     if (b->hf && b->hp->tags && (role == SLM_TENSOR_CLS_OUT || role == SLM_TENSOR_CLS_OUT_BIAS))
         snprintf(name, sizeof name, "classifier.%s", role == SLM_TENSOR_CLS_OUT ? "weight" : "bias"); /* in every family */
     slm_role_shape(b->hp, role, &rows, &cols);
-    *present = b->find(b->arg, name, &found);
+    *present = b->find(b->arg, role, name, &found);
     if (!*present)
         return required ? slm_fail(err, SLM_FORMAT, "the model lacks the tensor %s", name) : SLM_OK;
     SLM_TRY(check_found(&found, name, rows, cols, err));
@@ -111,7 +111,7 @@ static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, sl
     if (layer == 0)
         return SLM_OK;
     slm_family_tensor_name(b->family, role, b->hf, 0, name, sizeof name);
-    first = b->find(b->arg, name, &found);
+    first = b->find(b->arg, role, name, &found);
     if (first != present)
         return slm_fail(err, SLM_FORMAT, "%s is in some layers only", slm_role_get(role)->name);
     return SLM_OK;

@@ -105,15 +105,14 @@ static slm_status read_hparams(gguf_source *s, slm_error *err)
 
 /* ------------------------------------------------------------------ tensors */
 
-static bool find_tensor(void *arg, const char *name, slm_found *out)
+static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_found *out)
 {
     const slm_gguf_tensor *t = slm_gguf_find_tensor(((gguf_source *) arg)->gguf, name);
     if (t == NULL)
         return false;
     bool vector = t->n_dims == 1;
     *out = (slm_found){.rows = vector ? t->dims[0] : t->dims[1], .cols = vector ? 0 : t->dims[0], .type = t->type, .offset = t->offset};
-    size_t n = strlen(name);
-    if (t->n_dims == 3 && n > 12 && strcmp(name + n - 12, "_exps.weight") == 0) {
+    if (t->n_dims == 3 && slm_role_of_experts(role)) {
         out->rows = t->dims[1] * t->dims[2]; /* experts, one below the other */
         return true;
     }

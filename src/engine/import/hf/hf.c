@@ -102,37 +102,47 @@ static const slm_st_tensor *expert_tensor(const hf_source *s, const char *name, 
 }
 
 /* All experts' matrices of a role as one. */
-static bool find_experts(hf_source *s, const char *name, slm_found *out)
+static bool find_experts(hf_source *s, slm_tensor_role role, const char *name, slm_found *out)
 {
     const slm_hparams *hp = &s->base.hparams;
-    bool down = strstr(name, "down") != NULL || strstr(name, "output") != NULL;
-    uint64_t rows = down ? hp->n_embd : hp->n_ff_expert, cols = down ? hp->n_ff_expert : hp->n_embd, first_row;
+    uint64_t first_row;
+    uint32_t rows, cols;
+    slm_role_shape(hp, role, &rows, &cols);
     for (uint32_t e = 0; e < hp->n_experts; e++) {
-        const slm_st_tensor *t = expert_tensor(s, name, e, rows, cols, &first_row);
+        const slm_st_tensor *t = expert_tensor(s, name, e, rows / hp->n_experts, cols, &first_row);
         if (t == NULL || (e > 0 && type_of(t->type) != out->type))
             return false;
         s->used[t - s->st.tensors] = true;
-        *out = (slm_found) {.rows = rows * hp->n_experts, .cols = cols, .type = type_of(t->type), .offset = t->begin, .file = t->file};
+        *out = (slm_found) {.rows = rows, .cols = cols, .type = type_of(t->type), .offset = t->begin, .file = t->file};
     }
     return true;
 }
 
-static bool find_tensor(void *arg, const char *name, slm_found *out)
+/* A tensor as its file has it. */
+static const slm_st_tensor *find_any(hf_source *s, const char *name, slm_found *out)
 {
-    hf_source *s = arg;
-    if (strstr(name, "expert") != NULL || strstr(name, "_moe.input_linear") != NULL || strstr(name, "_moe.output_linear") != NULL)
-        return find_experts(s, name, out);
     const slm_st_tensor *t = look_up(s, name);
     if (t == NULL)
-        return false;
+        return NULL;
     s->used[t - s->st.tensors] = true;
     *out = (slm_found){.rows = t->n_dims > 0 ? t->dims[0] : 0, .cols = t->n_dims == 2 ? t->dims[1] : 0, .type = type_of(t->type),
                        .offset = t->begin, .file = t->file};
-    if (t->n_dims == 3 && t->dims[1] == 1 && t->dims[2] <= 16)
-        out->rows = t->dims[0] * t->dims[2]; /* weights of a convolution, column by column: a vector */
-    else if (t->n_dims > 2 || (t->n_dims == 2 && t->dims[1] == 0))
+    if (t->n_dims > 2 || (t->n_dims == 2 && t->dims[1] == 0))
         out->rows = 0; /* no role has such a shape */
-    if (strcmp(name, "embeddings.position_embeddings.weight") == 0) {
+    return t;
+}
+
+static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_found *out)
+{
+    hf_source *s = arg;
+    if (slm_role_of_experts(role))
+        return find_experts(s, role, name, out);
+    const slm_st_tensor *t = find_any(s, name, out);
+    if (t == NULL)
+        return false;
+    if (role == SLM_TENSOR_CONV_KERNEL && t->n_dims == 3 && t->dims[1] == 1 && t->dims[2] == s->base.hparams.conv_length)
+        out->rows = t->dims[0] * t->dims[2]; /* column by column */
+    if (role == SLM_TENSOR_POSITION_EMBD) {
         double limit = slm_hf_config_number(&s->config, "context_length", 0); /* sentence-transformers may allow fewer positions */
         uint64_t skip = s->config.position_offset;
         out->offset += out->rows > skip ? skip * out->cols * (t->type == SLM_ST_F32 ? 4 : 2) : 0;
@@ -331,7 +341,7 @@ static slm_status read_apart(hf_source *s, const char *name, uint32_t rows, uint
 {
     slm_found found;
     size_t n = (size_t) rows * (cols > 0 ? cols : 1);
-    if (!find_tensor(s, name, &found))
+    if (find_any(s, name, &found) == NULL)
         return slm_fail(err, SLM_FORMAT, "the model lacks the tensor %s", name);
     if (found.rows != rows || found.cols != cols || (unsigned) found.type >= SLM_TYPE_COUNT)
         return slm_fail(err, SLM_FORMAT, "tensor %s has the shape %llu x %llu, the model demands %u x %u", name,
