@@ -116,6 +116,11 @@ static const slm_hf_key qwen2_keys[] = {WORD("hidden_act", "silu|swish"), OFF("u
 static const slm_hf_key qwen3_keys[] = {WORD("hidden_act", "silu|swish"), OFF("use_sliding_window"), CODE("sliding_window"),
                                         CODE("layer_types"),
                                         OFF("attention_bias"), END};
+/* A granite's multipliers, whatever its layers are. */
+#define GRANITE                                                                                                                            \
+    WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),         \
+        TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),                              \
+        TAKE("logits_scaling", "logit_scale", 1)
 #define EXPERTS CODE("router_aux_loss_coef"), CODE("output_router_logits"), NEED("num_experts_per_tok", "expert_used_count")
 static const slm_hf_key qwen3_moe_keys[] = {
     WORD("hidden_act", "silu|swish"), OFF("use_sliding_window"), CODE("sliding_window"), CODE("layer_types"), OFF("attention_bias"),
@@ -124,18 +129,11 @@ static const slm_hf_key qwen3_moe_keys[] = {
 static const slm_hf_key olmoe_keys[] = {WORD("hidden_act", "silu|swish"), OFF("attention_bias"), OFF("clip_qkv"), EXPERTS,
                                         NEED("num_experts", "expert_count"), CODE("norm_topk_prob"), END};
 static const slm_hf_key granitemoe_keys[] = {
-    WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),
-    TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
-    TAKE("logits_scaling", "logit_scale", 1), EXPERTS, NEED("num_local_experts", "expert_count"), END};
-static const slm_hf_key granite_keys[] = {
-    WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),
-    TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
-    TAKE("logits_scaling", "logit_scale", 1), END};
+    GRANITE, EXPERTS, NEED("num_local_experts", "expert_count"), END};
+static const slm_hf_key granite_keys[] = {GRANITE, END};
 /* The Mamba's keys say nothing where layer_types names none. */
 static const slm_hf_key granite4_keys[] = {
-    WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), TAKE("embedding_multiplier", "embedding_scale", 1),
-    TAKE("residual_multiplier", "residual_scale", 1), TAKE("attention_multiplier", "attention.scale", 1),
-    TAKE("logits_scaling", "logit_scale", 1), NEED("shared_intermediate_size", "feed_forward_length"), CODE("position_embedding_type"),
+    GRANITE, NEED("shared_intermediate_size", "feed_forward_length"), CODE("position_embedding_type"),
     OFF("num_local_experts"), CODE("num_experts_per_tok"), CODE("layer_types"), CODE("output_router_logits"), CODE("router_aux_loss_coef"),
     CODE("mamba_chunk_size"), CODE("mamba_conv_bias"), CODE("mamba_d_conv"), CODE("mamba_d_head"), CODE("mamba_d_state"),
     CODE("mamba_expand"), CODE("mamba_n_groups"), CODE("mamba_n_heads"), CODE("mamba_proj_bias"), CODE("time_step_min"),
