@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw(model_file model_path slm_cluster load_model long_run percentile process_kb);
+our @EXPORT = qw(model_file model_path slm_cluster load_model banking77_cluster long_run percentile process_kb);
 
 sub model_file { return ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/SmolLM2-135M-Instruct.Q4_1.gguf'; }
 
@@ -44,6 +44,28 @@ sub load_model
 	$node->safe_psql('postgres', "SELECT slm_load_model('smollm2', '$path')");
 	$node->append_conf('postgresql.conf', "slm.generate_model = 'smollm2'\nslm.classify_model = 'smollm2'");
 	$node->reload;
+}
+
+# A cluster with MiniLM as the default encoder, and Banking77 in the tables train and test (id, body, label, e real[], which is NULL); or the
+# whole test file is skipped.
+sub banking77_cluster
+{
+	my ($name) = @_;
+	my $data = $ENV{SLM_TEST_DATA} || '';
+	my $minilm = ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/all-MiniLM-L6-v2';
+	my @files = map { "$data/banking77_$_.csv" } qw(train test);
+	plan(skip_all => 'SLM_TEST_DATA names no folder with banking77_train.csv and banking77_test.csv') if grep { !-r $_ } @files;
+	plan(skip_all => "$minilm is absent; models/fetch --default brings it") unless -r "$minilm/config.json";
+
+	my $node = slm_cluster($name, empty => 1, conf => "slm.embed_model = 'minilm'\n");
+	$node->safe_psql('postgres', <<"SQL");
+SELECT slm_load_model('minilm', '$minilm');
+CREATE TABLE train (id serial PRIMARY KEY, body text, label text, e real[]);
+CREATE TABLE test (id serial PRIMARY KEY, body text, label text, e real[]);
+\\copy train (body, label) FROM '$files[0]' (FORMAT csv, HEADER)
+\\copy test (body, label) FROM '$files[1]' (FORMAT csv, HEADER)
+SQL
+	return $node;
 }
 
 # The value below which the given share of the values lies.

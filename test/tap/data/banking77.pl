@@ -10,18 +10,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use SlmTest;
 
-my $data = $ENV{SLM_TEST_DATA} || '';
-my $minilm = ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/all-MiniLM-L6-v2';
-plan(skip_all => 'SLM_TEST_DATA names no folder with banking77_train.csv and banking77_test.csv') unless -r "$data/banking77_train.csv" && -r "$data/banking77_test.csv";
-plan(skip_all => "$minilm is absent; models/fetch --default brings it") unless -r "$minilm/config.json";
-
-my $node = slm_cluster('banking77', empty => 1, conf => "slm.embed_model = 'minilm'\n");
-$node->safe_psql('postgres', <<"SQL");
-SELECT slm_load_model('minilm', '$minilm');
-CREATE TABLE train (id serial PRIMARY KEY, body text, label text);
-CREATE TABLE test (id serial PRIMARY KEY, body text, label text, e real[]);
-\\copy train (body, label) FROM '$data/banking77_train.csv' (FORMAT csv, HEADER)
-\\copy test (body, label) FROM '$data/banking77_test.csv' (FORMAT csv, HEADER)
+my $node = banking77_cluster('banking77');
+$node->safe_psql('postgres', <<'SQL');
 UPDATE test SET e = slm_embed(body);
 SELECT slm_train_classifier('ten', 'SELECT body, label FROM (SELECT *, row_number() OVER (PARTITION BY label ORDER BY id) AS n FROM train) t WHERE n <= 10 ORDER BY id');
 SQL

@@ -10,18 +10,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use SlmTest;
 
-my $data = $ENV{SLM_TEST_DATA} || '';
-my $minilm = ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/all-MiniLM-L6-v2';
-plan(skip_all => 'SLM_TEST_DATA names no folder with banking77_train.csv and banking77_test.csv') unless -r "$data/banking77_train.csv" && -r "$data/banking77_test.csv";
-plan(skip_all => "$minilm is absent; models/fetch --default brings it") unless -r "$minilm/config.json";
-
-my $node = slm_cluster('search', empty => 1, conf => "slm.embed_model = 'minilm'\n");
-$node->safe_psql('postgres', <<"SQL");
-SELECT slm_load_model('minilm', '$minilm');
-CREATE TABLE train (id serial PRIMARY KEY, body text, label text, e real[]);
-CREATE TABLE test (id serial PRIMARY KEY, body text, label text, e real[]);
-\\copy train (body, label) FROM '$data/banking77_train.csv' (FORMAT csv, HEADER)
-\\copy test (body, label) FROM '$data/banking77_test.csv' (FORMAT csv, HEADER)
+my $node = banking77_cluster('search');
+$node->safe_psql('postgres', <<'SQL');
 UPDATE train SET e = slm_embed(body);
 UPDATE test SET e = slm_embed(body) WHERE id % 8 = 0;
 CREATE INDEX ON train USING gin (to_tsvector('english', body));
