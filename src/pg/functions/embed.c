@@ -278,8 +278,9 @@ static bool reads_pairs(const SlmOpenModel *entry, const text *name)
 
 static void begin_pair(SlmWork *work, Similarity *s, SlmOpenModel *entry, FunctionCallInfo fcinfo)
 {
-    SlmText t = {.entry = entry, .query = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), NULL), .truncate = slm_pg_truncate_arg(fcinfo, 3)};
+    SlmText t = {.entry = entry, .truncate = slm_pg_truncate_arg(fcinfo, 3)};
 
+    t.query = slm_pg_input_utf8(PG_GETARG_TEXT_PP(0), NULL);
     t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(1), &t.length);
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
