@@ -135,7 +135,7 @@ static void destroy(slm_constraint *c)
     free(c);
 }
 
-static const slm_constraint_ops form_ops = {"form", start, allowed, forced, advance, done, copy, clear, destroy};
+static const slm_constraint_ops form_ops = {"form", start, allowed, forced, advance, NULL, done, copy, clear, destroy};
 
 static form *form_new(bool as_mask, bool forces)
 {

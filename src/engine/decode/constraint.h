@@ -49,6 +49,9 @@ typedef struct slm_constraint_ops {
     uint32_t (*forced)(slm_constraint *c, const void *state, int32_t *ids, uint32_t max);
     /* The token joins the text.  INVALID: it is not allowed, and the state is as before; NOMEM and LIMIT likewise. */
     slm_status (*advance)(slm_constraint *c, void *state, int32_t id, slm_error *err);
+    /* Behind start(): the answer begins with n bytes of valid UTF-8 that are part of it and were not sampled.  INVALID, with *fit: of them
+     * only so many fit.  NULL: it takes none. */
+    slm_status (*begin_with)(slm_constraint *c, void *state, const char *bytes, size_t n, size_t *fit, slm_error *err);
     /* Nothing may follow: the answer is complete. */
     bool (*done)(const slm_constraint *c, const void *state);
     /* A second state that goes its own way (a draft that may be wrong), false when memory is out; NULL: its bytes are copied. */

@@ -184,12 +184,34 @@ static slm_status not_allowed(int32_t id, slm_error *err)
     return slm_fail(err, SLM_INVALID, "token %d is not allowed here", id);
 }
 
+/* Bytes join the answer; where they do not fit, the place is as before. */
+static slm_status add_bytes(grammar *c, place *p, const char *bytes, size_t n, slm_error *err)
+{
+    uint32_t next;
+
+    if (n == 0)
+        return SLM_OK;
+    if (p->n + n > p->room) {
+        uint32_t room = 2 * (p->n + (uint32_t) n) + 64;
+        char *grown = realloc(p->bytes, room);
+
+        if (grown == NULL)
+            return slm_fail(err, SLM_NOMEM, "out of memory for a constraint");
+        p->bytes = grown;
+        p->room = room;
+    }
+    SLM_TRY(noted(c, slm_grammar_advance(c->g, p->state, bytes, n, &next, err)));
+    memcpy(p->bytes + p->n, bytes, n);
+    p->n += (uint32_t) n;
+    p->state = next;
+    return SLM_OK;
+}
+
 static slm_status advance(slm_constraint *base, void *state, int32_t id, slm_error *err)
 {
     grammar *c = (grammar *) base;
     place *p = state;
     slm_bytes piece;
-    uint32_t next;
 
     if (p->ended)
         return not_allowed(id, err);
@@ -203,23 +225,22 @@ static slm_status advance(slm_constraint *base, void *state, int32_t id, slm_err
         return not_allowed(id, err);
     if (p->skips && piece.data[0] == ' ')
         piece = (slm_bytes){piece.data + 1, piece.length - 1};
-    if (p->n + piece.length > p->room) {
-        uint32_t room = 2 * (p->n + (uint32_t) piece.length) + 64;
-        char *bytes = realloc(p->bytes, room);
-
-        if (bytes == NULL)
-            return slm_fail(err, SLM_NOMEM, "out of memory for a constraint");
-        p->bytes = bytes;
-        p->room = room;
-    }
-    next = p->state;
-    if (piece.length > 0) {
-        SLM_TRY(noted(c, slm_grammar_advance(c->g, p->state, piece.data, piece.length, &next, err)));
-        memcpy(p->bytes + p->n, piece.data, piece.length);
-        p->n += (uint32_t) piece.length;
-    }
-    p->state = next;
+    SLM_TRY(add_bytes(c, p, piece.data, piece.length, err));
     p->skips = false;
+    return SLM_OK;
+}
+
+/* One by one, so that the place is known where they do not fit. */
+static slm_status begin_with(slm_constraint *base, void *state, const char *bytes, size_t n, size_t *fit, slm_error *err)
+{
+    grammar *c = (grammar *) base;
+    place *p = state;
+
+    for (*fit = 0; *fit < n; ++*fit) {
+        SLM_TRY(find(c, p, err));
+        SLM_TRY(add_bytes(c, p, bytes + *fit, 1, err));
+    }
+    p->skips = p->skips && n == 0;
     return SLM_OK;
 }
 
@@ -388,6 +409,7 @@ static const slm_constraint_ops ops = {.name = "grammar",
                                        .allowed = allowed,
                                        .forced = forced,
                                        .advance = advance,
+                                       .begin_with = begin_with,
                                        .done = done,
                                        .copy = copy,
                                        .clear = clear,

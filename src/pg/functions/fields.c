@@ -6,6 +6,7 @@
  *   'paid: How much was paid?'          a name and a question, which tells the kind
  *   {"paid": "amount", "by": null}      the same as an object
  *   {"mood": ["happy", "angry"]}        one of these values
+ *   {"mood": {"values_of": "moods.name"}}                            one of the values of a column
  *   {"paid": {"type": "number", "description": "..."}}, {"type": "object", "properties": {...}}     JSON Schema
  *
  * What a schema asks of a value beyond its type, format and enum cannot be kept by copying and is refused, but for a composite type, whose
@@ -24,8 +25,10 @@
 #include "pg/base/args.h"
 #include "pg/base/compat.h"
 #include "pg/base/encoding.h"
+#include "pg/functions/column_values.h"
 #include "pg/functions/type_schema.h"
 
+#define MOST_VALUES 1000 /* of a field */
 #define FIELDS_EXAMPLE "ARRAY['order number', 'amount'], or '{\"order number\": \"id\", \"paid\": \"How much was paid?\"}'"
 
 static pg_noreturn void refuse(const char *field, const char *why);
@@ -140,14 +143,32 @@ static void read_values(SlmField *f, const JsonbContainer *list)
             refuse(f->what.name, "has a value that is no text to be found");
         values[f->what.n_values++] = utf8_string(v);
     }
-    if (f->what.n_values == 0 || f->what.n_values > 1000)
-        refuse(f->what.name, "must have from 1 to 1000 values");
+    if (f->what.n_values == 0 || f->what.n_values > MOST_VALUES)
+        refuse(f->what.name, psprintf("must have from 1 to %d values", MOST_VALUES));
+    f->what.values = values;
+    f->what.kind = SLM_EXTRACT_ENUM;
+}
+
+/* The values of a column, which the caller may read. */
+static void read_column(SlmField *f, const char *name)
+{
+    SlmColumnValues from;
+    const char **values;
+
+    slm_pg_column_values(slm_pg_cstring_from_utf8(name), MOST_VALUES, &from);
+    values = palloc(sizeof(char *) * (Size) from.n);
+    for (int i = 0; i < from.n; i++)
+        if (from.values[i][0] != '\0')
+            values[f->what.n_values++] = slm_pg_utf8_from_cstring(from.values[i]);
+    if (f->what.n_values == 0)
+        refuse(f->what.name, "has no value that is text to be found");
     f->what.values = values;
     f->what.kind = SLM_EXTRACT_ENUM;
 }
 
 typedef struct Schema {
     const char *type, *format;
+    const char *column; /* values_of */
     const JsonbContainer *values; /* of enum */
 } Schema;
 
@@ -215,6 +236,8 @@ static void read_schema(SlmField *f, const JsonbContainer *object, bool checked,
             f->what.question = utf8_string(&v);
         else if ((key_is(&key, "enum") || key_is(&key, "values")) && is_list(&v))
             s->values = v.val.binary.data;
+        else if (key_is(&key, "values_of") && is_string(&v))
+            s->column = utf8_string(&v);
         else if ((key_is(&key, "anyOf") || key_is(&key, "oneOf") || key_is(&key, "type")) && is_list(&v))
             read_options(f, v.val.binary.data, checked, s);
         else if (!known)
@@ -230,6 +253,10 @@ static void read_definition(SlmField *f, const JsonbContainer *object, bool chec
     read_schema(f, object, checked, &s);
     if (s.values != NULL) {
         read_values(f, s.values);
+        return;
+    }
+    if (s.column != NULL) {
+        read_column(f, s.column);
         return;
     }
     if (s.type != NULL && strcmp(s.type, "string") == 0 && s.format != NULL) {

@@ -68,12 +68,29 @@ static SlmOpenModel *begin_request(FunctionCallInfo fcinfo, int first, const cha
     return entry;
 }
 
+/* What stands behind the prompt; returns what the answer begins with. */
+static const char *put_tail(FunctionCallInfo fcinfo, int prefill_arg, slm_request *request, slm_segment *segments)
+{
+    int suffix_arg = prefill_arg + 1;
+    const char *prefill = "";
+
+    if (!PG_ARGISNULL(suffix_arg))
+        segments[request->n_segments++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN | SLM_SEG_WHOLE,
+                                                              slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(suffix_arg), NULL));
+    if (!PG_ARGISNULL(prefill_arg))
+        prefill = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(prefill_arg), NULL);
+    if (*prefill != '\0')
+        segments[request->n_segments++] = slm_pg_segment_utf8(SLM_ROLE_ASSISTANT, SLM_SEG_WHOLE, prefill);
+    return prefill;
+}
+
 SlmOpenModel *slm_pg_generate_request(FunctionCallInfo fcinfo, int first, const char *schema, slm_request *request,
-                                      slm_segment *segments)
+                                      slm_segment *segments, const char **prefill)
 {
     SlmOpenModel *entry = begin_request(fcinfo, first, schema, request, segments);
 
     segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_USER, 0, PG_GETARG_TEXT_PP(ARG_PROMPT));
+    *prefill = put_tail(fcinfo, first + ARG_PREFILL - ARG_MODEL, request, segments);
     return entry;
 }
 
@@ -167,7 +184,7 @@ static bool put_named(FunctionCallInfo fcinfo, const SlmOpenModel *entry, slm_re
 
 /* ---- slm_generate */
 
-#define MOST_SEGMENTS 5 /* system, words of a named prompt and what is filled in, suffix, prefill */
+#define MOST_SEGMENTS (SLM_GENERATE_SEGMENTS + 1) /* system, words of a named prompt and what is filled in, suffix, prefill */
 
 /* The request of slm_generate and its kin; NULL: the answer is null. *prefill: what it begins with, in UTF-8. */
 static SlmOpenModel *generate_request(FunctionCallInfo fcinfo, slm_request *request, slm_segment *segments, const char **prefill)
@@ -184,13 +201,7 @@ static SlmOpenModel *generate_request(FunctionCallInfo fcinfo, slm_request *requ
         segments[request->n_segments++] = slm_pg_segment(SLM_ROLE_USER, 0, PG_GETARG_TEXT_PP(ARG_PROMPT));
     else if (!put_named(fcinfo, entry, request, segments))
         return NULL;
-    if (!PG_ARGISNULL(ARG_SUFFIX))
-        segments[request->n_segments++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN | SLM_SEG_WHOLE,
-                                                              slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_SUFFIX), NULL));
-    if (!PG_ARGISNULL(ARG_PREFILL))
-        *prefill = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_PREFILL), NULL);
-    if (**prefill != '\0')
-        segments[request->n_segments++] = slm_pg_segment_utf8(SLM_ROLE_ASSISTANT, SLM_SEG_WHOLE, *prefill);
+    *prefill = put_tail(fcinfo, ARG_PREFILL, request, segments);
     return entry;
 }
 
@@ -209,20 +220,22 @@ static void begin_generate(SlmWork *work, FunctionCallInfo fcinfo)
     slm_pg_work_submit(work, entry, &request);
 }
 
-/* What the answer begins with, and what the model has written. */
-static Datum whole_answer(SlmWork *work)
+text *slm_pg_whole_answer(const char *prefill, const slm_result *result)
 {
-    const slm_result *result = slm_pg_work_result(work, 0);
-    const char *prefill = slm_pg_work_state(work);
     size_t length = strlen(prefill);
     char *whole;
 
     if (length == 0)
-        return PointerGetDatum(slm_pg_text_from_utf8(result->text, result->text_length));
+        return slm_pg_text_from_utf8(result->text, result->text_length);
     whole = palloc(length + result->text_length);
     memcpy(whole, prefill, length);
     memcpy(whole + length, result->text, result->text_length);
-    return PointerGetDatum(slm_pg_text_from_utf8(whole, length + result->text_length));
+    return slm_pg_text_from_utf8(whole, length + result->text_length);
+}
+
+static Datum whole_answer(SlmWork *work)
+{
+    return PointerGetDatum(slm_pg_whole_answer(slm_pg_work_state(work), slm_pg_work_result(work, 0)));
 }
 
 static Datum finish_generate(SlmWork *work, bool *isnull)

@@ -19,6 +19,7 @@
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/column_values.h"
 #include "pg/functions/generate.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/prompts.h"
@@ -30,12 +31,12 @@ PG_FUNCTION_INFO_V1(slm_pg_generate_json);
 PG_FUNCTION_INFO_V1(slm_pg_generate_as);
 PG_FUNCTION_INFO_V1(slm_pg_generate_matching);
 
-enum { ARG_PROMPT, ARG_FORM, ARG_MODEL, ARG_SHOW = ARG_MODEL + 12 };
+enum { ARG_PROMPT, ARG_FORM, ARG_MODEL, ARG_SHOW = ARG_MODEL + 14, ARG_VALUES_OF };
 enum { ARG_REGEX = 1, ARG_GRAMMAR, ARG_MATCHING_MODEL }; /* of slm_generate_matching */
 
-/* What slm_generate_as was asked for. */
 typedef struct Wanted {
-    Oid type;
+    const char *prefill; /* UTF-8: the answer begins with it */
+    Oid type;            /* of slm_generate_as */
     int32 typmod;
 } Wanted;
 
@@ -44,12 +45,13 @@ char *slm_pg_schema_instruction(const SlmOpenModel *entry, const char *schema)
     return slm_pg_prompt_with(SLM_PROMPT_SCHEMA, entry, "schema", schema);
 }
 
-/* Queues the request: an answer of the form (UTF-8) that is given. */
+/* Queues the request: an answer of the form (UTF-8) that is given.  The work's state is a Wanted. */
 static void begin(SlmWork *work, FunctionCallInfo fcinfo, int model, slm_constraint_kind kind, const char *form, const char *shown)
 {
-    slm_segment segments[2];
+    slm_segment segments[SLM_GENERATE_SEGMENTS];
     slm_request request;
-    SlmOpenModel *entry = slm_pg_generate_request(fcinfo, model, shown, &request, segments);
+    Wanted *wanted = slm_pg_work_state(work);
+    SlmOpenModel *entry = slm_pg_generate_request(fcinfo, model, shown, &request, segments, &wanted->prefill);
 
     request.constraint = slm_pg_constraint(entry, kind, form);
     slm_pg_work_submit(work, entry, &request);
@@ -76,15 +78,20 @@ static text *answer_of(SlmWork *work)
         ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("the answer is not complete at the end of the model's context"),
                         errhint("Shorten the text, or bound what may be written: maxLength, maxItems, {0,50}.")));
-    return slm_pg_text_from_utf8(result->text, result->text_length);
+    return slm_pg_whole_answer(((const Wanted *) slm_pg_work_state(work))->prefill, result);
 }
 
-static bool decided_null(SlmWork *work, FunctionCallInfo fcinfo, bool form)
+/* NULL: the answer is null. */
+static Wanted *new_wanted(SlmWork *work, FunctionCallInfo fcinfo, bool form)
 {
-    if (!PG_ARGISNULL(ARG_PROMPT) && !(form && PG_ARGISNULL(ARG_FORM)))
-        return false;
-    slm_pg_work_decide(work, (Datum) 0, true);
-    return true;
+    Wanted *wanted = palloc0(sizeof *wanted);
+
+    if (PG_ARGISNULL(ARG_PROMPT) || (form && PG_ARGISNULL(ARG_FORM))) {
+        slm_pg_work_decide(work, (Datum) 0, true);
+        return NULL;
+    }
+    slm_pg_work_set_state(work, wanted);
+    return wanted;
 }
 
 /* ---- slm_generate_json */
@@ -93,7 +100,7 @@ static void begin_json(SlmWork *work, FunctionCallInfo fcinfo)
 {
     Jsonb *schema;
 
-    if (decided_null(work, fcinfo, true))
+    if (new_wanted(work, fcinfo, true) == NULL)
         return;
     schema = PG_GETARG_JSONB_P(ARG_FORM);
     begin_schema(work, fcinfo, JsonbToCString(NULL, &schema->root, (int) VARSIZE(schema)));
@@ -123,18 +130,28 @@ static int32 argument_typmod(FunctionCallInfo fcinfo, int i)
     return i < list_length(args) ? exprTypmod(list_nth(args, i)) : -1;
 }
 
+/* Within the values of a column, where there is one. */
+static const char *schema_of(FunctionCallInfo fcinfo, const Wanted *wanted)
+{
+    SlmColumnValues values;
+
+    if (PG_ARGISNULL(ARG_VALUES_OF))
+        return slm_pg_type_schema(wanted->type, wanted->typmod);
+    slm_pg_column_values(text_to_cstring(PG_GETARG_TEXT_PP(ARG_VALUES_OF)), SLM_MAX_COLUMN_VALUES, &values);
+    return slm_pg_values_schema(wanted->type, &values);
+}
+
 static void begin_as(SlmWork *work, FunctionCallInfo fcinfo)
 {
-    Wanted *wanted = palloc(sizeof *wanted);
+    Wanted *wanted = new_wanted(work, fcinfo, false);
 
-    if (decided_null(work, fcinfo, false))
+    if (wanted == NULL)
         return;
     wanted->type = get_fn_expr_argtype(fcinfo->flinfo, ARG_FORM);
     wanted->typmod = argument_typmod(fcinfo, ARG_FORM);
     if (!OidIsValid(wanted->type))
         elog(ERROR, "could not determine the type of the answer");
-    slm_pg_work_set_state(work, wanted);
-    begin_schema(work, fcinfo, slm_pg_type_schema(wanted->type, wanted->typmod));
+    begin_schema(work, fcinfo, schema_of(fcinfo, wanted));
 }
 
 static Datum finish_as(SlmWork *work, bool *isnull)
@@ -158,7 +175,7 @@ static void begin_matching(SlmWork *work, FunctionCallInfo fcinfo)
 {
     bool regex = !PG_ARGISNULL(ARG_REGEX);
 
-    if (decided_null(work, fcinfo, false))
+    if (new_wanted(work, fcinfo, false) == NULL)
         return;
     if (regex == !PG_ARGISNULL(ARG_GRAMMAR))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -237,9 +237,29 @@ static slm_status commit(slm_session *s, slm_job *job, const slm_span *span, boo
 
 /* ---- the request */
 
-/* The constraint at the beginning of the answer; what must come first is fed with the prompt. */
-static slm_status constrain(slm_session *s, slm_job *job, slm_constraint *constraint, slm_error *err)
+/* Where the prompt ends in words of the assistant, the answer begins with them; *done: nothing may follow. */
+static slm_status begin_with(slm_constraint *c, void *state, const slm_segment *said, bool *done, slm_error *err)
 {
+    slm_status status = SLM_UNSUPPORTED;
+    size_t fit = 0;
+
+    if (said->role != SLM_ROLE_ASSISTANT || said->length == 0)
+        return SLM_OK;
+    if (c->ops->begin_with == NULL)
+        return slm_fail(err, status, "the answer cannot begin with a text under this constraint");
+    status = c->ops->begin_with(c, state, said->text, said->length, &fit, err);
+    if (status == SLM_INVALID) {
+        slm_fail(err, status, "of the words that the answer is to begin with, the constraint allows only the first %zu bytes", fit);
+        slm_hint(err, "Begin it as an answer begins: JSON has no spaces between its parts, and keys in the order of the schema.");
+    }
+    *done = status == SLM_OK && c->ops->done(c, state);
+    return status;
+}
+
+/* The constraint at the beginning of the answer; what must come first is fed with the prompt. */
+static slm_status constrain(slm_session *s, slm_job *job, const slm_request *r, slm_error *err)
+{
+    slm_constraint *constraint = r->constraint;
     slm_generate_state *g = &job->gen;
     bool any;
 
@@ -247,6 +267,9 @@ static slm_status constrain(slm_session *s, slm_job *job, slm_constraint *constr
         return slm_fail(err, SLM_INVALID, "the request's constraint was compiled for another model");
     SLM_TRY(slm_constraint_begin(constraint, g->skip_space, &g->state, err));
     g->constraint = slm_constraint_share(constraint);
+    SLM_TRY(begin_with(constraint, g->state, &r->segments[r->n_segments - 1], &job->trivial, err));
+    if (job->trivial)
+        return finish(job, SLM_FINISH_STOP, err);
     SLM_TRY(take_forced(s, job, &any, &job->trivial, err));
     job->prompt_end = job->n_ids;
     job->first_out = job->n_ids - 1;
@@ -274,7 +297,7 @@ static slm_status prepare(slm_session *s, const slm_request *r, slm_job *job, sl
     slm_prompt_free(&prompt);
     end = (uint64_t) job->n_prompt + r->max_tokens - 1;
     job->end = job->branch_end = end < context ? (uint32_t) end : context;
-    return r->constraint != NULL ? constrain(s, job, r->constraint, err) : SLM_OK;
+    return r->constraint != NULL ? constrain(s, job, r, err) : SLM_OK;
 }
 
 static void clear(slm_session *s, slm_job *job, bool finished)
