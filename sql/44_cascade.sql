@@ -63,8 +63,43 @@ SELECT count(*) FROM message WHERE slm_classify(body, classifier => 'dear', embe
 SELECT slm_classify('The parcel never came', ARRAY['billing', 'delivery'], embedding => NULL);
 SELECT slm_classify('whatever the text is', ARRAY['billing', 'delivery'], embedding => slm_embed('Where is my parcel?'));
 
+-- ---- whether a condition fits
+SELECT version FROM slm_train_classifier('broken', 'SELECT e, slm_filter(''something is broken'', body, threshold => 0.5) FROM message WHERE id % 2 = 0 ORDER BY id', options => '{"activate": "always"}');
+SELECT rows, thresholds[1] <= 1 AS answers, shares[1] > 0.5 AS early, measured >= 0.9 AS measured, bound >= 0.8 AS bound, speedup > 0 AS speedup
+    FROM slm_create_cascade('is_broken', '[{"classifier": "broken"}, {"condition": "something is broken", "model": "cascade_minilm"}]', 'SELECT body FROM message ORDER BY id', target => 0.8, audit => 0);
+CREATE TABLE fits AS SELECT id, slm_filter('something is broken', body, cascade => 'is_broken') AS fits FROM message;
+EXPLAIN (COSTS OFF) SELECT id FROM message WHERE slm_filter('something is broken', body, cascade => 'is_broken', embedding => e);
+SELECT count(*) AS other FROM fits JOIN message USING (id) WHERE fits IS DISTINCT FROM slm_filter('something is broken', body, cascade => 'is_broken', embedding => e);
+SET slm.enable_batch = off;
+SELECT count(*) AS other FROM fits JOIN message USING (id) WHERE id % 4 = 0 AND fits IS DISTINCT FROM slm_filter('something is broken', body, cascade => 'is_broken');
+RESET slm.enable_batch;
+SELECT avg((fits = slm_filter('something is broken', body, threshold => 0.5))::int) >= 0.9 AS agrees, count(*) FILTER (WHERE fits) > 0 AS some FROM fits JOIN message USING (id);
+SELECT d.value, d.probability > 0.5 AS likely, d.error FROM slm_filter_details('something is broken', 'The kettle is broken', cascade => 'is_broken') d;
+SELECT slm_filter('something is broken', NULL, cascade => 'is_broken') IS NULL AS no_text, slm_filter(NULL, 'x', cascade => 'is_broken') IS NULL AS no_condition,
+    slm_filter('something is broken', 'qwertz', cascade => 'is_broken', threshold => 1) IS NULL AS unsure, slm_classify('The kettle is broken', cascade => 'is_broken');
+-- answers that are there already are not asked for again: the same thresholds
+CREATE TYPE said AS (label text, probability float8);
+CREATE TABLE have AS SELECT id, body, (SELECT ROW(d.label, d.probability)::said FROM slm_classify_details(body, classifier => 'broken', embedding => e) d) AS first, slm_filter('something is broken', body, threshold => 0.5) AS last FROM message;
+SELECT n.thresholds = o.thresholds AS thresholds, n.shares = o.shares AS shares, n.bound = o.bound AS bound, n.speedup FROM slm.cascades o,
+    slm_create_cascade('is_broken_stored', '[{"classifier": "broken"}, {"condition": "something is broken", "model": "cascade_minilm"}]', 'SELECT * FROM (SELECT body, first, last FROM have ORDER BY id) s', target => 0.8, audit => 0, answers => '{first,last}') n
+    WHERE o.name = 'is_broken';
+SELECT n.bound = o.bound AS last_only FROM slm.cascades o,
+    slm_create_cascade('is_broken_stored', '[{"classifier": "broken"}, {"condition": "something is broken", "model": "cascade_minilm"}]', 'SELECT body, last FROM have ORDER BY id', target => 0.8, audit => 0, answers => '{NULL,last}') n
+    WHERE o.name = 'is_broken';
+SELECT count(*) AS stored_embedding FROM message WHERE slm_filter('something is broken', body, embedding => e) IS DISTINCT FROM slm_filter('something is broken', body);
+SELECT accuracy, ece < 0.5 AS calibrated FROM slm_evaluate('SELECT body, last FROM have', 'slm_filter_details(''something is broken'', body, threshold => 0.5)');
+
 -- ---- what is refused
 \x on
+SELECT * FROM try($$SELECT slm_filter('a parcel is lost', 'x', cascade => 'is_broken')$$);
+SELECT * FROM try($$SELECT slm_filter('a parcel is lost', 'x', cascade => 'two')$$);
+SELECT * FROM try($$SELECT slm_filter('something is broken', 'x', model => 'cascade_minilm', cascade => 'is_broken')$$);
+SELECT * FROM try($$SELECT slm_filter('something is broken', 'x', method => 'embedding', cascade => 'is_broken')$$);
+SELECT * FROM try($$SELECT slm_filter('something is broken', 'x', embedding => '{1,2}')$$);
+SELECT * FROM try($$SELECT slm_create_cascade('bad', '[{"classifier": "broken"}, {"condition": ""}]', 'SELECT body FROM message')$$);
+SELECT * FROM try($$SELECT slm_create_cascade('bad', '[{"classifier": "broken"}, {"condition": "x", "labels": ["a", "b"]}]', 'SELECT body FROM message')$$);
+SELECT * FROM try($$SELECT slm_create_cascade('bad', '[{"classifier": "broken"}, {"condition": "x"}]', 'SELECT body FROM message', answers => '{last}')$$);
+SELECT * FROM try($$SELECT slm_create_cascade('bad', '[{"classifier": "broken"}, {"condition": "x"}]', 'SELECT body FROM message', answers => '{NULL,last}')$$);
 SELECT * FROM try($$SELECT slm_classify('x', cascade => 'tow')$$);
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], cascade => 'two')$$);
 SELECT * FROM try($$SELECT slm_classify('x', classifier => 'cheap', cascade => 'two')$$);

@@ -5,12 +5,15 @@ CREATE FUNCTION slm_filter(condition text,
     model text DEFAULT NULL,
     method text DEFAULT 'auto',
     instruction text DEFAULT NULL,
-    threshold double precision DEFAULT 0.6,
+    threshold double precision DEFAULT NULL,
+    embedding real[] DEFAULT NULL,
+    cascade text DEFAULT NULL,
     truncate boolean DEFAULT NULL,
     on_error text DEFAULT NULL)
 RETURNS boolean AS 'MODULE_PATHNAME', 'slm_pg_filter' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_filter(text, text, text, text, text, double precision, boolean, text) IS
-    'Does the condition fit the text? NULL where the model is not sure: the likelier answer has less probability than threshold (0.5: never). '
+COMMENT ON FUNCTION slm_filter(text, text, text, text, text, double precision, real[], text, boolean, text) IS
+    'Does the condition fit the text? NULL where the model is not sure: the likelier answer has less probability than threshold (0.5: never; '
+    'by default 0.6, and 0.5 of a cascade, whose condition must be the same). '
     'Write the condition as a description of the text: ''asks for a refund''. method: embedding (encoders), described or direct (generative '
     'models), auto';
 
@@ -19,14 +22,16 @@ CREATE FUNCTION slm_filter_details(condition text,
     model text DEFAULT NULL,
     method text DEFAULT 'auto',
     instruction text DEFAULT NULL,
-    threshold double precision DEFAULT 0.6,
+    threshold double precision DEFAULT NULL,
+    embedding real[] DEFAULT NULL,
+    cascade text DEFAULT NULL,
     truncate boolean DEFAULT NULL,
     on_error text DEFAULT NULL,
     OUT value boolean,
     OUT probability double precision,
     OUT error text)
 RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_filter_details' LANGUAGE C STABLE PARALLEL SAFE COST 100000;
-COMMENT ON FUNCTION slm_filter_details(text, text, text, text, text, double precision, boolean, text) IS
+COMMENT ON FUNCTION slm_filter_details(text, text, text, text, text, double precision, real[], text, boolean, text) IS
     'slm_filter with the probability that the condition fits. An error of the text is in the column error, unless on_error => ''error''';
 
 CREATE FUNCTION slm_score(input text,

@@ -63,6 +63,7 @@ CREATE FUNCTION slm_create_cascade(name text,
     measure text DEFAULT 'agreement',
     failure double precision DEFAULT 0.01,
     audit double precision DEFAULT 0.01,
+    answers text[] DEFAULT NULL,
     OUT rows bigint,
     OUT thresholds double precision[],
     OUT shares double precision[],
@@ -70,14 +71,16 @@ CREATE FUNCTION slm_create_cascade(name text,
     OUT bound double precision,
     OUT speedup double precision)
 RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_create_cascade' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION slm_create_cascade(text, jsonb, text, double precision, text, double precision, double precision) IS
-    'Makes a cascade for slm_classify(text, cascade => name), or makes it anew: the steps, cheapest first, are '
-    '{"classifier": "name"} or {"labels": [...], "model": ..., "method": ..., "instruction": ..., "descriptions": {...}}; a text goes on to the next '
+COMMENT ON FUNCTION slm_create_cascade(text, jsonb, text, double precision, text, double precision, double precision, text[]) IS
+    'Makes a cascade for slm_classify(text, cascade => name) or slm_filter(condition, text, cascade => name), or makes it anew: the steps, cheapest first, are '
+    '{"classifier": "name"} or {"labels": [...], "model": ..., "method": ..., "instruction": ..., "descriptions": {...}}, for slm_filter '
+    '{"condition": ..., "model": ...} behind classifiers of true and false; a text goes on to the next '
     'step where the one before is less sure than its threshold. Thresholds are learned from the rows of the query, so that with a chance of '
     '1 - failure the target is held: measure => ''agreement'': this share of all texts gets the answer that the last step would give (the query gives '
     'texts, no labels are needed); ''precision'': this share of what is answered before the last step is right (the query gives text, label). audit: '
     'share of the texts answered early that the last step answers all the same; where it too often says something else, a WARNING ends the statement. '
-    'A cascade is bound to the models and classifier versions it was learned with. The query runs read-only with your privileges';
+    'answers: for each step the column of the query that holds its answers already (with a threshold to be learned: a row of slm_classify_details or '
+    'slm_filter_details), NULL: it is asked. A cascade is bound to the models and classifier versions it was learned with. The query runs read-only with your privileges';
 
 CREATE FUNCTION slm_drop_cascade(name text)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_drop_cascade' LANGUAGE C VOLATILE PARALLEL UNSAFE;

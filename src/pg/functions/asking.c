@@ -369,6 +369,10 @@ static void ask_encoder(SlmWork *work, SlmAsking *s)
         s->entailed = slm_pg_read_entailment(work, t, labels.names, labels.n);
         return;
     }
+    if (s->row.embedding != NULL) {
+        s->cosines = slm_pg_stored_cosines(s->row.entry, s->row.embedding, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
+        return;
+    }
     t.prompt = slm_pg_info(s->row.entry)->document_prompt;
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
@@ -392,6 +396,8 @@ SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *
 
     s->row = *row;
     s->method = parse_method(row->method, row->entry);
+    if (row->embedding != NULL && s->method != METHOD_EMBEDDING)
+        slm_pg_refuse_embedding(s->method == METHOD_ENTAILMENT ? "a model that reads texts beside sentences" : "a generative model");
     s->n = n;
     for (int i = 0; i < n; i++) {
         s->asked[i].question = &questions[i];

@@ -18,6 +18,8 @@
 
 #include "postgres.h"
 
+#include "utils/array.h"
+
 #include "pg/functions/reading.h"
 #include "pg/run/opened.h"
 #include "pg/run/work.h"
@@ -51,6 +53,7 @@ typedef struct SlmAskedRow {
     const char *instruction; /* UTF-8, in place of the words that ask for a description; or NULL */
     const char *input;       /* UTF-8 [length], lives as long as the work */
     size_t length;
+    const ArrayType *embedding; /* of the input, stored; NULL: it is to be made */
     SlmTruncate truncate;
 } SlmAskedRow;
 

@@ -20,7 +20,8 @@ static dlist_head opened = DLIST_STATIC_INIT(opened); /* most recently used firs
 /* ---- steps */
 
 static const char *const step_hint = "For example: [{\"classifier\": \"topics\"}, {\"labels\": [\"billing\", \"delivery\"], "
-                                     "\"model\": \"large\", \"method\": \"direct\"}]";
+                                     "\"model\": \"large\", \"method\": \"direct\"}]; for slm_filter the last step is "
+                                     "{\"condition\": \"asks for a refund\", \"model\": \"large\"}";
 
 static pg_noreturn void bad_step(int number, const char *what);
 
@@ -69,6 +70,10 @@ static void read_member(int number, const char *key, const JsonbValue *value, Sl
         set_value(out, SLM_CLASSIFY_DESCRIPTIONS, JsonbPGetDatum(JsonbValueToJsonb((JsonbValue *) unconstify(JsonbValue *, value))));
         return;
     }
+    if (strcmp(key, "condition") == 0 && value->type == jbvString && value->val.string.len > 0) {
+        out->condition = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+        return;
+    }
     for (int i = 0; i < (int) lengthof(strings); i++)
         if (strcmp(key, strings[i].key) == 0 && value->type == jbvString) {
             set_value(out, strings[i].argument,
@@ -83,7 +88,7 @@ static void read_step(int number, JsonbContainer *object, SlmCascadeStep *out)
     JsonbIterator *it = JsonbIteratorInit(object);
     JsonbIteratorToken token;
     JsonbValue key, value;
-    bool labels;
+    int kinds;
 
     memset(out, 0, sizeof *out);
     memset(out->nulls, true, sizeof out->nulls);
@@ -92,9 +97,10 @@ static void read_step(int number, JsonbContainer *object, SlmCascadeStep *out)
         (void) JsonbIteratorNext(&it, &value, true);
         read_member(number, pnstrdup(key.val.string.val, key.val.string.len), &value, out);
     }
-    labels = !out->nulls[SLM_CLASSIFY_LABELS] || !out->nulls[SLM_CLASSIFY_DESCRIPTIONS];
-    if (labels == !out->nulls[SLM_CLASSIFY_CLASSIFIER] && out->nulls[SLM_CLASSIFY_MODEL])
-        bad_step(number, "is neither a classifier nor labels");
+    kinds = (!out->nulls[SLM_CLASSIFY_LABELS] || !out->nulls[SLM_CLASSIFY_DESCRIPTIONS]) + !out->nulls[SLM_CLASSIFY_CLASSIFIER] +
+            (out->condition != NULL);
+    if (kinds > 1 || (kinds == 0 && out->nulls[SLM_CLASSIFY_MODEL]))
+        bad_step(number, "is not one of: a classifier, labels, a condition");
 }
 
 int slm_pg_read_steps(Jsonb *json, SlmCascadeStep steps[SLM_MAX_STEPS])
@@ -113,6 +119,13 @@ int slm_pg_read_steps(Jsonb *json, SlmCascadeStep steps[SLM_MAX_STEPS])
         read_step(i + 1, value->val.binary.data, &steps[i]);
     }
     return n;
+}
+
+const char *slm_pg_truth(const char *answer)
+{
+    bool value;
+
+    return !parse_bool(answer, &value) ? answer : value ? "true" : "false";
 }
 
 /* ---- opening */

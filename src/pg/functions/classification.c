@@ -29,6 +29,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/asking.h"
 #include "pg/functions/calibration.h"
 #include "pg/functions/cascade.h"
 #include "pg/functions/entailment.h"
@@ -63,6 +64,8 @@ typedef struct Classify {
     SlmTrained *trained;     /* or NULL */
     SlmHead *head;           /* the model's own labels, or NULL */
     float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
+    SlmQuestion question;    /* a condition */
+    SlmAsking *asked;        /* or NULL */
     double *probabilities;   /* [n_labels] log probabilities first */
     const SlmCalibrationRow *calibration; /* or NULL */
     SlmScores scores;
@@ -207,40 +210,13 @@ static SlmText text_to_read(SlmWork *work, const Classify *c)
     return t;
 }
 
-/* The numbers of the stored embedding, checked against the model. */
-static const float *stored_vector(const Classify *c)
-{
-    int dims = (int) slm_pg_info(c->entry)->n_embd;
-
-    if (ARR_NDIM(c->embedding) != 1 || ARR_HASNULL(c->embedding) || ARR_DIMS(c->embedding)[0] != dims)
-        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("the model takes embeddings of %d numbers, not %d", dims,
-                               ARR_NDIM(c->embedding) == 1 ? ARR_DIMS(c->embedding)[0] : 0),
-                        errhint("Pass what slm_embed gave with the same model, without NULLs, or leave embedding out.")));
-    return slm_pg_floats(unconstify(ArrayType *, c->embedding));
-}
-
-static double *cosines(const Classify *c, const float *prototypes)
-{
-    int dims = (int) slm_pg_info(c->entry)->n_embd;
-    const float *vector = stored_vector(c);
-    double *out = palloc(sizeof(double) * (Size) c->labels.n);
-
-    if (!isfinite(slm_vector_products(vector, vector, (size_t) dims).aa))
-        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("the embedding holds a value that is not finite")));
-    for (int i = 0; i < c->labels.n; i++)
-        out[i] = slm_vector_cosine(vector, prototypes + (Size) i * (Size) dims, (size_t) dims);
-    return out;
-}
-
 static void submit_embedding(SlmWork *work, Classify *c)
 {
     const float *prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples);
     SlmText t;
 
     if (c->embedding != NULL) {
-        c->cosines = cosines(c, prototypes);
+        c->cosines = slm_pg_stored_cosines(c->entry, c->embedding, prototypes, c->labels.n);
         return;
     }
     t = text_to_read(work, c);
@@ -306,12 +282,6 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
 
 /* ---- labels of the call */
 
-static void refuse_embedding(const char *beside)
-{
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an embedding cannot be given to %s", beside),
-                    errhint("It reads the text itself: leave embedding out, or choose an encoder or a trained classifier.")));
-}
-
 /* What makes no sense beside a classifier or a cascade: any of the first n, and a method. has: what it has of its own, in a hint. */
 static void refuse_beside(FunctionCallInfo fcinfo, const char *what, int n, const char *has, const char *has_method)
 {
@@ -354,7 +324,7 @@ static void begin_head(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
 
     refuse_beside_head(fcinfo);
     if (c->embedding != NULL)
-        refuse_embedding("a model with labels of its own");
+        slm_pg_refuse_embedding("a model with labels of its own");
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
     t = text_to_read(work, c);
     c->head = slm_pg_read_head(work, &t);
@@ -395,7 +365,7 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
         c->instruction = instruction_of(c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
     c->scores.n = c->labels.n;
     if (c->embedding != NULL && c->method != METHOD_EMBEDDING)
-        refuse_embedding(c->method == METHOD_ENTAILMENT ? "a model that reads texts beside sentences" : "a generative model");
+        slm_pg_refuse_embedding(c->method == METHOD_ENTAILMENT ? "a model that reads texts beside sentences" : "a generative model");
     if (c->method == METHOD_DIRECT)
         submit_direct(work, c);
     else if (c->method == METHOD_CHANNEL)
@@ -438,7 +408,7 @@ static void begin_trained(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
         size_t length;
         const char *whole = slm_pg_input_utf8(c->input, &length);
 
-        take_scores(c, stored_vector(c), 0, whole, length);
+        take_scores(c, slm_pg_stored_vector(c->entry, c->embedding), 0, whole, length);
         return;
     }
     t = text_to_read(work, c);
@@ -467,6 +437,8 @@ static void find_scores(SlmWork *work, Classify *c)
     }
     if (c->trained != NULL) {
         predict(c);
+    } else if (c->asked != NULL) {
+        memcpy(c->probabilities, slm_pg_asked(work, c->asked, 0), sizeof(double) * (Size) s->n);
     } else if (c->head != NULL) {
         slm_pg_head_probabilities(c->head, c->probabilities);
     } else {
@@ -483,12 +455,29 @@ static void find_scores(SlmWork *work, Classify *c)
 
 static const char *label_of(const Classify *c, int label)
 {
+    if (c->asked != NULL)
+        return label == 0 ? "true" : "false";
     if (c->head != NULL)
         return c->head->labels[label];
     return c->trained != NULL ? slm_classifier_label(c->trained->classifier, (uint32_t) label) : c->labels.names[label];
 }
 
 /* ---- a cascade: a step is begun when the one before was not sure enough */
+
+static void begin_condition(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, const text *condition)
+{
+    static const char *names[2] = {"yes", "no"};
+    const text *instruction = slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION);
+    SlmAskedRow row = {.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL)), .truncate = c->truncate,
+                       .method = slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), .embedding = c->embedding};
+
+    row.instruction = instruction == NULL ? NULL : slm_pg_utf8_from_text(instruction, NULL);
+    row.input = slm_pg_input_utf8(c->input, &row.length);
+    c->question = (SlmQuestion){.type = SLM_QUESTION_YES_NO, .n = 2, .names = names, .text = slm_pg_utf8_from_text(condition, NULL)};
+    c->entry = row.entry;
+    c->scores.n = 2;
+    c->asked = slm_pg_ask(work, &row, &c->question, 1);
+}
 
 static void begin_step(SlmWork *work, Classify *c)
 {
@@ -505,12 +494,28 @@ static void begin_step(SlmWork *work, Classify *c)
     at->truncate = c->truncate;
     at->embedding = c->step == 0 ? c->embedding : NULL;
     c->at = at;
-    if (step->nulls[SLM_CLASSIFY_CLASSIFIER])
+    if (step->condition != NULL)
+        begin_condition(work, at, call, step->condition);
+    else if (step->nulls[SLM_CLASSIFY_CLASSIFIER])
         begin_labels(work, at, call, c->best_only && c->step == c->cascade->n - 1);
     else
         begin_trained(work, at, call);
     slm_pg_check_step(c->cascade, c->step, slm_pg_opened_key(at->entry), at->trained == NULL ? 0 : at->trained->version);
     at->probabilities = palloc(sizeof(double) * (Size) at->scores.n);
+}
+
+/* A label of the step that is under way, as the cascade gives it. */
+static const char *cascade_label(const Classify *c, int label)
+{
+    const char *name = label_of(c->at, label);
+
+    return slm_pg_cascade_condition(c->cascade->steps, c->cascade->n) != NULL ? slm_pg_truth(name) : name;
+}
+
+/* What it has answered. */
+static const char *answer_of(const Classify *c)
+{
+    return cascade_label(c, c->at->scores.best);
 }
 
 /* Once the step's answer is there: that of the cascade, or on to the next, or, of a text that is audited, to the last. */
@@ -527,17 +532,25 @@ static bool go_up(SlmWork *work, void *arg)
     sure = !last && c->at->scores.probabilities[c->at->scores.best] >= cascade->steps[c->step].threshold;
     if (last || (sure && !slm_pg_is_audited(cascade, c->input))) {
         note.early = sure || c->early != NULL;
-        note.disagreed = c->early != NULL && strcmp(c->early, label_of(c->at, c->at->scores.best)) != 0;
+        note.disagreed = c->early != NULL && strcmp(c->early, answer_of(c)) != 0;
         slm_pg_work_went_up(work, &note);
         return false;
     }
     if (sure)
-        c->early = label_of(c->at, c->at->scores.best);
+        c->early = answer_of(c);
     slm_pg_work_drop_all(work);
     c->step = sure ? cascade->n - 1 : c->step + 1;
     begin_step(work, c);
     slm_pg_work_go_on(work, go_up, c);
     return false;
+}
+
+static void begin_steps(SlmWork *work, Classify *c, SlmCascade *cascade)
+{
+    c->cascade = cascade;
+    c->input = DatumGetTextPP(PointerGetDatum(PG_DETOAST_DATUM_COPY(PointerGetDatum(c->input)))); /* for steps to come */
+    begin_step(work, c);
+    slm_pg_work_go_on(work, go_up, c);
 }
 
 static void begin_cascade(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
@@ -546,10 +559,24 @@ static void begin_cascade(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
 
     refuse_beside(fcinfo, "cascade", 6, "A cascade has its own steps", "A cascade has its own steps");
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
-    c->cascade = slm_pg_use_cascade(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CASCADE));
-    c->input = DatumGetTextPP(PointerGetDatum(PG_DETOAST_DATUM_COPY(PointerGetDatum(c->input)))); /* for steps to come */
-    begin_step(work, c);
-    slm_pg_work_go_on(work, go_up, c);
+    begin_steps(work, c, slm_pg_use_cascade(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CASCADE)));
+}
+
+SlmCascadeRun *slm_pg_cascade_begin(SlmWork *work, SlmCascade *cascade, const text *input, const ArrayType *embedding, SlmTruncate truncate)
+{
+    Classify *c = palloc0(sizeof *c);
+
+    c->input = input;
+    c->embedding = embedding;
+    c->truncate = truncate;
+    begin_steps(work, c, cascade);
+    return c;
+}
+
+const char *slm_pg_cascade_answer(const SlmCascadeRun *run, double *probability)
+{
+    *probability = run->at->scores.probabilities[run->at->scores.best];
+    return answer_of(run);
 }
 
 /* ---- either */
@@ -605,7 +632,7 @@ const char *slm_pg_classification_label(const SlmWork *work, int label)
 {
     const Classify *c = slm_pg_work_state(work);
 
-    return label_of(c->cascade != NULL ? c->at : c, label);
+    return c->cascade != NULL ? cascade_label(c, label) : label_of(c, label);
 }
 
 Datum slm_pg_classification_datum(const SlmWork *work, int label)

@@ -11,6 +11,9 @@
 
 #include "fmgr.h"
 
+#include "utils/array.h"
+
+#include "pg/functions/reading.h"
 #include "pg/run/opened.h"
 #include "pg/run/work.h"
 
@@ -45,6 +48,13 @@ const SlmScores *slm_pg_classification_scores(SlmWork *work);
 const char *slm_pg_classification_label(const SlmWork *work, int label);
 /* As a Datum of the function's type: text, or the enum's value. */
 Datum slm_pg_classification_datum(const SlmWork *work, int label);
+
+/* A cascade for a function with other arguments: begin, and for finish what it says, the probability with it. */
+typedef struct Classify SlmCascadeRun;
+struct SlmCascade;
+SlmCascadeRun *slm_pg_cascade_begin(SlmWork *work, struct SlmCascade *cascade, const text *input, const ArrayType *embedding,
+                                    SlmTruncate truncate);
+const char *slm_pg_cascade_answer(const SlmCascadeRun *run, double *probability);
 
 /* What the method auto means for a model. Static. */
 const char *slm_pg_auto_method(bool can_generate, uint64 parameters);

@@ -3,7 +3,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
 #include "fmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "pg/base/args.h"
@@ -11,6 +13,8 @@
 #include "pg/base/encoding.h"
 #include "pg/base/row_error.h"
 #include "pg/functions/asking.h"
+#include "pg/functions/cascade.h"
+#include "pg/functions/classification.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/reading.h"
 #include "pg/run/work.h"
@@ -40,9 +44,9 @@ static bool decided(SlmWork *work, FunctionCallInfo fcinfo, int input, int asked
 
 /* Asks one question; method and instruction are the arguments behind model. example: of an instruction, for a hint. */
 static SlmAsking *ask(SlmWork *work, FunctionCallInfo fcinfo, const SlmQuestion *question, int input, int model, int truncate,
-                     const char *example, bool calibrated)
+                     const char *example, SlmAskedRow row)
 {
-    SlmAskedRow row = {.calibrated = calibrated, .entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, model))};
+    row.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, model));
 
     row.method = slm_pg_text_arg(fcinfo, model + 1);
     row.instruction = PG_ARGISNULL(model + 2) ? NULL : words(fcinfo, model + 2, "instruction", example);
@@ -53,13 +57,53 @@ static SlmAsking *ask(SlmWork *work, FunctionCallInfo fcinfo, const SlmQuestion 
 
 /* ---- slm_filter */
 
-enum { ARG_CONDITION, ARG_INPUT, ARG_MODEL, ARG_METHOD, ARG_INSTRUCTION, ARG_THRESHOLD, ARG_TRUNCATE };
+enum { ARG_CONDITION, ARG_INPUT, ARG_MODEL, ARG_METHOD, ARG_INSTRUCTION, ARG_THRESHOLD, ARG_EMBEDDING, ARG_CASCADE, ARG_TRUNCATE };
 
 typedef struct Filter {
     SlmQuestion question;
     SlmAsking *asked;
+    SlmCascadeRun *run; /* of a cascade, in place of the question */
     double threshold;
 } Filter;
+
+/* A cascade was learned for one condition: the call says it, and it is the same. */
+static SlmCascade *cascade_of(FunctionCallInfo fcinfo)
+{
+    SlmCascade *cascade = slm_pg_use_cascade(PG_GETARG_TEXT_PP(ARG_CASCADE));
+    const text *condition = slm_pg_cascade_condition(cascade->steps, cascade->n);
+
+    if (condition == NULL)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("cascade \"%s\" answers with labels, not whether a condition fits",
+                                                                    cascade->kept.name),
+                        errhint("Use it as SELECT slm_classify(input, cascade => %s), or make one whose last step is "
+                                "{\"condition\": \"asks for a refund\"}.", quote_literal_cstr(cascade->kept.name))));
+    if (!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, PointerGetDatum(condition), PG_GETARG_DATUM(ARG_CONDITION))))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("cascade \"%s\" was learned for another condition", cascade->kept.name),
+                        errhint("Write its condition: slm_filter(%s, ..., cascade => %s).", quote_literal_cstr(text_to_cstring(condition)),
+                                quote_literal_cstr(cascade->kept.name))));
+    return cascade;
+}
+
+static void begin_cascade(SlmWork *work, Filter *f, FunctionCallInfo fcinfo)
+{
+    static const struct {
+        int arg;
+        const char *name;
+    } others[] = {{ARG_MODEL, "model"}, {ARG_INSTRUCTION, "instruction"}};
+
+    for (int i = 0; i < (int) lengthof(others); i++)
+        if (!PG_ARGISNULL(others[i].arg))
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a cascade", others[i].name),
+                            errhint("A cascade has its own steps: leave out %s or the cascade.", others[i].name)));
+    if (!PG_ARGISNULL(ARG_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_METHOD)), "auto") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a cascade"),
+                        errhint("A cascade has its own steps: leave method out, or the cascade.")));
+    f->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.5, 0.5, false, 1, false);
+    f->run = slm_pg_cascade_begin(work, cascade_of(fcinfo), PG_GETARG_TEXT_PP(ARG_INPUT),
+                                  PG_ARGISNULL(ARG_EMBEDDING) ? NULL : PG_GETARG_ARRAYTYPE_P(ARG_EMBEDDING),
+                                  slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE));
+}
 
 static void begin_filter(SlmWork *work, FunctionCallInfo fcinfo)
 {
@@ -68,19 +112,51 @@ static void begin_filter(SlmWork *work, FunctionCallInfo fcinfo)
     slm_pg_work_set_state(work, f);
     if (decided(work, fcinfo, ARG_INPUT, ARG_CONDITION))
         return;
+    if (!PG_ARGISNULL(ARG_CASCADE)) {
+        begin_cascade(work, f, fcinfo);
+        return;
+    }
     f->question = (SlmQuestion){.type = SLM_QUESTION_YES_NO, .n = 2, .names = yes_no,
                                 .text = words(fcinfo, ARG_CONDITION, "condition", "asks for a refund")};
     f->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.6, 0.5, false, 1, false);
-    f->asked = ask(work, fcinfo, &f->question, ARG_INPUT, ARG_MODEL, ARG_TRUNCATE, "Say what the writer wants.", true);
+    f->asked = ask(work, fcinfo, &f->question, ARG_INPUT, ARG_MODEL, ARG_TRUNCATE, "Say what the writer wants.",
+                   (SlmAskedRow){.calibrated = true,
+                                 .embedding = PG_ARGISNULL(ARG_EMBEDDING) ? NULL : PG_GETARG_ARRAYTYPE_P(ARG_EMBEDDING)});
+}
+
+/* Whether it fits; *sure: with enough probability, which *fits is. */
+static bool does_fit(SlmWork *work, double *fits, bool *sure)
+{
+    const Filter *f = slm_pg_work_state(work);
+    double probability;
+    bool yes;
+
+    if (f->run != NULL) {
+        const char *answer = slm_pg_cascade_answer(f->run, &probability);
+
+        yes = strcmp(answer, "true") == 0;
+        if (!yes && strcmp(answer, "false") != 0)
+            ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("a step of the cascade answers \"%s\", not true or false", answer),
+                            errhint("Train its classifier on labels true and false.")));
+        *fits = yes ? probability : 1 - probability;
+    } else {
+        const double *p = slm_pg_asked(work, f->asked, 0);
+
+        yes = p[0] >= p[1];
+        probability = Max(p[0], p[1]);
+        *fits = p[0];
+    }
+    *sure = probability >= f->threshold;
+    return yes;
 }
 
 static Datum finish_filter(SlmWork *work, bool *isnull)
 {
-    const Filter *f = slm_pg_work_state(work);
-    const double *p = slm_pg_asked(work, f->asked, 0);
+    double fits;
+    bool sure, yes = does_fit(work, &fits, &sure);
 
-    *isnull = Max(p[0], p[1]) < f->threshold;
-    return BoolGetDatum(p[0] >= p[1]);
+    *isnull = !sure;
+    return BoolGetDatum(yes);
 }
 
 const SlmWorkKind slm_pg_filter_kind = {
@@ -94,10 +170,10 @@ Datum slm_pg_filter(PG_FUNCTION_ARGS)
 
 static Datum finish_filter_details(SlmWork *work, bool *isnull)
 {
-    const Filter *f = slm_pg_work_state(work);
-    const double *p = slm_pg_asked(work, f->asked, 0);
-    Datum values[3] = {BoolGetDatum(p[0] >= p[1]), Float8GetDatum(p[0])};
-    bool nulls[3] = {Max(p[0], p[1]) < f->threshold, false, true};
+    double fits;
+    bool sure, yes = does_fit(work, &fits, &sure);
+    Datum values[3] = {BoolGetDatum(yes), Float8GetDatum(fits)};
+    bool nulls[3] = {!sure, false, true};
 
     return slm_pg_work_row(work, values, nulls);
 }
@@ -159,7 +235,8 @@ static void begin_score(SlmWork *work, FunctionCallInfo fcinfo)
     if (s->low >= s->high)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("low is %g, not below high, %g", s->low, s->high),
                         errhint("For example: low => 1, high => 5.")));
-    s->asked = ask(work, fcinfo, &s->question, SCORE_INPUT, SCORE_MODEL, SCORE_TRUNCATE, "How does the writer feel?", false);
+    s->asked = ask(work, fcinfo, &s->question, SCORE_INPUT, SCORE_MODEL, SCORE_TRUNCATE, "How does the writer feel?",
+                   (SlmAskedRow){0});
 }
 
 static Datum finish_score(SlmWork *work, bool *isnull)

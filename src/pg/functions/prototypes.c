@@ -9,10 +9,12 @@
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
 
 #include "engine/slm.h"
+#include "pg/base/row_error.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/reading.h"
 #include "pg/run/opened.h"
@@ -61,6 +63,38 @@ static void drop_last_set(void)
     pfree(set->vectors);
     pfree(set);
     n_sets--;
+}
+
+const float *slm_pg_stored_vector(const SlmOpenModel *entry, const ArrayType *embedding)
+{
+    int dims = (int) slm_pg_info(entry)->n_embd;
+
+    if (ARR_NDIM(embedding) != 1 || ARR_HASNULL(embedding) || ARR_DIMS(embedding)[0] != dims)
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
+                        errmsg("the model takes embeddings of %d numbers, not %d", dims,
+                               ARR_NDIM(embedding) == 1 ? ARR_DIMS(embedding)[0] : 0),
+                        errhint("Pass what slm_embed gave with the same model, without NULLs, or leave embedding out.")));
+    return slm_pg_floats(unconstify(ArrayType *, embedding));
+}
+
+double *slm_pg_stored_cosines(const SlmOpenModel *entry, const ArrayType *embedding, const float *prototypes, int n)
+{
+    int dims = (int) slm_pg_info(entry)->n_embd;
+    const float *vector = slm_pg_stored_vector(entry, embedding);
+    double *out = palloc(sizeof(double) * (Size) n);
+
+    if (!isfinite(slm_vector_products(vector, vector, (size_t) dims).aa))
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_INVALID), errcode(ERRCODE_DATA_EXCEPTION),
+                        errmsg("the embedding holds a value that is not finite")));
+    for (int i = 0; i < n; i++)
+        out[i] = slm_vector_cosine(vector, prototypes + (Size) i * (Size) dims, (size_t) dims);
+    return out;
+}
+
+void slm_pg_refuse_embedding(const char *beside)
+{
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an embedding cannot be given to %s", beside),
+                    errhint("It reads the text itself: leave embedding out, or choose an encoder or a trained classifier.")));
 }
 
 void slm_pg_forget_prototypes(void)

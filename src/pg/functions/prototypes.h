@@ -17,6 +17,13 @@
 /* [labels->n, n_embd], normalized; palloc'ed in the current context. Waits for the model when the set is new. */
 float *slm_pg_prototypes(SlmOpenModel *entry, const SlmLabels *labels, const SlmExamples *examples);
 
+/* The numbers of an embedding that is stored with the text, checked against the model. */
+const float *slm_pg_stored_vector(const SlmOpenModel *entry, const ArrayType *embedding);
+/* Its cosines with n prototypes. */
+double *slm_pg_stored_cosines(const SlmOpenModel *entry, const ArrayType *embedding, const float *prototypes, int n);
+/* ERROR: what stands beside the embedding reads the text itself. */
+void slm_pg_refuse_embedding(const char *beside);
+
 /* The numbers of a one-dimensional real[] without NULLs. */
 static inline const float *slm_pg_floats(ArrayType *array)
 {

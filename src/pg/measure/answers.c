@@ -139,9 +139,10 @@ static Portal open_candidate(const char *query, const SlmCandidate *candidate)
 
 /* ---- the rows */
 
-/* An answer of slm_classify_details: a row with a label, its probability and maybe an error. */
+/* An answer of slm_classify_details or slm_filter_details: a row with a label or a truth value, its probability (of a truth value, that
+ * of true) and maybe an error. */
 typedef struct RowAnswer {
-    bool is_row;
+    bool is_row, is_truth;
     int label, probability; /* attribute numbers of the row's type, 0: none */
     TupleDesc desc;         /* of the last row */
 } RowAnswer;
@@ -155,10 +156,17 @@ static void look_at_row(RowAnswer *answer, HeapTupleHeader row)
         return;
     answer->desc = lookup_rowtype_tupdesc_copy(type, typmod);
     answer->label = column_number(answer->desc, "label");
+    answer->is_truth = false;
+    if (answer->label == 0) {
+        answer->label = column_number(answer->desc, "value");
+        if (answer->label != 0 && TupleDescAttr(answer->desc, answer->label - 1)->atttypid != BOOLOID)
+            answer->label = 0;
+        answer->is_truth = answer->label != 0;
+    }
     answer->probability = column_number(answer->desc, "probability");
     if (answer->label == 0)
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the answers are rows without a column \"label\""),
-                        errhint("Give an expression with one value, or slm_classify_details(input, ...).")));
+                        errhint("Give an expression with one value, slm_classify_details(input, ...) or slm_filter_details(...).")));
     if (answer->probability != 0 && TupleDescAttr(answer->desc, answer->probability - 1)->atttypid != FLOAT8OID)
         answer->probability = 0;
 }
@@ -173,6 +181,8 @@ static const char *read_row(RowAnswer *answer, HeapTupleHeader row, double *conf
     if (answer->probability != 0) {
         value = heap_getattr(&tuple, answer->probability, answer->desc, &isnull);
         *confidence = isnull ? NAN : DatumGetFloat8(value);
+        if (answer->is_truth)
+            *confidence = Max(*confidence, 1 - *confidence);
     }
     return SPI_getvalue(&tuple, answer->desc, answer->label);
 }

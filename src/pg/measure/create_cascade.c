@@ -52,6 +52,7 @@ typedef struct Learning {
     Oid schema;
     int n_steps;
     SlmCascadeStep steps[SLM_MAX_STEPS];
+    const char *stored[SLM_MAX_STEPS]; /* the query's column with its answers; NULL: it is asked */
     SlmAnswers answers[SLM_MAX_STEPS];
     bool precision;
     double target, failure, audit;
@@ -96,7 +97,11 @@ static const char *expression_of(const Learning *l, const SlmCascadeStep *step)
     StringInfoData call;
 
     initStringInfo(&call);
-    appendStringInfo(&call, "%s.slm_classify_details(input", quote_identifier(get_namespace_name(l->schema)));
+    if (step->condition != NULL)
+        appendStringInfo(&call, "%s.slm_filter_details(%s, input, threshold => 0.5", quote_identifier(get_namespace_name(l->schema)),
+                         quote_literal_cstr(text_to_cstring(step->condition)));
+    else
+        appendStringInfo(&call, "%s.slm_classify_details(input", quote_identifier(get_namespace_name(l->schema)));
     add_argument(&call, step, SLM_CLASSIFY_LABELS, "labels", TEXTARRAYOID);
     add_argument(&call, step, SLM_CLASSIFY_MODEL, "model", TEXTOID);
     add_argument(&call, step, SLM_CLASSIFY_METHOD, "method", TEXTOID);
@@ -105,6 +110,27 @@ static const char *expression_of(const Learning *l, const SlmCascadeStep *step)
     add_argument(&call, step, SLM_CLASSIFY_CLASSIFIER, "classifier", TEXTOID);
     appendStringInfoChar(&call, ')');
     return call.data;
+}
+
+/* The columns with stored answers, as further ones of the statement. */
+static const char *stored_columns(const Learning *l, TupleDesc desc, const char *const *names)
+{
+    StringInfoData list;
+
+    initStringInfo(&list);
+    for (int s = 0; s < l->n_steps; s++) {
+        int column = 0;
+
+        for (int i = 0; l->stored[s] != NULL && i < desc->natts; i++)
+            if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), l->stored[s]) == 0)
+                column = i + 1;
+        if (l->stored[s] != NULL && column == 0)
+            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("the query has no column \"%s\"", l->stored[s]),
+                            errhint("It gives: %s.", slm_pg_joined(names, desc->natts))));
+        if (column != 0)
+            appendStringInfo(&list, ", q.%s AS answers_%d", names[column - 1], s + 1);
+    }
+    return list.data;
 }
 
 /* For agreement the truth is not needed: the input stands in its place. */
@@ -118,12 +144,23 @@ static const char *query_of(const Learning *l)
     SPI_connect();
     desc = slm_pg_look_at_query(query, l->precision ? 2 : 1);
     names = slm_pg_query_columns(desc);
-    result = psprintf("SELECT q.%s::pg_catalog.text AS input, q.%s::pg_catalog.text AS expected FROM (%s\n) AS q (%s)", names[0],
-                      names[l->precision ? 1 : 0], query, slm_pg_joined(names, desc->natts));
+    result = psprintf("SELECT q.%s::pg_catalog.text AS input, q.%s::pg_catalog.text AS expected%s FROM (%s\n) AS q (%s)", names[0],
+                      names[l->precision ? 1 : 0], stored_columns(l, desc, names), query, slm_pg_joined(names, desc->natts));
     result = MemoryContextStrdup(keep, result);
     SPI_finish();
     MemoryContextSwitchTo(keep);
     return result;
+}
+
+/* What is said of a condition is true or false, however it was written. */
+static void unify_truth(SlmAnswers *a, bool precision)
+{
+    for (int64 r = 0; r < a->n; r++) {
+        if (a->given[r] != NULL)
+            a->given[r] = slm_pg_truth(a->given[r]);
+        if (precision)
+            a->expected[r] = slm_pg_truth(a->expected[r]);
+    }
 }
 
 /* The steps' probabilities as the models give them, as the cascade will see them, whatever is learned of the models later. */
@@ -133,8 +170,12 @@ static void ask_steps(Learning *l)
     const SlmAnswers *last = &l->answers[l->n_steps - 1];
 
     for (int i = 0; i < l->n_steps; i++) {
-        SlmCandidate candidate = {.schema = l->schema, .name = "a step", .expression = expression_of(l, &l->steps[i])};
+        SlmCandidate candidate = {.schema = l->schema, .name = "a step"};
 
+        if (l->stored[i] != NULL)
+            candidate.column = psprintf("answers_%d", i + 1);
+        else
+            candidate.expression = expression_of(l, &l->steps[i]);
         find_model(&l->steps[i]);
         slm_pg_gather_answers(query, &candidate, &l->answers[i]);
         if (l->answers[i].n != l->answers[0].n)
@@ -145,6 +186,8 @@ static void ask_steps(Learning *l)
                 ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the query gives its rows in another order each time"),
                                 errhint("Order it, and use no random sample: ... ORDER BY id LIMIT 2000")));
     }
+    for (int i = 0; i < l->n_steps && slm_pg_cascade_condition(l->steps, l->n_steps) != NULL; i++)
+        unify_truth(&l->answers[i], l->precision);
     l->rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * (Size) Max(last->n, 1));
     for (int64 r = 0; r < last->n; r++)
         if (last->given[r] != NULL)
@@ -266,11 +309,14 @@ static void learn(Learning *l)
     }
     l->taken[l->n_steps - 1] = l->n - early;
     cost += (left + l->audit * (double) early) * last->cpu_seconds;
+    for (int s = 0; s < l->n_steps; s++)
+        if (l->stored[s] != NULL)
+            cost = 0; /* nobody has seen what it takes */
     l->speedup = cost > 0 ? (double) l->n * last->cpu_seconds / cost : NAN;
     l->measured = !l->precision ? 1 - (double) wrong / (double) l->n : early > 0 ? 1 - (double) wrong / (double) early : NAN;
 }
 
-/* ---- slm_create_cascade(name, steps, query, target, measure, failure, audit) */
+/* ---- slm_create_cascade(name, steps, query, target, measure, failure, audit, answers) */
 
 static Datum float_array(const double *x, int n)
 {
@@ -317,6 +363,23 @@ static void say_idle_steps(const Learning *l)
                              errhint("Give more rows, a better step, or a lower target.")));
 }
 
+static void read_stored(Learning *l, FunctionCallInfo fcinfo)
+{
+    Datum *names;
+    bool *nulls;
+    int n;
+
+    if (PG_ARGISNULL(7))
+        return;
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(7), TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
+    if (n != l->n_steps)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("answers has %d elements for %d steps", n, l->n_steps),
+                        errhint("Name a column of the query for each step, or NULL for a step that is to be asked: "
+                                "answers => ARRAY[NULL, 'large_said'].")));
+    for (int i = 0; i < n; i++)
+        l->stored[i] = nulls[i] ? NULL : TextDatumGetCString(names[i]);
+}
+
 static void read_measure(Learning *l, FunctionCallInfo fcinfo)
 {
     const char *measure = PG_ARGISNULL(4) ? "agreement" : text_to_cstring(PG_GETARG_TEXT_PP(4));
@@ -354,6 +417,7 @@ Datum slm_pg_create_cascade(PG_FUNCTION_ARGS)
     steps = PG_GETARG_JSONB_P(1);
     l->n_steps = slm_pg_read_steps(steps, l->steps);
     read_measure(l, fcinfo);
+    read_stored(l, fcinfo);
     (void) slm_pg_own_cascade(l->name, true);
     level = slm_pg_uncalibrated();
     ask_steps(l);
