@@ -102,6 +102,18 @@ def rule_version():
     return lines_with(SOURCES, r"\bPG_VERSION_NUM\b", lambda n: n != "src/pg/base/compat.h", True)
 
 
+def rule_guards():
+    """no two headers with the same guard: the second would be empty"""
+    first = {}
+    return [f"{n}: {g} is that of {first[g]}" for n, t in C_FILES.items() if n.endswith(".h")
+            for g in re.findall(r"^#ifndef (\w+_H)$", t, re.M)[:1] if first.setdefault(g, n) != n]
+
+
+def rule_user_queries():
+    """cursors on users' queries only in pg/base/user_query.c"""
+    return lines_with(SOURCES, r"\bSPI_(cursor_open|cursor_fetch|scroll_cursor)", lambda n: n != "src/pg/base/user_query.c", code_only=True)
+
+
 def rule_entry_points():
     """entry points of SQL functions are refused where the database is an earlier release's"""
     return [n for n, t in SOURCES.items() if "PG_FUNCTION_INFO_V1(" in t and not n.endswith("/earlier.h")

@@ -267,13 +267,3 @@ bool slm_pg_writes(SPIPlanPtr plan)
 
     return query->commandType != CMD_SELECT || query->hasModifyingCTE;
 }
-
-Portal slm_pg_open_reading(const char *query, const char *what, const char *example)
-{
-    SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
-
-    if (plan == NULL || !SPI_is_cursor_plan(plan) || slm_pg_writes(plan))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of %s must be one SELECT that writes nothing", what),
-                        errhint("For example: %s", example)));
-    return SPI_cursor_open(NULL, plan, NULL, NULL, true);
-}

@@ -43,8 +43,5 @@ int slm_pg_execute_with(SPIPlanPtr plan, const SlmExpression *expression, const 
 const Query *slm_pg_analysed(SPIPlanPtr plan);
 /* Is the plan's one statement other than a SELECT, or does a part of it write? */
 bool slm_pg_writes(SPIPlanPtr plan);
-/* A cursor on a user's query, for a caller that is connected to SPI; ERROR, "the query of <what> must be ...", with an example, unless
- * it is one SELECT that writes nothing. */
-Portal slm_pg_open_reading(const char *query, const char *what, const char *example);
 
 #endif

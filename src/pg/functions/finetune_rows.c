@@ -25,7 +25,7 @@
 #include "pg/base/args.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
-#include "pg/base/one_expression.h"
+#include "pg/base/user_query.h"
 #include "pg/functions/classification.h"
 #include "pg/functions/generate.h"
 #include "pg/models/digest.h"
@@ -122,13 +122,13 @@ static void add_row(SlmTuneSet *set, HeapTuple tuple, TupleDesc desc)
 
 void slm_pg_finetune_read(SlmTuneSet *set, const char *query, MemoryContext keep)
 {
-    Portal portal = slm_pg_open_reading(query, "a fine-tuning", "SELECT question, answer FROM faq");
+    Portal portal = slm_pg_open_query(query, "a fine-tuning", "SELECT question, answer FROM faq");
 
     find_kind(set, portal->tupDesc);
     for (;;) {
         MemoryContext old;
 
-        SPI_cursor_fetch(portal, true, FETCH_ROWS);
+        slm_pg_fetch_query(portal, FETCH_ROWS);
         old = MemoryContextSwitchTo(keep); /* SPI leaves us in a context of its own */
         for (uint64 i = 0; i < SPI_processed; i++)
             add_row(set, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);

@@ -21,7 +21,7 @@
 
 #include "engine/slm.h"
 #include "pg/base/encoding.h"
-#include "pg/base/one_expression.h"
+#include "pg/base/user_query.h"
 #include "pg/base/row_count.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prototypes.h"
@@ -244,14 +244,14 @@ void slm_pg_read_training_rows(SlmTrainRows *set, const char *query)
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
-    portal = slm_pg_open_reading(query, set->what,
+    portal = slm_pg_open_query(query, set->what,
                                  set->by_names ? "SELECT body FROM tickets" : "SELECT body, label FROM tickets WHERE label IS NOT NULL");
     find_columns(set, portal->tupDesc);
     for (;;) {
         MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "slm training rows", ALLOCSET_DEFAULT_SIZES);
         MemoryContext old = MemoryContextSwitchTo(chunk);
 
-        SPI_cursor_fetch(portal, true, FETCH_ROWS);
+        slm_pg_fetch_query(portal, FETCH_ROWS);
         if (SPI_processed > 0)
             add_rows(set, SPI_tuptable, SPI_processed, keep);
         MemoryContextSwitchTo(old);

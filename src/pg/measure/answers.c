@@ -27,6 +27,7 @@
 #include "engine/slm.h"
 #include "pg/base/errors.h"
 #include "pg/base/one_expression.h"
+#include "pg/base/user_query.h"
 #include "pg/functions/labels.h"
 
 #define FETCH_ROWS 1024
@@ -134,7 +135,7 @@ static Portal open_candidate(const char *query, const SlmCandidate *candidate)
     SlmExpression *parsed = slm_pg_parse_expression(expression != NULL ? expression : "NULL");
     SPIPlanPtr plan = slm_pg_prepare_with(statement, parsed, 0, NULL);
 
-    return SPI_cursor_open(NULL, plan, NULL, NULL, true);
+    return slm_pg_open_query_plan(plan);
 }
 
 /* ---- the rows */
@@ -268,7 +269,7 @@ void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, Slm
         MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "slm measured rows", ALLOCSET_DEFAULT_SIZES);
         MemoryContext old;
 
-        SPI_cursor_fetch(portal, true, FETCH_ROWS);
+        slm_pg_fetch_query(portal, FETCH_ROWS);
         old = MemoryContextSwitchTo(chunk);
         answer.desc = NULL;
         if (SPI_processed > 0)

@@ -21,6 +21,7 @@
 #include "pg/base/compat.h"
 #include "pg/base/encoding.h"
 #include "pg/base/one_expression.h"
+#include "pg/base/user_query.h"
 #include "pg/measure/answers.h"
 
 #define MOST_ROWS 20000
@@ -195,9 +196,9 @@ void slm_pg_plot_read(SlmPlot *plot, const char *query)
     plan = SPI_prepare(statement_of(plot, slm_pg_trimmed(query)), 0, NULL);
     if (plan == NULL)
         elog(ERROR, "could not prepare the query of a picture");
-    portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+    portal = slm_pg_open_query_plan(plan);
     for (;;) {
-        SPI_cursor_fetch(portal, true, FETCH_ROWS);
+        slm_pg_fetch_query(portal, FETCH_ROWS);
         if (SPI_processed == 0)
             break;
         old = MemoryContextSwitchTo(keep);

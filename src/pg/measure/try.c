@@ -24,6 +24,7 @@
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/one_expression.h"
+#include "pg/base/user_query.h"
 #include "pg/functions/windows.h"
 #include "pg/measure/answers.h"
 #include "pg/run/opened.h"
@@ -97,7 +98,7 @@ static Portal open_trial(FunctionCallInfo fcinfo, const char *query, int n)
                                      names[0], query, slm_pg_joined(names, desc->natts), n);
     SPIPlanPtr plan = slm_pg_prepare_with(statement, slm_pg_parse_expression(call_of(fcinfo)), 0, NULL);
 
-    return SPI_cursor_open(NULL, plan, NULL, NULL, true);
+    return slm_pg_open_query_plan(plan);
 }
 
 /* The columns of slm_classify_details: label, probability, runner_up, margin, error. */
@@ -126,7 +127,7 @@ static void run_trial(Trial *t, FunctionCallInfo fcinfo, const char *query, int 
     t->rows = palloc0(sizeof(Tried) * (Size) n);
     SPI_connect();
     portal = open_trial(fcinfo, query, n);
-    SPI_cursor_fetch(portal, true, n);
+    slm_pg_fetch_query(portal, n);
     MemoryContextSwitchTo(keep);
     for (uint64 i = 0; i < SPI_processed && t->n < n; i++) {
         Tried *row = &t->rows[t->n++];

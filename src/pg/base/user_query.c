@@ -1,0 +1,62 @@
+/* Users' queries that give rows (user_query.h). */
+#include "postgres.h"
+
+#include "pg/base/user_query.h"
+#include "pg/base/one_expression.h"
+
+#include "utils/guc.h"
+
+/* Between begin and end whatever runs is refused writes, as in BEGIN READ ONLY.  An error ends it with the (sub)transaction. */
+typedef struct {
+    int guc_level;
+    ErrorContextCallback said;
+} Reading;
+
+static void say_it_reads(void *unused)
+{
+    errcontext("a query to learn from or to measure by, which only reads");
+}
+
+static void begin_reading(Reading *r)
+{
+    r->guc_level = NewGUCNestLevel();
+    (void) set_config_option("transaction_read_only", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    r->said = (ErrorContextCallback){error_context_stack, say_it_reads, NULL};
+    error_context_stack = &r->said;
+}
+
+static void end_reading(const Reading *r)
+{
+    error_context_stack = r->said.previous;
+    AtEOXact_GUC(true, r->guc_level);
+}
+
+Portal slm_pg_open_query_plan(SPIPlanPtr plan)
+{
+    Reading r;
+    Portal portal;
+
+    begin_reading(&r);
+    portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+    end_reading(&r);
+    return portal;
+}
+
+Portal slm_pg_open_query(const char *query, const char *what, const char *example)
+{
+    SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
+
+    if (plan == NULL || !SPI_is_cursor_plan(plan) || slm_pg_writes(plan))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of %s must be one SELECT that writes nothing", what),
+                        errhint("For example: %s", example)));
+    return slm_pg_open_query_plan(plan);
+}
+
+void slm_pg_fetch_query(Portal portal, long n)
+{
+    Reading r;
+
+    begin_reading(&r);
+    SPI_cursor_fetch(portal, true, n);
+    end_reading(&r);
+}
