@@ -6,11 +6,11 @@
 #   models      models/fetch: resume, damage, refusals
 #   unit        test/unit and test/golden: C programs on the engine
 #   sanitize    test/unit again under AddressSanitizer and UBSan, and the fuzz corpora replayed
-#   regress     pg_regress (sql/, expected/) on a private cluster, as an unprivileged user
+#   regress     pg_regress (sql/, expected/) on a private cluster, as an unprivileged user, computing with one thread
 #   orders      pg_regress again, each file alone and all in reverse (only with SLM_TEST_LONG=1)
 #   isolation   test/isolation on the same cluster
-#   preloaded   pg_regress again with shared_preload_libraries = slm_pg, another instruction set and one thread: same answers (D4)
-#   shared      pg_regress again with slm.engine = shared: same answers from the engine process
+#   preloaded   pg_regress again with shared_preload_libraries = slm_pg and slm.engine = local (only with SLM_TEST_LONG=1)
+#   shared      pg_regress again with slm.engine = shared and another instruction set: same answers (D4)
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
 #   data        test/tap/data: what needs data sets of others ($SLM_TEST_DATA names their folder) or extensions of others
 #   clients     test/clients: what drivers send and get (psycopg, asyncpg, node-postgres)
@@ -27,7 +27,8 @@ cd "$(dirname "$0")/.." || exit 1
 
 other_isa=ref # than the one that "auto" takes on the machines where it matters
 ! grep -qw avx2 /proc/cpuinfo || other_isa=avx2
-all_suites="lint build models unit sanitize regress ${SLM_TEST_LONG:+orders} isolation preloaded shared tap data clients docs"
+long=${SLM_TEST_LONG:+orders preloaded}
+all_suites="lint build models unit sanitize regress isolation shared tap data clients docs $long"
 suites=${*:-$all_suites}
 passed=0
 failed=0
@@ -158,19 +159,19 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
     if slm_install_private >build/log/install.log 2>&1 && prepare_work; then
         check=(make --no-print-directory installcheck "PG_CONFIG=$slm_bin/pg_config" "SLM_MODEL_CACHE=$SLM_MODEL_CACHE")
         if wanted regress || wanted orders || wanted isolation; then
-            slm_start plain
+            slm_start plain "slm.threads = 1"
             if wanted regress; then run_regress regress "${check[@]}" ISOLATION=; fi
             if wanted orders; then run_regress orders bash -c "$(declare -f each_order); each_order \"\$@\"" - "${check[@]}"; fi
             if wanted isolation; then run_regress isolation "${check[@]}" REGRESS=; fi
             slm_stop plain
         fi
         if wanted preloaded; then
-            slm_start preloaded "shared_preload_libraries = 'slm_pg'" "slm.isa = '$other_isa'" "slm.threads = 1"
+            slm_start preloaded "shared_preload_libraries = 'slm_pg'" "slm.engine = 'local'"
             run_regress preloaded "${check[@]}" ISOLATION=
             slm_stop preloaded
         fi
         if wanted shared; then
-            slm_start shared "shared_preload_libraries = 'slm_pg'" "slm.engine = 'shared'"
+            slm_start shared "shared_preload_libraries = 'slm_pg'" "slm.engine = 'shared'" "slm.isa = '$other_isa'"
             run_regress shared "${check[@]}" ISOLATION=
             slm_stop shared
         fi

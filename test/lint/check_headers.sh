@@ -1,22 +1,23 @@
 #!/bin/sh
-# Every header compiles alone, with each compiler that is here; those of src/pg after postgres.h, as the server's own do.
+# Every header compiles alone, with each compiler that is here, as many at a time as there are processors.
 set -eu
 cd "$(dirname "$0")/../.."
-flags="-std=c11 -D_GNU_SOURCE -Isrc -Itest -fsyntax-only -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function"
-server=$("${PG_CONFIG:-pg_config}" --includedir-server)
-bad=0
-for cc in gcc clang; do
-    command -v $cc >/dev/null 2>&1 || continue
-    for h in $(find src test -name '*.h' | sort); do
-        extra=
-        case $h in
-        src/engine/kernels/neon/*) [ "$(uname -m)" = aarch64 ] || continue ;;
-        src/engine/kernels/*/*) extra=$(make -s --no-print-directory "print-ISA_$(basename "$(dirname "$h")")") ;;
-        # the server's headers hand clang a format of gcc's
-        src/pg/*) extra="-isystem $server -include postgres.h -Wno-ignored-attributes" ;;
-        esac
-        # shellcheck disable=SC2086
-        printf '#include "%s"\n' "${h#*/}" | $cc $flags $extra -x c - 2>&1 || { echo "$h does not compile alone ($cc)"; bad=1; }
-    done
-done
-exit $bad
+if [ $# -eq 0 ]; then
+    server=$("${PG_CONFIG:-pg_config}" --includedir-server)
+    export server
+    for cc in gcc clang; do
+        ! command -v $cc >/dev/null 2>&1 || find src test -name '*.h' | sort | sed "s/^/$cc /"
+    done | xargs -P "$(nproc)" -n 2 sh "$0"
+    exit
+fi
+cc=$1 h=$2
+extra=
+case $h in
+src/engine/kernels/neon/*) [ "$(uname -m)" = aarch64 ] || exit 0 ;;
+src/engine/kernels/*/*) extra=$(make -s --no-print-directory "print-ISA_$(basename "$(dirname "$h")")") ;;
+# after postgres.h, as the server's own do; its headers hand clang a format of gcc's
+src/pg/*) extra="-isystem $server -include postgres.h -Wno-ignored-attributes" ;;
+esac
+# shellcheck disable=SC2086
+printf '#include "%s"\n' "${h#*/}" | $cc -std=c11 -D_GNU_SOURCE -Isrc -Itest -fsyntax-only -Wall -Wextra -Werror -Wno-unused-parameter \
+    -Wno-unused-function $extra -x c - 2>&1 || { echo "$h does not compile alone ($cc)"; exit 1; }
