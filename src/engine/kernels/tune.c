@@ -2,8 +2,8 @@
  * The measurement behind slm_tune: products of one row with Q4_0 panels that stream from memory, for each way of reading them.
  *
  * The buffer is larger than a last-level cache usually is and on pages like those of a mapped image; each way reads its own part of it, so
- * that none finds what another has fetched.  The ways differ by more than the noise of a busy machine where it matters; where
- * two are within 3 %, the simpler one is taken, so that the choice is steady.
+ * that none finds what another has fetched.  Fetching ahead where it does not help costs up to a third of the speed, so a way other than the
+ * simplest must have been a twelfth faster in every round: what else the machine does at one moment decides nothing.
  */
 #include "engine/kernels/tune.h"
 
@@ -19,7 +19,8 @@
 
 #define COLS 2048
 #define PART_PANELS 650 /* of 18 KiB each: all parts together are 48 MiB */
-#define ROUNDS 3
+#define ROUNDS 6
+#define CLEARLY 0.92 /* of the simplest way's time */
 
 slm_tuning slm_tuning_in_use;
 
@@ -53,14 +54,15 @@ slm_status slm_tune(slm_tuning *out, slm_error *err)
     slm_weight w = {.panel_bytes = slm_panel_bytes(SLM_TYPE_Q4_0, COLS), .rows = 16 * PART_PANELS, .cols = COLS, .n_panels = PART_PANELS,
                     .type = SLM_TYPE_Q4_0};
     slm_tuning before = slm_tuning_in_use;
-    double best[N_WAYS] = {0};
+    double best[N_WAYS] = {0}, worst[N_WAYS] = {0}; /* seconds; of a round's simplest way */
     size_t part = w.panel_bytes * PART_PANELS, bytes = part * N_WAYS + 65536, chosen = 0;
     char *buffer = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (buffer == MAP_FAILED)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     (void) madvise(buffer, bytes, MADV_HUGEPAGE);
     memset(buffer, 0x11, bytes);
-    for (int round = 0; round < ROUNDS; round++)
+    for (int round = 0; round < ROUNDS; round++) {
+        double simplest = 0;
         for (size_t i = 0; i < N_WAYS; i++) {
             double start;
             w.data = buffer + part * ((i + (size_t) round) % N_WAYS);
@@ -68,12 +70,14 @@ slm_status slm_tune(slm_tuning *out, slm_error *err)
             start = now();
             kernels->gemm(&w, 0, PART_PANELS, a, NULL, 0, 1, y, 16 * PART_PANELS, NULL);
             double seconds = now() - start;
-            if (round == 0 || seconds < best[i])
-                best[i] = seconds;
+            simplest = i == 0 ? seconds : simplest;
+            best[i] = round == 0 || seconds < best[i] ? seconds : best[i];
+            worst[i] = seconds > worst[i] * simplest ? seconds / simplest : worst[i];
         }
+    }
     munmap(buffer, bytes);
     for (size_t i = 1; i < N_WAYS; i++)
-        if (best[i] < 0.97 * best[chosen])
+        if (worst[i] < CLEARLY && worst[i] < worst[chosen])
             chosen = i;
     slm_tuning_in_use = before;
     *out = (slm_tuning){ways[chosen], (float) ((double) part / best[chosen] / 1e9)};
