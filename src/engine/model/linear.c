@@ -7,8 +7,9 @@
  * element by element (bias, residual sum, activation function, quantization for the next product) is done on the unit's tile while it is
  * in the L1 cache.
  *
- * Small batches are bound by memory: there a unit is some 50 KB of weights.  Large ones are bound by arithmetic: a unit is
- * SLM_TILE_ROWS rows by a few panels, some 10 us, which also is how often *stop is polled.
+ * Small batches are bound by memory: there a unit is what 50 us read, or three quarters of a thread's own part, so that where two matrices
+ * take turns (gate and up) the core's prefetchers seldom have to begin anew; the last quarter is left for whoever is done first.  Large batches are bound by arithmetic: a unit is SLM_TILE_ROWS rows by a few panels, some 10 us, which also is how
+ * often *stop is polled.
  *
  * Every output element is computed by one gemm call from one row and one panel: its bits do not depend on the cut (DESIGN D4).
  */
@@ -16,7 +17,7 @@
 
 #include "engine/model/run.h"
 
-#define UNIT_BYTES 49152
+#define UNIT_BYTES 1572864
 #define FETCH_BYTES 16384
 #define PANEL_ROWS 4   /* up to so many rows the kernels take one panel at a time, from there on two */
 #define TILE_FLOATS (SLM_TILE_ROWS * SLM_TILE_COLS)
@@ -40,7 +41,7 @@ static grid grid_make(uint32_t n, uint32_t panels, size_t panel_bytes, uint32_t 
     g.across = (panels + g.step - 1) / g.step;
     g.items = g.across * g.row_tiles;
 
-    uint32_t most = TILE_FLOATS / 16 / g.row_tile / g.step, share = g.across / (4 * (uint32_t) n_threads);
+    uint32_t most = TILE_FLOATS / 16 / g.row_tile / g.step, share = 3 * g.across / (4 * (uint32_t) n_threads);
     g.grain = n >= 32 ? 1 : (uint32_t) (UNIT_BYTES / panel_bytes) / g.step;
     if (n_threads > 1 && g.grain > share)
         g.grain = share;
