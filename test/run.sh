@@ -14,16 +14,21 @@
 #   tap         test/tap: several sessions, kill -9, restart, cancel, memory
 #   data        test/tap/data: what needs data sets of others ($SLM_TEST_DATA names their folder) or extensions of others
 #   clients     test/clients: what drivers send and get (psycopg, asyncpg, node-postgres)
+#   postgres    PostgreSQL's own regression tests with the engine process at work ($SLM_TEST_POSTGRES; only when it is named)
 #   docs        the examples of README.md and docs: what they show is what happens, docs/reference is what the server says, and no
 #               link of the site is broken
 #
 # usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/
 # SLM_TEST_LONG=1 asks for the long variants; SLM_TAP=002 runs only the TAP files that begin so.
+# SLM_ENGINE=shared (or local) runs the suites regress, orders, isolation, tap, data, clients and docs preloaded with slm.engine set so;
+# what a test sets itself stands.
 # Skipped tests are counted and listed at the end.  Where CI is set, each is a failure, those of the suite "data" excepted.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=../scripts/cluster.sh
 . scripts/cluster.sh
+# shellcheck source=postgres.sh
+. test/postgres.sh
 
 other_isa=ref # than the one that "auto" takes on the machines where it matters
 ! grep -qw avx2 /proc/cpuinfo || other_isa=avx2
@@ -35,6 +40,10 @@ failed=0
 skipped=0
 mkdir -p build/log
 : >build/log/skipped
+
+# What SLM_ENGINE adds to the configuration of every server; TAP tests take it as $TEMP_CONFIG.
+engine_conf=()
+[ -z "${SLM_ENGINE:-}" ] || engine_conf=("shared_preload_libraries = 'slm_pg'" "slm.engine = '$SLM_ENGINE'")
 
 wanted() { case " $suites " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
@@ -113,7 +122,8 @@ run_tap() {
         mapfile -t files < <(printf '%s\n' "$@" | awk -v hand="$hand" 'NR % 2 == hand')
         [ "${#files[@]}" -gt 0 ] || continue
         as_server env TESTDIR="$slm_root/work" TESTLOGDIR="$slm_root/work/tap_log" TESTDATADIR="$slm_root/work/tap_data" \
-            PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+            TEMP_CONFIG="$slm_root/work/engine.conf" PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" \
+            PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
             prove -v --timer "${files[@]}" >"build/log/$suite.$hand" 2>&1 &
         pids+=($!)
     done
@@ -140,6 +150,7 @@ prepare_work() {
         slm_share "$slm_root/data" "$SLM_TEST_DATA"/*
         export SLM_TEST_DATA=$slm_root/data
     fi
+    printf '%s\n' "${engine_conf[@]}" >"$slm_root/work/engine.conf"
     # pg_regress puts results beside the tests, isolationtester into output_iso
     [ "$(id -u)" -ne 0 ] || chown -R nobody:nogroup "$slm_root/work"
 }
@@ -155,11 +166,11 @@ if wanted unit; then run_counted unit make --no-print-directory -j2 unit; fi
 if wanted sanitize; then run_counted sanitize make --no-print-directory -j2 sanitize; fi
 
 if wanted regress || wanted orders || wanted isolation || wanted preloaded || wanted shared || wanted tap || wanted data ||
-    wanted clients || wanted docs; then
+    wanted clients || wanted postgres || wanted docs; then
     if slm_install_private >build/log/install.log 2>&1 && prepare_work; then
         check=(make --no-print-directory installcheck "PG_CONFIG=$slm_bin/pg_config" "SLM_MODEL_CACHE=$SLM_MODEL_CACHE")
         if wanted regress || wanted orders || wanted isolation; then
-            slm_start plain "slm.threads = 1"
+            slm_start plain "slm.threads = 1" "${engine_conf[@]}"
             if wanted regress; then run_regress regress "${check[@]}" ISOLATION=; fi
             if wanted orders; then run_regress orders bash -c "$(declare -f each_order); each_order \"\$@\"" - "${check[@]}"; fi
             if wanted isolation; then run_regress isolation "${check[@]}" REGRESS=; fi
@@ -178,12 +189,13 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
         if wanted tap; then run_tap tap test/tap/"${SLM_TAP:-}"*.pl; fi
         if wanted data; then run_tap data test/tap/data/*.pl; fi
         if wanted clients; then
-            slm_start clients "shared_preload_libraries = 'slm_pg'"
+            slm_start clients "shared_preload_libraries = 'slm_pg'" "${engine_conf[@]}"
             run_counted clients bash test/clients/run.sh
             slm_stop clients
         fi
+        if wanted postgres; then run_counted postgres postgres_suite; fi
         if wanted docs; then
-            slm_start pages "shared_preload_libraries = 'slm_pg'" "wal_level = logical"
+            slm_start pages "shared_preload_libraries = 'slm_pg'" "wal_level = logical" "${engine_conf[@]}"
             run_counted docs sh -c 'python3 scripts/record_docs.py --check; pages=$?; python3 scripts/reference.py --check || pages=1
                 python3 scripts/site.py && exit $pages'
             slm_stop pages

@@ -2,12 +2,15 @@
 # Sessions that compute alone beside the engine process, from a pgbench client's point of view; run_bench.sh engine calls it.
 #
 # usage: engine.sh OUT.csv NAME MODEL.gguf       a private cluster is up (scripts/cluster.sh), preloaded, model MiniLM loaded as "minilm"
-# SLM_BENCH_SECONDS (4) a measurement, SLM_BENCH_CLIENTS (1 2 4 8 16 32 64); LLAMA_SERVER: a program of llama.cpp that answers beside it.
+# NAME: engine, engine_1b (without embeddings), engine_beside (who computes beside whom)
+# SLM_BENCH_SECONDS (4) a measurement, SLM_BENCH_CLIENTS (1 2 4 8 16 32 64), SLM_BENCH_LOCAL_CLIENTS (the same) of sessions that compute
+# alone, SLM_BENCH_ROWS (16 64 256) of one statement; LLAMA_SERVER: a program of llama.cpp that answers beside it.
 # Lines: what,clients,answers/s,p50 ms,p95 ms,CPU ms an answer.  CPU time is that of the server's processes, clients left out.
 set -uo pipefail
 csv=$1 name=$2 model=$3
 seconds=${SLM_BENCH_SECONDS:-4}
 clients=${SLM_BENCH_CLIENTS:-1 2 4 8 16 32 64}
+local_clients=${SLM_BENCH_LOCAL_CLIENTS:-$clients}
 work=$(mktemp -d)
 postmaster=$(head -1 "$(psql -XAtc 'SHOW data_directory')/postmaster.pid")
 llama=
@@ -75,6 +78,15 @@ statement() {
     awk -v head="$1\",\"$2 rows" -v us="$begin" -v rows="$2" -v ms=$((($(cpu) - before) * 10)) \
         'BEGIN { printf "\"%s\",%.1f,,,%.1f\n", head, 1e6 * rows / us, ms / rows }' | tee -a "$csv"
 }
+# cpu_of ROLE: seconds that the model took for it
+cpu_of() { sql "SELECT coalesce(sum(cpu_seconds), 0) FROM slm.usage WHERE role = '$1'"; }
+serve_llama() {
+    [ -n "${LLAMA_SERVER:-}" ] || return
+    "$LLAMA_SERVER" -m "$model" --port 5999 -np 64 -c 32768 -cb -t "$(nproc)" >"$work/llama.log" 2>&1 &
+    llama=$!
+    for _ in $(seq 300); do curl -sf http://127.0.0.1:5999/health >/dev/null && return || sleep 0.2; done
+    tail -n 5 "$work/llama.log" >&2
+}
 first_call() {
     local i
     for i in 1 2 3 4 5 6 7 8 9; do
@@ -106,31 +118,37 @@ case $name in
     sql "CREATE ROLE bench_one LOGIN" && sql "CREATE ROLE bench_many LOGIN" && sql "SELECT slm_grant_model('bench', 'public')" >/dev/null
     load "a role of one client, alone" generate 1 bench_one
     load "a role of 63 clients, alone" generate 63 bench_many
+    one=$(cpu_of bench_one) many=$(cpu_of bench_many)
     load "a role of 63 clients, beside it" generate 63 bench_many &
     load "a role of one client, beside the other" generate 1 bench_one
     wait $!
+    awk -v one="$(cpu_of bench_one) - $one" -v many="$(cpu_of bench_many) - $many" 'BEGIN {
+        split(one, a, " - "); split(many, b, " - ")
+        printf "\"CPU seconds of the role of one: %.2f, of the other: %.2f\",64,,,,\n", a[1] - a[2], b[1] - b[2] }' | tee -a "$csv"
     ;;
 *)
+    # all that is compared in turn, as the machine's own speed changes
+    serve_llama
     for n in $clients; do
         for mode in local shared; do
+            [[ $mode = shared || " $local_clients " == *" $n "* ]] || continue
             engine $mode
             load "$mode" generate "$n"
         done
+        [ -z "$llama" ] || python3 test/bench/http_clients.py http://127.0.0.1:5999 "$n" "$seconds" "$llama" | tee -a "$csv"
     done
-    for n in 16 128; do
-        engine local
-        statement "one statement, local" "$n"
+    for n in ${SLM_BENCH_ROWS:-16 64 256}; do
+        for mode in local shared; do
+            engine $mode
+            statement "one statement, $mode" "$n"
+        done
     done
+    [ "$name" = engine ] || exit 0
     for mode in local shared; do
         engine $mode
         load "embedding, $mode" embed 1
         load "label by embeddings, $mode" label 1
         echo "\"first embedding of a new connection, $mode\",1,,$(first_call),," | tee -a "$csv"
     done
-    [ -n "${LLAMA_SERVER:-}" ] || exit 0
-    "$LLAMA_SERVER" -m "$model" --port 5999 -np 64 -c 32768 -cb -t "$(nproc)" >"$work/llama.log" 2>&1 &
-    llama=$!
-    for _ in $(seq 100); do curl -sf http://127.0.0.1:5999/health >/dev/null && break || sleep 0.2; done
-    for n in $clients; do python3 test/bench/http_clients.py http://127.0.0.1:5999 "$n" "$seconds" "$llama" | tee -a "$csv"; done
     ;;
 esac

@@ -15,7 +15,8 @@ import re
 import sys
 
 
-ALONE = {"shapes": "shapes", "long_texts": "long_texts", "engine": "engine", "engine_beside": "engine"}  # sections of their own
+# sections of their own
+ALONE = {"shapes": "shapes", "long_texts": "long_texts", "engine": "engine", "engine_1b": "engine", "engine_beside": "engine"}
 
 
 def cpu():

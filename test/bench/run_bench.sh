@@ -6,8 +6,9 @@
 #        test/bench/run_bench.sh shapes         models of 1 to 7 billion random weights, one after the other, in SLM_BENCH_DIR
 #                                               (build/bench/models): 9 GB of disk, 6 GB of memory, some minutes; not in the default
 #        test/bench/run_bench.sh maskbench      grammars of real JSON schemas (docs/CONSTRAINTS.md): some minutes; not in the default
-#        test/bench/run_bench.sh engine         sessions alone beside the engine process, into docs/ENGINE.md: two to three minutes; not in
-#                                               the default (engine.sh says what it can be told)
+#        test/bench/run_bench.sh engine         sessions alone beside the engine process, into docs/ENGINE.md: some four minutes; not in
+#                                               the default (engine.sh says what it can be told; SLM_BENCH_PARTS=engine_1b with a model of
+#                                               that size as SLM_BENCH_MODEL: six more)
 #        test/bench/run_bench.sh long-texts     how long texts are best read, into docs/LONG_TEXTS.md: some minutes; not in the default
 # Every CSV has a header line; those of SQL are metric,type,threads,value,unit.  banking77-sql needs the texts of Banking77 in
 # $SLM_TEST_DATA and is left out without them.
@@ -174,6 +175,8 @@ if [[ " $names " == *" engine "* ]]; then
     export PGPORT=5436
     slm_start engine "shared_preload_libraries = 'slm_pg'" "max_connections = 140" || exit 1
     file=${SLM_BENCH_MODEL:-$out/models/SmolLM2-135M-Instruct.Q4_0.gguf}
+    [ "${SLM_BENCH_PARTS:-}" != engine_1b ] ||
+        export SLM_BENCH_LOCAL_CLIENTS=${SLM_BENCH_LOCAL_CLIENTS:-1 4 16} SLM_BENCH_ROWS=${SLM_BENCH_ROWS:-16 64}
     psql -X -q -c 'CREATE EXTENSION slm_pg' && slm_load bench "$file" && slm_load minilm "$SLM_MODEL_CACHE/all-MiniLM-L6-v2" || exit 1
     for name in ${SLM_BENCH_PARTS:-engine engine_beside}; do
         echo "what,clients,answers/s,p50 ms,p95 ms,CPU ms an answer" >"$out/$name.csv.new"

@@ -1,4 +1,4 @@
-# The cluster's thread budget: with many sessions at work no more threads than slm.max_threads compute (each call has at least its own), and none is
+# The cluster's thread budget where sessions compute themselves: with many at work no more threads than slm.max_threads compute (each call has at least its own), and none is
 # counted when all is done, cancelled, failed or killed.
 use strict;
 use warnings;
@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SlmTest;
 
-my $node = slm_cluster('threads', conf => "shared_preload_libraries = 'slm_pg'\nslm.max_threads = 3\nslm.threads = 2\n");
+my $node = slm_cluster('threads', conf => "shared_preload_libraries = 'slm_pg'\nslm.engine = 'local'\nslm.max_threads = 3\nslm.threads = 2\n");
 my $work = "SELECT length(slm_generate('Write a very long story about a ship.', max_tokens => 3000))";
 my $control = SlmTest::Session->new($node);
 my $running = "SELECT value FROM slm_system_info() WHERE item = 'threads running now'";

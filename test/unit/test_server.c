@@ -1,8 +1,10 @@
 /*
  * The engine process by hand: slm_engine on one connection, a socket that it was started with.  Requests of several kinds are answered as a
- * session answers them; garbage ends the connection it came on, and nothing else; random frames, SLM_TEST_LONG=1 for a million.
+ * session answers them; garbage ends the connection it came on, and nothing else; random frames, SLM_TEST_LONG=1 for a million; another
+ * user's process is let go unheard.
  */
 #include <errno.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -241,14 +243,52 @@ static void check_garbage(const char *path)
     request.max_tokens = 1;
     slm_frame_put(&(slm_frame){.type = SLM_FRAME_SUBMIT, .number = 1, .n_bytes = n}, good);
     (void) slm_wire_pack_request(1, &tiny, &request, good + SLM_FRAME_HEADER, n);
-    for (size_t i = 0; i < wanted; i++)
+    for (size_t i = 1; i <= wanted; i++) {
         send_garbage(path, good, SLM_FRAME_HEADER + n);
+        if (i % 1000 != 0)
+            continue;
+        send_request(fd, i, &tiny, &request);
+        got = next_result(fd, NULL);
+        CHECK(got.number == i && got.result.status == SLM_OK, "beside %zu frames: %s", i, got.result.error.message);
+        slm_wire_result_free(&got);
+    }
     free(good);
-    send_request(fd, 3, &tiny, &request);
-    got = next_result(fd, NULL);
-    CHECK(got.number == 3 && got.result.status == SLM_OK, "after %zu frames: %s", wanted, got.result.error.message);
-    slm_wire_result_free(&got);
     close(fd);
+}
+
+/* ---- another user */
+
+/* What nobody's process (65534) finds at the socket: 'n' no connection, 'e' its end, 'a' an answer. */
+static char found_by_nobody(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    slm_frame ping = {.type = SLM_FRAME_PING, .number = 1};
+    uint8_t header[SLM_FRAME_HEADER];
+    int status, fd;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        strcpy(address.sun_path, path);
+        if (setgroups(0, NULL) != 0 || setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+            _exit('?');
+        if (connect(fd, (struct sockaddr *) &address, sizeof address) != 0)
+            _exit(errno == EACCES ? 'n' : '?');
+        slm_frame_put(&ping, header);
+        (void) !send(fd, header, sizeof header, MSG_NOSIGNAL);
+        _exit(recv(fd, header, sizeof header, 0) > 0 ? 'a' : 'e');
+    }
+    status = ended(pid);
+    return WIFEXITED(status) ? (char) WEXITSTATUS(status) : '!';
+}
+
+static void check_other_user(const char *path)
+{
+    if (geteuid() != 0)
+        return; /* only root can be somebody else */
+    CHECK(found_by_nobody(path) == 'n', "the modes of directory and socket let another user connect");
+    CHECK(chmod(folder, 0755) == 0 && chmod(path, 0777) == 0, "%s", strerror(errno));
+    CHECK(found_by_nobody(path) == 'e', "another user whom the modes let in is not let go");
 }
 
 static void check_cancel(int fd)
@@ -293,6 +333,7 @@ int main(void)
     CHECK(ended(pid) == 0, "without its only client it ends");
     pid = start(-1, path);
     check_garbage(path);
+    check_other_user(path);
     kill(pid, SIGTERM);
     CHECK(ended(pid) == 0, "it ends when it is told to");
     CHECK(access(path, F_OK) != 0, "and takes its socket away");
