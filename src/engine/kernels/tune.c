@@ -2,8 +2,8 @@
  * The measurement behind slm_tune: products of one row with Q4_0 panels that stream from memory, for each way of reading them.
  *
  * The buffer is larger than a last-level cache usually is and on pages like those of a mapped image; each way reads its own part of it, so
- * that none finds what another has fetched.  Fetching ahead where it does not help costs up to a third of the speed, so a way other than the
- * simplest must have been a twelfth faster in every round: what else the machine does at one moment decides nothing.
+ * that none finds what another has fetched.  Fetching ahead where it does not help costs up to a third of the speed, so a way other than
+ * the simplest must have been a twelfth faster in every round: what else the machine does at one moment decides nothing.
  */
 #include "engine/kernels/tune.h"
 

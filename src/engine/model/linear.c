@@ -8,8 +8,8 @@
  * in the L1 cache.
  *
  * Small batches are bound by memory: there a unit is what 50 us read, or three quarters of a thread's own part, so that where two matrices
- * take turns (gate and up) the core's prefetchers seldom have to begin anew; the last quarter is left for whoever is done first.  Large batches are bound by arithmetic: a unit is SLM_TILE_ROWS rows by a few panels, some 10 us, which also is how
- * often *stop is polled.
+ * take turns (gate and up) the core's prefetchers seldom have to begin anew; the last quarter is left for whoever is done first.
+ * Large ones are bound by arithmetic: a unit is SLM_TILE_ROWS rows by a few panels, some 10 us, which also is how often *stop is polled.
  *
  * Every output element is computed by one gemm call from one row and one panel: its bits do not depend on the cut (DESIGN D4).
  */
