@@ -13,7 +13,8 @@
 #include "slm_test.h"
 
 static const char *const served[] = {"smollm3-window", "qwen2-yarn", "ministral", "olmo3", "exaone4", "granite4", "llama-dynamic",
-                                     "qwen3_moe", "olmoe", "granitemoe", "lfm2"};
+                                     "qwen3_moe", "olmoe", "granitemoe", "lfm2",
+                                     "ministral3", "stablelm", "phi", "gpt_neox", "gpt2", "qwen3_5"};
 
 /* Mean and largest distance that are allowed. */
 typedef struct allowed {

@@ -2,7 +2,8 @@
  * Every directory of golden/encoders and golden/families2 as it is saved: models that read whole texts give the reference's vectors and
  * logits
  * in float and near enough in Q8_0, the same bits alone and in any batch on any number of threads; every other directory is refused by the
- * name of its type.  Where a directory has the keys of transformers 4 too (config_published.json), they make the same model.
+ * name of its type.  Where a directory has the keys of transformers 4 too (config_published.json), or those of a model that sees pictures
+ * (config_nested.json), they make the same model.
  */
 #include <dirent.h>
 #include <math.h>
@@ -51,7 +52,7 @@ static bool is_tagger(const char *name)
 static bool is_decoder(const char *name)
 {
     static const char *const names[] = {"smollm3-window", "qwen2-yarn", "ministral", "olmo3", "exaone4", "granite4", "llama-dynamic",
-        "qwen3_moe", "olmoe", "granitemoe", "lfm2"};
+        "qwen3_moe", "olmoe", "granitemoe", "lfm2", "ministral3", "stablelm", "phi", "gpt_neox", "gpt2", "qwen3_5"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i], name) == 0)
             return true;
@@ -199,22 +200,22 @@ static void check_served(const char *dir, const char *name, const json_t *golden
     }
 }
 
-/* config_published.json in place of config.json: the same image but for the name. */
-static void check_published(const char *dir, const char *name)
+/* Another file in place of config.json: the same model. */
+static void check_published(const char *dir, const char *name, const char *file)
 {
     char path[1200], copy[64], command[2500];
     slm_model_info info;
     slm_error err = {0};
     slm_model *a = NULL, *b = NULL;
-    snprintf(path, sizeof path, "%s/config_published.json", dir);
+    snprintf(path, sizeof path, "%s/%s", dir, file);
     if (access(path, R_OK) != 0 || !hf_make_dir(copy, sizeof copy))
         return;
     snprintf(command, sizeof command, "cp -r '%s/.' %s && cp '%s' %s/config.json", dir, copy, path, copy);
     CHECK(system(command) == 0, "%s", command);
     slm_status status = import(copy, "F32", &a, &info, &err);
-    CHECK(status == SLM_OK && import(dir, "F32", &b, &info, &err) == SLM_OK, "%s, published: %s (%s)", name, err.message, err.hint);
+    CHECK(status == SLM_OK && import(dir, "F32", &b, &info, &err) == SLM_OK, "%s, %s: %s (%s)", name, file, err.message, err.hint);
     if (a != NULL && b != NULL)
-        CHECK(memcmp(&a->hp, &b->hp, sizeof a->hp) == 0, "%s: the published keys make another model", name);
+        CHECK(memcmp(&a->hp, &b->hp, sizeof a->hp) == 0, "%s: %s makes another model", name, file);
     slm_model_close(a);
     slm_model_close(b);
     snprintf(command, sizeof command, "rm -r %s", copy);
@@ -234,12 +235,14 @@ static void check_dir(const char *folder, const char *name, double *cosines, uns
     if (is_served(name)) {
         ++*n_served;
         check_served(dir, name, golden, cosines, n_cosines);
-        check_published(dir, name);
+        check_published(dir, name, "config_published.json");
     } else {
         slm_status status = import(dir, "F32", NULL, &info, &err);
         if (status == SLM_OK) {
             CHECK((is_decoder(name) && info.can_generate) || (is_tagger(name) && info.can_tag),
                   "%s loads, but nobody has checked it", name);
+            check_published(dir, name, "config_published.json");
+            check_published(dir, name, "config_nested.json");
         } else {
             CHECK(status == SLM_UNSUPPORTED && strchr(err.message, '"') != NULL, "%s: %s", name, err.message);
             printf("%s: refused: %s\n", name, err.message);

@@ -82,8 +82,11 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
     case D_EXPERTS_FF: return hp->n_experts * hp->n_ff_expert;
     case D_EXPERTS_EMBD: return hp->n_experts * hp->n_embd;
     case D_FF_EXPERT: return hp->n_ff_expert;
-    case D_EMBD3: return 3 * hp->n_embd;
-    case D_KERNEL: return hp->n_embd * hp->conv_length;
+    case D_CONV: return hp->delta_values > 0 ? slm_conv_width(hp) : 3 * hp->n_embd;
+    case D_KERNEL: return slm_conv_width(hp) * hp->conv_length;
+    case D_CONV_OUT: return slm_conv_out(hp);
+    case D_DELTA: return hp->delta_values;
+    case D_DELTA_HEAD: return hp->delta_value_dim;
     }
     return 0;
 }
@@ -106,7 +109,9 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
         return layer < hp->n_layers && !dense;
     if (role >= SLM_TENSOR_CONV_IN && role <= SLM_TENSOR_CONV_OUT)
         return layer < hp->n_layers && slm_layer_convolves(hp, layer);
-    if (role >= SLM_TENSOR_ATTN_Q && role <= SLM_TENSOR_ATTN_OUT_BIAS && slm_layer_convolves(hp, layer))
+    if (role >= SLM_TENSOR_DELTA_GATE && role <= SLM_TENSOR_DELTA_NORM)
+        return layer < hp->n_layers && slm_layer_convolves(hp, layer) && hp->delta_values > 0;
+    if (((role >= SLM_TENSOR_ATTN_Q && role <= SLM_TENSOR_ATTN_OUT_BIAS) || role == SLM_TENSOR_ATTN_GATE) && slm_layer_convolves(hp, layer))
         return false;
     if (!role_table[role].per_layer || hp->shared_layers)
         return layer == 0;
@@ -126,7 +131,7 @@ uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t b
 uint32_t slm_hparams_kv_bytes(const slm_hparams *hp)
 {
     uint32_t conv = slm_role_layers(hp, SLM_TENSOR_CONV_IN, hp->n_layers);
-    return 4 * (hp->n_layers - conv) * hp->n_kv_heads * hp->head_dim + 2 * conv * hp->n_embd;
+    return 4 * (hp->n_layers - conv) * hp->n_kv_heads * hp->head_dim + (uint32_t) (conv * slm_conv_block(hp) / 8);
 }
 
 uint32_t slm_hparams_outputs(const slm_hparams *hp)
@@ -332,6 +337,7 @@ static slm_status read_rope(const slm_meta *meta, slm_hparams *hp, slm_error *er
     SLM_TRY(slm_meta_float(meta, "rope.freq_base", 1, 1e9, 10000, &hp->rope_base, err));
     SLM_TRY(slm_meta_u32(meta, "rope.scaling.original_context_length", 1, 1u << 24, hp->n_context, &hp->n_ctx_original, err));
     SLM_TRY(slm_meta_float(meta, "rope.scaling.attn_factor", 0.01, 100, 1, &hp->rope_attn_factor, err));
+    SLM_TRY(slm_meta_float(meta, "slm.query_growth", 0, 100, 0, &hp->query_growth, err));
     return read_scaling(meta, hp, err);
 }
 
@@ -430,6 +436,8 @@ slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *er
         slm_fail(err, SLM_UNSUPPORTED, "models of the architecture \"%.40s\" are not supported", meta->architecture);
         return slm_hint(err, "Supported: %s.", family_names + 2);
     }
+    if (family->hf_only && meta->gguf)
+        return slm_fail(err, SLM_UNSUPPORTED, "models of the architecture \"%s\" in a GGUF file are not supported", family->name);
     snprintf(hp.family, sizeof hp.family, "%s", family->name);
     hp.n_vocab = meta->n_vocab;
     hp.norm = SLM_NORM_RMS;
@@ -488,9 +496,27 @@ static slm_status check_convolutions(const slm_hparams *hp, slm_error *err)
 {
     if (hp->conv_length == 0)
         return SLM_OK;
-    if (hp->conv_length > 16 || !hp->causal || hp->shared_layers || hp->post_norm_only || hp->n_heads * hp->head_dim != hp->n_embd)
+    if (hp->conv_length > 16 || !hp->causal || hp->shared_layers || hp->post_norm_only || hp->parallel || hp->norm != SLM_NORM_RMS ||
+        (hp->delta_values == 0 && hp->n_heads * hp->head_dim != hp->n_embd))
         return slm_fail(err, SLM_UNSUPPORTED, "convolutions over %u positions in a model of width %u are not supported", hp->conv_length,
                         hp->n_embd);
+    return SLM_OK;
+}
+
+/* Heads of values share those of keys evenly; a state has at most 4 MiB of F16. */
+static slm_status check_delta(const slm_hparams *hp, slm_error *err)
+{
+    uint64_t keys = (uint64_t) hp->delta_keys * hp->delta_key_dim, values = (uint64_t) hp->delta_values * hp->delta_value_dim;
+    if (hp->delta_keys == 0 && hp->delta_values == 0 && hp->delta_key_dim == 0 && hp->delta_value_dim == 0)
+        return SLM_OK;
+    if (hp->delta_keys < 1 || hp->delta_values < 1 || hp->delta_key_dim < 1 || hp->delta_value_dim < 1 || hp->delta_keys > 1024 ||
+        hp->delta_values > 1024 || hp->delta_key_dim > 1024 || hp->delta_value_dim > 1024 || hp->delta_values % hp->delta_keys != 0 ||
+        keys > 65536 || values > 65536 || values * hp->delta_key_dim > 1u << 21 || hp->conv_length == 0 || hp->n_experts > 0)
+        return slm_fail(err, SLM_FORMAT, "a delta rule of %u heads of keys of %u and %u heads of values of %u", hp->delta_keys,
+                        hp->delta_key_dim, hp->delta_values, hp->delta_value_dim);
+    if (values % 32 != 0 || hp->delta_key_dim % 8 != 0 || hp->delta_value_dim % 8 != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "heads of a delta rule whose widths are no multiples of 8, or of 32 together, are not "
+                                              "supported");
     return SLM_OK;
 }
 
@@ -514,7 +540,8 @@ static slm_status check_flags(const slm_hparams *hp, slm_error *err)
 {
     bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GELU_TANH &&
                 hp->pooling <= SLM_POOL_LAST && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 &&
-                hp->qk_norm_whole <= 1 && hp->embed_normalize <= 1 && hp->has_rope_factors <= 2 && hp->nope_full <= 1;
+                hp->qk_norm_whole <= 1 && hp->embed_normalize <= 1 && hp->has_rope_factors <= 2 && hp->nope_full <= 1 &&
+                hp->parallel <= hp->causal && hp->attn_gate <= hp->causal;
     if (!good || hp->window > 1u << 24 || hp->window_pattern > 1024 || hp->nope_pattern > 1024 || hp->n_token_types > 1024 ||
         hp->n_ctx_original < 1 || hp->n_ctx_original > 1u << 24)
         return slm_fail(err, SLM_FORMAT, "a hyper-parameter is out of range");
@@ -568,9 +595,10 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_end(hp, err));
     SLM_TRY(check_experts(hp, err));
     SLM_TRY(check_convolutions(hp, err));
+    SLM_TRY(check_delta(hp, err));
     bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) &&
                 (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
-                in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_dynamic, 0, 1e4) &&
+                in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_dynamic, 0, 1e4) && in_range(hp->query_growth, 0, 100) &&
                 in_range(hp->rope_attn_factor, 1e-2, 100) && in_range(hp->attn_scale, 1e-4, 10) &&
                 in_range(hp->attn_softcap, 0, 1e6) && in_range(hp->final_softcap, 0, 1e6) && in_range(hp->embed_scale, 1e-6, 1e6) &&
                 in_range(hp->residual_scale, 1e-6, 1e6) && in_range(hp->logit_scale, 1e-6, 1e6);

@@ -47,7 +47,7 @@ typedef struct slm_meta {
 typedef enum slm_dim {
     D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_LABELS, D_BUCKETS, D_HEADS,
     D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD, D_EXPERTS, D_EXPERTS_FF, D_EXPERTS_EMBD, D_FF_EXPERT,
-    D_EMBD3, D_KERNEL
+    D_CONV, D_KERNEL, D_CONV_OUT, D_DELTA, D_DELTA_HEAD
 } slm_dim;
 
 typedef struct slm_role_info {
@@ -70,6 +70,8 @@ typedef struct slm_family {
     const char *name;                 /* general.architecture in GGUF */
     bool permuted;                    /* GGUF stores query and key rows for interleaved RoPE */
     bool hf_norm_plus_one;            /* Hugging Face keeps RMS norm weights minus one (GGUF does not) */
+    bool hf_transposed;               /* Hugging Face keeps the layers' matrices as [in, out] (GPT-2's Conv1D) */
+    bool hf_only;                     /* GGUF files of this architecture are refused: none was at hand to compare with */
     const slm_tensor_role *required;  /* ends with SLM_TENSOR_ROLES; OUTPUT is implied: optional for decoders */
     const slm_tensor_role *optional;  /* ends with SLM_TENSOR_ROLES; all layers or none */
     bool first_without_norm;          /* the first layer has no norm before attention (ModernBERT) */
@@ -85,6 +87,21 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
 static inline bool slm_layer_convolves(const slm_hparams *hp, uint32_t layer)
 {
     return hp->conv_length > 0 && (hp->conv_layers[layer / 32] >> layer % 32 & 1) != 0;
+}
+/* Columns that its convolution runs over, and that its product back takes. */
+static inline uint32_t slm_conv_width(const slm_hparams *hp)
+{
+    return hp->delta_values > 0 ? 2 * hp->delta_keys * hp->delta_key_dim + hp->delta_values * hp->delta_value_dim : hp->n_embd;
+}
+static inline uint32_t slm_conv_out(const slm_hparams *hp)
+{
+    return hp->delta_values > 0 ? hp->delta_values * hp->delta_value_dim : hp->n_embd;
+}
+/* F16 elements that such a layer has in a KV block of 16 positions (model/convolve.c, model/delta.c). */
+static inline size_t slm_conv_block(const slm_hparams *hp)
+{
+    size_t state = (size_t) hp->delta_values * hp->delta_key_dim * hp->delta_value_dim;
+    return 16 * (size_t) slm_conv_width(hp) + 16 * 2 * 2 * (size_t) hp->delta_values + state;
 }
 /* In how many layers before this one; n_layers: in how many at all. */
 uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t before);

@@ -31,8 +31,6 @@ static const slm_role_name hf_names[] = {{SLM_TENSOR_OUTPUT_NORM, "model.embeddi
 static slm_status read_lfm2(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
     double flag;
-    if (meta->gguf)
-        return slm_fail(err, SLM_UNSUPPORTED, "models of the architecture \"lfm2\" in a GGUF file are not supported");
     SLM_TRY(slm_meta_u32(meta, "shortconv.l_cache", 1, 16, NAN, &hp->conv_length, err));
     for (uint32_t i = 0; i < hp->n_layers; i++)
         if (meta->number(meta->arg, "slm.conv_layer", i, &flag) && flag != 0)
@@ -40,4 +38,5 @@ static slm_status read_lfm2(const slm_meta *meta, slm_hparams *hp, slm_error *er
     return SLM_OK;
 }
 
-const slm_family slm_family_lfm2 = {.name = "lfm2", .required = required, .optional = optional, .hf_names = hf_names, .read = read_lfm2};
+const slm_family slm_family_lfm2 = {.name = "lfm2", .hf_only = true,
+                                    .required = required, .optional = optional, .hf_names = hf_names, .read = read_lfm2};

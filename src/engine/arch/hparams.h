@@ -90,6 +90,12 @@ typedef struct slm_hparams {
     uint32_t dense_layers[SLM_MAX_LAYERS / 32]; /* of a mixture, by bits: layers with one feed-forward instead */
     uint32_t conv_length;        /* LFM2: layers with a convolution over so many positions in place of attention; 0 = none */
     uint32_t conv_layers[SLM_MAX_LAYERS / 32]; /* by bits, which */
+    uint32_t parallel;           /* attention and feed-forward read the same row, and both are added to it (Phi, GPT-NeoX) */
+    float query_growth;          /* queries at p are multiplied by 1 + this * ln(1 + floor(p / n_ctx_original)) (Ministral 3); 0 = none */
+    uint32_t attn_gate;          /* what attention gives is multiplied by the sigmoid of a product of its own (Qwen 3.5) */
+    /* Qwen 3.5: the layers with a convolution have a gated delta rule behind it: heads of queries and keys, of values, and their widths;
+     * 0 = none. */
+    uint32_t delta_keys, delta_values, delta_key_dim, delta_value_dim;
 } slm_hparams;
 
 #endif

@@ -12,10 +12,12 @@
  *
  * KV block (16 positions), in F16 elements: for layer l and KV head h, at ((l * n_kv_heads + h) * 2) * 16 * head_dim: K as
  * [head_dim][16], then V as [16][head_dim].  In eight bits a plane is 8 * head_dim of them and 16 scales for each 32 dimensions.
- * A layer with a convolution (convolve.c) has 16 * n_embd elements instead, whatever the type.
+ * A layer with a convolution (convolve.c, delta.c) has slm_conv_block elements instead, whatever the type.
  */
 #include <string.h>
 
+#include "engine/arch/family.h"
+#include "engine/base/math.h"
 #include "engine/model/run.h"
 
 #define KEY_ROWS 16 /* rows of one unit of the keys stage */
@@ -40,7 +42,7 @@ static uint32_t convolutions(const slm_hparams *hp, uint32_t layer)
 static size_t layer_offset(const slm_hparams *hp, slm_kv_type type, uint32_t layer)
 {
     size_t conv = convolutions(hp, layer), attention = layer - conv;
-    return attention * hp->n_kv_heads * 2 * plane_of(hp, type) + conv * SLM_KV_BLOCK * hp->n_embd;
+    return attention * hp->n_kv_heads * 2 * plane_of(hp, type) + conv * slm_conv_block(hp);
 }
 
 size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type)
@@ -74,17 +76,18 @@ bool slm_layer_slides(const slm_hparams *hp, uint32_t layer)
     return hp->window_pattern < 2 || (layer + 1 - hp->window_phase) % hp->window_pattern != 0;
 }
 
-slm_act slm_attention_act(const slm_run *run, const uint8_t *fine)
+slm_act slm_attention_act(const slm_run *run, uint32_t cols, const uint8_t *fine)
 {
     slm_act a = {.q = run->ws->attq.p, .x = run->ws->att.p, .ldx = run->ld.q, .fine = fine};
-    a.ldq = (size_t) run->hp->n_heads * run->hp->head_dim / 32;
+    a.ldq = cols / 32;
     a.lo = fine == NULL ? NULL : a.q + run->n * a.ldq;
     return a;
 }
 
-void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, uint32_t col, uint32_t cols, const uint8_t *fine)
+void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, uint32_t width, uint32_t col, uint32_t cols,
+                            const uint8_t *fine)
 {
-    slm_act a = slm_attention_act(run, fine);
+    slm_act a = slm_attention_act(run, width, fine);
     slm_qblock *q = (slm_qblock *) run->ws->attq.p + row * a.ldq + col / 32;
     slm_quantize_row(run, s, a.x + row * a.ldx + col, cols, q, fine != NULL && fine[row] ? q + run->n * a.ldq : NULL);
 }
@@ -143,6 +146,15 @@ typedef struct attend_job {
     bool with_keys, split; /* split: quantize here */
 } attend_job;
 
+/* Ministral 3: queries far into a text are sharper. */
+static void grow_query(const slm_hparams *hp, int32_t position, float *q, uint32_t n)
+{
+    double times = position / (int32_t) hp->n_ctx_original;
+    float growth = (float) (1 + (double) hp->query_growth * slm_log(1 + times));
+    for (uint32_t c = 0; c < n && growth != 1.0f; c++)
+        q[c] *= growth;
+}
+
 static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
 {
     const slm_hparams *hp = run->hp;
@@ -164,6 +176,8 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
         if (job->with_keys)
             store_key(run, job->layer, row, job->kv_head);
         slm_turn_heads(run, l->q_norm, job->layer, row, group, q + at);
+        if (hp->query_growth > 0)
+            grow_query(hp, position, q + at, group * hp->head_dim);
         for (uint32_t h = 0; h < group; h++, n++) {
             offset[n] = at + (size_t) h * hp->head_dim;
             blocks[n] = batch->blocks[row];
@@ -176,11 +190,16 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
                     .q8 = batch->kv_type == SLM_KV_Q8};
     slm_kv_offsets(hp, batch->kv_type, job->layer, job->kv_head, &a.k_offset, &a.v_offset);
     run->kn->attend(&a);
-
+    for (uint32_t i = job->begin; hp->attn_gate && i < job->end; i++) {
+        size_t at = job->kv_head * group * hp->head_dim;
+        slm_gate_by_sigmoid((float *) run->ws->att.p + i * run->ld.q + at, (const float *) run->ws->open.p + i * run->ld.gate + at,
+                            group * hp->head_dim);
+    }
     if (!job->split)
         return;
     for (uint32_t i = job->begin; i < job->end; i++)
-        slm_quantize_attention(run, s, i, job->kv_head * group * hp->head_dim, group * hp->head_dim, job->fine);
+        slm_quantize_attention(run, s, i, hp->n_heads * hp->head_dim, job->kv_head * group * hp->head_dim, group * hp->head_dim,
+                               job->fine);
 }
 
 /* OLMo 2: the query norm spans all heads, so it precedes the cut into heads. */
@@ -202,11 +221,11 @@ static void norm_query_rows(slm_lane *t, uint32_t layer, uint32_t m)
 void slm_stage_quantize_attention(slm_lane *t, uint32_t m, const uint8_t *fine)
 {
     const slm_run *run = t->run;
-    uint32_t b, e;
+    uint32_t width = run->hp->n_heads * run->hp->head_dim, b, e;
     slm_lane_end(t);
     while (slm_lane_next(t, m, 4, &b, &e))
         for (uint32_t i = b; i < e; i++)
-            slm_quantize_attention(run, t->s, i, 0, run->hp->n_heads * run->hp->head_dim, fine);
+            slm_quantize_attention(run, t->s, i, width, 0, width, fine);
 }
 
 void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys)

@@ -63,6 +63,6 @@ void slm_stage_convolve(slm_lane *t, uint32_t layer, const uint32_t *rows, uint3
         for (uint32_t i = b; i < e; i++) {
             convolve(run, layer, rows == NULL ? i : rows[i], (float *) run->ws->att.p + i * run->ld.q);
             if (quantize)
-                slm_quantize_attention(run, t->s, i, 0, run->hp->n_embd, fine);
+                slm_quantize_attention(run, t->s, i, run->hp->n_embd, 0, run->hp->n_embd, fine);
         }
 }

@@ -209,7 +209,7 @@ static void attend_stage(encode_job *job, slm_lane *t, uint32_t layer)
             uint32_t sequence = u / hp->n_heads, head = u % hp->n_heads, begin = job->starts[sequence];
             attend_unit(run, t->s, layer, head, begin, job->batch->lengths[sequence]);
             for (uint32_t i = begin; quantize && split && i < job->starts[sequence + 1]; i++)
-                slm_quantize_attention(run, t->s, i, head * hp->head_dim, hp->head_dim, NULL);
+                slm_quantize_attention(run, t->s, i, hp->n_heads * hp->head_dim, head * hp->head_dim, hp->head_dim, NULL);
         }
     }
     if (quantize && !split)
@@ -283,7 +283,7 @@ static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
     turn_stage(t, i);
     attend_stage(job, t, i);
 
-    slm_act att = slm_attention_act(run, NULL), ff = slm_feed_act(run, NULL);
+    slm_act att = slm_attention_act(run, l->o.cols, NULL), ff = slm_feed_act(run, NULL);
     join_stage(t, i, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &att);
     ready_stage(t, after ? (norm_of) {l->attn_post_norm, l->attn_norm_bias} : (norm_of) {l->ffn_norm, NULL}, after, l->ffn_in_scale);
     a = ready_act(run, !after && l->ffn_norm != NULL);

@@ -37,14 +37,34 @@ static void embed_stage(slm_lane *t)
             if (hp->embed_scale != 1.0f)
                 for (uint32_t c = 0; c < hp->n_embd; c++)
                     x[c] *= hp->embed_scale;
+            if (run->model->position_embd.data != NULL) {
+                float *place = (float *) run->ws->out.p + i * run->ld.embd;
+                run->kn->unpack_row(&run->model->position_embd, (uint32_t) run->positions[i], place);
+                for (uint32_t c = 0; c < hp->n_embd; c++)
+                    x[c] += place[c];
+            }
         }
         slm_rope_fill(t->run, b, e);
     }
     slm_lane_end(t);
 }
 
-/* Rows [b, e) of the stream: norm (w NULL: none) to `norm`, blocks to `normq`, second terms of fine rows to `lo`. */
-static void norm_range(const slm_lane *t, const stream *st, const float *w, uint32_t b, uint32_t e, float *norm, slm_qblock *normq,
+/* A norm's weight (NULL: there is none) and bias. */
+typedef struct norm_of {
+    const float *w, *b;
+} norm_of;
+
+static void norm_row(const slm_run *run, norm_of by, const float *x, float *y)
+{
+    const slm_hparams *hp = run->hp;
+    if (hp->norm == SLM_NORM_RMS)
+        run->kn->rms_norm(x, by.w, y, hp->n_embd, hp->norm_eps);
+    else
+        run->kn->layer_norm(x, by.w, by.b != NULL ? by.b : run->model->zeros, y, hp->n_embd, hp->norm_eps);
+}
+
+/* Rows [b, e) of the stream: normed to `norm`, blocks to `normq`, second terms of fine rows to `lo`. */
+static void norm_range(const slm_lane *t, const stream *st, norm_of by, uint32_t b, uint32_t e, float *norm, slm_qblock *normq,
                        slm_qblock *lo)
 {
     const slm_run *run = t->run;
@@ -52,8 +72,8 @@ static void norm_range(const slm_lane *t, const stream *st, const float *w, uint
     size_t ld = run->ld.embd, ldq = hp->n_embd / 32;
     for (uint32_t i = b; i < e; i++) {
         const float *y = st->x + i * ld;
-        if (w != NULL) {
-            run->kn->rms_norm(y, w, norm + i * ld, hp->n_embd, hp->norm_eps);
+        if (by.w != NULL) {
+            norm_row(run, by, y, norm + i * ld);
             y = norm + i * ld;
         }
         if (run->model->quantized)
@@ -62,7 +82,7 @@ static void norm_range(const slm_lane *t, const stream *st, const float *w, uint
 }
 
 /* The normalized stream as activations. Small batches: by every thread for itself; else shared, a stage. */
-static slm_act norm_stage(slm_lane *t, const stream *st, const float *w)
+static slm_act norm_stage(slm_lane *t, const stream *st, norm_of by)
 {
     slm_run *run = t->run;
     /* Adapters and experts read the norm in later stages. */
@@ -74,13 +94,13 @@ static slm_act norm_stage(slm_lane *t, const stream *st, const float *w)
     uint32_t b, e;
     if (solo) {
         if (!slm_stage_passed(t->team, &t->stage))
-            norm_range(t, st, w, 0, st->n, norm, normq, lo);
+            norm_range(t, st, by, 0, st->n, norm, normq, lo);
     } else {
         while (slm_lane_next(t, st->n, 4, &b, &e))
-            norm_range(t, st, w, b, e, norm, normq, lo);
+            norm_range(t, st, by, b, e, norm, normq, lo);
         slm_lane_end(t);
     }
-    return (slm_act) {.q = normq, .x = w != NULL ? norm : st->x, .ldq = ldq, .ldx = run->ld.embd, .lo = st->fine != NULL ? lo : NULL,
+    return (slm_act) {.q = normq, .x = by.w != NULL ? norm : st->x, .ldq = ldq, .ldx = run->ld.embd, .lo = st->fine != NULL ? lo : NULL,
                       .fine = st->fine};
 }
 
@@ -149,11 +169,16 @@ static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
     const slm_layer *l = &run->model->layers[layer];
     bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
     bool with_keys = run->own_kv && !shrink && !run->model->qk_norm_rows;
-    slm_product qkv[3] = {
-        {&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
+    norm_of by = {l->attn_norm, l->attn_norm_bias};
+    bool gated = run->hp->attn_gate != 0;
+    slm_product all[4] = {{&l->attn_gate, NULL, ws->open.p, run->ld.gate},
+                          {&l->q, l->q_bias, ws->q.p, run->ld.q},
+                          {&l->k, l->k_bias, ws->k.p, run->ld.kv},
+                          {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
+    slm_product *qkv = all + 1, *first = shrink ? qkv + 1 : gated ? all : qkv;
 
-    slm_act a = norm_stage(t, st, l->attn_norm);
-    slm_stage_project(t, shrink ? qkv + 1 : qkv, shrink ? 2 : 3, &a, st->n);
+    slm_act a = norm_stage(t, st, by);
+    slm_stage_project(t, first, (int) (all + 4 - first), &a, st->n);
     slm_lane_end(t);
     adapt_stage(t, st, layer, shrink ? SLM_TARGET_K : SLM_TARGET_Q, shrink ? 2 : 3, shrink ? qkv + 1 : qkv, 1.0f, &a);
     if (!with_keys) {
@@ -164,8 +189,8 @@ static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
         if (run->batch->n_out == 0)
             return false;
         compact_stage(t, st);
-        a = norm_stage(t, st, l->attn_norm);
-        slm_stage_project(t, qkv, 1, &a, st->n);
+        a = norm_stage(t, st, by);
+        slm_stage_project(t, gated ? all : qkv, gated ? 2 : 1, &a, st->n);
         slm_lane_end(t);
         adapt_stage(t, st, layer, SLM_TARGET_Q, 1, qkv, 1.0f, &a);
     }
@@ -182,7 +207,7 @@ static bool convolution_block(slm_lane *t, stream *st, uint32_t layer)
     const slm_layer *l = &run->model->layers[layer];
     bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
     slm_product gates = {&l->conv_in, NULL, run->ws->conv.p, run->ld.conv};
-    slm_act a = norm_stage(t, st, l->attn_norm);
+    slm_act a = norm_stage(t, st, (norm_of) {l->attn_norm, NULL});
     slm_stage_project(t, &gates, 1, &a, st->n);
     slm_lane_end(t);
     slm_stage_remember(t, layer);
@@ -196,6 +221,36 @@ static bool convolution_block(slm_lane *t, stream *st, uint32_t layer)
     return true;
 }
 
+/* The same of a layer with a delta rule.  Its state goes over all rows, whichever are wanted. */
+static bool delta_block(slm_lane *t, stream *st, uint32_t layer)
+{
+    slm_run *run = t->run;
+    const slm_layer *l = &run->model->layers[layer];
+    bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
+    size_t ld = slm_round_up(run->hp->delta_values, 16);
+    norm_of by = {l->attn_norm, NULL};
+    float *decay = run->ws->decay.p;
+    slm_product products[4] = {{&l->conv_in, NULL, run->ws->conv.p, run->ld.conv},
+                               {&l->delta_decay, NULL, decay, ld},
+                               {&l->delta_share, NULL, decay + run->n * ld, ld},
+                               {&l->delta_gate, NULL, run->ws->open.p, run->ld.gate}};
+    slm_act a = norm_stage(t, st, by);
+    slm_stage_project(t, products, shrink ? 3 : 4, &a, st->n);
+    slm_lane_end(t);
+    slm_stage_note(t, layer);
+    slm_lane_end(t);
+    if (shrink && run->batch->n_out > 0) {
+        compact_stage(t, st);
+        a = norm_stage(t, st, by);
+        slm_stage_project(t, products + 3, 1, &a, st->n);
+        slm_lane_end(t);
+    }
+    uint32_t wanted = shrink ? run->batch->n_out : st->n;
+    slm_stage_delta(t, layer, st->rows, wanted);
+    slm_lane_end(t);
+    return wanted > 0;
+}
+
 static void output_stage(slm_lane *t, const stream *st)
 {
     slm_run *run = t->run;
@@ -203,40 +258,54 @@ static void output_stage(slm_lane *t, const stream *st)
     uint32_t b, e;
     while (slm_lane_next(t, st->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++)
-            run->kn->rms_norm(st->x + i * run->ld.embd, run->model->output_norm, (float *) run->ws->hidden.p + i * (size_t) hp->n_embd,
-                              hp->n_embd, hp->norm_eps);
+            norm_row(run, (norm_of) {run->model->output_norm, run->model->output_norm_bias}, st->x + i * run->ld.embd,
+                     (float *) run->ws->hidden.p + i * (size_t) hp->n_embd);
+}
+
+/* The inside of a layer's feed-forward, to ws->ff or ws->ffq. */
+static void feed_block(slm_lane *t, const stream *st, uint32_t layer)
+{
+    const slm_layer *l = &t->run->model->layers[layer];
+    slm_stage_fetch(t, &l->up, 2, st->n);
+    slm_act a = norm_stage(t, st, (norm_of) {l->ffn_norm, l->ffn_norm_bias});
+    if (t->run->batch->adapters != NULL) {
+        slm_stage_feed_adapted(t, layer, &a, st->rows, st->n);
+        return;
+    }
+    slm_stage_feed(t, l, &a, st->n);
+    slm_stage_fetch(t, &l->down, 1, st->n);
+    slm_lane_end(t);
 }
 
 static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
 {
     slm_run *run = arg;
+    const slm_hparams *hp = run->hp;
     slm_lane t = slm_lane_of(run, team, thread);
     stream st = {.x = run->ws->x.p, .n = run->n, .fine = run->fine};
 
     embed_stage(&t);
-    for (uint32_t layer = 0; layer < run->hp->n_layers; layer++) {
+    for (uint32_t layer = 0; layer < hp->n_layers; layer++) {
         const slm_layer *l = &run->model->layers[layer];
-        if (!(l->conv_kernel != NULL ? convolution_block : attention_block)(&t, &st, layer))
+        bool (*block)(slm_lane *, stream *, uint32_t) = l->conv_kernel == NULL ? attention_block
+            : hp->delta_values > 0 ? delta_block : convolution_block;
+        if (!block(&t, &st, layer))
             return;
-        slm_act a = slm_attention_act(run, st.fine);
+        if (hp->parallel) /* reads what attention has read */
+            feed_block(&t, &st, layer);
+        slm_act a = slm_attention_act(run, l->o.cols, st.fine);
         join_stage(&t, &st, layer, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &a);
-
-        slm_stage_fetch(&t, &l->up, 2, st.n);
-        a = norm_stage(&t, &st, l->ffn_norm);
         if (l->router.data != NULL) {
+            slm_stage_fetch(&t, &l->up, 2, st.n);
+            a = norm_stage(&t, &st, (norm_of) {l->ffn_norm, l->ffn_norm_bias});
             slm_stages_experts(&t, l, &a, st.x, st.n);
             continue;
         }
-        if (run->batch->adapters != NULL) {
-            slm_stage_feed_adapted(&t, layer, &a, st.rows, st.n);
-        } else {
-            slm_stage_feed(&t, l, &a, st.n);
-            slm_stage_fetch(&t, &l->down, 1, st.n);
-            slm_lane_end(&t);
-        }
+        if (!hp->parallel)
+            feed_block(&t, &st, layer);
         a = slm_feed_act(run, st.fine);
         join_stage(&t, &st, layer, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, &a);
-        if (layer + 1 < run->hp->n_layers)
+        if (layer + 1 < hp->n_layers)
             slm_stage_fetch(&t, &l[1].q, 1, st.n);
     }
     output_stage(&t, &st);
@@ -253,6 +322,9 @@ static slm_status batch_check(const slm_model *model, const slm_batch *batch, in
             return slm_fail(err, SLM_INVALID, "token id %d is outside the vocabulary of %u", batch->tokens[i], model->hp.n_vocab);
         if (batch->positions[i] < 0)
             return slm_fail(err, SLM_INVALID, "position %d is negative", batch->positions[i]);
+        if (model->position_embd.data != NULL && (uint32_t) batch->positions[i] >= model->position_embd.rows)
+            return slm_fail(err, SLM_INVALID, "position %d is beyond the %u that the model has", batch->positions[i],
+                            model->position_embd.rows);
         if (batch->positions[i] > *longest)
             *longest = batch->positions[i];
     }

@@ -77,6 +77,10 @@ static void some_panels(head_job *job, uint32_t first, uint32_t last)
     float *y = job->logits + 16 * (size_t) first;
     uint32_t count = 16 * (last - first);
     run->kn->gemm(&run->model->head, first, last, a.q, a.x, a.ldx, 1, job->logits, job->ld, run->ws->scratch[0].gemm.p);
+    if (run->model->head_bias != NULL) {
+        uint32_t left = run->model->head.rows - 16 * first;
+        run->kn->add_bias(y, count, run->model->head_bias + 16 * (size_t) first, 1, left < count ? left : count);
+    }
     if (hp->logit_scale != 1.0f)
         for (uint32_t c = 0; c < count; c++)
             y[c] *= hp->logit_scale;

@@ -275,6 +275,8 @@ void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32
         multiply(run, t->s, w, u.panel, u.panels, a, u.row, u.rows, y, ld);
         for (uint32_t r = 0; r < u.rows; r++) {
             float *row = y + r * ld;
+            if (run->model->head_bias != NULL)
+                run->kn->add_bias(row, ld, run->model->head_bias + 16 * (size_t) u.panel, 1, unit_cols(&u, w->rows));
             if (hp->logit_scale != 1.0f)
                 for (uint32_t c = 0; c < 16 * u.panels; c++)
                     row[c] *= hp->logit_scale;

@@ -50,6 +50,21 @@ static slm_status take_vector(const loader *in, slm_tensor_role role, uint32_t l
     return SLM_OK;
 }
 
+/* What Qwen 3.5's layers have besides: small products stay floats. */
+static slm_status check_delta_layer(const loader *in, uint32_t i)
+{
+    const slm_hparams *hp = &in->model->hp;
+    const slm_layer *l = &in->model->layers[i];
+    bool delta = hp->delta_values > 0 && slm_layer_convolves(hp, i), gated = hp->attn_gate && !slm_layer_convolves(hp, i);
+    if (gated != (l->attn_gate.data != NULL))
+        return missing(in, SLM_TENSOR_ATTN_GATE, i);
+    if (delta && (l->delta_gate.data == NULL || l->delta_decay.data == NULL || l->delta_share.data == NULL ||
+                  l->delta_decay_log == NULL || l->delta_decay_bias == NULL || l->delta_norm == NULL ||
+                  !slm_type_get(l->delta_decay.type)->is_float || !slm_type_get(l->delta_share.type)->is_float))
+        return missing(in, SLM_TENSOR_DELTA_GATE, i);
+    return SLM_OK;
+}
+
 static slm_status take_layer(const loader *in, uint32_t i)
 {
     slm_layer *l = &in->model->layers[i];
@@ -63,6 +78,8 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {SLM_TENSOR_FFN_GATE, &l->gate},   {SLM_TENSOR_FFN_UP, &l->up},     {SLM_TENSOR_FFN_DOWN, &l->down},
         {SLM_TENSOR_REL_KEY, &l->rel_key}, {SLM_TENSOR_REL_QUERY, &l->rel_query},
         {SLM_TENSOR_CONV_IN, &l->conv_in}, {SLM_TENSOR_CONV_OUT, &l->o},
+        {SLM_TENSOR_ATTN_GATE, &l->attn_gate}, {SLM_TENSOR_DELTA_GATE, &l->delta_gate},
+        {SLM_TENSOR_DELTA_DECAY, &l->delta_decay}, {SLM_TENSOR_DELTA_SHARE, &l->delta_share},
         {SLM_TENSOR_ROUTER, &l->router},   {SLM_TENSOR_EXPERT_GATE, &l->expert_gate},
         {SLM_TENSOR_EXPERT_UP, &l->expert_up}, {SLM_TENSOR_EXPERT_DOWN, &l->expert_down},
     };
@@ -76,7 +93,10 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {after ? SLM_TENSOR_ATTN_OUT_NORM : SLM_TENSOR_ATTN_POST_NORM, &l->attn_post_norm},
         {after ? SLM_TENSOR_LAYER_OUT_NORM : SLM_TENSOR_FFN_POST_NORM, &l->ffn_post_norm},
         {SLM_TENSOR_ATTN_IN_SCALE, &l->attn_in_scale},   {SLM_TENSOR_FFN_IN_SCALE, &l->ffn_in_scale},
-        {SLM_TENSOR_ATTN_OUT_NORM_BIAS, &l->attn_norm_bias}, {SLM_TENSOR_LAYER_OUT_NORM_BIAS, &l->ffn_norm_bias},
+        {after ? SLM_TENSOR_ATTN_OUT_NORM_BIAS : SLM_TENSOR_ATTN_NORM_BIAS, &l->attn_norm_bias},
+        {after ? SLM_TENSOR_LAYER_OUT_NORM_BIAS : SLM_TENSOR_FFN_NORM_BIAS, &l->ffn_norm_bias},
+        {SLM_TENSOR_DELTA_DECAY_LOG, &l->delta_decay_log}, {SLM_TENSOR_DELTA_DECAY_BIAS, &l->delta_decay_bias},
+        {SLM_TENSOR_DELTA_NORM, &l->delta_norm},
     };
     for (size_t k = 0; k < sizeof matrices / sizeof *matrices; k++)
         if (slm_role_in_layer(&in->model->hp, matrices[k].role, i))
@@ -94,6 +114,11 @@ static slm_status take_layer(const loader *in, uint32_t i)
             return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a matrix", i);
     if (i == 0 && in->model->hp.skip_first_norm)
         l->attn_norm = NULL;
+    if (in->model->hp.parallel && l->ffn_norm == NULL) { /* one norm for both (Phi) */
+        l->ffn_norm = l->attn_norm;
+        l->ffn_norm_bias = l->attn_norm_bias;
+    }
+    SLM_TRY(check_delta_layer(in, i));
     if (experts && (l->router.data == NULL || l->expert_gate.data == NULL || !slm_type_get(l->router.type)->is_float))
         return missing(in, SLM_TENSOR_ROUTER, i);
     if (!experts && slm_activation_gated(in->model->hp.activation) && l->gate.data == NULL)
@@ -219,6 +244,8 @@ static slm_status take_globals(const loader *in)
     SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_PROJ_BIAS, 0, &m->embd_proj_bias));
     SLM_TRY(take_matrix(in, SLM_TENSOR_CLS_OUT, 0, &m->cls_out));
     SLM_TRY(take_vector(in, SLM_TENSOR_OUTPUT_NORM, 0, &m->output_norm));
+    SLM_TRY(take_vector(in, SLM_TENSOR_OUTPUT_NORM_BIAS, 0, &m->output_norm_bias));
+    SLM_TRY(take_vector(in, SLM_TENSOR_OUTPUT_BIAS, 0, &m->head_bias));
     SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_NORM, 0, &m->embd_norm));
     SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_NORM_BIAS, 0, &m->embd_norm_bias));
     SLM_TRY(take_vector(in, SLM_TENSOR_CLS_DENSE_BIAS, 0, &m->cls_dense_bias));

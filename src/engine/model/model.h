@@ -16,12 +16,15 @@
 typedef struct slm_layer {
     slm_weight q, k, v, o, gate, up, down; /* data NULL = absent */
     const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm; /* [n_embd] or NULL */
-    const float *attn_norm_bias, *ffn_norm_bias;                        /* BERT: biases of the norms behind the sums */
+    const float *attn_norm_bias, *ffn_norm_bias;                        /* of those norms; BERT: of the norms behind the sums */
     const float *q_norm, *k_norm;                                       /* [head_dim], or whole rows for OLMo 2 */
     const float *attn_in_scale, *ffn_in_scale;                          /* [n_embd] or NULL: encoders, before quantization */
     const float *q_bias, *k_bias, *v_bias, *o_bias, *up_bias, *down_bias;
     slm_weight conv_in;                     /* LFM2, in place of q, k, v: [3 n_embd, n_embd] */
-    const float *conv_kernel;               /* [n_embd, conv_length], the oldest position first */
+    const float *conv_kernel;               /* [slm_conv_width, conv_length], the oldest position first */
+    slm_weight attn_gate;                   /* Qwen 3.5: [q, n_embd] */
+    slm_weight delta_gate, delta_decay, delta_share;              /* [slm_conv_out, n_embd], [delta_values, n_embd] twice */
+    const float *delta_decay_log, *delta_decay_bias, *delta_norm; /* [delta_values] twice, [delta_value_dim] */
     slm_weight router, expert_gate, expert_up, expert_down; /* mixtures, in place of gate, up, down: [n_experts * rows of one, cols] */
     slm_weight rel_key, rel_query; /* DeBERTa: [n_heads * slm_relative_rows, head_dim] */
 } slm_layer;
@@ -32,7 +35,7 @@ struct slm_model {
     slm_hparams hp;
     slm_tokenizer *tokenizer; /* NULL without vocabulary */
     slm_weight token_embd, head, position_embd, type_embd, embd_proj;
-    const float *output_norm, *embd_norm, *embd_norm_bias, *embd_proj_bias;
+    const float *output_norm, *output_norm_bias, *head_bias, *embd_norm, *embd_norm_bias, *embd_proj_bias;
     slm_weight cls_dense, cls_out;
     const float *cls_dense_bias, *cls_norm, *cls_norm_bias, *cls_out_bias;
     slm_weight dense[SLM_MAX_DENSE];
@@ -54,7 +57,7 @@ slm_status slm_model_check(const slm_model *model, slm_error *err);
 size_t slm_kv_block_bytes(const slm_hparams *hp);
 size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type);
 void slm_kv_offsets(const slm_hparams *hp, slm_kv_type type, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset);
-/* Where a layer with a convolution has its [16][n_embd]. */
+/* Where a layer with a convolution has what it keeps (slm_conv_block elements). */
 size_t slm_conv_offset(const slm_hparams *hp, slm_kv_type type, uint32_t layer);
 
 /* The first positions of a sequence always have 16-bit activations.  SmolLM2 Q4_1, perplexity: 13.861 without, 13.840 so, 13.822 with all

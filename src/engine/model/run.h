@@ -52,6 +52,7 @@ typedef struct slm_scratch {
     slm_buffer kv, table;        /* encoders: keys and values of one head of one sequence, and its block table */
     slm_buffer pool;             /* encoders: a pooled row and what modules make of it */
     slm_buffer distance;         /* DeBERTa: products of one head's keys and queries with distances, biases of a tile */
+    slm_buffer state;            /* Qwen 3.5: a head's state, and what goes into it */
 } slm_scratch;
 
 struct slm_workspace {
@@ -65,7 +66,9 @@ struct slm_workspace {
     slm_buffer angles;     /* [tables, 2, n, n_rot / 2] cos and sin */
     slm_buffer hidden;     /* [n_out, n_embd] */
     slm_buffer logits;     /* slm_head_some */
-    slm_buffer conv;       /* [n, ld_conv] three rows side by side of layers with a convolution */
+    slm_buffer conv;       /* [n, ld_conv] rows that go into a convolution; LFM2: three side by side */
+    slm_buffer open;       /* Qwen 3.5: [n, ld_gate] what gates the output of attention or of the delta rule */
+    slm_buffer decay;      /* Qwen 3.5: [2, n, delta_values up to whole panels] */
     slm_buffer routes;     /* mixtures: experts.c */
     slm_buffer chosen, chosenq; /* [n * n_experts_used, ld_embd] rows as the experts take them, and quantized */
     slm_buffer low, gate;  /* batches with adapters: [3, n, ld_low] A x of each product; [n, ld_ff] */
@@ -80,7 +83,7 @@ struct slm_workspace {
 
 /* Row strides in floats, multiples of 16. */
 typedef struct slm_strides {
-    size_t embd, q, kv, ff, conv;
+    size_t embd, q, kv, ff, conv, gate;
 } slm_strides;
 
 /* Rows of activations as the products take them: q for quantized weights, x for float ones; either may be NULL when nobody wants it. */
@@ -214,6 +217,15 @@ void slm_stage_remember(slm_lane *t, uint32_t layer);
 /* The convolution of m rows, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq. One stage, without its end. */
 void slm_stage_convolve(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m);
 
+/* ---- delta.c ---- */
+/* The same two of a layer with a delta rule: what its convolution and its rule need of all rows; and what the rule gives for m rows. */
+void slm_stage_note(slm_lane *t, uint32_t layer);
+void slm_stage_delta(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m);
+/* x *= sigmoid(gate), or silu, over n. */
+void slm_gate_by_sigmoid(float *x, const float *gate, uint32_t n);
+/* Floats of a thread's scratch for it. */
+size_t slm_delta_floats(const slm_hparams *hp);
+
 /* ---- experts.c ---- */
 /* x += residual_scale * what the experts of a layer make of a, which must not be a thread's own.  Ends all of its stages. */
 void slm_stages_experts(slm_lane *t, const slm_layer *layer, const slm_act *a, float *x, uint32_t n);
@@ -264,11 +276,12 @@ void slm_stage_keys(slm_lane *t, uint32_t layer);
 /* Attention of the m rows of ws->q, row i being batch row rows[i] (rows NULL: i), to ws->att and ws->attq.  with_keys: also does what
  * slm_stage_keys does (run->own_kv only). One stage, or several; the last one is not ended. */
 void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m, bool with_keys);
-/* Quantizes columns [col, col + cols) of one row of ws->att. */
-void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, uint32_t col, uint32_t cols, const uint8_t *fine);
+/* Quantizes columns [col, col + cols) of one row of ws->att, whose rows are `width` wide. */
+void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, uint32_t width, uint32_t col, uint32_t cols,
+                            const uint8_t *fine);
 /* Quantizes m rows of ws->att whole, for heads that are no multiple of 32 wide. Ends the stage before; one stage. */
 void slm_stage_quantize_attention(slm_lane *t, uint32_t m, const uint8_t *fine);
-/* The attention output for `o`; fine: flags of its rows. */
-slm_act slm_attention_act(const slm_run *run, const uint8_t *fine);
+/* The attention output for `o`, which has cols columns; fine: flags of its rows. */
+slm_act slm_attention_act(const slm_run *run, uint32_t cols, const uint8_t *fine);
 
 #endif

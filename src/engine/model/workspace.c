@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/arch/family.h"
 #include "engine/model/run.h"
 
 slm_status slm_buffer_need(slm_buffer *b, size_t count, size_t size, slm_error *err)
@@ -54,6 +55,7 @@ static void scratch_free(slm_scratch *s)
     buffer_free(&s->table);
     buffer_free(&s->pool);
     buffer_free(&s->distance);
+    buffer_free(&s->state);
 }
 
 /* Every buffer of the workspace itself, NULL after the last. */
@@ -61,7 +63,8 @@ static slm_buffer *nth_buffer(slm_workspace *ws, size_t i)
 {
     slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
                          &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
-                         &ws->fine, &ws->low, &ws->gate,   &ws->conv, &ws->routes, &ws->chosen, &ws->chosenq, &ws->adapters};
+                         &ws->fine, &ws->low, &ws->gate,   &ws->conv, &ws->open, &ws->decay,
+                         &ws->routes, &ws->chosen, &ws->chosenq, &ws->adapters};
     return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
 
@@ -75,7 +78,7 @@ size_t slm_workspace_bytes(const slm_workspace *ws)
         const slm_scratch *s = &ws->scratch[i];
         bytes += s->gemm.bytes + s->attend.bytes + s->tile.bytes + s->blocks.bytes + s->norm.bytes + s->normq.bytes + s->queries.bytes +
                  s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes + s->pool.bytes +
-                 s->distance.bytes;
+                 s->distance.bytes + s->state.bytes;
     }
     for (int i = 0; i < ws->n_parts; i++)
         bytes += slm_workspace_bytes(ws->parts[i]);
@@ -130,6 +133,10 @@ static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_po
     widest = hp->n_ff_expert > widest ? hp->n_ff_expert : widest;
     if (hp->n_heads * hp->head_dim > widest)
         widest = hp->n_heads * hp->head_dim;
+    if (slm_conv_out(hp) > widest)
+        widest = slm_conv_out(hp);
+    if (hp->delta_values > 0)
+        SLM_TRY(slm_buffer_need(&s->state, slm_delta_floats(hp), sizeof(float), err));
     SLM_TRY(slm_buffer_need(&s->gemm, slm_gemm_scratch_bytes(widest), 1, err));
     SLM_TRY(slm_buffer_need(&s->attend, slm_attend_scratch(n_positions), sizeof(float), err));
     SLM_TRY(slm_buffer_need(&s->tile, 2 * SLM_TILE_ROWS * SLM_TILE_COLS, sizeof(float), err));
@@ -178,10 +185,12 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
     run->n_threads = n_threads;
     run->solo = n <= SLM_SOLO_ROWS;
     run->ld.embd = slm_round_up(hp->n_embd, 16);
-    run->ld.q = slm_round_up((size_t) hp->n_heads * hp->head_dim, 16);
+    uint32_t q = hp->n_heads * hp->head_dim, conv_out = hp->delta_values > 0 ? slm_conv_out(hp) : 0;
+    run->ld.q = slm_round_up(q > conv_out ? q : conv_out, 16);
+    run->ld.gate = run->ld.q;
     run->ld.kv = slm_round_up((size_t) hp->n_kv_heads * hp->head_dim, 16);
     run->ld.ff = slm_round_up(hp->n_ff, 16);
-    run->ld.conv = slm_round_up(3 * (size_t) hp->n_embd, 16);
+    run->ld.conv = slm_round_up(hp->delta_values > 0 ? slm_conv_width(hp) : 3 * (size_t) hp->n_embd, 16);
 
     size_t terms = fine != NULL ? 2 : 1;
     SLM_TRY(slm_buffer_need(&ws->x, n * run->ld.embd, sizeof(float), err));
@@ -196,10 +205,14 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
         SLM_TRY(slm_buffer_need(&ws->ffq, terms * n * (run->ld.ff / 32 + 1), sizeof(slm_qblock), err));
     if (model->floats)
         SLM_TRY(slm_buffer_need(&ws->ff, n * run->ld.ff, sizeof(float), err));
-    if (hp->post_norm_only || model->layers[0].attn_post_norm != NULL)
+    if (hp->post_norm_only || model->layers[0].attn_post_norm != NULL || (hp->causal && model->position_embd.data != NULL))
         SLM_TRY(slm_buffer_need(&ws->out, n * run->ld.embd, sizeof(float), err));
     if (hp->conv_length > 0)
         SLM_TRY(slm_buffer_need(&ws->conv, n * run->ld.conv, sizeof(float), err));
+    if (hp->attn_gate || hp->delta_values > 0)
+        SLM_TRY(slm_buffer_need(&ws->open, n * run->ld.gate, sizeof(float), err));
+    if (hp->delta_values > 0)
+        SLM_TRY(slm_buffer_need(&ws->decay, 2 * n * slm_round_up(hp->delta_values, 16), sizeof(float), err));
     if (hp->n_experts > 0)
         SLM_TRY(slm_experts_need(run, n, err));
     if (n_out > 0) {

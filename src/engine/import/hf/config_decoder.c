@@ -60,7 +60,8 @@ static slm_status take_llama3(slm_hf_config *c, slm_hf_json s, slm_error *err)
 /* What a scaling may hold that is none: newer versions keep all of RoPE's parameters in one object. */
 static slm_status refuse_untyped(slm_hf_json s, slm_error *err)
 {
-    static const char *const harmless_keys[] = {"rope_theta", "partial_rotary_factor", "original_max_position_embeddings"};
+    static const char *const harmless_keys[] = {"rope_theta", "partial_rotary_factor", "original_max_position_embeddings",
+                                                "mrope_section", "mrope_interleaved"}; /* of pictures: a text's positions are all one */
     const char *key;
     json_t *value;
     json_object_foreach(s.object, key, value)
@@ -80,14 +81,21 @@ static double yarn_place(double turns, double n_rot, double base, double origina
     return n_rot * log(original / (turns * 2 * 3.14159265358979323846)) / (2 * log(base));
 }
 
+/* How much longer its cosines and sines are. */
+static double yarn_size(double factor, double scale)
+{
+    return factor > 1 ? 0.1 * scale * log(factor) + 1 : 1;
+}
+
 /* YaRN (arXiv 2309.00071): fast pairs stay, slow ones are divided by factor, with a ramp between; cos and sin grow a little. */
 static slm_status take_yarn(slm_hf_config *c, slm_hf_json s, slm_error *err)
 {
     static const char *const keys[] = {"rope_type", "type", "factor", "original_max_position_embeddings", "attention_factor", "beta_fast",
-                                       "beta_slow", "rope_theta", "truncate", "partial_rotary_factor", NULL};
+                                       "beta_slow", "rope_theta", "truncate", "partial_rotary_factor", "mscale", "mscale_all_dim",
+                                       "llama_4_scaling_beta", NULL};
     double context = slm_hf_config_number(c, "context_length", 0), n_rot = slm_hf_config_number(c, "rope.dimension_count", 0);
     double base = slm_hf_config_number(c, "rope.freq_base", 1e4);
-    float original = (float) context, factor = 0, fast = 32, slow = 1;
+    float original = (float) context, factor = 0, fast = 32, slow = 1, growth = 0;
     bool truncate = true;
     const char *key;
     json_t *value;
@@ -104,6 +112,11 @@ static slm_status take_yarn(slm_hf_config *c, slm_hf_json s, slm_error *err)
     SLM_TRY(slm_hf_f32(s, "beta_fast", 1e-3, 1e4, &fast, err));
     SLM_TRY(slm_hf_f32(s, "beta_slow", 1e-3, 1e4, &slow, err));
     SLM_TRY(slm_hf_bool(s, "truncate", &truncate, err));
+    SLM_TRY(slm_hf_f32(s, "llama_4_scaling_beta", 0, 100, &growth, err));
+    if (growth > 0 && strcmp(c->kind->model_type, "ministral3") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "YaRN in \"%s\" has the parameter \"llama_4_scaling_beta\", which is not supported for "
+                                              "models of this type", s.file);
+    SLM_TRY(slm_hf_config_put(c, "slm.query_growth", (double) growth, err));
     if (factor < 1)
         return slm_fail(err, SLM_FORMAT, "YaRN in \"%s\" has no factor of at least 1", s.file);
     double low = yarn_place((double) fast, n_rot, base, (double) original), high = yarn_place((double) slow, n_rot, base,
@@ -121,7 +134,12 @@ static slm_status take_yarn(slm_hf_config *c, slm_hf_json s, slm_error *err)
         c->factors[i] = (float) (1 / (ramp / (double) factor + (1 - ramp)));
     }
     SLM_TRY(slm_hf_config_put(c, "rope.scaling.original_context_length", (double) original, err));
-    return slm_hf_take(c, s, "attention_factor", "rope.scaling.attn_factor", factor > 1 ? 0.1 * log((double) factor) + 1 : 1, err);
+    float one = 0, all = 0;
+    SLM_TRY(slm_hf_f32(s, "mscale", 0, 100, &one, err));
+    SLM_TRY(slm_hf_f32(s, "mscale_all_dim", 0, 100, &all, err));
+    bool scaled = one > 0 && all > 0;
+    double grown = yarn_size((double) factor, scaled ? (double) one : 1) / (scaled ? yarn_size((double) factor, (double) all) : 1);
+    return slm_hf_take(c, s, "attention_factor", "rope.scaling.attn_factor", grown, err);
 }
 
 /* Dynamic NTK: the model's context is the original one, which the factor lengthens. */
@@ -179,34 +197,35 @@ static slm_status check_local(slm_hf_json local, slm_error *err)
 }
 
 /* rope_theta and rope_scaling, or rope_parameters as newer versions write them (by layer type for Gemma 3). */
-slm_status slm_hf_take_rope(slm_hf_config *c, bool partial_allowed, slm_error *err)
+slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
 {
     slm_hf_json p = slm_hf_member(c->json, "rope_parameters");
     slm_hf_json full = slm_hf_member(p, "full_attention"), local = slm_hf_member(p, "sliding_attention");
     slm_hf_json scaling = slm_hf_member(c->json, "rope_scaling");
-    bool olmo3 = strcmp(c->kind->model_type, "olmo3") == 0, gemma3 = olmo3 || strcmp(c->kind->family, "gemma3") == 0;
     float partial = 1;
-    if ((full.object != NULL || local.object != NULL) && !gemma3)
+    if ((full.object != NULL || local.object != NULL) && !c->kind->ropes)
         return slm_fail(err, SLM_UNSUPPORTED, "\"rope_parameters\" by kinds of layers in \"%s\" are not supported for models of this type",
                         c->json.file);
     if (full.object != NULL)
         p = full;
-    SLM_TRY(slm_hf_take(c, c->json, "rope_theta", "rope.freq_base", c->kind->rope_base, err));
+    SLM_TRY(slm_hf_take(c, c->json, "rotary_emb_base", "rope.freq_base", c->kind->rope_base, err)); /* GPT-NeoX before version 5 */
+    SLM_TRY(slm_hf_take(c, c->json, "rope_theta", "rope.freq_base", NAN, err));
     SLM_TRY(slm_hf_take(c, p, "rope_theta", "rope.freq_base", NAN, err));
-    if (gemma3) {
-        double local_base = olmo3 ? slm_hf_config_number(c, "rope.freq_base", 1e4) : 1e4; /* OLMo 3 scales its full layers alone */
+    if (c->kind->ropes) {
+        double local_base = c->kind->gelu ? 1e4 : slm_hf_config_number(c, "rope.freq_base", 1e4); /* OLMo 3 scales its full layers alone */
         SLM_TRY(slm_hf_take(c, c->json, "rope_local_base_freq", "rope.freq_base_swa", local_base, err));
         SLM_TRY(slm_hf_take(c, local, "rope_theta", "rope.freq_base_swa", NAN, err));
         SLM_TRY(check_local(local, err));
     }
+    SLM_TRY(slm_hf_f32(c->json, "rotary_pct", 1e-3, 1, &partial, err));
     SLM_TRY(slm_hf_f32(c->json, "partial_rotary_factor", 1e-3, 1, &partial, err));
     SLM_TRY(slm_hf_f32(p, "partial_rotary_factor", 1e-3, 1, &partial, err));
-    if (partial != 1 && !partial_allowed)
+    if (partial != 1 && !c->kind->partial)
         return slm_fail(err, SLM_UNSUPPORTED, "\"partial_rotary_factor\" in \"%s\" is not 1, which models of this type do not know",
                         c->json.file);
     double head_dim = slm_hf_config_number(c, "attention.key_length", 0), n_rot = floor(head_dim * (double) partial + 1e-6);
     const char *kind = slm_hf_string(c->json, "position_embedding_type");
-    if (strcmp(c->kind->family, "granitehybrid") == 0 && (kind == NULL || strcmp(kind, "rope") != 0))
+    if (c->kind->layers == slm_hf_layers_granite4 && (kind == NULL || strcmp(kind, "rope") != 0))
         return slm_hf_config_put(c, "rope.dimension_count", 0, err); /* attention without positions */
     if (!(n_rot >= 2 && n_rot <= SLM_MAX_ROT))
         return slm_fail(err, SLM_FORMAT, "\"%s\" asks to rotate %g dimensions of a head, not 2 to %d", c->json.file, n_rot, SLM_MAX_ROT);
@@ -239,7 +258,7 @@ slm_status slm_hf_take_layer_types(slm_hf_config *c, const char *full, const cha
 }
 
 /* Granite 4: "attention" as versions before 5 name it. A file without the list has a Mamba in every layer. */
-static slm_status take_attention_alone(slm_hf_config *c, slm_error *err)
+slm_status slm_hf_layers_granite4(slm_hf_config *c, slm_error *err)
 {
     json_t *types = json_object_get(c->json.object, "layer_types");
     if (!json_is_array(types))
@@ -251,7 +270,7 @@ static slm_status take_attention_alone(slm_hf_config *c, slm_error *err)
 
 /* LFM2: the layers with a convolution, as "layer_types" names them, or all but those of "full_attn_idxs"; and the inner width, which is
  * computed from the one in the file. */
-static slm_status take_convolutions(slm_hf_config *c, slm_error *err)
+slm_status slm_hf_layers_lfm2(slm_hf_config *c, slm_error *err)
 {
     json_t *types = json_object_get(c->json.object, "layer_types"), *full = json_object_get(c->json.object, "full_attn_idxs");
     bool adjust = true;
@@ -285,23 +304,9 @@ static slm_status take_convolutions(slm_hf_config *c, slm_error *err)
     return adjust ? slm_hf_config_put(c, "feed_forward_length", width, err) : SLM_OK;
 }
 
-static slm_status take_window(slm_hf_config *c, slm_error *err)
+/* The window, and the layers that slide. */
+static slm_status take_window(slm_hf_config *c, bool pattern, slm_error *err)
 {
-    const char *family = c->kind->family;
-    bool gemma = strcmp(family, "gemma2") == 0 || strcmp(family, "gemma3") == 0, use = true;
-    if (strncmp(family, "qwen", 4) == 0) /* names a window that it does not use */
-        return slm_hf_take_layer_types(c, "full_attention", NULL, err);
-    if (strcmp(family, "granitehybrid") == 0)
-        return take_attention_alone(c, err);
-    if (strcmp(family, "lfm2") == 0)
-        return take_convolutions(c, err);
-    if (strcmp(family, "smollm3") == 0) {
-        use = false;
-        SLM_TRY(slm_hf_bool(c->json, "use_sliding_window", &use, err));
-        SLM_TRY(use ? SLM_OK : slm_hf_take_layer_types(c, "full_attention", NULL, err));
-    }
-    if (!use)
-        return SLM_OK;
     /* null says none, a key that is not there what the class assumes */
     SLM_TRY(slm_hf_take(c, c->json, "sliding_window", "attention.sliding_window",
                         json_object_get(c->json.object, "sliding_window") != NULL ? 0 : c->kind->window, err));
@@ -309,11 +314,22 @@ static slm_status take_window(slm_hf_config *c, slm_error *err)
         double width = slm_hf_config_number(c, "attention.sliding_window", 0); /* half of it to each side */
         SLM_TRY(slm_hf_config_put(c, "attention.sliding_window", floor(width / 2), err));
     }
-    if (gemma)
+    if (pattern)
         SLM_TRY(slm_hf_take(c, c->json, "sliding_window_pattern", "attention.sliding_window_pattern", NAN, err));
-    if (slm_hf_config_number(c, "attention.sliding_window", 0) > 0 || gemma)
+    if (slm_hf_config_number(c, "attention.sliding_window", 0) > 0 || pattern)
         return slm_hf_take_layer_types(c, "full_attention", "sliding_attention", err);
     return slm_hf_take_layer_types(c, "full_attention", NULL, err);
+}
+
+/* Qwen 2 and 3 name a window that they do not use. */
+slm_status slm_hf_layers_full(slm_hf_config *c, slm_error *err)
+{
+    return slm_hf_take_layer_types(c, "full_attention", NULL, err);
+}
+
+slm_status slm_hf_layers_gemma(slm_hf_config *c, slm_error *err)
+{
+    return take_window(c, true, err);
 }
 
 /* SmolLM3: every n-th layer attends without positions. The array says 1 for layers with RoPE, in spite of its name. */
@@ -336,37 +352,63 @@ static slm_status take_nope(slm_hf_config *c, slm_error *err)
 }
 
 /* Where nothing names them, the layers without positions are those that slide. */
-static void slide_without_positions(slm_hf_config *c)
+slm_status slm_hf_layers_smollm3(slm_hf_config *c, slm_error *err)
 {
+    bool use = false;
+    SLM_TRY(slm_hf_bool(c->json, "use_sliding_window", &use, err));
+    SLM_TRY(use ? take_window(c, false, err) : slm_hf_layers_full(c, err));
+    SLM_TRY(take_nope(c, err));
     double step = slm_hf_config_number(c, "no_rope_layer_interval", 4);
     if (slm_hf_config_number(c, "attention.sliding_window", 0) <= 0 || slm_hf_has(c->json, "layer_types"))
-        return;
+        return SLM_OK;
     for (uint32_t i = 0; i < c->n_layers; i++)
         c->slides[i] = (double) (i + 1) == step * floor((double) (i + 1) / step);
     c->layered_window = true;
+    return SLM_OK;
 }
 
-/* OLMo 3 where nothing names its layers. */
-static void slide_three_of_four(slm_hf_config *c)
+/* Where nothing names them, three of four slide. */
+slm_status slm_hf_layers_olmo3(slm_hf_config *c, slm_error *err)
 {
+    SLM_TRY(take_window(c, false, err));
     if (slm_hf_config_number(c, "attention.sliding_window", 0) <= 0 || slm_hf_has(c->json, "layer_types"))
-        return;
+        return SLM_OK;
     for (uint32_t i = 0; i < c->n_layers; i++)
         c->slides[i] = (i + 1) % 4 != 0;
     c->layered_window = true;
+    return SLM_OK;
 }
 
 /* EXAONE 4 may leave its layers to a pattern ("LLLG", or a number), which files with a window do not do. */
-static slm_status check_exaone_layers(slm_hf_config *c, slm_error *err)
+slm_status slm_hf_layers_exaone4(slm_hf_config *c, slm_error *err)
 {
+    SLM_TRY(take_window(c, false, err));
     if (slm_hf_config_number(c, "attention.sliding_window", 0) <= 0 || slm_hf_has(c->json, "layer_types"))
         return SLM_OK;
     return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" is missing in \"%s\", which has a window", c->json.file);
 }
 
+/* Qwen 3.5: the layers with a delta rule, or all but every n-th; and its heads. */
+slm_status slm_hf_layers_qwen35(slm_hf_config *c, slm_error *err)
+{
+    json_t *types = json_object_get(c->json.object, "layer_types");
+    uint32_t step = 4;
+    SLM_TRY(slm_hf_u32(c->json, "full_attention_interval", 1, SLM_MAX_LAYERS, &step, err));
+    if (json_is_array(types) && json_array_size(types) != c->n_layers)
+        return slm_fail(err, SLM_FORMAT, "\"layer_types\" in \"%s\" does not name %u layers", c->json.file, c->n_layers);
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        c->convolves[i] = json_is_array(types) ? type != NULL && strcmp(type, "linear_attention") == 0 : (i + 1) % step != 0;
+        if (json_is_array(types) && !c->convolves[i] && (type == NULL || strcmp(type, "full_attention") != 0))
+            return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" in \"%s\" names \"%.40s\" for layer %u", c->json.file,
+                            type != NULL ? type : "?", i);
+    }
+    return SLM_OK;
+}
+
 /* Qwen 3: the layers whose number divides by the step have experts, but for those that the list names.  Their number is num_experts
  * before version 5. */
-static slm_status take_sparse_layers(slm_hf_config *c, slm_error *err)
+slm_status slm_hf_more_qwen3_moe(slm_hf_config *c, slm_error *err)
 {
     const char *count = slm_hf_has(c->json, "num_local_experts") ? "num_local_experts" : "num_experts";
     json_t *only = json_object_get(c->json.object, "mlp_only_layers");
@@ -381,21 +423,21 @@ static slm_status take_sparse_layers(slm_hf_config *c, slm_error *err)
             return slm_fail(err, SLM_FORMAT, "\"mlp_only_layers\" in \"%s\" names a layer that is not there", c->json.file);
         c->dense[layer] = 1;
     }
-    return SLM_OK;
+    return slm_hf_more_olmoe(c, err);
 }
 
 /* Do the shares of the chosen experts add up to 1? */
-static slm_status take_shares(slm_hf_config *c, slm_error *err)
+slm_status slm_hf_more_olmoe(slm_hf_config *c, slm_error *err)
 {
     bool scaled = false;
     SLM_TRY(slm_hf_bool(c->json, "norm_topk_prob", &scaled, err));
     return slm_hf_config_put(c, "slm.experts_scaled", scaled, err);
 }
 
-static slm_status take_softcaps(slm_hf_config *c, slm_error *err)
+slm_status slm_hf_more_gemma(slm_hf_config *c, slm_error *err)
 {
     float scalar = 256;
-    double cap = strcmp(c->kind->family, "gemma2") == 0;
+    double cap = !c->kind->ropes; /* Gemma 3 has none */
     /* a null cap means none, not the default */
     SLM_TRY(slm_hf_take(c, c->json, "attn_logit_softcapping", "attn_logit_softcapping",
                         json_object_get(c->json.object, "attn_logit_softcapping") ? 0 : 50 * cap, err));
@@ -409,9 +451,13 @@ static slm_status take_softcaps(slm_hf_config *c, slm_error *err)
 static slm_status take_purpose(slm_hf_config *c, slm_error *err)
 {
     const char *arch = slm_hf_architecture(c);
-    bool both_ways = false, causal = strstr(arch, "ForCausalLM") != NULL || arch[0] == '\0';
+    bool both_ways = false;
+    bool causal = strstr(arch, "ForCausalLM") != NULL || strstr(arch, "LMHeadModel") != NULL ||
+        arch[0] == '\0';
     bool classifies = strstr(arch, "ForSequenceClassification") != NULL;
     SLM_TRY(slm_hf_bool(c->json, "use_bidirectional_attention", &both_ways, err));
+    if ((classifies || c->modules) && c->kind->answers_only)
+        return slm_fail(err, SLM_UNSUPPORTED, "models of the type \"%s\" that embed or classify are not supported", c->kind->model_type);
     if (classifies || c->modules) {
         SLM_TRY(slm_hf_config_put(c, "slm.both_ways", both_ways, err));
         return slm_hf_config_put(c, "slm.embedding", 1, err);
@@ -435,27 +481,30 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
     SLM_TRY(slm_hf_take(c, c->json, "num_key_value_heads", "attention.head_count_kv", k->n_kv_heads != 0 ? k->n_kv_heads : heads, err));
     double head_dim = k->head_dim != 0 ? k->head_dim : heads >= 1 ? floor(embd / heads) : 0;
     SLM_TRY(slm_hf_take(c, c->json, "head_dim", "attention.key_length", head_dim, err));
-    if (strcmp(k->family, "lfm2") != 0) /* norm_eps there */
+    if (!k->own_eps)
         SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", k->eps != 0 ? k->eps : 1e-6, err));
     c->tied = k->tied;
     SLM_TRY(slm_hf_bool(c->json, "tie_embedding", &c->tied, err)); /* LFM2 before version 5 */
     SLM_TRY(slm_hf_bool(c->json, "tie_word_embeddings", &c->tied, err));
     c->tied_known = slm_hf_has(c->json, "tie_word_embeddings");
-    SLM_TRY(slm_hf_take_rope(c, strcmp(k->family, "phi3") == 0, err));
-    SLM_TRY(take_window(c, err));
-    if (strcmp(k->model_type, "olmo3") == 0)
-        slide_three_of_four(c);
-    if (strcmp(k->family, "qwen3moe") == 0)
-        SLM_TRY(take_sparse_layers(c, err));
-    if (strcmp(k->family, "qwen3moe") == 0 || strcmp(k->family, "olmoe") == 0)
-        SLM_TRY(take_shares(c, err));
-    if (strcmp(k->family, "exaone4") == 0)
-        SLM_TRY(check_exaone_layers(c, err));
-    if (strcmp(k->family, "smollm3") == 0) {
-        SLM_TRY(take_nope(c, err));
-        slide_without_positions(c);
-    }
-    if (strcmp(k->family, "gemma2") == 0 || strcmp(k->family, "gemma3") == 0)
-        return take_softcaps(c, err);
-    return SLM_OK;
+    if (k->rope_base != 0)
+        SLM_TRY(slm_hf_take_rope(c, err));
+    SLM_TRY(k->layers != NULL ? k->layers(c, err) : take_window(c, false, err));
+    return k->more_of != NULL ? k->more_of(c, err) : SLM_OK;
+}
+
+/* GPT-NeoX: its feed-forward may also follow its attention. */
+slm_status slm_hf_more_neox(slm_hf_config *c, slm_error *err)
+{
+    bool parallel = true;
+    SLM_TRY(slm_hf_bool(c->json, "use_parallel_residual", &parallel, err));
+    return slm_hf_config_put(c, "slm.parallel", parallel, err);
+}
+
+/* GPT-2: the inner width is four times the outer one where it is not said. */
+slm_status slm_hf_take_gpt2(slm_hf_config *c, slm_error *err)
+{
+    c->n_layers = (uint32_t) slm_hf_config_number(c, "block_count", 0);
+    SLM_TRY(slm_hf_take(c, c->json, "n_inner", "feed_forward_length", 4 * slm_hf_config_number(c, "embedding_length", 0), err));
+    return slm_hf_take_decoder(c, err);
 }

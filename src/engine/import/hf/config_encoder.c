@@ -75,7 +75,7 @@ slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err)
     SLM_TRY(slm_hf_take(c, c->json, "num_key_value_heads", "attention.head_count_kv", heads, err));
     SLM_TRY(slm_hf_take(c, c->json, "head_dim", "attention.key_length", floor(embd / heads), err));
     SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-5, err));
-    return slm_hf_take_rope(c, false, err);
+    return slm_hf_take_rope(c, err);
 }
 
 slm_status slm_hf_take_albert(slm_hf_config *c, slm_error *err)

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "engine/base/math.h"
+#include "engine/import/hf/fused.h"
 #include "engine/import/hf/keys.h"
 #include "engine/import/hf/relative.h"
 #include "engine/import/hf/safetensors.h"
@@ -32,7 +33,7 @@ typedef struct hf_source {
     slm_hf_config config;
     json_t *config_json;
     bool *used;        /* [st.n_tensors] bound to a role */
-    bool plus_one;
+    const slm_family *family;
     float *scales;      /* [n_layers][2][n_embd] of smooth.h, NULL without */
     float *inverse;     /* 1 / scales: what activations are multiplied by */
     slm_hf_relative *relative; /* DeBERTa's tables; NULL without */
@@ -132,14 +133,29 @@ static const slm_st_tensor *find_any(hf_source *s, const char *name, slm_found *
     return t;
 }
 
+/* Is it kept as [in, out]? */
+static bool turned(const hf_source *s, slm_tensor_role role, const slm_st_tensor *t)
+{
+    return s->family->hf_transposed && slm_role_get(role)->per_layer && t->n_dims == 2;
+}
+
 static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_found *out)
 {
     hf_source *s = arg;
+    char bare[192];
     if (slm_role_of_experts(role))
         return find_experts(s, role, name, out);
-    const slm_st_tensor *t = find_any(s, name, out);
+    slm_hf_part part = slm_hf_part_of(name, bare, sizeof bare);
+    const slm_st_tensor *t = find_any(s, bare, out);
     if (t == NULL)
         return false;
+    if (turned(s, role, t)) {
+        out->rows = t->dims[1];
+        out->cols = t->dims[0];
+    }
+    if (out->rows % part.parts != 0)
+        return false;
+    out->rows /= part.parts;
     if (role == SLM_TENSOR_CONV_KERNEL && t->n_dims == 3 && t->dims[1] == 1 && t->dims[2] == s->base.hparams.conv_length)
         out->rows = t->dims[0] * t->dims[2]; /* column by column */
     if (role == SLM_TENSOR_POSITION_EMBD) {
@@ -161,14 +177,27 @@ static bool of_pictures(const hf_source *s, const char *name)
                                 strncmp(name, "embed_vision.", 13) == 0 || strncmp(name, "visual.", 7) == 0);
 }
 
+/* What old versions save beside the weights: angles, and the triangle of attention. */
+static bool is_constant(const slm_st_tensor *t)
+{
+    static const char *const ends[] = {"rotary_emb.inv_freq", ".attn.masked_bias", ".attention.masked_bias", ".attn.bias",
+                                       ".attention.bias"};
+    size_t n = strlen(t->name);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (n >= strlen(ends[i]) && strcmp(t->name + n - strlen(ends[i]), ends[i]) == 0)
+            return i < 3 || t->n_dims == 4;
+    return false;
+}
+
 /* A weight of a layer that no role took (a bias that the configuration does not announce, an adapter) would change the answers. */
 static slm_status check_unused(const hf_source *s, slm_error *err)
 {
     for (size_t i = 0; i < s->st.n_tensors; i++) {
         const slm_st_tensor *t = &s->st.tensors[i];
         bool in_layer = strstr(t->name, "layers.") != NULL || strstr(t->name, "encoder.layer.") != NULL ||
-                        strstr(t->name, "transformer.layer.") != NULL || strncmp(t->name, "slm.", 4) == 0;
-        bool read = s->used[i] || of_pictures(s, t->name) || strstr(t->name, "rotary_emb.inv_freq") != NULL;
+                        strstr(t->name, "transformer.layer.") != NULL || strncmp(t->name, "transformer.h.", 14) == 0 ||
+                        strncmp(t->name, "slm.", 4) == 0;
+        bool read = s->used[i] || of_pictures(s, t->name) || strncmp(t->name, "mtp.", 4) == 0 || is_constant(t);
         if (!read && in_layer && t->type != SLM_ST_OTHER) {
             slm_fail(err, SLM_UNSUPPORTED, "tensor \"%s\" in \"%s\" is not known in models of the family %s", t->name,
                      s->st.file_names[t->file], s->config.meta.architecture);
@@ -185,7 +214,7 @@ static slm_status bind_tensors(hf_source *s, slm_error *err)
     s->used = calloc(s->st.n_tensors + 1, sizeof *s->used);
     if (s->used == NULL || family == NULL)
         return slm_fail(err, family == NULL ? SLM_UNSUPPORTED : SLM_NOMEM, "out of memory");
-    s->plus_one = family->hf_norm_plus_one;
+    s->family = family;
     s->config.meta.has_output = !s->config.tied && (s->config.tied_known || head);
     SLM_TRY(slm_family_read(&s->config.meta, &s->base.hparams, err));
     SLM_TRY(slm_family_bind(&s->base.hparams, true, find_tensor, s, &s->base.tensors, &s->base.n_tensors, err));
@@ -243,6 +272,20 @@ static slm_status read_floats(hf_source *s, uint32_t shard, slm_st_type type, ui
     return SLM_OK;
 }
 
+/* Where a role's rows lie in its tensor. */
+static slm_hf_part part_of(const hf_source *s, const slm_source_tensor *tensor)
+{
+    char name[160], bare[160];
+    slm_family_tensor_name(s->family, tensor->role, true, tensor->layer, name, sizeof name);
+    return slm_hf_part_of(name, bare, sizeof bare);
+}
+
+/* In families whose norms are kept minus one: is this vector one of them? */
+static bool less_one(slm_tensor_role role)
+{
+    return role != SLM_TENSOR_CONV_KERNEL && !(role >= SLM_TENSOR_DELTA_GATE && role <= SLM_TENSOR_DELTA_NORM);
+}
+
 static slm_status read_vector(hf_source *s, const slm_source_tensor *tensor, uint32_t first, uint32_t n, float *out, slm_error *err)
 {
     slm_st_type type = source_type(s, tensor);
@@ -251,8 +294,13 @@ static slm_status read_vector(hf_source *s, const slm_source_tensor *tensor, uin
         memcpy(out, s->inverse + (2 * (size_t) tensor->layer + feed) * s->base.hparams.n_embd + first, n * sizeof *out);
         return SLM_OK;
     }
-    SLM_TRY(read_floats(s, tensor->file, type, tensor->offset + (uint64_t) first * type_bytes(type), n, out, err));
-    for (uint32_t i = 0; i < n && s->plus_one; i++)
+    slm_hf_part part = part_of(s, tensor);
+    for (uint32_t at = 0, run; at < n; at += run) {
+        uint64_t from = slm_hf_part_row(part, tensor->rows, s->base.hparams.head_dim, first + at, &run);
+        run = run < n - at ? run : n - at;
+        SLM_TRY(read_floats(s, tensor->file, type, tensor->offset + from * type_bytes(type), run, out + at, err));
+    }
+    for (uint32_t i = 0; i < n && s->family->hf_norm_plus_one && less_one(tensor->role); i++)
         out[i] += 1.0f;
     return SLM_OK;
 }
@@ -286,7 +334,7 @@ static slm_status read_experts(hf_source *s, const slm_source_tensor *tensor, ui
 {
     char name[160];
     uint32_t each = tensor->rows / s->base.hparams.n_experts;
-    slm_family_tensor_name(slm_family_by_name(s->base.hparams.family), tensor->role, true, tensor->layer, name, sizeof name);
+    slm_family_tensor_name(s->family, tensor->role, true, tensor->layer, name, sizeof name);
     for (uint32_t n; n_rows > 0; row += n, n_rows -= n) {
         uint64_t first_row;
         uint32_t within = row % each;
@@ -304,6 +352,26 @@ static slm_status read_experts(hf_source *s, const slm_source_tensor *tensor, ui
     return SLM_OK;
 }
 
+/* Rows of a matrix that is kept as [in, out]: a piece of each of the file's rows. */
+static slm_status read_turned(hf_source *s, const slm_source_tensor *tensor, slm_hf_part part, uint32_t row, uint32_t n_rows, void *out,
+                              slm_error *err)
+{
+    uint32_t size = tensor->type == SLM_TYPE_F32 ? 4 : 2, together;
+    uint64_t width = (uint64_t) tensor->rows * part.parts, first = slm_hf_part_row(part, tensor->rows, 0, row, &together);
+    char *piece = malloc((size_t) n_rows * size);
+    if (piece == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    slm_status status = SLM_OK;
+    for (uint32_t c = 0; status == SLM_OK && c < tensor->cols; c++) {
+        status = slm_hf_pread(s->st.fds[tensor->file], s->st.file_names[tensor->file], tensor->offset + (c * width + first) * size, piece,
+                              (size_t) n_rows * size, err);
+        for (uint32_t r = 0; status == SLM_OK && r < n_rows; r++)
+            memcpy((char *) out + ((size_t) r * tensor->cols + c) * size, piece + (size_t) r * size, size);
+    }
+    free(piece);
+    return status;
+}
+
 static slm_status read_matrix(hf_source *s, const slm_source_tensor *tensor, uint32_t row, uint32_t n_rows, void *out, slm_error *err)
 {
     slm_st_type type = tensor->type == SLM_TYPE_F16 ? SLM_ST_F16 : tensor->type == SLM_TYPE_BF16 ? SLM_ST_BF16 : SLM_ST_F32;
@@ -311,8 +379,18 @@ static slm_status read_matrix(hf_source *s, const slm_source_tensor *tensor, uin
     if (scales != NULL)
         return read_scaled(s, tensor, row, n_rows, scales, out, err);
     const char *file = s->st.file_names[tensor->file];
+    slm_hf_part part = part_of(s, tensor);
     uint64_t row_bytes = (uint64_t) tensor->cols * type_bytes(type);
-    SLM_TRY(slm_hf_pread(s->st.fds[tensor->file], file, tensor->offset + row * row_bytes, out, (size_t) (n_rows * row_bytes), err));
+    if (s->family->hf_transposed && slm_role_get(tensor->role)->per_layer) {
+        SLM_TRY(read_turned(s, tensor, part, row, n_rows, out, err));
+    } else {
+        for (uint32_t at = 0, run; at < n_rows; at += run) {
+            uint64_t from = slm_hf_part_row(part, tensor->rows, s->base.hparams.head_dim, row + at, &run);
+            run = run < n_rows - at ? run : n_rows - at;
+            SLM_TRY(slm_hf_pread(s->st.fds[tensor->file], file, tensor->offset + from * row_bytes, (char *) out + at * row_bytes,
+                                 (size_t) (run * row_bytes), err));
+        }
+    }
     if (!all_finite(out, (size_t) n_rows * tensor->cols, type))
         return slm_fail(err, SLM_FORMAT, "file \"%s\" holds a weight that is not a finite number", file);
     return SLM_OK;

@@ -155,6 +155,28 @@ static const slm_hf_key smollm3_keys[] = {
     WORD("hidden_act", "silu|swish"), CODE("attention_bias"), OFF("mlp_bias"), CODE("no_rope_layers"), CODE("no_rope_layer_interval"),
     CODE("use_sliding_window"), CODE("sliding_window"), CODE("layer_types"), END};
 
+static const slm_hf_key ministral3_keys[] = {WORD("hidden_act", "silu|swish"), OFF("sliding_window"), OFF("is_decoder"), END};
+/* mtp_*: a layer that guesses further ahead, which is left out. */
+static const slm_hf_key qwen35_keys[] = {
+    WORD("hidden_act", "silu|swish"), OFF("attention_bias"), CODE("layer_types"), CODE("full_attention_interval"),
+    CODE("partial_rotary_factor"), ON("attn_output_gate"), WORD("mamba_ssm_dtype", "float32"), CODE("mtp_num_hidden_layers"),
+    CODE("mtp_use_dedicated_embeddings"), CODE("mlp_only_layers"), TAKE("linear_conv_kernel_dim", "shortconv.l_cache", 4),
+    TAKE("linear_num_key_heads", "slm.delta.keys", 16), TAKE("linear_num_value_heads", "slm.delta.values", 32),
+    TAKE("linear_key_head_dim", "slm.delta.key_dim", 128), TAKE("linear_value_head_dim", "slm.delta.value_dim", 128), END};
+#define LAYER_NORM(name, value) TAKE(name, "attention.layer_norm_epsilon", value)
+static const slm_hf_key stablelm_keys[] = {WORD("hidden_act", "silu|swish"), LAYER_NORM("layer_norm_eps", 1e-5), CODE("use_qkv_bias"),
+                                           OFF("qk_layernorm"), OFF("use_parallel_residual"), CODE("partial_rotary_factor"), END};
+static const slm_hf_key phi_keys[] = {WORD("hidden_act", "gelu_new|gelu_pytorch_tanh"), LAYER_NORM("layer_norm_eps", 1e-5),
+                                      OFF("qk_layernorm"), CODE("partial_rotary_factor"), END};
+static const slm_hf_key neox_keys[] = {WORD("hidden_act", "gelu"), LAYER_NORM("layer_norm_eps", 1e-5), ON("attention_bias"),
+                                       OFF("is_decoder"), CODE("use_parallel_residual"), CODE("rotary_pct"), CODE("rotary_emb_base"),
+                                       CODE("partial_rotary_factor"), END};
+static const slm_hf_key gpt2_keys[] = {
+    NEED("n_embd", "embedding_length"), NEED("n_layer", "block_count"), NEED("n_head", "attention.head_count"), CODE("n_inner"),
+    NEED("n_positions", "context_length"), CODE("vocab_size"), WORD("activation_function", "gelu_new|gelu_pytorch_tanh"),
+    LAYER_NORM("layer_norm_epsilon", 1e-5), CODE("tie_word_embeddings"), ON("scale_attn_weights"), OFF("reorder_and_upcast_attn"),
+    OFF("scale_attn_by_inverse_layer_idx"), OFF("add_cross_attention"), OFF("pruned_heads"), CODE("n_ctx"), OFF("is_decoder"), END};
+
 static const slm_hf_kind kinds[] = {
     {"bert", "bert", "bert.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true},
     {"roberta", "roberta", "roberta.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},
@@ -174,29 +196,48 @@ static const slm_hf_kind kinds[] = {
      .window = 4096},
     {"ministral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4,
      .window = 4096},
-    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4, .eps = 1e-5},
+    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4, .eps = 1e-5, .partial = true},
     {"gemma", "gemma", "", decoder_keys, gemma_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 16, .head_dim = 256,
      .rope_base = 1e4, .tied = true, .gelu = true},
     {"gemma2", "gemma2", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
-     .rope_base = 1e4, .window = 4096, .tied = true, .gelu = true},
+     .rope_base = 1e4, .window = 4096, .tied = true, .gelu = true,
+     .layers = slm_hf_layers_gemma, .more_of = slm_hf_more_gemma},
     {"gemma3_text", "gemma3", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
      .rope_base = 1e6, .window = 4096, .tied = true, .gelu = true,
+     .ropes = true, .layers = slm_hf_layers_gemma, .more_of = slm_hf_more_gemma,
      .inside = {.n_vocab = 262208, .n_context = 131072, .n_heads = 8}},
-    {"qwen2", "qwen2", "", decoder_keys, qwen2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .rope_base = 1e4},
+    {"qwen2", "qwen2", "", decoder_keys, qwen2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .rope_base = 1e4,
+     .layers = slm_hf_layers_full},
     {"qwen3", "qwen3", "", decoder_keys, qwen3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .head_dim = 128,
-     .rope_base = 1e4},
+     .rope_base = 1e4, .layers = slm_hf_layers_full},
     {"granite", "granite", "", decoder_keys, granite_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
     {"olmo2", "olmo2", "", decoder_keys, olmo2_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .eps = 1e-5},
-    {"olmo3", "olmo2", "", decoder_keys, olmo3_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .window = 4096, .eps = 1e-5},
+    {"olmo3", "olmo2", "", decoder_keys, olmo3_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .window = 4096, .eps = 1e-5,
+     .ropes = true, .layers = slm_hf_layers_olmo3},
     {"exaone4", "exaone4", "", decoder_keys, exaone4_keys, slm_hf_take_decoder, 0, .n_kv_heads = 32,
-     .rope_base = 1e4, .window = 4096, .eps = 1e-5},
-    {"granitemoehybrid", "granitehybrid", "", decoder_keys, granite4_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
-    {"qwen3_moe", "qwen3moe", "", decoder_keys, qwen3_moe_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .rope_base = 1e4},
-    {"olmoe", "olmoe", "", decoder_keys, olmoe_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .eps = 1e-5},
+     .rope_base = 1e4, .window = 4096, .eps = 1e-5, .layers = slm_hf_layers_exaone4},
+    {"granitemoehybrid", "granitehybrid", "", decoder_keys, granite4_keys, slm_hf_take_decoder, 0, .rope_base = 1e4,
+     .layers = slm_hf_layers_granite4},
+    {"qwen3_moe", "qwen3moe", "", decoder_keys, qwen3_moe_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .rope_base = 1e4,
+     .layers = slm_hf_layers_full, .more_of = slm_hf_more_qwen3_moe},
+    {"olmoe", "olmoe", "", decoder_keys, olmoe_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .eps = 1e-5,
+     .more_of = slm_hf_more_olmoe},
     {"granitemoe", "granitemoe", "", decoder_keys, granitemoe_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
-    {"lfm2", "lfm2", "", decoder_keys, lfm2_keys, slm_hf_take_decoder, 0, .n_kv_heads = 8, .rope_base = 1e6, .tied = true, .eps = 1e-5},
+    {"lfm2", "lfm2", "", decoder_keys, lfm2_keys, slm_hf_take_decoder, 0, .n_kv_heads = 8, .rope_base = 1e6, .tied = true, .eps = 1e-5,
+     .own_eps = true, .layers = slm_hf_layers_lfm2},
+    {"ministral3", "llama", "", decoder_keys, ministral3_keys, slm_hf_take_decoder, 0, .n_kv_heads = 8, .head_dim = 128, .rope_base = 1e6,
+     .eps = 1e-5, .answers_only = true},
+    {"qwen3_5_text", "qwen3_5", "", decoder_keys, qwen35_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .head_dim = 256, .rope_base = 1e7,
+     .partial = true, .answers_only = true, .layers = slm_hf_layers_qwen35},
+    {"stablelm", "stablelm", "", decoder_keys, stablelm_keys, slm_hf_take_decoder, 0, .n_kv_heads = 32, .rope_base = 1e4, .own_eps = true,
+     .partial = true, .answers_only = true},
+    {"phi", "phi", "", decoder_keys, phi_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .own_eps = true, .partial = true,
+     .answers_only = true},
+    {"gpt_neox", "gpt_neox", "", decoder_keys, neox_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .own_eps = true, .partial = true,
+     .answers_only = true, .more_of = slm_hf_more_neox},
+    {"gpt2", "gpt2", "transformer.", gpt2_keys, NULL, slm_hf_take_gpt2, 0, .own_eps = true, .tied = true, .answers_only = true},
     {"smollm3", "smollm3", "", decoder_keys, smollm3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .rope_base = 2e6,
-     .tied = true},
+     .tied = true, .layers = slm_hf_layers_smollm3},
 };
 
 const slm_hf_kind *slm_hf_kind_find(const char *model_type)

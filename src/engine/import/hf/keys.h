@@ -38,7 +38,14 @@ typedef struct slm_hf_kind {
     double n_kv_heads, head_dim, rope_base; /* 0: as many as heads; n_embd / n_heads */
     double window;                          /* sliding_window; 0: none */
     double eps;                             /* rms_norm_eps; 0: 1e-6 */
+    bool own_eps;                           /* the tables take the epsilon */
     bool tied, gelu;
+    bool partial;                           /* RoPE may turn a part of each head */
+    bool ropes;                             /* sliding layers may have a RoPE of their own */
+    bool answers_only;                      /* no embedder and no head of it is known */
+    /* What no table says of layers and windows, and what else there is; NULL: the window alone, nothing. */
+    slm_status (*layers)(slm_hf_config *c, slm_error *err);
+    slm_status (*more_of)(slm_hf_config *c, slm_error *err);
     struct {
         uint32_t n_vocab, n_context, n_heads; /* as the text part of a model that sees pictures: keys that published files leave out */
     } inside;
@@ -54,7 +61,20 @@ slm_status slm_hf_keys_take(slm_hf_config *c, const slm_hf_kind *kind, slm_error
 slm_status slm_hf_take(slm_hf_config *c, slm_hf_json j, const char *hf_key, const char *key, double def, slm_error *err);
 /* ---- config_decoder.c ---- */
 slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err);
-slm_status slm_hf_take_rope(slm_hf_config *c, bool partial, slm_error *err);
+slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_full(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_gemma(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_smollm3(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_granite4(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_lfm2(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_olmo3(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_exaone4(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_qwen35(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_more_gemma(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_more_qwen3_moe(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_more_olmoe(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_more_neox(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_take_gpt2(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_layer_types(slm_hf_config *c, const char *full, const char *sliding, slm_error *err);
 /* ---- config_encoder.c ---- */
 slm_status slm_hf_take_modernbert(slm_hf_config *c, slm_error *err);
