@@ -672,7 +672,8 @@ static void check_llama_configs(const char *dir)
         slm_status status;
         const char *word;
     } bad[] = {
-        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":2}", SLM_UNSUPPORTED, "mscale"},
+        {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"llama_4_scaling_beta\":2}", SLM_UNSUPPORTED,
+         "llama_4_scaling_beta"},
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"yarn\"}", SLM_FORMAT, "factor"},
         {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"low_freq_factor\":4,\"high_freq_factor\":1}", SLM_FORMAT,
          "freq"},
