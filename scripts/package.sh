@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Debian packages of what is committed, in folders of Debian's releases, and tries each in another folder that has nothing but
-# the base system: install, first answer (debian/tests/first-answer), purge.  lintian must have nothing to say.
+# the base system: README's three commands, first answer (debian/tests/first-answer), purge.  lintian must have nothing to say.
 #
 # usage: package.sh [release | docker ...]        (make package; bookworm, trixie and docker unless said otherwise)
 # docker: the steps of the Dockerfiles in folders of trixie, whose server stands for the one of the image they begin with.
@@ -75,11 +75,34 @@ clean_root() {
     cp "$out"/*.deb debian/tests/first-answer "$matrix/$clean/tmp/"
 }
 
-install() {
-    inside "$clean" sh -ec 'cd /tmp && rm -f *-dbgsym_*
-        DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install ./*.deb'
-}
 answer() { inside "$clean" /tmp/first-answer; }
+
+# What README says, to the letter, but for what is not in a bare system: sudo, an init that starts the server, a database; then a label for
+# a role that owns nothing.  The models are there, so the time is that without downloads.
+by_readme() {
+    local root=$matrix/$clean commands
+    commands=$(sed -n '/^From the packages/,/^Or as an image/{/^```sh$/,/^```$/{/^```/!p}}' README.md)
+    [ "$(wc -l <<<"$commands")" -eq 3 ] || { echo "README has other commands: $commands"; return 1; }
+    # shellcheck disable=SC2016
+    printf '%s\n' '#!/bin/sh' 'user=root; [ "$1" != -u ] || { user=$2; shift 2; }' \
+        'exec setpriv --reuid="$user" --regid="$user" --init-groups "$@"' >"$root/usr/local/bin/sudo"
+    chmod 755 "$root/usr/local/bin/sudo"
+    rm -f "$root"/tmp/*-dbgsym_*
+    {
+        printf '%s\n' 'set -eu' 'cd /tmp' 'export DEBIAN_FRONTEND=noninteractive'
+        sed -n 1p <<<"$commands" | sed 's/apt install/apt install -qq -y --no-install-recommends/; s/postgresql-17/postgresql-*/'
+        echo 'pg_lsclusters -h | { read -r v name port state rest; [ "$state" = online ] || pg_ctlcluster "$v" "$name" start; }'
+        echo 'sudo -u postgres createdb shop'
+        sed -n 2,3p <<<"$commands"
+        echo 'sudo -u postgres createuser analyst'
+        echo "sudo -u postgres psql -XqtA -d shop -c 'SET SESSION AUTHORIZATION analyst' \\"
+        echo "    -c \"SELECT slm_classify('Where is my parcel?', ARRAY['payment', 'delivery'])\""
+    } >"$root/tmp/by_readme"
+    begin=$SECONDS
+    inside "$clean" bash /tmp/by_readme | tee "$out/readme.log"
+    seconds=$((SECONDS - begin))
+    [ "$(tail -n 1 "$out/readme.log")" = delivery ]
+}
 
 # What a purge leaves behind: nothing with our name, except what the server's own cluster holds.
 purge() {
@@ -141,7 +164,8 @@ for release in ${*:-bookworm trixie docker}; do
     check "the packages are built" build || continue
     check "lintian has nothing to say" lint
     check "a system with nothing on it" clean_root || continue
-    check "apt install" install || continue
+    check "README's three commands and a label for a role that owns nothing" by_readme || continue
+    echo "   from nothing to that label: $seconds s"
     check "the first answer" answer
     check "purge leaves nothing behind" purge
 done

@@ -63,6 +63,14 @@ SELECT q, quote, source, score > 0.4 AS sure FROM (VALUES ('How long does it tak
     ('Who painted the ceiling of the chapel?')) v(q), LATERAL slm_answer(q, 'SELECT e, body, title FROM manual ORDER BY title');
 SELECT quote, source FROM slm_answer('parcels and shipping', 'SELECT body FROM manual', 2, 0.3);
 SELECT * FROM slm_answer('anything', 'SELECT body FROM manual WHERE false');
+-- with what a generative model makes of the quotes, beside the first; none where nothing is quoted
+SELECT (slm_load_model('search_tiny', :'tiny_file')).can_generate;
+SELECT quote, source, answer = slm_generate(E'Shipping is not refunded.\nMoney is returned within five days.\n\nIs the money returned, and shipping refunded?', model => 'search_tiny',
+    max_tokens => 96, truncate => true, system => 'Answer the question in one sentence, from the text alone.') AS as_asked
+FROM slm_answer('Is the money returned, and shipping refunded?', 'SELECT e, body, title FROM manual ORDER BY title', n => 2, generate => true, generate_model => 'search_tiny');
+SELECT quote, answer FROM slm_answer('Who painted the ceiling of the chapel?', 'SELECT e, body FROM manual', generate => true, generate_model => 'search_tiny');
+SELECT state, message, hint FROM try('SELECT * FROM slm_answer(''How long does a parcel take?'', ''SELECT e, body FROM se.manual'', generate => true)');
+SELECT slm_drop_model('search_tiny');
 
 -- ---- what is refused
 SELECT (t).state, (t).message, (t).hint FROM (SELECT try(s) t FROM unnest(ARRAY[
@@ -71,7 +79,8 @@ SELECT (t).state, (t).message, (t).hint FROM (SELECT try(s) t FROM unnest(ARRAY[
     'SELECT * FROM slm_topk(''{1}'', ''se.note'', ''e'', condition => ''true; DROP TABLE se.note'')', 'SELECT * FROM slm_topk(''{1}'', ''se.note'', ''e'', condition => ''id'')',
     'SELECT * FROM slm_topk(''{1}'', ''se.note'', ''e'', condition => ''true) OR (true'')',
     'SELECT * FROM slm_search(NULL, ''se.note'', ''body'')', 'SELECT * FROM slm_search(''x'', ''se.note'', ''id'')', 'SELECT * FROM slm_search(''x'', ''se.note'', ''body'', ''product'')',
-    'SELECT * FROM slm_answer(NULL, ''SELECT body FROM se.note'')', 'SELECT * FROM slm_answer(''x'', NULL)', 'SELECT * FROM slm_answer(''x'', ''SELECT e FROM se.note'')', 'SELECT * FROM slm_answer(''x'', ''SELECT body FROM se.note'', 0)']) s) q;
+    'SELECT * FROM slm_answer(NULL, ''SELECT body FROM se.note'')', 'SELECT * FROM slm_answer(''x'', NULL)', 'SELECT * FROM slm_answer(''x'', ''SELECT e FROM se.note'')', 'SELECT * FROM slm_answer(''x'', ''SELECT body FROM se.note'', 0)',
+    'SELECT * FROM slm_answer(''x'', ''se.note'')', 'SELECT slm_plot(''note'', ''line'')', 'SELECT accuracy FROM slm_evaluate(''note'', ''slm_classify(body, classifier => x)'')']) s) q;
 
 -- ---- pinned to a model's digest: immutable, in batches
 SELECT slm_model_digest('search_minilm') ~ '^[0-9a-f]{64}(-[0-9a-f]{16})?$' AS is_digest, slm_model_digest('search_minilm') AS digest \gset

@@ -140,7 +140,7 @@ run_tap() {
 prepare_work() {
     local path
     ! wanted tap || make --no-print-directory build/tools/old_image build/tools/slm_engine_hooks >>build/log/install.log 2>&1 || return 1
-    for path in Makefile slm_pg.control sql expected docs test/isolation test/tap test/data build/tools; do
+    for path in Makefile slm_pg.control sql expected docs packaging test/isolation test/tap test/data build/tools; do
         [ -e "$path" ] || continue
         mkdir -p "$slm_root/work/$(dirname "$path")"
         cp -R "$path" "$slm_root/work/$(dirname "$path")/"

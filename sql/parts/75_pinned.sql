@@ -23,7 +23,8 @@ COMMENT ON FUNCTION slm_classify_pinned(text, text[], text, text, double precisi
 
 CREATE FUNCTION slm_fetch_model(name text, OUT command text, OUT statement text)
 RETURNS record LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp BEGIN ATOMIC
-    SELECT 'SLM_MODEL_CACHE=/var/lib/slm_pg models/fetch ' OPERATOR(pg_catalog.||) m.name,
+    SELECT 'SLM_MODEL_CACHE=/var/lib/slm_pg models/fetch ' OPERATOR(pg_catalog.||) m.name
+               OPERATOR(pg_catalog.||) '  # of the Debian package: slm_fetch ' OPERATOR(pg_catalog.||) m.name,
            CASE WHEN m.name IS NOT NULL THEN pg_catalog.format('SELECT slm_load_model(%L, %L);', m.name, '/var/lib/slm_pg/' OPERATOR(pg_catalog.||) m.name) END
     FROM (SELECT CASE WHEN $1 OPERATOR(pg_catalog.~) '^[A-Za-z0-9][A-Za-z0-9._-]*$' THEN $1 END AS name) m;
 END;

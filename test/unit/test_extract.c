@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "engine/extract/extract.h"
+#include "engine/extract/summary.h"
 
 static slm_error err;
 
@@ -123,6 +124,35 @@ static void others(void)
     CHECK(strcmp(best("It was 12.50 EUR, order 77-1.", "x", "How much was paid?", false), "12.50") == 0, "a question");
 }
 
+/* The sentences of a text, with | between them. */
+static void check_sentences(const char *text, const char *want)
+{
+    char got[512] = "";
+    size_t n = 0, length = strlen(text);
+    slm_sentence *list = NULL;
+    char *exact = malloc(length > 0 ? length : 1);
+
+    memcpy(exact, text, length);
+    CHECK(slm_sentences_find(exact, length, NULL, &list, &n, &err) == SLM_OK, "%s", text);
+    for (size_t i = 0; i < n; i++)
+        snprintf(got + strlen(got), sizeof got - strlen(got), "%s%.*s", i == 0 ? "" : "|", (int) (list[i].end - list[i].begin),
+                 exact + list[i].begin);
+    CHECK(strcmp(got, want) == 0, "got \"%s\", want \"%s\"", got, want);
+    free(list);
+    free(exact);
+}
+
+static void sentences(void)
+{
+    check_sentences("I paid 9.90 extra. It took six days!", "I paid 9.90 extra.|It took six days!");
+    check_sentences("Send it to www.example.org, e.g. today. Thanks.", "Send it to www.example.org, e.g. today.|Thanks.");
+    check_sentences("She said \"wait.\" Then 'go.' Now", "She said \"wait.\"|Then 'go.'|Now");
+    check_sentences("Pouvez-vous v\xC3\xA9rifier ? Merci !", "Pouvez-vous v\xC3\xA9rifier ?|Merci !");
+    check_sentences("He called it \xE2\x80\x9Cgood.\xE2\x80\x9D She left", "He called it \xE2\x80\x9Cgood.\xE2\x80\x9D|She left");
+    check_sentences("Is it 5 ?", "Is it 5 ?");
+    check_sentences("", "");
+}
+
 /* Long hostile texts take time in proportion to their length. */
 static void bounded(void)
 {
@@ -149,6 +179,7 @@ int main(void)
     amounts();
     dates();
     others();
+    sentences();
     bounded();
     TEST_MAIN_END("test_extract");
 }

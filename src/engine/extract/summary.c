@@ -40,6 +40,11 @@ static bool is_space(char c)
     return c == ' ' || c == '\n' || c == '\t' || c == '\r';
 }
 
+static bool asks(char c)
+{
+    return c == '?' || c == '!';
+}
+
 /* Takes what stands beside the words without a space: quotation marks, brackets, full stops. */
 static slm_sentence with_punctuation(const char *text, size_t from, size_t to, slm_sentence s)
 {
@@ -47,6 +52,9 @@ static slm_sentence with_punctuation(const char *text, size_t from, size_t to, s
         s.begin--;
     while (s.end < to && !is_space(text[s.end]))
         s.end++;
+    if (s.end + 1 < to && text[s.end] == ' ' && asks(text[s.end + 1])) /* as French has it */
+        for (s.end++; s.end < to && asks(text[s.end]);)
+            s.end++;
     return s;
 }
 

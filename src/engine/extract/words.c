@@ -5,7 +5,7 @@
  *
  *   , ; ( )            1      a pause
  *   line break         3      ten where a line is empty
- *   . ! ? and space   12      the end of a sentence, unless the word before is known to be shortened: no. Nr. Dr.
+ *   . ! ? and space   12      the end of a sentence, unless the word before is known to be shortened: no. Nr. Dr. J.
  *
  * so that "near" (within some ten places) means: in the same sentence, or just beside it on the next line.
  */
@@ -153,14 +153,21 @@ static size_t put_lower(const char *s, size_t n, char *out)
     return n;
 }
 
+/* Does the full stop before byte i end a sentence?  Behind it is a space, or what closes a quotation; not in 9.90, no. 7, e.g., J. Smith */
+static bool closes(const char *text, size_t i, size_t to, const slm_word *before)
+{
+    bool initial = before->lower[0] >= 'a' && before->lower[0] <= 'z' && before->lower[1] == '\0';
+    if (i >= to || initial || listed(shortened, before->lower))
+        return false;
+    return strchr(" \n\r\t)]\"'", text[i]) != NULL || (unsigned char) text[i] == 0xC2 || (unsigned char) text[i] == 0xE2; /* » ” */
+}
+
 static uint64_t gap_between(const char *text, size_t from, size_t to, const slm_word *before)
 {
     uint64_t gap = 1, lines = 0;
     for (size_t i = from; i < to; i++) {
         char c = text[i];
-        bool space =
-            i + 1 >= to || text[i + 1] == ' ' || text[i + 1] == '\n' || text[i + 1] == '\r' || text[i + 1] == ')' || text[i + 1] == '"';
-        if (c == '!' || c == '?' || (c == '.' && space && !listed(shortened, before->lower)))
+        if (c == '!' || c == '?' || (c == '.' && closes(text, i + 1, to, before)))
             gap += END_OF_SENTENCE;
         else if (c == ',' || c == ';' || c == '(' || c == ')')
             gap += 1;

@@ -156,4 +156,13 @@ static inline bool slm_pg_many_tables(const List *rtable)
 #define slm_make_range(cache, lower, upper) make_range(cache, lower, upper, false)
 #endif
 
+/* 16 renamed what pg_stat_user_functions counts, and made a time one number of ticks. */
+#if PG_VERSION_NUM >= 160000
+#define SLM_FUNCTION_FIGURE(name) name
+#define SLM_SET_NANOSECONDS(time, ns) ((time).ticks = (int64) (ns))
+#else
+#define SLM_FUNCTION_FIGURE(name) f_##name
+#define SLM_SET_NANOSECONDS(time, ns) ((time).tv_sec = (time_t) ((ns) / 1e9), (time).tv_nsec = (long) ((ns) - (double) (time).tv_sec * 1e9))
+#endif
+
 #endif

@@ -42,10 +42,19 @@ Portal slm_pg_open_query_plan(SPIPlanPtr plan)
     return portal;
 }
 
+void slm_pg_refuse_name(const char *query, const char *example)
+{
+    if (strpbrk(query, " \t\n\r(;") == NULL)
+        ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("\"%s\" is not a query", query),
+                        errhint("A SELECT is expected, also for all rows of a table. For example: %s", example)));
+}
+
 Portal slm_pg_open_query(const char *query, const char *what, const char *example)
 {
-    SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
+    SPIPlanPtr plan;
 
+    slm_pg_refuse_name(query, example);
+    plan = SPI_prepare(query, 0, NULL);
     if (plan == NULL || !SPI_is_cursor_plan(plan) || slm_pg_writes(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of %s must be one SELECT that writes nothing", what),
                         errhint("For example: %s", example)));

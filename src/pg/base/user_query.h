@@ -10,6 +10,8 @@
 
 #include "executor/spi.h"
 
+/* ERROR where a query is one word, most of the time the name of a table. */
+void slm_pg_refuse_name(const char *query, const char *example);
 /* A cursor on a query; ERROR, "the query of <what> must be ...", with an example, unless it is one SELECT that writes nothing. */
 Portal slm_pg_open_query(const char *query, const char *what, const char *example);
 /* The same on a plan whose text the extension composed around a query that was looked at. */

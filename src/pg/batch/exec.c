@@ -218,6 +218,7 @@ static void batch_end(CustomScanState *node)
     BatchState *state = (BatchState *) node;
 
     slm_pg_progress_leave(&state->progress);
+    slm_pg_batch_track(state);
     if (state->error != NULL && (state->flags & SLM_BATCH_MODIFIES) != 0)
         ReThrowError(state->error); /* what was to be written has not been */
     MemoryContextDelete(state->window_context);
@@ -496,6 +497,7 @@ static void begin_calls(BatchState *state, BatchRow *row)
             strict_null = strict_null || (arg->isnull && call->function.fn_strict);
         }
         state->counters.calls++;
+        call->n_begun++;
         if (strict_null)
             continue;
         old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);

@@ -37,6 +37,7 @@ typedef struct BatchCall {
     ExprState *guard;        /* or NULL */
     bool uses_params;        /* arguments depend on what the node is begun anew with */
     int n_args, stage, level;
+    uint64 n_begun; /* for a row */
 } BatchCall;
 
 /* A call with certain argument values: under way, failed (work kept), or done (value). */
@@ -131,6 +132,8 @@ typedef struct BatchState {
     SlmSample *sample;   /* of a statement that is estimated (sample.h); or NULL */
 } BatchState;
 
+/* The node ends: counts its calls in pg_stat_user_functions (tracked.c). */
+void slm_pg_batch_track(const BatchState *state);
 void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *es);
 /* Properties that are shown of a node and of the calls outside of nodes alike. */
 void slm_pg_batch_explain_tokens(const slm_usage *c, ExplainState *es);

@@ -47,9 +47,11 @@ char *slm_pg_trimmed(const char *query)
 TupleDesc slm_pg_look_at_query(const char *query, int least)
 {
     const char *example = least > 1 ? "SELECT body, label FROM tickets WHERE label IS NOT NULL" : "SELECT body FROM tickets";
-    SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
+    SPIPlanPtr plan;
     CachedPlanSource *source;
 
+    slm_pg_refuse_name(query, example);
+    plan = SPI_prepare(query, 0, NULL);
     if (plan == NULL || !SPI_is_cursor_plan(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query to measure by must be one SELECT"),
                         errhint("For example: %s", example)));

@@ -117,11 +117,14 @@ static const char *statement_of_list(SlmPlot *plot, const char *query)
 
 static TupleDesc look_at(const SlmPlotKind *kind, const char *query)
 {
-    SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
+    const char *example = psprintf("SELECT slm_plot(%s, '%s');", quote_literal_cstr(kind->example), kind->name);
+    SPIPlanPtr plan;
 
+    slm_pg_refuse_name(query, example);
+    plan = SPI_prepare(query, 0, NULL);
     if (plan == NULL || !SPI_is_cursor_plan(plan) || slm_pg_writes(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("the query of slm_plot must be one SELECT that writes nothing"),
-                        errhint("For example: SELECT slm_plot(%s, '%s');", quote_literal_cstr(kind->example), kind->name)));
+                        errhint("For example: %s", example)));
     return slm_pg_look_at_query(query, 1);
 }
 

@@ -163,6 +163,7 @@ Datum slm_pg_drop_cascade(PG_FUNCTION_ARGS)
     (void) slm_pg_change_registry("DELETE FROM slm.cascade_grant WHERE name = $1", 1, &name);
     (void) slm_pg_change_registry("DELETE FROM slm.cascade_registry WHERE name = $1", 1, &name);
     slm_pg_forget_roles_of("cascade");
+    slm_pg_log_change("cascade", name, "dropped");
     PG_RETURN_VOID();
 }
 

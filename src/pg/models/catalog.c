@@ -342,6 +342,47 @@ const char *slm_pg_default_model(SlmTask task)
     return is_set(name) ? name : NULL;
 }
 
+/* Of the models that the user may use, the first that does a task; NULL.  Encoders label better than they who write. */
+static const char *fitting_model(SlmTask task)
+{
+    const char *second = NULL;
+    const SlmModelRow *row;
+
+    for (int i = 0; (row = slm_pg_nth_model(i)) != NULL; i++) {
+        bool embeds = task != SLM_TASK_GENERATE && task != SLM_TASK_ANY && row->can_embed;
+
+        if (row->base[0] != '\0' || task == SLM_TASK_ENTITIES || !slm_pg_may_use_model(row))
+            continue;
+        if (embeds || (task != SLM_TASK_CLASSIFY && row->can_generate && task != SLM_TASK_EMBED && task != SLM_TASK_RERANK))
+            return row->name;
+        if (task == SLM_TASK_CLASSIFY && row->can_generate && second == NULL)
+            second = row->name;
+    }
+    return second;
+}
+
+static pg_noreturn void no_model(SlmTask task, const char *setting);
+
+static void no_model(SlmTask task, const char *setting)
+{
+    const char *fits = fitting_model(task), *hint;
+    bool usable = false;
+
+    for (int i = 0; slm_pg_nth_model(i) != NULL; i++)
+        usable = usable || slm_pg_may_use_model(slm_pg_nth_model(i));
+    if (usable)
+        hint = psprintf("Pass model => '%s', or SET %s = '%s'. The view slm.models lists the loaded models.", fits == NULL ? "name" : fits,
+                        setting, fits == NULL ? "name" : fits);
+    else if (slm_pg_nth_model(0) != NULL)
+        hint = psprintf("None of the loaded models may be used by you: their owner, or a superuser, can run slm_grant_model('model', %s).",
+                        quote_literal_cstr(GetUserNameFromId(GetUserId(), false)));
+    else
+        hint = "No model is loaded in this database: slm_load_model() loads one from a file of the server.";
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("no model was named and %s is not set", setting),
+                    errhint("%s", hint)));
+    pg_unreachable();
+}
+
 const char *slm_pg_need_default_model(SlmTask task)
 {
     const char *name = slm_pg_default_model(task);
@@ -351,8 +392,7 @@ const char *slm_pg_need_default_model(SlmTask task)
                                                                               : "slm.generate_model";
 
     if (name == NULL)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("no model was named and %s is not set", setting),
-                        errhint("Pass model => 'name', or SET %s = 'name'. The view slm.models lists the loaded models.", setting)));
+        no_model(task, setting);
     return name;
 }
 

@@ -215,6 +215,7 @@ int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool 
     slm_pg_as_end(&saved);
     CommandCounterIncrement();
     slm_pg_forget_roles_of("classifier");
+    slm_pg_log_change("classifier", new->name, psprintf(active ? "trained to version %d" : "trained to version %d, not in use,", version));
     return version;
 }
 
@@ -254,6 +255,7 @@ void slm_pg_remove_classifier(const char *name)
     (void) slm_pg_change_registry("DELETE FROM slm.classifier_grant WHERE name = $1", 1, &name);
     (void) slm_pg_change_registry("DELETE FROM slm.classifier_registry WHERE name = $1", 1, &name);
     slm_pg_forget_roles_of("classifier");
+    slm_pg_log_change("classifier", name, "dropped");
 }
 
 /* ---- the functions */
@@ -277,6 +279,7 @@ Datum slm_pg_restore_classifier(PG_FUNCTION_ARGS)
             continue;
         activate_version(name, version);
         slm_pg_forget_roles_of("classifier");
+        slm_pg_log_change("classifier", name, psprintf("restored to version %d", version));
         slm_pg_say_stale_jobs(name, version);
         PG_RETURN_VOID();
     }
@@ -316,6 +319,7 @@ Datum slm_pg_rename_classifier(PG_FUNCTION_ARGS)
     (void) slm_pg_change_registry("UPDATE slm.classifier_registry SET name = $2 WHERE name = $1", 2, values);
     (void) slm_pg_change_registry("UPDATE slm.classifier_grant SET name = $2 WHERE name = $1", 2, values);
     slm_pg_forget_roles_of("classifier");
+    slm_pg_log_change("classifier", values[0], psprintf("renamed to \"%s\"", values[1]));
     PG_RETURN_VOID();
 }
 
@@ -332,6 +336,7 @@ Datum slm_pg_set_classifier_owner(PG_FUNCTION_ARGS)
                         errmsg("must be a member of role \"%s\" to give it a classifier", GetUserNameFromId(role, true))));
     (void) slm_pg_change_registry("UPDATE slm.classifier_registry SET owner = $2::oid WHERE name = $1", 2, values);
     slm_pg_forget_roles_of("classifier");
+    slm_pg_log_change("classifier", name, psprintf("given to \"%s\"", GetUserNameFromId(role, false)));
     PG_RETURN_VOID();
 }
 

@@ -42,6 +42,7 @@
 #include "pg/models/digest.h"
 #include "pg/models/loading.h"
 #include "pg/models/rebuild.h"
+#include "pg/models/registry.h"
 #include "pg/models/store.h"
 #include "pg/models/stored.h"
 #include "pg/models/uses.h"
@@ -478,6 +479,11 @@ void slm_pg_load_refused(const SlmLoad *load, bool registered, const slm_error *
     pg_unreachable();
 }
 
+static void log_load(const SlmLoad *load, const char *done)
+{
+    slm_pg_log_change(load->base != NULL ? "adapter" : "model", load->name, psprintf("%s from \"%s\"", done, load->source));
+}
+
 void slm_pg_load_register(SlmLoad *load, bool registered)
 {
     const SlmModelRow *row = registered ? slm_pg_find_model(load->name) : NULL;
@@ -493,6 +499,7 @@ void slm_pg_load_register(SlmLoad *load, bool registered)
             name_taken(load->name);
         slm_pg_forget_dropped_roles();
     }
+    log_load(load, row == NULL ? "loaded" : "made again");
 }
 
 void slm_pg_load_replace(SlmLoad *load)
@@ -513,6 +520,7 @@ void slm_pg_load_replace(SlmLoad *load)
                                " image_bytes = $6::bigint, loaded_at = pg_catalog.now() WHERE name = $1 AND base IS NOT NULL",
                                lengthof(values), values) != 1)
         slm_pg_unknown_adapter(load->name);
+    log_load(load, "loaded");
 }
 
 static void load_work(FileLoad *file, bool registered)
@@ -612,6 +620,7 @@ void slm_pg_drop_registered(SlmObject object, const char *name, bool cascade)
     slm_pg_forget_images();
     slm_pg_forget_dropped_roles();
     slm_pg_store_sweep();
+    slm_pg_log_change(object == SLM_ADAPTER ? "adapter" : "model", name, "dropped");
 }
 
 void slm_pg_drop_adapters(const char *base)
@@ -663,5 +672,6 @@ Datum slm_pg_rename_model(PG_FUNCTION_ARGS)
     (void) slm_pg_change_registry("UPDATE slm.model_grant SET name = $2 WHERE name = $1", 2, values);
     slm_pg_calibrations_renamed(values[0], values[1]);
     slm_pg_forget_dropped_roles();
+    slm_pg_log_change(adapter ? "adapter" : "model", values[0], psprintf("renamed to \"%s\"", values[1]));
     PG_RETURN_VOID();
 }

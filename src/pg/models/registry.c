@@ -71,6 +71,12 @@ void slm_pg_lock_name(const char *what, const char *name)
     LockDatabaseObject(table, DatumGetUInt32(hash_any((const unsigned char *) name, (int) strlen(name))), 0, ExclusiveLock);
 }
 
+void slm_pg_log_change(const char *what, const char *name, const char *done)
+{
+    ereport(LOG, (errmsg("slm_pg: %s \"%s\" %s by role \"%s\"", what, name, done, GetUserNameFromId(GetUserId(), false)),
+                  errhidestmt(true), errhidecontext(true)));
+}
+
 void slm_pg_forget_roles_of(const char *what)
 {
     (void) slm_pg_change_registry(psprintf("UPDATE slm.%s_registry SET owner = 0"
@@ -94,4 +100,5 @@ void slm_pg_change_grant(FunctionCallInfo fcinfo, const char *what, bool grant, 
     (void) slm_pg_change_registry(psprintf(grant ? "INSERT INTO slm.%s_grant (name, role) VALUES ($1, $2::oid) ON CONFLICT DO NOTHING"
                                                  : "DELETE FROM slm.%s_grant WHERE name = $1 AND role = $2::oid", what), 2, values);
     slm_pg_forget_roles_of(what);
+    slm_pg_log_change(what, name, psprintf(grant ? "granted to \"%s\"" : "revoked from \"%s\"", slm_pg_name_argument(fcinfo, 1, "role")));
 }

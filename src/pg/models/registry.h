@@ -29,6 +29,8 @@ bool slm_pg_granted(const char *what, const char *name, Snapshot snapshot);
 void slm_pg_lock_name(const char *what, const char *name);
 /* Numbers that are no roles any more; every change does. */
 void slm_pg_forget_roles_of(const char *what);
+/* A line in the server's log: <what> "<name>" <done> by role "...".  Written when it is done, before its transaction is committed. */
+void slm_pg_log_change(const char *what, const char *name, const char *done);
 /* A role's number as SQL takes it; PUBLIC is 0. */
 const char *slm_pg_role_number(const char *role);
 /* slm_grant_<what>(name, role) and slm_revoke_<what>; own locks the name and raises an ERROR unless it is the current user's. */

@@ -83,7 +83,8 @@ static void take_over(const char *name)
                          errhint("To give it to another role: SELECT slm_set_model_owner('%s', 'role');", name)));
 }
 
-static const char *change_roles(FunctionCallInfo fcinfo, const char *function, const char *sql)
+/* done: to be followed by the role */
+static const char *change_roles(FunctionCallInfo fcinfo, const char *function, const char *done, const char *sql)
 {
     const char *name = slm_pg_name_argument(fcinfo, 0, "the name of a model");
     const char *role = slm_pg_name_argument(fcinfo, 1, "the name of a role");
@@ -95,12 +96,13 @@ static const char *change_roles(FunctionCallInfo fcinfo, const char *function, c
     values[1] = slm_pg_role_number(role);
     slm_pg_forget_dropped_roles();
     (void) slm_pg_change_registry(sql, 2, values);
+    slm_pg_log_change("model", name, psprintf("%s \"%s\"", done, role));
     return name;
 }
 
 Datum slm_pg_grant_model(PG_FUNCTION_ARGS)
 {
-    take_over(change_roles(fcinfo, "slm_grant_model()",
+    take_over(change_roles(fcinfo, "slm_grant_model()", "granted to",
                            "INSERT INTO slm.model_grant SELECT name, $2::oid::regrole FROM slm.model_registry WHERE name = $1"
                            " ON CONFLICT DO NOTHING"));
     PG_RETURN_VOID();
@@ -108,7 +110,8 @@ Datum slm_pg_grant_model(PG_FUNCTION_ARGS)
 
 Datum slm_pg_revoke_model(PG_FUNCTION_ARGS)
 {
-    (void) change_roles(fcinfo, "slm_revoke_model()", "DELETE FROM slm.model_grant WHERE name = $1 AND role = $2::oid");
+    (void) change_roles(fcinfo, "slm_revoke_model()", "revoked from",
+                        "DELETE FROM slm.model_grant WHERE name = $1 AND role = $2::oid");
     PG_RETURN_VOID();
 }
 
@@ -130,5 +133,6 @@ Datum slm_pg_set_model_owner(PG_FUNCTION_ARGS)
     values[1] = psprintf("%u", owner);
     if (slm_pg_change_registry("UPDATE slm.model_registry SET owner = $2::oid::regrole WHERE name = $1", 2, values) == 0)
         slm_pg_unknown_model(name);
+    slm_pg_log_change("model", name, psprintf("given to \"%s\"", role));
     PG_RETURN_VOID();
 }

@@ -379,7 +379,9 @@ static void export(const char *key, const char *path)
     exists = to < 0 && errno == EEXIST;
     if (to < 0)
         ereport(ERROR, (errcode_for_file_access(), errmsg("could not create \"%s\": %m", path),
-                        exists ? errhint("Nothing is overwritten: remove the file, or name another.") : 0));
+                        errhint(exists ? "Nothing is overwritten: remove the file, or name another."
+                                       : "The server writes it: name a folder that is there, and that its operating system user may write "
+                                         "into.")));
     PG_TRY();
     {
         copy_file(from, to, slm_pg_store_shown(image), path);
