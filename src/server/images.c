@@ -3,7 +3,7 @@
  *
  * A name is one of a file in the directory and nothing else: no path gets through.  A file that was replaced or damaged since it was mapped
  * is opened anew beside the old one, which goes with its last request.  Models that nobody uses stay, MOST_MODELS of them; the least
- * recently used goes first.
+ * recently used goes first, and one whose file was taken away goes soon.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -90,6 +90,18 @@ void slm_images_sweep(void)
         if (m->stale && m->n_here == 0)
             close_model(m);
     }
+}
+
+void slm_images_idle(void)
+{
+    char path[4096];
+    struct stat st;
+    slm_error err;
+
+    for (served *m = models; m != NULL; m = m->next)
+        if (!m->stale && path_of(m->name, path, &st, &err) != SLM_OK && err.os_error == ENOENT)
+            m->stale = true;
+    slm_images_sweep();
 }
 
 static void make_room(void)

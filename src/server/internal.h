@@ -62,6 +62,8 @@ slm_status slm_images_adapter(served *m, const char *name, slm_adapter **out, sl
 slm_status slm_images_constraint(served *m, uint64_t realm, const char *words, slm_constraint **out, slm_error *err);
 /* Closes those that are stale and unused. */
 void slm_images_sweep(void);
+/* Those whose files are not there any more are stale. */
+void slm_images_idle(void);
 served *slm_images_first(void);
 
 #endif

@@ -475,6 +475,7 @@ void slm_models_idle(void)
     uint64_t now = slm_server_now_ns();
     size_t freed = 0;
 
+    slm_images_idle();
     for (served *m = slm_images_first(); m != NULL; m = m->next) {
         if (m->alone.session != NULL && m->alone.running.n + m->suspects.n == 0) {
             slm_session_free(m->alone.session);

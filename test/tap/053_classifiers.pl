@@ -11,7 +11,7 @@ use Test::More;
 my $minilm = ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/all-MiniLM-L6-v2';
 plan(skip_all => "$minilm is absent; models/fetch --default brings it") unless -r "$minilm/config.json";
 
-my $node = slm_cluster('owners', empty => 1, conf => "slm.embed_model = 'minilm'\n");
+my $node = slm_cluster('owners', empty => 1, conf => "slm.embed_model = 'minilm'\nslm.job_workers = 0\n");
 my $tiny = "$ENV{TESTDIR}/test/data/tiny.gguf";
 $node->safe_psql('postgres', "SELECT slm_load_model('minilm', '$minilm'); SELECT slm_grant_model('minilm', 'public')");
 $node->safe_psql('postgres', q{

@@ -190,7 +190,7 @@ for my $case ([ 'ascii', 'SQL_ASCII', "E'caf\\xE9 au lait'", 'caf. au lait' ], [
 
 # ---- without preloading each worker has a WARNING of its own
 $session->quit;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''\nslm.engine = 'auto'");
 $node->restart;
 my ($rc, $out, $err) = $node->psql('postgres', "$parallel SELECT count($classify) FROM wide");
 $faults = 0;

@@ -189,7 +189,7 @@ is(sql("SELECT string_agg(coalesce(slm_generate(t, max_tokens => 2), '-'), '') <
 # ---- where it cannot be had
 
 my $directory = $node->data_dir . '/pgsql_tmp_slm_engine';
-is(sprintf('%o %o', (stat $directory)[2] & 07777, (stat "$directory/engine.sock")[2] & 07777), '700 600', 'directory and socket are the server\'s alone');
+is(sprintf('%o %o', (stat $directory)[2] & 07777, (stat "$directory/pgsql_tmp.sock")[2] & 07777), '700 600', 'directory and socket are the server\'s alone');
 $_->quit for @sessions;
 my $pid = engine_pid();
 $node->stop('immediate');

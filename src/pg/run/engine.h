@@ -15,7 +15,7 @@
 
 /* Base backups and pg_rewind leave out what begins so.  Relative to the data directory, where every process of the server stands. */
 #define SLM_ENGINE_DIRECTORY "pgsql_tmp_slm_engine"
-#define SLM_ENGINE_SOCKET SLM_ENGINE_DIRECTORY "/engine.sock"
+#define SLM_ENGINE_SOCKET SLM_ENGINE_DIRECTORY "/pgsql_tmp.sock"
 
 typedef enum SlmEngineMode { SLM_ENGINE_AUTO, SLM_ENGINE_SHARED, SLM_ENGINE_LOCAL } SlmEngineMode;
 

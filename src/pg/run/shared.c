@@ -8,6 +8,9 @@
  * arguments, so sending it again does no harm; the part of a stream that has been taken already is left out then.  One that was under way
  * when the process died of itself may be why: it is never run in this backend, which would die of it as well.
  *
+ * A model that was dropped while statements use it has no file any more that the process could open: they go on with what they have mapped,
+ * in this backend.
+ *
  * The connection belongs to the backend, not to a statement.  At an abort the runs are cancelled; where that cannot be sent at once the
  * connection is closed, which cancels them too.
  */
@@ -58,6 +61,7 @@ typedef struct SlmSent {
     size_t *ends;          /* [n_ends] where its pieces end, of which next_end are taken: a row is a piece, however many came at once */
     int n_ends, ends_room, next_end;
     size_t skip;           /* bytes that come again */
+    bool no_file;          /* its model's file is not there any more */
 } SlmSent;
 
 static struct {
@@ -71,6 +75,7 @@ static struct {
 
 static dlist_head runs = DLIST_STATIC_INIT(runs); /* of SlmRun, in order of start */
 static int n_waiting;                             /* runs without a result */
+static bool any_no_file;
 static uint64 next_number = 1;
 static uint32 wait_event;
 
@@ -402,7 +407,9 @@ static bool take_result(const slm_frame *frame, const char *body)
 
     if (slm_wire_read_result(body, frame->n_bytes, &read, NULL) != SLM_OK || read.number != frame->number)
         return false;
-    if (run != NULL && !run->done)
+    if (run != NULL && !run->done && read.result.status != SLM_OK && read.result.error.os_error == ENOENT)
+        any_no_file = run->sent->no_file = true;
+    else if (run != NULL && !run->done)
         finish(run, &read.result);
     slm_wire_result_free(&read);
     return true;
@@ -546,6 +553,20 @@ static bool may_run_here(const SlmRun *run, const SlmEngineNow *now)
     return slm_guc_engine != SLM_ENGINE_SHARED && run->sent->blamed == now->blamed && run->sent->text_bytes == 0;
 }
 
+/* Those whose models have no file any more. */
+static void run_here_without_file(void)
+{
+    dlist_mutable_iter it;
+
+    any_no_file = false;
+    dlist_foreach_modify(it, &runs) {
+        SlmRun *run = dlist_container(SlmRun, node, it.cur);
+
+        if (!run->done && run->sent->no_file)
+            run_here(run);
+    }
+}
+
 /* There is no connection: sends all that has no answer again on a new one, or runs it here. */
 static void start_again(void)
 {
@@ -588,6 +609,8 @@ void slm_pg_shared_step(bool wait)
         flush();
         if (read_frames() > 0 || !wait) {
             slm_pg_accounts_flush(false);
+            if (any_no_file)
+                run_here_without_file();
             return;
         }
         if (connection.fd < 0)
