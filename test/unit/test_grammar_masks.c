@@ -129,6 +129,10 @@ int main(void)
         "{\"type\":\"string\",\"pattern\":\"^[^:]+:[^:]+$\"}",
         "{\"type\":\"string\",\"pattern\":\"^(?:\\\\S+\\\\s+){0,9}\\\\S+$\",\"maxLength\":60}",
         "{\"type\":\"string\",\"oneOf\":[{\"pattern\":\"maker\"},{\"pattern\":\"operator\"},{\"pattern\":\"the\"}]}",
+        "{\"type\":\"string\",\"pattern\":\"^[^]{0,6}the a$\"}",
+        "{\"type\":\"string\",\"pattern\":\"^.{0,12}$\"}",
+        "{\"type\":\"string\",\"pattern\":\"^(.{1,3}){0,4}$\"}",
+        "{\"type\":\"object\",\"patternProperties\":{\"^[^]{0,5}$\":true,\"^[a-z ]{6,}$\":true},\"additionalProperties\":false}",
         "{\"not\":{\"enum\":[\"a\",\"the\",1]}}",
         "{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"type\":[\"string\",\"number\",\"boolean\"]}}",
         "{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"b\",\"\\u00e9\",12]},\"uniqueItems\":true}",
@@ -145,6 +149,9 @@ int main(void)
     if (v != NULL) {
         walk(v, SLM_GRAMMAR_REGEX, "(the |a |b)*\\.", false);
         walk(v, SLM_GRAMMAR_REGEX, "[^@]*@[^@]*", false);
+        walk(v, SLM_GRAMMAR_REGEX, "[^]{0,90}", false);
+        walk(v, SLM_GRAMMAR_REGEX, "[^]{2,7}(the|a b)+[^]{5}", false);
+        walk(v, SLM_GRAMMAR_GBNF, "root ::= [^\\x00]{0,5} list\nlist ::= \"the\" list | \"a\"\n", false);
         walk(v, SLM_GRAMMAR_GBNF, "root ::= \"a\" list \"b\"\nlist ::= [^,\"]+ (\",\" [^,\"]+)* | \"{\" list \"}\"\n", false);
     }
     slm_token_vocab_free(v);

@@ -39,6 +39,13 @@ static const grammar_case strings[] = {
     {"{\"type\":\"string\",\"format\":\"ipv6\"}", {"\"::1\"", "\"fe80::1:2\"", "\"::ffff:1.2.3.4\""},
      {"\":::\"", "\"1:2:3\"", "\"::1::\""}},
     {"{\"type\":\"string\",\"not\":{\"enum\":[\"a\",\"bc\"]}}", {"\"b\"", "\"\"", "\"ab\""}, {"\"a\"", "\"bc\""}},
+    {"{\"type\":\"string\",\"oneOf\":[{\"pattern\":\"ab\"},{\"pattern\":\"cd\"},{\"pattern\":\"\\u00e9\"}]}",
+     {"\"ab\"", "\"xabab\"", "\"cdcacb\"", "\"\xC3\xA9\xC3\xA8\\n\""},
+     {"\"\"", "\"acbd\"", "\"abcd\"", "\"cd\xC3\xA9\"", "\"\xC3\xA9 ab\""}},
+    {"{\"type\":\"string\",\"pattern\":\"a\",\"not\":{\"pattern\":\"b\"}}", {"\"a\"", "\"\\ta\\\"\""},
+     {"\"\"", "\"ab\"", "\"ba\"", "\"b\""}},
+    {"{\"type\":\"string\",\"not\":{\"anyOf\":[{\"pattern\":\"a\"},{\"pattern\":\"b\"}]}}", {"\"\"", "\"c\""}, {"\"a\"", "\"cb\""}},
+    {"{\"type\":\"string\",\"anyOf\":[{\"pattern\":\"a\"},{\"not\":{\"pattern\":\"ab\"}}]}", {"\"\"", "\"ab\"", "\"b\""}, {"1", "\""}},
 };
 
 static const grammar_case objects[] = {

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BLOCK = 16384, BLOCK_OF_GROWTH = 1 << 20 };
+/* MAPPED: glibc maps what is larger than 32 MiB, whatever has been freed before. */
+enum { BLOCK = 16384, BLOCK_OF_GROWTH = 128 << 10, APART = 128 << 10, MAPPED = 33 << 20 };
 
 bool slm_budget_fail(slm_budget *b, slm_status status, const char *format, ...)
 {
@@ -38,6 +39,24 @@ static bool charge(slm_budget *b, size_t bytes)
     return true;
 }
 
+/* realloc.  What becomes large is put into a mapping of its own, which grows without being copied: the allocator makes one for what is
+ * large beyond doubt, and keeps it when that shrinks.  (It would not for some MiB, once others of that size have been freed.) */
+static void *regrow(void *old, size_t old_bytes, size_t bytes)
+{
+    void *apart, *grown;
+    if (old_bytes > APART || bytes <= APART || (apart = malloc(MAPPED)) == NULL)
+        return realloc(old, bytes);
+    grown = realloc(apart, bytes);
+    if (grown == NULL) {
+        free(apart);
+        return realloc(old, bytes);
+    }
+    if (old_bytes > 0)
+        memcpy(grown, old, old_bytes);
+    free(old);
+    return grown;
+}
+
 bool slm_budget_grow(slm_budget *b, void *array, uint32_t *capacity, size_t size, uint64_t need)
 {
     uint64_t room = *capacity < 16 ? 16 : (uint64_t) *capacity * 2;
@@ -53,7 +72,7 @@ bool slm_budget_grow(slm_budget *b, void *array, uint32_t *capacity, size_t size
     if (!charge(b, (size_t) (room - *capacity) * size))
         return false;
     memcpy(&old, array, sizeof old);
-    grown = realloc(old, (size_t) room * size);
+    grown = regrow(old, (size_t) *capacity * size, (size_t) room * size);
     if (grown == NULL) {
         b->bytes -= (size_t) (room - *capacity) * size;
         return slm_budget_fail(b, SLM_NOMEM, "out of memory for a grammar");

@@ -143,7 +143,9 @@ slm_rx slm_rx_chars(slm_rx_pool *p, const uint32_t (*ranges)[2], uint32_t n, boo
             texts[k - 1] = t;
         }
     made = slm_rx_or(p, slm_rx_set(p, &ascii), slm_rx_trie(p, texts, then, n_texts));
-    return slm_rx_or(p, made, utf8(p, ranges, n));
+    made = slm_rx_or(p, made, utf8(p, ranges, n));
+    p->nodes[made].json = p->nodes[made].json || json;
+    return made;
 }
 
 bool slm_json_escape(slm_budget *b, const char *text, size_t n, char **out, uint32_t *n_out, uint32_t *capacity)

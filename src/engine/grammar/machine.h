@@ -115,10 +115,6 @@ typedef struct slm_member {
     uint32_t round, index;
 } slm_member;
 
-typedef struct slm_path {
-    uint32_t state, row;
-} slm_path;
-
 enum { SLM_FOUND = 512 };
 
 typedef struct slm_machine {
@@ -144,7 +140,7 @@ typedef struct slm_machine {
     uint32_t n_work, work_capacity;
     slm_member *members; /* the members of the set that is being made, by hash; those of the round only */
     uint32_t round, members_base, members_end;
-    slm_path path[SLM_VOCAB_MAX_DEPTH + 1]; /* states of a lexeme along a token */
+    uint32_t path[SLM_VOCAB_MAX_DEPTH + 1]; /* rows of the states of a lexeme along a token */
     uint32_t found[SLM_FOUND + 1];
     slm_mask *masks;
     uint32_t n_masks, masks_capacity, max_masks;

@@ -12,8 +12,8 @@
 
 #include <stdlib.h>
 
-/* States that is_free goes through. */
-enum { MAX_PAIRS = 64 };
+/* States that is_free goes through, and what it may cost: much less than the walk that it may spare. */
+enum { MAX_PAIRS = 64, FREE_STEPS = 3000 };
 
 static void set_tokens(const slm_token_vocab *v, uint64_t *bits, const slm_vocab_node *node)
 {
@@ -71,38 +71,48 @@ static uint32_t set_found(slm_machine *m, uint32_t n)
     return 0;
 }
 
-/* Nodes [i, end) of the trie below work[from..to), all of them inside one lexeme.  path[depth] is the state before the depth, with its row
- * of transitions; what lies above nodes[i] belongs to others.  Half of the nodes end a token, at random: no branch depends on that. */
+/* The row behind nodes[i] for a walk that is at `row`; SLM_ROW_DEAD: none.  0: the lexeme may end here, what lies below has been walked. */
+static uint32_t row_behind(slm_machine *m, const slm_vocab_node *nodes, uint32_t i, uint32_t row, uint32_t from, uint32_t to)
+{
+    slm_rx_pool *p = &m->rx;
+    uint32_t state = p->next[row - 1], partition = p->states[state].partition, next = slm_state_step(p, state, nodes[i].byte), then;
+    if (m->budget.failed)
+        return 0;
+    if (next == SLM_STATE_DEAD) {
+        then = SLM_ROW_DEAD;
+    } else if (p->states[next].accepting || p->states[next].partition != partition || nodes[i].shared) {
+        walk_over_end(m, nodes, i, state, from, to);
+        return 0;
+    } else if ((then = slm_state_row(p, next)) == 0) {
+        return 0;
+    }
+    p->next[row + p->partitions[partition]->n + p->partitions[partition]->of[nodes[i].byte]] = then;
+    return then;
+}
+
+/* Nodes [i, end) of the trie below work[from..to), all of them inside one lexeme.  path[depth] is the row of the state before the depth;
+ * what lies above nodes[i] belongs to others.  Half of the nodes end a token, at random: no branch depends on that. */
 static void walk_lexeme(slm_machine *m, const slm_vocab_node *nodes, uint32_t i, uint32_t end, uint32_t from, uint32_t to)
 {
     slm_rx_pool *p = &m->rx;
-    uint32_t state = m->work[from].state, partition = p->states[state].partition, n_found = 0;
-    const uint8_t *class_of = p->partitions[partition]->of;
-    slm_path *path = m->path;
-    path[nodes[i].depth] = (slm_path) {state, p->states[state].next};
+    const slm_partition *part = p->partitions[p->states[m->work[from].state].partition];
+    uint32_t n_found = 0, *path = m->path;
+    if ((path[nodes[i].depth] = slm_state_row(p, m->work[from].state)) == 0)
+        return;
     while (i < end) {
         const slm_vocab_node *node = &nodes[i];
-        slm_path at = path[node->depth];
-        uint32_t next = at.row == 0 ? 0 : p->next[at.row + class_of[node->byte]];
-        if (next == 0) {
-            next = slm_state_step_new(p, at.state, node->byte);
-            path[node->depth].row = p->states[at.state].next;
-            if (m->budget.failed)
-                return;
-        }
-        if (next == SLM_STATE_DEAD) {
-            i = node->skip;
-            continue;
-        }
-        if (p->states[next].accepting || p->states[next].partition != partition || node->shared) {
+        uint32_t row = path[node->depth], then = p->next[row + part->n + part->of[node->byte]];
+        if (then == 0 || (node->shared && then != SLM_ROW_DEAD)) {
             n_found = set_found(m, n_found);
-            walk_over_end(m, nodes, i, at.state, from, to);
+            then = row_behind(m, nodes, i, row, from, to);
             if (m->budget.failed)
                 return;
+        }
+        if (then <= SLM_ROW_DEAD) {
             i = node->skip;
             continue;
         }
-        path[node->depth + 1] = (slm_path) {next, p->states[next].next};
+        path[node->depth + 1] = then;
         m->found[n_found] = (uint32_t) node->token;
         n_found += node->token >= 0;
         if (n_found == SLM_FOUND)
@@ -150,7 +160,7 @@ static void add_plain(slm_machine *m, uint32_t chars)
 }
 
 typedef struct pair {
-    uint32_t state, within; /* of the lexeme; of one character of a JSON string */
+    uint32_t state, within; /* of the lexeme; of one plain character */
 } pair;
 
 static bool is_plain_byte(unsigned byte)
@@ -191,14 +201,15 @@ static bool add_pairs(slm_rx_pool *p, pair *pairs, uint32_t *n, uint32_t at, uin
 static bool is_free(slm_rx_pool *p, uint32_t state)
 {
     uint32_t begin, n = 1;
+    uint64_t steps = p->budget->steps;
     pair pairs[MAX_PAIRS];
     if (state < SLM_STATE_FIRST || p->states[state].tried || p->states[state].free_chars > 0)
         return state >= SLM_STATE_FIRST && p->states[state].free_chars == SLM_RX_MANY;
-    begin = slm_rx_state(p, p->json_char);
+    begin = slm_rx_state(p, slm_rx_plain_char(p));
     p->states[state].tried = true;
     pairs[0] = (pair) {state, begin};
     for (uint32_t at = 0; at < n; at++)
-        if (!add_pairs(p, pairs, &n, at, begin))
+        if (!add_pairs(p, pairs, &n, at, begin) || p->budget->steps > steps + FREE_STEPS)
             return false;
     for (uint32_t i = 0; i < n; i++)
         if (pairs[i].within == begin)
@@ -214,6 +225,8 @@ static uint32_t free_chars_of_work(slm_machine *m)
         uint32_t state = m->work[i].state, one = is_free(&m->rx, state) ? SLM_RX_MANY : m->rx.states[state].free_chars;
         if (one == SLM_RX_MANY)
             return one;
+        if (one > 0 && m->frames[m->work[i].stack].kind != FRAME_END && slm_rx_ends_plain(&m->rx, m->rx.states[state].rx))
+            one = 0; /* another lexeme may follow */
         most = one > most ? one : most;
         least = one < least ? one : least;
     }

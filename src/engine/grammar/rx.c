@@ -15,23 +15,28 @@ static bool same_node(const slm_rx_node *n, slm_rx_kind kind, uint32_t a, uint32
     return n->kind == kind && n->a == a && n->b == b && n->c == c;
 }
 
-static bool rehash(slm_rx_pool *p)
+/* The part of the table for a hash, with room for one more; NULL after a failure. */
+static slm_ids_table *part_of(slm_rx_pool *p, uint32_t hash)
 {
-    uint32_t capacity = p->by_hash.capacity == 0 ? 512 : p->by_hash.capacity * 2, room = 0;
-    uint32_t *slots = NULL;
+    slm_ids_table *t = &p->by_hash[hash / (UINT32_MAX / SLM_RX_PARTS + 1)];
+    uint32_t capacity = t->capacity == 0 ? 16 : t->capacity * 2, room = 0, *slots = NULL;
+    if (2 * t->n < t->capacity)
+        return t;
     if (!slm_budget_grow(p->budget, &slots, &room, sizeof *slots, capacity))
-        return false;
-    free(p->by_hash.slots);
-    p->budget->bytes -= p->by_hash.capacity * sizeof *slots;
-    p->by_hash.slots = slots;
-    p->by_hash.capacity = capacity;
-    for (uint32_t i = 1; i < p->n_nodes; i++) {
-        uint32_t h = p->hashes[i] & (capacity - 1);
+        return NULL;
+    for (uint32_t i = 0; i < t->capacity; i++) {
+        uint32_t h = p->hashes[t->slots[i]] & (capacity - 1);
+        if (t->slots[i] == 0)
+            continue;
         while (slots[h] != 0)
             h = (h + 1) & (capacity - 1);
-        slots[h] = i;
+        slots[h] = t->slots[i];
     }
-    return true;
+    free(t->slots);
+    p->budget->bytes -= t->capacity * sizeof *slots;
+    t->slots = slots;
+    t->capacity = capacity;
+    return t;
 }
 
 static bool is_finite(const slm_rx_pool *p, const slm_rx_node *n)
@@ -56,28 +61,73 @@ static bool is_finite(const slm_rx_pool *p, const slm_rx_node *n)
     }
 }
 
-static slm_rx append(slm_rx_pool *p, uint32_t slot, uint32_t hash, slm_rx_node node)
+/* Characters that a JSON string holds as they are, of one byte. */
+static bool is_json_byte(unsigned byte)
+{
+    return byte >= 32 && byte < 128 && byte != '"' && byte != '\\';
+}
+
+static bool is_json_set(const slm_byte_set *set)
+{
+    for (unsigned i = 0; i < 256; i++)
+        if (slm_set_has(set, i) && !is_json_byte(i))
+            return false;
+    return true;
+}
+
+/* Does it match nothing but whole characters of a JSON string?  Escapes and characters of several bytes are known as json_char and what
+ * slm_rx_chars has made. */
+static bool is_json(const slm_rx_pool *p, const slm_rx_node *n)
+{
+    bool all = true, any = false;
+    switch (n->kind) {
+    case RX_SET:
+        return is_json_set(&p->sets[n->a]);
+    case RX_CAT:
+        return p->nodes[n->a].json && p->nodes[n->b].json;
+    case RX_REP:
+        return p->nodes[n->a].json;
+    case RX_SWITCH:
+        for (uint32_t i = 0; i < n->b; i++)
+            all = all && is_json_byte(p->lists[n->a + 2 * i]) && p->nodes[p->lists[n->a + 2 * i + 1]].json;
+        return all;
+    case RX_OR:
+    case RX_AND:
+        for (uint32_t i = 0; i < n->b; i++) {
+            bool one = p->nodes[p->lists[n->a + i]].json;
+            all = all && one;
+            any = any || one;
+        }
+        return n->kind == RX_AND ? any : all;
+    default:
+        return n->kind <= RX_EPS;
+    }
+}
+
+static slm_rx append(slm_rx_pool *p, slm_ids_table *t, uint32_t slot, uint32_t hash, slm_rx_node node)
 {
     node.finite = is_finite(p, &node);
+    node.json = is_json(p, &node);
     if (!SLM_GROW(p->budget, p->nodes, p->nodes_capacity, (uint64_t) p->n_nodes + 1) ||
         !SLM_GROW(p->budget, p->hashes, p->hashes_capacity, (uint64_t) p->n_nodes + 1) || !slm_budget_step(p->budget, 1))
         return SLM_RX_EMPTY;
     p->nodes[p->n_nodes] = node;
     p->hashes[p->n_nodes] = hash;
-    p->by_hash.slots[slot] = p->n_nodes;
-    p->by_hash.n++;
+    t->slots[slot] = p->n_nodes;
+    t->n++;
     return p->n_nodes++;
 }
 
 slm_rx slm_rx_make(slm_rx_pool *p, slm_rx_kind kind, uint32_t a, uint32_t b, uint32_t c, bool nullable, bool logic)
 {
     uint32_t key[] = {kind, a, b, c}, hash = slm_hash_words(key, 4, 1), h;
-    if (p->by_hash.n * 2 >= p->by_hash.capacity && !rehash(p))
+    slm_ids_table *t = part_of(p, hash);
+    if (t == NULL)
         return SLM_RX_EMPTY;
-    for (h = hash & (p->by_hash.capacity - 1); p->by_hash.slots[h] != 0; h = (h + 1) & (p->by_hash.capacity - 1))
-        if (same_node(&p->nodes[p->by_hash.slots[h]], kind, a, b, c))
-            return p->by_hash.slots[h];
-    return append(p, h, hash, (slm_rx_node) {(uint8_t) kind, nullable, logic, false, 0, a, b, c});
+    for (h = hash & (t->capacity - 1); t->slots[h] != 0; h = (h + 1) & (t->capacity - 1))
+        if (same_node(&p->nodes[t->slots[h]], kind, a, b, c))
+            return t->slots[h];
+    return append(p, t, h, hash, (slm_rx_node) {.kind = (uint8_t) kind, .nullable = nullable, .logic = logic, .a = a, .b = b, .c = c});
 }
 
 /* A node with a list of words behind it: OR and AND (their members), SWITCH (pairs of byte and expression). */
@@ -85,13 +135,14 @@ static slm_rx make_list(slm_rx_pool *p, slm_rx_kind kind, const uint32_t *words,
 {
     uint32_t n_words = kind == RX_SWITCH ? 2 * n : n, hash = slm_hash_words(words, n_words, kind), h;
     bool nullable = kind == RX_AND, logic = kind == RX_AND;
+    slm_ids_table *t = part_of(p, hash);
     slm_rx made;
-    if (p->by_hash.n * 2 >= p->by_hash.capacity && !rehash(p))
+    if (t == NULL)
         return SLM_RX_EMPTY;
-    for (h = hash & (p->by_hash.capacity - 1); p->by_hash.slots[h] != 0; h = (h + 1) & (p->by_hash.capacity - 1)) {
-        const slm_rx_node *o = &p->nodes[p->by_hash.slots[h]];
+    for (h = hash & (t->capacity - 1); t->slots[h] != 0; h = (h + 1) & (t->capacity - 1)) {
+        const slm_rx_node *o = &p->nodes[t->slots[h]];
         if (o->kind == kind && o->b == n && memcmp(p->lists + o->a, words, n_words * sizeof *words) == 0)
-            return p->by_hash.slots[h];
+            return t->slots[h];
     }
     if (!SLM_GROW(p->budget, p->lists, p->lists_capacity, (uint64_t) p->n_lists + n_words) || !slm_budget_step(p->budget, n / 4))
         return SLM_RX_EMPTY;
@@ -101,7 +152,7 @@ static slm_rx make_list(slm_rx_pool *p, slm_rx_kind kind, const uint32_t *words,
         logic = logic || m->logic;
         nullable = kind == RX_AND ? nullable && m->nullable : kind == RX_OR && (nullable || m->nullable);
     }
-    made = append(p, h, hash, (slm_rx_node) {(uint8_t) kind, nullable, logic, false, 0, p->n_lists, n, 0});
+    made = append(p, t, h, hash, (slm_rx_node) {.kind = (uint8_t) kind, .nullable = nullable, .logic = logic, .a = p->n_lists, .b = n});
     if (made != SLM_RX_EMPTY)
         p->n_lists += n_words;
     return made;
@@ -236,6 +287,49 @@ static void join_sets(slm_rx_pool *p, slm_rx_kind kind, uint32_t base)
     push(p, slm_rx_set(p, &joined));
 }
 
+/* Is e among members [n], which ascend? */
+static bool is_member(const slm_rx *members, uint32_t n, slm_rx e)
+{
+    uint32_t low = 0, high = n;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (members[mid] < e)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < n && members[low] == e;
+}
+
+/* Takes out of members [*n] what others make superfluous: J being all JSON texts and x some of them, J | x is J, J & x is x, and
+ * not J & not x is not J.  True: the whole is everything (OR) or nothing (AND), since an expression stands beside its complement, or J
+ * beside not x in an OR, or not J beside x in an AND. */
+static bool absorb(const slm_rx_pool *p, slm_rx_kind kind, slm_rx *members, uint32_t *n)
+{
+    slm_rx all = p->json_text, none = p->not_json_text;
+    bool has_all = all != 0 && is_member(members, *n, all), has_none = none != 0 && is_member(members, *n, none), json = false;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < *n; i++) {
+        const slm_rx_node *m = &p->nodes[members[i]];
+        if (m->kind == RX_NOT && (is_member(members, *n, m->a) || (kind == RX_OR && has_all && p->nodes[m->a].json)))
+            return true;
+        if (kind == RX_AND && has_none && m->json)
+            return true;
+        json = json || (m->json && members[i] != all);
+    }
+    for (uint32_t i = 0; (has_all || has_none) && i < *n; i++) {
+        const slm_rx_node *m = &p->nodes[members[i]];
+        bool drop = kind == RX_OR ? has_all && m->json && members[i] != all
+                                  : (json && members[i] == all) ||
+                                        (has_none && m->kind == RX_NOT && p->nodes[m->a].json && members[i] != none);
+        if (!drop)
+            members[kept++] = members[i];
+    }
+    if (has_all || has_none)
+        *n = kept;
+    return false;
+}
+
 /* scratch[base..) as an OR or AND, in normal form; the scratch is given back. */
 static slm_rx finish(slm_rx_pool *p, slm_rx_kind kind, uint32_t base)
 {
@@ -253,7 +347,10 @@ static slm_rx finish(slm_rx_pool *p, slm_rx_kind kind, uint32_t base)
         if (members[i] != zero && (n == 0 || members[n - 1] != members[i]))
             members[n++] = members[i];
     }
-    made = n == 0 ? zero : n == 1 ? members[0] : make_list(p, kind, members, n);
+    if (n > 1 && absorb(p, kind, members, &n))
+        made = all;
+    else
+        made = n == 0 ? zero : n == 1 ? members[0] : make_list(p, kind, members, n);
     p->n_scratch = base;
     return p->budget->failed ? SLM_RX_EMPTY : made;
 }
@@ -497,7 +594,7 @@ bool slm_rx_init(slm_rx_pool *p, slm_budget *b)
     memset(p, 0, sizeof *p);
     p->budget = b;
     if (!SLM_GROW(b, p->nodes, p->nodes_capacity, 256) || !SLM_GROW(b, p->hashes, p->hashes_capacity, 256) ||
-        !rehash(p) || !SLM_GROW(b, p->tracks, p->tracks_capacity, 2) ||
+        !SLM_GROW(b, p->tracks, p->tracks_capacity, 2) ||
         !SLM_GROW(b, p->states, p->states_capacity, 16) || !SLM_GROW(b, p->next, p->next_capacity, 16) ||
         !SLM_GROW(b, p->lists, p->lists_capacity, 64))
         return false;
@@ -513,7 +610,9 @@ bool slm_rx_init(slm_rx_pool *p, slm_budget *b)
         return slm_budget_fail(b, SLM_INTERNAL, "the first expressions are not where they belong");
     p->nodes[SLM_RX_ANY].logic = false; /* known to be live */
     p->json_char = slm_rx_chars(p, all, 1, true);
+    p->nodes[SLM_RX_ANY].json = false;
     p->json_text = slm_rx_rep(p, p->json_char, 0, SLM_RX_MANY);
+    p->not_json_text = slm_rx_not(p, p->json_text);
     return !b->failed;
 }
 
@@ -527,7 +626,8 @@ void slm_rx_destroy(slm_rx_pool *p)
     free(p->state_of);
     free(p->marks);
     free(p->hints);
-    free(p->by_hash.slots);
+    for (uint32_t i = 0; i < SLM_RX_PARTS; i++)
+        free(p->by_hash[i].slots);
     free(p->lists);
     free(p->sets);
     free(p->decimals);

@@ -31,6 +31,8 @@ typedef struct slm_rx_node {
     bool nullable;
     uint8_t logic : 1;  /* holds an AND or a NOT: may be empty without looking so */
     uint8_t finite : 1; /* seen to match finitely many texts */
+    uint8_t json : 1;   /* seen to match nothing but what may stand in a JSON string */
+    uint8_t wide : 2;   /* matches each plain character of a JSON string: 0 unknown, 1 yes, 2 no (state.c) */
     uint8_t live;       /* of those with logic: 0 unknown, 1 live, 2 dead */
     uint32_t a, b, c;
 } slm_rx_node;
@@ -57,18 +59,19 @@ typedef struct slm_partition {
     uint32_t n;
 } slm_partition;
 
-/* A state of an automaton. next: [partition->n] states by class, 0 = not yet known. */
+/* A state of an automaton.  Its row: [partition->n] states by class, 0 = not yet known; then as many rows, for walks that only want to know
+ * how to go on: of states of the same partition that do not accept, SLM_ROW_DEAD, or 0 where a walk has to look; before both, the state. */
 typedef struct slm_state {
     slm_rx rx;
     uint32_t partition;
-    uint32_t next; /* in pool->next; 0 = none yet */
+    uint32_t next; /* in pool->next, behind the state; 0 = none yet */
     uint32_t label; /* of what has been read, where accepting */
     uint32_t free_chars; /* so many characters of a JSON string may follow whatever they are; SLM_RX_MANY: any number */
     bool accepting, final; /* final: accepting, and nothing may follow */
     bool tried;            /* whether free_chars is more than it looks like */
 } slm_state;
 
-enum { SLM_STATE_DEAD = 1, SLM_STATE_END = 2, SLM_STATE_FIRST = 3 };
+enum { SLM_STATE_DEAD = 1, SLM_STATE_END = 2, SLM_STATE_FIRST = 3, SLM_ROW_DEAD = 1 };
 
 /* A bound of a number: |value| as digits without leading (int) or trailing (frac) zeros. */
 typedef struct slm_decimal {
@@ -82,7 +85,8 @@ typedef struct slm_derived {
     uint32_t byte;
 } slm_derived;
 
-enum { SLM_DERIVED = 4096, SLM_HELPFUL = 4 };
+/* PARTS: of the table of expressions, which grow one by one, so that no mask waits for all of it. */
+enum { SLM_DERIVED = 4096, SLM_HELPFUL = 4, SLM_RX_PARTS = 32 };
 
 typedef struct slm_rx_pool {
     slm_budget *budget;
@@ -97,7 +101,7 @@ typedef struct slm_rx_pool {
     uint8_t *hints; /* [nodes] of live ones with logic: a byte that leads on to the end */
     uint32_t hints_capacity;
     uint8_t helpful[SLM_HELPFUL]; /* bytes that led to an end, the last one first */
-    slm_ids_table by_hash;
+    slm_ids_table by_hash[SLM_RX_PARTS];
     uint32_t *lists; /* members of OR, AND; pairs of SWITCH */
     uint32_t n_lists, lists_capacity;
     slm_byte_set *sets;
@@ -118,6 +122,7 @@ typedef struct slm_rx_pool {
     uint32_t depth;
     slm_rx continuations[4]; /* so many continuation bytes of UTF-8 */
     slm_rx json_char, json_text; /* one character of a JSON string as it is written, and any number of them */
+    slm_rx not_json_text, plain_char; /* a plain character (vocab.h); made when it is asked for */
     slm_derived *derived; /* [SLM_DERIVED] what was derived last */
 } slm_rx_pool;
 
@@ -174,9 +179,16 @@ static inline unsigned slm_rx_hint(const slm_rx_pool *p, slm_rx e)
 }
 bool slm_rx_matches(slm_rx_pool *p, slm_rx e, const char *text, size_t n);
 
+/* One plain character of a JSON string (vocab.h). */
+slm_rx slm_rx_plain_char(slm_rx_pool *p);
+/* Of an expression that any number of plain characters may begin, up to a bound: may it end behind them? */
+bool slm_rx_ends_plain(const slm_rx_pool *p, slm_rx e);
+
 /* The state that begins an automaton; SLM_STATE_DEAD when its language is empty. */
 uint32_t slm_rx_state(slm_rx_pool *p, slm_rx e);
 uint32_t slm_state_step_new(slm_rx_pool *p, uint32_t state, unsigned byte);
+/* The row of a state that is neither dead nor an end, made where there is none; 0 after a failure. */
+uint32_t slm_state_row(slm_rx_pool *p, uint32_t state);
 static inline uint32_t slm_state_step(slm_rx_pool *p, uint32_t state, unsigned byte)
 {
     const slm_state *s = &p->states[state];

@@ -312,23 +312,98 @@ static bool all_but_some(const slm_rx_pool *p, const slm_rx_node *n)
     return true;
 }
 
-/* How many characters of a JSON string may follow, whatever they are? */
-static uint32_t free_chars_of(const slm_rx_pool *p, slm_rx e)
+slm_rx slm_rx_plain_char(slm_rx_pool *p)
+{
+    static const uint32_t ranges[][2] = {{32, 33}, {35, 91}, {93, 0x2027}, {0x202A, 0x10FFFF}};
+    if (p->plain_char == 0)
+        p->plain_char = slm_rx_chars(p, ranges, 4, false);
+    return p->plain_char;
+}
+
+/* May e begin with a byte of a plain character, as far as is easily seen? */
+static bool begins_plain(const slm_rx_pool *p, slm_rx e)
 {
     const slm_rx_node *n = &p->nodes[e];
+    bool any = false;
+    switch (n->kind) {
+    case RX_SET:
+        for (unsigned byte = 32; byte < 256; byte++)
+            any = any || (byte != '"' && byte != '\\' && slm_set_has(&p->sets[n->a], byte));
+        return any;
+    case RX_SWITCH:
+        for (uint32_t i = 0; i < n->b; i++)
+            any = any || (p->lists[n->a + 2 * i] >= 32 && p->lists[n->a + 2 * i] != '"' && p->lists[n->a + 2 * i] != '\\');
+        return any;
+    case RX_CAT:
+        return begins_plain(p, n->a) || (p->nodes[n->a].nullable && begins_plain(p, n->b));
+    default:
+        return n->kind != RX_EMPTY && n->kind != RX_EPS && n->kind != RX_LABEL;
+    }
+}
+
+/* Does e match whatever is left of a plain character, `within`, and nothing plain behind it?  The pairs are few: leading bytes, and what
+ * may follow them. */
+static bool covers(slm_rx_pool *p, slm_rx e, slm_rx within)
+{
+    if (p->nodes[within].nullable)
+        return p->nodes[e].nullable && !begins_plain(p, e);
+    for (unsigned byte = 32; byte < 256; byte++) {
+        slm_rx left = slm_rx_derive(p, within, byte), then;
+        if (left == SLM_RX_EMPTY)
+            continue;
+        then = slm_rx_derive(p, e, byte);
+        if (then == SLM_RX_EMPTY || (left != then && !covers(p, then, left)))
+            return false;
+    }
+    return !p->budget->failed;
+}
+
+static bool is_wide(slm_rx_pool *p, slm_rx e)
+{
+    if (p->nodes[e].wide == 0) {
+        bool wide = e == p->json_char || covers(p, e, slm_rx_plain_char(p));
+        p->nodes[e].wide = wide ? 1 : 2;
+    }
+    return p->nodes[e].wide == 1;
+}
+
+/* How many plain characters may follow, whatever they are, and no more than those?  0: it is not so simple. */
+static uint32_t free_chars_of(slm_rx_pool *p, slm_rx e)
+{
+    slm_rx_node n = p->nodes[e];
+    slm_rx rest = SLM_RX_EPS;
     uint32_t most = 0;
-    if (n->kind == RX_OR) {
-        for (uint32_t i = 0; i < n->b; i++) {
-            uint32_t one = free_chars_of(p, p->lists[n->a + i]);
+    bool others = false;
+    if (n.kind == RX_OR) {
+        for (uint32_t i = 0; i < n.b; i++) {
+            slm_rx member = p->lists[n.a + i];
+            uint32_t one = free_chars_of(p, member);
+            if (one == SLM_RX_MANY)
+                return one;
+            others = others || (one == 0 && begins_plain(p, member));
             most = one > most ? one : most;
         }
-        return most;
+        return others ? 0 : most;
     }
-    if (n->kind == RX_CAT)
-        n = &p->nodes[n->a];
-    if (all_but_some(p, n))
+    if (n.kind == RX_CAT) {
+        rest = n.b;
+        n = p->nodes[n.a];
+    }
+    if (all_but_some(p, &n))
         return SLM_RX_MANY;
-    return n->kind == RX_REP && n->a == p->json_char ? n->c : 0;
+    if (n.kind != RX_REP || !is_wide(p, n.a))
+        return 0;
+    return n.c == SLM_RX_MANY || !begins_plain(p, rest) ? n.c : 0;
+}
+
+/* Of one that free_chars_of has counted: may it end behind plain characters, so that something else may follow them? */
+bool slm_rx_ends_plain(const slm_rx_pool *p, slm_rx e)
+{
+    const slm_rx_node *n = &p->nodes[e];
+    bool any = false;
+    for (uint32_t i = 0; n->kind == RX_OR && i < n->b; i++)
+        any = any || slm_rx_ends_plain(p, p->lists[n->a + i]);
+    return n->kind == RX_OR ? any : n->kind != RX_CAT || p->nodes[n->b].nullable;
 }
 
 static bool nothing_follows(const slm_rx_pool *p, slm_rx e)
@@ -341,14 +416,18 @@ static bool nothing_follows(const slm_rx_pool *p, slm_rx e)
 static uint32_t state_make(slm_rx_pool *p, slm_rx e, uint32_t partition, slm_rx like)
 {
     slm_state *s;
+    uint32_t free_chars;
     if (p->budget->failed || e == SLM_RX_EMPTY || !is_live(p, e, partition, like) ||
         !SLM_GROW(p->budget, p->state_of, p->state_of_capacity, p->nodes_capacity) ||
         !SLM_GROW(p->budget, p->states, p->states_capacity, (uint64_t) p->n_states + 1))
         return SLM_STATE_DEAD;
     if (p->state_of[e] != 0)
         return p->state_of[e];
+    free_chars = free_chars_of(p, e);
+    if (p->budget->failed)
+        return SLM_STATE_DEAD;
     s = &p->states[p->n_states];
-    *s = (slm_state) {e, partition, 0, SLM_NO_LABEL, free_chars_of(p, e), p->nodes[e].nullable, false, false};
+    *s = (slm_state) {e, partition, 0, SLM_NO_LABEL, free_chars, p->nodes[e].nullable, false, false};
     if (s->accepting) {
         s->label = label_of(p, e);
         s->final = nothing_follows(p, e);
@@ -364,21 +443,27 @@ uint32_t slm_rx_state(slm_rx_pool *p, slm_rx e)
     return e == SLM_RX_EMPTY ? SLM_STATE_DEAD : state_make(p, e, partition_of(p, e), SLM_RX_EMPTY);
 }
 
+uint32_t slm_state_row(slm_rx_pool *p, uint32_t state)
+{
+    uint32_t n = p->partitions[p->states[state].partition]->n;
+    if (p->states[state].next != 0)
+        return p->states[state].next;
+    if (!SLM_GROW(p->budget, p->next, p->next_capacity, (uint64_t) p->n_next + 1 + 2 * n))
+        return 0;
+    p->next[p->n_next] = state;
+    p->states[state].next = p->n_next + 1;
+    p->n_next += 1 + 2 * n;
+    return p->states[state].next;
+}
+
 uint32_t slm_state_step_new(slm_rx_pool *p, uint32_t state, unsigned byte)
 {
-    uint32_t partition = p->states[state].partition, n, to;
-    if (state < SLM_STATE_FIRST || p->states[state].final)
+    uint32_t partition = p->states[state].partition, to, row;
+    if (state < SLM_STATE_FIRST || p->states[state].final || (row = slm_state_row(p, state)) == 0)
         return SLM_STATE_DEAD;
-    n = p->partitions[partition]->n;
-    if (p->states[state].next == 0) {
-        if (!SLM_GROW(p->budget, p->next, p->next_capacity, (uint64_t) p->n_next + n))
-            return SLM_STATE_DEAD;
-        p->states[state].next = p->n_next;
-        p->n_next += n;
-    }
     to = state_make(p, slm_rx_derive(p, p->states[state].rx, byte), partition, p->states[state].rx);
     if (p->budget->failed)
         return SLM_STATE_DEAD;
-    p->next[p->states[state].next + p->partitions[partition]->of[byte]] = to;
+    p->next[row + p->partitions[partition]->of[byte]] = to;
     return to;
 }

@@ -31,7 +31,8 @@ static uint32_t plain_length(const unsigned char *data, uint32_t n)
     uint32_t chars = 0;
     for (uint32_t i = 0; i < n;) {
         int length = slm_utf8_char_length((const char *) data + i, n - i);
-        if (length <= 0 || data[i] < 32 || data[i] == '"' || data[i] == '\\')
+        if (length <= 0 || data[i] < 32 || data[i] == '"' || data[i] == '\\' ||
+            (length == 3 && data[i] == 0xE2 && data[i + 1] == 0x80 && (data[i + 2] & 0xFE) == 0xA8))
             return 0;
         i += (uint32_t) length;
         chars++;

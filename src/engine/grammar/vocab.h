@@ -1,9 +1,10 @@
 /*
  * The vocabulary of a tokenizer as a trie over bytes, walked to find the tokens that a grammar allows.
  *
- * The trie is one array in depth-first order: a node whose byte does not fit is left by its skip.  A second one holds only the tokens that
- * are not plain, where plain is what may stand inside any JSON string: whole characters, no quote, no backslash, no control.  Of plain
- * tokens there are masks by their length in characters, so that inside a free string the mask is one of those and a short walk.
+ * The trie is one array in depth-first order: a node whose byte does not fit is left by its skip.  A second one holds only the tokens
+ * that are not plain, where plain is what may stand inside any JSON string: whole characters, no quote, no backslash, no control; and no
+ * separator of lines or paragraphs (U+2028, U+2029), which the dot of a pattern leaves out.  Of plain tokens there are masks by their
+ * length in characters, so that inside a free string the mask is one of those and a short walk.
  *
  * Built once for a tokenizer (some 50 ms for 128,000 tokens), never changed, shared by all grammars.
  */
