@@ -137,6 +137,22 @@ static const shape shapes[] = {
      true,
      4096,
      {"<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<pad>"}},
+    {"gemma-3-270m",
+     "gemma3",
+     "<start_of_turn>",
+     18,
+     640,
+     2048,
+     4,
+     1,
+     256,
+     262144,
+     32768,
+     1000000,
+     true,
+     true,
+     512,
+     {"<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<pad>"}}, /* a head of more weights than all layers */
 };
 
 /* ------------------------------------------------------------------ random numbers and blocks */
@@ -376,7 +392,8 @@ static void add_layer(plan *p, int i)
 {
     const shape *s = p->s;
     uint32_t q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
-    bool phi = strcmp(s->family, "phi3") == 0, gemma2 = strcmp(s->family, "gemma2") == 0;
+    bool phi = strcmp(s->family, "phi3") == 0, gemma3 = strcmp(s->family, "gemma3") == 0;
+    bool four_norms = gemma3 || strcmp(s->family, "gemma2") == 0;
     add(p, i, "attn_norm", s->embd, 0);
     if (phi) {
         add(p, i, "attn_qkv", s->embd, q + 2 * kv);
@@ -385,9 +402,13 @@ static void add_layer(plan *p, int i)
         add(p, i, "attn_k", s->embd, kv);
         add(p, i, "attn_v", s->embd, kv);
     }
+    if (gemma3) {
+        add(p, i, "attn_q_norm", s->head_dim, 0);
+        add(p, i, "attn_k_norm", s->head_dim, 0);
+    }
     add(p, i, "attn_output", q, s->embd);
     add(p, i, "ffn_norm", s->embd, 0);
-    if (gemma2) {
+    if (four_norms) {
         add(p, i, "post_attention_norm", s->embd, 0);
         add(p, i, "post_ffw_norm", s->embd, 0);
     }
@@ -493,7 +514,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "\ntypes: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K_M Q5_K_M Q4_K Q5_K Q6_K F16 BF16 F32\n");
         return 1;
     }
-    p.tensors = calloc(12 * p.s->layers + 8, sizeof *p.tensors);
+    p.tensors = calloc(16 * p.s->layers + 8, sizeof *p.tensors);
     if (p.tensors == NULL)
         return 1;
     make_plan(&p);
