@@ -45,7 +45,7 @@ CREATE FUNCTION cross_encoder(labels int) RETURNS text LANGUAGE sql AS $$
                     'shape', CASE WHEN cols IS NULL THEN json_build_array(rows) ELSE json_build_array(rows, cols) END,
                     'data_offsets', json_build_array(at, at + octet_length(bytes))))::text, 'UTF8') AS h FROM placed)
   SELECT file('cross_encoder/model.safetensors', little(octet_length(h), 8) || h || (SELECT string_agg(bytes, '' ORDER BY n) FROM data)) FROM header $$;
-COPY (SELECT) TO PROGRAM 'mkdir -p cross_encoder/1_Pooling';
+COPY (SELECT) TO PROGRAM 'mkdir -p cross_encoder/1_Pooling; cat >/dev/null';
 SELECT cross_encoder(1) IS NOT NULL AS weights;
 SELECT file('cross_encoder/config.json', '{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "hidden_act": "gelu", "hidden_size": 32,
   "intermediate_size": 32, "layer_norm_eps": 1e-12, "max_position_embeddings": 16, "num_attention_heads": 2, "num_hidden_layers": 1,

@@ -20,8 +20,8 @@
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
+#include "pg/functions/entities.h"
 #include "pg/functions/kinds.h"
-#include "pg/functions/reading.h"
 #include "pg/run/opened.h"
 #include "pg/run/work.h"
 
@@ -36,14 +36,14 @@ typedef struct Entities {
 
 /* ---- words of the windows */
 
-typedef struct Reading {
+struct SlmEntityReading {
     SlmText text;
     slm_tagged *words; /* [n] in order, with places in the text */
     size_t n, room;
     size_t end; /* of the last window */
-} Reading;
+};
 
-static void add_word(Reading *r, slm_tagged word)
+static void add_word(SlmEntityReading *r, slm_tagged word)
 {
     if (r->n == r->room) {
         r->room = Max(64, 2 * r->room);
@@ -55,7 +55,7 @@ static void add_word(Reading *r, slm_tagged word)
 
 static void take_words(void *arg, const float *outputs, size_t n_outputs, const char *window, size_t length)
 {
-    Reading *r = arg;
+    SlmEntityReading *r = arg;
     size_t begin = (size_t) (window - r->text.text), from = begin < r->end ? begin + (r->end - begin) / 2 : begin, n = 0;
     slm_tagged *words = NULL;
     slm_status status;
@@ -85,28 +85,27 @@ static void take_words(void *arg, const float *outputs, size_t n_outputs, const 
     r->end = begin + length;
 }
 
-static Reading *read_entities(SlmWork *work, const SlmText *text)
+SlmEntityReading *slm_pg_read_entities(SlmWork *work, const SlmText *text)
 {
-    Reading *r = palloc0(sizeof *r);
+    SlmEntityReading *r = palloc0(sizeof *r);
 
     r->text = *text;
     slm_pg_read(work, text, SLM_WINDOWS_OVERLAP, take_words, r);
     return r;
 }
 
-static Entities entities_found(const Reading *r)
+slm_entity *slm_pg_entities_found(const SlmEntityReading *r, size_t *n)
 {
-    Entities e = {.text = r->text.text};
+    slm_entity *found = MemoryContextAllocHuge(CurrentMemoryContext, sizeof *found * (r->n + 1));
 
-    e.found = MemoryContextAllocHuge(CurrentMemoryContext, sizeof *e.found * (r->n + 1));
-    e.n = slm_tag_entities(slm_pg_opened_model(r->text.entry), r->words, r->n, e.found);
-    return e;
+    *n = slm_tag_entities(slm_pg_opened_model(r->text.entry), r->words, r->n, found);
+    return found;
 }
 
 /* ---- the functions */
 
 typedef struct Call {
-    Reading *reading; /* NULL: a text without words */
+    SlmEntityReading *reading; /* NULL: a text without words */
     double threshold;
 } Call;
 
@@ -143,12 +142,18 @@ static void begin_entities(SlmWork *work, FunctionCallInfo fcinfo)
         return;
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
-    call->reading = read_entities(work, &t);
+    call->reading = slm_pg_read_entities(work, &t);
 }
 
 static Entities found_by(const Call *call)
 {
-    return call->reading != NULL ? entities_found(call->reading) : (Entities){0};
+    Entities e = {0};
+
+    if (call->reading != NULL) {
+        e.text = call->reading->text.text;
+        e.found = slm_pg_entities_found(call->reading, &e.n);
+    }
+    return e;
 }
 
 static Datum finish_json(SlmWork *work, bool *isnull)

@@ -16,7 +16,7 @@ extern const SlmWorkKind
     slm_pg_summarize_details_kind, slm_pg_classify_kind, slm_pg_classify_details_kind, slm_pg_classify_scores_kind,
     slm_pg_classify_scores_json_kind, slm_pg_classify_multi_kind, slm_pg_embed_kind, slm_pg_embed_query_kind,
     slm_pg_embed_details_kind, slm_pg_embed_many_kind, slm_pg_similarity_kind, slm_pg_rerank_kind, slm_pg_perplexity_kind,
-    slm_pg_entities_kind, slm_pg_entities_json_kind,
+    slm_pg_entities_kind, slm_pg_entities_json_kind, slm_pg_redact_all_kind, slm_pg_redact_all_details_kind,
     slm_pg_token_logprobs_kind, slm_pg_tokenize_kind, slm_pg_detokenize_kind, slm_pg_count_tokens_kind, slm_pg_chunk_kind,
     slm_pg_train_classifier_kind, slm_pg_generate_json_kind, slm_pg_generate_as_kind, slm_pg_generate_matching_kind,
     slm_pg_extract_kind, slm_pg_extract_as_kind, slm_pg_extract_details_kind, slm_pg_translate_kind, slm_pg_fix_grammar_kind,
