@@ -15,6 +15,9 @@ void slm_pg_check_models(const Query *query);
 /* The same for an expression over a table, parsed alone under the current search_path; needs SPI. */
 void slm_pg_check_expression_models(Oid table, const char *expression);
 
+/* ERROR where Citus has distributed the table (distributed.c). */
+void slm_pg_refuse_distributed(Oid table, const char *name);
+
 /* The attribute numbers of a table that an analysed query reads, wherever in it; 0 stands for the row as a whole. */
 Bitmapset *slm_pg_columns_read(const Query *query, Oid table);
 

@@ -26,6 +26,7 @@
 #include "pg/base/as_owner.h"
 #include "pg/base/earlier.h"
 #include "pg/jobs/admin.h"
+#include "pg/jobs/check.h"
 #include "pg/jobs/compute.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/triggers.h"
@@ -67,6 +68,7 @@ static void check_table(const char *job, Oid owner, Oid table, LOCKMODE mode)
                                                                    IsCatalogNamespace(get_rel_namespace(table)) ? "server" : "extension"),
                         errhint("A job needs a table of a user.")));
     slm_pg_job_check_right(job, owner, table);
+    slm_pg_refuse_distributed(table, name);
     LockRelationOid(table, mode);
     if (!OidIsValid(slm_pg_job_table_owner(table)))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table %s was dropped just now", name)));

@@ -51,6 +51,7 @@ static void check_table(Oid table)
                         errhint("A trigger needs a table of a user.")));
     if (pg_class_aclcheck(table, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
         aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(kind), get_rel_name(table));
+    slm_pg_refuse_distributed(table, get_rel_name(table));
 }
 
 /* May rows be told by this column in which partition they are? A BEFORE trigger cannot move them any more. */

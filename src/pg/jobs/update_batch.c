@@ -73,6 +73,7 @@ static void check_kind(const SlmUpdate *u, Relation table)
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be a member of role \"%s\", which owns table %s",
                                                                         GetUserNameFromId(u->owner, true), u->table),
                         errhint("Triggers and expressions run as the table's owner: he or who may SET ROLE to him can call slm_update.")));
+    slm_pg_refuse_distributed(u->source, u->table);
 }
 
 /* The primary key's columns and types, in its order. */
