@@ -45,6 +45,7 @@
 #include "pg/batch/batch.h"
 #include "pg/batch/sample.h"
 #include "pg/batch/state.h"
+#include "pg/batch/votes.h"
 #include "pg/run/backend.h"
 #include "pg/run/progress.h"
 #include "pg/run/usage.h"
@@ -206,11 +207,13 @@ static void batch_begin(CustomScanState *node, EState *estate, int eflags)
     state->arg_context = CreateExprContext(estate);
     state->window_context = AllocSetContextCreate(estate->es_query_cxt, "SLM batch window", ALLOCSET_DEFAULT_SIZES);
     start_cache(state);
+    initStringInfo(&state->key);
     if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
         slm_pg_batch_expect(state);
     dlist_init(&state->window);
     state->read_ahead = state->demand == SLM_BATCH_ALL ? slm_batch_size : 1;
     state->sample = slm_pg_sample_begin(state);
+    state->votes = slm_pg_votes_begin(state);
 }
 
 static void batch_end(CustomScanState *node)
@@ -300,6 +303,8 @@ static void batch_rescan(CustomScanState *node)
     clear_window(state);
     if (state->sample != NULL)
         slm_pg_sample_rescan(state);
+    if (state->votes != NULL)
+        slm_pg_votes_rescan(state);
     if (state->store != NULL)
         slm_pg_batch_scroll_clear(state);
     state->child_done = false;
@@ -368,22 +373,36 @@ static BatchEntry *begin_entry(BatchState *state, BatchCall *call)
     return entry;
 }
 
+/* The entry of a call whose value others have voted. */
+static BatchEntry *known_entry(BatchState *state, BatchCall *call, Datum value, bool isnull)
+{
+    MemoryContext old = MemoryContextSwitchTo(state->cache.context);
+    BatchEntry *entry = palloc0(sizeof *entry);
+
+    entry->call = call;
+    entry->context = state->cache.context;
+    entry->account = slm_pg_votes_account(state->votes);
+    entry->settled = true;
+    entry->isnull = isnull;
+    if (!isnull)
+        entry->value = datumCopy(value, call->result_type.by_value, call->result_type.length);
+    MemoryContextSwitchTo(old);
+    return entry;
+}
+
 /* The cache entry of the call whose arguments are in call->fcinfo, a new one beginning its work. */
-static BatchEntry *cached_call(BatchState *state, BatchCall *call)
+BatchEntry *slm_pg_batch_cached_call(BatchState *state, BatchCall *call)
 {
     BatchBucket *bucket;
     BatchEntry *entry;
-    MemoryContext old;
+    Datum value;
     uint64 hash;
-    bool found;
+    bool found, isnull;
 
-    if (state->key.data == NULL) {
-        old = MemoryContextSwitchTo(state->css.ss.ps.state->es_query_cxt);
-        initStringInfo(&state->key);
-        MemoryContextSwitchTo(old);
-    }
     if (!slm_pg_batch_call_key(call, &state->key))
         return begin_entry(state, call);
+    if (state->votes != NULL && slm_pg_votes_find(state, call, &value, &isnull))
+        return known_entry(state, call, value, isnull);
     hash = hash_bytes_extended((unsigned char *) state->key.data, state->key.len, (uint64) (call - state->calls));
     bucket = hash_search(state->cache.table, &hash, HASH_ENTER, &found);
     if (!found)
@@ -419,7 +438,7 @@ static void trim_cache(BatchState *state)
 }
 
 /* Takes the result of a finished work into the cache. A failed one keeps its work, which holds the error. */
-static void settle_entry(BatchState *state, BatchEntry *entry)
+void slm_pg_batch_settle(BatchState *state, BatchEntry *entry)
 {
     MemoryContext old;
     Datum value;
@@ -447,7 +466,7 @@ static void settle_entry(BatchState *state, BatchEntry *entry)
 /* ---------------------------------------------------------------- rows */
 
 /* Puts a row's columns and the call results that it has into the scan slot. */
-static TupleTableSlot *load_row(BatchState *state, BatchRow *row)
+TupleTableSlot *slm_pg_batch_load_row(BatchState *state, BatchRow *row)
 {
     TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 
@@ -474,6 +493,23 @@ static TupleTableSlot *load_row(BatchState *state, BatchRow *row)
     return ExecStoreVirtualTuple(slot);
 }
 
+bool slm_pg_batch_arguments(BatchState *state, BatchCall *call, bool *strict_null)
+{
+    ExprContext *econtext = state->arg_context;
+    bool isnull;
+
+    *strict_null = false;
+    if (call->guard != NULL && (!DatumGetBool(ExecEvalExprSwitchContext(call->guard, econtext, &isnull)) || isnull))
+        return false;
+    for (int a = 0; a < call->n_args; a++) {
+        NullableDatum *arg = &call->fcinfo->args[a];
+
+        arg->value = ExecEvalExprSwitchContext(call->args[a], econtext, &arg->isnull);
+        *strict_null = *strict_null || (arg->isnull && call->function.fn_strict);
+    }
+    return true;
+}
+
 /* Begins the calls of the row's stage and level. */
 static void begin_calls(BatchState *state, BatchRow *row)
 {
@@ -481,27 +517,19 @@ static void begin_calls(BatchState *state, BatchRow *row)
     MemoryContext old;
 
     ResetExprContext(econtext);
-    econtext->ecxt_scantuple = load_row(state, row);
+    econtext->ecxt_scantuple = slm_pg_batch_load_row(state, row);
     for (int i = 0; i < state->n_calls; i++) {
         BatchCall *call = &state->calls[i];
-        bool isnull, strict_null = false;
+        bool strict_null;
 
-        if (call->stage != row->stage || call->level != row->level)
+        if (call->stage != row->stage || call->level != row->level || !slm_pg_batch_arguments(state, call, &strict_null))
             continue;
-        if (call->guard != NULL && (!DatumGetBool(ExecEvalExprSwitchContext(call->guard, econtext, &isnull)) || isnull))
-            continue;
-        for (int a = 0; a < call->n_args; a++) {
-            NullableDatum *arg = &call->fcinfo->args[a];
-
-            arg->value = ExecEvalExprSwitchContext(call->args[a], econtext, &arg->isnull);
-            strict_null = strict_null || (arg->isnull && call->function.fn_strict);
-        }
         state->counters.calls++;
         call->n_begun++;
         if (strict_null)
             continue;
         old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-        row->entries[i] = cached_call(state, call);
+        row->entries[i] = slm_pg_batch_cached_call(state, call);
         MemoryContextSwitchTo(old);
     }
 }
@@ -526,7 +554,7 @@ static bool row_waits(BatchState *state, BatchRow *row)
             continue;
         if (!entry->settled && !slm_pg_work_done(entry->work))
             return true;
-        settle_entry(state, entry);
+        slm_pg_batch_settle(state, entry);
         if (entry->work != NULL) /* failed */
             make_plain(state, row);
     }
@@ -560,7 +588,7 @@ static void advance_row(BatchState *state, BatchRow *row)
             row->begun = false;
         } else if (row->stage < state->n_quals) {
             ResetExprContext(state->arg_context);
-            state->arg_context->ecxt_scantuple = load_row(state, row);
+            state->arg_context->ecxt_scantuple = slm_pg_batch_load_row(state, row);
             if (!ExecQual(state->quals[row->stage], state->arg_context))
                 row->state = ROW_DROPPED;
             row->stage++;
@@ -604,8 +632,7 @@ static void set_address(BatchState *state, BatchRow *row)
     row->tid = IsA(state->source, IndexOnlyScanState) ? ((IndexOnlyScanState *) state->source)->ioss_ScanDesc->xs_heaptid : slot->tts_tid;
 }
 
-/* Reads one row of the child into the window; false at the end. */
-static bool read_row(BatchState *state)
+BatchRow *slm_pg_batch_child_row(BatchState *state)
 {
     ResourceOwner owner = CurrentResourceOwner;
     TupleTableSlot *slot;
@@ -620,16 +647,26 @@ static bool read_row(BatchState *state)
     INSTR_TIME_SET_CURRENT(end);
     INSTR_TIME_ACCUM_DIFF(state->counters.input_time, end, begin);
 
-    if (TupIsNull(slot)) {
-        state->child_done = true;
-        return false;
-    }
+    if (TupIsNull(slot))
+        return NULL;
     old = MemoryContextSwitchTo(state->window_context);
     row = palloc0(offsetof(BatchRow, entries) + sizeof(BatchEntry *) * state->n_calls);
     row->tuple = ExecCopySlotMinimalTuple(slot);
-    row->generation = state->cache.generation;
     MemoryContextSwitchTo(old);
     set_address(state, row);
+    return row;
+}
+
+/* Puts one row of the child into the window; false at the end. */
+static bool read_row(BatchState *state)
+{
+    BatchRow *row = state->votes != NULL ? slm_pg_votes_next(state) : slm_pg_batch_child_row(state);
+
+    if (row == NULL) {
+        state->child_done = true;
+        return false;
+    }
+    row->generation = state->cache.generation;
     if (row_at_a_time(state))
         make_plain(state, row);
     dlist_push_tail(&state->window, &row->node);
@@ -755,11 +792,21 @@ static void advance_window(BatchState *state)
     }
 }
 
-/* Returns the head row, ready, dropped or failed, or NULL at the end. */
-static BatchRow *next_row(BatchState *state)
+void slm_pg_batch_step(BatchState *state, int n_rows)
 {
     instr_time begin, end;
 
+    INSTR_TIME_SET_CURRENT(begin);
+    slm_pg_step_all();
+    INSTR_TIME_SET_CURRENT(end);
+    INSTR_TIME_ACCUM_DIFF(state->counters.engine_time, end, begin);
+    state->counters.steps++;
+    state->counters.step_rows += (uint64) n_rows;
+}
+
+/* Returns the head row, ready, dropped or failed, or NULL at the end. */
+static BatchRow *next_row(BatchState *state)
+{
     for (;;) {
         BatchRow *row;
 
@@ -774,12 +821,7 @@ static BatchRow *next_row(BatchState *state)
         row = dlist_head_element(BatchRow, node, &state->window);
         if (row->state != ROW_RUNNING)
             return row;
-        INSTR_TIME_SET_CURRENT(begin);
-        slm_pg_step_all();
-        INSTR_TIME_SET_CURRENT(end);
-        INSTR_TIME_ACCUM_DIFF(state->counters.engine_time, end, begin);
-        state->counters.steps++;
-        state->counters.step_rows += state->n_window;
+        slm_pg_batch_step(state, state->n_window);
     }
 }
 
@@ -799,7 +841,7 @@ static TupleTableSlot *return_row(BatchState *state, BatchRow *row)
     TupleTableSlot *slot;
     bool passed = row->state == ROW_READY;
 
-    econtext->ecxt_scantuple = slot = load_row(state, row);
+    econtext->ecxt_scantuple = slot = slm_pg_batch_load_row(state, row);
     count_row(state, row);
     if (state->sample != NULL)
         slm_pg_sample_left(state, row);

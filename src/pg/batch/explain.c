@@ -18,6 +18,7 @@
 #include "pg/batch/batch.h"
 #include "pg/batch/pretty.h"
 #include "pg/batch/state.h"
+#include "pg/batch/votes.h"
 #include "pg/run/work.h"
 
 struct BatchShared {
@@ -254,6 +255,8 @@ void slm_pg_batch_explain(CustomScanState *node, List *ancestors, ExplainState *
     explain_expressions(node, ancestors, es);
     if (es->costs)
         slm_pg_batch_explain_forecast(state, es);
+    if (state->votes != NULL)
+        slm_pg_votes_explain(state, es);
     if (!es->analyze || node->ss.ps.instrument == NULL)
         return;
     if (state->n_quals > 0 && node->ss.ps.instrument->nfiltered1 > 0)

@@ -19,6 +19,7 @@
 #include "utils/syscache.h"
 
 #include "pg/batch/batch.h"
+#include "pg/batch/votes.h"
 #include "pg/batch/statement.h"
 #include "pg/run/progress.h"
 #include "pg/run/work.h"
@@ -100,6 +101,7 @@ void slm_pg_batch_init(void)
     DefineCustomIntVariable("slm.batch_size", "Rows that an SLM Batch node reads ahead at most.",
                             "More rows make fuller batches and take more of slm.kv_cache_memory.", &slm_batch_size, 64, 1, 4096,
                             PGC_USERSET, 0, NULL, NULL, NULL);
+    slm_pg_votes_init();
     RegisterXactCallback(end_transaction, NULL);
     RegisterCustomScanMethods(&slm_batch_scan_methods);
     previous_planner_hook = planner_hook;

@@ -92,6 +92,7 @@ typedef struct BatchCache {
 typedef struct BatchShared BatchShared;
 typedef struct BatchStore BatchStore;
 typedef struct SlmSample SlmSample;
+typedef struct BatchVotes BatchVotes;
 
 typedef struct BatchState {
     CustomScanState css; /* first */
@@ -130,6 +131,7 @@ typedef struct BatchState {
     BatchShared *shared; /* in parallel plans, while it lasts */
     BatchStore *store;   /* rows returned, for scrolling; or NULL */
     SlmSample *sample;   /* of a statement that is estimated (sample.h); or NULL */
+    BatchVotes *votes;   /* with slm.optimize = calls (votes.h); or NULL */
 } BatchState;
 
 /* The node ends: counts its calls in pg_stat_user_functions (tracked.c). */
@@ -147,6 +149,15 @@ void slm_pg_batch_shutdown(CustomScanState *node);
 
 /* The argument values of a call as bytes: what decides its result.  False when they are too long. */
 bool slm_pg_batch_call_key(BatchCall *call, StringInfo key);
+
+/* For votes.c, what exec.c does with rows: the child's next one, not yet in the window (NULL at the end); its columns in the scan slot; the
+ * arguments of a call of the row in arg_context (false: it is not made), its entry, a pass of the models, and its answer. */
+BatchRow *slm_pg_batch_child_row(BatchState *state);
+TupleTableSlot *slm_pg_batch_load_row(BatchState *state, BatchRow *row);
+bool slm_pg_batch_arguments(BatchState *state, BatchCall *call, bool *strict_null);
+BatchEntry *slm_pg_batch_cached_call(BatchState *state, BatchCall *call);
+void slm_pg_batch_step(BatchState *state, int n_rows);
+void slm_pg_batch_settle(BatchState *state, BatchEntry *entry);
 
 /* The row as plain execution computes it: false where a condition drops it. Raises what plain execution raises (plain.c). */
 bool slm_pg_batch_plain_row(BatchState *state, TupleTableSlot **slot);

@@ -25,7 +25,7 @@
 #include "pg/base/errors.h"
 #include "pg/functions/train.h"
 #include "pg/functions/trained.h"
-#include "pg/measure/clusters.h"
+#include "pg/functions/clusters.h"
 #include "pg/models/loading.h"
 #include "pg/run/use.h"
 

@@ -21,7 +21,7 @@
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/functions/kinds.h"
-#include "pg/measure/clusters.h"
+#include "pg/functions/clusters.h"
 #include "pg/models/loading.h"
 #include "pg/run/use.h"
 #include "pg/search/names.h"

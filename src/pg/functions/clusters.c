@@ -2,7 +2,7 @@
  * clusters.c: points that belong together (clusters.h): k-means from centres by k-means++ with a fixed seed, so the same points in the same
  * order make the same clusters.
  */
-#include "pg/measure/clusters.h"
+#include "pg/functions/clusters.h"
 
 #include "miscadmin.h"
 
