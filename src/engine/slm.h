@@ -590,6 +590,7 @@ typedef struct slm_finetune_point {
 typedef struct slm_finetune_report {
     slm_finetune_end end;
     slm_finetune_score before, after; /* of the base; of what is written */
+    uint32_t n_planned;               /* steps of all epochs */
     uint32_t n_steps, best_step;      /* steps made; after which the values that are written were reached */
     uint64_t n_tokens;                /* seen in training, prompts included */
     uint64_t n_parameters;
@@ -610,6 +611,13 @@ slm_status slm_finetune_new_texts(const slm_model *model, slm_contrast kind, con
                                   slm_finetune **out, slm_error *err);
 /* Trains to the end.  After CANCELLED it may be called again and goes on from where it was, to the same bits. */
 slm_status slm_finetune_run(slm_finetune *f, slm_error *err);
+/* For the progress function: run returns CANCELLED before the next pass, which is a few seconds at most. */
+void slm_finetune_pause(slm_finetune *f);
+/* Where a fine-tuning stands that is not in a call: *data, with malloc. */
+slm_status slm_finetune_save(const slm_finetune *f, void **data, size_t *bytes, slm_error *err);
+/* One that has just been made, of the same examples and options, goes on from there, to the same bits.  FORMAT: the data are of another
+ * one, or damaged; then it stands where it stood. */
+slm_status slm_finetune_resume(slm_finetune *f, const void *data, size_t bytes, slm_error *err);
 /* How another adapter of the same model does on the held-out examples; INVALID when its matrices have another shape.  Resumable as run. */
 slm_status slm_finetune_judge(slm_finetune *f, const slm_adapter *adapter, slm_finetune_score *out, slm_error *err);
 const slm_finetune_report *slm_finetune_get_report(const slm_finetune *f);

@@ -70,7 +70,11 @@ CREATE TABLE letters (id text PRIMARY KEY, body text, out text);
 INSERT INTO letters VALUES ('patient-77', 'x');
 SELECT slm_create_job('job', 'letters', 'out', '(1 / (length(body) - 1))::text', '{"max_attempts": 1}');
 RESET ROLE;
-REVOKE EXECUTE ON FUNCTION slm_load_model, slm_load_adapter FROM owner_group; REVOKE pg_read_server_files FROM owner_group;
+GRANT EXECUTE ON FUNCTION slm_create_finetune TO owner_group;
+SET ROLE owner_group;
+SELECT slm_create_finetune('tuning', 'tiny', 'SELECT body, label AS answer FROM sample', '{"paused": true}');
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION slm_load_model, slm_load_adapter, slm_create_finetune FROM owner_group; REVOKE pg_read_server_files FROM owner_group;
 SQL
 $node->psql('postgres', q(DO $$ BEGIN PERFORM slm_grant_classifier('cls', 'grantee'); END $$));
 sql(q(SET client_min_messages = warning; SET ROLE owner_group; SELECT slm_create_cascade('casc', '[{"classifier": "cls"}, {"classifier": "cls"}]', 'SELECT body FROM sample'); SELECT slm_grant_cascade('casc', 'grantee')));
@@ -120,6 +124,9 @@ my %action = (
 	'run a job' => ["CALL slm_run_job('job')"],
 	'retry failed rows of a job' => ["SELECT slm_retry_failed('job')"],
 	'drop a job' => ["SELECT slm_drop_job('job', drop_values => true)"],
+	'pause a fine-tuning in the background' => [ "SELECT slm_pause_finetune('tuning')", "SELECT slm_resume_finetune('tuning'); SELECT slm_pause_finetune('tuning')" ],
+	'drop a fine-tuning in the background' => ["SELECT slm_drop_finetune('tuning')"],
+	q(see another role's fine-tuning in slm.finetune_jobs) => ["SELECT 1 / count(*) FROM slm.finetune_jobs WHERE query LIKE '%sample%'"],
 	q(see another role's job in slm.jobs) => [ "SELECT 1 / count(*) FROM slm.jobs WHERE name = 'job'", "SELECT 1 / count(*) FROM slm.job_status WHERE name = 'job'" ],
 	q(see keys of another role's failed rows) => ["SELECT 1 / count(*) FROM slm.job_failures"],
 	'see the training query of a classifier' => ["SELECT 1 / count(*) FROM slm.classifiers WHERE query LIKE '%sample%'"],

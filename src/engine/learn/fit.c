@@ -28,7 +28,7 @@ size_t slm_fit_draw(const slm_finetune *f, uint32_t epoch, size_t i)
     return (size_t) (slm_rng_uniform(f->options.seed + 1 + epoch, i) * (double) i);
 }
 
-static void shuffle(slm_finetune *f, uint32_t epoch)
+void slm_fit_order(slm_finetune *f, uint32_t epoch)
 {
     if (f->texts != NULL) {
         slm_texts_order(f, epoch);
@@ -44,8 +44,7 @@ static void shuffle(slm_finetune *f, uint32_t epoch)
     }
 }
 
-/* Where the step ends that begins at `from` of the epoch's order; *n: its tokens. */
-static size_t end_of_step(const slm_finetune *f, size_t from, uint64_t *n)
+size_t slm_fit_step_end(const slm_finetune *f, size_t from, uint64_t *n)
 {
     uint64_t tokens = 0;
     size_t end = from;
@@ -63,8 +62,8 @@ static uint64_t count_steps(slm_finetune *f, uint64_t *largest)
     uint64_t n = 0, tokens = 0;
     *largest = 0;
     for (uint32_t epoch = 0; epoch < f->options.epochs; epoch++) {
-        shuffle(f, epoch);
-        for (size_t at = 0; at < f->n_order; at = end_of_step(f, at, &tokens), *largest = tokens > *largest ? tokens : *largest)
+        slm_fit_order(f, epoch);
+        for (size_t at = 0; at < f->n_order; at = slm_fit_step_end(f, at, &tokens), *largest = tokens > *largest ? tokens : *largest)
             n++;
     }
     return n;
@@ -120,6 +119,8 @@ slm_status slm_fit_pass(slm_finetune *f, double weight, slm_error *err)
 {
     slm_status status;
     say(f);
+    if (f->pausing)
+        return slm_fail(err, SLM_CANCELLED, "the fine-tuning is to pause");
     while ((status = slm_learn_pass(&f->t, &f->batch, weight, &f->loss, err)) == SLM_CANCELLED) {
         say(f);
         if (*f->options.stop != 0)
@@ -195,19 +196,24 @@ static slm_status judge_epoch(slm_finetune *f, slm_error *err)
 
 /* ------------------------------------------------------------------ steps */
 
-static void step_begin(slm_finetune *f)
+uint64_t slm_fit_step(slm_finetune *f)
 {
     uint64_t tokens = 0;
     f->at = f->next;
-    f->step_end = end_of_step(f, f->next, &tokens);
+    f->step_end = slm_fit_step_end(f, f->next, &tokens);
     f->loss = 0;
     f->step_answers = 0;
-    f->report.n_tokens += tokens;
     for (size_t i = f->at; f->texts == NULL && i < f->step_end; i++) {
         const slm_example *e = &f->examples[f->order[i]];
         f->step_answers += e->n - e->prompt;
     }
     memset(f->t.grads, 0, f->t.n_values * sizeof *f->t.grads);
+    return tokens;
+}
+
+static void step_begin(slm_finetune *f)
+{
+    f->report.n_tokens += slm_fit_step(f);
 }
 
 static void epoch_begin(slm_finetune *f)
@@ -216,7 +222,7 @@ static void epoch_begin(slm_finetune *f)
         f->stage = STAGE_ENDED;
         return;
     }
-    shuffle(f, f->epoch++);
+    slm_fit_order(f, f->epoch++);
     f->next = 0;
     f->stage = STAGE_STEPS;
     step_begin(f);
@@ -266,8 +272,14 @@ static slm_status step(slm_finetune *f, slm_error *err)
     return SLM_OK;
 }
 
+void slm_finetune_pause(slm_finetune *f)
+{
+    f->pausing = true;
+}
+
 slm_status slm_finetune_run(slm_finetune *f, slm_error *err)
 {
+    f->pausing = false;
     while (f->stage != STAGE_ENDED) {
         switch (f->stage) {
             case STAGE_JUDGE_BASE:
@@ -403,7 +415,7 @@ static slm_status prepare(slm_finetune *f, const slm_model *model, uint32_t long
     uint64_t n_all = count_steps(f, &largest);
     if (largest > INT32_MAX || n_all > 10000000)
         return slm_fail(err, SLM_LIMIT, "the fine-tuning would have %llu steps", (unsigned long long) n_all);
-    f->n_all = (uint32_t) n_all;
+    f->n_all = f->report.n_planned = (uint32_t) n_all;
     f->report.n_parameters = f->t.n_values;
     if (f->texts != NULL)
         f->t.n_texts = o->step_texts;

@@ -38,12 +38,20 @@ struct slm_finetune {
     slm_learn_batch batch;
     const char *saying;
     double said;
+    bool pausing; /* before the next pass */
 };
 
 /* One pass over f->batch; one that was given up for an interrupt which the caller has settled is made again. */
 slm_status slm_fit_pass(slm_finetune *f, double weight, slm_error *err);
 /* The j < i that a swap of the shuffle takes: uniform, the same for a seed, an epoch and a place. */
 size_t slm_fit_draw(const slm_finetune *f, uint32_t epoch, size_t i);
+
+/* The examples in the order of an epoch. */
+void slm_fit_order(slm_finetune *f, uint32_t epoch);
+/* Where the step ends that begins at `from` of the epoch's order; *n: its tokens. */
+size_t slm_fit_step_end(const slm_finetune *f, size_t from, uint64_t *n);
+/* Nothing of the step at f->next is done yet; its tokens. */
+uint64_t slm_fit_step(slm_finetune *f);
 
 /* ---- fit_texts.c ---- */
 /* Takes the lists of examples: f->n_examples, f->n_held_out, checked against the model.  *longest: of their texts. */
@@ -60,5 +68,7 @@ void slm_texts_fill(slm_finetune *f);
 slm_status slm_texts_judge(slm_finetune *f, slm_finetune_score *out, slm_error *err);
 /* Bytes beside the training's own. */
 size_t slm_texts_bytes(const slm_finetune *f);
+/* What a judgement has made of the first n texts of its list: [n, n_embd]; *most: how many there are. */
+float *slm_texts_judged(const slm_finetune *f, size_t *most);
 
 #endif

@@ -133,6 +133,12 @@ size_t slm_texts_bytes(const slm_finetune *f)
     return x->n_list * (width + sizeof *x->list) + (x->list == NULL ? 0 : x->n_labels * width) + f->n_examples * sizeof *x->by_label;
 }
 
+float *slm_texts_judged(const slm_finetune *f, size_t *most)
+{
+    *most = f->texts->n_list;
+    return f->texts->vectors;
+}
+
 slm_status slm_texts_new(slm_finetune *f, const slm_model *model, slm_contrast kind, const slm_text_example *examples,
                          const slm_text_example *held_out, uint32_t *longest, slm_error *err)
 {

@@ -50,8 +50,8 @@ PG_FUNCTION_INFO_V1(slm_pg_restore_finetune);
 /* The version that is active before. */
 typedef enum OtherState { NO_OTHER, OTHER_COMPARED, OTHER_UNKNOWN } OtherState;
 
-typedef struct Tuning {
-    SlmLoad load; /* first: SlmLoad * is Tuning * */
+struct SlmTuning {
+    SlmLoad load; /* first: SlmLoad * is SlmTuning * */
     char *base_name, *query, *base_key;
     Jsonb *json;
     SlmTuneOptions options;
@@ -66,7 +66,11 @@ typedef struct Tuning {
     int32 version, other_version;
     bool registered, active;
     double seconds, cpu;
-} Tuning;
+    bool (*enough)(void *arg); /* should the training pause? NULL: never */
+    void *enough_arg;
+};
+
+typedef SlmTuning Tuning;
 
 /* ---- images */
 
@@ -328,7 +332,11 @@ static bool check_names(const char *name, const char *base)
 
 static void train_progress(void *arg, const char *stage, double fraction)
 {
+    Tuning *t = arg;
+
     slm_pg_loading_report(NULL, (uint64_t) (fraction * 1000), 1000);
+    if (t->enough != NULL && t->engine != NULL && t->enough(t->enough_arg))
+        slm_finetune_pause(t->engine);
 }
 
 static slm_status new_engine(Tuning *t, const slm_finetune_options *options, slm_error *err)
@@ -342,7 +350,8 @@ static slm_status new_engine(Tuning *t, const slm_finetune_options *options, slm
     return slm_finetune_new(base, set->examples, set->n_examples, set->held_out, set->n_held_out, options, &t->engine, err);
 }
 
-static void run_engine(Tuning *t)
+/* The engine's object, of the examples. */
+static void make_engine(Tuning *t)
 {
     slm_finetune_options options = t->options.engine;
     slm_status status;
@@ -350,6 +359,7 @@ static void run_engine(Tuning *t)
 
     options.n_threads = slm_pg_take_threads();
     options.progress = train_progress;
+    options.progress_arg = t;
     while ((status = new_engine(t, &options, &err)) == SLM_CANCELLED)
         slm_pg_loading_interrupted();
     if (status != SLM_OK) {
@@ -359,14 +369,24 @@ static void run_engine(Tuning *t)
                                : "Raise slm.train_memory, or give it shorter examples (max_tokens, too_long) or a smaller rank.");
         slm_pg_error(&err, NULL);
     }
-    ereport(NOTICE, (errmsg("learning from %zu rows (" UINT64_FORMAT " tokens) with %zu MB of memory; %zu rows are held out",
-                            t->set.n_examples, t->set.tokens, slm_finetune_get_report(t->engine)->bytes >> 20, t->set.n_held_out)));
+}
+
+/* false: it is to pause. */
+static bool run_engine(Tuning *t)
+{
+    slm_status status;
+    slm_error err;
+
     slm_pg_loading_phase("training");
-    while ((status = slm_finetune_run(t->engine, &err)) == SLM_CANCELLED)
+    while ((status = slm_finetune_run(t->engine, &err)) == SLM_CANCELLED) {
+        if (t->enough != NULL && t->enough(t->enough_arg) && !InterruptPending)
+            return false;
         slm_pg_loading_interrupted();
+    }
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
     t->report = *slm_finetune_get_report(t->engine);
+    return true;
 }
 
 /* How the active version does on the same held-out rows. */
@@ -417,12 +437,10 @@ static double cpu_seconds(void)
            1e-6 * (double) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
-/* Inside PG_TRY: the engine's objects are freed by the caller. */
-static pg_noinline void tune(Tuning *t)
+/* Runs the query. */
+static void read_rows(Tuning *t)
 {
     MemoryContext keep = CurrentMemoryContext;
-    TimestampTz begin = GetCurrentTimestamp();
-    double cpu = cpu_seconds();
 
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
@@ -430,14 +448,15 @@ static pg_noinline void tune(Tuning *t)
     slm_pg_finetune_read(&t->set, t->query, keep);
     MemoryContextSwitchTo(keep);
     SPI_finish();
-    slm_pg_finetune_examples(&t->set);
-    run_engine(t);
-    t->registered = check_names(t->load.name, t->base_name); /* the query may have changed it */
+}
+
+/* Compares, writes and registers what was learned. */
+static void keep_version(Tuning *t)
+{
+    t->registered = check_names(t->load.name, t->base_name); /* the query, or time, may have changed it */
     judge_other(t);
     slm_pg_give_threads();
     t->active = is_active(t);
-    t->seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
-    t->cpu = cpu_seconds() - cpu;
     lock_base(t);
     make_blob(t);
     if (!t->registered)
@@ -448,6 +467,119 @@ static pg_noinline void tune(Tuning *t)
     t->version++;
     insert_version(t);
     CommandCounterIncrement();
+}
+
+/* Inside PG_TRY: the engine's objects are freed by the caller. */
+static pg_noinline void tune(Tuning *t)
+{
+    TimestampTz begin = GetCurrentTimestamp();
+    double cpu = cpu_seconds();
+
+    read_rows(t);
+    slm_pg_finetune_examples(&t->set);
+    make_engine(t);
+    ereport(NOTICE, (errmsg("learning from %zu rows (" UINT64_FORMAT " tokens) with %zu MB of memory; %zu rows are held out",
+                            t->set.n_examples, t->set.tokens, slm_finetune_get_report(t->engine)->bytes >> 20, t->set.n_held_out)));
+    (void) run_engine(t);
+    t->seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
+    t->cpu = cpu_seconds() - cpu;
+    keep_version(t);
+}
+
+static void free_engine(Tuning *t)
+{
+    slm_adapter_close(t->other_adapter);
+    slm_finetune_free(t->engine);
+    t->other_adapter = NULL;
+    t->engine = NULL;
+    slm_pg_give_threads();
+}
+
+/* ---- in parts, for background jobs */
+
+SlmTuning *slm_pg_tuning_new(const char *name, const char *base, const char *query, Jsonb *options)
+{
+    Tuning *t = palloc0(sizeof *t);
+
+    t->load = (SlmLoad){.verb = "keep adapter", .phase = "writing", .make = make_from_blob, .probe = probe};
+    t->load.name = name;
+    t->load.base = t->base_name = pstrdup(base);
+    t->query = pstrdup(query);
+    t->json = options;
+    t->load.options = slm_pg_no_options();
+    slm_pg_finetune_options(t->json, &t->options);
+    t->registered = check_names(t->load.name, t->base_name);
+    t->set.base = slm_pg_use_model(cstring_to_text(t->base_name), SLM_TASK_ANY);
+    t->base_key = pstrdup(slm_pg_opened_key(t->set.base));
+    slm_pg_finetune_defaults(&t->options, slm_pg_info(t->set.base)->can_generate);
+    t->set.options = &t->options;
+    t->load.source = psprintf("slm_finetune(%s, %s, ...)", quote_literal_cstr(t->load.name), quote_literal_cstr(t->base_name));
+    return t;
+}
+
+void slm_pg_tuning_free(SlmTuning *t)
+{
+    free_engine(t);
+}
+
+const char *slm_pg_tuning_base_key(const SlmTuning *t)
+{
+    return t->base_key;
+}
+
+void slm_pg_tuning_read(SlmTuning *t)
+{
+    read_rows(t);
+}
+
+SlmTuneSet *slm_pg_tuning_rows(SlmTuning *t)
+{
+    return &t->set;
+}
+
+void slm_pg_tuning_begin(SlmTuning *t)
+{
+    slm_pg_finetune_examples(&t->set);
+    make_engine(t);
+}
+
+bool slm_pg_tuning_resume(SlmTuning *t, const void *data, Size bytes, const char **reason)
+{
+    slm_error err;
+
+    if (slm_finetune_resume(t->engine, data, bytes, &err) == SLM_OK)
+        return true;
+    *reason = slm_pg_cstring_from_utf8(err.message);
+    return false;
+}
+
+bool slm_pg_tuning_work(SlmTuning *t, bool (*enough)(void *arg), void *arg)
+{
+    t->enough = enough;
+    t->enough_arg = arg;
+    return run_engine(t);
+}
+
+const slm_finetune_report *slm_pg_tuning_report(const SlmTuning *t)
+{
+    return slm_finetune_get_report(t->engine);
+}
+
+void slm_pg_tuning_save(const SlmTuning *t, void **data, size_t *bytes)
+{
+    slm_error err;
+
+    if (slm_finetune_save(t->engine, data, bytes, &err) != SLM_OK)
+        slm_pg_error(&err, NULL);
+}
+
+int32 slm_pg_tuning_keep(SlmTuning *t, double seconds, double cpu, bool *active)
+{
+    t->seconds = seconds;
+    t->cpu = cpu;
+    keep_version(t);
+    *active = t->active;
+    return t->version;
 }
 
 /* ---- what is said at the end */
@@ -534,26 +666,17 @@ static Datum tuning_row(const Tuning *t, TupleDesc desc)
 
 Datum slm_pg_finetune(PG_FUNCTION_ARGS)
 {
-    Tuning *t = palloc0(sizeof *t);
+    char *name = slm_pg_name_argument(fcinfo, 0, "the name of an adapter"),
+         *base = slm_pg_name_argument(fcinfo, 1, "the name of its model"),
+         *query = slm_pg_name_argument(fcinfo, 2, "the query of a fine-tuning");
+    Tuning *t;
     TupleDesc desc;
 
-    t->load = (SlmLoad){.verb = "keep adapter", .phase = "writing", .make = make_from_blob, .probe = probe};
-    t->load.name = slm_pg_name_argument(fcinfo, 0, "the name of an adapter");
-    t->load.base = t->base_name = slm_pg_name_argument(fcinfo, 1, "the name of its model");
-    t->query = slm_pg_name_argument(fcinfo, 2, "the query of a fine-tuning");
-    t->json = PG_ARGISNULL(3) ? slm_pg_no_options() : PG_GETARG_JSONB_P(3);
-    t->load.options = slm_pg_no_options();
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
     slm_pg_check_may_load(fcinfo, "fine-tune a model", false);
     slm_pg_refuse_read_only("slm_finetune()");
-    slm_pg_finetune_options(t->json, &t->options);
-    t->registered = check_names(t->load.name, t->base_name);
-    t->set.base = slm_pg_use_model(cstring_to_text(t->base_name), SLM_TASK_ANY);
-    t->base_key = pstrdup(slm_pg_opened_key(t->set.base));
-    slm_pg_finetune_defaults(&t->options, slm_pg_info(t->set.base)->can_generate);
-    t->set.options = &t->options;
-    t->load.source = psprintf("slm_finetune(%s, %s, ...)", quote_literal_cstr(t->load.name), quote_literal_cstr(t->base_name));
+    t = slm_pg_tuning_new(name, base, query, PG_ARGISNULL(3) ? slm_pg_no_options() : PG_GETARG_JSONB_P(3));
     slm_pg_store_make_directory();
     slm_pg_loading_begin(t->load.name);
     PG_TRY();
@@ -562,9 +685,7 @@ Datum slm_pg_finetune(PG_FUNCTION_ARGS)
     }
     PG_FINALLY();
     {
-        slm_adapter_close(t->other_adapter);
-        slm_finetune_free(t->engine);
-        slm_pg_give_threads();
+        free_engine(t);
         slm_pg_loading_end();
     }
     PG_END_TRY();

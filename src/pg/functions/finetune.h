@@ -66,6 +66,34 @@ bool slm_pg_finetune_holds_out(const SlmTuneSet *set, int64 i);
 /* The distinct answers, sorted, or those of the option "labels", to set->labels. */
 void slm_pg_finetune_labels(SlmTuneSet *set);
 
+/* The rows as bytes, and back: what a background job learns from, whatever its query gives later.  ERROR where they are too many; where
+ * the bytes, which came out of a table, are none. */
+bytea *slm_pg_finetune_pack(const SlmTuneSet *set);
+void slm_pg_finetune_unpack(SlmTuneSet *set, const bytea *packed);
+/* Hashes of the rows, sorted; and how many rows are there that such hashes of earlier ones do not have. */
+bytea *slm_pg_finetune_hashes(const SlmTuneSet *set);
+int64 slm_pg_finetune_new_rows(const SlmTuneSet *set, const bytea *known);
+/* ERROR unless the query can be read and has the columns of a fine-tuning; inside SPI. */
+void slm_pg_finetune_check_query(SlmTuneSet *set, const char *query);
+
+/* ---- finetune.c: a fine-tuning in parts, as background jobs make it (jobs/tune.c); all with the rights of the current role */
+typedef struct SlmTuning SlmTuning;
+/* Checks name, base and options, and opens the base. */
+SlmTuning *slm_pg_tuning_new(const char *name, const char *base, const char *query, Jsonb *options);
+void slm_pg_tuning_free(SlmTuning *t); /* what is not palloc'ed */
+const char *slm_pg_tuning_base_key(const SlmTuning *t);
+void slm_pg_tuning_read(SlmTuning *t); /* runs the query */
+SlmTuneSet *slm_pg_tuning_rows(SlmTuning *t);
+void slm_pg_tuning_begin(SlmTuning *t); /* rows to examples, and the engine's object */
+/* Goes on from a checkpoint; false, and why, where it belongs to another one or is damaged. */
+bool slm_pg_tuning_resume(SlmTuning *t, const void *data, Size bytes, const char **reason);
+/* Trains until the end (true), or until there was enough, which is asked before each pass. */
+bool slm_pg_tuning_work(SlmTuning *t, bool (*enough)(void *arg), void *arg);
+const slm_finetune_report *slm_pg_tuning_report(const SlmTuning *t);
+void slm_pg_tuning_save(const SlmTuning *t, void **data, size_t *bytes); /* *data: free() */
+/* Compares, writes and registers what was learned to the end; its version. */
+int32 slm_pg_tuning_keep(SlmTuning *t, double seconds, double cpu, bool *active);
+
 /* ---- finetune_texts.c: the rows of an embedding model */
 bool slm_pg_finetune_is_text_kind(SlmTuneKind kind);
 /* The kind of a query with these columns; an ERROR where it is none. */

@@ -120,9 +120,22 @@ static void add_row(SlmTuneSet *set, HeapTuple tuple, TupleDesc desc)
     set->n++;
 }
 
+static Portal open_rows(const char *query)
+{
+    return slm_pg_open_query(query, "a fine-tuning", "SELECT question, answer FROM faq");
+}
+
+void slm_pg_finetune_check_query(SlmTuneSet *set, const char *query)
+{
+    Portal portal = open_rows(query);
+
+    find_kind(set, portal->tupDesc);
+    SPI_cursor_close(portal);
+}
+
 void slm_pg_finetune_read(SlmTuneSet *set, const char *query, MemoryContext keep)
 {
-    Portal portal = slm_pg_open_query(query, "a fine-tuning", "SELECT question, answer FROM faq");
+    Portal portal = open_rows(query);
 
     find_kind(set, portal->tupDesc);
     for (;;) {

@@ -131,9 +131,10 @@ static void wake_now(void)
     }
 }
 
-/* Cancels what workers of this database do for a job. */
-static void stop_now(int32 job)
+void slm_pg_job_stop_now(int32 job)
 {
+    if (slm_pg_jobs_shared == NULL)
+        return;
     LWLockAcquire(slm_pg_jobs_shared->lock, LW_SHARED);
     for (int i = 0; i < slm_pg_jobs_shared->n_slots; i++) {
         const SlmJobSlot *slot = &slm_pg_jobs_shared->slots[i];
@@ -153,7 +154,7 @@ static void at_xact_end(XactEvent event, void *arg)
         return;
     if (event == XACT_EVENT_COMMIT && slm_pg_jobs_shared != NULL) {
         foreach (cell, stop_requested)
-            stop_now(lfirst_int(cell));
+            slm_pg_job_stop_now(lfirst_int(cell));
         if (wake_requested)
             wake_now();
     }

@@ -42,6 +42,7 @@
 #include "pg/base/failure.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/settings.h"
+#include "pg/jobs/tune.h"
 #include "pg/jobs/workers.h"
 
 #define IDLE_MS 3000         /* a worker without due work leaves the database after this; DROP DATABASE waits for 5 s */
@@ -50,6 +51,7 @@
 #define POSTPONE_SECONDS 30  /* a job that could not run is looked at again */
 #define CONTENTION_SECONDS 2 /* the same, when somebody else was in the way */
 #define PASSED_OVER 64
+#define TURN_MS 30000        /* after this a fine-tuning has a turn though rows are due */
 
 PGDLLEXPORT void slm_pg_job_worker_main(Datum arg);
 
@@ -59,6 +61,7 @@ static struct {
     TimestampTz until;
 } passed_over[PASSED_OVER];
 static int next_passed_over;
+static TimestampTz last_turn; /* of a fine-tuning */
 
 /* ---------------------------------------------------------------- transactions */
 
@@ -287,6 +290,101 @@ static bool run_job(int32 id, Oid owner, const char *activity, MemoryContext con
     return b.n > 0 || b.ids != (Datum) 0 || b.seconds > 0;
 }
 
+/* ---------------------------------------------------------------- a turn of a fine-tuning */
+
+/* The next one, when the database has the table. */
+static SlmTuneDue next_tune(int32 *id, char *activity, Size size, TimestampTz *due)
+{
+    SlmTuneDue result = SLM_TUNE_NONE;
+    SlmAs saved;
+
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    result = OidIsValid(slm_pg_extension_relation("tune_job")) && !slm_pg_extension_is_earlier() ? SLM_TUNE_NOW : SLM_TUNE_NONE;
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    if (result == SLM_TUNE_NONE)
+        return result;
+    begin_transaction(&saved);
+    SPI_connect();
+    result = slm_pg_tune_next(id, activity, size, due);
+    SPI_finish();
+    end_transaction(&saved);
+    return result;
+}
+
+static bool claim_tune(int32 id)
+{
+    SlmAs saved;
+    bool claimed;
+
+    begin_transaction(&saved);
+    SPI_connect();
+    claimed = slm_pg_tune_claim(id);
+    SPI_finish();
+    end_transaction(&saved);
+    return claimed;
+}
+
+/* What it leaves to be removed, in the worker's context. */
+static char *turn(int32 id, const char *activity, const volatile bool *wanted, MemoryContext context)
+{
+    SlmAs saved;
+    char *file;
+
+    begin_transaction(&saved);
+    pgstat_report_activity(STATE_RUNNING, activity);
+    file = slm_pg_tune_turn(id, wanted);
+    if (file != NULL)
+        file = MemoryContextStrdup(context, file);
+    end_transaction(&saved);
+    return file;
+}
+
+static void note_failed(int32 id, const char *error, int seconds)
+{
+    SlmAs saved;
+
+    begin_transaction(&saved);
+    SPI_connect();
+    slm_pg_tune_failed(id, error, seconds);
+    SPI_finish();
+    end_transaction(&saved);
+}
+
+static void run_tune(int32 id, const char *activity, const volatile bool *wanted, MemoryContext context)
+{
+    char *volatile file = NULL;
+
+    PG_TRY();
+    {
+        if (claim_tune(id))
+            file = turn(id, activity, wanted, context);
+    }
+    PG_CATCH();
+    {
+        ErrorData *data;
+        bool passing, cancelled;
+
+        MemoryContextSwitchTo(context);
+        data = CopyErrorData();
+        passing = slm_pg_failure(data->sqlerrcode) == SLM_FAILURE_PASSING;
+        cancelled = data->sqlerrcode == ERRCODE_QUERY_CANCELED;
+        if (!passing)
+            EmitErrorReport();
+        FlushErrorState();
+        AbortCurrentTransaction();
+        MemoryContextSwitchTo(context);
+        forget_session();
+        note_failed(id, cancelled ? NULL : slm_pg_failure_text(data), passing || cancelled ? CONTENTION_SECONDS : POSTPONE_SECONDS);
+    }
+    PG_END_TRY();
+    forget_session();
+    if (file != NULL)
+        slm_pg_tune_remove(file);
+    MemoryContextReset(context);
+}
+
 /* ---------------------------------------------------------------- the worker */
 
 /* The place of this worker in its slot; needs the lock. */
@@ -298,16 +396,20 @@ static int my_place(const SlmJobSlot *slot)
     return -1;
 }
 
-/* Says whose batch this worker is at: who stops the job signals it. */
-static void set_job(SlmJobSlot *slot, int32 job)
+/* Says whose batch this worker is at: who stops the job signals it.  false: another worker is at this fine-tuning, which one does alone. */
+static bool set_job(SlmJobSlot *slot, int32 job)
 {
+    bool taken = false;
     int place;
 
     LWLockAcquire(slm_pg_jobs_shared->lock, LW_EXCLUSIVE);
     place = my_place(slot);
-    if (place >= 0)
+    for (int w = 0; w < SLM_JOB_WORKERS; w++)
+        taken = taken || (job < 0 && w != place && slot->worker[w] > 0 && slot->job[w] == job);
+    if (place >= 0 && !taken)
         slot->job[place] = job;
     LWLockRelease(slm_pg_jobs_shared->lock);
+    return !taken;
 }
 
 static bool is_empty(const SlmJobSlot *slot)
@@ -372,6 +474,29 @@ static TimestampTz latest_look(void)
     return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 60 * 1000);
 }
 
+/* While rows of jobs are due, a fine-tuning has a turn from time to time. */
+static bool tune_waits(void)
+{
+    return TimestampDifferenceExceeds(last_turn, GetCurrentTimestamp(), TURN_MS);
+}
+
+/* A turn of a fine-tuning, where one is due; else *next and *due are those of row jobs and fine-tunings together. */
+static bool look_tune(SlmJobSlot *slot, MemoryContext context, NextJob *next, TimestampTz *due)
+{
+    char activity[256];
+    int32 id = 0;
+    SlmTuneDue tune = next_tune(&id, activity, sizeof activity, due);
+
+    if (tune != SLM_TUNE_NONE && *next == NEXT_NONE)
+        *next = NEXT_LATER;
+    if (tune != SLM_TUNE_NOW || !set_job(slot, SLM_TUNE_SLOT(id)))
+        return false;
+    run_tune(id, activity, &slot->wanted, context);
+    last_turn = GetCurrentTimestamp();
+    (void) set_job(slot, 0);
+    return true;
+}
+
 /* One look for work, and a batch where there is some; false: the worker ends. *idle: the look before found nothing either. */
 static bool look(SlmJobSlot *slot, MemoryContext context, bool *idle)
 {
@@ -379,16 +504,21 @@ static bool look(SlmJobSlot *slot, MemoryContext context, bool *idle)
     int32 id = 0;
     Oid owner = InvalidOid;
     TimestampTz due = latest_look();
-    NextJob next = slm_pg_job_may_work() ? next_job(&id, &owner, activity, sizeof activity, &due) : NEXT_LATER;
+    bool may_work = slm_pg_job_may_work();
+    NextJob next = may_work ? next_job(&id, &owner, activity, sizeof activity, &due) : NEXT_LATER;
 
     slot->failures = 0;
+    if (may_work && (next != NEXT_FOUND || tune_waits()) && look_tune(slot, context, &next, &due)) {
+        *idle = false;
+        return true;
+    }
     if (next == NEXT_FOUND) {
         bool worked;
 
         *idle = false;
-        set_job(slot, id);
+        (void) set_job(slot, id);
         worked = run_job(id, owner, activity, context);
-        set_job(slot, 0);
+        (void) set_job(slot, 0);
         if (!worked)
             (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SHARED_MS, PG_WAIT_EXTENSION);
         return true;

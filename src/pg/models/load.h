@@ -53,6 +53,7 @@ bool slm_pg_name_registered(const char *name);
 Jsonb *slm_pg_no_options(void);
 /* ERROR, with what is missing, unless the user may load or make models by this function. */
 void slm_pg_check_may_load(FunctionCallInfo fcinfo, const char *what, bool reads_files);
+void slm_pg_check_may_load_by(Oid function, const char *what, bool reads_files);
 /* The one row that a query with the parameter name gives, as a composite datum. */
 Datum slm_pg_registry_row(const char *sql, const char *name);
 /* Deletes the row of a model or adapter that the user owns; its image goes at commit. Refused while it is used, unless cascade. */

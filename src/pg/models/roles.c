@@ -50,7 +50,11 @@ static bool may_execute(Oid function)
 
 void slm_pg_check_may_load(FunctionCallInfo fcinfo, const char *what, bool reads_files)
 {
-    Oid function = fcinfo->flinfo->fn_oid;
+    slm_pg_check_may_load_by(fcinfo->flinfo->fn_oid, what, reads_files);
+}
+
+void slm_pg_check_may_load_by(Oid function, const char *what, bool reads_files)
+{
     const char *user = quote_identifier(GetUserNameFromId(GetUserId(), false)), *member = "", *grant = "";
 
     if (reads_files && !has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
