@@ -242,17 +242,17 @@ static void check_steps(const fixture *f)
         free(values[i]);
 }
 
-/* As a PEFT directory, and back from there: the same values. */
-static void check_export(const fixture *f, const slm_adapter *adapter, const float *values, size_t n)
+/* As a PEFT directory or a GGUF file (suffix), and back from there: the same values. */
+static void check_export(const fixture *f, const slm_adapter *adapter, const char *suffix, const float *values, size_t n)
 {
     char folder[1024], file[1100];
     slm_learn t;
     slm_adapter *back = NULL;
     slm_error err = {0};
     const char *tmp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/slm_export_%d", tmp != NULL && *tmp ? tmp : "/tmp", (int) getpid());
+    snprintf(folder, sizeof folder, "%s/slm_export_%d%s", tmp != NULL && *tmp ? tmp : "/tmp", (int) getpid(), suffix);
     CHECK(slm_adapter_export(adapter, "base", folder, &err) == SLM_OK, "%s: %s", f->name, err.message);
-    CHECK(slm_adapter_export(adapter, "base", folder, &err) == SLM_IO, "a directory is written over");
+    CHECK(slm_adapter_export(adapter, "base", folder, &err) == SLM_IO, "what is there is written over");
     snprintf(file, sizeof file, "%s.img", folder);
     unlink(file);
     CHECK(slm_adapter_import(folder, f->model, file, NULL, NULL, NULL, &err) == SLM_OK &&
@@ -271,6 +271,7 @@ static void check_export(const fixture *f, const slm_adapter *adapter, const flo
     snprintf(file, sizeof file, "%s/adapter_model.safetensors", folder);
     unlink(file);
     rmdir(folder);
+    unlink(folder);
 }
 
 /* What was learned, as an adapter's image: the model answers with it as the training's own pass does. */
@@ -301,7 +302,8 @@ static void check_image(const fixture *f)
     add_sequence(&x, f, 0);
     CHECK(slm_learn_pass(&t, &x.b, 0, &loss, &err) == SLM_OK && slm_learn_pass(&again, &x.b, 0, &read, &err) == SLM_OK, "pass");
     CHECK(loss == read, "%s: loss %.9f, read again %.9f", f->name, loss, read);
-    check_export(f, adapter, t.values, t.n_values);
+    check_export(f, adapter, "", t.values, t.n_values);
+    check_export(f, adapter, ".gguf", t.values, t.n_values);
     slm_adapter_close(adapter);
     slm_learn_free(&t);
     slm_learn_free(&again);
