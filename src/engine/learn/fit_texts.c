@@ -16,6 +16,11 @@
 #define REFERENCES 32 /* examples of a label whose mean it is judged by */
 #define MOST_JUDGED 1000 /* pairs: every query is compared with every answer */
 
+/* Times the scale at which it learns.  A held-out loss is that at the best of them: vectors that were trained are surer at any one scale,
+ * and so wrongly sure, where the same vectors order better. */
+#define N_SHARP 6
+static const double sharpness[N_SHARP] = {0.25, 0.5, 0.75, 1, 1.5, 2};
+
 /* A text to be judged by. */
 typedef struct judged {
     const int32_t *ids;
@@ -32,6 +37,7 @@ struct slm_texts {
     size_t n_list, n_judged;          /* n_judged: held-out examples among them */
     float *vectors;                   /* [n_list, n_embd] at length 1 */
     float *means;                     /* LABELS: [n_labels, n_embd] */
+    float *cosines;                   /* of one text: to all labels or answers */
     slm_learn_aim aim;
     int32_t *labels; /* [step_texts] */
     float *scores;
@@ -123,7 +129,8 @@ static slm_status make_lists(slm_finetune *f, const slm_model *model, slm_error 
     fill_list(f);
     x->vectors = malloc(x->n_list * width * sizeof *x->vectors);
     x->means = malloc((x->n_labels + (size_t) 1) * width * sizeof *x->means);
-    return x->vectors == NULL || x->means == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
+    x->cosines = malloc((x->n_labels + x->n_judged + (size_t) 1) * sizeof *x->cosines);
+    return x->vectors == NULL || x->means == NULL || x->cosines == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
 }
 
 size_t slm_texts_bytes(const slm_finetune *f)
@@ -160,7 +167,7 @@ void slm_texts_free(slm_texts *x)
 {
     if (x == NULL)
         return;
-    void *lists[] = {x->by_label, x->label_first, x->list, x->vectors, x->means, x->labels, x->scores};
+    void *lists[] = {x->by_label, x->label_first, x->list, x->vectors, x->means, x->cosines, x->labels, x->scores};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         free(lists[i]);
     free(x);
@@ -302,44 +309,47 @@ static void make_means(slm_finetune *f)
     }
 }
 
-/* Cross-entropy of a vector's cosines to n others, of which `right` is the right one; *exact counts where it is nearest. */
-static double against(slm_finetune *f, const float *vector, const float *others, size_t n, size_t right)
+/* Cross-entropies of a vector's cosines to n others, of which `right` is the right one, at each sharpness; *exact counts where it is
+ * nearest. */
+static void against(slm_finetune *f, const float *vector, const float *others, size_t n, size_t right, double sums[N_SHARP])
 {
     size_t width = f->t.hp->n_embd;
-    double own = (double) f->options.scale * (double) dot(f, vector, others + right * width), most = own, sum = 0;
-    bool nearest = true;
-    for (size_t j = 0; j < n; j++) {
-        double z = (double) f->options.scale * (double) dot(f, vector, others + j * width);
-        if (z > own && j != right)
-            nearest = false;
-        if (z > most) {
-            sum *= exp(most - z);
-            most = z;
-        }
-        sum += exp(z - most);
+    float *cosines = f->texts->cosines;
+    size_t best = right;
+    for (size_t j = 0; j < n; j++)
+        cosines[j] = dot(f, vector, others + j * width);
+    for (size_t j = 0; j < n; j++)
+        best = cosines[j] > cosines[best] ? j : best;
+    f->exact += best == right;
+    for (int s = 0; s < N_SHARP; s++) {
+        double scale = (double) f->options.scale * sharpness[s], sum = 0;
+        for (size_t j = 0; j < n; j++)
+            sum += exp(scale * ((double) cosines[j] - (double) cosines[best]));
+        sums[s] += log(sum) + scale * ((double) cosines[best] - (double) cosines[right]);
     }
-    f->exact += nearest;
-    return most + log(sum) - own;
 }
 
 static void score_list(slm_finetune *f, slm_finetune_score *out)
 {
     slm_texts *x = f->texts;
     size_t width = f->t.hp->n_embd, n = x->n_judged, references = x->n_list - n;
-    double sum = 0;
+    double sums[N_SHARP] = {0}, least;
     if (x->kind == SLM_CONTRAST_LABELS)
         make_means(f);
     for (size_t i = 0; i < n; i++) {
         if (x->kind == SLM_CONTRAST_LABELS) {
-            sum += against(f, x->vectors + (references + i) * width, x->means, x->n_labels, (size_t) x->held_out[i].label);
+            against(f, x->vectors + (references + i) * width, x->means, x->n_labels, (size_t) x->held_out[i].label, sums);
         } else if (x->kind == SLM_CONTRAST_PAIRS) {
-            sum += against(f, x->vectors + i * width, x->vectors + n * width, n, i);
+            against(f, x->vectors + i * width, x->vectors + n * width, n, i, sums);
         } else {
             double off = (double) dot(f, x->vectors + i * width, x->vectors + (n + i) * width) - (double) x->held_out[i].score;
-            sum += off * off;
+            sums[0] += off * off;
         }
     }
-    *out = (slm_finetune_score){.loss = sum / (double) n,
+    least = sums[0];
+    for (int s = 1; s < N_SHARP && x->kind != SLM_CONTRAST_SCORES; s++)
+        least = sums[s] < least ? sums[s] : least;
+    *out = (slm_finetune_score){.loss = least / (double) n,
                                 .exact = x->kind == SLM_CONTRAST_SCORES ? NAN : (double) f->exact / (double) n};
 }
 
