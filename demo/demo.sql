@@ -115,17 +115,35 @@ FROM drafts;
 SELECT t.customer, pg_temp.wrap(t.body, 50) AS ticket, pg_temp.wrap(d.draft, 60) AS draft FROM drafts d JOIN tickets t USING (id) ORDER BY id LIMIT 4;
 
 \echo
-\echo '== 7. How the server runs it: many rows at a time, the common instruction computed once'
+\echo '== 7. The same model, taught by two thirds of the tickets: one statement, on the CPUs of this server (docs/FINE_TUNING.md)'
+\set ask 'Name the topic of the message: billing, delivery, account access, technical problem, cancellation or praise.'
+CREATE TEMP TABLE told AS
+SELECT id, slm_generate(body, 'smollm2', system => :'ask', max_tokens => 8) AS before FROM tickets WHERE id % 3 = 0;
+SELECT clock_timestamp() AS t0 \gset
+SELECT training_rows AS "tickets learned from", steps, round(seconds::numeric) AS seconds
+FROM slm_finetune('clerk', 'smollm2', 'SELECT body, topic FROM tickets WHERE id % 3 <> 0',
+                  jsonb_build_object('system', :'ask', 'epochs', 6, 'rate', 0.002, 'validation', 0));
+INSERT INTO measured (step, n, unit, seconds)
+VALUES ('fine-tune the model on 24 tickets', 24, 'tickets', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz));
+CREATE TEMP TABLE learned AS
+SELECT id, slm_generate(body, 'smollm2+clerk', system => :'ask', max_tokens => 8) AS after FROM tickets WHERE id % 3 = 0;
+SELECT id, pg_temp.wrap(left(body, 70), 40) AS "a ticket that it has not seen", topic AS "a person says", pg_temp.wrap(before, 34) AS before, after
+FROM tickets JOIN told USING (id) JOIN learned USING (id) ORDER BY id;
+SELECT count(*) AS tickets, count(*) FILTER (WHERE before = topic) AS "right before", count(*) FILTER (WHERE after = topic) AS "right after"
+FROM tickets JOIN told USING (id) JOIN learned USING (id);
+
+\echo
+\echo '== 8. How the server runs it: many rows at a time, the common instruction computed once'
 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT slm_summarize(body, max_words => 15) FROM tickets WHERE id <= 12;
 
 \echo
-\echo '== 8. How fast that was, here'
+\echo '== 9. How fast that was, here'
 SELECT step, n || ' ' || unit AS amount, round(seconds::numeric, 2) AS seconds, CASE WHEN n > 1 THEN round((n / seconds)::numeric, 1) || ' ' || unit || '/s' END AS speed
 FROM measured ORDER BY no;
 SELECT * FROM slm_system_info();
 
 \echo
-\echo '== 9. What it cost, and what it would have cost elsewhere (docs/COSTS.md)'
+\echo '== 10. What it cost, and what it would have cost elsewhere (docs/COSTS.md)'
 \echo 'Labels by the encoder without training: what is answered, and how well, when doubtful tickets are left to a person'
 SELECT c.threshold, c.rows, round(100 * c.answered::numeric) || ' %' AS answered, round(100 * c.accuracy::numeric, 1) || ' %' AS accuracy
 FROM slm_evaluate('SELECT body, topic FROM tickets', 'slm_classify_details(body, descriptions => (SELECT jsonb_object_agg(label, description) FROM topics), model => ''minilm'')') e,
@@ -138,6 +156,6 @@ SET slm.machine_cost_per_hour = 0.20;
 SELECT provider, model, round(api_cost, 6) AS api_cost, round(own_cost, 6) AS own_cost, times_cheaper, as_of FROM slm_cost_report() WHERE model IN ('gpt-4', 'gpt-4o', 'gpt-4o-mini', 'lowest');
 
 \echo
-\echo '== 10. The same as a page, with pictures'
+\echo '== 11. The same as a page, with pictures'
 \ir report.sql
 \echo The report: :report

@@ -1,4 +1,4 @@
-# Cancel and timeout at any moment of a load, a long prefill and a decode: answered at once, and the session goes on as before.
+# Cancel and timeout at any moment of a load, a fine-tuning, a long prefill and a decode: answered at once, and the session goes on as before.
 use strict;
 use warnings;
 use FindBin;
@@ -22,12 +22,14 @@ my %statement = (
 	decode => [ "SELECT length(slm_generate('Write a very long story about a ship.', max_tokens => 3000))", 1.0 ],
 	prefill => [ "SELECT slm_perplexity(repeat('The harbour was quiet and the ships were old. ', 700))", 0.8 ],
 	tokenize => [ "SELECT slm_count_tokens(repeat('Ships and harbours, ', 700000))", 0.3 ],
+	finetune => [ "SELECT slm_finetune('again', 'smollm2', 'SELECT ''question '' || i, ''a long answer of the number '' || i FROM generate_series(1, 400) i')", 1.5 ],
 	# with an option, so that an image of its own is made
 	load => [ "SELECT slm_load_model('again', '$path', '{\"chat_format\": \"raw\"}')", 0.5 ]);
 
 for my $phase (sort keys %statement)
 {
 	my ($sql, $longest) = @{ $statement{$phase} };
+	my $tries = $phase eq 'finetune' && !long_run() ? 8 : $tries;
 	my @seconds;
 	my $other = 0;
 	if ($phase eq 'load' || $phase eq 'tokenize')

@@ -92,7 +92,9 @@ static slm_status write_matrix(const exporter *x, const slm_weight *w, bool turn
         return slm_fail(err, SLM_NOMEM, "out of memory");
     for (uint32_t r = 0; r < w->rows; r++)
         slm_kernels_get()->unpack_row(w, r, values + (size_t) r * w->cols);
-    slm_status status = turned ? slm_lora_turn_rows(values, w->rows, w->cols, x->adapter->shape.head_dim, x->adapter->shape.rope_interleaved != 0, err) : SLM_OK;
+    slm_status status = SLM_OK;
+    if (turned)
+        status = slm_lora_turn_rows(values, w->rows, w->cols, x->adapter->shape.head_dim, x->adapter->shape.rope_interleaved != 0, err);
     if (status == SLM_OK)
         status = slm_file_write(x->fd, values, n * sizeof *values, *at, err);
     *at += n * sizeof *values;

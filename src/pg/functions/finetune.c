@@ -428,7 +428,7 @@ static void lock_base(Tuning *t)
                         errmsg("model \"%s\" was dropped or replaced while it was learned on", t->base_name)));
 }
 
-static double cpu_seconds(void)
+double slm_pg_cpu_seconds(void)
 {
     struct rusage usage;
 
@@ -473,7 +473,7 @@ static void keep_version(Tuning *t)
 static pg_noinline void tune(Tuning *t)
 {
     TimestampTz begin = GetCurrentTimestamp();
-    double cpu = cpu_seconds();
+    double cpu = slm_pg_cpu_seconds();
 
     read_rows(t);
     slm_pg_finetune_examples(&t->set);
@@ -482,7 +482,7 @@ static pg_noinline void tune(Tuning *t)
                             t->set.n_examples, t->set.tokens, slm_finetune_get_report(t->engine)->bytes >> 20, t->set.n_held_out)));
     (void) run_engine(t);
     t->seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
-    t->cpu = cpu_seconds() - cpu;
+    t->cpu = slm_pg_cpu_seconds() - cpu;
     keep_version(t);
 }
 
@@ -614,8 +614,7 @@ static void explain_other(const Tuning *t)
                          errhint(t->active ? "To go back: %s" : "To use it: %s", restore)));
 }
 
-/* The call that asks what was learned. */
-static void explain_use(const Tuning *t)
+char *slm_pg_tuning_call(const SlmTuning *t, const char *prefix, const char *text, int most_labels)
 {
     const char *model = quote_literal_cstr(psprintf("%s+%s", t->base_name, t->load.name));
     const char *system =
@@ -623,22 +622,29 @@ static void explain_use(const Tuning *t)
     StringInfoData call;
 
     initStringInfo(&call);
+    appendStringInfoString(&call, prefix);
     if (slm_pg_finetune_is_text_kind(t->set.kind))
-        appendStringInfo(&call, "slm_embed(text, %s)", model);
+        appendStringInfo(&call, "slm_embed(%s, %s)", text, model);
     else if (t->set.kind == SLM_TUNE_MESSAGES)
-        appendStringInfo(&call, "slm_chat(messages, %s)", model);
+        appendStringInfo(&call, "slm_chat(%s, %s)", strcmp(text, "text") == 0 ? "messages" : text, model);
     else if (t->set.kind == SLM_TUNE_PAIRS)
-        appendStringInfo(&call, "slm_generate(text, %s%s)", model, system);
+        appendStringInfo(&call, "slm_generate(%s, %s%s)", text, model, system);
     else if (t->set.kind == SLM_TUNE_FIELDS)
-        appendStringInfo(&call, "slm_generate_json(text, %s, %s%s%s)", quote_literal_cstr(slm_pg_cstring_from_utf8(t->set.schema)), model,
-                         system, t->options.show_schema ? "" : ", show_schema => false");
+        appendStringInfo(&call, "slm_generate_json(%s, %s, %s%s%s)", text, quote_literal_cstr(slm_pg_cstring_from_utf8(t->set.schema)),
+                         model, system, t->options.show_schema ? "" : ", show_schema => false");
     else {
-        appendStringInfoString(&call, "slm_classify(text, ARRAY[");
-        for (int i = 0; i < Min(t->set.n_labels, 20); i++)
+        appendStringInfo(&call, "slm_classify(%s, ARRAY[", text);
+        for (int i = 0; i < Min(t->set.n_labels, most_labels); i++)
             appendStringInfo(&call, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(slm_pg_cstring_from_utf8(t->set.labels[i])));
-        appendStringInfo(&call, "%s], %s, 'direct')", t->set.n_labels > 20 ? ", ..." : "", model);
+        appendStringInfo(&call, "%s], %s, 'direct')", t->set.n_labels > most_labels ? ", ..." : "", model);
     }
-    ereport(NOTICE, (errmsg("what was learned is asked by %s", call.data)));
+    return call.data;
+}
+
+/* The call that asks what was learned. */
+static void explain_use(const Tuning *t)
+{
+    ereport(NOTICE, (errmsg("what was learned is asked by %s", slm_pg_tuning_call(t, "", "text", 20))));
 }
 
 static Datum tuning_row(const Tuning *t, TupleDesc desc)

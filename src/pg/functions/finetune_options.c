@@ -1,8 +1,8 @@
 /*
  * finetune_options.c: the options of a fine-tuning, JSON to numbers, all checked.
  *
- * Defaults: rank 8 on all projections, rate 1e-3 with a twentieth of warm-up, three epochs of steps of 512 tokens; a tenth of the rows is
- * held out.  They are what SmolLM2-135M learns well with on a few hundred rows (docs/FINE_TUNING.md).
+ * Defaults: rank 8 on all projections, rate 1e-3 (embedding models 5e-4) with a twentieth of warm-up, three epochs of steps of 512 tokens;
+ * a tenth of the rows is held out.  They are what SmolLM2-135M learns well with on a few hundred rows (docs/FINE_TUNING.md).
  */
 #include "pg/functions/finetune.h"
 
@@ -17,7 +17,7 @@
 
 #define GENERATOR_RATE 1e-3
 #define GENERATOR_TOKENS 512
-#define ENCODER_RATE 1e-3
+#define ENCODER_RATE 5e-4
 #define ENCODER_TOKENS 4096
 
 #define HINT_OPTIONS                                                                                                                 \

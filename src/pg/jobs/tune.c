@@ -10,14 +10,12 @@
  */
 #include "pg/jobs/tune.h"
 
-#include <math.h>
-#include <sys/resource.h>
-
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -162,15 +160,6 @@ static bool read_turn(Turn *t)
 
 /* ---------------------------------------------------------------- training */
 
-static double cpu_seconds(void)
-{
-    struct rusage usage;
-
-    getrusage(RUSAGE_SELF, &usage);
-    return (double) usage.ru_utime.tv_sec + (double) usage.ru_stime.tv_sec +
-           1e-6 * (double) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-}
-
 static double seconds_since(TimestampTz from)
 {
     return (double) (GetCurrentTimestamp() - from) / USECS_PER_SEC;
@@ -253,7 +242,7 @@ static void save(Turn *t)
 /* As the owner. */
 static void train(Turn *t)
 {
-    double cpu = cpu_seconds();
+    double cpu = slm_pg_cpu_seconds();
 
     if (t->begun)
         slm_pg_finetune_unpack(slm_pg_tuning_rows(t->tuning), t->rows);
@@ -265,7 +254,7 @@ static void train(Turn *t)
     t->work = GetCurrentTimestamp();
     t->ended = slm_pg_tuning_work(t->tuning, enough, t);
     t->seconds += seconds_since(t->begin);
-    t->cpu += cpu_seconds() - cpu;
+    t->cpu += slm_pg_cpu_seconds() - cpu;
     if (t->ended)
         t->version = slm_pg_tuning_keep(t->tuning, t->seconds, t->cpu, &t->active);
     else
