@@ -21,6 +21,13 @@ SELECT key FROM slm_topk(slm_embed('refund'), 'note', 'e', 1, key_column => 'bod
 CREATE TABLE pair (a int, b text, e double precision[], v real[], PRIMARY KEY (b, a));
 INSERT INTO pair VALUES (1, 'x', '{1,0}', '{1,0}'), (2, 'y', '{0,1}', '{0,1}'), (3, 'z', '{1,1}', NULL);
 SELECT * FROM slm_topk('{0,3}', 'pair', 'v', 5);
+-- equally near rows come by their keys, in a parallel plan as in a serial one
+CREATE TABLE twice AS SELECT 1001 - i AS id, ARRAY[i % 3, 1]::real[] AS v FROM generate_series(1, 1000) i;
+ALTER TABLE twice ADD PRIMARY KEY (id);
+SELECT string_agg(key, ' ') FROM slm_topk('{0,1}', 'twice', 'v', 5);
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+SELECT string_agg(key, ' ') FROM slm_topk('{0,1}', 'twice', 'v', 5);
+RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size;
 CREATE VIEW shown AS SELECT id, upper(body) AS body, e FROM note;
 SELECT key FROM slm_topk(slm_embed('refund'), 'shown', 'e', 1, 'id');
 

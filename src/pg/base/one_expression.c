@@ -34,6 +34,7 @@ struct SlmExpression {
     Oid type;
     int32 typmod;
     bool loose;
+    bool parallel;               /* the statement around it may have a parallel plan */
     bool preparing;              /* by us, not anew by the server: */
     ErrorContextCallback *outer; /* then, who says more about errors; the statement around the expression tells the user nothing */
 };
@@ -222,12 +223,18 @@ static void set_hooks(ParseState *state, void *arg)
 
 /* ---------------------------------------------------------------- plans */
 
+void slm_pg_expression_parallel(SlmExpression *expression)
+{
+    expression->parallel = true;
+}
+
 SPIPlanPtr slm_pg_prepare_with(const char *statement, SlmExpression *expression, int n_types, const Oid *types)
 {
     SPIPrepareOptions options = {.parserSetup = set_hooks, .parserSetupArg = expression, .parseMode = RAW_PARSE_DEFAULT};
     MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(expression));
     SPIPlanPtr plan;
 
+    options.cursorOptions = expression->parallel ? CURSOR_OPT_PARALLEL_OK : 0;
     expression->n_types = n_types;
     expression->types = palloc(sizeof(Oid) * Max(n_types, 1));
     for (int i = 0; i < n_types; i++)

@@ -32,6 +32,9 @@ void slm_pg_expression_as(SlmExpression *expression, const char *column, Oid typ
 /* A second text, parsed likewise, takes the place of the column reference slm_condition in the same statement, as a condition. */
 void slm_pg_expression_where(SlmExpression *expression, SlmExpression *condition);
 
+/* The statement may have a parallel plan: it is run to its end and writes nothing.  For plans that are prepared after this. */
+void slm_pg_expression_parallel(SlmExpression *expression);
+
 /* SPI_prepare of a statement with parameters $1.. of the given types, in which the column reference slm_expression stands for the
  * expression; ERROR where it is an aggregate, window function or set of rows.  Kept with SPI_keepplan it is analysed anew when what it
  * depends on has changed.  The expression serves one statement at a time. */

@@ -21,6 +21,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 /* ---- the table */
 
@@ -61,7 +62,7 @@ void slm_pg_searched_begin(SlmSearched *s, FunctionCallInfo fcinfo, int relation
     char *path = slm_pg_current_path(), *own;
     HeapTuple tuple;
     Form_pg_class form;
-    Oid owner;
+    Oid owner, type = InvalidOid;
 
     if (PG_ARGISNULL(relation))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the table to search must not be null")));
@@ -77,9 +78,11 @@ void slm_pg_searched_begin(SlmSearched *s, FunctionCallInfo fcinfo, int relation
     ReleaseSysCache(tuple);
     s->functions = quote_identifier(get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid)));
     own = PG_ARGISNULL(key) ? NULL : pstrdup(NameStr(*PG_GETARG_NAME(key)));
-    s->key = own != NULL ? slm_pg_searched_column(s, own, NULL) : primary_key(s->relation, s->name);
+    s->key = own != NULL ? slm_pg_searched_column(s, own, &type) : primary_key(s->relation, s->name);
+    s->key_has_order = own == NULL || OidIsValid(lookup_type_cache(type, TYPECACHE_LT_OPR)->lt_opr);
     s->condition = slm_pg_parse_expression(PG_ARGISNULL(condition) ? "true" : text_to_cstring(PG_GETARG_TEXT_PP(condition)));
     s->as_owner = owner != GetUserId() && slm_pg_may_become(GetUserId(), owner);
+    slm_pg_expression_parallel(s->condition);
     if (s->as_owner)
         slm_pg_as(&s->saved, owner, path);
 }
@@ -175,7 +178,8 @@ SlmNearness slm_pg_searched_nearness(const SlmSearched *s, const char *name)
     relation_close(rel, AccessShareLock);
     if (key != NULL)
         return by_operator(psprintf("(%s)", key), of_index, schema);
-    exact.order = psprintf("%s DESC", exact.similarity);
+    /* among rows that are equally near the key decides, whatever the plan */
+    exact.order = psprintf(s->key_has_order ? "%s DESC, %s" : "%s DESC", exact.similarity, s->key);
     return exact;
 }
 

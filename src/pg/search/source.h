@@ -16,6 +16,7 @@ typedef struct SlmSearched {
     const char *name; /* quoted, with its schema */
     const char *functions; /* the schema of the extension's own, quoted */
     const char *key;  /* what tells a row, in a select list where the table is called t */
+    bool key_has_order;
     SlmExpression *condition;
     bool as_owner;
     SlmAs saved;
