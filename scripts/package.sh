@@ -85,8 +85,8 @@ by_readme() {
     [ "$(wc -l <<<"$commands")" -eq 3 ] || { echo "README has other commands: $commands"; return 1; }
     # shellcheck disable=SC2016
     printf '%s\n' '#!/bin/sh' 'user=root; [ "$1" != -u ] || { user=$2; shift 2; }' \
-        'exec setpriv --reuid="$user" --regid="$user" --init-groups "$@"' >"$root/usr/local/bin/sudo"
-    chmod 755 "$root/usr/local/bin/sudo"
+        'exec setpriv --reuid="$user" --regid="$user" --init-groups "$@"' >"$root/usr/bin/sudo"
+    chmod 755 "$root/usr/bin/sudo"
     rm -f "$root"/tmp/*-dbgsym_*
     {
         printf '%s\n' 'set -eu' 'cd /tmp' 'export DEBIAN_FRONTEND=noninteractive'
@@ -94,8 +94,8 @@ by_readme() {
         echo 'pg_lsclusters -h | { read -r v name port state rest; [ "$state" = online ] || pg_ctlcluster "$v" "$name" start; }'
         echo 'sudo -u postgres createdb shop'
         sed -n 2,3p <<<"$commands"
-        echo 'sudo -u postgres createuser analyst'
-        echo "sudo -u postgres psql -XqtA -d shop -c 'SET SESSION AUTHORIZATION analyst' \\"
+        echo 'sudo -u postgres createuser visitor'
+        echo "sudo -u postgres psql -XqtA -d shop -c 'SET SESSION AUTHORIZATION visitor' \\"
         echo "    -c \"SELECT slm_classify('Where is my parcel?', ARRAY['payment', 'delivery'])\""
     } >"$root/tmp/by_readme"
     begin=$SECONDS

@@ -84,6 +84,7 @@ def lay_out():
             continue
         with open(f"{TOP}/{path}", encoding="utf-8") as f, open(to, "w", encoding="utf-8") as out:
             out.write(relinked(path, f.read()))
+    shutil.copyfile(f"{TOP}/docs/site/extra.css", f"{SITE}/pages/extra.css")
     return sorted(place(p) for p in found if p.endswith(".md"))
 
 
