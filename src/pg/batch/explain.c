@@ -125,7 +125,8 @@ static bool shares_input(FuncExpr *call, const char *model)
 {
     const SlmWorkKind *kind = slm_pg_work_kind(call->funcid);
 
-    return kind->decides || (kind->task != SLM_TASK_GENERATE && (strstr(model, "(embedding)") != NULL || strchr(model, '(') == NULL));
+    return kind->decides || strstr(model, "(described)") != NULL ||
+           (kind->task != SLM_TASK_GENERATE && (strstr(model, "(embedding)") != NULL || strchr(model, '(') == NULL));
 }
 
 /* A model's name as model_of says it, without the method. */

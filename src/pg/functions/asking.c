@@ -179,7 +179,7 @@ static const char *make_ask(const SlmAskedRow *row, const Asked *a, Method metho
 /* Puts text and question into segments, in the order that the text's length says; returns how many. */
 static size_t put_segments(slm_segment *segments, const Asked *a, const char *text, size_t length, bool text_first, bool shared)
 {
-    unsigned prefix = text_first && shared ? SLM_SEG_PREFIX : 0;
+    unsigned prefix = text_first && shared ? SLM_SEG_PREFIX : 0; /* the question too: most have the same words */
     slm_segment row = {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN | prefix, .text = text, .length = length};
 
     if (!text_first) {
@@ -189,7 +189,7 @@ static size_t put_segments(slm_segment *segments, const Asked *a, const char *te
     }
     segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, a->name);
     segments[1] = row;
-    segments[2] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN, psprintf("\n\n%s", a->ask));
+    segments[2] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_JOIN | prefix, psprintf("\n\n%s", a->ask));
     return 3;
 }
 

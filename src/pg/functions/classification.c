@@ -6,6 +6,8 @@
  *             content-free text "N/A" (prior correction); for models that follow instructions
  *   channel   P(text | instruction with one label): which label explains the text best; for tiny models, which cannot answer but can tell
  *             (DESIGN D19)
+ *   described which label becomes likelier as a description of the text, beside the same of "N/A" (asking.h): the text comes first and is
+ *             computed once for all labels, and for other decisions about it
  *   entailment the label whose sentence the text entails most; for models with a head for natural language inference (entailment.h)
  *   auto      embedding for an encoder, channel below 1e9 parameters, else direct; entailment where there is such a head
  *
@@ -47,7 +49,7 @@
 #define SMALL_MODEL UINT64CONST(1000000000)
 #define COSINE_SCALE 20.0
 
-typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL, METHOD_ENTAILMENT } Method;
+typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL, METHOD_ENTAILMENT, METHOD_DESCRIBED } Method;
 
 typedef struct Classify {
     SlmOpenModel *entry;
@@ -64,8 +66,8 @@ typedef struct Classify {
     SlmTrained *trained;     /* or NULL */
     SlmHead *head;           /* the model's own labels, or NULL */
     float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
-    SlmQuestion question;    /* a condition */
-    SlmAsking *asked;        /* or NULL */
+    SlmQuestion question;    /* a condition, or the labels of method described */
+    SlmAsking *asked;        /* it; or NULL */
     double *probabilities;   /* [n_labels] log probabilities first */
     const SlmCalibrationRow *calibration; /* or NULL */
     SlmScores scores;
@@ -97,15 +99,17 @@ static Method parse_method(const text *name, const SlmOpenModel *entry)
         method = METHOD_DIRECT;
     else if (strcmp(s, "channel") == 0)
         method = METHOD_CHANNEL;
+    else if (strcmp(s, "described") == 0)
+        method = METHOD_DESCRIBED;
     else
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown classification method \"%s\"", s),
-                        errhint("The methods are auto, embedding, direct, channel and entailment.")));
+                        errhint("The methods are auto, embedding, direct, channel, described and entailment.")));
     if (method == METHOD_ENTAILMENT ? !slm_pg_can_entail(entry) : method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("method %s does not fit the model, %s of the family %s", s,
                                info->can_generate ? "a generator" : "an encoder", info->family),
-                        errhint("Encoders classify by method embedding, generative models by direct or channel, models that were trained "
-                                "on natural language inference by entailment; auto chooses.")));
+                        errhint("Encoders classify by method embedding, generative models by direct, channel or described, models that "
+                                "were trained on natural language inference by entailment; auto chooses.")));
     return method;
 }
 
@@ -275,6 +279,7 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
         case METHOD_ENTAILMENT:
             return c->entailed->weights[label];
         case METHOD_CHANNEL:
+        case METHOD_DESCRIBED: /* answered by slm_pg_asked */
             break;
     }
     return sum_logprobs(slm_pg_work_result(work, label));
@@ -331,6 +336,21 @@ static void begin_head(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     c->scores.n = c->head->n;
 }
 
+/* One question about the text, which other questions about it share (asking.h). */
+static void ask_described(SlmWork *work, Classify *c, const text *instruction)
+{
+    SlmAskedRow row = {.entry = c->entry, .truncate = c->truncate, .method = cstring_to_text("described")};
+
+    if (c->examples.n > 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method described takes no examples"),
+                        errhint("Use method direct, or an embedding model, or train a classifier with slm_train_classifier.")));
+    row.instruction = instruction == NULL ? NULL : slm_pg_utf8_from_text(instruction, NULL);
+    row.input = slm_pg_input_utf8(c->input, &row.length);
+    c->question = (SlmQuestion){.type = SLM_QUESTION_CHOICE, .n = c->labels.n, .names = c->labels.names,
+                                .descriptions = c->labels.descriptions};
+    c->asked = slm_pg_ask(work, &row, &c->question, 1);
+}
+
 /* Of method direct, channel or entailment. What slm_sentiment hands on are the built-in words, in whose place a row may stand. */
 static const char *instruction_of(const Classify *c, const text *given)
 {
@@ -361,7 +381,7 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
     c->method = parse_method(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), c->entry);
     c->best_only = best_only && c->method == METHOD_DIRECT;
     slm_pg_examples_arg(fcinfo, SLM_CLASSIFY_EXAMPLES, &c->labels, &c->examples);
-    if (c->method != METHOD_EMBEDDING)
+    if (c->method != METHOD_EMBEDDING && c->method != METHOD_DESCRIBED)
         c->instruction = instruction_of(c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
     c->scores.n = c->labels.n;
     if (c->embedding != NULL && c->method != METHOD_EMBEDDING)
@@ -370,6 +390,8 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
         submit_direct(work, c);
     else if (c->method == METHOD_CHANNEL)
         submit_channel(work, c);
+    else if (c->method == METHOD_DESCRIBED)
+        ask_described(work, c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
     else if (c->method == METHOD_ENTAILMENT)
         submit_entailment(work, c);
     else
@@ -455,7 +477,7 @@ static void find_scores(SlmWork *work, Classify *c)
 
 static const char *label_of(const Classify *c, int label)
 {
-    if (c->asked != NULL)
+    if (c->asked != NULL && c->question.type == SLM_QUESTION_YES_NO)
         return label == 0 ? "true" : "false";
     if (c->head != NULL)
         return c->head->labels[label];
@@ -585,7 +607,7 @@ const char *slm_pg_cascade_answer(const SlmCascadeRun *run, double *probability)
  * without. */
 static const SlmCalibrationRow *find_calibration(const Classify *c)
 {
-    static const char *const methods[] = {"embedding", "direct", "channel", "entailment"};
+    static const char *const methods[] = {"embedding", "direct", "channel", "entailment", "described"};
 
     return slm_pg_find_calibration(slm_pg_opened_key(c->entry), "classify", c->head != NULL ? "head" : methods[c->method], c->scores.n);
 }
