@@ -71,8 +71,17 @@ static uint32_t set_found(slm_machine *m, uint32_t n)
     return 0;
 }
 
-/* The row behind nodes[i] for a walk that is at `row`; SLM_ROW_DEAD: none.  0: the lexeme may end here, what lies below has been walked. */
-static uint32_t row_behind(slm_machine *m, const slm_vocab_node *nodes, uint32_t i, uint32_t row, uint32_t from, uint32_t to)
+/* Does nothing come behind the lexeme of work[from..to)? */
+static bool is_last(const slm_machine *m, uint32_t from, uint32_t to)
+{
+    while (from < to && m->frames[m->work[from].stack].kind == FRAME_END)
+        from++;
+    return from == to;
+}
+
+/* The row behind nodes[i] for a walk that is at `row`; SLM_ROW_DEAD: none.  0: the lexeme may end here and something may follow (last:
+ * never), what lies below has been walked. */
+static uint32_t row_behind(slm_machine *m, const slm_vocab_node *nodes, uint32_t i, uint32_t row, uint32_t from, uint32_t to, bool last)
 {
     slm_rx_pool *p = &m->rx;
     uint32_t state = p->next[row - 1], partition = p->states[state].partition, next = slm_state_step(p, state, nodes[i].byte), then;
@@ -80,11 +89,13 @@ static uint32_t row_behind(slm_machine *m, const slm_vocab_node *nodes, uint32_t
         return 0;
     if (next == SLM_STATE_DEAD) {
         then = SLM_ROW_DEAD;
-    } else if (p->states[next].accepting || p->states[next].partition != partition || nodes[i].shared) {
+    } else if ((p->states[next].accepting && !last) || p->states[next].partition != partition || nodes[i].shared) {
         walk_over_end(m, nodes, i, state, from, to);
         return 0;
     } else if ((then = slm_state_row(p, next)) == 0) {
         return 0;
+    } else if (p->states[next].accepting) {
+        then |= SLM_ROW_ENDS;
     }
     p->next[row + p->partitions[partition]->n + p->partitions[partition]->of[nodes[i].byte]] = then;
     return then;
@@ -96,18 +107,20 @@ static void walk_lexeme(slm_machine *m, const slm_vocab_node *nodes, uint32_t i,
 {
     slm_rx_pool *p = &m->rx;
     const slm_partition *part = p->partitions[p->states[m->work[from].state].partition];
-    uint32_t n_found = 0, *path = m->path;
+    bool last = is_last(m, from, to);
+    uint32_t n_found = 0, *path = m->path, most = last ? UINT32_MAX : SLM_ROW_ENDS - 1;
     if ((path[nodes[i].depth] = slm_state_row(p, m->work[from].state)) == 0)
         return;
     while (i < end) {
         const slm_vocab_node *node = &nodes[i];
         uint32_t row = path[node->depth], then = p->next[row + part->n + part->of[node->byte]];
-        if (then == 0 || (node->shared && then != SLM_ROW_DEAD)) {
+        if (then == 0 || then > most || (node->shared && then != SLM_ROW_DEAD)) {
             n_found = set_found(m, n_found);
-            then = row_behind(m, nodes, i, row, from, to);
+            then = row_behind(m, nodes, i, row, from, to, last);
             if (m->budget.failed)
                 return;
         }
+        then &= SLM_ROW_ENDS - 1;
         if (then <= SLM_ROW_DEAD) {
             i = node->skip;
             continue;
@@ -141,10 +154,20 @@ static void walk_set(slm_machine *m, const slm_vocab_node *nodes, uint32_t i, ui
     }
 }
 
+/* Takes out of work[0..n_work) the text's own end, behind which nothing comes. */
+static void drop_ends(slm_machine *m)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < m->n_work; i++)
+        if (m->work[i].state != SLM_STATE_END)
+            m->work[kept++] = m->work[i];
+    m->n_work = kept;
+}
+
 /* Sets the bits of the tokens of a trie that fit the set work[0..n_work). */
 static void walk(slm_machine *m, const slm_vocab_node *nodes, uint32_t n)
 {
-    if (n > 0)
+    if (n > 0 && m->n_work > 0)
         walk_set(m, nodes, 0, n, 0, m->n_work);
 }
 
@@ -292,6 +315,7 @@ const slm_mask *slm_machine_mask(slm_machine *m, uint32_t state)
     }
     if (!slm_work_load(m, state))
         return NULL;
+    drop_ends(m);
     memset(m->bits, 0, m->vocab->n_words * sizeof *m->bits);
     chars = free_chars_of_work(m);
     if (chars > 0) {

@@ -60,7 +60,8 @@ typedef struct slm_partition {
 } slm_partition;
 
 /* A state of an automaton.  Its row: [partition->n] states by class, 0 = not yet known; then as many rows, for walks that only want to know
- * how to go on: of states of the same partition that do not accept, SLM_ROW_DEAD, or 0 where a walk has to look; before both, the state. */
+ * how to go on: of states of the same partition (plus SLM_ROW_ENDS where the state accepts), SLM_ROW_DEAD, or 0 where a walk has to look;
+ * before both, the state. */
 typedef struct slm_state {
     slm_rx rx;
     uint32_t partition;
@@ -72,6 +73,7 @@ typedef struct slm_state {
 } slm_state;
 
 enum { SLM_STATE_DEAD = 1, SLM_STATE_END = 2, SLM_STATE_FIRST = 3, SLM_ROW_DEAD = 1 };
+#define SLM_ROW_ENDS (UINT32_C(1) << 31)
 
 /* A bound of a number: |value| as digits without leading (int) or trailing (frac) zeros. */
 typedef struct slm_decimal {
