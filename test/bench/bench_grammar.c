@@ -5,7 +5,9 @@
  *                                         without a model: SmolLM2-135M-Instruct Q4_1 of the model cache
  *
  * sampled: tokens of a text that is free and of the same text under a grammar that leaves nearly all tokens (a regular expression of any
- * characters; a string of a JSON object), each token sampled.  forced: a JSON object of ten keys and short values beside as many tokens of
+ * characters; a string of a JSON object), each token sampled; and, since a machine that is shared does not show a percent, what the grammar
+ * adds by itself: all that a session asks of it for the tokens of that text, and choosing from a mask instead of from all, beside the time
+ * of a free token.  forced: a JSON object of ten keys and short values beside as many tokens of
  * free text.  choices: one of eight digits behind the other, beside as many tokens with the whole head; --labels: only that.
  *
  * Times are of the thread's CPU clock (--wall: of the wall's), without the prompt, the best of several runs in turn, for the machine may
@@ -13,7 +15,8 @@
  */
 #include <time.h>
 
-#include "engine/slm.h"
+#include "engine/decode/constraint.h"
+#include "engine/decode/sampler.h"
 #include "model_test.h"
 
 #define MODEL "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,6 +52,7 @@ typedef struct answer {
     double seconds; /* behind the prompt */
     uint32_t tokens;
     char *text;
+    int32_t *ids; /* [tokens] */
 } answer;
 
 static double now(void)
@@ -79,7 +83,7 @@ static void generate(slm_constraint *c, uint32_t most, float temperature, answer
     size_t active = 1;
     double begin;
 
-    r.sampling = (slm_sampling){.temperature = temperature, .seed = 7};
+    r.sampling = (slm_sampling){.temperature = temperature, .seed = 11};
     if (slm_submit(bench.session, &r, &id, &err) != SLM_OK || slm_step(bench.session, &active, &err) != SLM_OK)
         test_die("prompt", err.message);
     begin = now();
@@ -92,7 +96,9 @@ static void generate(slm_constraint *c, uint32_t most, float temperature, answer
         test_die("answer", result == NULL ? "none" : result->error.message);
     if (known->text == NULL || begin / (double) result->n_tokens < known->seconds / known->tokens) {
         free(known->text);
-        *known = (answer){begin, (uint32_t) result->n_tokens, strdup(result->text)};
+        free(known->ids);
+        *known = (answer){begin, (uint32_t) result->n_tokens, strdup(result->text), test_alloc(result->n_tokens * sizeof *known->ids)};
+        memcpy(known->ids, result->tokens, result->n_tokens * sizeof *known->ids);
     }
     slm_release(bench.session, id);
 }
@@ -108,6 +114,62 @@ static void report(const char *what, const answer *a, double ratio)
     fflush(stdout);
 }
 
+/* Seconds for a choice among all tokens, or those of a mask. */
+static double choose(slm_sampler *s, const slm_sampling *p, float *logits, const uint64_t *mask)
+{
+    uint32_t n = bench.model->hp.n_vocab;
+    double begin;
+
+    for (uint32_t i = 0; i < n; i++) /* as a model's: a few that matter */
+        logits[i] = (float) (i * 2654435761u >> 16) / 4096 - 20 * (i % 97 != 0);
+    begin = now();
+    if (mask != NULL)
+        slm_sampler_pick_masked(s, p, mask, logits, NULL, 0, 1);
+    else
+        slm_sampler_pick(s, p, logits, NULL, 0, 1);
+    return now() - begin;
+}
+
+/* What a grammar adds to the tokens of an answer that it allowed, by itself: seconds for all of them. */
+static double cost_alone(slm_constraint *c, const answer *a, float temperature)
+{
+    size_t words = (bench.model->hp.n_vocab + 63) / 64;
+    slm_sampling p = {.temperature = temperature, .seed = 11};
+    slm_sampler *s = slm_sampler_new(bench.model->hp.n_vocab);
+    float *logits = test_alloc(bench.model->hp.n_vocab * sizeof *logits);
+    uint64_t *copy = test_alloc(words * sizeof *copy);
+    double seconds = 0, begin;
+    slm_error err = {0};
+    void *state;
+
+    if (s == NULL || slm_constraint_begin(c, false, &state, &err) != SLM_OK)
+        test_die("constraint", err.message);
+    for (uint32_t i = 0; i < a->tokens; i++) {
+        slm_allowed allowed = {0};
+        int32_t forced[32];
+
+        begin = now();
+        if (c->ops->allowed(c, state, &allowed, &err) != SLM_OK)
+            test_die("allowed", err.message);
+        if (allowed.mask != NULL)
+            memcpy(copy, allowed.mask, words * sizeof *copy);
+        seconds += now() - begin;
+        if (allowed.mask != NULL)
+            seconds += choose(s, &p, logits, copy) - choose(s, &p, logits, NULL);
+        begin = now();
+        if (c->ops->advance(c, state, a->ids[i], &err) != SLM_OK)
+            test_die("advance", err.message);
+        if (!c->ops->done(c, state))
+            c->ops->forced(c, state, forced, 32);
+        seconds += now() - begin;
+    }
+    slm_constraint_end(c, state);
+    slm_sampler_free(s);
+    free(logits);
+    free(copy);
+    return seconds;
+}
+
 /* Free text beside the same under grammars that leave nearly all of it, in turn. */
 static void bench_sampled(float temperature)
 {
@@ -120,6 +182,7 @@ static void bench_sampled(float temperature)
                     {"a string of 300 to 5000 characters", SLM_CONSTRAINT_JSON_SCHEMA, pattern_schema}};
     enum { N = sizeof grammars / sizeof grammars[0] };
     answer best = {0}, cold[N] = {{0}}, warm[N] = {{0}};
+    double alone[N];
     char what[100];
 
     for (int run = 0; run < bench.runs; run++) {
@@ -129,6 +192,10 @@ static void bench_sampled(float temperature)
 
             generate(c, 128, temperature, &cold[i]);
             generate(c, 128, temperature, &warm[i]);
+            slm_constraint_free(c);
+            c = compile(grammars[i].kind, grammars[i].text);
+            double seconds = cost_alone(c, &warm[i], temperature);
+            alone[i] = run == 0 || seconds < alone[i] ? seconds : alone[i];
             slm_constraint_free(c);
         }
     }
@@ -141,6 +208,8 @@ static void bench_sampled(float temperature)
         report(what, &cold[i], cold[i].seconds / cold[i].tokens / us);
         snprintf(what, sizeof what, "sampled at %g: %s, warm", (double) temperature, grammars[i].what);
         report(what, &warm[i], warm[i].seconds / warm[i].tokens / us);
+        snprintf(what, sizeof what, "sampled at %g: %s, what a new grammar adds by itself", (double) temperature, grammars[i].what);
+        report(what, &(answer){alone[i], warm[i].tokens, warm[i].text, warm[i].ids}, alone[i] / warm[i].tokens / us);
     }
 }
 

@@ -225,9 +225,14 @@ static bool is_free(slm_rx_pool *p, uint32_t state)
 {
     uint32_t begin, n = 1;
     uint64_t steps = p->budget->steps;
+    slm_partition *part;
     pair pairs[MAX_PAIRS];
     if (state < SLM_STATE_FIRST || p->states[state].tried || p->states[state].free_chars > 0)
         return state >= SLM_STATE_FIRST && p->states[state].free_chars == SLM_RX_MANY;
+    part = p->partitions[p->states[state].partition];
+    if (part->n_tried > 32 && part->n_free == 0)
+        return false; /* not worth the search */
+    part->n_tried++;
     begin = slm_rx_state(p, slm_rx_plain_char(p));
     p->states[state].tried = true;
     pairs[0] = (pair) {state, begin};
@@ -237,6 +242,7 @@ static bool is_free(slm_rx_pool *p, uint32_t state)
     for (uint32_t i = 0; i < n; i++)
         if (pairs[i].within == begin)
             p->states[pairs[i].state].free_chars = SLM_RX_MANY;
+    part->n_free++;
     return true;
 }
 

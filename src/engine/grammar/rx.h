@@ -57,6 +57,7 @@ typedef struct slm_partition {
     uint8_t of[256];     /* byte -> class */
     uint8_t example[256]; /* class -> a byte of it */
     uint32_t n;
+    uint32_t n_tried, n_free; /* of its states: whether a string stays free there, and where it does (mask.c) */
 } slm_partition;
 
 /* A state of an automaton.  Its row: [partition->n] states by class, 0 = not yet known; then as many rows, for walks that only want to know
