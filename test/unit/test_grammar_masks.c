@@ -128,6 +128,8 @@ int main(void)
         "{\"type\":\"string\",\"minLength\":40}",
         "{\"type\":\"string\",\"pattern\":\"^[^:]+:[^:]+$\"}",
         "{\"type\":\"string\",\"pattern\":\"^(?:\\\\S+\\\\s+){0,9}\\\\S+$\",\"maxLength\":60}",
+        "{\"type\":\"string\",\"pattern\":\"^(?:\\\\S+\\\\s+){0,99}\\\\S+$\",\"maxLength\":130}",
+        "{\"type\":\"string\",\"pattern\":\"^x*(the|ab{50})$\",\"maxLength\":120}",
         "{\"type\":\"string\",\"oneOf\":[{\"pattern\":\"maker\"},{\"pattern\":\"operator\"},{\"pattern\":\"the\"}]}",
         "{\"type\":\"string\",\"pattern\":\"^[^]{0,6}the a$\"}",
         "{\"type\":\"string\",\"pattern\":\"^.{0,12}$\"}",

@@ -110,8 +110,7 @@ static bool states_rehash(slm_machine *m)
     return true;
 }
 
-/* The number of the set work[from..); 0 for the empty set and after a failure. */
-static uint32_t state_of_work(slm_machine *m, uint32_t from)
+uint32_t slm_work_state(slm_machine *m, uint32_t from)
 {
     uint32_t n = m->n_work - from, h;
     slm_config *set = m->work + from;
@@ -156,7 +155,7 @@ uint32_t slm_machine_start(slm_machine *m, uint32_t root)
     m->n_work = 0;
     m->exact = true;
     slm_frame_resume(m, slm_frame_make(m, (slm_frame) {.kind = FRAME_VALUE, .parent = end, .a = root}), 0);
-    return state_of_work(m, 0);
+    return slm_work_state(m, 0);
 }
 
 uint32_t slm_machine_advance(slm_machine *m, uint32_t state, const char *bytes, size_t n)
@@ -173,7 +172,7 @@ uint32_t slm_machine_advance(slm_machine *m, uint32_t state, const char *bytes, 
         if (m->n_work == 0 || m->budget.failed)
             return 0;
     }
-    return state_of_work(m, 0);
+    return slm_work_state(m, 0);
 }
 
 /* ---- what must follow */

@@ -178,6 +178,8 @@ uint32_t slm_frame_after(slm_machine *m, uint32_t stack, uint32_t label);
 /* Adds what may follow when `stack` is due to the set at the end of m->work (begun at base). */
 void slm_frame_resume(slm_machine *m, uint32_t stack, uint32_t base);
 void slm_work_add(slm_machine *m, uint32_t base, uint32_t state, uint32_t stack);
+/* The number of the state whose set is work[from..n_work); 0 for the empty set and after a failure. */
+uint32_t slm_work_state(slm_machine *m, uint32_t from);
 /* work[0..n_work) is the set of a state. */
 bool slm_work_load(slm_machine *m, uint32_t state);
 /* Fits one byte to a set: reads work[from..to), writes behind n_work. */

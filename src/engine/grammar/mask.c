@@ -262,6 +262,43 @@ static uint32_t free_chars_of_work(slm_machine *m)
     return least > 0 ? most : 0;
 }
 
+/* The expression of a string that need not count its characters while a mask is made: so many may follow that no token reaches the bound,
+ * and what else is asked of the string can be brought to its end before it.  The same tokens fit both.  EMPTY: it has to count. */
+static slm_rx without_bound(slm_machine *m, slm_rx e)
+{
+    slm_rx_pool *p = &m->rx;
+    slm_rx_node cat = p->nodes[e], and;
+    if (cat.kind != RX_CAT)
+        return SLM_RX_EMPTY;
+    and = p->nodes[cat.a];
+    if (and.kind != RX_AND || and.b != 2)
+        return SLM_RX_EMPTY;
+    for (uint32_t i = 0; i < 2; i++) {
+        slm_rx other = p->lists[and.a + 1 - i];
+        slm_rx_node rep = p->nodes[p->lists[and.a + i]];
+        uint32_t ends = slm_rx_ends_within(p, other);
+        if (rep.kind == RX_REP && rep.a == p->json_char && rep.b == 0 && p->nodes[other].json && ends < SLM_RX_MANY &&
+            rep.c >= (uint64_t) ends + m->vocab->longest)
+            return slm_rx_cat(p, other, cat.b);
+    }
+    return SLM_RX_EMPTY;
+}
+
+/* The state of work[0..n_work) where strings do not count; 0: it is what it was, or a failure. */
+static uint32_t state_without_bounds(slm_machine *m)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < m->n_work; i++) {
+        uint32_t state = m->work[i].state;
+        slm_rx e = state < SLM_STATE_FIRST ? SLM_RX_EMPTY : without_bound(m, m->rx.states[state].rx);
+        if (e == SLM_RX_EMPTY)
+            continue;
+        m->work[i].state = slm_rx_state(&m->rx, e);
+        any = true;
+    }
+    return any ? slm_work_state(m, 0) : 0;
+}
+
 /* The slot of a new mask: the least recently used one where there are enough. */
 static slm_mask *mask_slot(slm_machine *m)
 {
@@ -309,7 +346,7 @@ static bool mask_fill(slm_machine *m, slm_mask *mask)
 const slm_mask *slm_machine_mask(slm_machine *m, uint32_t state)
 {
     slm_mask *mask;
-    uint32_t chars;
+    uint32_t chars, same;
     if (m->budget.failed || state == 0 || state >= m->n_states || m->vocab == NULL)
         return NULL;
     m->exact = false;
@@ -321,6 +358,9 @@ const slm_mask *slm_machine_mask(slm_machine *m, uint32_t state)
     }
     if (!slm_work_load(m, state))
         return NULL;
+    same = state_without_bounds(m);
+    if (same != 0)
+        return slm_machine_mask(m, same);
     drop_ends(m);
     memset(m->bits, 0, m->vocab->n_words * sizeof *m->bits);
     chars = free_chars_of_work(m);

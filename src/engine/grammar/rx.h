@@ -187,6 +187,9 @@ slm_rx slm_rx_plain_char(slm_rx_pool *p);
 /* Of an expression that any number of plain characters may begin, up to a bound: may it end behind them? */
 bool slm_rx_ends_plain(const slm_rx_pool *p, slm_rx e);
 
+/* Whatever e has read, so many bytes or less lead to its end; SLM_RX_MANY: more than can be said.  Of expressions without AND and NOT. */
+uint32_t slm_rx_ends_within(const slm_rx_pool *p, slm_rx e);
+
 /* The state that begins an automaton; SLM_STATE_DEAD when its language is empty. */
 uint32_t slm_rx_state(slm_rx_pool *p, slm_rx e);
 uint32_t slm_state_step_new(slm_rx_pool *p, uint32_t state, unsigned byte);

@@ -406,6 +406,48 @@ bool slm_rx_ends_plain(const slm_rx_pool *p, slm_rx e)
     return n->kind == RX_OR ? any : n->kind != RX_CAT || p->nodes[n->b].nullable;
 }
 
+/* left: so many nodes may be looked at. */
+static uint32_t ends_within(const slm_rx_pool *p, slm_rx e, uint32_t *left)
+{
+    const slm_rx_node *n = &p->nodes[e];
+    uint32_t step = n->kind == RX_SWITCH ? 2 : 1;
+    uint64_t most = 0;
+    if (*left == 0 || n->logic)
+        return SLM_RX_MANY;
+    --*left;
+    switch (n->kind) {
+    case RX_EMPTY:
+    case RX_EPS:
+    case RX_LABEL:
+        return 0;
+    case RX_SET:
+        return 1;
+    case RX_CAT:
+        most = (uint64_t) ends_within(p, n->a, left) + ends_within(p, n->b, left);
+        break;
+    case RX_REP: /* what is left of one, and those that must come */
+        most = (uint64_t) ends_within(p, n->a, left) * (1 + (uint64_t) n->b);
+        break;
+    case RX_OR:
+    case RX_SWITCH:
+        for (uint32_t i = 0; i < n->b; i++) {
+            uint32_t one = ends_within(p, p->lists[n->a + i * step + step - 1], left);
+            most = one > most ? one : most;
+        }
+        most += n->kind == RX_SWITCH;
+        break;
+    default:
+        return SLM_RX_MANY;
+    }
+    return most < SLM_RX_MANY ? (uint32_t) most : SLM_RX_MANY;
+}
+
+uint32_t slm_rx_ends_within(const slm_rx_pool *p, slm_rx e)
+{
+    uint32_t left = 1000; /* deep enough for any pattern, and no mask waits for it */
+    return ends_within(p, e, &left);
+}
+
 static bool nothing_follows(const slm_rx_pool *p, slm_rx e)
 {
     const slm_rx_node *n = &p->nodes[e];

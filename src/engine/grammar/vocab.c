@@ -132,6 +132,7 @@ slm_status slm_token_vocab_build(const slm_token_text *texts, uint32_t n, slm_to
         if (texts[i].length > 0 && texts[i].length <= SLM_VOCAB_MAX_DEPTH) {
             e[n_entries++] = (entry) {(const unsigned char *) texts[i].data, texts[i].length, i};
             bytes += texts[i].length;
+            v->longest = texts[i].length > v->longest ? texts[i].length : v->longest;
         }
     status = fill(v, e, n_entries, bytes, err);
     free(e);

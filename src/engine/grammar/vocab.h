@@ -34,6 +34,7 @@ typedef struct slm_token_text {
 
 typedef struct slm_token_vocab {
     uint32_t n_tokens, n_words; /* n_words: 64-bit words of a mask */
+    uint32_t longest;           /* bytes of the longest token */
     slm_vocab_node *all, *other; /* the trie of all tokens, and of those that are not plain */
     uint32_t n_all, n_other;
     int32_t *same;    /* [n_tokens] the next token of the same text, -1 */
