@@ -1,12 +1,14 @@
 /*
  * MaskBench: real JSON schemas with valid and invalid instances, decoded token by token under the grammar of each.
  *
- *   maskbench FILE.jsonl [--vocab NAME] [--every N] [--from K] [--verbose] [--suite]
+ *   maskbench FILE.jsonl [--vocab NAME] [--every N] [--from K] [--best-of N] [--verbose] [--suite]
  *
  * A schema passes when every valid instance (compact JSON, keys and numbers as given) is accepted token by token and may end, and every
  * invalid one is refused at some token or at its end.  Prints a table by source, one by reason of refusal, and times: the mask before every
- * token, and compiling with the first mask, in CPU time.  --suite reads the JSON Schema Test Suite instead (several tests a line, by file):
- * a table by keyword of schemas that are right, refused by name, or silently wrong.
+ * token, and compiling with the first mask, in CPU time.  --best-of: each schema so many times from anew, of each time the smallest, for a
+ * machine that others use takes some ms now and then.  --suite reads the JSON Schema Test Suite instead (several tests a line, by file):
+ * a table by keyword of schemas that are right, refused by name, or silently wrong.  There a value counts as accepted when it is in some
+ * spelling: numbers plain (1 for 1.0), up to five keys of the outermost object in any order; what the grammar writes is one of them.
  *
  * The vocabulary is one of the reference values (golden_vocab.h; default llama-bpe, Llama 3's 128,256 tokens).
  */
@@ -31,7 +33,9 @@ static struct {
     group sources[MAX_GROUPS], reasons[MAX_GROUPS];
     int n_sources, n_reasons;
     double *mask_us, *compile_us;
-    size_t n_mask, mask_capacity, n_compile, compile_capacity;
+    size_t n_mask, mask_capacity, n_compile, compile_capacity, again_mask, again_compile; /* again_: where a repeated time belongs */
+    int best_of;
+    bool again;
     int invalid_instances_accepted, valid_instances_refused, valid_instances, invalid_instances;
 } bench;
 
@@ -51,6 +55,22 @@ static void record(double **list, size_t *n, size_t *capacity, double value)
             exit(1);
     }
     (*list)[(*n)++] = value;
+}
+
+static void record_mask(double us)
+{
+    if (!bench.again)
+        record(&bench.mask_us, &bench.n_mask, &bench.mask_capacity, us);
+    else if (bench.again_mask < bench.n_mask && us < bench.mask_us[bench.again_mask++])
+        bench.mask_us[bench.again_mask - 1] = us;
+}
+
+static void record_compile(double us)
+{
+    if (!bench.again)
+        record(&bench.compile_us, &bench.n_compile, &bench.compile_capacity, us);
+    else if (bench.again_compile < bench.n_compile && us < bench.compile_us[bench.again_compile])
+        bench.compile_us[bench.again_compile] = us;
 }
 
 static group *group_of(group *list, int *n, const char *name)
@@ -110,7 +130,7 @@ static bool accepts(slm_grammar *g, const char *text, size_t n, const char **why
         double before = cpu_us();
         slm_status status = slm_grammar_mask(g, state, &ids, &n_ids, &bits, &err);
         before = cpu_us() - before;
-        record(&bench.mask_us, &bench.n_mask, &bench.mask_capacity, before);
+        record_mask(before);
         if (bench.verbose && before > 1000)
             printf("SLOW MASK %.0f us at token %zu of %.*s\n", before, i, (int) (n < 200 ? n : 200), text);
         if (status != SLM_OK) {
@@ -140,6 +160,76 @@ static bool accepts(slm_grammar *g, const char *text, size_t n, const char **why
     }
     free(tokens.ids);
     return fits;
+}
+
+/* Numbers of a value as the grammar writes them: without a fraction of zeros, without an exponent. */
+static void write_plainly(slm_budget *b, slm_json *v)
+{
+    const char *dot, *e;
+    char *plain;
+    if (v->type == JSON_ARRAY_ || v->type == JSON_OBJECT_)
+        for (slm_json *c = v->first; c != NULL; c = c->next)
+            write_plainly(b, c);
+    if (v->type != JSON_NUMBER_)
+        return;
+    dot = memchr(v->text, '.', v->n);
+    e = memchr(v->text, 'e', v->n);
+    if (dot != NULL && e == NULL && strspn(dot + 1, "0") >= (size_t) (v->text + v->n - dot - 1))
+        v->n = (uint32_t) (dot - v->text);
+    if (e != NULL && dot == NULL && e[1] != '-' && atoi(e + 1) < 400) {
+        uint32_t digits = (uint32_t) (e - v->text), zeros = (uint32_t) atoi(e + 1);
+        plain = slm_budget_alloc(b, digits + zeros + 1);
+        memcpy(plain, v->text, digits);
+        memset(plain + digits, '0', zeros);
+        v->text = plain;
+        v->n = digits + zeros;
+    }
+}
+
+/* Is the object accepted with its last members, from the at-th on, in some order? */
+static bool accepts_in_some_order(slm_grammar *g, slm_budget *b, slm_json *object, slm_json **members, uint32_t at)
+{
+    char *text = NULL;
+    uint32_t length = 0, capacity = 0;
+    const char *why;
+    bool good = false;
+    if (at == object->n) {
+        for (uint32_t i = 0; i < object->n; i++)
+            members[i]->next = i + 1 < object->n ? members[i + 1] : NULL;
+        object->first = members[0];
+        slm_json_write(b, object, &text, &length, &capacity);
+        good = accepts(g, text, length, &why);
+        free(text);
+        return good;
+    }
+    for (uint32_t i = at; i < object->n && !good; i++) {
+        slm_json *one = members[i];
+        members[i] = members[at];
+        members[at] = one;
+        good = accepts_in_some_order(g, b, object, members, at + 1);
+        members[at] = members[i];
+        members[i] = one;
+    }
+    return good;
+}
+
+static bool accepts_otherwise(slm_grammar *g, slm_budget *b, slm_json *value)
+{
+    slm_json *members[5], *one = value->first;
+    char *text = NULL;
+    uint32_t length = 0, capacity = 0;
+    const char *why;
+    bool good;
+    write_plainly(b, value);
+    if (value->type == JSON_OBJECT_ && value->n > 1 && value->n <= 5) {
+        for (uint32_t i = 0; i < value->n; i++, one = one->next)
+            members[i] = one;
+        return accepts_in_some_order(g, b, value, members, 0);
+    }
+    slm_json_write(b, value, &text, &length, &capacity);
+    good = accepts(g, text, length, &why);
+    free(text);
+    return good;
 }
 
 /* A reason without what differs from schema to schema. */
@@ -176,14 +266,38 @@ static slm_grammar *compile(const char *name, const char *text, size_t n, group 
         slm_grammar_free(g);
         return NULL;
     }
-    record(&bench.compile_us, &bench.n_compile, &bench.compile_capacity, took);
+    record_compile(took);
     if (bench.verbose && took > 10000)
         printf("SLOW %s: %.0f us for %zu bytes\n", name, took, n);
     return g;
 }
 
+/* The masks of a schema once more, for their times alone. */
+static void repeat(const slm_json *schema, const slm_json *tests, size_t first_mask, size_t first_compile)
+{
+    slm_budget b = {.max_bytes = SIZE_MAX / 2, .max_steps = UINT64_MAX / 2};
+    char *text = NULL;
+    uint32_t length = 0, capacity = 0;
+    group nothing = {0};
+    const char *why;
+    slm_grammar *g;
+    bench.again_mask = first_mask;
+    bench.again_compile = first_compile;
+    slm_json_write(&b, schema, &text, &length, &capacity);
+    g = compile("", text, length, &nothing);
+    for (const slm_json *t = g == NULL ? NULL : tests->first; t != NULL; t = t->next) {
+        length = 0;
+        slm_json_write(&b, slm_json_member(t, "data"), &text, &length, &capacity);
+        accepts(g, text, length, &why);
+    }
+    slm_grammar_free(g);
+    free(text);
+    slm_budget_release(&b);
+}
+
 static void run_line(const char *line, size_t n)
 {
+    size_t first_mask = bench.n_mask, first_compile = bench.n_compile;
     slm_budget b = {.max_bytes = SIZE_MAX / 2, .max_steps = UINT64_MAX / 2};
     slm_json *row = slm_json_read(&b, line, n), *schema, *tests, *label;
     char name[160] = "", source_name[160] = "", *text = NULL;
@@ -212,7 +326,7 @@ static void run_line(const char *line, size_t n)
         bool valid = slm_json_member(t, "valid")->type == JSON_TRUE_, good;
         length = 0;
         slm_json_write(&b, slm_json_member(t, "data"), &text, &length, &capacity);
-        good = accepts(g, text, length, &why);
+        good = accepts(g, text, length, &why) || (bench.suite && accepts_otherwise(g, &b, slm_json_member(t, "data")));
         *(valid ? &bench.valid_instances : &bench.invalid_instances) += 1;
         bench.invalid_instances_accepted += good && !valid;
         bench.valid_instances_refused += valid && !good;
@@ -229,6 +343,10 @@ static void run_line(const char *line, size_t n)
         source->valid_refused += some_refused;
     }
     slm_grammar_free(g);
+    bench.again = true;
+    for (int i = 1; g != NULL && i < bench.best_of; i++)
+        repeat(schema, tests, first_mask, first_compile);
+    bench.again = false;
     free(text);
     slm_budget_release(&b);
 }
@@ -297,6 +415,8 @@ int main(int argc, char **argv)
             every = strtol(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc)
             from = strtol(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--best-of") == 0 && i + 1 < argc)
+            bench.best_of = atoi(argv[++i]);
         else if (strcmp(argv[i], "--verbose") == 0)
             bench.verbose = true;
         else if (strcmp(argv[i], "--suite") == 0)
@@ -304,7 +424,8 @@ int main(int argc, char **argv)
     }
     f = argc > 1 ? strcmp(argv[1], "-") == 0 ? stdin : fopen(argv[1], "r") : NULL;
     if (f == NULL || every < 1)
-        return fprintf(stderr, "usage: maskbench FILE.jsonl [--vocab NAME] [--every N] [--from K] [--verbose] [--suite]\n"), 2;
+        return fprintf(stderr, "usage: maskbench FILE.jsonl [--vocab NAME] [--every N] [--from K] [--best-of N] [--verbose] [--suite]\n"),
+               2;
     if (open_vocab(vocab) != 0)
         return 1;
     for (; (n = getline(&line, &capacity, f)) > 0; at++)

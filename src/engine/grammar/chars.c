@@ -33,7 +33,7 @@ static slm_rx block(slm_rx_pool *p, const chars *s, uint32_t base, int bits)
     uint32_t end = base + (UINT32_C(1) << bits) - 1, at = find(s, base), n = 0;
     slm_rx then[64], made = SLM_RX_EMPTY;
     slm_byte_set sets[64];
-    if (at == s->n || s->ranges[at][0] > end || end < s->low || base > s->high || !slm_budget_step(p->budget, 2))
+    if (at == s->n || s->ranges[at][0] > end || end < s->low || base > s->high || !slm_budget_step(p->budget, 8))
         return SLM_RX_EMPTY;
     if (bits == 0 || (s->ranges[at][0] <= base && s->ranges[at][1] >= end && base >= s->low && end <= s->high))
         return p->continuations[bits / 6]; /* all of them */
@@ -126,6 +126,8 @@ slm_rx slm_rx_chars(slm_rx_pool *p, const uint32_t (*ranges)[2], uint32_t n, boo
     char escapes[34][7];
     slm_byte_set ascii = {{0}};
     uint32_t n_texts = 0;
+    if (!slm_budget_step(p->budget, n))
+        return SLM_RX_EMPTY;
     for (unsigned c = 0; c < 128; c++) {
         if (!has_char(ranges, n, c))
             continue;

@@ -336,6 +336,10 @@ static slm_rx finish(slm_rx_pool *p, slm_rx_kind kind, uint32_t base)
     slm_rx zero = kind == RX_OR ? SLM_RX_EMPTY : SLM_RX_ANY, all = kind == RX_OR ? SLM_RX_ANY : SLM_RX_EMPTY, made;
     uint32_t n = 0, *members;
     join_sets(p, kind, base);
+    if (!slm_budget_step(p->budget, p->n_scratch - base)) {
+        p->n_scratch = base;
+        return SLM_RX_EMPTY;
+    }
     members = p->scratch + base;
     if (p->n_scratch - base > 1)
         qsort(members, p->n_scratch - base, sizeof *members, by_number);

@@ -339,6 +339,8 @@ static void drafts(slm_compiler *c)
     c->old_refs = strstr(text, "draft-0") != NULL;
     if (strstr(text, "draft-03") != NULL)
         slm_schema_refuse(c, "$schema", "draft 3 is not read");
+    if (strstr(text, "json-schema.org/") == NULL) /* whose vocabularies may mean anything */
+        slm_schema_refuse(c, "$schema", "a metaschema of one's own is not read");
 }
 
 uint32_t slm_schema_compile(slm_machine *m, const char *text, size_t n, bool bounded)

@@ -33,7 +33,7 @@ slm_rx slm_second_spellings(slm_compiler *c)
     return whole(c, "-0|-?[0-9]+\\.[0-9]*0|-?[0-9.]+[eE].*");
 }
 
-/* ---- formats, as the RFCs that JSON Schema names write them (email, hostname and URI without their comments and quotings) */
+/* ---- formats, as the RFCs that JSON Schema names write them (without comments and folding) */
 
 #define H16 "[0-9A-Fa-f]{1,4}"
 #define OCTET "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -53,19 +53,23 @@ slm_rx slm_second_spellings(slm_compiler *c)
 #define PCT "%[0-9A-Fa-f]{2}"
 #define PCHAR "(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|" PCT ")"
 #define QUERY "(?:\\?(?:" PCHAR "|[/?])*)?(?:#(?:" PCHAR "|[/?])*)?"
-#define HOST "(?:\\[(?:" IPV6 "|[vV][0-9A-Fa-f]+\\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|" PCT ")*)"
+#define IPFUTURE "[vV][0-9A-Fa-f]+\\.[A-Za-z0-9._~!$&'()*+,;=:-]+"
+#define HOST "(?:\\[(?:" IPV6 "|" IPFUTURE ")\\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|" PCT ")*)"
 #define AUTHORITY "//(?:(?:[A-Za-z0-9._~!$&'()*+,;=:-]|" PCT ")*@)?" HOST "(?::[0-9]*)?(?:/" PCHAR "*)*"
 #define SCHEME "[A-Za-z][A-Za-z0-9+.-]*:"
 #define PATH "(?:/(?:" PCHAR "+(?:/" PCHAR "*)*)?|" PCHAR "+(?:/" PCHAR "*)*|)"
 #define NOSCHEME "(?:/(?:" PCHAR "+(?:/" PCHAR "*)*)?|(?:[A-Za-z0-9._~!$&'()*+,;=@-]|" PCT ")+(?:/" PCHAR "*)*|)"
 #define UCHAR "(?:[A-Za-z0-9._~!$&'()*+,;=:@\\u00A0-\\uD7FF\\uF900-\\uFDCF\\uFDF0-\\uFFEF-]|[\\u{10000}-\\u{EFFFD}]|" PCT ")"
-#define UQUERY "(?:\\?(?:" UCHAR "|[/?\\uE000-\\uF8FF])*)?(?:#(?:" UCHAR "|[/?])*)?"
+#define PRIVATE "[/?\\uE000-\\uF8FF]|[\\u{F0000}-\\u{FFFFD}]|[\\u{100000}-\\u{10FFFD}]"
+#define UQUERY "(?:\\?(?:" UCHAR "|" PRIVATE ")*)?(?:#(?:" UCHAR "|[/?])*)?"
 #define UPATH "(?:/(?:" UCHAR "+(?:/" UCHAR "*)*)?|" UCHAR "+(?:/" UCHAR "*)*|)"
 #define UAUTHORITY \
-    "//(?:(?:" UCHAR ")*@)?(?:\\[" IPV6 "\\]|(?:[A-Za-z0-9._~!$&'()*+,;=\\u00A0-\\uD7FF-]|" PCT ")*)(?::[0-9]*)?(?:/" UCHAR "*)*"
+    "//(?:(?:" UCHAR ")*@)?(?:\\[(?:" IPV6 "|" IPFUTURE ")\\]|(?:[A-Za-z0-9._~!$&'()*+,;=\\u00A0-\\uD7FF-]|" PCT ")*)(?::[0-9]*)?(?:/" \
+    UCHAR "*)*"
 #define NAME "(?:[A-Za-z0-9_]|" PCT ")+"
 #define VARIABLE NAME "(?:\\." NAME ")*(?::[1-9][0-9]{0,3}|\\*)?"
 #define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+#define QUOTED "\"(?:[ !#-\\[\\]-~]|\\\\[ -~])*\""
 
 static const char *const FORMATS[][2] = {
     {"date", DATE},
@@ -73,7 +77,7 @@ static const char *const FORMATS[][2] = {
     {"date-time", DATE "[Tt]" TIME},
     {"duration", "P(?:[0-9]+W|(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)(?:T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|"
                  "[0-9]+M(?:[0-9]+S)?|[0-9]+S))?|T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))"},
-    {"email", "(?=.{1,254}$)" ATOM "(?:\\." ATOM ")*@(?:" LABEL "(?:\\." LABEL ")*|\\[(?:" IPV4 "|IPv6:" IPV6 ")\\])"},
+    {"email", "(?=.{1,254}$)(?:" ATOM "(?:\\." ATOM ")*|" QUOTED ")@(?:" LABEL "(?:\\." LABEL ")*|\\[(?:" IPV4 "|IPv6:" IPV6 ")\\])"},
     {"hostname", "(?=.{1,253}$)(?!(?:.*\\.)?[xX][nN]--)" LABEL "(?:\\." LABEL ")*"},
     {"ipv4", IPV4},
     {"ipv6", IPV6},
