@@ -19,7 +19,7 @@
 #               link of the site is broken
 #
 # usage: test/run.sh [suite ...]         logs: build/log/SUITE.log, results: build/log/SUITE/
-# SLM_TEST_LONG=1 asks for the long variants; SLM_TAP=002 runs only the TAP files that begin so.
+# SLM_TEST_LONG=1 asks for the long variants; SLM_TAP=002 runs only the TAP files that begin so (SLM_TAP=compare: of data).
 # SLM_ENGINE=shared (or local) runs the suites regress, orders, isolation, tap, data, clients and docs preloaded with slm.engine set so;
 # what a test sets itself stands.
 # Skipped tests are counted and listed at the end.  Where CI is set, each is a failure, those of the suite "data" excepted.
@@ -187,7 +187,7 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
             slm_stop shared
         fi
         if wanted tap; then run_tap tap test/tap/"${SLM_TAP:-}"*.pl; fi
-        if wanted data; then run_tap data test/tap/data/*.pl; fi
+        if wanted data; then run_tap data test/tap/data/"${SLM_TAP:-}"*.pl; fi
         if wanted clients; then
             slm_start clients "shared_preload_libraries = 'slm_pg'" "${engine_conf[@]}"
             run_counted clients bash test/clients/run.sh
