@@ -37,6 +37,8 @@ SELECT rows, accuracy, ece IS NOT NULL AS calibrated FROM slm_evaluate('SELECT b
 SELECT rows, answered, accuracy, round(exact_match::numeric, 4) AS exact, round(token_f1::numeric, 4) AS token_f1, round(rouge_1::numeric, 4) AS rouge_1,
     round(rouge_2::numeric, 4) AS rouge_2, round(rouge_l::numeric, 4) AS rouge_l
     FROM slm_evaluate($$SELECT NULL, * FROM (VALUES ('The cat sat on the mat.', 'The cat is on the mat.'), ('Paris', 'paris!'), ('x', NULL)) t$$, kind => 'text');
+SELECT kind, round(rouge_1::numeric, 4) AS rouge_1, round(rouge_l::numeric, 4) AS rouge_l
+    FROM unnest(ARRAY['text', 'stems']) kind, slm_evaluate($$SELECT NULL, 'the parcels were delivered', 'a parcel was delivering'$$, kind => kind);
 -- ---- which is better, and is it chance
 CREATE TABLE many AS SELECT i AS id, CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END AS label, CASE WHEN i % 10 < 8 THEN i % 2 ELSE 1 - i % 2 END AS good,
     CASE WHEN i % 10 < 7 THEN i % 2 ELSE 1 - i % 2 END AS nearly FROM generate_series(1, 100) i;

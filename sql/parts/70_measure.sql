@@ -34,7 +34,7 @@ COMMENT ON FUNCTION slm_evaluate(text, text, text, text) IS
     'compares labels: accuracy with its 95 % interval (Wilson), macro and weighted F1, Cohen''s kappa, labels (each with precision, recall, F1), '
     'the ten worst confusions, and where answers have a probability (slm_classify_details, classifier) ece (15 bins), calibration and coverage: '
     'the share answered and its accuracy when answers below a threshold are left to somebody else. kind => ''text'' compares texts: exact match '
-    'and F1 of common words as SQuAD counts them, ROUGE-1, -2, -L. No answer counts as wrong. cost_per_million_rows needs '
+    'and F1 of common words as SQuAD counts them, ROUGE-1, -2, -L; ''stems'' the same with ROUGE by the stems of English words. No answer counts as wrong. cost_per_million_rows needs '
     'slm.machine_cost_per_hour. The query runs read-only with your privileges';
 
 CREATE FUNCTION slm_compare(query text,

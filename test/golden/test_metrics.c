@@ -238,13 +238,19 @@ static void texts(void)
     json_array_foreach(json_object_get(root, "rouge"), k, c) {
         const json_t *r = json_object_get(c, "reference"), *a = json_object_get(c, "candidate");
         slm_rouge got;
-        CHECK(slm_metrics_rouge(json_string_value(r), json_string_length(r), json_string_value(a), json_string_length(a), &got, &err) ==
-                  SLM_OK,
-              "%s", json_string_value(r));
+        CHECK(slm_metrics_rouge(json_string_value(r), json_string_length(r), json_string_value(a), json_string_length(a), false, &got,
+                                &err) == SLM_OK, "%s", json_string_value(r));
         near_prf(json_string_value(r), json_object_get(c, "rouge1"), "f", got.rouge1);
         near_prf(json_string_value(r), json_object_get(c, "rouge2"), "f", got.rouge2);
         near_prf(json_string_value(r), json_object_get(c, "rougeL"), "f", got.rouge_l);
         near_prf(json_string_value(r), json_object_get(c, "rougeLsum"), "f", got.rouge_lsum);
+        const json_t *s = json_object_get(c, "stemmed");
+        CHECK(slm_metrics_rouge(json_string_value(r), json_string_length(r), json_string_value(a), json_string_length(a), true, &got,
+                                &err) == SLM_OK, "%s", json_string_value(r));
+        near_prf(json_string_value(r), json_object_get(s, "rouge1"), "f", got.rouge1);
+        near_prf(json_string_value(r), json_object_get(s, "rouge2"), "f", got.rouge2);
+        near_prf(json_string_value(r), json_object_get(s, "rougeL"), "f", got.rouge_l);
+        near_prf(json_string_value(r), json_object_get(s, "rougeLsum"), "f", got.rouge_lsum);
     }
     json_array_foreach(json_object_get(root, "exact_match"), k, c) {
         const json_t *r = json_object_get(c, "reference"), *a = json_object_get(c, "candidate");

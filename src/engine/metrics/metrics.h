@@ -102,9 +102,10 @@ typedef struct slm_rouge {
     slm_prf rouge1, rouge2, rouge_l, rouge_lsum; /* .f1: the F measure */
 } slm_rouge;
 
-/* Words are runs of [a-z0-9] after lower case; rouge_lsum takes lines as sentences. */
-slm_status slm_metrics_rouge(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate, slm_rouge *out,
-                             slm_error *err);
+/* Words are runs of [a-z0-9] after lower case, stemmed: those of more than three letters without their endings (stem.h); rouge_lsum takes
+ * lines as sentences. */
+slm_status slm_metrics_rouge(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate, bool stemmed,
+                             slm_rouge *out, slm_error *err);
 /* Equal, and share of common words, after what SQuAD takes away: case, ASCII punctuation, articles, white space. */
 slm_status slm_metrics_squad(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate, bool *exact, double *f1,
                              slm_error *err);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/metrics/metrics.h"
+#include "engine/metrics/stem.h"
 
 typedef struct words {
     uint32_t *ids;  /* [n] */
@@ -203,16 +204,32 @@ static slm_prf rouge_lsum(const words *reference, const words *candidate, uint32
 
 #define MAX_WORDS 20000 /* of a text: the table of a longest common subsequence grows with the product */
 
-slm_status slm_metrics_rouge(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate, slm_rouge *out,
-                             slm_error *err)
+/* Puts stems in place of longer words; they lie in copy, which has room for all words. */
+static void stem_words(word_list *list, char *copy)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        word *w = &list->list[i];
+        if (w->length <= 3)
+            continue;
+        for (uint32_t k = 0; k < w->length; k++)
+            copy[k] = lower(w->at[k]);
+        w->at = copy;
+        copy += w->length;
+        w->length = (uint32_t) slm_stem(copy - w->length, w->length);
+    }
+}
+
+slm_status slm_metrics_rouge(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate, bool stemmed,
+                             slm_rouge *out, slm_error *err)
 {
     word_list list = {malloc(sizeof(word) * (n_reference / 2 + n_candidate / 2 + 3)), 0};
     words r = {0}, c = {0};
     uint64_t *scratch = NULL;
     uint32_t *table = NULL, *left = NULL;
+    char *stems = stemmed ? malloc(n_reference + n_candidate + 1) : NULL;
     slm_status status = SLM_NOMEM;
 
-    if (list.list == NULL)
+    if (list.list == NULL || (stemmed && stems == NULL))
         goto done;
     split_rouge(&list, reference, n_reference);
     size_t n_first = list.n;
@@ -222,6 +239,8 @@ slm_status slm_metrics_rouge(const char *reference, size_t n_reference, const ch
         slm_hint(err, "At most %d words can be compared.", MAX_WORDS);
         goto done;
     }
+    if (stemmed)
+        stem_words(&list, stems);
     status = number(&list, n_first, &r, &c, err);
     scratch = malloc(sizeof *scratch * (list.n + 1));
     table = malloc(sizeof *table * (r.n + 1) * (c.n + 1));
@@ -238,6 +257,7 @@ done:
     if (status == SLM_NOMEM)
         slm_fail(err, SLM_NOMEM, "out of memory");
     free(list.list);
+    free(stems);
     free(r.ids);
     free(r.ends);
     free(scratch);

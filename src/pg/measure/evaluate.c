@@ -215,7 +215,7 @@ static void set_labels(const SlmAnswers *answers, Datum *values, bool *nulls)
 }
 
 /* No answer is as a text without words. */
-static void set_texts(const SlmAnswers *answers, Datum *values, bool *nulls)
+static void set_texts(const SlmAnswers *answers, bool stemmed, Datum *values, bool *nulls)
 {
     double sums[5] = {0}; /* exact, token F1, ROUGE-1, 2, L */
     int64 answered = 0;
@@ -230,7 +230,7 @@ static void set_texts(const SlmAnswers *answers, Datum *values, bool *nulls)
         bool same;
         double f1;
 
-        if (slm_metrics_rouge(expected, strlen(expected), given, strlen(given), &rouge, &err) != SLM_OK ||
+        if (slm_metrics_rouge(expected, strlen(expected), given, strlen(given), stemmed, &rouge, &err) != SLM_OK ||
             slm_metrics_squad(expected, strlen(expected), given, strlen(given), &same, &f1, &err) != SLM_OK)
             slm_pg_error(&err, psprintf("could not measure row " INT64_FORMAT, i + 1));
         answered += answers->given[i] != NULL;
@@ -275,7 +275,7 @@ Datum slm_pg_evaluate(PG_FUNCTION_ARGS)
                               .expression = string_arg(fcinfo, 1),
                               .classifier = string_arg(fcinfo, 2)};
     const char *kind = PG_ARGISNULL(3) ? "label" : text_to_cstring(PG_GETARG_TEXT_PP(3));
-    bool texts = strcmp(kind, "text") == 0;
+    bool stemmed = strcmp(kind, "stems") == 0, texts = stemmed || strcmp(kind, "text") == 0;
     Datum values[E_COLUMNS];
     bool nulls[E_COLUMNS];
     SlmAnswers answers;
@@ -283,7 +283,7 @@ Datum slm_pg_evaluate(PG_FUNCTION_ARGS)
 
     if (!texts && strcmp(kind, "label") != 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown kind of answers \"%s\"", kind),
-                        errhint("Use kind => 'label' or kind => 'text'.")));
+                        errhint("Use kind => 'label', kind => 'text', or, for English texts by stems of words, kind => 'stems'.")));
     if (candidate.expression != NULL && candidate.classifier != NULL)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an expression and a classifier cannot both be measured"),
                         errhint("Use slm_compare for several candidates.")));
@@ -294,7 +294,7 @@ Datum slm_pg_evaluate(PG_FUNCTION_ARGS)
     nulls[E_ROWS] = nulls[E_ANSWERED] = false;
     values[E_ROWS] = Int64GetDatum(answers.n);
     if (texts)
-        set_texts(&answers, values, nulls);
+        set_texts(&answers, stemmed, values, nulls);
     else
         set_labels(&answers, values, nulls);
     set_number(values, nulls, E_SECONDS, answers.seconds);
