@@ -83,7 +83,8 @@ def lay_out():
             shutil.copyfile(f"{TOP}/{path}", to)
             continue
         with open(f"{TOP}/{path}", encoding="utf-8") as f, open(to, "w", encoding="utf-8") as out:
-            out.write(relinked(path, f.read()))
+            # a page that begins with its heading is listed by it: slm_embed, not "Slm embed"
+            out.write(relinked(path, re.sub(r"\A<!--.*?-->\s*", "", f.read())))
     shutil.copyfile(f"{TOP}/docs/site/extra.css", f"{SITE}/pages/extra.css")
     return sorted(place(p) for p in found if p.endswith(".md"))
 
