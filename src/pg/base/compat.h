@@ -165,4 +165,11 @@ static inline bool slm_pg_many_tables(const List *rtable)
 #define SLM_SET_NANOSECONDS(time, ns) ((time).tv_sec = (time_t) ((ns) / 1e9), (time).tv_nsec = (long) ((ns) - (double) (time).tv_sec * 1e9))
 #endif
 
+/* 18 can tell of primary keys that are deferrable, which are none for us. */
+#if PG_VERSION_NUM >= 180000
+#define slm_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define slm_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
 #endif

@@ -213,7 +213,7 @@ bool slm_pg_restore_image(const char *key, const char *name)
     if (!OidIsValid(table))
         return false;
     rel = table_open(table, AccessShareLock);
-    index = RelationGetPrimaryKeyIndex(rel);
+    index = slm_primary_key_index(rel);
     if (!OidIsValid(index) || !has_parts(rel, index, key)) {
         table_close(rel, AccessShareLock);
         return false;

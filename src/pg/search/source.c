@@ -23,6 +23,8 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "pg/base/compat.h"
+
 /* ---- the table */
 
 static const char *qualified(Oid schema, const char *name)
@@ -35,7 +37,7 @@ static const char *primary_key(Oid relation, const char *name)
 {
     Relation rel = relation_open(relation, AccessShareLock);
     Oid index = rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE
-                    ? RelationGetPrimaryKeyIndex(rel) : InvalidOid;
+                    ? slm_primary_key_index(rel) : InvalidOid;
     StringInfoData out;
     HeapTuple tuple;
     Form_pg_index form;
