@@ -118,15 +118,15 @@ SELECT t.customer, pg_temp.wrap(t.body, 50) AS ticket, pg_temp.wrap(d.draft, 60)
 \echo '== 7. The same model, taught by two thirds of the tickets: one statement, on the CPUs of this server (docs/FINE_TUNING.md)'
 \set ask 'Name the topic of the message: billing, delivery, account access, technical problem, cancellation or praise.'
 CREATE TEMP TABLE told AS
-SELECT id, slm_generate(body, 'smollm2', system => :'ask', max_tokens => 8) AS before FROM tickets WHERE id % 3 = 0;
+SELECT id, slm_generate(body, 'smollm2', system => :'ask', max_tokens => 8) AS before FROM tickets WHERE id > 24;
 SELECT clock_timestamp() AS t0 \gset
 SELECT training_rows AS "tickets learned from", steps, round(seconds::numeric) AS seconds
-FROM slm_finetune('clerk', 'smollm2', 'SELECT body, topic FROM tickets WHERE id % 3 <> 0',
+FROM slm_finetune('clerk', 'smollm2', 'SELECT body, topic FROM tickets WHERE id <= 24',
                   jsonb_build_object('system', :'ask', 'epochs', 6, 'rate', 0.002, 'validation', 0));
 INSERT INTO measured (step, n, unit, seconds)
 VALUES ('fine-tune the model on 24 tickets', 24, 'tickets', extract(epoch FROM clock_timestamp() - :'t0'::timestamptz));
 CREATE TEMP TABLE learned AS
-SELECT id, slm_generate(body, 'smollm2+clerk', system => :'ask', max_tokens => 8) AS after FROM tickets WHERE id % 3 = 0;
+SELECT id, slm_generate(body, 'smollm2+clerk', system => :'ask', max_tokens => 8) AS after FROM tickets WHERE id > 24;
 SELECT id, pg_temp.wrap(left(body, 70), 40) AS "a ticket that it has not seen", topic AS "a person says", pg_temp.wrap(before, 34) AS before, after
 FROM tickets JOIN told USING (id) JOIN learned USING (id) ORDER BY id;
 SELECT count(*) AS tickets, count(*) FILTER (WHERE before = topic) AS "right before", count(*) FILTER (WHERE after = topic) AS "right after"
