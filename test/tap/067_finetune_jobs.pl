@@ -21,7 +21,7 @@ SELECT slm_load_model('small', '$tiny');
 CREATE TABLE faq AS SELECT 'ab ' || i AS q, 'cd ' || chr(97 + i % 3) AS a FROM generate_series(1, 60) i;
 SQL
 my $query = 'SELECT q, a FROM faq';
-my $epochs = long_run() ? 600 : 70;
+my $epochs = long_run() ? 1000 : 70;
 my $options = qq("epochs": $epochs, "step_tokens": 100, "rate": 0.001, "seed": 5, "validation": 0.2);
 my $values = 'sha256, data_sha256, steps, best_step, ended, training_tokens, loss_before, loss_after, md5(curve::text)';
 
