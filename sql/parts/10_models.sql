@@ -32,7 +32,13 @@ CREATE TABLE slm.model_registry (
     can_embed boolean NOT NULL,
     can_rerank boolean NOT NULL,
     kv_bytes_per_token integer NOT NULL,
-    base text COLLATE "C" -- adapters: the name of their model
+    base text COLLATE "C", -- adapters: the name of their model
+    languages text[],
+    scripts text[],
+    pooling text,
+    labels text[],
+    recognized text,
+    warnings text[]
 );
 REVOKE ALL ON slm.model_registry FROM PUBLIC;
 COMMENT ON TABLE slm.model_registry IS 'Models and adapters of this database; change it with the functions only, read it through slm.models and slm.adapters';
@@ -64,7 +70,8 @@ SELECT m.name, m.family, m.parameters, m.quantization, m.context_length, m.vocab
                     OR g.role::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
                     OR pg_catalog.pg_has_role(g.role::pg_catalog.oid, 'USAGE'::pg_catalog.text))
              ORDER BY g.role::pg_catalog.oid) AS roles,
-       m.can_generate, m.can_embed, m.can_rerank, m.title, m.layers, m.tokenizer, m.kv_bytes_per_token, m.options, m.loaded_at
+       m.can_generate, m.can_embed, m.can_rerank, m.title, m.layers, m.tokenizer, m.kv_bytes_per_token, m.options, m.loaded_at,
+       m.languages, m.scripts, m.pooling, m.labels, m.recognized, m.warnings
 FROM slm.model_registry m
 WHERE m.base IS NULL
   AND (pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text)
@@ -91,6 +98,12 @@ COMMENT ON COLUMN slm.models.image_bytes IS 'Size of the packed image';
 COMMENT ON COLUMN slm.models.chat_format IS 'How conversations are written for it';
 COMMENT ON COLUMN slm.models.owner IS 'Role that loaded it';
 COMMENT ON COLUMN slm.models.roles IS 'Roles that may use it besides owner and superusers';
+COMMENT ON COLUMN slm.models.languages IS 'Languages that the source names; NULL where it names none';
+COMMENT ON COLUMN slm.models.scripts IS 'Scripts whose words its vocabulary has; texts that are mostly in others get a NOTICE';
+COMMENT ON COLUMN slm.models.pooling IS 'How an encoder makes one vector of a text, or what its head is put on';
+COMMENT ON COLUMN slm.models.labels IS 'The labels of its head, where it has one';
+COMMENT ON COLUMN slm.models.recognized IS 'What in its source, and which options, say what it is';
+COMMENT ON COLUMN slm.models.warnings IS 'The WARNINGs that it was loaded with';
 
 -- ---- models
 
@@ -100,7 +113,7 @@ COMMENT ON FUNCTION slm_load_model(text, text, jsonb) IS
     'Imports a model file of the server (GGUF, or a Hugging Face directory) into the cluster''s image directory, tries it, and '
     'registers it. Needs superuser, or membership of pg_read_server_files and a GRANT of EXECUTE on this function to the role itself or to '
     'one of its roles other than PUBLIC. options: quantization, '
-    'chat_format, pre (how a GGUF vocabulary that does not say it splits words). A model whose image is missing (restored dump, standby) is made again from the same source';
+    'chat_format, pre (how a GGUF vocabulary that does not say it splits words); in place of what the source says: rope (none, linear:4, base:500000), pooling (mean, cls, last, max, sqrt, weighted), dimensions (vectors are cut to so many and scaled to length 1), eos (the text of the token that ends an answer). A model whose image is missing (restored dump, standby) is made again from the same source';
 
 CREATE FUNCTION slm_drop_model(name text, cascade boolean DEFAULT false)
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_drop_model' LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -96,7 +96,18 @@ typedef struct slm_model_info {
     slm_head_kind head_kind;
     char labels[8192];      /* their names, one after the other, each NUL-terminated */
     bool can_tag;           /* a head with labels of its own for every token */
+    uint64_t scripts;       /* whose words the vocabulary has: bit i for slm_script_name(i); 0: not known */
+    char pooling[64];       /* encoders: how a text's rows become its vector, "mean", "cls, max", or what a head is put on */
+    char recognized[256];   /* by which keys of the source it is known what it is */
+    char languages[128];    /* as the source names them: "en, de"; maybe empty */
+    char notes[1024];       /* what it was loaded with warnings of, a line each */
 } slm_model_info;
+
+/* The name of a script, or NULL beyond the last. */
+const char *slm_script_name(int script);
+/* The script that most letters of a text have which the model's vocabulary has no words of, or NULL where they are no more than half of its
+ * letters, or nothing is known. */
+const char *slm_text_foreign(const slm_model_info *info, const char *text, size_t length);
 
 /* What a caller should tell his user although the call succeeded. Those beyond the room are counted only. */
 #define SLM_MAX_WARNINGS 4
@@ -110,6 +121,10 @@ typedef struct slm_import_options {
                                  (GGUF) or means Q8_0 (Hugging Face directory) */
     const char *chat_format;  /* forces a chat format by name; NULL recognizes it from the template */
     const char *pre;          /* forces the pre-tokenizer of a byte-level BPE vocabulary by name; NULL takes the source's */
+    const char *rope;         /* "none", "linear:4", "base:500000": in place of the source's scaling or base; NULL: the source's */
+    const char *pooling;      /* of an embedding model: "mean", "cls", "last", "max", "sqrt", "weighted"; NULL: the source's */
+    uint32_t dimensions;      /* of an embedding model: its vectors are cut to so many (Matryoshka); 0: the source's */
+    const char *eos;          /* the text of the token that ends an answer; NULL: the source's */
     slm_warnings *warnings;   /* set by slm_import; may be NULL */
     int n_threads;            /* that pack; 0 = one a CPU, 8 at most */
     const slm_seal *seal;     /* what the source was when it was hashed: IO when it is read otherwise; NULL takes it as it is */

@@ -4,6 +4,7 @@
  */
 #include <jansson.h>
 
+#include "engine/text/script.h"
 #include "golden_vocab.h"
 #include "slm_test.h"
 
@@ -32,6 +33,31 @@ static void check_line(slm_tokenizer *tok, const golden *g, int line, const char
         CHECK(back_n == n && memcmp(back, text, n) == 0, "%s line %d decodes to %s", g->name, line, back);
     free(back);
     free(ids.ids);
+}
+
+/* Which scripts the vocabularies have words of: those of English models none but Latin, whatever letters they can spell. */
+static void check_scripts(const char *name, uint64_t known)
+{
+    static const struct {
+        const char *name, *with, *without;
+    } expected[] = {{"bert-bge", "Latin", "Cyrillic Greek Arabic Hangul Han Kana"},
+                    {"gpt-2", "Latin", "Greek Arabic Han Devanagari"},
+                    {"smollm2", "Latin", "Arabic Han Devanagari Hebrew"},
+                    {"qwen2", "Latin Cyrillic Arabic Han Hangul", "Tibetan"},
+                    {"xlm-r", "Latin Cyrillic Greek Arabic Hebrew Devanagari Thai Han Hangul Kana", "Tibetan"},
+                    {"command-r", "Latin Cyrillic Greek Arabic Hebrew Han Hangul Kana", "Tibetan"}};
+    printf("%s:", name);
+    for (int s = 0; slm_script_name(s) != NULL; s++)
+        if ((known >> s & 1) != 0)
+            printf(" %s", slm_script_name(s));
+    printf("\n");
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        for (int s = 0; strcmp(expected[i].name, name) == 0 && slm_script_name(s) != NULL; s++) {
+            if (strstr(expected[i].with, slm_script_name(s)) != NULL)
+                CHECK((known >> s & 1) != 0, "%s has no %s", name, slm_script_name(s));
+            if (strstr(expected[i].without, slm_script_name(s)) != NULL)
+                CHECK((known >> s & 1) == 0, "%s has %s", name, slm_script_name(s));
+        }
 }
 
 static void run(const golden *g)
@@ -64,14 +90,36 @@ static void run(const golden *g)
         json_decref(row);
     }
     CHECK(n >= 299, "%s: %d lines", g->name, n);
+    if (tok != NULL)
+        check_scripts(g->name, slm_script_known(tok));
     free(line);
     fclose(lines);
     slm_tokenizer_free(tok);
     free(blob);
 }
 
+/* What a text is mostly written in. */
+static void check_foreign(void)
+{
+    static const struct {
+        const char *text, *script;
+    } cases[] = {{"where is my parcel", NULL},       {"\xD0\x93\xD0\xB4\xD0\xB5 \xD0\xBE\xD0\xBD\xD0\xB0", "Cyrillic"},
+                 {"", NULL},                         {"12 34 !?", NULL},
+                 {"\xD0\x9C\xD0\xB0\xD1\x80\xD0\xB8\xD1\x8F, where are you", NULL}, {"\xFF\xFE\xD0", NULL},
+                 {"\xE8\x8D\xB7\xE7\x89\xA9\xE3\x81\xAF\xE3\x81\xA9\xE3\x81\x93", "Kana"}};
+    slm_model_info info = {.scripts = 1};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *script = slm_text_foreign(&info, cases[i].text, strlen(cases[i].text));
+        CHECK(script == cases[i].script || (script != NULL && cases[i].script != NULL && strcmp(script, cases[i].script) == 0),
+              "%s: %s", cases[i].text, script != NULL ? script : "none");
+    }
+    info.scripts = 0;
+    CHECK(slm_text_foreign(&info, cases[1].text, strlen(cases[1].text)) == NULL, "of a model of which nothing is known");
+}
+
 int main(void)
 {
+    check_foreign();
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         run(&files[i]);
     TEST_MAIN_END("tokenizers");

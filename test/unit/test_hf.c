@@ -153,8 +153,8 @@ static void check_sentence(const char *dir)
     hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_cls_token\":true,\"include_prompt\":false}");
     must_fail(dir, SLM_UNSUPPORTED, "include_prompt");
     hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode_cls_token\":true}");
-    hf_text(dir, "config_sentence_transformers.json", "{\"truncate_dim\":8}");
-    must_fail(dir, SLM_UNSUPPORTED, "truncate_dim");
+    hf_text(dir, "config_sentence_transformers.json", "{\"truncate_dim\":70000}");
+    must_fail(dir, SLM_FORMAT, "truncate_dim");
     hf_text(dir, "config_sentence_transformers.json", "{\"prompts\":{\"a\":\"A: \"},\"default_prompt_name\":\"b\"}");
     must_fail(dir, SLM_FORMAT, "default_prompt_name");
     hf_text(dir, "config_sentence_transformers.json", "{\"query_instruction\":\"\"}");

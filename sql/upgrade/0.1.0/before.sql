@@ -12,6 +12,9 @@
 SET LOCAL search_path = pg_catalog, pg_temp;
 LOCK TABLE slm.model_registry, slm.classifier_registry, slm.job_definition, slm.job_queue, slm.job_done IN ACCESS EXCLUSIVE MODE;
 
+ALTER TABLE slm.model_registry ADD COLUMN languages text[], ADD COLUMN scripts text[], ADD COLUMN pooling text, ADD COLUMN labels text[],
+    ADD COLUMN recognized text, ADD COLUMN warnings text[];
+
 -- ---- functions and views of another form
 
 DROP VIEW slm.progress, slm.classifiers, slm.jobs, slm.job_status, slm.job_failures;

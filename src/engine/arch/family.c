@@ -138,6 +138,8 @@ uint32_t slm_hparams_outputs(const slm_hparams *hp)
 {
     if (hp->pooling == SLM_POOL_RANK)
         return hp->n_labels;
+    if (hp->cut > 0)
+        return hp->cut;
     return hp->n_dense > 0 ? hp->dense_rows[hp->n_dense - 1] : hp->n_pools > 0 ? hp->n_pools * hp->n_embd : hp->n_embd;
 }
 
@@ -407,6 +409,7 @@ static slm_status read_behind(const slm_meta *meta, slm_hparams *hp, slm_error *
     SLM_TRY(read_pools(meta, hp, err));
     SLM_TRY(slm_meta_u32(meta, "slm.after_count", 0, SLM_MAX_AFTER, 0, &hp->n_after, err));
     SLM_TRY(slm_meta_u32(meta, "slm.after_norm", 0, 65536, 0, &hp->after_norm_dim, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.cut", 0, 65536, 0, &hp->cut, err));
     for (uint32_t i = 0; i < hp->n_after; i++) {
         double after = 0, rows = 0, function = 0;
         if (!meta->number(meta->arg, "slm.after", i, &after))
@@ -572,7 +575,7 @@ static slm_status check_end(const slm_hparams *hp, slm_error *err)
             good = good && hp->after_norm_dim == width;
         }
     }
-    good = good && dense == hp->n_dense;
+    good = good && dense == hp->n_dense && (hp->cut == 0 || (hp->cut <= width && !hp->causal && hp->pooling != SLM_POOL_RANK));
     if (good && hp->pooling == SLM_POOL_RANK)
         good = hp->n_labels >= 1 && is_pool(hp->head_pool) && hp->n_pools == 0;
     else if (good && !hp->causal && hp->pooling != SLM_POOL_NONE)

@@ -96,6 +96,7 @@ typedef struct slm_hparams {
     /* Qwen 3.5: the layers with a convolution have a gated delta rule behind it: heads of queries and keys, of values, and their widths;
      * 0 = none. */
     uint32_t delta_keys, delta_values, delta_key_dim, delta_value_dim;
+    uint32_t cut;                /* encoders: vectors are cut to so many dimensions, and have length 1 again; 0: all */
 } slm_hparams;
 
 #endif

@@ -109,6 +109,9 @@ static slm_status read_info(slm_image *image, slm_error *err)
         !memchr(f->tokenizer, 0, sizeof f->tokenizer) || !memchr(f->licence, 0, sizeof f->licence) ||
         !memchr(f->query_prompt, 0, sizeof f->query_prompt) || !memchr(f->document_prompt, 0, sizeof f->document_prompt))
         return slm_image_damaged(err, "a text has no end");
+    if (!memchr(f->pooling, 0, sizeof f->pooling) || !memchr(f->recognized, 0, sizeof f->recognized) ||
+        !memchr(f->languages, 0, sizeof f->languages) || !memchr(f->notes, 0, sizeof f->notes))
+        return slm_image_damaged(err, "a text has no end");
     if (f->labels[sizeof f->labels - 1] != '\0' || f->n_labels > SLM_MAX_LABELS || (unsigned) f->head_kind > SLM_HEAD_NUMBER)
         return slm_image_damaged(err, "its labels are out of range");
     return SLM_OK;

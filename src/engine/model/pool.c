@@ -144,4 +144,6 @@ void slm_pool(const slm_run *run, slm_scratch *s, const float *x, uint32_t lengt
         pool_rows(run, hp->pools[i], x, length, row + i * (size_t) hp->n_embd);
     const float *vector = run_modules(run, s, row, other, hp->n_pools * hp->n_embd);
     memcpy(out, vector, slm_hparams_outputs(hp) * sizeof(float));
+    if (hp->cut > 0)
+        slm_normalize(out, hp->cut);
 }

@@ -521,9 +521,27 @@ static slm_status fill_tables(builder *b, slm_error *err)
     return status;
 }
 
-slm_status slm_tokenizer_build(const slm_vocab *vocab, const char *chat_format, void **blob, size_t *bytes, slm_error *err)
+/* The end token that is named by its text. */
+static slm_status name_end(slm_vocab *v, slm_error *err)
 {
+    size_t id = 0, length = v->end_text != NULL ? strlen(v->end_text) : 0;
+    if (v->end_text == NULL)
+        return SLM_OK;
+    while (id < v->n_tokens && (v->tokens[id].length != length || memcmp(v->tokens[id].data, v->end_text, length) != 0))
+        id++;
+    if (id == v->n_tokens) {
+        slm_fail(err, SLM_INVALID, "the vocabulary has no token \"%.40s\" to end an answer with", v->end_text);
+        return slm_hint(err, "The option \"eos\" is the text of a token, such as \"<|im_end|>\" or \"</s>\".");
+    }
+    v->eos = (int32_t) id;
+    return SLM_OK;
+}
+
+slm_status slm_tokenizer_build(const slm_vocab *given, const char *chat_format, void **blob, size_t *bytes, slm_error *err)
+{
+    slm_vocab named = *given, *vocab = &named;
     builder b = {.vocab = vocab};
+    SLM_TRY(name_end(vocab, err));
     if (vocab->kind > SLM_TOK_UNIGRAM)
         return slm_fail(err, SLM_INVALID, "unknown kind of tokenizer %d", (int) vocab->kind);
     SLM_TRY(check_vocab(vocab, err));

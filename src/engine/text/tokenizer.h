@@ -88,6 +88,7 @@ typedef struct slm_vocab {
     bool framed;             /* the model reads whole texts: prompts are framed */
     slm_tok_frame frame;
     const char *chat_template; /* or NULL */
+    const char *end_text;      /* the text of the token that is `eos` whatever eos says, or NULL */
     const volatile int *stop;  /* polled by slm_tokenizer_build, or NULL */
 } slm_vocab;
 

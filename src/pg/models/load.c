@@ -24,8 +24,10 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 #include "utils/rel.h"
 
 #include "engine/slm.h"
@@ -68,11 +70,11 @@ static void end_as_owner(const SlmAs *saved)
 /* Runs one statement with text parameters (NULL allowed) and returns the number of rows. */
 static uint64 run_sql(const char *sql, int n, const char *const *values)
 {
-    Oid types[24];
-    Datum args[24];
-    char nulls[24] = {0};
+    Oid types[32];
+    Datum args[32];
+    char nulls[32] = {0};
 
-    Assert(n <= 24);
+    Assert(n <= 32);
     for (int i = 0; i < n; i++) {
         types[i] = TEXTOID;
         nulls[i] = values[i] == NULL ? 'n' : ' ';
@@ -138,6 +140,23 @@ typedef struct FileLoad {
     bool stored; /* its image is to be rows as well */
 } FileLoad;
 
+static uint32 dimensions_of(const JsonbValue *value)
+{
+    int32 n = 0;
+    bool good = value->type == jbvNumeric;
+
+    if (good) {
+        Datum number = DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric));
+
+        good = DatumGetFloat8(number) >= 1 && DatumGetFloat8(number) <= 65536 && DatumGetFloat8(number) == (int32) DatumGetFloat8(number);
+        n = good ? (int32) DatumGetFloat8(number) : 0;
+    }
+    if (!good)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"dimensions\" must be a whole number from 1 to 65536"),
+                        errhint("For example '{\"dimensions\": 256}'.")));
+    return (uint32) n;
+}
+
 static void parse_options(FileLoad *file)
 {
     JsonbIterator *it;
@@ -162,13 +181,21 @@ static void parse_options(FileLoad *file)
             file->stored = value.val.boolean;
             continue;
         }
+        if (strcmp(key, "dimensions") == 0) {
+            file->import.dimensions = dimensions_of(&value);
+            continue;
+        }
         option = strcmp(key, "quantization") == 0  ? &file->import.quantization
                  : strcmp(key, "chat_format") == 0 ? &file->import.chat_format
                  : strcmp(key, "pre") == 0         ? &file->import.pre
+                 : strcmp(key, "rope") == 0        ? &file->import.rope
+                 : strcmp(key, "pooling") == 0     ? &file->import.pooling
+                 : strcmp(key, "eos") == 0         ? &file->import.eos
                                                    : NULL;
         if (option == NULL)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", key),
-                            errhint("The options are \"quantization\", \"chat_format\", \"pre\" and \"stored\".")));
+                            errhint("The options are \"quantization\", \"chat_format\", \"pre\", \"rope\", \"pooling\", \"dimensions\", "
+                                    "\"eos\" and \"stored\".")));
         if (value.type != jbvString || value.val.string.len == 0 || value.val.string.len > 31)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a string of 1 to 31 bytes", key)));
         *option = slm_pg_utf8_from_cstring(pnstrdup(value.val.string.val, value.val.string.len));
@@ -193,12 +220,19 @@ void slm_pg_load_key(SlmLoad *load, const char *sha256, const char *options)
 static void make_key(FileLoad *file)
 {
     const slm_import_options *import = &file->import;
+    const struct {
+        const char *key, *value;
+    } said[] = {{"rope", import->rope}, {"pooling", import->pooling}, {"eos", import->eos},
+                {"dimensions", import->dimensions > 0 ? psprintf("%u", import->dimensions) : NULL}};
     char *canonical = NULL;
 
     if (import->quantization != NULL || import->chat_format != NULL)
         canonical = psprintf("%s\n%s", import->quantization ? import->quantization : "", import->chat_format ? import->chat_format : "");
     if (import->pre != NULL)
         canonical = psprintf("%s\npre=%s", canonical != NULL ? canonical : "", import->pre);
+    for (size_t i = 0; i < lengthof(said); i++)
+        if (said[i].value != NULL)
+            canonical = psprintf("%s\n%s=%s", canonical != NULL ? canonical : "", said[i].key, said[i].value);
     slm_pg_load_key(&file->load, file->sha256, canonical);
 }
 
@@ -377,6 +411,43 @@ static void ensure_image(SlmLoad *load)
     make_image(load);
 }
 
+/* What the view shows of a model as arrays, as texts for string_to_array; NULL where there is nothing. */
+static const char *list_of_languages(const slm_model_info *info)
+{
+    return info->languages[0] != '\0' ? slm_pg_cstring_from_utf8(info->languages) : NULL;
+}
+
+static const char *list_of_scripts(const slm_model_info *info)
+{
+    StringInfoData out;
+
+    initStringInfo(&out);
+    for (int i = 0; slm_script_name(i) != NULL; i++)
+        if ((info->scripts >> i & 1) != 0)
+            appendStringInfo(&out, "%s%s", out.len > 0 ? ", " : "", slm_script_name(i));
+    return out.len > 0 ? out.data : NULL;
+}
+
+/* A label with the end of a line in it is shown with a space there. */
+static const char *list_of_labels(const slm_model_info *info)
+{
+    StringInfoData out;
+    const char *label = info->labels;
+
+    if (!info->can_classify && !info->can_tag)
+        return NULL;
+    initStringInfo(&out);
+    for (uint32 i = 0; i < info->n_labels; i++, label += strlen(label) + 1) {
+        char *shown = pstrdup(slm_pg_cstring_from_utf8(label));
+
+        for (char *c = shown; *c != '\0'; c++)
+            if (*c == '\n')
+                *c = ' ';
+        appendStringInfo(&out, "%s%s", i > 0 ? "\n" : "", shown);
+    }
+    return out.len > 0 ? out.data : NULL;
+}
+
 static bool insert_row(const SlmLoad *load)
 {
     const slm_model_info *info = &load->info;
@@ -404,15 +475,24 @@ static bool insert_row(const SlmLoad *load)
         info->can_rerank ? "true" : "false",
         psprintf("%u", info->kv_bytes_per_token),
         load->base,
+        list_of_languages(info),
+        list_of_scripts(info),
+        info->pooling[0] ? slm_pg_cstring_from_utf8(info->pooling) : NULL,
+        list_of_labels(info),
+        info->recognized[0] ? slm_pg_cstring_from_utf8(info->recognized) : NULL,
+        info->notes[0] ? slm_pg_cstring_from_utf8(info->notes) : NULL,
     };
 
     return slm_pg_change_registry("INSERT INTO slm.model_registry (name, image, owner, source, sha256, options, family, title, parameters,"
                                   " quantization, context_length, vocabulary, embedding_dimension, layers, licence, image_bytes, "
                                   "chat_format, tokenizer,"
-                                  " can_generate, can_embed, can_rerank, kv_bytes_per_token, base)"
+                                  " can_generate, can_embed, can_rerank, kv_bytes_per_token, base, languages, scripts, pooling, labels, "
+                                  "recognized, warnings)"
                                   " VALUES ($1, $2, $3::oid::regrole, $4, $5, $6::jsonb, $7, $8, $9::bigint, $10, $11::int, $12::int, "
                                   "$13::int,"
-                                  " $14::int, $15, $16::bigint, $17, $18, $19::bool, $20::bool, $21::bool, $22::int, $23)"
+                                  " $14::int, $15, $16::bigint, $17, $18, $19::bool, $20::bool, $21::bool, $22::int, $23, "
+                                  "string_to_array($24, ', '), string_to_array($25, ', '), $26, string_to_array($27, E'\\n'), $28, "
+                                  "string_to_array($29, E'\\n'))"
                                   " ON CONFLICT (name) DO NOTHING",
                                   lengthof(values), values) == 1;
 }

@@ -86,6 +86,30 @@ SlmRun *slm_pg_start(SlmOpenModel *opened, const slm_request *request)
     return run;
 }
 
+/* Once a statement: a text in letters that the model has hardly seen, whose result is worth little. */
+static void notice_script(const SlmOpenModel *opened, const slm_request *request)
+{
+    static TimestampTz noticed;
+    const slm_model_info *info = slm_model_get_info(opened->base != NULL ? opened->base->model : opened->model);
+
+    if (info->scripts == 0 || noticed == GetCurrentStatementStartTimestamp())
+        return;
+    for (size_t i = 0; i < request->n_segments; i++) {
+        const slm_segment *segment = &request->segments[i];
+        const char *script = (segment->flags & SLM_SEG_PREFIX) == 0 && segment->text != NULL
+            ? slm_text_foreign(info, segment->text, segment->length) : NULL;
+
+        if (script == NULL)
+            continue;
+        noticed = GetCurrentStatementStartTimestamp();
+        ereport(NOTICE, (errmsg("a text is mostly in %s letters, and the vocabulary of model \"%s\" has no words of them", script,
+                                opened->name),
+                         errhint("What comes of it may be little better than chance. The column scripts of slm.models says what a model "
+                                 "can read; multilingual models read most.")));
+        return;
+    }
+}
+
 bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *request, bool if_it_fits)
 {
     bool shared;
@@ -97,6 +121,7 @@ bool slm_pg_start_run(SlmRun *run, SlmOpenModel *opened, const slm_request *requ
     run->stream = request->stream;
     run->kv_type = slm_pg_kv_type();
     run->account = slm_pg_account_of(opened);
+    notice_script(opened, request);
     slm_pg_budget_look();
     shared = slm_pg_budget_take(0) == UINT64_MAX && slm_pg_shared_wanted(); /* a budget is kept to step by step */
     slm_pg_memory_used();

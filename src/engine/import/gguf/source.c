@@ -206,6 +206,7 @@ static slm_status fill_head(gguf_source *s, const char *path, slm_error *err)
     SLM_TRY(check_leftovers(s, err));
     (void) meta_string(s, "general.name", s->base.info.name, sizeof s->base.info.name);
     (void) meta_string(s, "general.license", s->base.info.licence, sizeof s->base.info.licence);
+    snprintf(s->base.info.recognized, sizeof s->base.info.recognized, "GGUF, general.architecture %s", s->architecture);
     return SLM_OK;
 }
 

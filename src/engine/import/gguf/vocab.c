@@ -281,6 +281,7 @@ slm_status slm_gguf_tokenizer(const slm_gguf *g, const slm_import_options *optio
         return SLM_OK;
     }
     slm_status status = read_vocab(g, n_vocab, &vocab, &buffers, err);
+    vocab.end_text = options != NULL ? options->eos : NULL;
     if (status == SLM_OK)
         status = slm_tokenizer_build(&vocab, options != NULL ? options->chat_format : NULL, blob, bytes, err);
     free_buffers(&buffers);

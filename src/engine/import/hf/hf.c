@@ -467,19 +467,38 @@ static void take_name(hf_source *s)
     snprintf(s->base.info.name, sizeof s->base.info.name, "%.127s", slash != NULL ? slash + 1 : name != NULL ? name : "");
 }
 
-/* "license: apache-2.0" in the front matter of README.md; a missing or odd file only leaves the licence unknown. */
-static void take_licence(hf_source *s, int dir)
+/* A value of the front matter: one on its line, or a list on the lines that follow ("- en"), with commas between. */
+static void take_field(const char *text, const char *end, const char *key, char *out, size_t size)
+{
+    const char *at = strstr(text, key);
+    size_t n = 0;
+    if (at == NULL || (end != NULL && at >= end))
+        return;
+    for (at += strlen(key); n + 1 < size;) {
+        at += strspn(at, " \t\"'-[");
+        size_t length = strcspn(at, " \t\r\n\"',]");
+        if (length > 0)
+            n += (size_t) snprintf(out + n, size - n, "%s%.*s", n > 0 ? ", " : "", (int) length, at);
+        at += length + strspn(at + length, " \t\r\"',]");
+        if (strncmp(at, "\n-", 2) == 0 && strncmp(at, "\n---", 4) != 0)
+            at++;
+        else if (*at == '\n' || *at == '\0')
+            break;
+    }
+}
+
+/* License and languages in the front matter of README.md; a missing or odd file only leaves them unknown. */
+static void take_card(hf_source *s, int dir)
 {
     char *text = NULL;
     size_t length;
     slm_error ignored;
     if (slm_hf_read_text(dir, "README.md", 4u << 20, true, &text, &length, &ignored) != SLM_OK || text == NULL)
         return;
-    char *line = strncmp(text, "---", 3) == 0 ? strstr(text, "\nlicense:") : NULL, *end = strstr(text + (length > 3 ? 3 : 0), "\n---");
-    if (line != NULL && (end == NULL || line < end)) {
-        line += 9;
-        line += strspn(line, " \t\"'");
-        snprintf(s->base.info.licence, sizeof s->base.info.licence, "%.*s", (int) strcspn(line, " \t\r\n\"'"), line);
+    const char *end = strstr(text + (length > 3 ? 3 : 0), "\n---");
+    if (strncmp(text, "---", 3) == 0) {
+        take_field(text, end, "\nlicense:", s->base.info.licence, sizeof s->base.info.licence);
+        take_field(text, end, "\nlanguage:", s->base.info.languages, sizeof s->base.info.languages);
     }
     free(text);
 }
@@ -565,7 +584,7 @@ static void warn(const slm_import_options *options, const char *message, const c
 static slm_status open_source(hf_source *s, int dir, const slm_import_options *options, const volatile int *stop, slm_error *err)
 {
     SLM_TRY(open_head(s, dir, err));
-    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, &s->base.hparams, s->config.lowers, options->chat_format, stop, &s->base.tokenizer,
+    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, &s->base.hparams, s->config.lowers, options, stop, &s->base.tokenizer,
                                &s->base.tokenizer_bytes, err));
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);
@@ -582,8 +601,10 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
              "sentence-transformers.");
     if (s->config.nested)
         warn(options, "the model reads texts only here", "What it has for pictures was left out.");
+    snprintf(info->recognized, sizeof info->recognized, "directory, model_type %.40s, architecture %.60s%s", s->config.kind->model_type,
+             slm_hf_architecture(&s->config), s->config.modules ? ", modules.json" : "");
     take_name(s);
-    take_licence(s, dir);
+    take_card(s, dir);
     s->base.read_rows = read_rows;
     s->base.close = close_source;
     SLM_TRY(take_distances(s, err));

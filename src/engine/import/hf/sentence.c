@@ -232,9 +232,11 @@ static slm_status read_settings(int dir, slm_hf_config *config, slm_model_info *
     slm_hf_json j = {root, "config_sentence_transformers.json"};
     const char *similarity = slm_hf_string(j, "similarity_fn_name"), *type = slm_hf_string(j, "model_type");
     slm_status status = only_keys(j, keys, err);
-    if (status == SLM_OK && slm_hf_has(j, "truncate_dim"))
-        status = slm_fail(err, SLM_UNSUPPORTED, "\"truncate_dim\" in \"%s\" is not supported: shorten vectors with the argument dimensions",
-                          j.file);
+    uint32_t cut = 0;
+    if (status == SLM_OK)
+        status = slm_hf_u32(j, "truncate_dim", 1, 65536, &cut, err);
+    if (status == SLM_OK)
+        status = slm_hf_config_put(config, "slm.cut", cut, err);
     if (status == SLM_OK && type != NULL && strcmp(type, "SentenceTransformer") != 0 && strcmp(type, "CrossEncoder") != 0)
         status = slm_fail(err, SLM_UNSUPPORTED, "\"model_type\" in \"%s\" is \"%.40s\", which is not supported", j.file, type);
     bool scaled = config->n_after > 0 && config->after[config->n_after - 1] == SLM_AFTER_NORMALIZE;

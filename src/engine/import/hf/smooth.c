@@ -1,5 +1,6 @@
 /*
- * A plain float forward pass of a BERT over a handful of fixed sequences, to see how large its channels are.
+ * A plain float forward pass of a BERT over a handful of fixed sequences, to see how large its channels are.  MPNet's biases by distance
+ * are passed over: they move attention, hardly the sizes of channels.
  *
  * One matrix is in memory at a time.  No transcendental function of the C library takes part and the scales are rounded to a coarse grid,
  * so that an import gives the same image everywhere.
@@ -224,7 +225,7 @@ static slm_status run(smoothing *m, int32_t cls, int32_t sep, float *scales, slm
 
 bool slm_hf_can_smooth(const slm_hparams *hp)
 {
-    return hp->norm_after_sum && hp->activation == SLM_ACT_GELU_ERF && hp->relative_buckets == 0 && hp->n_rot == 0 &&
+    return hp->norm_after_sum && hp->activation == SLM_ACT_GELU_ERF && hp->n_rot == 0 &&
            hp->relative_span == 0 && hp->n_lookup == 0 && !hp->shared_layers;
 }
 

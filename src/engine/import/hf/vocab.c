@@ -601,12 +601,13 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
     return slm_tokenizer_build(&b->vocab, b->chat_format, blob, bytes, err);
 }
 
-slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, bool lowers, const char *chat_format,
+slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, bool lowers, const slm_import_options *options,
                               const volatile int *stop, void **blob, size_t *bytes, slm_error *err)
 {
     builder b = {.dir = dir, .model = model, .n_vocab = hp->n_vocab, .n_token_types = hp->n_token_types, .framed = !hp->causal,
                  .lowers = lowers,
-                 .chat_format = chat_format, .vocab = {.stop = stop, .unk = -1, .whole_words = -1}, .shape = {.second_type = 1}};
+                 .chat_format = options->chat_format,
+                 .vocab = {.stop = stop, .unk = -1, .whole_words = -1, .end_text = options->eos}, .shape = {.second_type = 1}};
     slm_status status = build(&b, blob, bytes, err);
     free_builder(&b);
     return status;

@@ -14,10 +14,11 @@
 
 #include "engine/arch/hparams.h"
 #include "engine/base/status.h"
+#include "engine/slm.h"
 
 /* Builds the blob (malloc'ed) for a model with these numbers: ids that the tokenizer does not name become unused tokens.  model: its
  * config.json; lowers: texts are lowercased before, which the tokenizer must do by itself. */
-slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, bool lowers, const char *chat_format,
+slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, bool lowers, const slm_import_options *options,
                               const volatile int *stop, void **blob,
                               size_t *bytes, slm_error *err);
 
