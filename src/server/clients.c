@@ -115,6 +115,14 @@ void slm_client_piece(const request *r, const char *text, size_t length)
         memcpy(at, text, length);
 }
 
+void slm_client_progress(const request *r)
+{
+    uint8_t *at = put_frame(r->from, SLM_FRAME_PROGRESS, r->wire.number, sizeof r->so_far);
+
+    if (at != NULL)
+        slm_frame_put_usage(&r->so_far, at);
+}
+
 static void flush(client *c)
 {
     while (!c->gone && c->out.begin < c->out.end) {

@@ -171,6 +171,7 @@ static void look_around(bool idle)
         return;
     last = now;
     slm_models_idle();
+    slm_models_progress();
     slm_models_figures(&figures);
     slm_flight_publish(&figures);
 }

@@ -385,10 +385,23 @@ static bool choose(lane *l, bool everybody, bool *has_batch)
     return any;
 }
 
-static void charge(lane *l, uint64_t positions, uint64_t ns)
+/* A step's time to those who had a part in it.  One position of a request is a token of an answer, several are of a prompt: near enough for
+ * one that is cancelled; the result of one that ends has the exact figures. */
+static void charge(lane *l, uint64_t positions, uint64_t ns, uint64_t cpu_ns)
 {
-    for (request *r = l->running.head; r != NULL && positions > 0; r = r->next)
-        slm_turns_charge(r, ns * slm_step_positions(l->session, r->id) / positions);
+    for (request *r = l->running.head; r != NULL && positions > 0; r = r->next) {
+        uint64_t own = slm_step_positions(l->session, r->id);
+        bool answers = own == 1 && r->wire.request.mode == SLM_MODE_GENERATE;
+
+        if (own == 0)
+            continue;
+        slm_turns_charge(r, ns * own / positions);
+        r->so_far.requests = 1;
+        r->so_far.steps++;
+        *(answers ? &r->so_far.output_tokens : &r->so_far.prompt_tokens) += own;
+        *(answers ? &r->so_far.decode_ns : &r->so_far.prefill_ns) += ns * own / positions;
+        r->so_far.cpu_ns += cpu_ns * own / positions;
+    }
 }
 
 /* Returns whether anything was computed. */
@@ -417,7 +430,7 @@ static bool step(served *m, lane *l, bool everybody)
     }
     slm_session_get_stats(l->session, &after);
     measure(m, after.positions - before.positions, slm_server_now_ns() - began);
-    charge(l, after.positions - before.positions, slm_server_now_ns() - began);
+    charge(l, after.positions - before.positions, slm_server_now_ns() - began, after.usage.cpu_ns - before.usage.cpu_ns);
     figures.steps++;
     figures.busy_ns += slm_server_now_ns() - began;
     for (const request *r = l->running.head; r != NULL; r = r->next)
@@ -505,6 +518,22 @@ static void add_model(slm_state_figures *out, const served *m)
     memcpy(row->name, m->name, sizeof row->name);
     for (int c = 0; c < SLM_CLASSES; c++)
         out->running[c] += m->by_class[c];
+}
+
+static void tell(const lane *l)
+{
+    for (const request *r = l->running.head; r != NULL; r = r->next)
+        if (r->so_far.requests > 0)
+            slm_client_progress(r);
+}
+
+void slm_models_progress(void)
+{
+    for (const served *m = slm_images_first(); m != NULL; m = m->next) {
+        for (int type = 0; type < SLM_KV_TYPES; type++)
+            tell(&m->main[type]);
+        tell(&m->alone);
+    }
 }
 
 void slm_models_figures(slm_state_figures *out)

@@ -56,6 +56,7 @@ struct request {
     uint64_t id;   /* in its session; 0: not there yet */
     uint64_t cost; /* what its turn is counted as */
     party *party;  /* while it runs beside others */
+    slm_usage so_far;            /* what steps have taken of it */
     uint64_t came_ns, others_ns; /* then, and what others' work had taken then (turns.c) */
 };
 
@@ -75,6 +76,7 @@ bool slm_clients_poll(int listener, int alive, int ms);
 void slm_clients_flush(void);
 void slm_client_result(request *r, const slm_result *result);
 void slm_client_piece(const request *r, const char *text, size_t length);
+void slm_client_progress(const request *r);
 /* The request is not its client's any more. */
 void slm_client_forget(request *r);
 size_t slm_clients_count(void);
@@ -104,6 +106,8 @@ int slm_models_step(void);
 /* Between steps: memory that nobody needs, limits that have changed. */
 void slm_models_idle(void);
 void slm_models_figures(slm_state_figures *out);
+/* Tells clients how far their requests are. */
+void slm_models_progress(void);
 
 /* ---- turns.c */
 /* A request runs, and runs no more. NULL memory: it runs, and nobody counts. */

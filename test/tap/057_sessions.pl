@@ -1,5 +1,5 @@
-# Sessions: what one role's prompts leave behind tells another role nothing, however they come to share a session; and the memory of
-# long prompts goes back, when calls end, when a session is idle or discarded, and when its limit is lowered.
+# Sessions: what one role's prompts leave behind tells another role nothing, however they come to share a session or the engine process; and
+# the memory of long prompts goes back, when calls end, when a session is idle or discarded, and when its limit is lowered.
 use strict;
 use warnings;
 use FindBin;
@@ -14,6 +14,7 @@ $node->safe_psql('postgres', <<"SQL");
 SELECT slm_load_model('small', '$data/tiny.gguf');
 SELECT slm_load_adapter('lora', 'small', '$data/tiny_lora.gguf');
 SELECT slm_grant_model(m, 'public') FROM unnest('{smollm2,small,lora}'::text[]) m;
+CREATE ROLE amy LOGIN;
 CREATE ROLE bob LOGIN;
 CREATE ROLE eve LOGIN;
 GRANT CREATE ON SCHEMA public TO bob, eve;
@@ -46,18 +47,27 @@ sub tells
 	return $out =~ /^\d+$/ ? $out : join(' ', $out =~ /"[^"]*Tokens[^"]*": (\d+)/g);
 }
 
-for my $way (sort keys %ways)
+sub session_in
 {
-	my $fresh = SlmTest::Session->new($node);
-	my $first = tells($fresh, 'eve', $ways{$way});
-	my $again = tells($fresh, 'eve', $ways{$way});
-	like($first, qr/^\d/, "$way: tells a number");
-	isnt($again, $first, "$way: a role's own prompt is reused");
+	my ($mode) = @_;
+	my $session = SlmTest::Session->new($node);
+	$session->query("SET slm.engine = '$mode'");
+	return $session;
+}
+
+for my $in ((map { "local $_" } sort keys %ways), (map { "shared $_" } qw(channel labels prompt system)))
+{
+	my ($mode, $way) = split / /, $in;
+	my $fresh = session_in($mode);
+	my $first = tells($fresh, 'amy', $ways{$way});
+	my $again = tells($fresh, 'amy', $ways{$way});
+	like($first, qr/^\d/, "$in: tells a number");
+	isnt($again, $first, "$in: a role's own prompt is reused");
 	$fresh->quit;
-	my $shared = SlmTest::Session->new($node);
-	is(tells($shared, 'bob', $ways{$way}), $first, "$way: another role's first prompt tells the same");
-	is(tells($shared, 'eve', $ways{$way}), $first, "$way: after it too, in the same session");
-	is(tells($shared, 'bob', $ways{$way}), $again, "$way: and what was his own is still there");
+	my $shared = session_in($mode);
+	is(tells($shared, 'bob', $ways{$way}), $first, "$in: another role's first prompt tells the same");
+	is(tells($shared, 'eve', $ways{$way}), $first, "$in: after it too, in the same session");
+	is(tells($shared, 'bob', $ways{$way}), $again, "$in: and what was his own is still there");
 	$shared->quit;
 }
 
@@ -92,7 +102,10 @@ SQL
 $node->poll_query_until('postgres', 'SELECT count(answer) = 1 FROM guesses') or die 'the second job does not end';
 is($node->safe_psql('postgres', 'SELECT answer FROM guesses'), $fresh, "a job's worker tells nothing of another owner's job");
 
-# ---- memory goes back
+# ---- memory of sessions that compute themselves goes back
+
+$node->append_conf('postgresql.conf', "slm.engine = 'local'");
+$node->reload;
 
 my ($n_sessions, $words) = long_run() ? (50, 1500) : (3, 300);
 my $long = "repeat('word ', $words)";

@@ -122,6 +122,21 @@ until_status("running <> 'interactive 0, batch 0, job 0'", 't');
 sql("SELECT pg_terminate_backend($session->{pid})");
 is(until_status('running', 'interactive 0, batch 0, job 0'), 'interactive 0, batch 0, job 0', 'requests of a backend that is gone have left too');
 
+# ---- one session with more requests than the process reads at a time
+
+$session = SlmTest::Session->new($node);
+$session->query("CREATE TEMP TABLE many AS SELECT array_agg('label number ' || i) AS l FROM generate_series(1, 10000) i");
+$session->query("SET statement_timeout = '200ms'");
+$session->send("SELECT slm_classify_multi('once upon a time', l) FROM many");
+like(($session->wait)[1], qr/statement timeout/, 'ten thousand questions at once are cancelled');
+$session->query("SET statement_timeout = '20s'");
+like($session->query("SELECT slm_generate('x', max_tokens => 3)"), qr/./, 'and are not computed before the next call');
+is(until_status('running', 'interactive 0, batch 0, job 0'), 'interactive 0, batch 0, job 0', 'nothing of them is left');
+is($session->query("SELECT md5(slm_classify_multi('once upon a time', l[:4000])::text) FROM many"),
+	$session->query("SET slm.engine = 'local'; SELECT md5(slm_classify_multi('once upon a time', l[:4000])::text) FROM many"),
+	'four thousand are answered as in the session');
+$session->quit;
+
 # ---- what a role's prompts leave behind
 
 my $secret = "SELECT reused_tokens FROM slm_generate_details('x', system => 'the code of the second silo is 4711, burn this', max_tokens => 1)";

@@ -101,6 +101,15 @@ static bool next_frame(int fd, slm_frame *frame, uint8_t **body)
     return read_all(fd, *body, frame->n_bytes);
 }
 
+static void check_progress(const uint8_t *body, size_t n)
+{
+    slm_usage so_far = {0};
+
+    if (n == sizeof so_far)
+        slm_frame_get_usage(body, &so_far);
+    CHECK(so_far.requests == 1 && slm_usage_tokens(&so_far) > 0, "%zu bytes of progress", n);
+}
+
 static slm_wire_result next_result(int fd, char *pieces)
 {
     slm_wire_result result = {.number = 0};
@@ -111,6 +120,8 @@ static slm_wire_result next_result(int fd, char *pieces)
     while (next_frame(fd, &frame, &body)) {
         if (frame.type == SLM_FRAME_PIECE && pieces != NULL)
             strncat(pieces, (char *) body, frame.n_bytes);
+        else if (frame.type == SLM_FRAME_PROGRESS)
+            check_progress(body, frame.n_bytes);
         else
             CHECK(frame.type == SLM_FRAME_RESULT && slm_wire_read_result(body, frame.n_bytes, &result, &err) == SLM_OK, "%s", err.message);
         free(body);

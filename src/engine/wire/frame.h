@@ -5,6 +5,7 @@
  *
  *   client ──► SUBMIT (body: a request, wire.h), CANCEL ───────────────────────────► engine
  *   client ◄── RESULT (body: a result), PIECE (body: the next bytes of a stream) ◄── engine
+ *   client ◄── PROGRESS (body: what it has taken so far), now and then while it lasts ◄── engine
  *   client ──► PING ──► engine ──► PONG ──► client
  *
  * Numbers are little-endian.  The number is the client's: unique among those that it has under way on its connection.  A side that reads
@@ -17,6 +18,7 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/base/usage.h"
 
 #define SLM_FRAME_VERSION 1
 #define SLM_FRAME_HEADER 16
@@ -28,7 +30,8 @@ typedef enum slm_frame_type {
     SLM_FRAME_RESULT = 3,
     SLM_FRAME_PIECE = 4,
     SLM_FRAME_PING = 5,
-    SLM_FRAME_PONG = 6
+    SLM_FRAME_PONG = 6,
+    SLM_FRAME_PROGRESS = 7
 } slm_frame_type;
 
 /* Who waits for the answer. */
@@ -47,6 +50,9 @@ typedef struct slm_frame {
 } slm_frame;
 
 void slm_frame_put(const slm_frame *frame, uint8_t to[SLM_FRAME_HEADER]);
+/* The body of PROGRESS. */
+void slm_frame_put_usage(const slm_usage *usage, uint8_t to[sizeof(slm_usage)]);
+void slm_frame_get_usage(const uint8_t from[sizeof(slm_usage)], slm_usage *out);
 /* FORMAT: it is none. */
 slm_status slm_frame_get(const uint8_t from[SLM_FRAME_HEADER], slm_frame *out, slm_error *err);
 

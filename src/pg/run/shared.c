@@ -4,7 +4,8 @@
  *   start ──► frame, kept with the run ──► out ──socket──► engine ──► RESULT, PIECE ──► run
  *                    └── the connection is lost: sent again on the next one
  *
- * What is submitted is sent when somebody waits, so that the calls of a batch of rows arrive together.  A request is a function of its
+ * What is submitted is sent when somebody waits, so that the calls of a batch of rows arrive together; not more than AT_ONCE of them are
+ * under way, so that the process goes on reading, and hears at once of those that are cancelled.  A request is a function of its
  * arguments, so sending it again does no harm; the part of a stream that has been taken already is left out then.  One that was under way
  * when the process died of itself may be why: it is never run in this backend, which would die of it as well.
  *
@@ -49,18 +50,22 @@
 #define READ_BYTES (64 << 10)
 #define MOST_SENT 50           /* times that one request is sent */
 #define LOCAL_AFTER 6          /* times after which it runs here, where it may */
+#define AT_ONCE 2048           /* under way; the process does not read more than 8192 of one connection */
 
 /* What was sent for a run; in the run's memory context. */
 typedef struct SlmSent {
     char *frame;
     size_t frame_bytes;
     int n_sent;
+    bool under_way;        /* sent on this connection, without a result */
     uint32 blamed;         /* deaths that the process was to blame for, when it was first sent */
     char *text;            /* [text_bytes] of a stream, of which `taken` are taken */
     size_t text_bytes, text_room, taken;
     size_t *ends;          /* [n_ends] where its pieces end, of which next_end are taken: a row is a piece, however many came at once */
     int n_ends, ends_room, next_end;
     size_t skip;           /* bytes that come again */
+    slm_usage so_far;      /* what it has taken, as the process said last; of a run without a result */
+    uint64 shown;          /* tokens, counted in slm.progress */
     bool no_file;          /* its model's file is not there any more */
 } SlmSent;
 
@@ -75,6 +80,7 @@ static struct {
 
 static dlist_head runs = DLIST_STATIC_INIT(runs); /* of SlmRun, in order of start */
 static int n_waiting;                             /* runs without a result */
+static int n_under_way;                           /* of them, sent on this connection */
 static bool any_no_file;
 static uint64 next_number = 1;
 static uint32 wait_event;
@@ -83,8 +89,13 @@ static uint32 wait_event;
 
 static void disconnect(void)
 {
+    dlist_iter it;
+
     if (connection.fd < 0)
         return;
+    dlist_foreach(it, &runs)
+        dlist_container(SlmRun, node, it.cur)->sent->under_way = false;
+    n_under_way = 0;
     FreeWaitEventSet(connection.set);
     close(connection.fd);
     ReleaseExternalFD();
@@ -232,11 +243,30 @@ static void flush(void)
 
 static void send_run(SlmRun *run)
 {
+    run->sent->under_way = true;
+    n_under_way++;
     put(run->sent->frame, run->sent->frame_bytes);
     run->sent->n_sent++;
     run->sent->skip = run->sent->text_bytes;
     if (connection.out_end - connection.out_begin > FLUSH_BYTES)
         flush();
+}
+
+/* Sends what is not under way yet, as far as it may be. */
+static void send_more(void)
+{
+    dlist_iter it;
+
+    if (n_under_way == n_waiting || n_under_way > AT_ONCE / 2)
+        return;
+    dlist_foreach(it, &runs) {
+        SlmRun *run = dlist_container(SlmRun, node, it.cur);
+
+        if (n_under_way == AT_ONCE || connection.fd < 0)
+            return;
+        if (!run->done && !run->sent->under_way)
+            send_run(run);
+    }
 }
 
 /* Somebody waits for one call alone, however many requests it takes, or a statement has several under way. */
@@ -297,12 +327,16 @@ bool slm_pg_shared_start(SlmRun *run, SlmOpenModel *opened, const slm_request *r
     run->sent = sent;
     dlist_push_tail(&runs, &run->node);
     n_waiting++;
-    if (connection.fd >= 0)
-        send_run(run); /* else all are sent when there is a connection */
     return true;
 }
 
 /* ---- the end of a run */
+
+static void is_over(SlmRun *run)
+{
+    n_under_way -= run->sent->under_way;
+    run->sent->under_way = false;
+}
 
 static void free_sent(SlmRun *run)
 {
@@ -336,7 +370,11 @@ static void send_cancel(const SlmRun *run)
 void slm_pg_shared_release(SlmRun *run)
 {
     if (!run->done) {
-        send_cancel(run);
+        if (run->sent->under_way) {
+            send_cancel(run);
+            is_over(run);
+        }
+        slm_pg_account_usage(run->account, &run->sent->so_far); /* it has been computed */
         n_waiting--;
     }
     dlist_delete(&run->node);
@@ -392,11 +430,21 @@ static void name_limit(slm_error *err)
     strlcpy(err->hint, "Raise slm.engine_memory, shorten the prompt, ask for fewer tokens, or SET slm.engine = 'local'.", sizeof err->hint);
 }
 
+/* So many were computed of it. */
+static void show_tokens(SlmSent *sent, uint64 tokens)
+{
+    if (tokens > sent->shown) {
+        slm_pg_progress_tokens(tokens - sent->shown);
+        sent->shown = tokens;
+    }
+}
+
 static void finish(SlmRun *run, slm_result *result)
 {
     name_limit(&result->error);
+    is_over(run);
     slm_pg_run_answered(run, result);
-    slm_pg_progress_tokens(slm_usage_tokens(&result->usage));
+    show_tokens(run->sent, slm_usage_tokens(&result->usage));
     n_waiting--;
 }
 
@@ -408,10 +456,23 @@ static bool take_result(const slm_frame *frame, const char *body)
     if (slm_wire_read_result(body, frame->n_bytes, &read, NULL) != SLM_OK || read.number != frame->number)
         return false;
     if (run != NULL && !run->done && read.result.status != SLM_OK && read.result.error.os_error == ENOENT)
-        any_no_file = run->sent->no_file = true;
+        any_no_file = run->sent->no_file = true; /* it stays under way until it runs here */
     else if (run != NULL && !run->done)
         finish(run, &read.result);
     slm_wire_result_free(&read);
+    return true;
+}
+
+static bool take_progress(const slm_frame *frame, const char *body)
+{
+    SlmRun *run = find(frame->number);
+
+    if (frame->n_bytes != sizeof(slm_usage))
+        return false;
+    if (run != NULL && !run->done) {
+        slm_frame_get_usage((const uint8_t *) body, &run->sent->so_far);
+        show_tokens(run->sent, slm_usage_tokens(&run->sent->so_far));
+    }
     return true;
 }
 
@@ -462,6 +523,8 @@ static int take_frames(void)
             connection.in_begin += SLM_FRAME_HEADER + frame.n_bytes;
         if (good && frame.type == SLM_FRAME_RESULT)
             good = take_result(&frame, at + SLM_FRAME_HEADER);
+        else if (good && frame.type == SLM_FRAME_PROGRESS)
+            good = take_progress(&frame, at + SLM_FRAME_HEADER);
         else
             good = good && frame.type == SLM_FRAME_PIECE && take_piece(&frame, at + SLM_FRAME_HEADER);
         if (!good) {
@@ -522,6 +585,7 @@ static void fail_run(SlmRun *run)
 /* Runs a request in this backend after all. */
 static void run_here(SlmRun *run)
 {
+    volatile bool is_out = false;
     slm_wire_request read;
     slm_request request;
     slm_error err;
@@ -534,14 +598,21 @@ static void run_here(SlmRun *run)
         if (read.names.constraint != NULL)
             request.constraint = slm_pg_constraint(run->opened, (slm_constraint_kind) (read.names.constraint[0] - '0'),
                                                    read.names.constraint + 2);
+        is_over(run);
         dlist_delete(&run->node);
         n_waiting--;
+        is_out = true;
         if (!slm_pg_local_start(run, run->opened, &request, false))
             elog(ERROR, "a request was not taken");
+        is_out = false;
         free_sent(run);
     }
     PG_FINALLY();
     {
+        if (is_out) { /* where it is ended */
+            dlist_push_tail(&runs, &run->node);
+            n_waiting++;
+        }
         slm_wire_request_free(&read);
     }
     PG_END_TRY();
@@ -586,9 +657,8 @@ static void start_again(void)
             not_there(&now);
         else if (run->sent->n_sent >= MOST_SENT)
             fail_run(run);
-        else
-            send_run(run);
     }
+    send_more();
 }
 
 void slm_pg_shared_step(bool wait)
@@ -606,6 +676,7 @@ void slm_pg_shared_step(bool wait)
             if (n_waiting == 0)
                 return; /* what is left runs here, or has failed */
         }
+        send_more();
         flush();
         if (read_frames() > 0 || !wait) {
             slm_pg_accounts_flush(false);
