@@ -24,7 +24,7 @@
 PG_FUNCTION_INFO_V1(slm_pg_engine_status);
 
 SlmEngineShared *slm_pg_engine;
-int slm_guc_engine = SLM_ENGINE_LOCAL, slm_guc_engine_memory_kb = 1024 * 1024, slm_guc_engine_timeout_ms = 30000;
+int slm_guc_engine = SLM_ENGINE_AUTO, slm_guc_engine_memory_kb = 1024 * 1024, slm_guc_engine_timeout_ms = 30000;
 char *slm_guc_engine_program;
 
 static const struct config_enum_entry modes[] = {
@@ -196,10 +196,11 @@ Datum slm_pg_engine_status(PG_FUNCTION_ARGS)
 
 static void define_settings(void)
 {
-    DefineCustomEnumVariable("slm.engine", "Where models run: local, shared or auto.",
-                             "local is in the session that asks. shared is in one process for all sessions, which needs slm_pg in "
-                             "shared_preload_libraries. auto is shared where that can be had, and local otherwise. Answers are the same.",
-                             &slm_guc_engine, SLM_ENGINE_LOCAL, modes, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomEnumVariable("slm.engine", "Where models run: auto, shared or local.",
+                             "auto is in one process for all sessions where slm_pg is in shared_preload_libraries and that process can be "
+                             "had, and in the session otherwise; shared in that process, or it is an error; local in the session. "
+                             "Answers are the same.",
+                             &slm_guc_engine, SLM_ENGINE_AUTO, modes, PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("slm.engine_memory", "Memory of the engine process for the keys and values of all models.",
                             "Each model that generates has an equal part of it. It holds the running requests of all sessions, and the "
                             "instructions that were computed before and are used again.",
