@@ -593,16 +593,23 @@ static void test_quantize_values(void)
             CHECK(q[b].s == q[b].d * (float) sum, "%s s", isas[s]);
         }
     }
-    /* infinities and NaNs of a broken model: any values, but the same everywhere */
-    slm_qblock expected[2];
-    x[3] = INFINITY, x[40] = NAN, x[41] = 2.0f;
+    /* infinities and NaNs of a broken model, and numbers too small to divide by: any values, but the same everywhere */
+    slm_qblock expected[6];
+    x[3] = INFINITY, x[40] = NAN, x[41] = 2.0f, x[64 + 13] = NAN, x[64 + 31] = -INFINITY, x[150] = NAN;
+    for (int i = 96; i < 128; i++)
+        x[i] = i == 96 ? NAN : 0.0f;
+    for (int i = 160; i < 192; i++)
+        x[i] = (float) (i - 170) * 1e-41f;
     memset(expected, 0, sizeof expected);
-    slm_kernels_of("ref")->quantize(x, 64, 1, 64, expected);
+    slm_kernels_of("ref")->quantize(x, 32, 6, 32, expected);
     for (int s = 1; s < N_ISAS; s++)
         if (slm_kernels_of(isas[s])) {
             memset(q, 0, sizeof q);
-            slm_kernels_of(isas[s])->quantize(x, 64, 1, 64, q);
-            CHECK(memcmp(q[0].q, expected[0].q, 32) == 0 && memcmp(q[1].q, expected[1].q, 32) == 0, "%s: not finite", isas[s]);
+            slm_kernels_of(isas[s])->quantize(x, 64, 3, 64, q);
+            for (int b = 0; b < 6; b++)
+                CHECK(memcmp(q[b].q, expected[b].q, 32) == 0 && memcmp(q[b].nsum, expected[b].nsum, sizeof q[b].nsum) == 0,
+                      "%s: not finite, block %d", isas[s], b);
+            CHECK(memcmp(&q[5], &expected[5], sizeof q[5]) == 0, "%s: small numbers", isas[s]);
         }
 }
 

@@ -202,12 +202,13 @@ static void feed_store(slm_run *run, slm_scratch *s, const slm_feed *feed, const
         return;
     }
     size_t ldq = feed->ldq, at = u->row * ldq + u->panel / 2;
-    slm_qblock *out = feed->q + at, *lo = feed->lo + at;
+    slm_qblock *out = feed->q + at, *lo = feed->lo + at, *blocks = s->blocks.p;
+    run->kn->quantize(tile, ld, u->rows, (uint32_t) ld, blocks); /* together: rows of two blocks alone take twice as long */
     for (uint32_t r = 0; r < u->rows; r++)
         if (fine != NULL && fine[u->row + r])
             slm_quantize_row(run, s, tile + r * ld, (uint32_t) ld, out + r * ldq, lo + r * ldq);
         else
-            run->kn->quantize(tile + r * ld, ld, 1, (uint32_t) ld, out + r * ldq);
+            memcpy(out + r * ldq, blocks + r * (ld / 32), ld / 32 * sizeof *blocks);
 }
 
 void slm_feed_unit(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm_act *a, const slm_unit *u)
