@@ -512,9 +512,7 @@ static slm_rx compile_choice(reader *r, const node *n, slm_rx then, bool start)
             break;
         p->scratch[p->n_scratch++] = made;
     }
-    made = slm_rx_or_many(p, p->scratch + base, p->n_scratch - base);
-    p->n_scratch = base;
-    return made;
+    return slm_rx_or_scratch(p, base);
 }
 
 static slm_rx compile_repeat(reader *r, const node *n, slm_rx then, bool start)

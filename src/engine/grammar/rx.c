@@ -368,6 +368,18 @@ slm_rx slm_rx_or_many(slm_rx_pool *p, const slm_rx *ids, uint32_t n)
     return finish(p, RX_OR, base);
 }
 
+slm_rx slm_rx_or_scratch(slm_rx_pool *p, uint32_t from)
+{
+    uint32_t end = p->n_scratch;
+    slm_rx made;
+    for (uint32_t i = from; i < end; i++)
+        if (!push_member(p, RX_OR, p->scratch[i])) /* which may move the scratch */
+            break;
+    made = finish(p, RX_OR, end);
+    p->n_scratch = from;
+    return made;
+}
+
 slm_rx slm_rx_or(slm_rx_pool *p, slm_rx a, slm_rx b)
 {
     slm_rx both[] = {a, b};

@@ -137,7 +137,9 @@ slm_rx slm_rx_byte(slm_rx_pool *p, unsigned byte);
 slm_rx slm_rx_cat(slm_rx_pool *p, slm_rx a, slm_rx b);
 slm_rx slm_rx_or(slm_rx_pool *p, slm_rx a, slm_rx b);
 slm_rx slm_rx_and(slm_rx_pool *p, slm_rx a, slm_rx b);
-slm_rx slm_rx_or_many(slm_rx_pool *p, const slm_rx *ids, uint32_t n);
+slm_rx slm_rx_or_many(slm_rx_pool *p, const slm_rx *ids, uint32_t n); /* ids: not in the scratch */
+/* Joins what stands in the scratch from `from` on, and takes it away. */
+slm_rx slm_rx_or_scratch(slm_rx_pool *p, uint32_t from);
 slm_rx slm_rx_not(slm_rx_pool *p, slm_rx a);
 slm_rx slm_rx_rep(slm_rx_pool *p, slm_rx a, uint32_t min, uint32_t max);
 slm_rx slm_rx_label(slm_rx_pool *p, uint32_t label);
