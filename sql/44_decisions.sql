@@ -68,7 +68,7 @@ SELECT tokens($$SELECT slm_filter('asks for a refund', body, model => 'smollm2')
 SELECT count(slm_filter('lamps', 'x')), count(slm_score('x', 'about lamps')), count(slm_classify('x', ARRAY['lamps', 'parcels']));
 WITH t AS (SELECT tokens($$SELECT slm_filter('lamps', body), slm_score(body, 'about lamps'), slm_classify(body, ARRAY['lamps', 'parcels']), slm_embed(body) FROM message WHERE id < 4$$, 'Prompt Tokens Computed') AS four,
   tokens($$SELECT slm_embed(body) FROM message WHERE id < 4$$, 'Prompt Tokens Computed') AS one)
-SELECT CASE current_setting('slm.engine') WHEN 'shared' THEN four < 2 * one ELSE four = one END AS read_once FROM t;
+SELECT CASE WHEN current_setting('slm.engine') = 'local' OR current_setting('shared_preload_libraries') = '' THEN four = one ELSE four < 2 * one END AS read_once FROM t;
 EXPLAIN (COSTS OFF) SELECT slm_filter('lamps', body), slm_score(body, 'about lamps'), slm_classify(body, ARRAY['lamps', 'parcels']), slm_filter('lamps', 'no column ' || id) FROM message;
 EXPLAIN (COSTS OFF) SELECT slm_filter('lamps', body, model => 'smollm2'), slm_decide(body, '[{"type": "yes_no", "question": "lamps"}]', model => 'smollm2'), slm_classify(body, ARRAY['lamps', 'parcels'], model => 'smollm2') FROM message;
 CREATE TABLE together AS SELECT id, slm_filter_details('lamps', body)::text AS f, slm_score(body, 'about lamps') AS s, slm_embed(body) AS e FROM message;
