@@ -3,6 +3,7 @@
  */
 #include "engine/image/head.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -37,6 +38,28 @@ static int by_role(const void *a, const void *b)
     if (x->role != y->role)
         return x->role < y->role ? -1 : 1;
     return x->layer < y->layer ? -1 : x->layer > y->layer;
+}
+
+static const char *pool_name(uint32_t pool)
+{
+    static const char *const names[] = {"", "mean", "cls", "", "max", "sqrt", "weighted", "last"};
+    return pool < sizeof names / sizeof names[0] ? names[pool] : "";
+}
+
+void slm_image_describe_pooling(const slm_hparams *hp, char *out, size_t size)
+{
+    size_t n = 0;
+    out[0] = '\0';
+    if (hp->causal)
+        return;
+    if (hp->pooling == SLM_POOL_RANK)
+        snprintf(out, size, hp->tags ? "head on every token" : "head on %s", pool_name(hp->head_pool));
+    for (uint32_t i = 0; i < hp->n_pools && n < size; i++)
+        n += (size_t) snprintf(out + n, size - n, "%s%s", i > 0 ? ", " : "", pool_name(hp->pools[i]));
+    for (uint32_t i = 0; i < hp->n_dense && n < size; i++)
+        n += (size_t) snprintf(out + n, size - n, ", dense %u", hp->dense_rows[i]);
+    if (hp->cut > 0 && n < size)
+        snprintf(out + n, size - n, ", cut to %u", hp->cut);
 }
 
 slm_status slm_image_write_head(int fd, slm_image_header *h, const slm_image_head *head, slm_error *err)

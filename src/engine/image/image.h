@@ -56,8 +56,10 @@ slm_status slm_image_source(const slm_image *image, slm_source **out, slm_error 
 slm_status slm_image_write(slm_source *source, const char *path, const slm_import_options *options, slm_progress_fn progress, void *arg,
                            const volatile int *stop, slm_error *err);
 
-/* Makes the tokenizer's blob of an earlier image one of the present form (malloc'ed); *out NULL: it is. */
-typedef slm_status (*slm_image_convert_fn)(const void *blob, size_t bytes, void **out, size_t *out_bytes, slm_error *err);
+/* Makes the tokenizer's blob of an earlier image one of the present form (malloc'ed), *out NULL: it is; fills in what the image could not
+ * say of its model. */
+typedef slm_status (*slm_image_convert_fn)(const void *blob, size_t bytes, slm_model_info *info, void **out, size_t *out_bytes,
+                                           slm_error *err);
 /* slm_image_rebuild of slm.h. */
 slm_status slm_image_write_again(const char *from_path, const char *image_path, slm_image_convert_fn convert, slm_progress_fn progress,
                                  void *arg, const volatile int *stop, slm_error *err);

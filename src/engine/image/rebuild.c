@@ -4,7 +4,7 @@
  *   mapped image of layout 1 ──panel by panel: slm_panel_from_layout_1──► pwrite ──► image of this layout
  *
  * Only the order of bytes inside a panel changed (and the form of the tokenizer's tables, which its own room converts), so every tensor
- * keeps its size and its distance from the first; the head is written from what the old one says, with zeros for what it could not say.
+ * keeps its size and its distance from the first; the head is written from what the old one says, and what can be known beside.
  * The old weights are read once, in the order of the file, which is where their checksum is verified; tensors that do not fill the file
  * one after the other are refused.
  */
@@ -27,6 +27,7 @@ typedef struct rebuild {
     size_t tokenizer_bytes;
     void *converted;            /* the same, when it was made here */
     slm_image_header h;         /* of the new image */
+    slm_model_info info;        /* likewise */
     slm_image_entry *entries;   /* [h.n_tensors] of the old image in the order of the file; then of the new one */
     uint64_t shift;             /* old offset + shift = new offset, modulo 2^64 */
     XXH3_state_t *before, *after;
@@ -114,10 +115,9 @@ static slm_status flush_all(const rebuild *r, slm_error *err)
 static slm_status rebuild_all(rebuild *r, slm_error *err)
 {
     const slm_image_header *old = slm_image_get_header(r->image);
-    slm_model_info info = *slm_image_info(r->image);
     slm_image_lay_out(r->tokenizer_bytes, old->n_tensors, &r->h);
     r->shift = r->h.weights_offset - old->weights_offset;
-    r->h.file_bytes = info.image_bytes = old->file_bytes + r->shift;
+    r->h.file_bytes = r->info.image_bytes = old->file_bytes + r->shift;
     r->entries = malloc((size_t) old->directory.bytes + 1);
     r->before = XXH3_createState();
     r->after = XXH3_createState();
@@ -128,7 +128,8 @@ static slm_status rebuild_all(rebuild *r, slm_error *err)
     memcpy(r->entries, slm_image_bytes(r->image) + old->directory.offset, (size_t) old->directory.bytes);
     qsort(r->entries, old->n_tensors, sizeof *r->entries, by_offset);
     SLM_TRY(rebuild_weights(r, old, err));
-    slm_image_head head = {slm_image_hparams(r->image), &info, r->tokenizer, r->entries};
+    slm_image_describe_pooling(slm_image_hparams(r->image), r->info.pooling, sizeof r->info.pooling);
+    slm_image_head head = {slm_image_hparams(r->image), &r->info, r->tokenizer, r->entries};
     SLM_TRY(slm_image_write_head(r->fd, &r->h, &head, err));
     return flush_all(r, err);
 }
@@ -139,7 +140,7 @@ static slm_status take_tokenizer(rebuild *r, slm_image_convert_fn convert, slm_e
     r->tokenizer = slm_image_tokenizer(r->image, &r->tokenizer_bytes);
     if (r->tokenizer == NULL)
         return SLM_OK;
-    SLM_TRY(convert(r->tokenizer, r->tokenizer_bytes, &r->converted, &r->tokenizer_bytes, err));
+    SLM_TRY(convert(r->tokenizer, r->tokenizer_bytes, &r->info, &r->converted, &r->tokenizer_bytes, err));
     r->tokenizer = r->converted != NULL ? r->converted : r->tokenizer;
     return SLM_OK;
 }
@@ -151,6 +152,7 @@ slm_status slm_image_write_again(const char *from_path, const char *image_path, 
     slm_image *image = NULL;
     SLM_TRY(slm_image_open_layout(from_path, 1, &image, err));
     r.image = image;
+    r.info = *slm_image_info(image);
     slm_status status = take_tokenizer(&r, convert, err);
     if (status == SLM_OK)
         status = slm_file_create(image_path, &r.fd, err);

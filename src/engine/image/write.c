@@ -8,7 +8,6 @@
  * a cancel hangs in one long fsync. On any failure the file is removed.
  */
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -211,29 +210,6 @@ static slm_status write_vector(writer *w, const slm_part *part, slm_error *err)
 
 /* ------------------------------------------------------------------ the head */
 
-static const char *pool_name(uint32_t pool)
-{
-    static const char *const names[] = {"", "mean", "cls", "", "max", "sqrt", "weighted", "last"};
-    return pool < sizeof names / sizeof names[0] ? names[pool] : "";
-}
-
-/* "mean", "cls, max, dense 128", "head on cls". */
-static void describe_pooling(const slm_hparams *hp, char *out, size_t size)
-{
-    size_t n = 0;
-    out[0] = '\0';
-    if (hp->causal)
-        return;
-    if (hp->pooling == SLM_POOL_RANK)
-        snprintf(out, size, hp->tags ? "head on every token" : "head on %s", pool_name(hp->head_pool));
-    for (uint32_t i = 0; i < hp->n_pools && n < size; i++)
-        n += (size_t) snprintf(out + n, size - n, "%s%s", i > 0 ? ", " : "", pool_name(hp->pools[i]));
-    for (uint32_t i = 0; i < hp->n_dense && n < size; i++)
-        n += (size_t) snprintf(out + n, size - n, ", dense %u", hp->dense_rows[i]);
-    if (hp->cut > 0 && n < size)
-        snprintf(out + n, size - n, ", cut to %u", hp->cut);
-}
-
 /* Parameters, and the type that most weights of the layers have. */
 static void fill_info(const slm_source *source, const slm_part *parts, size_t n_parts, uint64_t file_bytes, slm_model_info *info)
 {
@@ -253,7 +229,7 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     if (most >= 0)
         strncpy(info->quantization, slm_type_get((uint32_t) most)->name, sizeof info->quantization - 1);
     memcpy(info->family, hp->family, sizeof info->family);
-    describe_pooling(hp, info->pooling, sizeof info->pooling);
+    slm_image_describe_pooling(hp, info->pooling, sizeof info->pooling);
     info->image_bytes = file_bytes;
     info->n_context = hp->n_context;
     info->n_vocab = hp->n_vocab;
