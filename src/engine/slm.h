@@ -105,8 +105,8 @@ typedef struct slm_model_info {
 
 /* The name of a script, or NULL beyond the last. */
 const char *slm_script_name(int script);
-/* The script that most letters of a text have which the model's vocabulary has no words of, or NULL where they are no more than half of its
- * letters, or nothing is known. */
+/* The script that most letters of the beginning of a text have which the model's vocabulary has no words of, or NULL where they are no more
+ * than half of its letters, or nothing is known. */
 const char *slm_text_foreign(const slm_model_info *info, const char *text, size_t length);
 
 /* What a caller should tell his user although the call succeeded. Those beyond the room are counted only. */

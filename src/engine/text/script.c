@@ -80,13 +80,15 @@ const char *slm_script_name(int script)
     return script >= 0 && script < SLM_SCRIPTS ? names[script] : NULL;
 }
 
+#define LOOKED_AT 4096 /* bytes: the beginning of a text says what it is written in */
+
 const char *slm_text_foreign(const slm_model_info *info, const char *text, size_t length)
 {
     uint32_t counts[SLM_SCRIPTS], letters = 0, foreign = 0;
     int most = -1;
     if (info->scripts == 0)
         return NULL;
-    slm_script_count(text, length, counts);
+    slm_script_count(text, length < LOOKED_AT ? length : LOOKED_AT, counts);
     for (int s = 0; s < SLM_SCRIPTS; s++) {
         letters += counts[s];
         if ((info->scripts >> s & 1) != 0)

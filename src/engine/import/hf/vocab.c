@@ -605,9 +605,9 @@ slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, boo
                               const volatile int *stop, void **blob, size_t *bytes, slm_error *err)
 {
     builder b = {.dir = dir, .model = model, .n_vocab = hp->n_vocab, .n_token_types = hp->n_token_types, .framed = !hp->causal,
-                 .lowers = lowers,
-                 .chat_format = options != NULL ? options->chat_format : NULL,
-                 .vocab = {.stop = stop, .unk = -1, .whole_words = -1, .end_text = options != NULL ? options->eos : NULL}, .shape = {.second_type = 1}};
+                 .lowers = lowers, .chat_format = options != NULL ? options->chat_format : NULL,
+                 .vocab = {.stop = stop, .unk = -1, .whole_words = -1, .end_text = options != NULL ? options->eos : NULL},
+                 .shape = {.second_type = 1}};
     slm_status status = build(&b, blob, bytes, err);
     free_builder(&b);
     return status;
