@@ -4,12 +4,13 @@
 # Everything lives in one temporary directory $slm_root and vanishes on exit, whatever happened:
 #   $slm_root/usr/...   a copy of the server's programs, libraries and share files, into which the extension is installed; the
 #                       server finds its files relative to its own place, so the installed server is never touched
-#   $slm_root/work      what the server's user may write: data directory, socket, output of the tests
+#   $slm_work (work)    what the server's user may write: data directory, socket, output of the tests
 #   $slm_root/cache     the default models, where the server's user can read them
 # The server refuses to run as root, so root runs it as the user nobody; anyone else runs it as himself.  It listens on a
 # socket in the private directory only, and the environment's PG* variables are dropped, so no other server is ever reached.
 
 slm_root=
+slm_work=
 slm_servers=
 
 slm_cleanup() {
@@ -30,9 +31,9 @@ slm_cleanup() {
 # Runs a command as the server's user, in the directory it may write.
 as_server() {
     if [ "$(id -u)" -eq 0 ]; then
-        (cd "$slm_root/work" && HOME=$slm_root/work exec setpriv --reuid=nobody --regid=nogroup --clear-groups "$@")
+        (cd "$slm_work" && HOME=$slm_work exec setpriv --reuid=nobody --regid=nogroup --clear-groups "$@")
     else
-        (cd "$slm_root/work" && HOME=$slm_root/work exec "$@")
+        (cd "$slm_work" && HOME=$slm_work exec "$@")
     fi
 }
 
@@ -56,6 +57,7 @@ slm_install_private() {
     trap slm_cleanup EXIT
     trap 'exit 130' INT TERM HUP
     chmod 755 "$slm_root"
+    slm_work=$slm_root/work
     for directory in "$("$config" --bindir)" "$("$config" --pkglibdir)" "$("$config" --sharedir)"; do
         mkdir -p "$slm_root$(dirname "$directory")"
         cp -a "$directory" "$slm_root$(dirname "$directory")/"
@@ -70,27 +72,27 @@ slm_install_private() {
         return 1
     }
 
-    mkdir -p "$slm_root/work"
-    [ "$(id -u)" -ne 0 ] || chown nobody:nogroup "$slm_root/work"
+    mkdir -p "$slm_work"
+    [ "$(id -u)" -ne 0 ] || chown nobody:nogroup "$slm_work"
     if [ "$(id -u)" -eq 0 ]; then
         while IFS=$'\t' read -r name directory _; do
             [ "$directory" != yes ] || slm_share "$slm_root/cache" "${SLM_MODEL_CACHE:-$HOME/.cache/slm_pg}/$name"
         done < <(grep -v '^#' models/manifest.tsv)
         export SLM_MODEL_CACHE=$slm_root/cache
     fi
-    export PATH=$slm_bin:$PATH PGHOST=$slm_root/work PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
+    export PATH=$slm_bin:$PATH PGHOST=$slm_work PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
 }
 
 # slm_start NAME [configuration line ...]: makes a cluster and starts it; PGHOST and PGPORT lead to it.
 slm_start() {
-    local data=$slm_root/work/$1 line
+    local data=$slm_work/$1 line
     shift
     as_server "$slm_bin/initdb" -D "$data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$slm_root/initdb.log" 2>&1 || {
         cat "$slm_root/initdb.log"
         return 1
     }
     {
-        printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$slm_root/work'" "port = $PGPORT" "fsync = off" \
+        printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$slm_work'" "port = $PGPORT" "fsync = off" \
             "shared_buffers = 64MB" "max_connections = 60" "log_min_messages = warning" "log_error_verbosity = default" "$@"
     } | as_server tee -a "$data/postgresql.conf" >/dev/null
     slm_servers="$slm_servers $data"
@@ -103,5 +105,5 @@ slm_start() {
 
 # slm_stop NAME: stops a cluster made by slm_start.
 slm_stop() {
-    as_server "$slm_bin/pg_ctl" -D "$slm_root/work/$1" -m fast -w stop >/dev/null
+    as_server "$slm_bin/pg_ctl" -D "$slm_work/$1" -m fast -w stop >/dev/null
 }

@@ -30,6 +30,8 @@ BEGIN
     RETURN QUERY SELECT (plan->0->'Plan'->>'Prompt Tokens Computed')::bigint, (plan->0->'Plan'->>'Prompt Tokens Reused')::bigint;
 END $$;
 
+-- In this session: in the engine process the first may be computed before the others come.
+SET slm.engine = 'local';
 -- document and question in one prompt: of its tokens those of the documents are computed about once (the window begins with one row, which
 -- knows of no other), those of the question and of the chat format's end for each row
 SELECT sum(slm_count_tokens(document || E'\n' || question)) AS of_the_texts, sum(slm_count_tokens(question)) AS of_the_questions FROM pair;
@@ -44,12 +46,13 @@ SELECT * FROM counters($$SELECT id, slm_generate('Seeds. ' || document, seed => 
 SET slm.batch_size = 1;
 SELECT * FROM counters($$SELECT id, slm_generate('Alone. ' || document || E'\n' || question, max_tokens => 1) AS answer FROM pair$$);
 RESET slm.batch_size;
--- a window that holds little more than one row of each document: in the engine process a second row may come when the first has ended
+-- a window that holds little more than one row of each document
 SET slm.batch_size = 5;
-SELECT computed + reused AS prompt, reused BETWEEN 1000 AND 1228 AS shared FROM counters($$SELECT id, slm_generate('Five. ' || document || E'\n' || question, max_tokens => 4) AS answer FROM pair$$);
+SELECT * FROM counters($$SELECT id, slm_generate('Five. ' || document || E'\n' || question, max_tokens => 4) AS answer FROM pair$$);
 RESET slm.batch_size;
 
--- the same rows in the same order as one by one
+-- the same rows in the same order as one by one, wherever they are computed
+RESET slm.engine;
 CREATE TABLE query AS SELECT * FROM (VALUES
     (1, $$SELECT id, slm_generate('Read: ' || document || E'\n' || question, max_tokens => 4) AS answer FROM pair$$),
     (2, $$SELECT id, slm_generate(question, system => 'Read this. ' || document, max_tokens => 5) AS answer FROM pair ORDER BY id DESC$$),

@@ -32,7 +32,7 @@ EXPLAIN (COSTS OFF) SELECT slm_filter('something is broken', body) FROM note;
 CREATE TABLE saved AS SELECT explained('SELECT id, slm_filter(''something is broken'', body, threshold => 0.5) FROM note') AS plan;
 SELECT plan->'Rows Read' AS rows, plan->'Calls Wanted' AS wanted, (plan->>'Calls Distinct')::int < 160 AS fewer, (plan->>'Calls Distinct')::int + (plan->>'Calls Voted')::int - 212 AS sum, (plan->>'Clusters That Voted')::int > 2 AS clusters,
     (plan->>'Agreement')::float8 >= 0.75 AS agreement, (plan->>'Agreement at Least')::float8 <= (plan->>'Agreement')::float8 AS bound, (plan->>'Calls Audited')::int >= 40 AS audited FROM saved;
-SELECT slm_reset_usage();
+SELECT slm_reset_usage() > 0 AS reset;
 CREATE TABLE voted AS SELECT id, slm_filter('something is broken', body, threshold => 0.5) AS fits FROM note;
 SELECT count(*), count(*) FILTER (WHERE a.fits IS NOT DISTINCT FROM v.fits) >= 0.75 * count(*) AS agrees, count(*) FILTER (WHERE v.fits IS NULL) AS nulls, count(*) FILTER (WHERE v.fits) > 40 AS some FROM asked a JOIN voted v USING (id);
 -- every row's call is counted, and what was computed for it

@@ -37,7 +37,6 @@ all_suites="lint build models unit sanitize regress isolation shared tap data cl
 suites=${*:-$all_suites}
 passed=0
 failed=0
-skipped=0
 mkdir -p build/log
 : >build/log/skipped
 
@@ -53,7 +52,6 @@ skips() {
     sed -nE "$2" "build/log/$suite.log" | sed "s/^/$suite: /" >"build/log/$suite.skipped"
     cat "build/log/$suite.skipped" >>build/log/skipped
     n=$(wc -l <"build/log/$suite.skipped")
-    skipped=$((skipped + n))
     if [ -n "${CI:-}" ] && [ "$suite" != data ]; then failed=$((failed + n)); fi
 }
 
@@ -71,6 +69,29 @@ add() {
     printf '== %-10s %6d passed, %d failed  (%d s)\n' "$suite" "$ok" "$bad" "$seconds"
     passed=$((passed + ok))
     failed=$((failed + bad))
+}
+
+# beside SUITE COMMAND ...: runs a suite in a working directory of its own, and so on servers of its own, while others run.
+beside() {
+    local suite=$1
+    shift
+    fill_work "$slm_root/work_$suite"
+    (
+        slm_work=$slm_root/work_$suite
+        PGHOST=$slm_work
+        "$@"
+    ) >"build/log/$suite.said" 2>&1 &
+    beside_pid=$!
+}
+
+# join SUITE: waits for it, and counts it.
+join() {
+    local suite=$1 ok bad
+    wait "$beside_pid"
+    cat "build/log/$suite.said"
+    read -r ok bad < <(sed -nE "s/^== $suite +([0-9]+) passed, ([0-9]+) failed.*/\1 \2/p" "build/log/$suite.said")
+    passed=$((passed + ${ok:-0}))
+    failed=$((failed + ${bad:-1}))
 }
 
 # Suites whose log ends with "N passed, N failed" lines; make's own sums are the lines without a name.
@@ -121,8 +142,8 @@ run_tap() {
     for hand in 0 1; do
         mapfile -t files < <(printf '%s\n' "$@" | awk -v hand="$hand" 'NR % 2 == hand')
         [ "${#files[@]}" -gt 0 ] || continue
-        as_server env TESTDIR="$slm_root/work" TESTLOGDIR="$slm_root/work/tap_log" TESTDATADIR="$slm_root/work/tap_data" \
-            TEMP_CONFIG="$slm_root/work/engine.conf" PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" \
+        as_server env TESTDIR="$slm_work" TESTLOGDIR="$slm_work/tap_log" TESTDATADIR="$slm_work/tap_data" \
+            TEMP_CONFIG="$slm_work/engine.conf" PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" \
             PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
             prove -v --timer "${files[@]}" >"build/log/$suite.$hand" 2>&1 &
         pids+=($!)
@@ -136,23 +157,33 @@ run_tap() {
     add "$suite" "$ok" "$bad" "$rc" $((SECONDS - begin))
 }
 
-# The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into its own directory.
-prepare_work() {
+shared_suite() {
+    slm_start shared "shared_preload_libraries = 'slm_pg'" "slm.engine = 'shared'" "slm.isa = '$other_isa'"
+    run_regress shared "${check[@]}" ISOLATION=
+    slm_stop shared
+}
+
+# The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into a directory of its own.
+fill_work() {
     local path
-    ! wanted tap || make --no-print-directory build/tools/old_image build/tools/slm_engine_hooks >>build/log/install.log 2>&1 || return 1
     for path in Makefile slm_pg.control sql expected docs packaging test/isolation test/tap test/data build/tools; do
         [ -e "$path" ] || continue
-        mkdir -p "$slm_root/work/$(dirname "$path")"
-        cp -R "$path" "$slm_root/work/$(dirname "$path")/"
+        mkdir -p "$1/$(dirname "$path")"
+        cp -R "$path" "$1/$(dirname "$path")/"
     done
+    printf '%s\n' "${engine_conf[@]}" >"$1/engine.conf"
+    # pg_regress puts results beside the tests, isolationtester into output_iso
+    [ "$(id -u)" -ne 0 ] || chown -R nobody:nogroup "$1"
+}
+
+prepare_work() {
+    ! wanted tap || make --no-print-directory build/tools/old_image build/tools/slm_engine_hooks >>build/log/install.log 2>&1 || return 1
+    fill_work "$slm_work"
     # what is not part of the project, where it is at hand
     if [ -n "${SLM_TEST_DATA:-}" ]; then
         slm_share "$slm_root/data" "$SLM_TEST_DATA"/*
         export SLM_TEST_DATA=$slm_root/data
     fi
-    printf '%s\n' "${engine_conf[@]}" >"$slm_root/work/engine.conf"
-    # pg_regress puts results beside the tests, isolationtester into output_iso
-    [ "$(id -u)" -ne 0 ] || chown -R nobody:nogroup "$slm_root/work"
 }
 
 fetched=0
@@ -169,6 +200,7 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
     wanted clients || wanted postgres || wanted docs; then
     if slm_install_private >build/log/install.log 2>&1 && prepare_work; then
         check=(make --no-print-directory installcheck "PG_CONFIG=$slm_bin/pg_config" "SLM_MODEL_CACHE=$SLM_MODEL_CACHE")
+        if wanted shared; then beside shared shared_suite; fi
         if wanted regress || wanted orders || wanted isolation; then
             slm_start plain "slm.threads = 1" "${engine_conf[@]}"
             if wanted regress; then run_regress regress "${check[@]}" ISOLATION=; fi
@@ -181,13 +213,9 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
             run_regress preloaded "${check[@]}" ISOLATION=
             slm_stop preloaded
         fi
-        if wanted shared; then
-            slm_start shared "shared_preload_libraries = 'slm_pg'" "slm.engine = 'shared'" "slm.isa = '$other_isa'"
-            run_regress shared "${check[@]}" ISOLATION=
-            slm_stop shared
-        fi
+        if wanted shared; then join shared; fi
         if wanted tap; then run_tap tap test/tap/"${SLM_TAP:-}"*.pl; fi
-        if wanted data; then run_tap data test/tap/data/"${SLM_TAP:-}"*.pl; fi
+        if wanted data; then beside data run_tap data test/tap/data/"${SLM_TAP:-}"*.pl; fi
         if wanted clients; then
             slm_start clients "shared_preload_libraries = 'slm_pg'" "${engine_conf[@]}"
             run_counted clients bash test/clients/run.sh
@@ -200,6 +228,7 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
                 python3 scripts/site.py && exit $pages'
             slm_stop pages
         fi
+        if wanted data; then join data; fi
     else
         tail -n 60 build/log/install.log
         echo "the extension could not be built or installed: the suites that need a server did not run"
@@ -207,6 +236,7 @@ if wanted regress || wanted orders || wanted isolation || wanted preloaded || wa
     fi
 fi
 
+skipped=$(wc -l <build/log/skipped)
 if [ "$skipped" -gt 0 ]; then
     echo "$skipped skipped${CI:+ (a failure each, except in data)}:"
     sort build/log/skipped | uniq -c

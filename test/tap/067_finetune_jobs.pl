@@ -21,7 +21,11 @@ SELECT slm_load_model('small', '$tiny');
 CREATE TABLE faq AS SELECT 'ab ' || i AS q, 'cd ' || chr(97 + i % 3) AS a FROM generate_series(1, 60) i;
 SQL
 my $query = 'SELECT q, a FROM faq';
-my $epochs = long_run() ? 300 : 70;
+# so many epochs that there is time to kill, on whatever machine
+my $begun = time;
+$node->safe_psql('postgres', "SELECT slm_finetune('tried', 'small', '$query', '{\"epochs\": 40, \"step_tokens\": 100}'); SELECT slm_drop_adapter('tried')");
+my $epochs = int(40 * (long_run() ? 12 : 5) / (time - $begun));
+$epochs = $epochs < 40 ? 40 : $epochs > 1000 ? 1000 : $epochs;
 my $options = qq("epochs": $epochs, "step_tokens": 100, "rate": 0.001, "seed": 5, "validation": 0.2);
 my $values = 'sha256, data_sha256, steps, best_step, ended, training_tokens, loss_before, loss_after, md5(curve::text)';
 
