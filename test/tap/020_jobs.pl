@@ -187,18 +187,6 @@ CREATE TRIGGER log AFTER UPDATE OF answer ON hard FOR EACH ROW EXECUTE FUNCTION 
 SELECT slm_create_job('hard', 'hard', 'answer', 'slow(slm_generate(body, max_tokens => 6))', '{"batch_size": 64}');
 SQL
 
-sub restart_killed_server
-{
-	$node->kill9;
-	for my $try (1 .. 60)
-	{
-		return if $node->start(fail_ok => 1);
-		$node->{_pid} = undef;    # the dead server's file
-		sleep(1);    # orphans of the dead server still hold its memory
-	}
-	die 'the server does not start again';
-}
-
 my $written = 0;
 my ($worker_kills, $server_kills) = $long ? (20, 3) : (3, 1);
 for my $kill (1 .. $worker_kills + $server_kills)
@@ -223,7 +211,8 @@ for my $kill (1 .. $worker_kills + $server_kills)
 	}
 	else
 	{
-		restart_killed_server();
+		$node->kill9;
+		start_killed($node);
 		pass("round $kill: the server was killed and started");
 	}
 }

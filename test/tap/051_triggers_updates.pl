@@ -97,7 +97,7 @@ for my $victim ('session', 'server')
 	my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM written');
 	$session = SlmTest::Session->new($node);
 	$session->send($call);
-	$node->poll_query_until('postgres', "SELECT count(*) > $before FROM written");
+	$node->poll_query_until('postgres', "SELECT count(*) > $before FROM written") or die 'no row was written';
 	if ($victim eq 'session')
 	{
 		kill 9, $session->pid;
@@ -107,13 +107,7 @@ for my $victim ('session', 'server')
 	else
 	{
 		$node->kill9;
-		for my $try (1 .. 60)
-		{
-			last if $node->start(fail_ok => 1);
-			$node->{_pid} = undef;
-			sleep(1);
-		}
-		pass('the server was killed and started');
+		ok(start_killed($node), 'the server was killed and started');
 	}
 	is($node->safe_psql('postgres', "SELECT rows_written = (SELECT count(*) FROM written) FROM slm.updates WHERE expression LIKE '%!%'"), 't',
 		"after kill -9 of the $victim the note fits the rows");

@@ -217,9 +217,7 @@ $node->kill9;
 is_gone($server);
 ok(is_gone($pid), 'nor does the death of the postmaster');
 $node->append_conf('postgresql.conf', "slm.engine_program = '/nowhere/slm_engine'");
-my $started = 0;
-for (1 .. 50) { last if $started = $node->start(fail_ok => 1); $node->{_pid} = undef; sleep 0.2; }
-ok($started, 'the server starts again');
+ok(start_killed($node), 'the server starts again');
 is(sql("SET slm.engine = 'auto'; SET slm.enable_batch = on; $load"), $right, 'auto: computed in the session where it cannot be started');
 is(status('state'), 'failing', 'the status says so');
 ($rc, $out, $err) = $node->psql('postgres', "SET statement_timeout = '500ms'; SELECT slm_generate('x')");

@@ -48,18 +48,6 @@ sub bits
 	return $bits;
 }
 
-sub restart_killed_server
-{
-	$node->kill9;
-	for my $try (1 .. 60)
-	{
-		return if $node->start(fail_ok => 1);
-		$node->{_pid} = undef;    # the dead server's file
-		sleep(0.5);    # orphans of the dead server still hold its memory
-	}
-	die 'the server does not start again';
-}
-
 # ---- an undisturbed run in the background, and in a session: the same bits
 my $began = time;
 $node->safe_psql('postgres', "SELECT slm_create_finetune('same', 'small', '$query', '{$options}')");
@@ -97,7 +85,7 @@ while ($done < $kills && $runs < 10)
 		sleep($done % 2 ? 0.2 + rand(0.6) : 1.1 + rand(0.5));    # within a first turn, and after a checkpoint
 		my $before = job('coalesce(step, 0)', 'same');
 		last if job('state', 'same') eq 'trained';
-		if (++$done % 3 == 0) { restart_killed_server(); }
+		if (++$done % 3 == 0) { $node->kill9; start_killed($node); }
 		else { kill 9, $pid; }
 		$node->poll_query_until('postgres', 'SELECT true');
 		$lost++ if job('coalesce(step, 0)', 'same') < $before;

@@ -8,9 +8,9 @@ use IPC::Run qw(start pump finish);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(model_file model_path slm_cluster load_model banking77_cluster long_run percentile process_kb);
+our @EXPORT = qw(model_file model_path slm_cluster load_model start_killed banking77_cluster long_run percentile process_kb);
 
 sub model_file { return ($ENV{SLM_MODEL_CACHE} || "$ENV{HOME}/.cache/slm_pg") . '/SmolLM2-135M-Instruct.Q4_1.gguf'; }
 
@@ -44,6 +44,19 @@ sub load_model
 	$node->safe_psql('postgres', "SELECT slm_load_model('smollm2', '$path')");
 	$node->append_conf('postgresql.conf', "slm.generate_model = 'smollm2'\nslm.classify_model = 'smollm2'");
 	$node->reload;
+}
+
+# Starts a server that was killed (kill9), as soon as its orphans let go of its memory.
+sub start_killed
+{
+	my ($node) = @_;
+	for my $try (1 .. 120)
+	{
+		return 1 if $node->start(fail_ok => 1);
+		$node->{_pid} = undef;    # the dead server's file
+		sleep(0.5);
+	}
+	die 'the server does not start again';
 }
 
 # A cluster with MiniLM as the default encoder, and Banking77 in the tables train and test (id, body, label, e real[], which is NULL); or the
