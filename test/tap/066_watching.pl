@@ -20,7 +20,7 @@ sql(qq{CREATE ROLE ana LOGIN; CREATE ROLE prometheus LOGIN IN ROLE pg_monitor;
 	SELECT slm_load_adapter('lora', 'tiny', '$data/tiny_lora.gguf');
 	SELECT slm_grant_model('tiny', 'ana'), slm_revoke_model('tiny', 'ana'), slm_grant_model('tiny', 'public');
 	SELECT slm_rename_model('tiny', 'small'), slm_set_model_owner('small', 'ana'), slm_drop_adapter('lora')});
-$node->psql('postgres', "SET ROLE prometheus; SELECT slm_drop_model('small')");
+like(($node->psql('postgres', "SET ROLE prometheus; SELECT slm_drop_model('small')"))[2], qr/must be owner of model/, 'refused');
 my $log = slurp_file($node->logfile);
 for my $line (qr{model "tiny" loaded from "[^"]*tiny\.gguf" by role}, qr{adapter "lora" loaded from}, qr{model "tiny" granted to "ana" by role},
 	qr{model "tiny" revoked from "ana"}, qr{model "tiny" granted to "public"}, qr{model "tiny" renamed to "small"}, qr{model "small" given to "ana"},
@@ -39,7 +39,7 @@ like(sql('EXPLAIN SELECT slm_generate(body, max_tokens => 2) FROM note'), qr/SLM
 sql('SELECT slm_generate(body, max_tokens => 2) FROM note');
 sql("SELECT slm_generate('x', max_tokens => 2)");
 is(sql("SELECT calls, total_time > 0, self_time > 0 FROM pg_stat_user_functions WHERE funcname = 'slm_generate'"), '41|t|t', 'every call was counted');
-$node->psql('postgres', 'SET track_functions = none; SELECT slm_generate(body, max_tokens => 2) FROM note');
+sql('SET track_functions = none; SELECT slm_generate(body, max_tokens => 2) FROM note');
 is(sql("SELECT calls FROM pg_stat_user_functions WHERE funcname = 'slm_generate'"), '41', 'none where it is off');
 
 # ---- the exporter's file

@@ -31,6 +31,16 @@ my $values = 'sha256, data_sha256, steps, best_step, ended, training_tokens, los
 
 sub job { my ($column, $name) = @_; return $node->safe_psql('postgres', "SELECT $column FROM slm.finetune_jobs WHERE name = '$name'"); }
 
+sub until_job
+{
+	my ($name, $condition) = @_;
+	$node->poll_query_until('postgres', "SELECT $condition FROM slm.finetune_jobs WHERE name = '$name'") or die "$name: never $condition";
+	return;
+}
+
+# Workers that train now; of one that was paused or dropped the turn may go on for a moment.
+my $turns = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'slm fine-tuning%' AND state = 'active'";
+
 sub ends
 {
 	my ($name, $what) = @_;
@@ -85,9 +95,10 @@ while ($done < $kills && $runs < 10)
 		sleep($done % 2 ? 0.2 + rand(0.6) : 1.1 + rand(0.5));    # within a first turn, and after a checkpoint
 		my $before = job('coalesce(step, 0)', 'same');
 		last if job('state', 'same') eq 'trained';
-		if (++$done % 3 == 0) { $node->kill9; start_killed($node); }
-		else { kill 9, $pid; }
-		$node->poll_query_until('postgres', 'SELECT true');
+		if ($done % 3 == 2) { $node->kill9; start_killed($node); }
+		elsif (!kill(9, $pid)) { next; }    # its turn has just ended
+		$done++;
+		$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not recover';
 		$lost++ if job('coalesce(step, 0)', 'same') < $before;
 	}
 	ends('same', "run $runs ends all the same, after $done kills");
@@ -100,10 +111,10 @@ is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_ls_dir(current_setting
 
 # ---- pause, a damaged checkpoint, resume; the query gives other rows meanwhile, which the running training does not see
 $node->safe_psql('postgres', "SELECT slm_create_finetune('same', 'small', '$query', '{$options, \"checkpoint_seconds\": 1}')");
-$node->poll_query_until('postgres', "SELECT step > 0 FROM slm.finetune_jobs WHERE name = 'same'");
+until_job('same', 'step > 0');
 $began = time;
 $node->safe_psql('postgres', "SELECT slm_pause_finetune('same')");
-ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'slm fine-tuning%' AND state = 'active'"), 'a pause stops the turn');
+ok($node->poll_query_until('postgres', $turns, '0'), 'a pause stops the turn');
 cmp_ok(time - $began, '<', 5, '... at once');
 is(job('state', 'same'), 'paused', 'it is paused');
 $node->safe_psql('postgres', "INSERT INTO faq SELECT 'xy ' || i, 'z' FROM generate_series(1, 5) i");
@@ -118,10 +129,10 @@ like(slurp_file($node->logfile), qr/the checkpoint of fine-tuning "same" is not 
 
 # ---- new rows begin another training; the better version is active
 $node->safe_psql('postgres', "SELECT slm_create_finetune('grows', 'small', '$query', '{\"epochs\": 40, \"rate\": 0.005, \"retrain_rows\": 5, \"check_every\": \"1 s\"}')");
-$node->poll_query_until('postgres', "SELECT new_rows = 0 FROM slm.finetune_jobs WHERE name = 'grows'");
+until_job('grows', 'new_rows = 0');
 is(job('version || state || runs', 'grows'), '1trained1', 'without new rows it is not trained again');
 $node->safe_psql('postgres', "INSERT INTO faq SELECT 'uv ' || i, 'w' FROM generate_series(1, 4) i");
-$node->poll_query_until('postgres', "SELECT new_rows = 4 FROM slm.finetune_jobs WHERE name = 'grows'");
+until_job('grows', 'new_rows = 4');
 is(job('version || state || runs', 'grows'), '1trained1', 'nor with too few');
 $node->safe_psql('postgres', "INSERT INTO faq SELECT 'st ' || i, 'r' FROM generate_series(1, 3) i");
 ok($node->poll_query_until('postgres', "SELECT version = 2 AND state = 'trained' FROM slm.finetune_jobs WHERE name = 'grows'"), 'seven of them begin another training');
@@ -129,15 +140,18 @@ is($node->safe_psql('postgres', q(SELECT count(*) FILTER (WHERE active) || ' of 
 
 # ---- what cannot go on says why, and goes on when it can
 $node->safe_psql('postgres', "CREATE TABLE gone AS SELECT * FROM faq; SELECT slm_create_finetune('late', 'small', 'SELECT q, a FROM gone', '{\"paused\": true}'); ALTER TABLE gone RENAME TO away; SELECT slm_resume_finetune('late')");
-$node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM slm.finetune_jobs WHERE name = 'late'");
+until_job('late', 'error IS NOT NULL');
 like(job('error', 'late'), qr/relation "gone" does not exist/, 'its error is shown');
 $node->safe_psql('postgres', "ALTER TABLE away RENAME TO gone; SELECT slm_resume_finetune('late')");
 ends('late', 'it goes on when the table is back');
 
 # ---- a drop ends a turn at once, and leaves no file; so does the loss of the right to fine-tune
 $node->safe_psql('postgres', "SELECT slm_create_finetune('dropped', 'small', '$query', '{$options, \"checkpoint_seconds\": 1}')");
-$node->poll_query_until('postgres', "SELECT step > 0 FROM slm.finetune_jobs WHERE name = 'dropped'");
+until_job('dropped', 'step > 0');
+$began = time;
 $node->safe_psql('postgres', "SELECT slm_drop_finetune('dropped')");
+ok($node->poll_query_until('postgres', $turns, '0'), 'a drop stops the turn');
+cmp_ok(time - $began, '<', 5, '... at once');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_ls_dir(current_setting('slm.model_directory')) f WHERE f LIKE '%tune.%')), '0', 'a dropped one leaves no file');
 is($node->safe_psql('postgres', "SELECT count(*) FROM slm.adapters WHERE name = 'dropped'"), '0', 'and no adapter');
 
@@ -151,7 +165,7 @@ SQL
 my ($code, $out, $err) = $node->psql('postgres', "SET ROLE learner; SELECT slm_create_finetune('spy', 'small', 'SELECT q, a FROM secret')");
 like($err, qr/permission denied for table secret/, 'the query is read with the rights of who creates it');
 $node->safe_psql('postgres', "REVOKE EXECUTE ON FUNCTION slm_create_finetune(text, text, text, jsonb) FROM learner; SELECT slm_resume_finetune('theirs')");
-$node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM slm.finetune_jobs WHERE name = 'theirs'");
+until_job('theirs', 'error IS NOT NULL');
 like(job('error', 'theirs'), qr/permission denied to fine-tune a model/, 'who may not fine-tune any more does not');
 $node->safe_psql('postgres', "GRANT EXECUTE ON FUNCTION slm_create_finetune(text, text, text, jsonb) TO learner; SELECT slm_resume_finetune('theirs')");
 ends('theirs', 'who may again does');
