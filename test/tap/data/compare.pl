@@ -13,20 +13,21 @@ use Test::More;
 use SlmTest;
 
 my $python = $ENV{SLM_TEST_PYTHON} || 'python3';
-plan(skip_all => "$python has no scikit-learn and SciPy") if system("$python -c 'import sklearn, scipy' 2>/dev/null") != 0;
+my $missing = `$python -c 'import sklearn, scipy' 2>&1`;
+plan(skip_all => "$python has no scikit-learn and SciPy: " . ((split /\n/, $missing)[-1] || 'it does not start')) if $? != 0;
 my $node = banking77_cluster('compare');
 $node->safe_psql('postgres', <<'SQL');
 UPDATE train SET e = slm_embed(body), label = replace(label, '_', ' ');
 UPDATE test SET label = replace(label, '_', ' ');
 CREATE TABLE ten AS SELECT e, label FROM (SELECT *, row_number() OVER (PARTITION BY label ORDER BY md5(body), id) AS n FROM train) t WHERE n <= 10;
 SELECT slm_train_classifier('ten', 'SELECT e, label FROM ten ORDER BY e');
-SELECT slm_train_classifier('all rows', 'SELECT e, label FROM train ORDER BY id');
+SELECT slm_train_classifier('all-rows', 'SELECT e, label FROM train ORDER BY id');
 SELECT slm_train_classifier('n-grams', 'SELECT body, label FROM train ORDER BY id', options => '{"ngrams": true}');
 CREATE TABLE five AS SELECT id, body, label FROM test ORDER BY md5(body), id LIMIT 500;
 CREATE TABLE answer AS SELECT body, label, slm_classify(body, (SELECT array_agg(DISTINCT label ORDER BY label) FROM train)) AS names,
-    slm_classify(body, classifier => 'ten') AS ten, slm_classify(body, classifier => 'all rows') AS "all rows", slm_classify(body, classifier => 'n-grams') AS "n-grams" FROM five ORDER BY id;
+    slm_classify(body, classifier => 'ten') AS ten, slm_classify(body, classifier => 'all-rows') AS "all-rows", slm_classify(body, classifier => 'n-grams') AS "n-grams" FROM five ORDER BY id;
 SQL
-my @candidates = ('names', 'ten', 'all rows', 'n-grams');
+my @candidates = ('names', 'ten', 'all-rows', 'n-grams');
 if (long_run())
 {
 	my $model = model_path();
