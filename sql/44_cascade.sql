@@ -87,7 +87,7 @@ SELECT n.bound = o.bound AS last_only FROM slm.cascades o,
     slm_create_cascade('is_broken_stored', '[{"classifier": "broken"}, {"condition": "something is broken", "model": "cascade_minilm"}]', 'SELECT body, last FROM have ORDER BY id', target => 0.8, audit => 0, answers => '{NULL,last}') n
     WHERE o.name = 'is_broken';
 SELECT count(*) AS stored_embedding FROM message WHERE slm_filter('something is broken', body, embedding => e) IS DISTINCT FROM slm_filter('something is broken', body);
-SELECT accuracy, ece < 0.5 AS calibrated FROM slm_evaluate('SELECT body, last FROM have', 'slm_filter_details(''something is broken'', body, threshold => 0.5)');
+SELECT accuracy, round(ece::numeric, 2) AS ece FROM slm_evaluate('SELECT body, last FROM have', 'slm_filter_details(''something is broken'', body, threshold => 0.5)');
 
 -- ---- what is refused
 \x on

@@ -34,10 +34,12 @@ BEGIN
 END $$;
 \set long 'SELECT ''%s'' || repeat('' The lamp of the second room did not shine and the visitors left early.'', 20)'
 SELECT tokens(format(q.q, '1')) IS NOT NULL AS warm FROM (SELECT 'SELECT slm_classify(b, ARRAY[''billing'', ''delivery'', ''praise''], method => ''described''), slm_filter(''asks for a refund'', b), slm_score(b, ''How does the writer feel?'', 0, 2, ARRAY[''happy'', ''neutral'', ''angry'']) FROM (' || :'long' || ' AS b OFFSET 0) x') q(q);
--- (an engine process that computes already when the last calls come may read a text more than once)
-SELECT a.computed < 1.4 * b.computed OR current_setting('slm.engine') = 'shared' AS three_cost_little_more, a.reused > 5 * b.computed OR current_setting('slm.engine') = 'shared' AS reused
+-- in this session: an engine process that computes already when the last calls come may read a text more than once
+SET slm.engine = 'local';
+SELECT a.computed < 1.4 * b.computed AS three_cost_little_more, a.reused > 5 * b.computed AS reused
 FROM tokens(format('SELECT slm_classify(b, ARRAY[''billing'', ''delivery'', ''praise''], method => ''described''), slm_filter(''asks for a refund'', b), slm_score(b, ''How does the writer feel?'', 0, 2, ARRAY[''happy'', ''neutral'', ''angry'']) FROM (' || :'long' || ' AS b OFFSET 0) x', '2')) a,
   tokens(format('SELECT slm_filter(''asks for a refund'', b) FROM (' || :'long' || ' AS b OFFSET 0) x', '3')) b;
+RESET slm.engine;
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], method => 'described', examples => '[{"text": "y", "label": "a"}]')$$);
 SELECT * FROM try($$SELECT slm_classify('x', ARRAY['a', 'b'], method => 'described', embedding => ARRAY[1, 2]::real[])$$);
 SELECT slm_classify('Thank you!', ARRAY['praise'], method => 'described') AS one_label, slm_classify('Thank you!', ARRAY['praise', 'anger'], method => 'described', threshold => 1) IS NULL AS not_sure;

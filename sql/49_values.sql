@@ -23,7 +23,7 @@ SET search_path = shop, public;
 SELECT slm_generate_as('x', NULL::text, values_of => 'categories.name', prefill => '"r') AS by_path;
 RESET search_path;
 SELECT slm_extract('Please send it back to returns, not to billing', '{"where": {"values_of": "shop.categories.name", "description": "Where to?"}}');
-SELECT slm_classify('I was charged twice', ARRAY(SELECT DISTINCT name FROM shop.categories ORDER BY 1)) IS NOT NULL AS as_labels;
+SELECT slm_classify('I was charged twice', ARRAY(SELECT DISTINCT name FROM shop.categories ORDER BY 1)) AS as_labels;
 
 -- ---- names that are none
 SELECT * FROM try($$SELECT slm_generate_as('x', NULL::text, values_of => 'name')$$);
@@ -61,7 +61,7 @@ RESET ROLE;
 SELECT slm_generate_json('Anna lives in Rome.', :'person', prefill => '{"city":"Berlin","na') ->> 'city' AS begun,
   slm_generate_json('Anna lives in Rome.', :'person', prefill => '') = slm_generate_json('Anna lives in Rome.', :'person') AS empty_is_none,
   slm_generate_json('Anna lives in Rome.', :'person', prefill => '{"city":"Rome","name":"Anna"}') AS complete;
-SELECT slm_generate_as('How much?', NULL::int, prefill => '12') / 10 ^ floor(log(slm_generate_as('How much?', NULL::int, prefill => '12'))) >= 1.2 AS number;
+SELECT slm_generate_as('How much?', NULL::int, prefill => '12')::text ~ '^12' AS number;
 SELECT slm_generate_matching('When was it, 3 May 2021?', '[0-9]{4}-(0[1-9]|1[0-2])-[0-3][0-9]', prefill => '2021-0') AS day,
   slm_generate_matching('Is the sky blue?', grammar => 'root ::= "it is " ("blue" | "green") "."', prefill => 'it is gr') AS forced;
 SELECT slm_generate_json(body, :'person', suffix => E'\n\nThe city is never Rome.') = slm_generate_json(body || E'\n\nThe city is never Rome.', :'person') AS behind
