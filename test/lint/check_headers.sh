@@ -7,7 +7,7 @@ if [ $# -eq 0 ]; then
     export server
     for cc in gcc clang; do
         ! command -v $cc >/dev/null 2>&1 || find src test -name '*.h' | sort | sed "s/^/$cc /"
-    done | xargs -P "$(nproc)" -n 2 sh "$0"
+    done | xargs -r -P "$(nproc)" -n 2 sh test/lint/check_headers.sh
     exit
 fi
 cc=$1 h=$2
