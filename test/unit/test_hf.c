@@ -414,6 +414,10 @@ static void check_configs(const char *dir)
         hf_text(dir, "config.json", config);
         must_fail(dir, bad[i].status, bad[i].word);
     }
+    /* two names of one number */
+    hf_text(dir, "config.json", "{\"model_type\":\"nomic_bert\",\"vocab_size\":32,\"hidden_size\":64,"
+                                "\"num_hidden_layers\":2,\"n_layer\":3}");
+    must_fail(dir, SLM_FORMAT, "\"num_hidden_layers\" and \"n_layer\"");
     hf_delete(dir, "config.json");
     must_fail(dir, SLM_IO, "config.json");
     hf_bert(dir);

@@ -28,33 +28,14 @@ typedef struct encode_job {
     slm_batch rows;         /* with adapters: that of each row, for adapter.c; run.batch then */
 } encode_job;
 
-/* A norm's weight and bias (NULL: none). */
-typedef struct norm_of {
-    const float *w, *b;
-} norm_of;
-
-static void norm_wide(const slm_run *run, norm_of n, const float *x, float *y, uint32_t width)
-{
-    const slm_hparams *hp = run->hp;
-    if (hp->norm == SLM_NORM_RMS)
-        run->kn->rms_norm(x, n.w, y, width, hp->norm_eps);
-    else
-        run->kn->layer_norm(x, n.w, n.b != NULL ? n.b : run->model->zeros, y, width, hp->norm_eps);
-}
-
-static void norm_row(const slm_run *run, norm_of n, const float *x, float *y)
-{
-    norm_wide(run, n, x, y, run->hp->n_embd);
-}
-
 /* Row i of the stream as the next product takes it: normed (n.w NULL: as it is) in place or to ws->norm, multiplied by in_scale (may be
  * NULL), and its blocks. */
-static void ready_row(const slm_run *run, slm_scratch *s, uint32_t i, norm_of n, bool in_place, const float *in_scale)
+static void ready_row(const slm_run *run, slm_scratch *s, uint32_t i, slm_norm_of n, bool in_place, const float *in_scale)
 {
     const slm_hparams *hp = run->hp;
     float *x = (float *) run->ws->x.p + i * run->ld.embd, *y = in_place || n.w == NULL ? x : (float *) run->ws->norm.p + i * run->ld.embd;
     if (n.w != NULL)
-        norm_row(run, n, x, y);
+        slm_norm_row(run, n, x, y, hp->n_embd);
     if (run->model->quantized && in_scale != NULL) {
         float *scaled = s->norm.p;
         for (uint32_t c = 0; c < hp->n_embd; c++)
@@ -65,7 +46,7 @@ static void ready_row(const slm_run *run, slm_scratch *s, uint32_t i, norm_of n,
         run->kn->quantize(y, run->ld.embd, 1, hp->n_embd, (slm_qblock *) run->ws->normq.p + i * (size_t) (hp->n_embd / 32));
 }
 
-static void ready_stage(slm_lane *t, norm_of n, bool in_place, const float *in_scale)
+static void ready_stage(slm_lane *t, slm_norm_of n, bool in_place, const float *in_scale)
 {
     const slm_run *run = t->run;
     uint32_t b, e;
@@ -82,13 +63,6 @@ static slm_act ready_act(const slm_run *run, bool normed)
                       .ldx = run->ld.embd};
 }
 
-static void add_row(const slm_run *run, const slm_weight *w, uint32_t row, float *x, float *scratch)
-{
-    run->kn->unpack_row(w, row, scratch);
-    for (uint32_t c = 0; c < w->cols; c++)
-        x[c] += scratch[c];
-}
-
 /* Row i of the tables of embeddings, summed and normed, and projected to the width of the model where it is another. */
 static void look_up(const encode_job *job, slm_scratch *s, uint32_t i, float *out)
 {
@@ -100,11 +74,11 @@ static void look_up(const encode_job *job, slm_scratch *s, uint32_t i, float *ou
     for (uint32_t c = 0; run->hp->embed_scale != 1.0f && c < width; c++)
         x[c] *= run->hp->embed_scale;
     if (m->type_embd.data != NULL)
-        add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, scratch);
+        slm_add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, scratch);
     if (m->position_embd.data != NULL)
-        add_row(run, &m->position_embd, (uint32_t) run->positions[i], x, scratch);
+        slm_add_row(run, &m->position_embd, (uint32_t) run->positions[i], x, scratch);
     if (m->embd_norm != NULL)
-        norm_wide(run, (norm_of) {m->embd_norm, m->embd_norm_bias}, x, x, width);
+        slm_norm_row(run, (slm_norm_of) {m->embd_norm, m->embd_norm_bias}, x, x, width);
     if (m->embd_proj.data != NULL)
         slm_dense_row(run, s, &m->embd_proj, m->embd_proj_bias, x, out);
 }
@@ -113,7 +87,7 @@ static void embed_stage(encode_job *job, slm_lane *t)
 {
     slm_run *run = &job->run;
     const slm_model *m = run->model;
-    norm_of first = {m->layers[0].attn_norm, NULL};
+    slm_norm_of first = {m->layers[0].attn_norm, NULL};
     uint32_t b, e;
     while (slm_lane_next(t, run->n, 4, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
@@ -250,7 +224,7 @@ static void join_stage(slm_lane *t, uint32_t layer, slm_target target, const slm
     while (slm_lane_next(t, run->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++) {
             float *restrict x = (float *) run->ws->x.p + i * run->ld.embd, *restrict y = (float *) run->ws->out.p + i * run->ld.embd;
-            norm_row(run, (norm_of) {post, NULL}, y, y);
+            slm_norm_row(run, (slm_norm_of) {post, NULL}, y, y, hp->n_embd);
             for (uint32_t c = 0; c < hp->n_embd; c++)
                 x[c] += y[c] * hp->residual_scale;
         }
@@ -285,7 +259,8 @@ static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
 
     slm_act att = slm_attention_act(run, l->o.cols, NULL), ff = slm_feed_act(run, NULL);
     join_stage(t, i, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &att);
-    ready_stage(t, after ? (norm_of) {l->attn_post_norm, l->attn_norm_bias} : (norm_of) {l->ffn_norm, NULL}, after, l->ffn_in_scale);
+    ready_stage(t, after ? (slm_norm_of) {l->attn_post_norm, l->attn_norm_bias} : (slm_norm_of) {l->ffn_norm, NULL}, after,
+                l->ffn_in_scale);
     a = ready_act(run, !after && l->ffn_norm != NULL);
     if (run->batch != NULL) {
         slm_stage_feed_adapted(t, i, &a, NULL, run->n);
@@ -295,11 +270,11 @@ static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
     }
     join_stage(t, i, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, &ff);
     if (after)
-        ready_stage(t, (norm_of) {l->ffn_post_norm, l->ffn_norm_bias}, true, next != NULL ? next->attn_in_scale : NULL);
+        ready_stage(t, (slm_norm_of) {l->ffn_post_norm, l->ffn_norm_bias}, true, next != NULL ? next->attn_in_scale : NULL);
     else if (next != NULL)
-        ready_stage(t, (norm_of) {next->attn_norm, NULL}, false, next->attn_in_scale);
+        ready_stage(t, (slm_norm_of) {next->attn_norm, NULL}, false, next->attn_in_scale);
     else
-        ready_stage(t, (norm_of) {run->model->output_norm, NULL}, true, NULL);
+        ready_stage(t, (slm_norm_of) {run->model->output_norm, NULL}, true, NULL);
 }
 
 static void encode_region(void *arg, slm_team *team, int thread, int n_threads)

@@ -37,34 +37,16 @@ static void embed_stage(slm_lane *t)
             if (hp->embed_scale != 1.0f)
                 for (uint32_t c = 0; c < hp->n_embd; c++)
                     x[c] *= hp->embed_scale;
-            if (run->model->position_embd.data != NULL) {
-                float *place = (float *) run->ws->out.p + i * run->ld.embd;
-                run->kn->unpack_row(&run->model->position_embd, (uint32_t) run->positions[i], place);
-                for (uint32_t c = 0; c < hp->n_embd; c++)
-                    x[c] += place[c];
-            }
+            if (run->model->position_embd.data != NULL)
+                slm_add_row(run, &run->model->position_embd, (uint32_t) run->positions[i], x, (float *) run->ws->out.p + i * run->ld.embd);
         }
         slm_rope_fill(t->run, b, e);
     }
     slm_lane_end(t);
 }
 
-/* A norm's weight (NULL: there is none) and bias. */
-typedef struct norm_of {
-    const float *w, *b;
-} norm_of;
-
-static void norm_row(const slm_run *run, norm_of by, const float *x, float *y)
-{
-    const slm_hparams *hp = run->hp;
-    if (hp->norm == SLM_NORM_RMS)
-        run->kn->rms_norm(x, by.w, y, hp->n_embd, hp->norm_eps);
-    else
-        run->kn->layer_norm(x, by.w, by.b != NULL ? by.b : run->model->zeros, y, hp->n_embd, hp->norm_eps);
-}
-
 /* Rows [b, e) of the stream: normed to `norm`, blocks to `normq`, second terms of fine rows to `lo`. */
-static void norm_range(const slm_lane *t, const stream *st, norm_of by, uint32_t b, uint32_t e, float *norm, slm_qblock *normq,
+static void norm_range(const slm_lane *t, const stream *st, slm_norm_of by, uint32_t b, uint32_t e, float *norm, slm_qblock *normq,
                        slm_qblock *lo)
 {
     const slm_run *run = t->run;
@@ -73,7 +55,7 @@ static void norm_range(const slm_lane *t, const stream *st, norm_of by, uint32_t
     for (uint32_t i = b; i < e; i++) {
         const float *y = st->x + i * ld;
         if (by.w != NULL) {
-            norm_row(run, by, y, norm + i * ld);
+            slm_norm_row(run, by, y, norm + i * ld, hp->n_embd);
             y = norm + i * ld;
         }
         if (run->model->quantized)
@@ -82,7 +64,7 @@ static void norm_range(const slm_lane *t, const stream *st, norm_of by, uint32_t
 }
 
 /* The normalized stream as activations. Small batches: by every thread for itself; else shared, a stage. */
-static slm_act norm_stage(slm_lane *t, const stream *st, norm_of by)
+static slm_act norm_stage(slm_lane *t, const stream *st, slm_norm_of by)
 {
     slm_run *run = t->run;
     /* Adapters and experts read the norm in later stages. */
@@ -169,7 +151,7 @@ static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
     const slm_layer *l = &run->model->layers[layer];
     bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
     bool with_keys = run->own_kv && !shrink && !run->model->qk_norm_rows;
-    norm_of by = {l->attn_norm, l->attn_norm_bias};
+    slm_norm_of by = {l->attn_norm, l->attn_norm_bias};
     bool gated = run->hp->attn_gate != 0;
     slm_product all[4] = {{&l->attn_gate, NULL, ws->open.p, run->ld.gate},
                           {&l->q, l->q_bias, ws->q.p, run->ld.q},
@@ -207,7 +189,7 @@ static bool convolution_block(slm_lane *t, stream *st, uint32_t layer)
     const slm_layer *l = &run->model->layers[layer];
     bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
     slm_product gates = {&l->conv_in, NULL, run->ws->conv.p, run->ld.conv};
-    slm_act a = norm_stage(t, st, (norm_of) {l->attn_norm, NULL});
+    slm_act a = norm_stage(t, st, (slm_norm_of) {l->attn_norm, NULL});
     slm_stage_project(t, &gates, 1, &a, st->n);
     slm_lane_end(t);
     slm_stage_remember(t, layer);
@@ -228,7 +210,7 @@ static bool delta_block(slm_lane *t, stream *st, uint32_t layer)
     const slm_layer *l = &run->model->layers[layer];
     bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
     size_t ld = slm_round_up(run->hp->delta_values, 16);
-    norm_of by = {l->attn_norm, NULL};
+    slm_norm_of by = {l->attn_norm, NULL};
     float *decay = run->ws->decay.p;
     slm_product products[4] = {{&l->conv_in, NULL, run->ws->conv.p, run->ld.conv},
                                {&l->delta_decay, NULL, decay, ld},
@@ -258,8 +240,8 @@ static void output_stage(slm_lane *t, const stream *st)
     uint32_t b, e;
     while (slm_lane_next(t, st->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++)
-            norm_row(run, (norm_of) {run->model->output_norm, run->model->output_norm_bias}, st->x + i * run->ld.embd,
-                     (float *) run->ws->hidden.p + i * (size_t) hp->n_embd);
+            slm_norm_row(run, (slm_norm_of) {run->model->output_norm, run->model->output_norm_bias}, st->x + i * run->ld.embd,
+                         (float *) run->ws->hidden.p + i * (size_t) hp->n_embd, hp->n_embd);
 }
 
 /* The inside of a layer's feed-forward, to ws->ff or ws->ffq. */
@@ -267,7 +249,7 @@ static void feed_block(slm_lane *t, const stream *st, uint32_t layer)
 {
     const slm_layer *l = &t->run->model->layers[layer];
     slm_stage_fetch(t, &l->up, 2, st->n);
-    slm_act a = norm_stage(t, st, (norm_of) {l->ffn_norm, l->ffn_norm_bias});
+    slm_act a = norm_stage(t, st, (slm_norm_of) {l->ffn_norm, l->ffn_norm_bias});
     if (t->run->batch->adapters != NULL) {
         slm_stage_feed_adapted(t, layer, &a, st->rows, st->n);
         return;
@@ -297,7 +279,7 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
         join_stage(&t, &st, layer, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &a);
         if (l->router.data != NULL) {
             slm_stage_fetch(&t, &l->up, 2, st.n);
-            a = norm_stage(&t, &st, (norm_of) {l->ffn_norm, l->ffn_norm_bias});
+            a = norm_stage(&t, &st, (slm_norm_of) {l->ffn_norm, l->ffn_norm_bias});
             slm_stages_experts(&t, l, &a, st.x, st.n);
             continue;
         }

@@ -99,6 +99,22 @@ void slm_quantize_row(const slm_run *run, slm_scratch *s, const float *x, uint32
     run->kn->quantize(rest, cols, 1, cols, lo);
 }
 
+void slm_norm_row(const slm_run *run, slm_norm_of n, const float *x, float *y, uint32_t width)
+{
+    const slm_hparams *hp = run->hp;
+    if (hp->norm == SLM_NORM_RMS)
+        run->kn->rms_norm(x, n.w, y, width, hp->norm_eps);
+    else
+        run->kn->layer_norm(x, n.w, n.b != NULL ? n.b : run->model->zeros, y, width, hp->norm_eps);
+}
+
+void slm_add_row(const slm_run *run, const slm_weight *w, uint32_t row, float *x, float *scratch)
+{
+    run->kn->unpack_row(w, row, scratch);
+    for (uint32_t c = 0; c < w->cols; c++)
+        x[c] += scratch[c];
+}
+
 /* Adds the second term of fine rows to y, run by run. */
 static void add_fine(const slm_run *run, slm_scratch *s, const slm_weight *part, const slm_act *a, uint32_t row, uint32_t rows, float *y,
                      size_t ldy)

@@ -167,6 +167,15 @@ static inline bool slm_run_cancelled(slm_run *run)
 /* cols floats to blocks, and their rounding errors to blocks lo unless NULL. */
 void slm_quantize_row(const slm_run *run, slm_scratch *s, const float *x, uint32_t cols, slm_qblock *q, slm_qblock *lo);
 
+/* A norm's weight (NULL: there is none) and bias (NULL: none). */
+typedef struct slm_norm_of {
+    const float *w, *b;
+} slm_norm_of;
+/* x [width] normed to y, which may be x, as the norms of the model are. */
+void slm_norm_row(const slm_run *run, slm_norm_of n, const float *x, float *y, uint32_t width);
+/* x += a row of w; scratch: [w->cols]. */
+void slm_add_row(const slm_run *run, const slm_weight *w, uint32_t row, float *x, float *scratch);
+
 /* ---- stages of linear.c: each is one stage without its end ---- */
 
 /* Small batches: asks for the first of the weights that this thread will take in a later stage, so that they are there when it begins. */
@@ -221,7 +230,7 @@ void slm_stage_convolve(slm_lane *t, uint32_t layer, const uint32_t *rows, uint3
 /* The same two of a layer with a delta rule: what its convolution and its rule need of all rows; and what the rule gives for m rows. */
 void slm_stage_note(slm_lane *t, uint32_t layer);
 void slm_stage_delta(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t m);
-/* x *= sigmoid(gate), or silu, over n. */
+/* x *= sigmoid(gate), over n. */
 void slm_gate_by_sigmoid(float *x, const float *gate, uint32_t n);
 /* Floats of a thread's scratch for it. */
 size_t slm_delta_floats(const slm_hparams *hp);

@@ -150,6 +150,8 @@ static slm_status take_text_part(slm_hf_config *c, const char **type, slm_error 
 
 slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, slm_error *err)
 {
+    /* Of which a kind knows one; that which knows two (nomic_bert) demands that they agree. */
+    static const char *const counts[] = {"n_layer", "n_layers", "num_hidden_layers"};
     const char *type = slm_hf_string(json, "model_type");
     memset(c, 0, sizeof *c);
     c->json = json;
@@ -168,9 +170,8 @@ slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, 
         slm_fail(err, SLM_UNSUPPORTED, "model type \"%.60s\" in \"%s\" is not supported", type, json.file);
         return slm_hint(err, "Supported: %s.", names);
     }
-    SLM_TRY(slm_hf_u32(json, c->kind->family[0] == 'd' && c->kind->encoder ? "n_layers" : "num_hidden_layers", 1, SLM_MAX_LAYERS,
-                       &c->n_layers,
-                       err));
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        SLM_TRY(slm_hf_u32(json, counts[i], 1, SLM_MAX_LAYERS, &c->n_layers, err));
     c->modules = modules;
     c->meta.architecture = c->kind->family;
     c->meta.number = meta_number;

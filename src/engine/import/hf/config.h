@@ -28,7 +28,7 @@ typedef struct slm_hf_config {
     bool layered_window;   /* slides says which layers slide */
     uint8_t slides[SLM_MAX_LAYERS];
     uint8_t dense[SLM_MAX_LAYERS]; /* mixtures: layers with one feed-forward */
-    uint8_t convolves[SLM_MAX_LAYERS]; /* LFM2 */
+    uint8_t convolves[SLM_MAX_LAYERS]; /* LFM2, Qwen 3.5 */
     float factors[SLM_MAX_ROT / 2], factors_long[SLM_MAX_ROT / 2];
     bool tied_known, tied; /* what the configuration says about the output head */
     bool nested;           /* the text part of a model that sees pictures too, out of "text_config" */

@@ -235,26 +235,34 @@ slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
 
 /* ---- layer patterns ---- */
 
-slm_status slm_hf_take_layer_types(slm_hf_config *c, const char *full, const char *sliding, slm_error *err)
+/* What "layer_types" says, *listed: there is one.  flags [n_layers]: which layers are of the type `marked`, which may be NULL; all others
+ * must be of the type `plain`. */
+static slm_status read_layer_types(const slm_hf_config *c, const char *plain, const char *marked, uint8_t *flags, bool *listed,
+                                   slm_error *err)
 {
     json_t *types = json_object_get(c->json.object, "layer_types");
-    bool any = false;
-    if (!json_is_array(types))
-        return SLM_OK;
-    if (json_array_size(types) != c->n_layers)
+    *listed = json_is_array(types);
+    if (*listed && json_array_size(types) != c->n_layers)
         return slm_fail(err, SLM_FORMAT, "\"layer_types\" in \"%s\" does not name %u layers", c->json.file, c->n_layers);
-    for (uint32_t i = 0; i < c->n_layers; i++) {
+    for (uint32_t i = 0; *listed && i < c->n_layers; i++) {
         const char *type = json_string_value(json_array_get(types, i));
-        bool slides = type != NULL && sliding != NULL && strcmp(type, sliding) == 0;
-        if (type == NULL || (strcmp(type, full) != 0 && !slides))
+        flags[i] = type != NULL && marked != NULL && strcmp(type, marked) == 0;
+        if (type == NULL || (strcmp(type, plain) != 0 && !flags[i]))
             return slm_fail(err, SLM_UNSUPPORTED,
                             "\"layer_types\" in \"%s\" names \"%.40s\" for layer %u, which is not supported for models of "
                             "this type", c->json.file, type != NULL ? type : "?", i);
-        c->slides[i] = slides;
-        any = any || slides;
     }
+    return SLM_OK;
+}
+
+static slm_status take_layer_types(slm_hf_config *c, const char *full, const char *sliding, slm_error *err)
+{
+    bool listed, any = false;
+    SLM_TRY(read_layer_types(c, full, sliding, c->slides, &listed, err));
+    for (uint32_t i = 0; listed && i < c->n_layers; i++)
+        any = any || c->slides[i];
     c->layered_window = any;
-    return any ? SLM_OK : slm_hf_config_put(c, "attention.sliding_window", 0, err);
+    return any || !listed ? SLM_OK : slm_hf_config_put(c, "attention.sliding_window", 0, err);
 }
 
 /* Granite 4: "attention" as versions before 5 name it. A file without the list has a Mamba in every layer. */
@@ -265,30 +273,24 @@ slm_status slm_hf_layers_granite4(slm_hf_config *c, slm_error *err)
         return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" in \"%s\" is missing: all layers are Mambas, which are not supported",
                         c->json.file);
     const char *first = json_string_value(json_array_get(types, 0));
-    return slm_hf_take_layer_types(c, first != NULL && strcmp(first, "attention") == 0 ? "attention" : "full_attention", NULL, err);
+    return take_layer_types(c, first != NULL && strcmp(first, "attention") == 0 ? "attention" : "full_attention", NULL, err);
 }
 
 /* LFM2: the layers with a convolution, as "layer_types" names them, or all but those of "full_attn_idxs"; and the inner width, which is
  * computed from the one in the file. */
 slm_status slm_hf_layers_lfm2(slm_hf_config *c, slm_error *err)
 {
-    json_t *types = json_object_get(c->json.object, "layer_types"), *full = json_object_get(c->json.object, "full_attn_idxs");
-    bool adjust = true;
+    json_t *full = json_object_get(c->json.object, "full_attn_idxs");
+    bool listed, adjust = true;
     uint32_t multiple = 256;
     double width = slm_hf_config_number(c, "feed_forward_length", 0);
     float times = 1;
-    if (!json_is_array(types) && !json_is_array(full))
+    SLM_TRY(read_layer_types(c, "full_attention", "conv", c->convolves, &listed, err));
+    if (!listed && !json_is_array(full))
         return slm_fail(err, SLM_FORMAT, "neither \"layer_types\" nor \"full_attn_idxs\" is in \"%s\"", c->json.file);
-    if (json_is_array(types) && json_array_size(types) != c->n_layers)
-        return slm_fail(err, SLM_FORMAT, "\"layer_types\" in \"%s\" does not name %u layers", c->json.file, c->n_layers);
-    for (uint32_t i = 0; i < c->n_layers; i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        c->convolves[i] = json_is_array(types) ? type != NULL && strcmp(type, "conv") == 0 : 1;
-        if (json_is_array(types) && !c->convolves[i] && (type == NULL || strcmp(type, "full_attention") != 0))
-            return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" in \"%s\" names \"%.40s\" for layer %u", c->json.file,
-                            type != NULL ? type : "?", i);
-    }
-    for (size_t k = 0; !json_is_array(types) && k < json_array_size(full); k++) {
+    if (!listed)
+        memset(c->convolves, 1, c->n_layers);
+    for (size_t k = 0; !listed && k < json_array_size(full); k++) {
         json_int_t layer = json_integer_value(json_array_get(full, k));
         if (!json_is_integer(json_array_get(full, k)) || layer < 0 || layer >= (json_int_t) c->n_layers)
             return slm_fail(err, SLM_FORMAT, "\"full_attn_idxs\" in \"%s\" names a layer that is not there", c->json.file);
@@ -317,14 +319,14 @@ static slm_status take_window(slm_hf_config *c, bool pattern, slm_error *err)
     if (pattern)
         SLM_TRY(slm_hf_take(c, c->json, "sliding_window_pattern", "attention.sliding_window_pattern", NAN, err));
     if (slm_hf_config_number(c, "attention.sliding_window", 0) > 0 || pattern)
-        return slm_hf_take_layer_types(c, "full_attention", "sliding_attention", err);
-    return slm_hf_take_layer_types(c, "full_attention", NULL, err);
+        return take_layer_types(c, "full_attention", "sliding_attention", err);
+    return take_layer_types(c, "full_attention", NULL, err);
 }
 
 /* Qwen 2 and 3 name a window that they do not use. */
 slm_status slm_hf_layers_full(slm_hf_config *c, slm_error *err)
 {
-    return slm_hf_take_layer_types(c, "full_attention", NULL, err);
+    return take_layer_types(c, "full_attention", NULL, err);
 }
 
 slm_status slm_hf_layers_gemma(slm_hf_config *c, slm_error *err)
@@ -388,21 +390,15 @@ slm_status slm_hf_layers_exaone4(slm_hf_config *c, slm_error *err)
     return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" is missing in \"%s\", which has a window", c->json.file);
 }
 
-/* Qwen 3.5: the layers with a delta rule, or all but every n-th; and its heads. */
+/* Qwen 3.5: the layers with a delta rule, or all but every n-th. */
 slm_status slm_hf_layers_qwen35(slm_hf_config *c, slm_error *err)
 {
-    json_t *types = json_object_get(c->json.object, "layer_types");
     uint32_t step = 4;
+    bool listed;
     SLM_TRY(slm_hf_u32(c->json, "full_attention_interval", 1, SLM_MAX_LAYERS, &step, err));
-    if (json_is_array(types) && json_array_size(types) != c->n_layers)
-        return slm_fail(err, SLM_FORMAT, "\"layer_types\" in \"%s\" does not name %u layers", c->json.file, c->n_layers);
-    for (uint32_t i = 0; i < c->n_layers; i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        c->convolves[i] = json_is_array(types) ? type != NULL && strcmp(type, "linear_attention") == 0 : (i + 1) % step != 0;
-        if (json_is_array(types) && !c->convolves[i] && (type == NULL || strcmp(type, "full_attention") != 0))
-            return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" in \"%s\" names \"%.40s\" for layer %u", c->json.file,
-                            type != NULL ? type : "?", i);
-    }
+    SLM_TRY(read_layer_types(c, "full_attention", "linear_attention", c->convolves, &listed, err));
+    for (uint32_t i = 0; !listed && i < c->n_layers; i++)
+        c->convolves[i] = (i + 1) % step != 0;
     return SLM_OK;
 }
 
@@ -504,7 +500,6 @@ slm_status slm_hf_more_neox(slm_hf_config *c, slm_error *err)
 /* GPT-2: the inner width is four times the outer one where it is not said. */
 slm_status slm_hf_take_gpt2(slm_hf_config *c, slm_error *err)
 {
-    c->n_layers = (uint32_t) slm_hf_config_number(c, "block_count", 0);
     SLM_TRY(slm_hf_take(c, c->json, "n_inner", "feed_forward_length", 4 * slm_hf_config_number(c, "embedding_length", 0), err));
     return slm_hf_take_decoder(c, err);
 }

@@ -53,9 +53,11 @@ slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err)
         if (!slm_hf_has(c->json, names[i][0]) && !slm_hf_has(c->json, names[i][1]))
             return slm_fail(err, SLM_FORMAT, "\"%s\" has neither \"%s\" nor \"%s\"", c->json.file, names[i][0], names[i][1]);
         SLM_TRY(slm_hf_take(c, c->json, names[i][1], names[i][2], NAN, err));
+        double said = slm_hf_config_number(c, names[i][2], NAN);
         SLM_TRY(slm_hf_take(c, c->json, names[i][0], names[i][2], NAN, err));
+        if (!isnan(said) && slm_hf_config_number(c, names[i][2], NAN) != said)
+            return slm_fail(err, SLM_FORMAT, "\"%s\" and \"%s\" in \"%s\" are not the same", names[i][0], names[i][1], c->json.file);
     }
-    c->n_layers = (uint32_t) slm_hf_config_number(c, "block_count", 0);
     double heads = slm_hf_config_number(c, "attention.head_count", 1), width = slm_hf_config_number(c, "embedding_length", 0), dim = 0;
     if (slm_hf_has(c->json, "head_dim")) {
         dim = json_number_value(json_object_get(c->json.object, "head_dim"));

@@ -75,7 +75,6 @@ slm_status slm_hf_more_qwen3_moe(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_more_olmoe(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_more_neox(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_gpt2(slm_hf_config *c, slm_error *err);
-slm_status slm_hf_take_layer_types(slm_hf_config *c, const char *full, const char *sliding, slm_error *err);
 /* ---- config_encoder.c ---- */
 slm_status slm_hf_take_modernbert(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err);
