@@ -80,7 +80,7 @@ answer() { inside "$clean" /tmp/first-answer; }
 # What README says, to the letter, but for what is not in a bare system: sudo, an init that starts the server, a database; then a label for
 # a role that owns nothing.  The models are there, so the time is that without downloads.
 by_readme() {
-    local root=$matrix/$clean commands
+    local root=$matrix/$clean commands begin
     commands=$(sed -n '/^From the packages/,/^Or as an image/{/^```sh$/,/^```$/{/^```/!p}}' README.md)
     [ "$(wc -l <<<"$commands")" -eq 3 ] || { echo "README has other commands: $commands"; return 1; }
     # shellcheck disable=SC2016
