@@ -39,6 +39,7 @@
 #include "pg/models/load.h"
 #include "pg/models/loading.h"
 #include "pg/models/store.h"
+#include "pg/models/store_files.h"
 #include "pg/run/use.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_finetune);
@@ -78,22 +79,11 @@ typedef SlmTuning Tuning;
 static slm_status make_from_blob(SlmLoad *load, const char *temporary, slm_error *err)
 {
     const Tuning *t = (const Tuning *) load;
-    const char *data = VARDATA_ANY(t->blob);
-    Size left = VARSIZE_ANY_EXHDR(t->blob);
     int fd = OpenTransientFile(temporary, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY);
 
     if (fd < 0)
         slm_pg_file_error(errno, psprintf("could not create \"%s\"", slm_pg_store_shown(temporary)));
-    while (left > 0) {
-        ssize_t n = write(fd, data, Min(left, 1 << 20));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            slm_pg_file_error(n == 0 ? ENOSPC : errno, psprintf("could not write \"%s\"", slm_pg_store_shown(temporary)));
-        data += n;
-        left -= (Size) n;
-    }
+    slm_pg_store_write(fd, VARDATA_ANY(t->blob), VARSIZE_ANY_EXHDR(t->blob), slm_pg_store_shown(temporary));
     if (pg_fsync(fd) != 0 || CloseTransientFile(fd) != 0)
         slm_pg_file_error(errno, psprintf("could not write \"%s\"", slm_pg_store_shown(temporary)));
     return SLM_OK;
@@ -111,8 +101,8 @@ static bytea *read_image(const char *path)
 {
     struct stat st;
     bytea *blob;
-    Size at = 0, bytes;
-    int fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+    Size bytes;
+    int fd = OpenTransientFile(path, O_RDONLY | PG_BINARY), error;
 
     if (fd < 0 || fstat(fd, &st) != 0)
         slm_pg_file_error(errno, psprintf("could not read \"%s\"", slm_pg_store_shown(path)));
@@ -122,32 +112,17 @@ static bytea *read_image(const char *path)
                         errhint("Give it a smaller rank or fewer targets: {\"rank\": 8, \"targets\": [\"q\", \"v\"]}.")));
     blob = MemoryContextAllocHuge(CurrentMemoryContext, bytes + VARHDRSZ);
     SET_VARSIZE(blob, bytes + VARHDRSZ);
-    while (at < bytes) {
-        ssize_t n = read(fd, VARDATA(blob) + at, bytes - at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            slm_pg_file_error(n == 0 ? EIO : errno, psprintf("could not read \"%s\"", slm_pg_store_shown(path)));
-        at += (Size) n;
-    }
+    error = slm_pg_store_read(fd, VARDATA(blob), bytes);
+    if (error != 0)
+        slm_pg_file_error(error, psprintf("could not read \"%s\"", slm_pg_store_shown(path)));
     CloseTransientFile(fd);
     return blob;
-}
-
-static void hex_digest(const void *data, Size bytes, char out[65])
-{
-    uint8 digest[32];
-
-    slm_pg_sha256(data, bytes, digest);
-    for (int i = 0; i < 32; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
 }
 
 /* The key of the blob's image, for this base. */
 static void make_key(Tuning *t)
 {
-    hex_digest(VARDATA_ANY(t->blob), VARSIZE_ANY_EXHDR(t->blob), t->sha256);
+    slm_pg_sha256_hex(VARDATA_ANY(t->blob), VARSIZE_ANY_EXHDR(t->blob), t->sha256);
     slm_pg_load_key(&t->load, t->sha256, psprintf("adapter\n%s", t->base_key));
 }
 
@@ -159,7 +134,7 @@ static void make_blob(Tuning *t)
     char *temporary;
     slm_error err;
 
-    hex_digest(values, n * sizeof *values, t->sha256); /* names a temporary file */
+    slm_pg_sha256_hex(values, n * sizeof *values, t->sha256); /* names a temporary file */
     slm_pg_load_key(&t->load, t->sha256, NULL);
     temporary = slm_pg_store_temporary(t->load.key);
     (void) unlink(temporary);
@@ -428,6 +403,11 @@ static void lock_base(Tuning *t)
                         errmsg("model \"%s\" was dropped or replaced while it was learned on", t->base_name)));
 }
 
+double slm_pg_seconds_since(TimestampTz from)
+{
+    return (double) (GetCurrentTimestamp() - from) / USECS_PER_SEC;
+}
+
 double slm_pg_cpu_seconds(void)
 {
     struct rusage usage;
@@ -437,8 +417,7 @@ double slm_pg_cpu_seconds(void)
            1e-6 * (double) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
-/* Runs the query. */
-static void read_rows(Tuning *t)
+void slm_pg_tuning_read(SlmTuning *t)
 {
     MemoryContext keep = CurrentMemoryContext;
 
@@ -475,18 +454,17 @@ static pg_noinline void tune(Tuning *t)
     TimestampTz begin = GetCurrentTimestamp();
     double cpu = slm_pg_cpu_seconds();
 
-    read_rows(t);
-    slm_pg_finetune_examples(&t->set);
-    make_engine(t);
+    slm_pg_tuning_read(t);
+    slm_pg_tuning_begin(t);
     ereport(NOTICE, (errmsg("learning from %zu rows (" UINT64_FORMAT " tokens) with %zu MB of memory; %zu rows are held out",
                             t->set.n_examples, t->set.tokens, slm_finetune_get_report(t->engine)->bytes >> 20, t->set.n_held_out)));
     (void) run_engine(t);
-    t->seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
+    t->seconds = slm_pg_seconds_since(begin);
     t->cpu = slm_pg_cpu_seconds() - cpu;
     keep_version(t);
 }
 
-static void free_engine(Tuning *t)
+void slm_pg_tuning_free(SlmTuning *t)
 {
     slm_adapter_close(t->other_adapter);
     slm_finetune_free(t->engine);
@@ -517,19 +495,9 @@ SlmTuning *slm_pg_tuning_new(const char *name, const char *base, const char *que
     return t;
 }
 
-void slm_pg_tuning_free(SlmTuning *t)
-{
-    free_engine(t);
-}
-
 const char *slm_pg_tuning_base_key(const SlmTuning *t)
 {
     return t->base_key;
-}
-
-void slm_pg_tuning_read(SlmTuning *t)
-{
-    read_rows(t);
 }
 
 SlmTuneSet *slm_pg_tuning_rows(SlmTuning *t)
@@ -691,7 +659,7 @@ Datum slm_pg_finetune(PG_FUNCTION_ARGS)
     }
     PG_FINALLY();
     {
-        free_engine(t);
+        slm_pg_tuning_free(t);
         slm_pg_loading_end();
     }
     PG_END_TRY();

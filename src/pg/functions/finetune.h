@@ -92,6 +92,7 @@ bool slm_pg_tuning_work(SlmTuning *t, bool (*enough)(void *arg), void *arg);
 const slm_finetune_report *slm_pg_tuning_report(const SlmTuning *t);
 void slm_pg_tuning_save(const SlmTuning *t, void **data, size_t *bytes); /* *data: free() */
 double slm_pg_cpu_seconds(void); /* of this process so far */
+double slm_pg_seconds_since(TimestampTz from);
 /* The call that asks what was learned, of a text: "slm_generate(text, 'base+name')". */
 char *slm_pg_tuning_call(const SlmTuning *t, const char *prefix, const char *text, int most_labels);
 /* Compares, writes and registers what was learned to the end; its version. */

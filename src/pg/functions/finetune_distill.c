@@ -22,6 +22,7 @@
 #include "pg/base/args.h"
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
+#include "pg/functions/train.h"
 #include "pg/models/catalog.h"
 #include "pg/models/load.h"
 #include "pg/models/loading.h"
@@ -46,11 +47,6 @@ typedef struct Distilling {
     Datum row;
 } Distilling;
 
-static double seconds_since(TimestampTz from)
-{
-    return (double) (GetCurrentTimestamp() - from) / USECS_PER_SEC;
-}
-
 /* Asks the teacher about the texts, counting the models that answer. */
 static void ask_teacher(Distilling *d)
 {
@@ -67,7 +63,7 @@ static void ask_teacher(Distilling *d)
         slm_pg_meter = outer;
     }
     PG_END_TRY();
-    d->teacher_seconds = seconds_since(begin);
+    d->teacher_seconds = slm_pg_seconds_since(begin);
     d->asked = slm_pg_tuning_rows(d->tuning)->n;
 }
 
@@ -117,7 +113,7 @@ static void ask_student(Distilling *d)
     if (!vectors)
         d->agreement = DatumGetFloat8(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
     SPI_finish();
-    d->student_seconds = seconds_since(begin);
+    d->student_seconds = slm_pg_seconds_since(begin);
 }
 
 /* Bytes of the images that answered for the teacher; -1 where none is a loaded model. */
@@ -179,8 +175,8 @@ static pg_noinline void distill(Distilling *d, TupleDesc desc)
     ask_teacher(d);
     slm_pg_tuning_begin(d->tuning);
     (void) slm_pg_tuning_work(d->tuning, NULL, NULL);
-    d->version = slm_pg_tuning_keep(d->tuning, seconds_since(begin), slm_pg_cpu_seconds() - cpu, &d->active);
-    d->seconds = seconds_since(begin);
+    d->version = slm_pg_tuning_keep(d->tuning, slm_pg_seconds_since(begin), slm_pg_cpu_seconds() - cpu, &d->active);
+    d->seconds = slm_pg_seconds_since(begin);
     ask_student(d);
     d->row = row_of(d, desc);
 }
@@ -214,10 +210,7 @@ Datum slm_pg_distill(PG_FUNCTION_ARGS)
         elog(ERROR, "return type must be a row type");
     slm_pg_check_may_load(fcinfo, "fine-tune a model", false);
     slm_pg_refuse_read_only("slm_distill()");
-    query = psprintf("SELECT s.input, (%s\n) AS %s\n"
-                     "FROM (SELECT d.input FROM (SELECT DISTINCT q.input::pg_catalog.text AS input FROM (%s\n) q (input)) d\n"
-                     "      WHERE d.input IS NOT NULL ORDER BY pg_catalog.hashtextextended(d.input, 0), d.input LIMIT %d) s",
-                     teacher, answer_name(options, d->student), query, rows);
+    query = slm_pg_teacher_query(query, teacher, psprintf(" AS %s", answer_name(options, d->student)), rows);
     d->tuning = slm_pg_tuning_new(d->name, d->student, query, options);
     slm_pg_store_make_directory();
     slm_pg_loading_begin(d->name);

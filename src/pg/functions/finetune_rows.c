@@ -201,8 +201,7 @@ static void drop_equal(SlmTuneSet *set)
         set->answers[n++] = set->answers[i];
     }
     set->n = n;
-    for (int i = 0; i < 32; i++)
-        snprintf(set->digest + 2 * i, 3, "%02x", chain[i]);
+    slm_pg_digest_hex(chain, set->digest);
     hash_destroy(rows);
     hash_destroy(prompts);
 }

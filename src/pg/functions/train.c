@@ -405,10 +405,7 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
 }
 
 /* ---- slm_distill_classifier(name, query, teacher, rows, model, options)
- *
- * The teacher's answers are the labels: the training's query is the one given, with the expression over a sample of its different texts.
- * It is the caller's in every part, and read as any other: with their rights, read-only.
- */
+: the teacher's answers are the labels */
 
 enum { DISTILL_NAME, DISTILL_QUERY, DISTILL_TEACHER, DISTILL_ROWS, DISTILL_MODEL, DISTILL_OPTIONS };
 
@@ -424,9 +421,7 @@ Datum slm_pg_distill_classifier(PG_FUNCTION_ARGS)
                                 "'slm_classify(input, ARRAY[''billing'', ''delivery''])').")));
     rows = slm_pg_int_arg(fcinfo, DISTILL_ROWS, "rows", 1000, 2, 10000000);
     t = begin_training(fcinfo, "slm_distill_classifier()", DISTILL_MODEL, DISTILL_OPTIONS);
-    t->query = psprintf("SELECT s.input, (%s\n)::pg_catalog.text AS label\n"
-                        "FROM (SELECT d.input FROM (SELECT DISTINCT q.input::pg_catalog.text AS input FROM (%s\n) q (input)) d\n"
-                        "      WHERE d.input IS NOT NULL ORDER BY pg_catalog.hashtextextended(d.input, 0), d.input LIMIT %d) s",
-                        text_to_cstring(PG_GETARG_TEXT_PP(DISTILL_TEACHER)), text_to_cstring(PG_GETARG_TEXT_PP(DISTILL_QUERY)), rows);
+    t->query = slm_pg_teacher_query(text_to_cstring(PG_GETARG_TEXT_PP(DISTILL_QUERY)),
+                                    text_to_cstring(PG_GETARG_TEXT_PP(DISTILL_TEACHER)), "::pg_catalog.text AS label", rows);
     return end_training(fcinfo, t, begin);
 }

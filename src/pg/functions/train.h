@@ -45,6 +45,10 @@ typedef struct SlmTrainRows {
 
 /* An empty set whose texts a model embeds; the caller sets by_names, with_key and what texts are for. */
 void slm_pg_init_training_rows(SlmTrainRows *set, const char *what, SlmOpenModel *entry);
+/* The query of a training whose answers a teacher gives: the expression over a sample of the query's different texts, those with the
+ * smallest hashes.  as: behind the expression, "AS label".  It is the caller's in every part, and read as any other: with their rights,
+ * read-only. */
+char *slm_pg_teacher_query(const char *query, const char *teacher, const char *as, int rows);
 /* Reads all rows of a query, read-only, with the caller's rights. */
 void slm_pg_read_training_rows(SlmTrainRows *set, const char *query);
 /* Number, key and text of a row as the first columns of a result. */

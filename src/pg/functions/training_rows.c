@@ -237,6 +237,14 @@ void slm_pg_init_training_rows(SlmTrainRows *set, const char *what, SlmOpenModel
     set->label_ids = hash_create("slm training labels", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+char *slm_pg_teacher_query(const char *query, const char *teacher, const char *as, int rows)
+{
+    return psprintf("SELECT s.input, (%s\n)%s\n"
+                    "FROM (SELECT d.input FROM (SELECT DISTINCT q.input::pg_catalog.text AS input FROM (%s\n) q (input)) d\n"
+                    "      WHERE d.input IS NOT NULL ORDER BY pg_catalog.hashtextextended(d.input, 0), d.input LIMIT %d) s",
+                    teacher, as, query, rows);
+}
+
 void slm_pg_read_training_rows(SlmTrainRows *set, const char *query)
 {
     MemoryContext keep = CurrentMemoryContext;

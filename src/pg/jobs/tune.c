@@ -160,16 +160,11 @@ static bool read_turn(Turn *t)
 
 /* ---------------------------------------------------------------- training */
 
-static double seconds_since(TimestampTz from)
-{
-    return (double) (GetCurrentTimestamp() - from) / USECS_PER_SEC;
-}
-
 /* Called by the engine before each pass. */
 static bool enough(void *arg)
 {
     const Turn *t = arg;
-    double seconds = seconds_since(t->work);
+    double seconds = slm_pg_seconds_since(t->work);
 
     return seconds >= t->checkpoint_seconds || (seconds >= LEAST_SECONDS && *t->wanted) || ConfigReloadPending;
 }
@@ -195,14 +190,11 @@ static bool read_rows(Turn *t)
 /* What the result depends on. */
 static void bind(Turn *t)
 {
-    uint8 digest[32];
     char *all = psprintf("%u %d %d %d\n%s\n%s\n%s", MyDatabaseId, t->id, t->run, t->memory_kb, slm_pg_tuning_base_key(t->tuning),
                          slm_pg_tuning_rows(t->tuning)->digest,
                          JsonbToCString(NULL, &t->options->root, (int) VARSIZE(t->options)));
 
-    slm_pg_sha256(all, strlen(all), digest);
-    for (int i = 0; i < 32; i++)
-        snprintf(t->digest + 2 * i, 3, "%02x", digest[i]);
+    slm_pg_sha256_hex(all, strlen(all), t->digest);
 }
 
 static void go_on(Turn *t)
@@ -253,7 +245,7 @@ static void train(Turn *t)
     go_on(t);
     t->work = GetCurrentTimestamp();
     t->ended = slm_pg_tuning_work(t->tuning, enough, t);
-    t->seconds += seconds_since(t->begin);
+    t->seconds += slm_pg_seconds_since(t->begin);
     t->cpu += slm_pg_cpu_seconds() - cpu;
     if (t->ended)
         t->version = slm_pg_tuning_keep(t->tuning, t->seconds, t->cpu, &t->active);

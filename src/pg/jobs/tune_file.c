@@ -32,29 +32,6 @@ char *slm_pg_tune_file(int32 id)
     return slm_pg_store_file(psprintf("tune.%u.%d", MyDatabaseId, id));
 }
 
-static void hex_digest(const void *data, Size bytes, char *out)
-{
-    uint8 digest[32];
-
-    slm_pg_sha256(data, bytes, digest);
-    for (int i = 0; i < 32; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
-}
-
-static void write_all(int fd, const char *data, Size bytes, const char *path)
-{
-    while (bytes > 0) {
-        ssize_t n = write(fd, data, Min(bytes, (Size) 1 << 20));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            slm_pg_file_error(n == 0 ? ENOSPC : errno, psprintf("could not write \"%s\"", slm_pg_store_shown(path)));
-        data += n;
-        bytes -= (Size) n;
-    }
-}
-
 void slm_pg_tune_write(int32 id, const char *digest, const void *data, Size bytes)
 {
     char *path = slm_pg_tune_file(id), *temporary = slm_pg_store_file(psprintf(SLM_TEMPORARY "tune.%u.%d", MyDatabaseId, id));
@@ -64,33 +41,18 @@ void slm_pg_tune_write(int32 id, const char *digest, const void *data, Size byte
 
     memcpy(head, MAGIC, 8);
     memcpy(head + 8, digest, HEX);
-    hex_digest(data, bytes, head + 8 + HEX);
+    slm_pg_sha256_hex(data, bytes, head + 8 + HEX);
     memcpy(head + 8 + 2 * HEX, &n, sizeof n);
     slm_pg_store_make_directory();
     (void) unlink(temporary); /* of a worker that ended in the middle */
     fd = OpenTransientFile(temporary, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY);
     if (fd < 0)
         slm_pg_file_error(errno, psprintf("could not create \"%s\"", slm_pg_store_shown(temporary)));
-    write_all(fd, head, HEAD, temporary);
-    write_all(fd, data, bytes, temporary);
+    slm_pg_store_write(fd, head, HEAD, slm_pg_store_shown(temporary));
+    slm_pg_store_write(fd, data, bytes, slm_pg_store_shown(temporary));
     if (pg_fsync(fd) != 0 || CloseTransientFile(fd) != 0)
         slm_pg_file_error(errno, psprintf("could not write \"%s\"", slm_pg_store_shown(temporary)));
     (void) durable_rename(temporary, path, ERROR);
-}
-
-static bool read_all(int fd, char *to, Size bytes)
-{
-    while (bytes > 0) {
-        ssize_t n = read(fd, to, bytes);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        to += n;
-        bytes -= (Size) n;
-    }
-    return true;
 }
 
 static char *read_checked(int fd, const char *digest, Size *bytes, const char **reason)
@@ -101,7 +63,7 @@ static char *read_checked(int fd, const char *digest, Size *bytes, const char **
     char *data;
 
     *reason = "it is damaged";
-    if (fstat(fd, &st) != 0 || st.st_size < HEAD || !read_all(fd, head, HEAD))
+    if (fstat(fd, &st) != 0 || st.st_size < HEAD || slm_pg_store_read(fd, head, HEAD) != 0)
         return NULL;
     memcpy(&n, head + 8 + 2 * HEX, sizeof n);
     if (memcmp(head, MAGIC, 8) != 0 || n > MOST_BYTES || (uint64) st.st_size != n + HEAD)
@@ -111,11 +73,11 @@ static char *read_checked(int fd, const char *digest, Size *bytes, const char **
         return NULL;
     }
     data = MemoryContextAllocHuge(CurrentMemoryContext, (Size) n + 1);
-    if (!read_all(fd, data, (Size) n)) {
+    if (slm_pg_store_read(fd, data, (Size) n) != 0) {
         pfree(data);
         return NULL;
     }
-    hex_digest(data, (Size) n, sum);
+    slm_pg_sha256_hex(data, (Size) n, sum);
     if (memcmp(head + 8 + HEX, sum, HEX) != 0) {
         pfree(data);
         return NULL;

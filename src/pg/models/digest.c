@@ -188,6 +188,12 @@ static void end_sha256(pg_cryptohash_ctx *ctx, uint8 out[PG_SHA256_DIGEST_LENGTH
     pg_cryptohash_free(ctx);
 }
 
+void slm_pg_digest_hex(const uint8 digest[32], char out[65])
+{
+    for (int i = 0; i < 32; i++)
+        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
+
 void slm_pg_sha256(const void *data, size_t bytes, uint8 out[32])
 {
     pg_cryptohash_ctx *ctx = begin_sha256();
@@ -272,8 +278,7 @@ void slm_pg_source_digest(SlmSource *source, char sha256[65])
     }
     end_sha256(whole, digest);
     pfree(buffer);
-    for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
-        snprintf(sha256 + 2 * i, 3, "%02x", digest[i]);
+    slm_pg_digest_hex(digest, sha256);
 }
 
 /* ---- the seal: called by the engine, so nothing here raises an error */

@@ -20,5 +20,14 @@ void slm_pg_source_digest(SlmSource *source, char sha256[65]);
 slm_seal slm_pg_source_seal(SlmSource *source); /* after slm_pg_source_digest */
 void slm_pg_source_close(SlmSource *source);
 void slm_pg_sha256(const void *data, size_t bytes, uint8 out[32]);
+/* A SHA-256 in hex, NUL-terminated; and that of some bytes. */
+void slm_pg_digest_hex(const uint8 digest[32], char out[65]);
+static inline void slm_pg_sha256_hex(const void *data, size_t bytes, char out[65])
+{
+    uint8 digest[32];
+
+    slm_pg_sha256(data, bytes, digest);
+    slm_pg_digest_hex(digest, out);
+}
 
 #endif

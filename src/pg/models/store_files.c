@@ -74,6 +74,39 @@ char *slm_pg_store_file(const char *name)
     return psprintf("%s/%s", slm_pg_store_directory(), name);
 }
 
+void slm_pg_store_write(int fd, const void *data, Size bytes, const char *shown)
+{
+    const char *from = data;
+
+    while (bytes > 0) {
+        ssize_t n = write(fd, from, Min(bytes, (Size) 1 << 20));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            slm_pg_file_error(n == 0 ? ENOSPC : errno, psprintf("could not write \"%s\"", shown));
+        from += n;
+        bytes -= (Size) n;
+    }
+}
+
+int slm_pg_store_read(int fd, void *to, Size bytes)
+{
+    char *at = to;
+
+    while (bytes > 0) {
+        ssize_t n = read(fd, at, bytes);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n == 0 ? EIO : errno;
+        at += n;
+        bytes -= (Size) n;
+    }
+    return 0;
+}
+
 char *slm_pg_store_stem_file(const char *stem, const char *suffix)
 {
     return psprintf("%s/%s%s", slm_pg_store_directory(), stem, suffix);

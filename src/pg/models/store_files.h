@@ -37,6 +37,10 @@ typedef struct SlmOldFile {
 void slm_pg_store_stem(const char *key, char stem[SLM_STEM_SIZE]);
 char *slm_pg_store_file(const char *name);
 char *slm_pg_store_stem_file(const char *stem, const char *suffix);
+/* Writes all of the bytes into an open file, which an ERROR calls `shown`. */
+void slm_pg_store_write(int fd, const void *data, Size bytes, const char *shown);
+/* Reads so many bytes; what went wrong as errno, EIO where the file ends before, or 0. */
+int slm_pg_store_read(int fd, void *to, Size bytes);
 char *slm_pg_store_marker(const char *stem, Oid database);
 /* The number behind a prefix: digits only, no leading zero, from 1 to most; 0 when the name is anything else. */
 uint32 slm_pg_store_number(const char *name, const char *prefix, uint32 most);

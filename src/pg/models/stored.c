@@ -90,22 +90,6 @@ static bool has_parts(Relation rel, Oid index, const char *key)
     return found;
 }
 
-static void write_bytes(int fd, const char *bytes, size_t n, const char *shown)
-{
-    while (n > 0) {
-        ssize_t written = write(fd, bytes, n);
-
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0) {
-            errno = written == 0 ? ENOSPC : errno;
-            ereport(ERROR, (errcode_for_file_access(), errmsg("could not write \"%s\": %m", shown)));
-        }
-        bytes += written;
-        n -= (size_t) written;
-    }
-}
-
 /* All parts into an open file; the bytes that were written. */
 static uint64 write_parts(Relation rel, Oid index, const char *key, const char *name, int fd, const char *shown)
 {
@@ -127,7 +111,7 @@ static uint64 write_parts(Relation rel, Oid index, const char *key, const char *
         if (last || n == 0 || n > PART_BYTES)
             part_missing(name, part);
         last = n < PART_BYTES;
-        write_bytes(fd, VARDATA(bytes), n, shown);
+        slm_pg_store_write(fd, VARDATA(bytes), n, shown);
         total += n;
         slm_pg_loading_report(NULL, total, total);
     }
@@ -359,7 +343,7 @@ static void copy_file(int from, int to, const char *from_shown, const char *to_s
             ereport(ERROR, (errcode_for_file_access(), errmsg("could not read \"%s\": %m", from_shown)));
         if (n == 0)
             break;
-        write_bytes(to, buffer, (size_t) n, to_shown);
+        slm_pg_store_write(to, buffer, (size_t) n, to_shown);
     }
     if (pg_fsync(to) != 0)
         ereport(ERROR, (errcode_for_file_access(), errmsg("could not fsync \"%s\": %m", to_shown)));
