@@ -13,6 +13,9 @@
 #include "pg/jobs/jobs.h"
 
 /* ---- control.c */
+/* The id of what a statement gives for the name $1 as (id int, owner oid); 0 where there is none whose owner's rights the caller has.
+ * Needs SPI. */
+int32 slm_pg_job_find(const char *statement, const char *name);
 /* The job of this name; ERROR where there is none whose owner's rights the caller has. Needs SPI. */
 int32 slm_pg_job_id(const char *name);
 /* Locks a job against batches and others who change it, cancelling the batches that are under way.  Needs SPI, acting as the

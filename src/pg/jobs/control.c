@@ -51,7 +51,7 @@ PG_FUNCTION_INFO_V1(slm_pg_retry_failed);
 
 /* ---------------------------------------------------------------- whose job */
 
-int32 slm_pg_job_id(const char *name)
+int32 slm_pg_job_find(const char *statement, const char *name)
 {
     const Oid types[1] = {TEXTOID}, results[2] = {INT4OID, OIDOID};
     Datum values[1] = {CStringGetTextDatum(name)};
@@ -60,14 +60,21 @@ int32 slm_pg_job_id(const char *name)
     SlmAs saved;
 
     slm_pg_as_extension(&saved);
-    slm_pg_spi_with("SELECT d.id, d.owner::oid FROM slm.job_definition d WHERE d.name = $1", 1, types, values, NULL, SPI_OK_SELECT);
+    slm_pg_spi_with(statement, 1, types, values, NULL, SPI_OK_SELECT);
     slm_pg_job_check_types(lengthof(results), results);
     if (SPI_processed > 0) {
         id = DatumGetInt32(slm_pg_job_value(0, 1));
         owner = DatumGetObjectId(slm_pg_job_value(0, 2));
     }
     slm_pg_as_end(&saved);
-    if (id == 0 || !has_privs_of_role(GetUserId(), owner))
+    return id != 0 && has_privs_of_role(GetUserId(), owner) ? id : 0;
+}
+
+int32 slm_pg_job_id(const char *name)
+{
+    int32 id = slm_pg_job_find("SELECT d.id, d.owner::oid FROM slm.job_definition d WHERE d.name = $1", name);
+
+    if (id == 0)
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("job \"%s\" does not exist", name),
                         errhint("SELECT name FROM slm.jobs lists the jobs that you may use.")));
     return id;

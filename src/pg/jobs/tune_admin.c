@@ -23,6 +23,7 @@
 #include "pg/base/earlier.h"
 #include "pg/base/guc.h"
 #include "pg/functions/finetune.h"
+#include "pg/jobs/admin.h"
 #include "pg/jobs/jobs.h"
 #include "pg/jobs/wake.h"
 #include "pg/jobs/workers.h"
@@ -188,21 +189,9 @@ Datum slm_pg_create_finetune(PG_FUNCTION_ARGS)
 /* The fine-tuning of this name; ERROR where there is none whose owner's rights the caller has. */
 static int32 find(const char *name)
 {
-    const Oid types[1] = {TEXTOID}, results[2] = {INT4OID, OIDOID};
-    Datum values[1] = {CStringGetTextDatum(name)};
-    Oid owner = InvalidOid;
-    int32 id = 0;
-    SlmAs saved;
+    int32 id = slm_pg_job_find("SELECT j.id, j.owner::oid FROM slm.tune_job j WHERE j.name = $1", name);
 
-    slm_pg_as_extension(&saved);
-    slm_pg_spi_with("SELECT j.id, j.owner::oid FROM slm.tune_job j WHERE j.name = $1", 1, types, values, NULL, SPI_OK_SELECT);
-    slm_pg_job_check_types(lengthof(results), results);
-    if (SPI_processed > 0) {
-        id = DatumGetInt32(slm_pg_job_value(0, 1));
-        owner = DatumGetObjectId(slm_pg_job_value(0, 2));
-    }
-    slm_pg_as_end(&saved);
-    if (id == 0 || !has_privs_of_role(GetUserId(), owner))
+    if (id == 0)
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("fine-tuning \"%s\" does not exist in the background", name),
                         errhint("SELECT name FROM slm.finetune_jobs lists those that you may change.")));
     return id;

@@ -255,6 +255,25 @@ static void run_batch(Batch *b)
     end_transaction(&saved);
 }
 
+/* After an error: undoes the transaction.  Why it failed (NULL: it was cancelled), and for how long it is to be left alone. */
+static char *undo(MemoryContext context, int *seconds)
+{
+    ErrorData *data;
+    bool passing, cancelled;
+
+    MemoryContextSwitchTo(context);
+    data = CopyErrorData();
+    passing = slm_pg_failure(data->sqlerrcode) == SLM_FAILURE_PASSING;
+    cancelled = data->sqlerrcode == ERRCODE_QUERY_CANCELED;
+    *seconds = passing || cancelled ? CONTENTION_SECONDS : POSTPONE_SECONDS;
+    if (!passing)
+        EmitErrorReport();
+    FlushErrorState();
+    AbortCurrentTransaction();
+    MemoryContextSwitchTo(context);
+    return cancelled ? NULL : slm_pg_failure_text(data);
+}
+
 /* A batch: one transaction that claims, one that computes. An error that is not of a row postpones the job. False: others are at all of
  * its rows. */
 static bool run_job(int32 id, Oid owner, const char *activity, MemoryContext context)
@@ -267,20 +286,7 @@ static bool run_job(int32 id, Oid owner, const char *activity, MemoryContext con
     }
     PG_CATCH();
     {
-        ErrorData *data;
-        bool passing;
-
-        MemoryContextSwitchTo(context);
-        data = CopyErrorData();
-        passing = slm_pg_failure(data->sqlerrcode) == SLM_FAILURE_PASSING;
-        b.seconds = passing || data->sqlerrcode == ERRCODE_QUERY_CANCELED ? CONTENTION_SECONDS : POSTPONE_SECONDS;
-        if (!passing)
-            EmitErrorReport();
-        FlushErrorState();
-        AbortCurrentTransaction();
-        MemoryContextSwitchTo(context);
-        if (data->sqlerrcode != ERRCODE_QUERY_CANCELED)
-            b.failure = slm_pg_failure_text(data);
+        b.failure = undo(context, &b.seconds);
     }
     PG_END_TRY();
     forget_session();
@@ -354,7 +360,8 @@ static void note_failed(int32 id, const char *error, int seconds)
 
 static void run_tune(int32 id, const char *activity, const volatile bool *wanted, MemoryContext context)
 {
-    char *volatile file = NULL;
+    char *volatile file = NULL, *volatile failure = NULL;
+    int seconds = 0;
 
     PG_TRY();
     {
@@ -363,23 +370,12 @@ static void run_tune(int32 id, const char *activity, const volatile bool *wanted
     }
     PG_CATCH();
     {
-        ErrorData *data;
-        bool passing, cancelled;
-
-        MemoryContextSwitchTo(context);
-        data = CopyErrorData();
-        passing = slm_pg_failure(data->sqlerrcode) == SLM_FAILURE_PASSING;
-        cancelled = data->sqlerrcode == ERRCODE_QUERY_CANCELED;
-        if (!passing)
-            EmitErrorReport();
-        FlushErrorState();
-        AbortCurrentTransaction();
-        MemoryContextSwitchTo(context);
-        forget_session();
-        note_failed(id, cancelled ? NULL : slm_pg_failure_text(data), passing || cancelled ? CONTENTION_SECONDS : POSTPONE_SECONDS);
+        failure = undo(context, &seconds);
     }
     PG_END_TRY();
     forget_session();
+    if (seconds > 0)
+        note_failed(id, failure, seconds);
     if (file != NULL)
         slm_pg_tune_remove(file);
     MemoryContextReset(context);
