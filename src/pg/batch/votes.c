@@ -31,6 +31,8 @@
 #include "pg/base/args.h"
 #include "pg/base/guc.h"
 #include "pg/batch/batch.h"
+#include "pg/functions/asking.h"
+#include "pg/functions/classification.h"
 #include "pg/functions/clusters.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/prototypes.h"
@@ -122,7 +124,8 @@ static const char *unfit_call(const BatchCall *call, const FuncExpr *expr)
     foreach (cell, expr->args)
         if (foreach_current_index(cell) != call->kind->first_input && has_var(lfirst(cell), NULL))
             return "what is asked differs from row to row";
-    if (filter ? is_given(expr, 6) || is_given(expr, 7) : is_given(expr, 8) || is_given(expr, 9) || is_given(expr, 10))
+    if (filter ? is_given(expr, SLM_FILTER_EMBEDDING) || is_given(expr, SLM_FILTER_CASCADE)
+               : is_given(expr, SLM_CLASSIFY_CLASSIFIER) || is_given(expr, SLM_CLASSIFY_EMBEDDING) || is_given(expr, SLM_CLASSIFY_CASCADE))
         return "a classifier, a cascade or a stored embedding answers fast";
     return NULL;
 }
@@ -166,7 +169,8 @@ BatchVotes *slm_pg_votes_begin(BatchState *state)
 /* An encoder answers as fast as it embeds. */
 static bool is_dear(const BatchVotes *votes)
 {
-    NullableDatum model = votes->call->fcinfo->args[2]; /* of both functions */
+    int place = votes->call->kind == &slm_pg_filter_kind ? SLM_FILTER_MODEL : SLM_CLASSIFY_MODEL;
+    NullableDatum model = votes->call->fcinfo->args[place];
 
     return slm_pg_info(slm_pg_use_model(model.isnull ? NULL : DatumGetTextPP(model.value), SLM_TASK_CLASSIFY))->can_generate;
 }
@@ -440,12 +444,22 @@ static int majority(const BatchVotes *v, Cluster *c, int *asked)
     return best;
 }
 
+/* A cluster whose texts do not agree: cut, or where it is small, to be asked whole. */
+static void split(BatchVotes *v, int number)
+{
+    Cluster whole = v->clusters[number]; /* cutting may move it */
+
+    if (whole.n > 3 * v->sample && cut(v, whole.inputs, whole.n, PIECES))
+        v->clusters[number] = (Cluster){.closed = true};
+    else
+        v->clusters[number] = (Cluster){.inputs = whole.inputs, .n = whole.n, .whole = true};
+}
+
 /* What the texts that were asked say of their cluster: it is closed, to be asked whole, or cut. */
 static void judge(BatchVotes *v, int number)
 {
     Cluster *c = &v->clusters[number];
     int asked, votes = majority(v, c, &asked);
-    Cluster whole;
 
     if (c->whole || asked >= c->n) {
         c->closed = true;
@@ -455,11 +469,7 @@ static void judge(BatchVotes *v, int number)
         c->closed = c->voted = true;
         return;
     }
-    whole = *c;
-    if (c->n > 3 * v->sample && cut(v, whole.inputs, whole.n, PIECES))
-        v->clusters[number] = (Cluster){.closed = true};
-    else
-        v->clusters[number].whole = true;
+    split(v, number);
 }
 
 /* Until every cluster has voted or been asked whole. */
@@ -546,14 +556,10 @@ static bool audit(BatchState *state, bool last)
     }
     again = !last && n_audited > 0 && (double) wrong / n_audited * (n - n_audited) > (1 - wanted_agreement) * v->n_inputs;
     for (int i = 0; i < n_audited && again; i++) {
-        Cluster *c = &v->clusters[voted[i].cluster], whole = *c;
+        const Cluster *c = &v->clusters[voted[i].cluster];
 
-        if (!c->voted || same(v, &v->inputs[which[i]], c->value, c->isnull))
-            continue;
-        if (whole.n > 3 * v->sample && cut(v, whole.inputs, whole.n, PIECES))
-            v->clusters[voted[i].cluster] = (Cluster){.closed = true};
-        else
-            v->clusters[voted[i].cluster] = (Cluster){.inputs = whole.inputs, .n = whole.n, .whole = true};
+        if (c->voted && !same(v, &v->inputs[which[i]], c->value, c->isnull))
+            split(v, voted[i].cluster);
     }
     if (!again) {
         v->audited += n_audited;

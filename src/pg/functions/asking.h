@@ -27,6 +27,19 @@
 #define SLM_MAX_OPTIONS 255
 #define SLM_MAX_LEVELS 10
 
+/* Arguments of slm_filter. */
+enum {
+    SLM_FILTER_CONDITION,
+    SLM_FILTER_INPUT,
+    SLM_FILTER_MODEL,
+    SLM_FILTER_METHOD,
+    SLM_FILTER_INSTRUCTION,
+    SLM_FILTER_THRESHOLD,
+    SLM_FILTER_EMBEDDING, /* real[]: the text's, stored */
+    SLM_FILTER_CASCADE,
+    SLM_FILTER_TRUNCATE
+};
+
 typedef enum SlmQuestionType { SLM_QUESTION_YES_NO, SLM_QUESTION_CHOICE, SLM_QUESTION_SCALE } SlmQuestionType;
 
 /* Strings are UTF-8 and live as long as the work. */

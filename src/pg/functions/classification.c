@@ -287,26 +287,29 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
 
 /* ---- labels of the call */
 
-/* What makes no sense beside a classifier or a cascade: any of the first n, and a method. has: what it has of its own, in a hint. */
+void slm_pg_refuse_beside(FunctionCallInfo fcinfo, const char *what, const SlmArgument *others, int n, int method, const char *has,
+                          const char *has_method)
+{
+    for (int i = 0; i < n; i++)
+        if (!PG_ARGISNULL(others[i].place) && !type_is_enum(get_fn_expr_argtype(fcinfo->flinfo, others[i].place)))
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a %s", others[i].name, what),
+                            errhint("%s: leave out %s or the %s.", has, others[i].name, what)));
+    if (!PG_ARGISNULL(method) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(method)), "auto") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a %s", what),
+                        errhint("%s: leave method out, or the %s.", has_method, what)));
+}
+
+/* What makes no sense beside a classifier or a cascade: any of the first n, and a method. */
 static void refuse_beside(FunctionCallInfo fcinfo, const char *what, int n, const char *has, const char *has_method)
 {
-    static const struct {
-        int arg;
-        const char *name;
-    } others[] = {{SLM_CLASSIFY_LABELS, "labels"},
+    static const SlmArgument others[] = {{SLM_CLASSIFY_LABELS, "labels"},
                   {SLM_CLASSIFY_MODEL, "model"},
                   {SLM_CLASSIFY_INSTRUCTION, "instruction"},
                   {SLM_CLASSIFY_EXAMPLES, "examples"},
                   {SLM_CLASSIFY_DESCRIPTIONS, "descriptions"},
                   {SLM_CLASSIFY_CLASSIFIER, "classifier"}};
 
-    for (int i = 0; i < n; i++)
-        if (!PG_ARGISNULL(others[i].arg) && !type_is_enum(get_fn_expr_argtype(fcinfo->flinfo, others[i].arg)))
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a %s", others[i].name, what),
-                            errhint("%s: leave out %s or the %s.", has, others[i].name, what)));
-    if (!PG_ARGISNULL(SLM_CLASSIFY_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(SLM_CLASSIFY_METHOD)), "auto") != 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a %s", what),
-                        errhint("%s: leave method out, or the %s.", has_method, what)));
+    slm_pg_refuse_beside(fcinfo, what, others, n, SLM_CLASSIFY_METHOD, has, has_method);
 }
 
 /* What makes no sense where labels and method are the model's own. */
@@ -336,19 +339,24 @@ static void begin_head(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     c->scores.n = c->head->n;
 }
 
-/* One question about the text, which other questions about it share (asking.h). */
+/* Asks the question about the text, which other questions about it share (asking.h). */
+static void ask(SlmWork *work, Classify *c, const text *method, const text *instruction)
+{
+    SlmAskedRow row = {.entry = c->entry, .truncate = c->truncate, .method = method, .embedding = c->embedding};
+
+    row.instruction = instruction == NULL ? NULL : slm_pg_utf8_from_text(instruction, NULL);
+    row.input = slm_pg_input_utf8(c->input, &row.length);
+    c->asked = slm_pg_ask(work, &row, &c->question, 1);
+}
+
 static void ask_described(SlmWork *work, Classify *c, const text *instruction)
 {
-    SlmAskedRow row = {.entry = c->entry, .truncate = c->truncate, .method = cstring_to_text("described")};
-
     if (c->examples.n > 0)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method described takes no examples"),
                         errhint("Use method direct, or an embedding model, or train a classifier with slm_train_classifier.")));
-    row.instruction = instruction == NULL ? NULL : slm_pg_utf8_from_text(instruction, NULL);
-    row.input = slm_pg_input_utf8(c->input, &row.length);
     c->question = (SlmQuestion){.type = SLM_QUESTION_CHOICE, .n = c->labels.n, .names = c->labels.names,
                                 .descriptions = c->labels.descriptions};
-    c->asked = slm_pg_ask(work, &row, &c->question, 1);
+    ask(work, c, cstring_to_text("described"), instruction);
 }
 
 /* Of method direct, channel or entailment. What slm_sentiment hands on are the built-in words, in whose place a row may stand. */
@@ -489,16 +497,11 @@ static const char *label_of(const Classify *c, int label)
 static void begin_condition(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, const text *condition)
 {
     static const char *names[2] = {"yes", "no"};
-    const text *instruction = slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION);
-    SlmAskedRow row = {.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL)), .truncate = c->truncate,
-                       .method = slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), .embedding = c->embedding};
 
-    row.instruction = instruction == NULL ? NULL : slm_pg_utf8_from_text(instruction, NULL);
-    row.input = slm_pg_input_utf8(c->input, &row.length);
+    c->entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL));
     c->question = (SlmQuestion){.type = SLM_QUESTION_YES_NO, .n = 2, .names = names, .text = slm_pg_utf8_from_text(condition, NULL)};
-    c->entry = row.entry;
     c->scores.n = 2;
-    c->asked = slm_pg_ask(work, &row, &c->question, 1);
+    ask(work, c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
 }
 
 static void begin_step(SlmWork *work, Classify *c)

@@ -34,6 +34,17 @@ enum {
     SLM_CLASSIFY_ARGUMENTS
 };
 
+/* An argument of a function. */
+typedef struct SlmArgument {
+    int place;
+    const char *name;
+} SlmArgument;
+
+/* ERROR where one of n arguments is given, or a method, beside what ("classifier", "cascade") makes no use of them.  has, has_method: what
+ * it has of its own, in a hint. */
+void slm_pg_refuse_beside(FunctionCallInfo fcinfo, const char *what, const SlmArgument *others, int n, int method, const char *has,
+                          const char *has_method);
+
 typedef struct SlmScores {
     int n, best;                 /* labels; the first of the most likely ones */
     const double *probabilities; /* [n] sum to 1; NULL when only the winner was asked for and the method needs no more */

@@ -57,8 +57,6 @@ static SlmAsking *ask(SlmWork *work, FunctionCallInfo fcinfo, const SlmQuestion 
 
 /* ---- slm_filter */
 
-enum { ARG_CONDITION, ARG_INPUT, ARG_MODEL, ARG_METHOD, ARG_INSTRUCTION, ARG_THRESHOLD, ARG_EMBEDDING, ARG_CASCADE, ARG_TRUNCATE };
-
 typedef struct Filter {
     SlmQuestion question;
     SlmAsking *asked;
@@ -69,7 +67,7 @@ typedef struct Filter {
 /* A cascade was learned for one condition: the call says it, and it is the same. */
 static SlmCascade *cascade_of(FunctionCallInfo fcinfo)
 {
-    SlmCascade *cascade = slm_pg_use_cascade(PG_GETARG_TEXT_PP(ARG_CASCADE));
+    SlmCascade *cascade = slm_pg_use_cascade(PG_GETARG_TEXT_PP(SLM_FILTER_CASCADE));
     const text *condition = slm_pg_cascade_condition(cascade->steps, cascade->n);
 
     if (condition == NULL)
@@ -77,7 +75,7 @@ static SlmCascade *cascade_of(FunctionCallInfo fcinfo)
                                                                     cascade->kept.name),
                         errhint("Use it as SELECT slm_classify(input, cascade => %s), or make one whose last step is "
                                 "{\"condition\": \"asks for a refund\"}.", quote_literal_cstr(cascade->kept.name))));
-    if (!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, PointerGetDatum(condition), PG_GETARG_DATUM(ARG_CONDITION))))
+    if (!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, PointerGetDatum(condition), PG_GETARG_DATUM(SLM_FILTER_CONDITION))))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("cascade \"%s\" was learned for another condition", cascade->kept.name),
                         errhint("Write its condition: slm_filter(%s, ..., cascade => %s).", quote_literal_cstr(text_to_cstring(condition)),
@@ -87,22 +85,14 @@ static SlmCascade *cascade_of(FunctionCallInfo fcinfo)
 
 static void begin_cascade(SlmWork *work, Filter *f, FunctionCallInfo fcinfo)
 {
-    static const struct {
-        int arg;
-        const char *name;
-    } others[] = {{ARG_MODEL, "model"}, {ARG_INSTRUCTION, "instruction"}};
+    static const SlmArgument others[] = {{SLM_FILTER_MODEL, "model"}, {SLM_FILTER_INSTRUCTION, "instruction"}};
 
-    for (int i = 0; i < (int) lengthof(others); i++)
-        if (!PG_ARGISNULL(others[i].arg))
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be given beside a cascade", others[i].name),
-                            errhint("A cascade has its own steps: leave out %s or the cascade.", others[i].name)));
-    if (!PG_ARGISNULL(ARG_METHOD) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_METHOD)), "auto") != 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("method cannot be given beside a cascade"),
-                        errhint("A cascade has its own steps: leave method out, or the cascade.")));
-    f->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.5, 0.5, false, 1, false);
-    f->run = slm_pg_cascade_begin(work, cascade_of(fcinfo), PG_GETARG_TEXT_PP(ARG_INPUT),
-                                  PG_ARGISNULL(ARG_EMBEDDING) ? NULL : PG_GETARG_ARRAYTYPE_P(ARG_EMBEDDING),
-                                  slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE));
+    slm_pg_refuse_beside(fcinfo, "cascade", others, lengthof(others), SLM_FILTER_METHOD, "A cascade has its own steps",
+                         "A cascade has its own steps");
+    f->threshold = slm_pg_float_arg(fcinfo, SLM_FILTER_THRESHOLD, "threshold", 0.5, 0.5, false, 1, false);
+    f->run = slm_pg_cascade_begin(work, cascade_of(fcinfo), PG_GETARG_TEXT_PP(SLM_FILTER_INPUT),
+                                  PG_ARGISNULL(SLM_FILTER_EMBEDDING) ? NULL : PG_GETARG_ARRAYTYPE_P(SLM_FILTER_EMBEDDING),
+                                  slm_pg_truncate_arg(fcinfo, SLM_FILTER_TRUNCATE));
 }
 
 static void begin_filter(SlmWork *work, FunctionCallInfo fcinfo)
@@ -110,18 +100,18 @@ static void begin_filter(SlmWork *work, FunctionCallInfo fcinfo)
     Filter *f = palloc0(sizeof *f);
 
     slm_pg_work_set_state(work, f);
-    if (decided(work, fcinfo, ARG_INPUT, ARG_CONDITION))
+    if (decided(work, fcinfo, SLM_FILTER_INPUT, SLM_FILTER_CONDITION))
         return;
-    if (!PG_ARGISNULL(ARG_CASCADE)) {
+    if (!PG_ARGISNULL(SLM_FILTER_CASCADE)) {
         begin_cascade(work, f, fcinfo);
         return;
     }
     f->question = (SlmQuestion){.type = SLM_QUESTION_YES_NO, .n = 2, .names = yes_no,
-                                .text = words(fcinfo, ARG_CONDITION, "condition", "asks for a refund")};
-    f->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0.6, 0.5, false, 1, false);
-    f->asked = ask(work, fcinfo, &f->question, ARG_INPUT, ARG_MODEL, ARG_TRUNCATE, "Say what the writer wants.",
+                                .text = words(fcinfo, SLM_FILTER_CONDITION, "condition", "asks for a refund")};
+    f->threshold = slm_pg_float_arg(fcinfo, SLM_FILTER_THRESHOLD, "threshold", 0.6, 0.5, false, 1, false);
+    f->asked = ask(work, fcinfo, &f->question, SLM_FILTER_INPUT, SLM_FILTER_MODEL, SLM_FILTER_TRUNCATE, "Say what the writer wants.",
                    (SlmAskedRow){.calibrated = true,
-                                 .embedding = PG_ARGISNULL(ARG_EMBEDDING) ? NULL : PG_GETARG_ARRAYTYPE_P(ARG_EMBEDDING)});
+                                 .embedding = PG_ARGISNULL(SLM_FILTER_EMBEDDING) ? NULL : PG_GETARG_ARRAYTYPE_P(SLM_FILTER_EMBEDDING)});
 }
 
 /* Whether it fits; *sure: with enough probability, which *fits is. */
@@ -160,7 +150,7 @@ static Datum finish_filter(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_filter_kind = {
-    .symbol = "slm_pg_filter", .task = SLM_TASK_CLASSIFY, .decides = true, .first_input = ARG_INPUT,
+    .symbol = "slm_pg_filter", .task = SLM_TASK_CLASSIFY, .decides = true, .first_input = SLM_FILTER_INPUT,
     .begin = begin_filter, .finish = finish_filter};
 
 Datum slm_pg_filter(PG_FUNCTION_ARGS)
@@ -179,7 +169,7 @@ static Datum finish_filter_details(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_filter_details_kind = {
-    .symbol = "slm_pg_filter_details", .task = SLM_TASK_CLASSIFY, .decides = true, .details = true, .first_input = ARG_INPUT,
+    .symbol = "slm_pg_filter_details", .task = SLM_TASK_CLASSIFY, .decides = true, .details = true, .first_input = SLM_FILTER_INPUT,
     .begin = begin_filter, .finish = finish_filter_details};
 
 Datum slm_pg_filter_details(PG_FUNCTION_ARGS)
