@@ -294,6 +294,11 @@ static bool begin_start(SlmJobSlot *slot, int w, bool wanted)
     return start;
 }
 
+bool slm_pg_job_worker_allowed(int place)
+{
+    return place < job_workers;
+}
+
 /* Starts what is wanted; a worker that has died is wanted still. */
 static void start_workers(void)
 {

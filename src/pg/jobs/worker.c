@@ -434,11 +434,11 @@ static void leave_slot(int code, Datum arg)
     LWLockRelease(slm_pg_jobs_shared->lock);
 }
 
-/* What is asked for from now on is not seen yet. */
-static void unmark(SlmJobSlot *slot)
+/* wanted = false: what is asked for from now on is not seen yet. */
+static void mark(SlmJobSlot *slot, bool wanted)
 {
     LWLockAcquire(slm_pg_jobs_shared->lock, LW_EXCLUSIVE);
-    slot->wanted = false;
+    slot->wanted = wanted;
     LWLockRelease(slm_pg_jobs_shared->lock);
 }
 
@@ -557,8 +557,12 @@ void slm_pg_job_worker_main(Datum arg)
             ProcessConfigFile(PGC_SIGHUP);
             slm_pg_job_worker_session();
         }
+        if (!slm_pg_job_worker_allowed(index % SLM_JOB_WORKERS)) {
+            mark(slot, true); /* for whoever may look in its place, now or later */
+            return;
+        }
         ResetLatch(MyLatch);
-        unmark(slot);
+        mark(slot, false);
         if (!look(slot, context, &idle))
             return;
     }

@@ -35,5 +35,7 @@ typedef struct SlmJobShared {
 
 extern const SlmShmemPart slm_pg_jobs_part;
 extern SlmJobShared *slm_pg_jobs_shared; /* NULL: the library was not preloaded */
+/* Does slm.job_workers allow a worker at this place of a slot? */
+bool slm_pg_job_worker_allowed(int place);
 
 #endif
