@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/metrics/metrics.h"
 #include "golden.h"
@@ -264,6 +265,22 @@ static void texts(void)
     json_decref(root);
 }
 
+/* A row may be one word: its stem takes a moment, whatever its letters are. */
+static void long_word(void)
+{
+    size_t n = 1 << 20;
+    char *text = malloc(n);
+    slm_rouge got = {0};
+    if (text == NULL)
+        exit(1);
+    memset(text, 'y', n - 4);
+    memcpy(text + n - 4, "ness", 4);
+    clock_t begin = clock();
+    CHECK(slm_metrics_rouge(text, n, text, n, true, &got, &err) == SLM_OK && got.rouge1.f1 == 1, "f1 %g", got.rouge1.f1);
+    CHECK((double) (clock() - begin) / CLOCKS_PER_SEC < 10, "a long word took %g s", (double) (clock() - begin) / CLOCKS_PER_SEC);
+    free(text);
+}
+
 static void agreement(void)
 {
     json_t *root = load("agreement"), *c;
@@ -371,6 +388,7 @@ int main(void)
     ranking();
     intervals();
     texts();
+    long_word();
     agreement();
     TEST_MAIN_END("test_metrics");
 }

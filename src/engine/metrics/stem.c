@@ -14,32 +14,44 @@ typedef struct rule {
     const char *suffix, *with;
 } rule;
 
-static bool is_consonant(const char *w, size_t i)
+/* Is a letter a consonant?  before: the one before it is; false where there is none. */
+static bool consonant_after(bool before, char letter)
 {
-    switch (w[i]) {
+    switch (letter) {
         case 'a': case 'e': case 'i': case 'o': case 'u':
             return false;
-        case 'y': {
-            bool other = true; /* y after a consonant is a vowel */
-            size_t first = i;
-
-            while (first > 0 && w[first - 1] == 'y')
-                first--;
-            if (first > 0)
-                other = !is_consonant(w, first - 1);
-            return ((i - first) % 2 == 0) == other;
-        }
+        case 'y': /* behind a consonant it is a vowel */
+            return !before;
         default:
             return true;
     }
 }
 
+static bool is_consonant(const char *w, size_t i)
+{
+    size_t at = i;
+    bool consonant;
+
+    while (at > 0 && w[at] == 'y')
+        at--;
+    consonant = consonant_after(false, w[at]);
+    while (at < i)
+        consonant = consonant_after(consonant, w[++at]);
+    return consonant;
+}
+
+/* Letter by letter: is_consonant goes back over what may be all of a word. */
 static size_t measure(const char *w, size_t n)
 {
     size_t m = 0;
+    bool before = true;
 
-    for (size_t i = 1; i < n; i++)
-        m += is_consonant(w, i) && !is_consonant(w, i - 1);
+    for (size_t i = 0; i < n; i++) {
+        bool consonant = consonant_after(before && i > 0, w[i]);
+
+        m += consonant && !before;
+        before = consonant;
+    }
     return m;
 }
 
