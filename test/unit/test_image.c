@@ -14,6 +14,7 @@
 #include "engine/image/format.h"
 #include "engine/kernels/kernels.h"
 #include "engine/arch/family.h"
+#include "engine/model/model.h"
 #include "golden.h"
 #include "slm_test.h"
 #include "tools/smallest_gguf.h"
@@ -222,6 +223,15 @@ static void test_families(void)
 
 /* ------------------------------------------------------------------ damage */
 
+/* The image with a checksum of its first bytes that fits. */
+static void write_forged(unsigned char *bytes, size_t n, uint64_t covered)
+{
+    slm_image_header *head = (slm_image_header *) (void *) bytes;
+    head->head_checksum = 0;
+    head->head_checksum = XXH3_64bits(bytes, (size_t) covered);
+    write_all(image_path, bytes, n);
+}
+
 static void test_damage(void)
 {
     gw w = {0};
@@ -249,10 +259,7 @@ static void test_damage(void)
         /* the same with a checksum that fits: nothing may crash, whatever is said */
         slm_image_header *head = (slm_image_header *) (void *) bytes;
         uint64_t sum = head->head_checksum;
-        head->head_checksum = 0;
-        uint64_t offset = h.weights_offset;
-        head->head_checksum = XXH3_64bits(bytes, (size_t) offset);
-        write_all(image_path, bytes, n);
+        write_forged(bytes, n, h.weights_offset);
         slm_status status = try_open(image_path, &err, &stage);
         forged++;
         forged_open += status == SLM_OK;
@@ -284,6 +291,49 @@ static void test_damage(void)
     unlink(image_path);
     free(bytes);
     gw_free(&w);
+}
+
+static unsigned char *import_family(const char *name, size_t *n)
+{
+    char path[600];
+    slm_import_options options = {.quantization = "F32"};
+    slm_error err = {0};
+    snprintf(path, sizeof path, "%s/families2/%s", golden_root(), name);
+    unlink(image_path);
+    CHECK(slm_import(path, image_path, &options, NULL, NULL, NULL, NULL, &err) == SLM_OK, "%s: %s", name, err.message);
+    unsigned char *bytes = read_all(image_path, n);
+    if (bytes == NULL)
+        abort();
+    return bytes;
+}
+
+/* What no source can make: a mixture whose layers run side by side, and a gate that is quantized in a model of floats. */
+static void test_forged(void)
+{
+    size_t n;
+    slm_error err = {0};
+    slm_model *model = NULL;
+    try_stage stage;
+    unsigned char *bytes = import_family("olmoe", &n);
+    slm_image_header *head = (slm_image_header *) (void *) bytes;
+    ((slm_hparams *) (void *) (bytes + head->hparams.offset))->parallel = 1;
+    write_forged(bytes, n, head->weights_offset);
+    CHECK(try_open(image_path, &err, &stage) == SLM_FORMAT && stage == TRY_OPEN, "a parallel mixture: %s", err.message);
+    free(bytes);
+
+    bytes = import_family("qwen3_5", &n);
+    head = (slm_image_header *) (void *) bytes;
+    slm_image_entry *e = (slm_image_entry *) (void *) (bytes + head->directory.offset);
+    for (uint32_t i = 0; i < head->n_tensors; i++)
+        if (e[i].role == SLM_TENSOR_ATTN_GATE) {
+            e[i].type = SLM_TYPE_Q8_0;
+            e[i].bytes = slm_panel_bytes(SLM_TYPE_Q8_0, e[i].cols) * ((e[i].rows + 15) / 16);
+        }
+    write_forged(bytes, n, head->weights_offset);
+    CHECK(slm_model_open(image_path, &model, &err) == SLM_OK && model->quantized, "a gate alone: %s", err.message);
+    slm_model_close(model);
+    free(bytes);
+    unlink(image_path);
 }
 
 /* ------------------------------------------------------------------ failures while writing */
@@ -422,6 +472,7 @@ int main(void)
     test_lossless();
     test_families();
     test_damage();
+    test_forged();
     test_failures();
     test_quantization();
     unlink(image_path);

@@ -531,7 +531,8 @@ static slm_status check_experts(const slm_hparams *hp, slm_error *err)
     if (!used && hp->n_experts_used == 0 && hp->n_ff_expert == 0 && hp->experts_scaled == 0)
         return SLM_OK;
     if (hp->n_experts > SLM_MAX_EXPERTS || hp->n_experts_used < used || hp->n_experts_used > hp->n_experts || hp->experts_scaled > 1 ||
-        hp->n_ff_expert < 1 || hp->n_ff_expert > 1u << 20 || rows > 1u << 27 || !hp->causal || hp->shared_layers || hp->post_norm_only)
+        hp->n_ff_expert < 1 || hp->n_ff_expert > 1u << 20 || rows > 1u << 27 || !hp->causal || hp->shared_layers || hp->post_norm_only ||
+        hp->parallel)
         return slm_fail(err, SLM_FORMAT, "%u experts of width %u, of which %u are used", hp->n_experts, hp->n_ff_expert,
                         hp->n_experts_used);
     if (hp->n_ff_expert % 32 != 0)

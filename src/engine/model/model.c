@@ -164,7 +164,7 @@ static slm_status note_types(const loader *in, uint32_t i)
     slm_model *m = in->model;
     const slm_layer *l = &m->layers[i];
     const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down, &l->expert_gate, &l->expert_up, &l->expert_down,
-                               &l->conv_in};
+                               &l->conv_in, &l->attn_gate, &l->delta_gate};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
         if (all[k]->data == NULL)
             continue;
