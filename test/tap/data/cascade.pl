@@ -83,7 +83,7 @@ BEGIN
     RETURN last / cascaded;
 END $$;
 SQL
-for my $set ([ 'teams', 350, 1600, 5 ], [ 'sentences', 220, 700, 20 ])
+for my $set ([ 'teams', 350, 1600, 7 ], [ 'sentences', 220, 700, 80 ])
 {
 	my ($name, $taught, $distilled, $least) = @$set;
 	$node->safe_psql('postgres', "SELECT prepare('$name', $taught, $distilled)");
