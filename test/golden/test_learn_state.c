@@ -4,7 +4,7 @@
  */
 #include <math.h>
 
-#include "engine/learn/learn.h"
+#include "engine/learn/fit.h"
 #include "model_test.h"
 #include "slm_test.h"
 
@@ -23,10 +23,10 @@ typedef struct fixture {
     int passes; /* still to be made before a pause; -1: any number */
 } fixture;
 
-static void progress(void *arg, const char *stage, double fraction)
+static void progress(void *arg, const char *doing, double fraction)
 {
     fixture *f = arg;
-    (void) stage, (void) fraction;
+    (void) doing, (void) fraction;
     if (f->running != NULL && f->passes-- == 0)
         slm_finetune_pause(f->running);
 }
@@ -91,6 +91,34 @@ static void same(const slm_finetune *a, const slm_finetune *b, const char *name)
               "%s: another curve at step %u", name, i + 1);
 }
 
+static uint64_t get_number(const char *data, size_t at)
+{
+    uint64_t n;
+    memcpy(&n, data + at, sizeof n);
+    return n;
+}
+
+/* As many bytes, and every number small: but the epoch, or the place in it where the step begins, is one less or more, so that steps would
+ * follow for which there is no room, or one would begin between two. */
+static void refuses_place(const void *data, size_t bytes, char *copy, slm_finetune *target)
+{
+    enum { STAGE = 56, EPOCH = 64, NEXT = 72, AT = 80 };
+    bool in_step = get_number(data, STAGE) == STAGE_STEPS;
+    slm_error err = {0};
+    for (int by = -1; by <= 1; by += 2) {
+        uint64_t epoch = get_number(data, EPOCH) + (uint64_t) by, next = get_number(data, NEXT) + (uint64_t) by;
+        memcpy(copy, data, bytes);
+        memcpy(copy + EPOCH, &epoch, sizeof epoch);
+        CHECK(slm_finetune_resume(target, copy, bytes, &err) == SLM_FORMAT, "a checkpoint of epoch %d is taken", (int) epoch);
+        if (!in_step || get_number(data, AT) != get_number(data, NEXT))
+            continue;
+        memcpy(copy, data, bytes);
+        memcpy(copy + NEXT, &next, sizeof next);
+        memcpy(copy + AT, &next, sizeof next);
+        CHECK(slm_finetune_resume(target, copy, bytes, &err) == SLM_FORMAT, "a checkpoint of place %d is taken", (int) next);
+    }
+}
+
 /* Nothing that is cut, of another length, or of another fine-tuning is taken, and the object goes on as if nothing had been. */
 static void refuses(fixture *f, const void *data, size_t bytes, slm_finetune *target)
 {
@@ -106,6 +134,7 @@ static void refuses(fixture *f, const void *data, size_t bytes, slm_finetune *ta
         memcpy(copy + at, &huge, sizeof huge);
         CHECK(slm_finetune_resume(target, copy, bytes, &err) == SLM_FORMAT, "a checkpoint with a huge number at %zu is taken", at);
     }
+    refuses_place(data, bytes, copy, target);
     f->options.epochs++;
     slm_finetune *other = make(f);
     f->options.epochs--;

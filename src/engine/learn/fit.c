@@ -56,12 +56,11 @@ size_t slm_fit_step_end(const slm_finetune *f, size_t from, uint64_t *n)
     return end;
 }
 
-/* All steps; *largest: the tokens of one at most. */
-static uint64_t count_steps(slm_finetune *f, uint64_t *largest)
+uint64_t slm_fit_steps(slm_finetune *f, uint32_t epochs, uint64_t *largest)
 {
     uint64_t n = 0, tokens = 0;
     *largest = 0;
-    for (uint32_t epoch = 0; epoch < f->options.epochs; epoch++) {
+    for (uint32_t epoch = 0; epoch < epochs; epoch++) {
         slm_fit_order(f, epoch);
         for (size_t at = 0; at < f->n_order; at = slm_fit_step_end(f, at, &tokens), *largest = tokens > *largest ? tokens : *largest)
             n++;
@@ -412,7 +411,7 @@ static slm_status prepare(slm_finetune *f, const slm_model *model, uint32_t long
     if (f->order == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     f->n_order = f->n_examples;
-    uint64_t n_all = count_steps(f, &largest);
+    uint64_t n_all = slm_fit_steps(f, o->epochs, &largest);
     if (largest > INT32_MAX || n_all > 10000000)
         return slm_fail(err, SLM_LIMIT, "the fine-tuning would have %llu steps", (unsigned long long) n_all);
     f->n_all = f->report.n_planned = (uint32_t) n_all;

@@ -50,6 +50,8 @@ size_t slm_fit_draw(const slm_finetune *f, uint32_t epoch, size_t i);
 void slm_fit_order(slm_finetune *f, uint32_t epoch);
 /* Where the step ends that begins at `from` of the epoch's order; *n: its tokens. */
 size_t slm_fit_step_end(const slm_finetune *f, size_t from, uint64_t *n);
+/* Steps of the first `epochs`; *largest: the tokens of one at most.  Leaves the order of the last of them. */
+uint64_t slm_fit_steps(slm_finetune *f, uint32_t epochs, uint64_t *largest);
 /* Nothing of the step at f->next is done yet; its tokens. */
 uint64_t slm_fit_step(slm_finetune *f);
 

@@ -96,12 +96,31 @@ slm_status slm_finetune_save(const slm_finetune *f, void **data, size_t *bytes, 
     return SLM_OK;
 }
 
+/* Does it stand where a step begins, or in the middle of one that takes several micro-batches; and are as many steps done as lie before
+ * that, so that no more follow than there is room for? */
+static bool is_at_step(slm_finetune *f, const slm_saved *s)
+{
+    bool within = s->stage == STAGE_STEPS;
+    size_t at = 0;
+    uint64_t n, tokens;
+    if (s->epoch < within)
+        return false;
+    n = slm_fit_steps(f, (uint32_t) s->epoch - within, &tokens);
+    if (!within)
+        return n == s->n_steps;
+    slm_fit_order(f, (uint32_t) s->epoch - 1);
+    for (; at < f->n_order && at < s->next; n++)
+        at = slm_fit_step_end(f, at, &tokens);
+    if (at == f->n_order || at != s->next || n != s->n_steps)
+        return false;
+    return s->at == at || (f->texts == NULL && s->at > at && s->at < slm_fit_step_end(f, at, &tokens));
+}
+
 /* Does it belong to this fine-tuning, and is every number within its arrays? */
 static bool fits(slm_finetune *f, const slm_saved *s)
 {
     bool judging = s->stage == STAGE_JUDGE_BASE || s->stage == STAGE_JUDGE;
     size_t most = f->n_held_out;
-    uint64_t tokens;
     if (memcmp(s->magic, MAGIC, sizeof s->magic) != 0 || s->n_values != f->t.n_values || s->n_all != f->n_all ||
         s->n_examples != f->n_examples || s->n_held_out != f->n_held_out || s->capacity != f->t.capacity || s->kept != f->t.n_kept)
         return false;
@@ -114,12 +133,7 @@ static bool fits(slm_finetune *f, const slm_saved *s)
         return false;
     if (judging && (f->n_held_out == 0 || s->at > most || (s->stage == STAGE_JUDGE && s->n_steps == 0)))
         return false;
-    if (s->stage != STAGE_STEPS)
-        return true;
-    if (s->epoch == 0 || s->n_steps == f->n_all)
-        return false;
-    slm_fit_order(f, (uint32_t) s->epoch - 1);
-    return s->next < f->n_order && s->at >= s->next && s->at < slm_fit_step_end(f, (size_t) s->next, &tokens);
+    return s->stage == STAGE_ENDED || is_at_step(f, s);
 }
 
 static void take(slm_finetune *f, const slm_saved *s, const slm_parts *p, const char *from)
