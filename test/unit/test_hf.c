@@ -5,6 +5,7 @@
 #include <math.h>
 #include <sys/types.h>
 
+#include "engine/base/utf8.h"
 #include "engine/import/hf/hf.h"
 #include "engine/import/hf/json.h"
 #include "engine/slm.h"
@@ -98,6 +99,32 @@ static void check_bert(const char *dir)
     free(ids.ids);
     slm_tokenizer_free(tok);
     s->close(s);
+}
+
+/* What a card says is shown as UTF-8, whatever its bytes are and wherever the room for them ends. */
+static void check_card(const char *dir)
+{
+    char card[400] = "---\nlicense: \xFF\xC3-1\nlanguage:\n- en\n- ", image[1200];
+    slm_model_info info;
+    slm_model *model = NULL;
+    slm_error err = {0};
+    for (int i = 0; i < 70; i++)
+        strcat(card, "\xC3\xA9");
+    hf_bert(dir);
+    hf_text(dir, "README.md", card);
+    snprintf(image, sizeof image, "%s/card.img", dir);
+    CHECK(slm_import(dir, image, &floats, NULL, NULL, NULL, &info, &err) == SLM_OK && slm_model_open(image, &model, &err) == SLM_OK, "%s",
+          err.message);
+    const slm_model_info *infos[] = {&info, model != NULL ? slm_model_get_info(model) : &info};
+    for (int i = 0; i < 2; i++) {
+        const char *languages = infos[i]->languages;
+        CHECK(strcmp(infos[i]->licence, "\?\?-1") == 0, "licence %s", infos[i]->licence);
+        CHECK(strlen(languages) == sizeof info.languages - 1 && strncmp(languages, "en, \xC3\xA9", 6) == 0 &&
+                  slm_utf8_check(languages, strlen(languages), &err) == SLM_OK, "languages %s", languages);
+    }
+    slm_model_close(model);
+    unlink(image);
+    hf_text(dir, "README.md", "");
 }
 
 /* Scaled matrices times inverse scales give the weights back. */
@@ -797,6 +824,7 @@ int main(void)
     if (!hf_make_dir(bert, sizeof bert) || !hf_make_dir(causal, sizeof causal))
         return 2;
     check_bert(bert);
+    check_card(bert);
     check_smoothing(bert);
     check_sentence(bert);
     check_pooling(bert);

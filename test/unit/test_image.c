@@ -332,6 +332,18 @@ static void test_forged(void)
     write_forged(bytes, n, head->weights_offset);
     CHECK(slm_model_open(image_path, &model, &err) == SLM_OK && model->quantized, "a gate alone: %s", err.message);
     slm_model_close(model);
+
+    slm_model_info *info = (slm_model_info *) (void *) (bytes + head->info.offset);
+    memcpy(info->licence, "a\xE2\x82", 4);
+    write_forged(bytes, n, head->weights_offset);
+    model = NULL;
+    CHECK(slm_model_open(image_path, &model, &err) == SLM_OK && strcmp(slm_model_get_info(model)->licence, "a??") == 0, "bytes of no text");
+    slm_model_close(model);
+    info->n_labels = 3;
+    memset(info->labels, 'x', sizeof info->labels - 1);
+    write_forged(bytes, n, head->weights_offset);
+    CHECK(slm_model_open(image_path, &model, &err) == SLM_FORMAT && strstr(err.message, "labels") != NULL, "3 labels, 1 name: %s",
+          err.message);
     free(bytes);
     unlink(image_path);
 }

@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "engine/base/file.h"
+#include "engine/base/utf8.h"
 
 static uint64_t up64(uint64_t n)
 {
@@ -60,6 +61,37 @@ void slm_image_describe_pooling(const slm_hparams *hp, char *out, size_t size)
         n += (size_t) snprintf(out + n, size - n, ", dense %u", hp->dense_rows[i]);
     if (hp->cut > 0 && n < size)
         snprintf(out + n, size - n, ", cut to %u", hp->cut);
+}
+
+static void clean(char *text, size_t length)
+{
+    for (size_t at = 0; at < length;) {
+        int n = slm_utf8_char_length(text + at, length - at);
+        if (n == 0)
+            text[at] = '?';
+        at += n == 0 ? 1 : (size_t) n;
+    }
+}
+
+bool slm_image_clean_texts(slm_model_info *info)
+{
+    const struct {
+        char *text;
+        size_t size;
+    } texts[] = {{info->family, sizeof info->family},         {info->name, sizeof info->name},
+                 {info->quantization, sizeof info->quantization}, {info->chat_format, sizeof info->chat_format},
+                 {info->tokenizer, sizeof info->tokenizer},   {info->licence, sizeof info->licence},
+                 {info->query_prompt, sizeof info->query_prompt}, {info->document_prompt, sizeof info->document_prompt},
+                 {info->pooling, sizeof info->pooling},       {info->recognized, sizeof info->recognized},
+                 {info->languages, sizeof info->languages},   {info->notes, sizeof info->notes}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const char *end = memchr(texts[i].text, 0, texts[i].size);
+        if (end == NULL)
+            return false;
+        clean(texts[i].text, (size_t) (end - texts[i].text));
+    }
+    clean(info->labels, sizeof info->labels); /* one behind the other */
+    return info->labels[sizeof info->labels - 1] == '\0';
 }
 
 slm_status slm_image_write_head(int fd, slm_image_header *h, const slm_image_head *head, slm_error *err)

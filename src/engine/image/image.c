@@ -16,6 +16,7 @@
 
 #include "engine/base/map.h"
 #include "engine/base/pages.h"
+#include "engine/image/head.h"
 #include "engine/image/open.h"
 #include "engine/arch/family.h"
 
@@ -92,7 +93,17 @@ static uint64_t head_checksum(const unsigned char *map, const slm_image_header *
     return sum;
 }
 
-/* Strings end, booleans are 0 or 1: read as bytes before the struct is trusted. */
+/* Are there as many names as labels?  Each ends. */
+static bool has_labels(const slm_model_info *info)
+{
+    const char *label = info->labels, *end = label + sizeof info->labels;
+    for (uint32_t i = 0; i < info->n_labels; i++, label += strlen(label) + 1)
+        if (label >= end)
+            return false;
+    return true;
+}
+
+/* Texts end and are UTF-8, booleans are 0 or 1: read as bytes before the struct is trusted. */
 static slm_status read_info(slm_image *image, slm_error *err)
 {
     const unsigned char *p = image->map + image->header.info.offset;
@@ -104,15 +115,9 @@ static slm_status read_info(slm_image *image, slm_error *err)
             return slm_image_damaged(err, "a flag is out of range");
     memcpy(&image->info, p, (size_t) image->header.info.bytes);
     slm_model_info *f = &image->info;
-    if (!memchr(f->family, 0, sizeof f->family) || !memchr(f->name, 0, sizeof f->name) ||
-        !memchr(f->quantization, 0, sizeof f->quantization) || !memchr(f->chat_format, 0, sizeof f->chat_format) ||
-        !memchr(f->tokenizer, 0, sizeof f->tokenizer) || !memchr(f->licence, 0, sizeof f->licence) ||
-        !memchr(f->query_prompt, 0, sizeof f->query_prompt) || !memchr(f->document_prompt, 0, sizeof f->document_prompt))
+    if (!slm_image_clean_texts(f))
         return slm_image_damaged(err, "a text has no end");
-    if (!memchr(f->pooling, 0, sizeof f->pooling) || !memchr(f->recognized, 0, sizeof f->recognized) ||
-        !memchr(f->languages, 0, sizeof f->languages) || !memchr(f->notes, 0, sizeof f->notes))
-        return slm_image_damaged(err, "a text has no end");
-    if (f->labels[sizeof f->labels - 1] != '\0' || f->n_labels > SLM_MAX_LABELS || (unsigned) f->head_kind > SLM_HEAD_NUMBER)
+    if (f->n_labels > SLM_MAX_LABELS || !has_labels(f) || (unsigned) f->head_kind > SLM_HEAD_NUMBER)
         return slm_image_damaged(err, "its labels are out of range");
     return SLM_OK;
 }

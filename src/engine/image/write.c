@@ -245,6 +245,7 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     info->can_classify = !hp->causal && hp->pooling == SLM_POOL_RANK && hp->n_labels > 1 && !hp->tags;
     info->can_tag = !hp->causal && hp->tags;
     info->can_embed = !hp->causal && hp->pooling != SLM_POOL_RANK;
+    (void) slm_image_clean_texts(info); /* they were printed to their room */
 }
 
 static slm_status write_head(writer *w, slm_image_header *h, const slm_part *parts, size_t n_parts, slm_error *err)
