@@ -132,4 +132,17 @@ static inline slm_model *tiny_model(const char *type)
     return tiny_model_of(type, TINY_CONTEXT, 0);
 }
 
+/* Computes until no request is left; false: an error, told. */
+static inline bool tiny_drain(slm_session *s)
+{
+    size_t active = 1;
+    slm_error err = {0};
+    while (active > 0)
+        if (slm_step(s, &active, &err) != SLM_OK) {
+            fprintf(stderr, "step: %s\n", err.message);
+            return false;
+        }
+    return true;
+}
+
 #endif

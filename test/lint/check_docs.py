@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-from check_source import read, tracked
+from check_source import check, read, tracked
 
 PAGES = {n: read(n) for n in tracked("*.md")}
 
@@ -62,22 +62,5 @@ def rule_rooms():
     return (out.stdout + out.stderr).split("\n")[:-1] + [f"{r}: no row in docs/ARCHITECTURE.md" for r in rooms if f"| `{r}`" not in page]
 
 
-def main():
-    passed = failed = 0
-    for name, rule in sorted(globals().items()):
-        if not name.startswith("rule_"):
-            continue
-        broken = list(rule())
-        if broken:
-            failed += 1
-            print(f"broken: {rule.__doc__}")
-            for place in broken[:25]:
-                print(f"  {place}")
-        else:
-            passed += 1
-    print(f"docs: {passed} passed, {failed} failed")
-    return failed != 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(check("docs", globals()) != 0)

@@ -172,9 +172,10 @@ def rule_reference():
     return [f"{n} has no page" for n in broken]
 
 
-def main():
+def check(what, names):
+    """Runs what is called rule_... among names; how many are broken."""
     passed = failed = 0
-    for name, rule in sorted(globals().items()):
+    for name, rule in sorted(names.items()):
         if not name.startswith("rule_"):
             continue
         broken = list(rule())
@@ -185,9 +186,9 @@ def main():
                 print(f"  {place}")
         else:
             passed += 1
-    print(f"source: {passed} passed, {failed} failed")
-    return failed != 0
+    print(f"{what}: {passed} passed, {failed} failed")
+    return failed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(check("source", globals()) != 0)

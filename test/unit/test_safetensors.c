@@ -3,10 +3,9 @@
  */
 #include "../fuzz/fuzz_safetensors.c"
 
-#include <dirent.h>
 #include <stdio.h>
 
-#include "slm_test.h"
+#include "replay.h"
 
 /* One entry of a header. */
 #define T(name, dtype, shape, offsets) "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
@@ -102,36 +101,11 @@ static void check_many(void)
     free(header);
 }
 
-static void replay(void)
-{
-    static const char folder[] = "test/fuzz/corpus_safetensors";
-    static uint8_t data[1 << 16];
-    DIR *dir = opendir(folder);
-    struct dirent *entry;
-    int inputs = 0;
-    CHECK(dir != NULL, "%s is absent: run from the root of the tree", folder);
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        char path[600];
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        FILE *file = fopen(path, "rb");
-        size_t n = file != NULL ? fread(data, 1, sizeof data, file) : 0;
-        if (file != NULL)
-            fclose(file);
-        CHECK(n > 0 && LLVMFuzzerTestOneInput(data, n) == 0, "%s", entry->d_name);
-        inputs++;
-    }
-    if (dir != NULL)
-        closedir(dir);
-    CHECK(inputs >= 20, "the corpus has only %d inputs", inputs);
-}
-
 int main(void)
 {
     check_good();
     check_bad();
     check_many();
-    replay();
+    test_replay("test/fuzz/corpus_safetensors", 20);
     TEST_MAIN_END("safetensors");
 }

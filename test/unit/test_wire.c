@@ -4,10 +4,9 @@
  */
 #include "../fuzz/fuzz_wire.c"
 
-#include <dirent.h>
 #include <math.h>
 
-#include "slm_test.h"
+#include "replay.h"
 
 static void keep_for_corpus(const char *name, const uint8_t *bytes, size_t n)
 {
@@ -208,35 +207,6 @@ static void check_lies(void)
     free(bytes);
 }
 
-static void replay(void)
-{
-    static const char folder[] = "test/fuzz/corpus_wire";
-    static uint8_t data[1 << 16];
-    DIR *dir = opendir(folder);
-    struct dirent *entry;
-    int inputs = 0;
-
-    CHECK(dir != NULL, "%s is absent: run from the root of the tree", folder);
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        char path[600];
-        FILE *file;
-        size_t n;
-
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        file = fopen(path, "rb");
-        n = file != NULL ? fread(data, 1, sizeof data, file) : 0;
-        if (file != NULL)
-            fclose(file);
-        CHECK(n > 0 && LLVMFuzzerTestOneInput(data, n) == 0, "%s", entry->d_name);
-        inputs++;
-    }
-    if (dir != NULL)
-        closedir(dir);
-    CHECK(inputs >= 12, "the corpus has only %d inputs", inputs);
-}
-
 int main(void)
 {
     slm_request request = full_request();
@@ -253,6 +223,6 @@ int main(void)
     check_broken(bytes, n, "result");
     free(bytes);
     check_lies();
-    replay();
+    test_replay("test/fuzz/corpus_wire", 12);
     TEST_MAIN_END("wire");
 }
