@@ -1,12 +1,16 @@
 /*
- * The corpus of a fuzz target, replayed under the ordinary compiler: a broken promise traps.  The target stands above this header.
+ * The corpus of a fuzz target, replayed under the ordinary compiler: a broken promise traps.
  */
 #ifndef SLM_TEST_REPLAY_H
 #define SLM_TEST_REPLAY_H
 
 #include <dirent.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "slm_test.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Every file of folder to the target; there are at least `least` of them. */
 static void test_replay(const char *folder, int least)
