@@ -116,7 +116,7 @@ static inline slm_model *tiny_model_of(const char *type, uint32_t context, uint3
         for (size_t i = 0; i < 9; i++)
             tensors[s.n_tensors++] = (slm_source_tensor){.role = per_layer[i], .layer = layer};
     for (size_t i = 0; i < s.n_tensors; i++) {
-        slm_role_shape(&s.hparams, tensors[i].role, &tensors[i].rows, &tensors[i].cols);
+        slm_role_shape(&s.hparams, tensors[i].role, tensors[i].layer, &tensors[i].rows, &tensors[i].cols);
         tensors[i].type = SLM_TYPE_F32;
     }
     if (tiny_tokenizer(&s.tokenizer, &s.tokenizer_bytes, &err) != SLM_OK ||

@@ -14,7 +14,7 @@
 
 static const char *const served[] = {"smollm3-window", "qwen2-yarn", "ministral", "olmo3", "exaone4", "granite4", "llama-dynamic",
                                      "qwen3_moe", "olmoe", "granitemoe", "lfm2",
-                                     "ministral3", "stablelm", "phi", "gpt_neox", "gpt2", "qwen3_5"};
+                                     "ministral3", "stablelm", "phi", "gpt_neox", "gpt2", "qwen3_5", "gemma4"};
 
 /* Mean and largest distance that are allowed. */
 typedef struct allowed {

@@ -52,7 +52,7 @@ static bool is_tagger(const char *name)
 static bool is_decoder(const char *name)
 {
     static const char *const names[] = {"smollm3-window", "qwen2-yarn", "ministral", "olmo3", "exaone4", "granite4", "llama-dynamic",
-        "qwen3_moe", "olmoe", "granitemoe", "lfm2", "ministral3", "stablelm", "phi", "gpt_neox", "gpt2", "qwen3_5"};
+        "qwen3_moe", "olmoe", "granitemoe", "lfm2", "ministral3", "stablelm", "phi", "gpt_neox", "gpt2", "qwen3_5", "gemma4"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i], name) == 0)
             return true;

@@ -51,9 +51,9 @@ const slm_role_info *slm_role_get(slm_tensor_role role)
     return (unsigned) role < SLM_TENSOR_ROLES ? &role_table[role] : NULL;
 }
 
-static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
+static uint32_t dim_of(const slm_hparams *hp, slm_dim dim, uint32_t layer)
 {
-    uint32_t q = hp->n_heads * hp->head_dim, kv = hp->n_kv_heads * hp->head_dim;
+    uint32_t head_dim = slm_layer_head_dim(hp, layer), q = hp->n_heads * head_dim, kv = hp->n_kv_heads * head_dim;
     switch (dim) {
     case D_NONE: return 0;
     case D_VOCAB: return hp->n_vocab;
@@ -61,9 +61,9 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
     case D_Q: return q;
     case D_KV: return kv;
     case D_QKV: return q + 2 * kv;
-    case D_QNORM: return hp->qk_norm_whole ? q : hp->head_dim;
-    case D_KNORM: return hp->qk_norm_whole ? kv : hp->head_dim;
-    case D_FF: return hp->n_ff;
+    case D_QNORM: return hp->qk_norm_whole ? q : head_dim;
+    case D_KNORM: return hp->qk_norm_whole ? kv : head_dim;
+    case D_FF: return slm_layer_ff(hp, layer);
     case D_FF2: return 2 * hp->n_ff;
     case D_CONTEXT: return hp->n_context;
     case D_TYPES: return hp->n_token_types;
@@ -87,19 +87,47 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim)
     case D_CONV_OUT: return slm_conv_out(hp);
     case D_DELTA: return hp->delta_values;
     case D_DELTA_HEAD: return hp->delta_value_dim;
+    case D_LAYERS_EMBD: return hp->n_layers * hp->n_embd_layer;
+    case D_LAYER_EMBD: return hp->n_embd_layer;
+    case D_ONE: return 1;
     }
     return 0;
 }
 
-void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t *rows, uint32_t *cols)
+void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t layer, uint32_t *rows, uint32_t *cols)
 {
-    *rows = dim_of(hp, role_table[role].rows);
-    *cols = dim_of(hp, role_table[role].cols);
+    *rows = dim_of(hp, role_table[role].rows, layer);
+    *cols = dim_of(hp, role_table[role].cols, layer);
+}
+
+bool slm_layer_slides(const slm_hparams *hp, uint32_t layer)
+{
+    if (hp->window == 0)
+        return false;
+    if (hp->layered)
+        return layer < SLM_MAX_LAYERS && (hp->slides[layer / 32] >> layer % 32 & 1) != 0;
+    return hp->window_pattern < 2 || (layer + 1 - hp->window_phase) % hp->window_pattern != 0;
+}
+
+uint32_t slm_layer_keys(const slm_hparams *hp, uint32_t layer)
+{
+    uint32_t own = slm_layers_with_keys(hp), i = own;
+    if (layer < own)
+        return layer;
+    while (i > 0 && slm_layer_slides(hp, i - 1) != slm_layer_slides(hp, layer))
+        i--;
+    return i > 0 ? i - 1 : hp->n_layers;
 }
 
 uint32_t slm_relative_rows(const slm_hparams *hp)
 {
     return (2 * hp->relative_span + 15) / 16 * 16;
+}
+
+static bool role_of_keys(slm_tensor_role role)
+{
+    return role == SLM_TENSOR_ATTN_K || role == SLM_TENSOR_ATTN_V || role == SLM_TENSOR_ATTN_K_BIAS || role == SLM_TENSOR_ATTN_V_BIAS ||
+        role == SLM_TENSOR_ATTN_K_NORM;
 }
 
 bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t layer)
@@ -115,6 +143,8 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
         return false;
     if (!role_table[role].per_layer || hp->shared_layers)
         return layer == 0;
+    if (role_of_keys(role) && layer >= slm_layers_with_keys(hp))
+        return false;
     if (role == SLM_TENSOR_FFN_GATE || role == SLM_TENSOR_FFN_UP || role == SLM_TENSOR_FFN_GATE_UP || role == SLM_TENSOR_FFN_DOWN)
         return layer < hp->n_layers && dense;
     return layer < hp->n_layers;
@@ -130,8 +160,10 @@ uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t b
 
 uint32_t slm_hparams_kv_bytes(const slm_hparams *hp)
 {
-    uint32_t conv = slm_role_layers(hp, SLM_TENSOR_CONV_IN, hp->n_layers);
-    return 4 * (hp->n_layers - conv) * hp->n_kv_heads * hp->head_dim + (uint32_t) (conv * slm_conv_block(hp) / 8);
+    uint32_t conv = slm_role_layers(hp, SLM_TENSOR_CONV_IN, hp->n_layers), dims = 0;
+    for (uint32_t i = 0; i < slm_layers_with_keys(hp); i++)
+        dims += slm_layer_convolves(hp, i) ? 0 : slm_layer_head_dim(hp, i);
+    return 4 * hp->n_kv_heads * dims + (uint32_t) (conv * slm_conv_block(hp) / 8);
 }
 
 uint32_t slm_hparams_outputs(const slm_hparams *hp)
@@ -287,12 +319,14 @@ void slm_meta_slides(const slm_meta *meta, slm_hparams *hp)
 
 /* ------------------------------------------------------------------ the common part of all families */
 
-static slm_status read_sizes(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+static slm_status read_sizes(const slm_meta *meta, const slm_family *family, slm_hparams *hp, slm_error *err)
 {
+    uint32_t alike; /* layers that must be */
     SLM_TRY(slm_meta_u32(meta, "block_count", 1, SLM_MAX_LAYERS, NAN, &hp->n_layers, err));
     SLM_TRY(slm_meta_u32(meta, "context_length", 1, 1u << 24, NAN, &hp->n_context, err));
     SLM_TRY(slm_meta_u32(meta, "embedding_length", 1, 65536, NAN, &hp->n_embd, err));
-    SLM_TRY(slm_meta_u32_layers(meta, "feed_forward_length", 1, 1u << 20, hp->n_layers, NAN, &hp->n_ff, err));
+    alike = family->late_ff ? 1 : hp->n_layers;
+    SLM_TRY(slm_meta_u32_layers(meta, "feed_forward_length", 1, 1u << 20, alike, NAN, &hp->n_ff, err));
     SLM_TRY(slm_meta_u32_layers(meta, "attention.head_count", 1, 1024, hp->n_layers, NAN, &hp->n_heads, err));
     SLM_TRY(slm_meta_u32_layers(meta, "attention.head_count_kv", 1, 1024, hp->n_layers, hp->n_heads, &hp->n_kv_heads, err));
     uint32_t per_head = hp->n_embd / hp->n_heads, value_dim;
@@ -339,18 +373,28 @@ static slm_status read_rope(const slm_meta *meta, slm_hparams *hp, slm_error *er
     SLM_TRY(slm_meta_float(meta, "rope.freq_base", 1, 1e9, 10000, &hp->rope_base, err));
     SLM_TRY(slm_meta_u32(meta, "rope.scaling.original_context_length", 1, 1u << 24, hp->n_context, &hp->n_ctx_original, err));
     SLM_TRY(slm_meta_float(meta, "rope.scaling.attn_factor", 0.01, 100, 1, &hp->rope_attn_factor, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.rope_turns", 0, SLM_MAX_ROT / 2, 0, &hp->rope_turns, err));
     SLM_TRY(slm_meta_float(meta, "slm.query_growth", 0, 100, 0, &hp->query_growth, err));
     return read_scaling(meta, hp, err);
 }
 
-static slm_status copy_factors(const float *from, uint32_t n, uint32_t n_rot, float *to, slm_error *err)
+/* How many pairs turn: divisors at the end may be so large that theirs stand still (Gemma 4). */
+static uint32_t turning_pairs(const float *factors, uint32_t n)
+{
+    while (n > 0 && factors[n - 1] >= 1e20f)
+        n--;
+    return n;
+}
+
+/* The first `turns` of n. */
+static slm_status copy_factors(const float *from, uint32_t n, uint32_t turns, uint32_t n_rot, float *to, slm_error *err)
 {
     if (n != n_rot / 2)
         return slm_fail(err, SLM_FORMAT, "%u RoPE factors, but %u rotated pairs", n, n_rot / 2);
     for (uint32_t i = 0; i < n; i++) {
-        if (!(from[i] >= 1e-3f && from[i] <= 1e6f))
+        to[i] = i < turns || turns == 0 ? from[i] : 1;
+        if (!(to[i] >= 1e-3f && to[i] <= 1e6f))
             return slm_fail(err, SLM_FORMAT, "RoPE factor %u is %g", i, (double) from[i]);
-        to[i] = from[i];
     }
     return SLM_OK;
 }
@@ -361,10 +405,12 @@ static slm_status read_factors(const slm_meta *meta, slm_hparams *hp, slm_error 
         return SLM_OK;
     if (meta->factors == NULL)
         return slm_fail(err, SLM_FORMAT, "long RoPE factors without short ones");
-    SLM_TRY(copy_factors(meta->factors, meta->n_factors, hp->n_rot, hp->rope_factors_short, err));
+    uint32_t turns = turning_pairs(meta->factors, meta->n_factors);
+    SLM_TRY(copy_factors(meta->factors, meta->n_factors, turns, hp->n_rot, hp->rope_factors_short, err));
+    hp->rope_turns = turns < meta->n_factors ? turns : hp->rope_turns;
     hp->has_rope_factors = 1;
     if (meta->factors_long != NULL) {
-        SLM_TRY(copy_factors(meta->factors_long, meta->n_factors_long, hp->n_rot, hp->rope_factors_long, err));
+        SLM_TRY(copy_factors(meta->factors_long, meta->n_factors_long, meta->n_factors_long, hp->n_rot, hp->rope_factors_long, err));
         hp->has_rope_factors = 2;
     }
     return SLM_OK;
@@ -449,7 +495,7 @@ slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *er
     hp.rope_scale = hp.embed_scale = hp.residual_scale = hp.logit_scale = 1;
     hp.rope_interleaved = meta->gguf && family->permuted;
     hp.tied_head = !meta->has_output;
-    SLM_TRY(read_sizes(meta, &hp, err));
+    SLM_TRY(read_sizes(meta, family, &hp, err));
     SLM_TRY(read_rope(meta, &hp, err));
     if (!family->own_norms)
         SLM_TRY(slm_meta_float(meta, "attention.layer_norm_rms_epsilon", 1e-12, 1e-2, NAN, &hp.norm_eps, err));
@@ -458,7 +504,7 @@ slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *er
         SLM_TRY(family->read(meta, &hp, err));
     SLM_TRY(read_behind(meta, &hp, err));
     SLM_TRY(read_factors(meta, &hp, err));
-    if (hp.window >= hp.n_context && !hp.nope_full)
+    if (hp.window >= hp.n_context && !hp.nope_full && hp.rope_base_local == 0)
         hp.window = 0;
     SLM_TRY(slm_hparams_check(&hp, err));
     *out = hp;
@@ -520,6 +566,36 @@ static slm_status check_delta(const slm_hparams *hp, slm_error *err)
     if (values % 32 != 0 || hp->delta_key_dim % 8 != 0 || hp->delta_value_dim % 8 != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "heads of a delta rule whose widths are no multiples of 8, or of 32 together, are not "
                                               "supported");
+    return SLM_OK;
+}
+
+bool slm_layers_alike(const slm_hparams *hp)
+{
+    return hp->head_dim_local == 0 && hp->n_rot_local == 0 && hp->rope_turns == 0 && hp->kv_shared == 0 && hp->n_ff_shared == 0 &&
+        hp->value_norm == 0 && hp->n_embd_layer == 0;
+}
+
+/* Layers of several shapes: heads of two widths, and layers that read the keys of others (Gemma 4). */
+static slm_status check_shapes(const slm_hparams *hp, slm_error *err)
+{
+    uint64_t q = (uint64_t) hp->n_heads * hp->head_dim_local, beside = (uint64_t) hp->n_layers * hp->n_embd_layer;
+    if (slm_layers_alike(hp))
+        return SLM_OK;
+    if (!hp->causal || hp->conv_length > 0 || hp->n_experts > 0 || hp->shared_layers || hp->post_norm_only || hp->parallel ||
+        hp->attn_gate || hp->norm != SLM_NORM_RMS || hp->qk_norm_whole || hp->value_norm > 1 || hp->rope_interleaved)
+        return slm_fail(err, SLM_FORMAT, "layers of several shapes in a model that cannot have them");
+    if (hp->head_dim_local > hp->head_dim || hp->n_rot_local > hp->head_dim_local || hp->n_rot_local > hp->n_rot ||
+        hp->n_rot_local % 2 != 0 || hp->rope_turns > hp->n_rot / 2 ||
+        (hp->head_dim_local > 0 && (hp->rope_base_local == 0 || (hp->window > 0 && !hp->layered))))
+        return slm_fail(err, SLM_FORMAT, "sliding layers with heads of width %u, %u of them rotated", hp->head_dim_local, hp->n_rot_local);
+    if (hp->kv_shared >= hp->n_layers || hp->n_ff_shared > 1u << 20 || beside > 65536)
+        return slm_fail(err, SLM_FORMAT, "%u layers that share keys, of inner width %u, with embeddings of width %u", hp->kv_shared,
+                        hp->n_ff_shared, hp->n_embd_layer);
+    for (uint32_t i = slm_layers_with_keys(hp); i < hp->n_layers; i++)
+        if (slm_layer_keys(hp, i) == hp->n_layers)
+            return slm_fail(err, SLM_FORMAT, "layer %u shares the keys of a layer of its kind, of which there is none", i);
+    if (hp->head_dim_local % 8 != 0 || q % 32 != 0 || hp->n_ff_shared % 32 != 0 || hp->n_embd_layer % 32 != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "widths that are no multiple of 32 are not supported");
     return SLM_OK;
 }
 
@@ -600,6 +676,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_experts(hp, err));
     SLM_TRY(check_convolutions(hp, err));
     SLM_TRY(check_delta(hp, err));
+    SLM_TRY(check_shapes(hp, err));
     bool good = in_range(hp->norm_eps, 1e-13, 1e-1) && in_range(hp->rope_base, 1, 1e9) &&
                 (hp->rope_base_local == 0 || in_range(hp->rope_base_local, 1, 1e9)) &&
                 in_range(hp->rope_scale, 1e-2, 1e6) && in_range(hp->rope_dynamic, 0, 1e4) && in_range(hp->query_growth, 0, 100) &&

@@ -47,7 +47,7 @@ typedef struct slm_meta {
 typedef enum slm_dim {
     D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_LABELS, D_BUCKETS, D_HEADS,
     D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD, D_EXPERTS, D_EXPERTS_FF, D_EXPERTS_EMBD, D_FF_EXPERT,
-    D_CONV, D_KERNEL, D_CONV_OUT, D_DELTA, D_DELTA_HEAD
+    D_CONV, D_KERNEL, D_CONV_OUT, D_DELTA, D_DELTA_HEAD, D_LAYERS_EMBD, D_LAYER_EMBD, D_ONE
 } slm_dim;
 
 typedef struct slm_role_info {
@@ -58,8 +58,8 @@ typedef struct slm_role_info {
 } slm_role_info;
 
 const slm_role_info *slm_role_get(slm_tensor_role role);
-/* Rows (or length) and cols (0 for a vector) of a role in this model. */
-void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t *rows, uint32_t *cols);
+/* Rows (or length) and cols (0 for a vector) of a role in a layer of this model. */
+void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t layer, uint32_t *rows, uint32_t *cols);
 
 typedef struct slm_role_name {
     slm_tensor_role role;
@@ -76,6 +76,7 @@ typedef struct slm_family {
     const slm_tensor_role *optional;  /* ends with SLM_TENSOR_ROLES; all layers or none */
     bool first_without_norm;          /* the first layer has no norm before attention (ModernBERT) */
     bool own_norms;                   /* read() reads the kind and epsilon of its norms; else they are RMS norms */
+    bool late_ff;                     /* read() reads the inner width of the last layers, which may differ from the others' */
     bool tag_dense;                   /* heads on every row have a dense layer too (ModernBERT) */
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
@@ -88,6 +89,35 @@ static inline bool slm_layer_convolves(const slm_hparams *hp, uint32_t layer)
 {
     return hp->conv_length > 0 && (hp->conv_layers[layer / 32] >> layer % 32 & 1) != 0;
 }
+/* Is this one of the layers that see a window only? */
+bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
+/* Width of a head in this layer. */
+static inline uint32_t slm_layer_head_dim(const slm_hparams *hp, uint32_t layer)
+{
+    return hp->head_dim_local > 0 && slm_layer_slides(hp, layer) ? hp->head_dim_local : hp->head_dim;
+}
+/* How much of it turns, where it turns. */
+static inline uint32_t slm_layer_rot(const slm_hparams *hp, uint32_t layer)
+{
+    return hp->head_dim_local > 0 && slm_layer_slides(hp, layer) ? hp->n_rot_local : hp->n_rot;
+}
+/* Layers with keys of their own: the first so many. */
+static inline uint32_t slm_layers_with_keys(const slm_hparams *hp)
+{
+    return hp->n_layers - hp->kv_shared;
+}
+/* Inner width of a layer's feed-forward. */
+static inline uint32_t slm_layer_ff(const slm_hparams *hp, uint32_t layer)
+{
+    return hp->n_ff_shared > 0 && layer >= slm_layers_with_keys(hp) ? hp->n_ff_shared : hp->n_ff;
+}
+/* The widest of all. */
+static inline uint32_t slm_widest_ff(const slm_hparams *hp)
+{
+    return hp->n_ff_shared > hp->n_ff ? hp->n_ff_shared : hp->n_ff;
+}
+/* The layer whose keys and values this one reads: itself, or the last of its kind that has any.  n_layers: there is none. */
+uint32_t slm_layer_keys(const slm_hparams *hp, uint32_t layer);
 /* Columns that its convolution runs over, and that its product back takes. */
 static inline uint32_t slm_conv_width(const slm_hparams *hp)
 {
@@ -117,6 +147,8 @@ static inline bool slm_activation_gated(uint32_t activation)
     return activation != SLM_ACT_GELU_ERF && activation != SLM_ACT_GELU_TANH;
 }
 
+/* Have all layers one shape? Else see the fields "Gemma 4" of slm_hparams. */
+bool slm_layers_alike(const slm_hparams *hp);
 /* Bytes that a position leaves for later ones, in F16. */
 uint32_t slm_hparams_kv_bytes(const slm_hparams *hp);
 /* Width of the vector that an encoder gives, or the number of its labels. */
@@ -161,6 +193,9 @@ slm_status slm_family_bind(const slm_hparams *hp, bool hf, slm_find_fn find, voi
 /* Is this role in the model: required of every layer, optional, or never there? After import fused roles are split (image = true). */
 typedef enum slm_need { SLM_NEED_NEVER = 0, SLM_NEED_OPTIONAL = 1, SLM_NEED_ALWAYS = 2 } slm_need;
 slm_need slm_family_need(const slm_family *family, slm_tensor_role role, bool image);
+
+/* Is this the name of keys or values of a layer that reads those of another?  Files may hold them, and nobody reads them. */
+bool slm_family_unread(const slm_hparams *hp, bool hf, const char *name);
 
 /* The name of a role's tensor in a family ("model.layers.3.mlp.up_proj.weight"). */
 void slm_family_tensor_name(const slm_family *family, slm_tensor_role role, bool hf, uint32_t layer, char *out, size_t size);

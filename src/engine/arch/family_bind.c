@@ -26,6 +26,20 @@ void slm_family_tensor_name(const slm_family *family, slm_tensor_role role, bool
         snprintf(out, size, "%.*s%u%s", (int) (mark - pattern), pattern, layer, mark + 2);
 }
 
+bool slm_family_unread(const slm_hparams *hp, bool hf, const char *name)
+{
+    static const slm_tensor_role roles[] = {SLM_TENSOR_ATTN_K, SLM_TENSOR_ATTN_V, SLM_TENSOR_ATTN_K_NORM};
+    const char *begin = hf ? "layers." : "blk.", *at = strstr(name, begin);
+    for (uint32_t layer = slm_layers_with_keys(hp); at != NULL && layer < hp->n_layers; layer++)
+        for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+            char full[128];
+            slm_family_tensor_name(slm_family_by_name(hp->family), roles[i], hf, layer, full, sizeof full);
+            if (strcmp(strstr(full, begin), at) == 0)
+                return true;
+        }
+    return false;
+}
+
 typedef struct binding {
     const slm_hparams *hp;
     const slm_family *family;
@@ -64,7 +78,7 @@ static slm_status bind_one(binding *b, slm_tensor_role role, uint32_t layer, boo
     slm_family_tensor_name(b->family, role, b->hf, layer + skip, name, sizeof name);
     if (b->hf && b->hp->tags && (role == SLM_TENSOR_CLS_OUT || role == SLM_TENSOR_CLS_OUT_BIAS))
         snprintf(name, sizeof name, "classifier.%s", role == SLM_TENSOR_CLS_OUT ? "weight" : "bias"); /* in every family */
-    slm_role_shape(b->hp, role, &rows, &cols);
+    slm_role_shape(b->hp, role, layer, &rows, &cols);
     *present = b->find(b->arg, role, name, &found);
     if (!*present)
         return required ? slm_fail(err, SLM_FORMAT, "the model lacks the tensor %s", name) : SLM_OK;

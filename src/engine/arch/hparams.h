@@ -97,6 +97,13 @@ typedef struct slm_hparams {
      * 0 = none. */
     uint32_t delta_keys, delta_values, delta_key_dim, delta_value_dim;
     uint32_t cut;                /* encoders: vectors are cut to so many dimensions, and have length 1 again; 0: all */
+    /* Gemma 4 */
+    uint32_t head_dim_local, n_rot_local; /* heads of sliding layers, and how much of them turns; 0 = as in the others */
+    uint32_t rope_turns;         /* of the n_rot / 2 pairs of the other layers, only the first so many turn; 0 = all */
+    uint32_t kv_shared;          /* the last so many layers have no keys: they read those of the last one of their kind before them */
+    uint32_t n_ff_shared;        /* inner width of these layers; 0 = n_ff */
+    uint32_t value_norm;         /* values are normed by head, without a weight */
+    uint32_t n_embd_layer;       /* each layer adds an embedding of its own, of this width inside; 0 = none */
 } slm_hparams;
 
 #endif

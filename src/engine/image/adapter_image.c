@@ -190,7 +190,7 @@ static slm_status take_entry(slm_adapter *adapter, const adapter_header *h, cons
     if (e->target >= SLM_TARGETS || e->layer >= base->n_layers || e->rank == 0 || e->rank > SLM_ADAPTER_MAX_RANK || !isfinite(e->scale))
         return damaged(err, "an entry is out of range");
     slm_adapter_pair *pair = &adapter->layers[e->layer][e->target];
-    slm_role_shape(base, slm_target_role((slm_target) e->target), &rows, &cols);
+    slm_role_shape(base, slm_target_role((slm_target) e->target), e->layer, &rows, &cols);
     if (!slm_role_in_layer(base, slm_target_role((slm_target) e->target), e->layer))
         return slm_fail(err, SLM_INVALID, "the adapter changes a projection of layer %u that the model does not have", e->layer);
     if (rows != e->rows || cols != e->cols) {

@@ -70,7 +70,7 @@ static slm_status list_tensors(image_source *s, slm_error *err)
             slm_weight w;
             if (!slm_role_in_layer(hp, role, layer))
                 continue;
-            slm_role_shape(hp, role, &t.rows, &t.cols);
+            slm_role_shape(hp, role, layer, &t.rows, &t.cols);
             if (t.cols != 0 && slm_image_matrix(s->image, role, layer, &w))
                 t.type = slm_type_get(w.type)->is_float ? w.type : SLM_TYPE_F32;
             else if (t.cols != 0 || slm_image_vector(s->image, role, layer, t.rows) == NULL)

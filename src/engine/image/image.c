@@ -129,7 +129,7 @@ static slm_status check_entry(const slm_image *image, const slm_family *family, 
     if (e->role >= SLM_TENSOR_ROLES)
         return slm_image_damaged(err, "a tensor has an unknown role");
     bool head = e->role == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
-    slm_role_shape(&image->hparams, (slm_tensor_role) e->role, &rows, &cols);
+    slm_role_shape(&image->hparams, (slm_tensor_role) e->role, e->layer, &rows, &cols);
     if (!slm_role_in_layer(&image->hparams, (slm_tensor_role) e->role, e->layer) || e->rows != rows || e->cols != cols ||
         slm_type_get(e->type) == NULL ||
         (!head && slm_family_need(family, (slm_tensor_role) e->role, true) == SLM_NEED_NEVER))

@@ -194,7 +194,7 @@ static bool find_half(const lora_source *s, const char *weight, bool b, matrix *
 static slm_status check_pair(const lora_source *s, const found_pair *p, const char *weight, slm_error *err)
 {
     uint32_t rows, cols, rank = p->a.rows;
-    slm_role_shape(s->base, p->role, &rows, &cols);
+    slm_role_shape(s->base, p->role, p->layer, &rows, &cols);
     if (rank == 0 || rank > SLM_ADAPTER_MAX_RANK || p->b.cols != rank || (s->rank != 0 && rank != s->rank))
         return slm_fail(err, SLM_FORMAT, "the adapter of %s has the ranks %u and %u", weight, rank, p->b.cols);
     if (p->a.cols == cols && p->b.rows == rows)
@@ -318,7 +318,7 @@ static slm_status write_part(const lora_source *s, slm_adapter_writer *w, const 
     const slm_hparams *hp = s->base;
     slm_adapter_part part = {.target = target, .layer = p->layer, .rank = p->a.rows, .a = a, .b = b};
     bool interleaved = s->gguf != NULL && s->family->permuted;
-    slm_role_shape(hp, slm_target_role(target), &part.rows, &part.cols);
+    slm_role_shape(hp, slm_target_role(target), p->layer, &part.rows, &part.cols);
     if ((target == SLM_TARGET_Q || target == SLM_TARGET_K) && interleaved != (hp->rope_interleaved != 0))
         SLM_TRY(slm_lora_turn_rows(b, part.rows, part.rank, hp->head_dim, interleaved, err));
     part.scale = s->alpha / (s->rslora ? sqrtf((float) part.rank) : (float) part.rank);
@@ -342,7 +342,7 @@ static slm_status write_pair(const lora_source *s, slm_adapter_writer *w, const 
         status = read_matrix(s, &p->b, &b, err);
     for (int i = 0; status == SLM_OK && i < n; i++) {
         status = write_part(s, w, p, targets[i], a, b + (size_t) row * p->a.rows, err);
-        slm_role_shape(s->base, slm_target_role(targets[i]), &rows, &cols);
+        slm_role_shape(s->base, slm_target_role(targets[i]), p->layer, &rows, &cols);
         row += rows;
     }
     free(a);

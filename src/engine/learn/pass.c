@@ -171,7 +171,8 @@ slm_status slm_learn_check(const slm_model *model, slm_error *err)
         return slm_hint(err, "Fine-tune a model that slm_generate() can use.");
     }
     if (hp->norm != SLM_NORM_RMS || (hp->activation != SLM_ACT_SWIGLU && hp->activation != SLM_ACT_GEGLU) ||
-        hp->n_experts > 0 || hp->conv_length > 0 || hp->attn_gate || hp->query_growth > 0 || model->layers[0].gate.data == NULL)
+        hp->n_experts > 0 || hp->conv_length > 0 || hp->attn_gate || hp->query_growth > 0 || !slm_layers_alike(hp) ||
+        model->layers[0].gate.data == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "models of the family %s cannot be fine-tuned", hp->family);
     return SLM_OK;
 }

@@ -115,9 +115,8 @@ void slm_stage_adapt(slm_lane *t, uint32_t layer, const slm_adapted *products, i
 }
 
 /* The inner row of the feed-forward in place of x; gate: what it is multiplied by, or room. */
-static void activate(const slm_run *run, float *gate, float *x)
+static void activate(const slm_run *run, float *gate, float *x, uint32_t n)
 {
-    uint32_t n = run->hp->n_ff;
     switch (run->hp->activation) {
     case SLM_ACT_GEGLU: run->kn->geglu(gate, x, x, n); return;
     case SLM_ACT_SWIGLU: run->kn->swiglu(gate, x, x, n); return;
@@ -137,10 +136,10 @@ static void activate(const slm_run *run, float *gate, float *x)
 void slm_stage_feed_adapted(slm_lane *t, uint32_t layer, const slm_act *a, const uint32_t *rows, uint32_t n)
 {
     slm_run *run = t->run;
-    const slm_hparams *hp = run->hp;
     const slm_layer *l = &run->model->layers[layer];
+    uint32_t width = l->down.cols;
     float *gate = run->ws->gate.p, *up = run->ws->ff.p;
-    size_t ld = run->ld.ff, ldq = hp->n_ff / 32;
+    size_t ld = run->ld.ff, ldq = width / 32;
     slm_product products[2] = {{&l->up, l->up_bias, up, ld}, {&l->gate, NULL, gate, ld}};
     slm_adapted adapted[2] = {{SLM_TARGET_UP, up, ld}, {SLM_TARGET_GATE, gate, ld}};
     int n_products = l->gate.data != NULL ? 2 : 1;
@@ -152,10 +151,10 @@ void slm_stage_feed_adapted(slm_lane *t, uint32_t layer, const slm_act *a, const
     while (slm_lane_next(t, n, 4, &b, &e)) {
         for (uint32_t i = b; i < e; i++) {
             float *x = up + i * ld;
-            activate(run, gate + i * ld, x);
+            activate(run, gate + i * ld, x, width);
             slm_qblock *q = (slm_qblock *) run->ws->ffq.p + i * ldq;
             if (quantize)
-                slm_quantize_row(run, t->s, x, hp->n_ff, q, a->fine != NULL && a->fine[i] ? q + run->n * ldq : NULL);
+                slm_quantize_row(run, t->s, x, width, q, a->fine != NULL && a->fine[i] ? q + run->n * ldq : NULL);
         }
     }
     slm_lane_end(t);

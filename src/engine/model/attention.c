@@ -12,7 +12,8 @@
  *
  * KV block (16 positions), in F16 elements: for layer l and KV head h, at ((l * n_kv_heads + h) * 2) * 16 * head_dim: K as
  * [head_dim][16], then V as [16][head_dim].  In eight bits a plane is 8 * head_dim of them and 16 scales for each 32 dimensions.
- * A layer with a convolution (convolve.c, delta.c) has slm_conv_block elements instead, whatever the type.
+ * A layer with a convolution (convolve.c, delta.c) has slm_conv_block elements instead, whatever the type.  Gemma 4: narrow heads have
+ * narrow planes, and layers that share keys read those of slm_layer_keys.
  */
 #include <string.h>
 
@@ -23,26 +24,30 @@
 #define KEY_ROWS 16 /* rows of one unit of the keys stage */
 
 /* F16 elements of the keys, or of the values, of one head. */
-static size_t plane_of(const slm_hparams *hp, slm_kv_type type)
+static size_t plane_of(uint32_t head_dim, slm_kv_type type)
 {
-    size_t n = (size_t) SLM_KV_BLOCK * hp->head_dim;
-    return type == SLM_KV_F16 ? n : n / 2 + (size_t) SLM_KV_BLOCK * ((hp->head_dim + SLM_KV_GROUP - 1) / SLM_KV_GROUP);
+    size_t n = (size_t) SLM_KV_BLOCK * head_dim;
+    return type == SLM_KV_F16 ? n : n / 2 + (size_t) SLM_KV_BLOCK * ((head_dim + SLM_KV_GROUP - 1) / SLM_KV_GROUP);
 }
 
-/* Layers before this one that have a convolution. */
-static uint32_t convolutions(const slm_hparams *hp, uint32_t layer)
+/* Layers before this one whose bit is set. */
+static uint32_t marked(const uint32_t *layers, uint32_t layer)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; hp->conv_length > 0 && i < layer; i += 32)
-        n += (uint32_t) __builtin_popcount(hp->conv_layers[i / 32] & (layer - i >= 32 ? UINT32_MAX : (1u << (layer - i)) - 1));
+    for (uint32_t i = 0; i < layer; i += 32)
+        n += (uint32_t) __builtin_popcount(layers[i / 32] & (layer - i >= 32 ? UINT32_MAX : (1u << (layer - i)) - 1));
     return n;
 }
 
-/* F16 elements of a block before this layer's. */
+/* F16 elements of a block before this layer's, which has keys or a convolution; n_layers: of a block. */
 static size_t layer_offset(const slm_hparams *hp, slm_kv_type type, uint32_t layer)
 {
-    size_t conv = convolutions(hp, layer), attention = layer - conv;
-    return attention * hp->n_kv_heads * 2 * plane_of(hp, type) + conv * slm_conv_block(hp);
+    uint32_t last = slm_layers_with_keys(hp);
+    layer = layer < last ? layer : last;
+    size_t conv = hp->conv_length > 0 ? marked(hp->conv_layers, layer) : 0;
+    size_t narrow = hp->head_dim_local > 0 && hp->window > 0 ? marked(hp->slides, layer) : 0, wide = layer - conv - narrow;
+    size_t planes = wide * plane_of(hp->head_dim, type) + (narrow > 0 ? narrow * plane_of(hp->head_dim_local, type) : 0);
+    return planes * hp->n_kv_heads * 2 + conv * slm_conv_block(hp);
 }
 
 size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type)
@@ -62,18 +67,10 @@ size_t slm_conv_offset(const slm_hparams *hp, slm_kv_type type, uint32_t layer)
 
 void slm_kv_offsets(const slm_hparams *hp, slm_kv_type type, uint32_t layer, uint32_t kv_head, size_t *k_offset, size_t *v_offset)
 {
-    size_t plane = plane_of(hp, type);
+    layer = slm_layer_keys(hp, layer);
+    size_t plane = plane_of(slm_layer_head_dim(hp, layer), type);
     *k_offset = layer_offset(hp, type, layer) + (size_t) kv_head * 2 * plane;
     *v_offset = *k_offset + plane;
-}
-
-bool slm_layer_slides(const slm_hparams *hp, uint32_t layer)
-{
-    if (hp->window == 0)
-        return false;
-    if (hp->layered)
-        return (hp->slides[layer / 32] >> layer % 32 & 1) != 0;
-    return hp->window_pattern < 2 || (layer + 1 - hp->window_phase) % hp->window_pattern != 0;
 }
 
 slm_act slm_attention_act(const slm_run *run, uint32_t cols, const uint8_t *fine)
@@ -96,11 +93,12 @@ void slm_turn_heads(const slm_run *run, const float *norm, uint32_t layer, uint3
 {
     const slm_hparams *hp = run->hp;
     const float *cosine = slm_rope_row(run, layer, row);
-    for (uint32_t h = 0; h < n_heads; h++, x += hp->head_dim) {
+    uint32_t head_dim = slm_layer_head_dim(hp, layer), n_rot = slm_layer_rot(hp, layer);
+    for (uint32_t h = 0; h < n_heads; h++, x += head_dim) {
         if (norm != NULL && !run->model->qk_norm_rows)
-            run->kn->rms_norm(x, norm, x, hp->head_dim, hp->norm_eps);
+            run->kn->rms_norm(x, norm, x, head_dim, hp->norm_eps);
         if (cosine != NULL)
-            run->kn->rope(x, cosine, cosine + hp->n_rot / 2, hp->n_rot, (int) hp->rope_interleaved);
+            run->kn->rope(x, cosine, cosine + n_rot / 2, n_rot, (int) hp->rope_interleaved);
     }
 }
 
@@ -110,16 +108,19 @@ static void store_key(const slm_run *run, uint32_t layer, uint32_t row, uint32_t
     const slm_hparams *hp = run->hp;
     const slm_batch *batch = run->batch;
     int32_t position = batch->positions[row];
-    float *k = (float *) run->ws->k.p + row * run->ld.kv + (size_t) kv_head * hp->head_dim;
-    const float *v = (const float *) run->ws->v.p + row * run->ld.kv + (size_t) kv_head * hp->head_dim;
+    uint32_t head_dim = slm_layer_head_dim(hp, layer);
+    float *k = (float *) run->ws->k.p + row * run->ld.kv + (size_t) kv_head * head_dim;
+    float *v = (float *) run->ws->v.p + row * run->ld.kv + (size_t) kv_head * head_dim;
     /* the table is read-only for the batch's owner, its blocks are what we write */
     uint16_t *block = (uint16_t *) (uintptr_t) batch->blocks[row][position / SLM_KV_BLOCK];
     size_t k_offset, v_offset;
 
     slm_turn_heads(run, run->model->layers[layer].k_norm, layer, row, 1, k);
+    if (hp->value_norm)
+        run->kn->rms_norm(v, run->model->ones, v, head_dim, hp->norm_eps);
     slm_kv_offsets(hp, batch->kv_type, layer, kv_head, &k_offset, &v_offset);
     (batch->kv_type == SLM_KV_Q8 ? run->kn->kv_store_q8 : run->kn->kv_store)(block, k_offset, v_offset,
-                                                                            (uint32_t) position % SLM_KV_BLOCK, k, v, hp->head_dim);
+                                                                            (uint32_t) position % SLM_KV_BLOCK, k, v, head_dim);
 }
 
 void slm_stage_keys(slm_lane *t, uint32_t layer)
@@ -162,6 +163,7 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
     const slm_layer *l = &run->model->layers[job->layer];
     uint32_t group = hp->n_heads / hp->n_kv_heads, n = 0;
     uint32_t capacity = group > SLM_QUERIES ? group : SLM_QUERIES;
+    uint32_t head_dim = slm_layer_head_dim(hp, job->layer), width = group * head_dim;
     bool slides = slm_layer_slides(hp, job->layer);
     float *q = run->ws->q.p;
     /* four arrays in one buffer of capacity * 4 * sizeof(size_t) */
@@ -172,34 +174,33 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
     for (uint32_t i = job->begin; i < job->end; i++) {
         uint32_t row = job->rows == NULL ? i : job->rows[i];
         int32_t position = batch->positions[row];
-        size_t at = i * run->ld.q + (size_t) job->kv_head * group * hp->head_dim;
+        size_t at = i * run->ld.q + (size_t) job->kv_head * width;
         if (job->with_keys)
             store_key(run, job->layer, row, job->kv_head);
         slm_turn_heads(run, l->q_norm, job->layer, row, group, q + at);
         if (hp->query_growth > 0)
-            grow_query(hp, position, q + at, group * hp->head_dim);
+            grow_query(hp, position, q + at, width);
         for (uint32_t h = 0; h < group; h++, n++) {
-            offset[n] = at + (size_t) h * hp->head_dim;
+            offset[n] = at + (size_t) h * head_dim;
             blocks[n] = batch->blocks[row];
             first[n] = slides && (int64_t) position >= (int64_t) hp->window ? position - (int32_t) hp->window + 1 : 0;
             last[n] = position;
         }
     }
     slm_attend a = {.q = q, .q_offset = offset, .out = run->ws->att.p, .blocks = blocks, .first = first, .last = last, .n_q = n,
-                    .head_dim = hp->head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap, .scratch = s->attend.p,
+                    .head_dim = head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap, .scratch = s->attend.p,
                     .q8 = batch->kv_type == SLM_KV_Q8};
     slm_kv_offsets(hp, batch->kv_type, job->layer, job->kv_head, &a.k_offset, &a.v_offset);
     run->kn->attend(&a);
     for (uint32_t i = job->begin; hp->attn_gate && i < job->end; i++) {
-        size_t at = job->kv_head * group * hp->head_dim;
+        size_t at = (size_t) job->kv_head * width;
         slm_gate_by_sigmoid((float *) run->ws->att.p + i * run->ld.q + at, (const float *) run->ws->open.p + i * run->ld.gate + at,
-                            group * hp->head_dim);
+                            width);
     }
     if (!job->split)
         return;
     for (uint32_t i = job->begin; i < job->end; i++)
-        slm_quantize_attention(run, s, i, hp->n_heads * hp->head_dim, job->kv_head * group * hp->head_dim, group * hp->head_dim,
-                               job->fine);
+        slm_quantize_attention(run, s, i, hp->n_heads * head_dim, job->kv_head * width, width, job->fine);
 }
 
 /* OLMo 2: the query norm spans all heads, so it precedes the cut into heads. */
@@ -218,10 +219,10 @@ static void norm_query_rows(slm_lane *t, uint32_t layer, uint32_t m)
 }
 
 /* Heads that are no multiple of 32 wide: rows are quantized whole, after all of their heads. */
-void slm_stage_quantize_attention(slm_lane *t, uint32_t m, const uint8_t *fine)
+void slm_stage_quantize_attention(slm_lane *t, uint32_t width, uint32_t m, const uint8_t *fine)
 {
     const slm_run *run = t->run;
-    uint32_t width = run->hp->n_heads * run->hp->head_dim, b, e;
+    uint32_t b, e;
     slm_lane_end(t);
     while (slm_lane_next(t, m, 4, &b, &e))
         for (uint32_t i = b; i < e; i++)
@@ -232,11 +233,11 @@ void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_
 {
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
-    uint32_t group = hp->n_heads / hp->n_kv_heads;
+    uint32_t group = hp->n_heads / hp->n_kv_heads, head_dim = slm_layer_head_dim(hp, layer);
     uint32_t tile = with_keys || group >= SLM_QUERIES ? 1 : SLM_QUERIES / group;
     uint32_t tiles = (m + tile - 1) / tile, b, e;
     bool quantize = !slm_type_get(run->model->layers[layer].o.type)->is_float;
-    bool split = group * hp->head_dim % 32 == 0;
+    bool split = group * head_dim % 32 == 0;
     const uint8_t *fine = rows == NULL ? run->fine : run->fine_out;
 
     if (run->model->qk_norm_rows)
@@ -249,5 +250,5 @@ void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_
         attend_unit(run, t->s, &job);
     }
     if (quantize && !split)
-        slm_stage_quantize_attention(t, m, fine);
+        slm_stage_quantize_attention(t, hp->n_heads * head_dim, m, fine);
 }

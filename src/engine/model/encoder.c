@@ -187,7 +187,7 @@ static void attend_stage(encode_job *job, slm_lane *t, uint32_t layer)
         }
     }
     if (quantize && !split)
-        slm_stage_quantize_attention(t, run->n, NULL);
+        slm_stage_quantize_attention(t, hp->n_heads * hp->head_dim, run->n, NULL);
     slm_lane_end(t);
 }
 
@@ -257,7 +257,7 @@ static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
     turn_stage(t, i);
     attend_stage(job, t, i);
 
-    slm_act att = slm_attention_act(run, l->o.cols, NULL), ff = slm_feed_act(run, NULL);
+    slm_act att = slm_attention_act(run, l->o.cols, NULL), ff = slm_feed_act(run, l->down.cols, NULL);
     join_stage(t, i, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &att);
     ready_stage(t, after ? (slm_norm_of) {l->attn_post_norm, l->attn_norm_bias} : (slm_norm_of) {l->ffn_norm, NULL}, after,
                 l->ffn_in_scale);

@@ -8,12 +8,13 @@
  * "─" is the end of a stage, except where each thread repeats a small norm for itself (batches of SLM_SOLO_ROWS), and where
  * attention stores its own keys (slm_run.own_kv).  A decode step of the llama family has five stages per layer.
  *
- * After the last layer's keys are stored, only rows whose hidden state is wanted go on; a batch that wants none ends there.
+ * After the last keys are stored, only rows whose hidden state is wanted go on; a batch that wants none ends there.
  *
  * Families differ in data alone (hparams.h): which norms exist, scales, soft caps, windows, tables of angles.
  */
 #include <string.h>
 
+#include "engine/arch/family.h"
 #include "engine/model/adapter.h"
 #include "engine/model/run.h"
 
@@ -86,22 +87,22 @@ static slm_act norm_stage(slm_lane *t, const stream *st, slm_norm_of by)
                       .fine = st->fine};
 }
 
-/* What adapters add to finished products of the activations a; ends its stages. Nothing for batches without. */
+/* What adapters add to finished products of the activations a (first SLM_TARGETS: nothing); ends its stages. Nothing for batches without.
+ */
 static void adapt_stage(slm_lane *t, const stream *st, uint32_t layer, slm_target first, int n_products, const slm_product *products,
                         float scale, const slm_act *a)
 {
     slm_adapted adapted[3];
-    if (t->run->batch->adapters == NULL)
+    if (t->run->batch->adapters == NULL || first == SLM_TARGETS)
         return;
     for (int i = 0; i < n_products; i++)
         adapted[i] = (slm_adapted) {(slm_target) (first + i), products[i].y, products[i].ldy};
     slm_stage_adapt(t, layer, adapted, n_products, a->x, a->ldx, st->rows, scale, st->n);
 }
 
-/* x += scale * (a . w'), with a norm of the product before the sum where post is set. */
+/* x += scale * (a . w'), with a norm of the product before the sum where post is set, and x times a number after it unless NULL. */
 static void join_stage(slm_lane *t, const stream *st, uint32_t layer, slm_target target, const slm_weight *w, const float *bias,
-        const float *post,
-                       const slm_act *a)
+                       const float *post, const float *times, const slm_act *a)
 {
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
@@ -124,6 +125,8 @@ static void join_stage(slm_lane *t, const stream *st, uint32_t layer, slm_target
             run->kn->rms_norm(y, post, y, hp->n_embd, hp->norm_eps);
             for (uint32_t c = 0; c < hp->n_embd; c++)
                 x[c] += hp->residual_scale == 1.0f ? y[c] : y[c] * hp->residual_scale;
+            for (uint32_t c = 0; times != NULL && c < hp->n_embd; c++)
+                x[c] *= *times;
         }
     }
     slm_lane_end(t);
@@ -143,27 +146,29 @@ static void compact_stage(slm_lane *t, stream *st)
     *st = (stream) {.x = compact, .n = batch->n_out, .rows = batch->out, .fine = run->fine_out};
 }
 
-/* Attention of one layer up to `o`; on the last layer the stream shrinks to the wanted rows. false: no row is left. */
+/* Attention of one layer up to `o`; on the last layer with keys the stream shrinks to the wanted rows. false: no row is left. */
 static bool attention_block(slm_lane *t, stream *st, uint32_t layer)
 {
     slm_run *run = t->run;
     slm_workspace *ws = run->ws;
     const slm_layer *l = &run->model->layers[layer];
-    bool shrink = layer + 1 == run->hp->n_layers && run->batch->n_out < run->n;
-    bool with_keys = run->own_kv && !shrink && !run->model->qk_norm_rows;
+    uint32_t keyed = slm_layers_with_keys(run->hp);
+    bool shrink = layer + 1 == keyed && run->batch->n_out < run->n, keyless = layer >= keyed;
+    bool with_keys = run->own_kv && !shrink && !keyless && !run->model->qk_norm_rows;
     slm_norm_of by = {l->attn_norm, l->attn_norm_bias};
     bool gated = run->hp->attn_gate != 0;
     slm_product all[4] = {{&l->attn_gate, NULL, ws->open.p, run->ld.gate},
                           {&l->q, l->q_bias, ws->q.p, run->ld.q},
                           {&l->k, l->k_bias, ws->k.p, run->ld.kv},
                           {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
-    slm_product *qkv = all + 1, *first = shrink ? qkv + 1 : gated ? all : qkv;
+    slm_product *qkv = all + 1, *first = shrink ? qkv + 1 : gated ? all : qkv, *end = keyless ? qkv + 1 : all + 4;
 
     slm_act a = norm_stage(t, st, by);
-    slm_stage_project(t, first, (int) (all + 4 - first), &a, st->n);
+    slm_stage_project(t, first, (int) (end - first), &a, st->n);
     slm_lane_end(t);
-    adapt_stage(t, st, layer, shrink ? SLM_TARGET_K : SLM_TARGET_Q, shrink ? 2 : 3, shrink ? qkv + 1 : qkv, 1.0f, &a);
-    if (!with_keys) {
+    adapt_stage(t, st, layer, shrink ? SLM_TARGET_K : SLM_TARGET_Q, keyless ? 1 : shrink ? 2 : 3,
+                shrink ? qkv + 1 : qkv, 1.0f, &a);
+    if (!with_keys && !keyless) {
         slm_stage_keys(t, layer);
         slm_lane_end(t);
     }
@@ -259,6 +264,21 @@ static void feed_block(slm_lane *t, const stream *st, uint32_t layer)
     slm_lane_end(t);
 }
 
+/* A layer's own embedding of each token: x = (x + norm(out . (gelu(gate . x) * embedding))) * scale. */
+static void layer_embd_block(slm_lane *t, const stream *st, uint32_t layer)
+{
+    slm_run *run = t->run;
+    const slm_layer *l = &run->model->layers[layer];
+    slm_product gate = {&l->embd_gate, NULL, run->ws->ff.p, run->ld.ff};
+    slm_act a = norm_stage(t, st, (slm_norm_of) {NULL, NULL});
+    slm_stage_project(t, &gate, 1, &a, st->n);
+    slm_lane_end(t);
+    slm_stage_open_embd(t, layer, st->rows, st->fine, st->n);
+    slm_lane_end(t);
+    a = slm_feed_act(run, l->embd_out.cols, st->fine);
+    join_stage(t, st, layer, SLM_TARGETS, &l->embd_out, NULL, l->embd_post_norm, l->out_scale, &a);
+}
+
 static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
 {
     slm_run *run = arg;
@@ -267,6 +287,8 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
     stream st = {.x = run->ws->x.p, .n = run->n, .fine = run->fine};
 
     embed_stage(&t);
+    if (hp->n_embd_layer > 0)
+        slm_stages_layer_embd(&t);
     for (uint32_t layer = 0; layer < hp->n_layers; layer++) {
         const slm_layer *l = &run->model->layers[layer];
         bool (*block)(slm_lane *, stream *, uint32_t) = l->conv_kernel == NULL ? attention_block
@@ -276,7 +298,7 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
         if (hp->parallel) /* reads what attention has read */
             feed_block(&t, &st, layer);
         slm_act a = slm_attention_act(run, l->o.cols, st.fine);
-        join_stage(&t, &st, layer, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &a);
+        join_stage(&t, &st, layer, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, NULL, &a);
         if (l->router.data != NULL) {
             slm_stage_fetch(&t, &l->up, 2, st.n);
             a = norm_stage(&t, &st, (slm_norm_of) {l->ffn_norm, l->ffn_norm_bias});
@@ -285,8 +307,10 @@ static void forward_region(void *arg, slm_team *team, int thread, int n_threads)
         }
         if (!hp->parallel)
             feed_block(&t, &st, layer);
-        a = slm_feed_act(run, st.fine);
-        join_stage(&t, &st, layer, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, &a);
+        a = slm_feed_act(run, l->down.cols, st.fine);
+        join_stage(&t, &st, layer, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, NULL, &a);
+        if (hp->n_embd_layer > 0)
+            layer_embd_block(&t, &st, layer);
         if (layer + 1 < hp->n_layers)
             slm_stage_fetch(&t, &l[1].q, 1, st.n);
     }

@@ -258,7 +258,7 @@ void slm_feed_unit(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm
 void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint32_t n)
 {
     slm_run *run = t->run;
-    size_t ldq = run->hp->n_ff / 32;
+    size_t ldq = layer->down.cols / 32;
     slm_qblock *q = run->ws->ffq.p;
     const slm_weight *up = &layer->up, *gate = layer->gate.data != NULL ? &layer->gate : NULL;
     slm_feed feed = {.gate = gate, .up = up, .down = &layer->down, .up_bias = layer->up_bias, .ff = run->ws->ff.p, .ldff = run->ld.ff,
@@ -272,9 +272,9 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
         slm_feed_unit(run, t->s, &feed, a, &u);
 }
 
-slm_act slm_feed_act(const slm_run *run, const uint8_t *fine)
+slm_act slm_feed_act(const slm_run *run, uint32_t cols, const uint8_t *fine)
 {
-    slm_act a = {.q = run->ws->ffq.p, .x = run->ws->ff.p, .ldq = run->hp->n_ff / 32, .ldx = run->ld.ff, .fine = fine};
+    slm_act a = {.q = run->ws->ffq.p, .x = run->ws->ff.p, .ldq = cols / 32, .ldx = run->ld.ff, .fine = fine};
     a.lo = fine == NULL ? NULL : a.q + run->n * a.ldq;
     return a;
 }

@@ -34,7 +34,7 @@ static slm_status take_matrix(const loader *in, slm_tensor_role role, uint32_t l
         memset(out, 0, sizeof *out);
         return slm_family_need(in->family, role, true) == SLM_NEED_ALWAYS ? missing(in, role, layer) : SLM_OK;
     }
-    slm_role_shape(&m->hp, role, &rows, &cols);
+    slm_role_shape(&m->hp, role, layer, &rows, &cols);
     if (out->data == NULL || out->rows != rows || out->cols != cols || slm_type_get(out->type) == NULL)
         return missing(in, role, layer);
     return SLM_OK;
@@ -43,7 +43,7 @@ static slm_status take_matrix(const loader *in, slm_tensor_role role, uint32_t l
 static slm_status take_vector(const loader *in, slm_tensor_role role, uint32_t layer, const float **out)
 {
     uint32_t rows, cols;
-    slm_role_shape(&in->model->hp, role, &rows, &cols);
+    slm_role_shape(&in->model->hp, role, layer, &rows, &cols);
     *out = slm_image_vector(in->model->image, role, layer, rows);
     if (*out == NULL && slm_family_need(in->family, role, true) == SLM_NEED_ALWAYS)
         return missing(in, role, layer);
@@ -80,6 +80,7 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {SLM_TENSOR_CONV_IN, &l->conv_in}, {SLM_TENSOR_CONV_OUT, &l->o},
         {SLM_TENSOR_ATTN_GATE, &l->attn_gate}, {SLM_TENSOR_DELTA_GATE, &l->delta_gate},
         {SLM_TENSOR_DELTA_DECAY, &l->delta_decay}, {SLM_TENSOR_DELTA_SHARE, &l->delta_share},
+        {SLM_TENSOR_LAYER_EMBD_GATE, &l->embd_gate}, {SLM_TENSOR_LAYER_EMBD_OUT, &l->embd_out},
         {SLM_TENSOR_ROUTER, &l->router},   {SLM_TENSOR_EXPERT_GATE, &l->expert_gate},
         {SLM_TENSOR_EXPERT_UP, &l->expert_up}, {SLM_TENSOR_EXPERT_DOWN, &l->expert_down},
     };
@@ -97,6 +98,7 @@ static slm_status take_layer(const loader *in, uint32_t i)
         {after ? SLM_TENSOR_LAYER_OUT_NORM_BIAS : SLM_TENSOR_FFN_NORM_BIAS, &l->ffn_norm_bias},
         {SLM_TENSOR_DELTA_DECAY_LOG, &l->delta_decay_log}, {SLM_TENSOR_DELTA_DECAY_BIAS, &l->delta_decay_bias},
         {SLM_TENSOR_DELTA_NORM, &l->delta_norm},
+        {SLM_TENSOR_LAYER_EMBD_POST_NORM, &l->embd_post_norm}, {SLM_TENSOR_LAYER_SCALE, &l->out_scale},
     };
     for (size_t k = 0; k < sizeof matrices / sizeof *matrices; k++)
         if (slm_role_in_layer(&in->model->hp, matrices[k].role, i))
@@ -107,7 +109,9 @@ static slm_status take_layer(const loader *in, uint32_t i)
 
     bool experts = slm_role_in_layer(&in->model->hp, SLM_TENSOR_ROUTER, i);
     bool convolves = slm_layer_convolves(&in->model->hp, i);
-    const slm_weight *needed[] = {convolves ? &l->conv_in : &l->q, convolves ? &l->conv_in : &l->k, convolves ? &l->conv_in : &l->v, &l->o,
+    bool keyless = i >= slm_layers_with_keys(&in->model->hp);
+    const slm_weight *first = convolves ? &l->conv_in : &l->q;
+    const slm_weight *needed[] = {first, convolves || keyless ? first : &l->k, convolves || keyless ? first : &l->v, &l->o,
                                   experts ? &l->expert_up : &l->up, experts ? &l->expert_down : &l->down};
     for (size_t k = 0; k < sizeof needed / sizeof *needed; k++)
         if (needed[k]->data == NULL)
@@ -119,6 +123,8 @@ static slm_status take_layer(const loader *in, uint32_t i)
         l->ffn_norm_bias = l->attn_norm_bias;
     }
     SLM_TRY(check_delta_layer(in, i));
+    if ((in->model->hp.n_embd_layer > 0) != (l->embd_gate.data != NULL && l->embd_out.data != NULL && l->embd_post_norm != NULL))
+        return missing(in, SLM_TENSOR_LAYER_EMBD_GATE, i);
     if (experts && (l->router.data == NULL || l->expert_gate.data == NULL || !slm_type_get(l->router.type)->is_float))
         return missing(in, SLM_TENSOR_ROUTER, i);
     if (!experts && slm_activation_gated(in->model->hp.activation) && l->gate.data == NULL)
@@ -151,7 +157,9 @@ static slm_status check_layer(const loader *in, uint32_t i)
     if (scaled && (slm_type_get(l->q.type)->is_float || slm_type_get(l->k.type)->is_float || slm_type_get(l->v.type)->is_float ||
                    slm_type_get(l->up.type)->is_float))
         return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image scales the input of matrices that are not quantized", i);
-    ok = ok && (l->q_norm != NULL) == (l->k_norm != NULL) && (hp->conv_length > 0 || (l->q_norm != NULL) == (first->q_norm != NULL)) &&
+    bool keyless = i >= slm_layers_with_keys(hp);
+    ok = ok && (l->q_norm != NULL) == (l->k_norm != NULL || (keyless && first->k_norm != NULL)) &&
+        (hp->conv_length > 0 || (l->q_norm != NULL) == (first->q_norm != NULL)) &&
         slm_layer_convolves(hp, i) == (l->conv_kernel != NULL);
     if (!ok)
         return slm_fail(in->err, SLM_FORMAT, "layer %u of the model image lacks a norm, or has one too many", i);
@@ -159,21 +167,25 @@ static slm_status check_layer(const loader *in, uint32_t i)
 }
 
 /* Quantized products need whole blocks of 32 activations. */
+static slm_status note_type(const loader *in, const slm_weight *w, uint32_t layer)
+{
+    if (w->data == NULL)
+        return SLM_OK;
+    bool is_float = slm_type_get(w->type)->is_float;
+    in->model->floats |= is_float;
+    in->model->quantized |= !is_float;
+    if (!is_float && w->cols % 32 != 0)
+        return slm_fail(in->err, SLM_FORMAT, "a quantized matrix of layer %u has %u columns, no multiple of 32", layer, w->cols);
+    return SLM_OK;
+}
+
 static slm_status note_types(const loader *in, uint32_t i)
 {
-    slm_model *m = in->model;
-    const slm_layer *l = &m->layers[i];
+    const slm_layer *l = &in->model->layers[i];
     const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down, &l->expert_gate, &l->expert_up, &l->expert_down,
-                               &l->conv_in, &l->attn_gate, &l->delta_gate};
-    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
-        if (all[k]->data == NULL)
-            continue;
-        bool is_float = slm_type_get(all[k]->type)->is_float;
-        m->floats |= is_float;
-        m->quantized |= !is_float;
-        if (!is_float && all[k]->cols % 32 != 0)
-            return slm_fail(in->err, SLM_FORMAT, "a quantized matrix of layer %u has %u columns, no multiple of 32", i, all[k]->cols);
-    }
+                               &l->conv_in, &l->attn_gate, &l->delta_gate, &l->embd_gate, &l->embd_out};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+        SLM_TRY(note_type(in, all[k], i));
     return SLM_OK;
 }
 
@@ -185,6 +197,7 @@ static slm_status take_layers(const loader *in)
         SLM_TRY(check_layer(in, i));
         SLM_TRY(note_types(in, i));
     }
+    SLM_TRY(note_type(in, &m->layer_embd_proj, 0));
     if (m->quantized && m->hp.n_embd % 32 != 0)
         return slm_fail(in->err, SLM_FORMAT, "a quantized model of width %u, no multiple of 32", m->hp.n_embd);
     m->qk_norm_rows = m->layers[0].q_norm != NULL && m->hp.qk_norm_whole != 0;
@@ -241,6 +254,9 @@ static slm_status take_globals(const loader *in)
     SLM_TRY(take_matrix(in, SLM_TENSOR_TYPE_EMBD, 0, &m->type_embd));
     SLM_TRY(take_matrix(in, SLM_TENSOR_CLS_DENSE, 0, &m->cls_dense));
     SLM_TRY(take_matrix(in, SLM_TENSOR_EMBD_PROJ, 0, &m->embd_proj));
+    SLM_TRY(take_matrix(in, SLM_TENSOR_LAYER_EMBD, 0, &m->layer_embd));
+    SLM_TRY(take_matrix(in, SLM_TENSOR_LAYER_EMBD_PROJ, 0, &m->layer_embd_proj));
+    SLM_TRY(take_vector(in, SLM_TENSOR_LAYER_EMBD_NORM, 0, &m->layer_embd_norm));
     SLM_TRY(take_vector(in, SLM_TENSOR_EMBD_PROJ_BIAS, 0, &m->embd_proj_bias));
     SLM_TRY(take_matrix(in, SLM_TENSOR_CLS_OUT, 0, &m->cls_out));
     SLM_TRY(take_vector(in, SLM_TENSOR_OUTPUT_NORM, 0, &m->output_norm));
@@ -258,6 +274,8 @@ static slm_status take_globals(const loader *in)
         return missing(in, SLM_TENSOR_TOKEN_EMBD, 0);
     if ((m->hp.n_lookup > 0) != (m->embd_proj.data != NULL))
         return missing(in, SLM_TENSOR_EMBD_PROJ, 0);
+    if ((m->hp.n_embd_layer > 0) != (m->layer_embd.data != NULL && m->layer_embd_proj.data != NULL && m->layer_embd_norm != NULL))
+        return missing(in, SLM_TENSOR_LAYER_EMBD, 0);
     if (m->hp.causal) {
         if (m->output_norm == NULL)
             return missing(in, SLM_TENSOR_OUTPUT_NORM, 0);
@@ -281,9 +299,12 @@ static slm_status open_parts(slm_model *m, slm_error *err)
     SLM_TRY(slm_hparams_check(&m->hp, err));
     m->layers = calloc(m->hp.n_layers, sizeof *m->layers);
     m->rope_freq = slm_rope_frequencies(&m->hp);
+    m->ones = calloc(m->hp.head_dim, sizeof *m->ones);
     m->zeros = calloc(m->hp.n_embd > m->hp.after_norm_dim ? m->hp.n_embd : m->hp.after_norm_dim, sizeof *m->zeros);
-    if (m->layers == NULL || m->rope_freq == NULL || m->zeros == NULL)
+    if (m->layers == NULL || m->rope_freq == NULL || m->zeros == NULL || m->ones == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (uint32_t i = 0; i < m->hp.head_dim; i++)
+        m->ones[i] = 1;
     SLM_TRY(take_globals(&in));
     SLM_TRY(take_layers(&in));
     SLM_TRY(take_relative(&in));
@@ -327,6 +348,7 @@ void slm_model_close(slm_model *model)
     free(model->relative);
     free(model->places);
     free(model->zeros);
+    free(model->ones);
     free(model);
 }
 

@@ -24,6 +24,8 @@ typedef struct slm_layer {
     const float *conv_kernel;               /* [slm_conv_width, conv_length], the oldest position first */
     slm_weight attn_gate;                   /* Qwen 3.5: [q, n_embd] */
     slm_weight delta_gate, delta_decay, delta_share;              /* [slm_conv_out, n_embd], [delta_values, n_embd] twice */
+    slm_weight embd_gate, embd_out;         /* Gemma 4: [n_embd_layer, n_embd], [n_embd, n_embd_layer] */
+    const float *embd_post_norm, *out_scale; /* [n_embd] of what embd_out gives; [1], or NULL: what the layer's result is multiplied by */
     const float *delta_decay_log, *delta_decay_bias, *delta_norm; /* [delta_values] twice, [delta_value_dim] */
     slm_weight router, expert_gate, expert_up, expert_down; /* mixtures, in place of gate, up, down: [n_experts * rows of one, cols] */
     slm_weight rel_key, rel_query; /* DeBERTa: [n_heads * slm_relative_rows, head_dim] */
@@ -35,6 +37,8 @@ struct slm_model {
     slm_hparams hp;
     slm_tokenizer *tokenizer; /* NULL without vocabulary */
     slm_weight token_embd, head, position_embd, type_embd, embd_proj;
+    slm_weight layer_embd, layer_embd_proj; /* Gemma 4: [n_vocab, n_layers * n_embd_layer], [n_layers * n_embd_layer, n_embd] */
+    const float *layer_embd_norm;           /* [n_embd_layer] */
     const float *output_norm, *output_norm_bias, *head_bias, *embd_norm, *embd_norm_bias, *embd_proj_bias;
     slm_weight cls_dense, cls_out;
     const float *cls_dense_bias, *cls_norm, *cls_norm_bias, *cls_out_bias;
@@ -43,6 +47,7 @@ struct slm_model {
     float *relative;  /* [n_heads, relative_ld] MPNet's biases by distance; NULL without */
     uint16_t *places; /* [2 n_context] DeBERTa's row of a key by how far it is ahead, from n_context - 1 behind on; NULL without */
     float *zeros;     /* [n_embd] biases of norms that have none */
+    float *ones;      /* [head_dim] weights of a norm that has none */
     slm_layer *layers; /* [n_layers] */
     bool quantized, floats; /* which forms of activations the layers' matrices take */
     bool qk_norm_rows;  /* q_norm and k_norm span all heads (OLMo 2) instead of one */

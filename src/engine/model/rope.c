@@ -1,9 +1,10 @@
 /*
  * Rotary position embedding: the cosine and sine of each batch row's position, computed once per forward pass.
  *
- * A table row holds cos [n_rot / 2] then sin [n_rot / 2], multiplied by the model's attention factor (longrope, yarn).  There are up to
- * two tables: the model's own, and that of layers with a local base (Gemma 3's sliding layers).  Frequencies
- * base^(-2i / n_rot), divided by the linear scale and by the model's factors (Llama 3.x scaling, longrope), are made at open.
+ * A table row holds cos [n_rot / 2] then sin [n_rot / 2] (n_rot of the layer: slm_layer_rot), multiplied by the model's attention factor
+ * (longrope, yarn). There are up to two tables: the model's own, and that of layers with a local base (Gemma 3's sliding layers).
+ * Frequencies base^(-2i / n_rot), divided by the linear scale and by the model's factors (Llama 3.x scaling, longrope), are made at
+ * open.
  *
  * longrope: a sequence longer than the original context takes the long factors for all its positions, any other the short ones, as the
  * reference implementation does.  The length is that of batch->lengths where given, else what is known: the position itself.
@@ -21,7 +22,7 @@ enum { TABLE_SHORT = 0, TABLE_LONG = 1, TABLE_LOCAL = 2 };
 
 double *slm_rope_frequencies(const slm_hparams *hp)
 {
-    uint32_t half = hp->n_rot / 2;
+    uint32_t half = hp->n_rot / 2, local_rot = hp->head_dim_local > 0 ? hp->n_rot_local : hp->n_rot;
     double *f = calloc(3 * (size_t) half + 1, sizeof *f);
     if (f == NULL)
         return NULL;
@@ -30,8 +31,10 @@ double *slm_rope_frequencies(const slm_hparams *hp)
         double global = slm_pow((double) hp->rope_base, exponent) / (double) hp->rope_scale;
         f[TABLE_SHORT * half + i] = hp->has_rope_factors >= 1 ? global / (double) hp->rope_factors_short[i] : global;
         f[TABLE_LONG * half + i] = hp->has_rope_factors >= 2 ? global / (double) hp->rope_factors_long[i] : f[TABLE_SHORT * half + i];
-        if (hp->rope_base_local > 0)
-            f[TABLE_LOCAL * half + i] = slm_pow((double) hp->rope_base_local, exponent);
+        if (hp->rope_turns > 0 && i >= hp->rope_turns)
+            f[TABLE_SHORT * half + i] = f[TABLE_LONG * half + i] = 0;
+        if (hp->rope_base_local > 0 && i < local_rot / 2)
+            f[TABLE_LOCAL * half + i] = slm_pow((double) hp->rope_base_local, -2.0 * (double) i / (double) local_rot);
     }
     return f;
 }
@@ -63,7 +66,7 @@ static float *table_row(const slm_run *run, uint32_t table, uint32_t i)
 void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end)
 {
     const slm_hparams *hp = run->hp;
-    uint32_t half = hp->n_rot / 2;
+    uint32_t half = hp->n_rot / 2, local = hp->head_dim_local > 0 ? hp->n_rot_local : hp->n_rot;
     double dynamic[SLM_MAX_ROT / 2];
     int64_t dynamic_length = 0; /* that they are for */
     if (half == 0)
@@ -81,7 +84,7 @@ void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end)
         }
         fill_row(table_row(run, 0, i), freq, half, position, hp->rope_attn_factor);
         if (hp->rope_base_local > 0)
-            fill_row(table_row(run, 1, i), run->model->rope_freq + TABLE_LOCAL * half, half, position, 1.0f);
+            fill_row(table_row(run, 1, i), run->model->rope_freq + TABLE_LOCAL * half, local / 2, position, 1.0f);
     }
 }
 

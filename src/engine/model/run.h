@@ -52,7 +52,7 @@ typedef struct slm_scratch {
     slm_buffer kv, table;        /* encoders: keys and values of one head of one sequence, and its block table */
     slm_buffer pool;             /* encoders: a pooled row and what modules make of it */
     slm_buffer distance;         /* DeBERTa: products of one head's keys and queries with distances, biases of a tile */
-    slm_buffer state;            /* Qwen 3.5: a head's state, and what goes into it */
+    slm_buffer state;            /* Qwen 3.5: a head's state, and what goes into it; Gemma 4: a row of embeddings of the layers */
 } slm_scratch;
 
 struct slm_workspace {
@@ -69,6 +69,7 @@ struct slm_workspace {
     slm_buffer conv;       /* [n, ld_conv] rows that go into a convolution; LFM2: three side by side */
     slm_buffer open;       /* Qwen 3.5: [n, ld_gate] what gates the output of attention or of the delta rule */
     slm_buffer decay;      /* Qwen 3.5: [2, n, delta_values up to whole panels] */
+    slm_buffer embd;       /* Gemma 4: [n, ld_beside] each layer's embedding of each row */
     slm_buffer routes;     /* mixtures: experts.c */
     slm_buffer chosen, chosenq; /* [n * n_experts_used, ld_embd] rows as the experts take them, and quantized */
     slm_buffer low, gate;  /* batches with adapters: [3, n, ld_low] A x of each product; [n, ld_ff] */
@@ -83,7 +84,7 @@ struct slm_workspace {
 
 /* Row strides in floats, multiples of 16. */
 typedef struct slm_strides {
-    size_t embd, q, kv, ff, conv, gate;
+    size_t embd, q, kv, ff, conv, gate, beside;
 } slm_strides;
 
 /* Rows of activations as the products take them: q for quantized weights, x for float ones; either may be NULL when nobody wants it. */
@@ -214,8 +215,8 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
  * blocks of 32 columns, and it has a gate. */
 void slm_feed_unit(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm_act *a, const slm_unit *u);
 void slm_product_unit(slm_run *run, slm_scratch *s, const slm_product *p, const slm_act *a, const slm_unit *u);
-/* The feed-forward activations for `down`; fine: flags of their rows. */
-slm_act slm_feed_act(const slm_run *run, const uint8_t *fine);
+/* The feed-forward activations for `down`, which has cols columns; fine: flags of their rows. */
+slm_act slm_feed_act(const slm_run *run, uint32_t cols, const uint8_t *fine);
 /* logits = softcap(scale * (a . w')). */
 void slm_stage_logits(slm_lane *t, const slm_weight *w, const slm_act *a, uint32_t n,
                       float *logits, size_t ld);
@@ -234,6 +235,13 @@ void slm_stage_delta(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_t
 void slm_gate_by_sigmoid(float *x, const float *gate, uint32_t n);
 /* Floats of a thread's scratch for it. */
 size_t slm_delta_floats(const slm_hparams *hp);
+
+/* ---- layer_embd.c ---- */
+/* The embeddings of all layers for all batch rows, which ws->x holds as they were embedded, to ws->embd.  Ends all of its stages. */
+void slm_stages_layer_embd(slm_lane *t);
+/* ws->ff holds what opens a layer's embedding for m rows, row i being batch row rows[i] (rows NULL: i): the embedding times the GELU of it,
+ * to ws->ff and ws->ffq.  One stage, without its end. */
+void slm_stage_open_embd(slm_lane *t, uint32_t layer, const uint32_t *rows, const uint8_t *fine, uint32_t m);
 
 /* ---- experts.c ---- */
 /* x += residual_scale * what the experts of a layer make of a, which must not be a thread's own.  Ends all of its stages. */
@@ -276,8 +284,6 @@ void slm_distance_bias(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t he
                        uint32_t n, const float **bias);
 
 /* ---- attention.c ---- */
-/* Is this one of the layers that see a window only? */
-bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
 /* Norm (per head; NULL: none) and rotation of n_heads heads of a batch row at x. */
 void slm_turn_heads(const slm_run *run, const float *norm, uint32_t layer, uint32_t row, uint32_t n_heads, float *x);
 /* Keys and values of all batch rows (ws->k, ws->v) into their KV blocks: norm, rotation, store. One stage. */
@@ -288,8 +294,8 @@ void slm_stage_attend(slm_lane *t, uint32_t layer, const uint32_t *rows, uint32_
 /* Quantizes columns [col, col + cols) of one row of ws->att, whose rows are `width` wide. */
 void slm_quantize_attention(const slm_run *run, slm_scratch *s, uint32_t row, uint32_t width, uint32_t col, uint32_t cols,
                             const uint8_t *fine);
-/* Quantizes m rows of ws->att whole, for heads that are no multiple of 32 wide. Ends the stage before; one stage. */
-void slm_stage_quantize_attention(slm_lane *t, uint32_t m, const uint8_t *fine);
+/* Quantizes m rows of ws->att whole, `width` wide, for heads that are no multiple of 32 wide. Ends the stage before; one stage. */
+void slm_stage_quantize_attention(slm_lane *t, uint32_t width, uint32_t m, const uint8_t *fine);
 /* The attention output for `o`, which has cols columns; fine: flags of its rows. */
 slm_act slm_attention_act(const slm_run *run, uint32_t cols, const uint8_t *fine);
 

@@ -64,7 +64,7 @@ static slm_buffer *nth_buffer(slm_workspace *ws, size_t i)
     slm_buffer *all[] = {&ws->x,   &ws->norm, &ws->normq,   &ws->q,      &ws->k,      &ws->v,      &ws->att,  &ws->attq, &ws->ff,
                          &ws->ffq, &ws->out,  &ws->compact, &ws->angles, &ws->hidden, &ws->logits, &ws->rows,
                          &ws->fine, &ws->low, &ws->gate,   &ws->conv, &ws->open, &ws->decay,
-                         &ws->routes, &ws->chosen, &ws->chosenq, &ws->adapters};
+                         &ws->embd, &ws->routes, &ws->chosen, &ws->chosenq, &ws->adapters};
     return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
 
@@ -129,7 +129,8 @@ static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_po
     const slm_hparams *hp = run->hp;
     uint32_t group = hp->n_heads / hp->n_kv_heads;
     uint32_t queries = group > SLM_QUERIES ? group : SLM_QUERIES;
-    uint32_t widest = hp->n_ff > hp->n_embd ? hp->n_ff : hp->n_embd;
+    uint32_t ff = slm_widest_ff(hp), widest = ff > hp->n_embd ? ff : hp->n_embd;
+    widest = hp->n_embd_layer > widest ? hp->n_embd_layer : widest;
     widest = hp->n_ff_expert > widest ? hp->n_ff_expert : widest;
     if (hp->n_heads * hp->head_dim > widest)
         widest = hp->n_heads * hp->head_dim;
@@ -137,6 +138,8 @@ static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_po
         widest = slm_conv_out(hp);
     if (hp->delta_values > 0)
         SLM_TRY(slm_buffer_need(&s->state, slm_delta_floats(hp), sizeof(float), err));
+    if (hp->n_embd_layer > 0)
+        SLM_TRY(slm_buffer_need(&s->state, run->ld.beside, sizeof(float), err));
     SLM_TRY(slm_buffer_need(&s->gemm, slm_gemm_scratch_bytes(widest), 1, err));
     SLM_TRY(slm_buffer_need(&s->attend, slm_attend_scratch(n_positions), sizeof(float), err));
     SLM_TRY(slm_buffer_need(&s->tile, 2 * SLM_TILE_ROWS * SLM_TILE_COLS, sizeof(float), err));
@@ -189,7 +192,8 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
     run->ld.q = slm_round_up(q > conv_out ? q : conv_out, 16);
     run->ld.gate = run->ld.q;
     run->ld.kv = slm_round_up((size_t) hp->n_kv_heads * hp->head_dim, 16);
-    run->ld.ff = slm_round_up(hp->n_ff, 16);
+    run->ld.beside = slm_round_up((size_t) hp->n_layers * hp->n_embd_layer, 16);
+    run->ld.ff = slm_round_up(slm_widest_ff(hp) > hp->n_embd_layer ? slm_widest_ff(hp) : hp->n_embd_layer, 16);
     run->ld.conv = slm_round_up(hp->delta_values > 0 ? slm_conv_width(hp) : 3 * (size_t) hp->n_embd, 16);
 
     size_t terms = fine != NULL ? 2 : 1;
@@ -203,7 +207,9 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
     SLM_TRY(slm_buffer_need(&ws->attq, terms * n * (run->ld.q / 32 + 1), sizeof(slm_qblock), err));
     if (model->quantized)
         SLM_TRY(slm_buffer_need(&ws->ffq, terms * n * (run->ld.ff / 32 + 1), sizeof(slm_qblock), err));
-    if (model->floats)
+    if (hp->n_embd_layer > 0)
+        SLM_TRY(slm_buffer_need(&ws->embd, n * run->ld.beside, sizeof(float), err));
+    if (model->floats || hp->n_embd_layer > 0)
         SLM_TRY(slm_buffer_need(&ws->ff, n * run->ld.ff, sizeof(float), err));
     if (hp->post_norm_only || model->layers[0].attn_post_norm != NULL || (hp->causal && model->position_embd.data != NULL))
         SLM_TRY(slm_buffer_need(&ws->out, n * run->ld.embd, sizeof(float), err));

@@ -150,7 +150,7 @@ static slm_status check_leftovers(const gguf_source *s, slm_error *err)
         const char *name = slm_gguf_tensor_at(s->gguf, i)->name;
         if (at < n && strcmp(sorted[at], name) == 0)
             at++;
-        else if (!is_rope(name))
+        else if (!is_rope(name) && !slm_family_unread(&s->base.hparams, false, name))
             status = slm_fail(err, SLM_UNSUPPORTED, "the file holds the tensor %s, which a %s model does not have", name,
                               s->base.hparams.family);
     }

@@ -3,6 +3,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/import/hf/keys.h"
@@ -187,6 +188,20 @@ static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
     return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported", type, s.file);
 }
 
+/* Gemma 4: of the layers that see everything the first pairs turn, as if all of the head did; without parameters a quarter. */
+static slm_status take_proportional(slm_hf_config *c, slm_hf_json p, slm_error *err)
+{
+    float partial = p.object != NULL ? 1 : 0.25f, factor = 1;
+    double head_dim = slm_hf_config_number(c, "attention.key_length", 0);
+    SLM_TRY(slm_hf_f32(p, "partial_rotary_factor", 1e-3, 1, &partial, err));
+    SLM_TRY(slm_hf_f32(p, "factor", 1e-3, 1e6, &factor, err));
+    double turns = floor((double) partial * head_dim / 2);
+    if (factor != 1 || !(turns >= 1 && turns <= SLM_MAX_ROT / 2))
+        return slm_fail(err, SLM_UNSUPPORTED, "proportional RoPE in \"%s\" has a factor, or turns %g pairs of a head", c->json.file, turns);
+    SLM_TRY(slm_hf_config_put(c, "rope.dimension_count", head_dim, err));
+    return slm_hf_config_put(c, "slm.rope_turns", turns, err);
+}
+
 /* The parameters of sliding layers may differ by their base alone. */
 static slm_status check_local(slm_hf_json local, slm_error *err)
 {
@@ -217,6 +232,9 @@ slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
         SLM_TRY(slm_hf_take(c, local, "rope_theta", "rope.freq_base_swa", NAN, err));
         SLM_TRY(check_local(local, err));
     }
+    const char *type = slm_hf_string(p, "rope_type");
+    if (c->kind->proportional && scaling.object == NULL && (p.object == NULL || (type != NULL && strcmp(type, "proportional") == 0)))
+        return take_proportional(c, p, err);
     SLM_TRY(slm_hf_f32(c->json, "rotary_pct", 1e-3, 1, &partial, err));
     SLM_TRY(slm_hf_f32(c->json, "partial_rotary_factor", 1e-3, 1, &partial, err));
     SLM_TRY(slm_hf_f32(p, "partial_rotary_factor", 1e-3, 1, &partial, err));
@@ -332,6 +350,56 @@ slm_status slm_hf_layers_full(slm_hf_config *c, slm_error *err)
 slm_status slm_hf_layers_gemma(slm_hf_config *c, slm_error *err)
 {
     return take_window(c, true, err);
+}
+
+/* Gemma 4: layers of one kind that names another head width must all name it, and nothing else. */
+static slm_status take_wide_heads(slm_hf_config *c, slm_error *err)
+{
+    uint32_t wide = 512, n = 0;
+    const char *index, *key;
+    json_t *layers = json_object_get(c->json.object, "per_layer_config"), *layer, *value;
+    SLM_TRY(slm_hf_u32(c->json, "global_head_dim", 8, 1024, &wide, err));
+    json_object_foreach(layers, index, layer)
+    {
+        json_object_foreach(layer, key, value)
+        {
+            bool first = n++ == 0, whole = strcmp(key, "head_dim") == 0 && json_is_integer(value);
+            wide = first && whole && json_integer_value(value) <= 1024 ? (uint32_t) json_integer_value(value) : wide;
+            char *end;
+            unsigned long at = strtoul(index, &end, 10);
+            if (!whole || json_integer_value(value) != wide || *end != '\0' || at >= c->n_layers || c->slides[at])
+                return slm_fail(err, SLM_UNSUPPORTED, "\"per_layer_config\" in \"%s\" says of layer %.20s what is not supported",
+                                c->json.file, index);
+        }
+    }
+    uint32_t full = 0;
+    for (uint32_t i = 0; i < c->n_layers; i++)
+        full += !c->slides[i];
+    if (layers != NULL && !json_is_null(layers) && n != full)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"per_layer_config\" in \"%s\" speaks of %u of %u layers", c->json.file, n, full);
+    return slm_hf_config_put(c, "attention.key_length", wide, err);
+}
+
+/* Gemma 4: which layers slide (five of six where it is not said, and the last one never), heads, inner widths. */
+slm_status slm_hf_layers_gemma4(slm_hf_config *c, slm_error *err)
+{
+    bool wide = false;
+    uint32_t of_layers = c->meta.n_vocab;
+    double width = slm_hf_config_number(c, "feed_forward_length", 0), head_dim = slm_hf_config_number(c, "attention.key_length", 0);
+    SLM_TRY(slm_hf_take(c, c->json, "sliding_window", "attention.sliding_window", c->kind->window, err));
+    SLM_TRY(slm_hf_take(c, c->json, "final_logit_softcapping", "final_logit_softcapping", 0, err));
+    SLM_TRY(slm_hf_u32(c->json, "vocab_size_per_layer_input", 1, 1u << 21, &of_layers, err));
+    if (of_layers != c->meta.n_vocab)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"vocab_size_per_layer_input\" in \"%s\" is not \"vocab_size\"", c->json.file);
+    for (uint32_t i = 0; i < c->n_layers; i++)
+        c->slides[i] = (i + 1) % 6 != 0;
+    c->layered_window = true;
+    SLM_TRY(take_layer_types(c, "full_attention", "sliding_attention", err));
+    c->slides[c->n_layers - 1] = 0;
+    SLM_TRY(slm_hf_config_put(c, "attention.key_length_swa", head_dim, err));
+    SLM_TRY(take_wide_heads(c, err));
+    SLM_TRY(slm_hf_bool(c->json, "use_double_wide_mlp", &wide, err));
+    return slm_hf_config_put(c, "slm.feed_forward_shared", wide ? 2 * width : 0, err);
 }
 
 /* SmolLM3: every n-th layer attends without positions. The array says 1 for layers with RoPE, in spite of its name. */
@@ -483,9 +551,9 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
     SLM_TRY(slm_hf_bool(c->json, "tie_embedding", &c->tied, err)); /* LFM2 before version 5 */
     SLM_TRY(slm_hf_bool(c->json, "tie_word_embeddings", &c->tied, err));
     c->tied_known = slm_hf_has(c->json, "tie_word_embeddings");
+    SLM_TRY(k->layers != NULL ? k->layers(c, err) : take_window(c, false, err));
     if (k->rope_base != 0)
         SLM_TRY(slm_hf_take_rope(c, err));
-    SLM_TRY(k->layers != NULL ? k->layers(c, err) : take_window(c, false, err));
     return k->more_of != NULL ? k->more_of(c, err) : SLM_OK;
 }
 

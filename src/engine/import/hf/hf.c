@@ -108,7 +108,7 @@ static bool find_experts(hf_source *s, slm_tensor_role role, const char *name, s
     const slm_hparams *hp = &s->base.hparams;
     uint64_t first_row;
     uint32_t rows, cols;
-    slm_role_shape(hp, role, &rows, &cols);
+    slm_role_shape(hp, role, 0, &rows, &cols);
     for (uint32_t e = 0; e < hp->n_experts; e++) {
         const slm_st_tensor *t = expert_tensor(s, name, e, rows / hp->n_experts, cols, &first_row);
         if (t == NULL || (e > 0 && type_of(t->type) != out->type))
@@ -169,12 +169,13 @@ static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_f
     return true;
 }
 
-/* Of the part that sees pictures. */
+/* Of the parts that see pictures and hear. */
 static bool of_pictures(const hf_source *s, const char *name)
 {
     name += strncmp(name, "model.", 6) == 0 ? 6 : 0;
     return s->config.nested && (strncmp(name, "vision_tower.", 13) == 0 || strncmp(name, "multi_modal_projector.", 22) == 0 ||
-                                strncmp(name, "embed_vision.", 13) == 0 || strncmp(name, "visual.", 7) == 0);
+                                strncmp(name, "embed_vision.", 13) == 0 || strncmp(name, "visual.", 7) == 0 ||
+                                strncmp(name, "audio_tower.", 12) == 0 || strncmp(name, "embed_audio.", 12) == 0);
 }
 
 /* What old versions save beside the weights: angles, and the triangle of attention. */
@@ -197,7 +198,8 @@ static slm_status check_unused(const hf_source *s, slm_error *err)
         bool in_layer = strstr(t->name, "layers.") != NULL || strstr(t->name, "encoder.layer.") != NULL ||
                         strstr(t->name, "transformer.layer.") != NULL || strncmp(t->name, "transformer.h.", 14) == 0 ||
                         strncmp(t->name, "slm.", 4) == 0;
-        bool read = s->used[i] || of_pictures(s, t->name) || strncmp(t->name, "mtp.", 4) == 0 || is_constant(t);
+        bool read = s->used[i] || of_pictures(s, t->name) || strncmp(t->name, "mtp.", 4) == 0 || is_constant(t) ||
+                    slm_family_unread(&s->base.hparams, true, t->name);
         if (!read && in_layer && t->type != SLM_ST_OTHER) {
             slm_fail(err, SLM_UNSUPPORTED, "tensor \"%s\" in \"%s\" is not known in models of the family %s", t->name,
                      s->st.file_names[t->file], s->config.meta.architecture);

@@ -110,6 +110,14 @@ static const slm_hf_key gemma2_keys[] = {
     CODE("sliding_window_pattern"), CODE("layer_types"), CODE("attn_logit_softcapping"), CODE("final_logit_softcapping"),
     CODE("query_pre_attn_scalar"), CODE("use_bidirectional_attention"), CODE("rope_local_base_freq"), VALUE("sliding_window_size", 4096),
         END};
+/* Widths and heads of layers apart, mixtures and keys that are values: of larger models. */
+static const slm_hf_key gemma4_keys[] = {
+    WORD("hidden_activation", "gelu_pytorch_tanh"), OFF("attention_bias"), CODE("sliding_window"), CODE("layer_types"),
+    CODE("final_logit_softcapping"), OFF("use_bidirectional_attention"), OFF("attention_k_eq_v"), OFF("enable_moe_block"),
+    OFF("num_experts"), OFF("top_k_experts"), OFF("moe_intermediate_size"), OFF("num_global_key_value_heads"), CODE("global_head_dim"),
+    CODE("per_layer_config"), CODE("vocab_size_per_layer_input"), CODE("use_double_wide_mlp"),
+    TAKE("hidden_size_per_layer_input", "embedding_length_per_layer_input", 256),
+    TAKE("num_kv_shared_layers", "attention.shared_kv_layers", 0), END};
 static const slm_hf_key qwen2_keys[] = {WORD("hidden_act", "silu|swish"), OFF("use_sliding_window"), CODE("sliding_window"),
                                         CODE("layer_types"),
                                         OFF("use_mrope"), END};
@@ -206,6 +214,9 @@ static const slm_hf_kind kinds[] = {
      .rope_base = 1e6, .window = 4096, .tied = true, .gelu = true,
      .ropes = true, .layers = slm_hf_layers_gemma, .more_of = slm_hf_more_gemma,
      .inside = {.n_vocab = 262208, .n_context = 131072, .n_heads = 8}},
+    {"gemma4_text", "gemma4", "", decoder_keys, gemma4_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .head_dim = 256, .rope_base = 1e6,
+     .window = 512, .tied = true, .gelu = true, .ropes = true, .proportional = true, .answers_only = true,
+     .layers = slm_hf_layers_gemma4, .inside = {.n_vocab = 262144, .n_context = 131072, .n_heads = 8}},
     {"qwen2", "qwen2", "", decoder_keys, qwen2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .rope_base = 1e4,
      .layers = slm_hf_layers_full},
     {"qwen3", "qwen3", "", decoder_keys, qwen3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .head_dim = 128,

@@ -42,6 +42,7 @@ typedef struct slm_hf_kind {
     bool tied, gelu;
     bool partial;                           /* RoPE may turn a part of each head */
     bool ropes;                             /* sliding layers may have a RoPE of their own */
+    bool proportional;                      /* the others turn a part of their pairs, with the frequencies of whole heads */
     bool answers_only;                      /* no embedder and no head of it is known */
     /* What no table says of layers and windows, and what else there is; NULL: the window alone, nothing. */
     slm_status (*layers)(slm_hf_config *c, slm_error *err);
@@ -64,6 +65,7 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_full(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_gemma(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_gemma4(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_smollm3(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_granite4(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_lfm2(slm_hf_config *c, slm_error *err);

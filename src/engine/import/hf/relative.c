@@ -45,7 +45,7 @@ slm_status slm_hf_relative_new(slm_source *source, float *table, slm_hf_relative
         return slm_fail(err, SLM_NOMEM, "out of memory");
     }
     *r = (slm_hf_relative){.source = source, .table = table, .turned = turned, .products = products};
-    slm_role_shape(hp, SLM_TENSOR_REL_KEY, &rows, &cols);
+    slm_role_shape(hp, SLM_TENSOR_REL_KEY, 0, &rows, &cols);
     for (uint32_t i = 0; i < 2 * layers; i++)
         source->tensors[source->n_tensors++] = (slm_source_tensor){.role = i % 2 == 0 ? SLM_TENSOR_REL_KEY : SLM_TENSOR_REL_QUERY,
                                                                    .layer = i / 2, .rows = rows, .cols = cols, .type = SLM_TYPE_F32};
