@@ -584,6 +584,7 @@ typedef struct slm_finetune_options {
     bool exact;               /* all in float, for comparisons */
     int n_threads;            /* no bit depends on it */
     const volatile int *stop; /* may be NULL */
+    const volatile uint32_t *others; /* while it is not 0, others compute who are waited for: a tenth of the time is taken; may be NULL */
     slm_train_progress_fn progress; /* may be NULL; as with slm_train_options */
     void *progress_arg;
 } slm_finetune_options;

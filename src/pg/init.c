@@ -36,7 +36,7 @@ SLM_PG_MAGIC(SLM_VERSION);
 void _PG_init(void);
 
 static const SlmShmemPart *const shared_parts[] = {&slm_pg_threads_part, &slm_pg_row_count_part, &slm_pg_backends_part,
-                                                   &slm_pg_progress_part, &slm_pg_ledger_part, &slm_pg_budget_part,
+                                                   &slm_pg_progress_part, &slm_pg_waited_part, &slm_pg_ledger_part, &slm_pg_budget_part,
                                                    &slm_pg_jobs_part, &slm_pg_engine_part};
 
 void _PG_init(void)

@@ -98,7 +98,8 @@ while ($done < $kills && $runs < 10)
 		if ($done % 3 == 2) { $node->kill9; start_killed($node); }
 		elsif (!kill(9, $pid)) { next; }    # its turn has just ended
 		$done++;
-		$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not recover';
+		# the dead worker is listed until the server has recovered
+		$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)") or die 'the server does not recover';
 		$lost++ if job('coalesce(step, 0)', 'same') < $before;
 	}
 	ends('same', "run $runs ends all the same, after $done kills");
@@ -112,6 +113,12 @@ is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_ls_dir(current_setting
 # ---- pause, a damaged checkpoint, resume; the query gives other rows meanwhile, which the running training does not see
 $node->safe_psql('postgres', "SELECT slm_create_finetune('same', 'small', '$query', '{$options, \"checkpoint_seconds\": 1}')");
 until_job('same', 'step > 0');
+SKIP: {
+	# nice weighs within a session where the kernel groups processes by session
+	my $group = '/proc/' . training() . '/autogroup';
+	skip('the kernel groups no processes by session', 1) unless -e $group;
+	like(slurp_file($group), qr/ nice 10$/, 'the session of a worker gives way to others');
+}
 $began = time;
 $node->safe_psql('postgres', "SELECT slm_pause_finetune('same')");
 ok($node->poll_query_until('postgres', $turns, '0'), 'a pause stops the turn');

@@ -407,6 +407,7 @@ static slm_status prepare(slm_finetune *f, const slm_model *model, uint32_t long
     slm_learn_shape shape = {.rank = o->rank, .targets = o->targets == 0 ? SLM_ADAPT_ALL : o->targets, .alpha = o->alpha, .seed = o->seed};
     uint64_t largest = 0;
     SLM_TRY(slm_learn_open(model, &shape, o->exact, o->n_threads, o->stop, &f->t, err));
+    f->t.others = o->others;
     f->order = malloc(2 * f->n_examples * sizeof *f->order);
     if (f->order == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");

@@ -96,6 +96,7 @@ typedef struct slm_learn {
     const slm_bf16 *bf16; /* NULL: gradients of activations in float */
     int n_threads;
     const volatile int *stop;
+    const volatile uint32_t *others; /* slm_finetune_options */
 
     uint32_t rank, n_pairs;
     float scale;
@@ -146,10 +147,16 @@ typedef struct slm_learn_lane {
     slm_team *team;
     slm_learn_scratch *s;
     slm_stage stage;
+    uint64_t since; /* when it has last given way, in ns */
 } slm_learn_lane;
+
+/* Lets others compute, for nine times as long as it has itself since it did so last. */
+void slm_learn_give_way(slm_learn_lane *l);
 
 static inline bool slm_learn_next(slm_learn_lane *l, uint32_t n, uint32_t grain, uint32_t *begin, uint32_t *end)
 {
+    if (l->t->others != NULL && *l->t->others != 0)
+        slm_learn_give_way(l);
     if (l->t->stop != NULL && *l->t->stop != 0) {
         atomic_store_explicit(&l->run->cancelled, 1, memory_order_relaxed);
         slm_stage_abort(l->team);

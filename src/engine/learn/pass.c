@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "engine/learn/learn.h"
 
@@ -213,6 +214,31 @@ void slm_learn_free(slm_learn *t)
     memset(t, 0, sizeof *t);
 }
 
+/* ------------------------------------------------------------------ making way */
+
+#define NAP_NS 500000ull
+#define LONGEST_NS 100000000ull /* after this a unit is computed, however long it was since the last wait */
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000ull + (uint64_t) t.tv_nsec;
+}
+
+void slm_learn_give_way(slm_learn_lane *l)
+{
+    const slm_learn *t = l->t;
+    uint64_t begin = now_ns(), most = 9 * (begin - l->since), now = begin;
+    if (most > LONGEST_NS)
+        most = LONGEST_NS;
+    while (now - begin < most && *t->others != 0 && (t->stop == NULL || *t->stop == 0)) {
+        nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+        now = now_ns();
+    }
+    l->since = now;
+}
+
 /* ------------------------------------------------------------------ the pass */
 
 static void embed(slm_learn_lane *l)
@@ -249,6 +275,8 @@ static void pass_region(void *arg, slm_team *team, int thread, int n_threads)
     uint32_t n_layers = t->hp->n_layers;
     bool all = t->n_kept == n_layers;
 
+    if (t->others != NULL)
+        lane.since = now_ns();
     w->begin(l);
     for (uint32_t layer = 0; layer < n_layers; layer++)
         w->layer(l, layer, &t->kept[all ? layer : 0]);

@@ -32,6 +32,7 @@
 #include "pg/base/earlier.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
+#include "pg/base/guc.h"
 #include "pg/base/threads.h"
 #include "pg/functions/adapters.h"
 #include "pg/models/catalog.h"
@@ -40,6 +41,7 @@
 #include "pg/models/loading.h"
 #include "pg/models/store.h"
 #include "pg/models/store_files.h"
+#include "pg/run/progress.h"
 #include "pg/run/use.h"
 
 PG_FUNCTION_INFO_V1(slm_pg_finetune);
@@ -325,6 +327,14 @@ static slm_status new_engine(Tuning *t, const slm_finetune_options *options, slm
     return slm_finetune_new(base, set->examples, set->n_examples, set->held_out, set->n_held_out, options, &t->engine, err);
 }
 
+/* Whom a training in the background makes way for; NULL: nobody, or there are processors for both. */
+static const volatile uint32_t *others(int n_threads)
+{
+    int spare = slm_guc_max_threads > 0 ? slm_cpu_count() - slm_guc_max_threads : 0;
+
+    return slm_pg_in_background() && spare < n_threads ? slm_pg_waited_for() : NULL;
+}
+
 /* The engine's object, of the examples. */
 static void make_engine(Tuning *t)
 {
@@ -333,6 +343,7 @@ static void make_engine(Tuning *t)
     slm_error err;
 
     options.n_threads = slm_pg_take_threads();
+    options.others = others(options.n_threads);
     options.progress = train_progress;
     options.progress_arg = t;
     while ((status = new_engine(t, &options, &err)) == SLM_CANCELLED)

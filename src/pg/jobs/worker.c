@@ -14,7 +14,9 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -25,6 +27,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
@@ -51,6 +54,8 @@
 #define POSTPONE_SECONDS 30  /* a job that could not run is looked at again */
 #define CONTENTION_SECONDS 2 /* the same, when somebody else was in the way */
 #define PASSED_OVER 64
+#define NICE 10
+#define NICE_TEXT CppAsString2(NICE)
 #define TURN_MS 30000        /* after this a fine-tuning has a turn though rows are due */
 
 PGDLLEXPORT void slm_pg_job_worker_main(Datum arg);
@@ -527,13 +532,32 @@ static bool look(SlmJobSlot *slot, MemoryContext context, bool *idle)
     return true;
 }
 
+/*
+ * Interactive sessions come first; threads of the engine inherit it.  Where the kernel weighs sessions against each other (autogroup), nice
+ * weighs within a session only, and a worker is a session of its own: that is told to give way, too.  false: try again, the kernel takes
+ * one such change of all users in a tenth of a second.
+ */
+static bool give_way(void)
+{
+    bool done = true;
+    int fd;
+
+    (void) setpriority(PRIO_PROCESS, 0, NICE);
+    if (getsid(0) != getpid() || (fd = OpenTransientFile("/proc/self/autogroup", O_WRONLY | PG_BINARY)) < 0)
+        return true;
+    if (write(fd, NICE_TEXT, strlen(NICE_TEXT)) < 0)
+        done = errno != EAGAIN;
+    (void) CloseTransientFile(fd);
+    return done;
+}
+
 void slm_pg_job_worker_main(Datum arg)
 {
     int index = DatumGetInt32(arg);
     SlmJobSlot *slot = &slm_pg_jobs_shared->slots[index / SLM_JOB_WORKERS];
     MemoryContext context; /* of a failed batch's words */
     Oid database;
-    bool idle = false;
+    bool idle = false, gives_way = false;
 
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, die);
@@ -546,12 +570,12 @@ void slm_pg_job_worker_main(Datum arg)
     slm_pg_job_remember_settings();
     BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
     slm_pg_job_restore_settings();
-    (void) setpriority(PRIO_PROCESS, 0, 10); /* interactive sessions come first; threads of the engine inherit it */
 
     context = AllocSetContextCreate(TopMemoryContext, "slm job worker", ALLOCSET_DEFAULT_SIZES);
     for (;;) {
         QueryCancelPending = false; /* it was meant for a batch */
         CHECK_FOR_INTERRUPTS();
+        gives_way = gives_way || give_way();
         if (ConfigReloadPending) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);

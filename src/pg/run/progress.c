@@ -5,12 +5,15 @@
  */
 #include "pg/run/progress.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -155,13 +158,67 @@ void slm_pg_progress_leave(SlmProgressUse *use)
     show();
 }
 
+/* ---- who is waited for */
+
+static pg_atomic_uint32 *waited_for; /* processes; shared memory */
+static bool is_waited_for;           /* this one is counted there */
+
+static Size waited_size(void)
+{
+    return sizeof *waited_for;
+}
+
+static void attach_waited(void *memory, LWLock *lock)
+{
+    waited_for = memory;
+}
+
+const SlmShmemPart slm_pg_waited_part = {"slm_pg waited for", waited_size, attach_waited, false};
+
+bool slm_pg_in_background(void)
+{
+    return MyBackendType == B_BG_WORKER && !IsParallelWorker();
+}
+
+const volatile uint32 *slm_pg_waited_for(void)
+{
+    return waited_for == NULL ? NULL : &waited_for->value;
+}
+
+static void count_waited(bool now)
+{
+    if (now == is_waited_for)
+        return;
+    (void) pg_atomic_fetch_add_u32(waited_for, now ? 1 : -1);
+    is_waited_for = now;
+}
+
+static void leave_waited(int code, Datum arg)
+{
+    count_waited(false);
+}
+
+static void wait_or_not(bool now)
+{
+    static bool exit_registered;
+
+    if (slm_pg_in_background())
+        return;
+    if (!exit_registered)
+        before_shmem_exit(leave_waited, (Datum) 0);
+    exit_registered = true;
+    count_waited(now);
+}
+
 void slm_pg_progress_requests(int n_running)
 {
     bool changed = (n_requests == 0) != (n_running == 0);
 
     n_requests = n_running;
-    if (changed && slots.first != NULL)
-        show();
+    if (!changed || slots.first == NULL)
+        return;
+    show();
+    wait_or_not(n_running > 0);
 }
 
 void slm_pg_progress_call(void)

@@ -40,11 +40,15 @@ void slm_pg_progress_leave(SlmProgressUse *use);
 
 /* Requests that run in this backend, whoever waits for them: while there are any, the statement is shown. */
 void slm_pg_progress_requests(int n_running);
+/* Is this a worker of jobs, whom nobody waits for? */
+bool slm_pg_in_background(void);
+/* Where it stands how many other processes have requests for which somebody waits; NULL: the library was not preloaded. */
+const volatile uint32 *slm_pg_waited_for(void);
 /* A call outside of batch nodes has its answer. */
 void slm_pg_progress_call(void);
 /* Tokens that the engine computed or wrote since the last call. */
 void slm_pg_progress_tokens(uint64 tokens);
 
-extern const SlmShmemPart slm_pg_progress_part;
+extern const SlmShmemPart slm_pg_progress_part, slm_pg_waited_part;
 
 #endif

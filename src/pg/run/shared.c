@@ -272,7 +272,7 @@ static void send_more(void)
 /* Somebody waits for one call alone, however many requests it takes, or a statement has several under way. */
 static slm_class class_now(void)
 {
-    if (MyBackendType == B_BG_WORKER && !IsParallelWorker())
+    if (slm_pg_in_background())
         return SLM_CLASS_JOB;
     return slm_pg_node_running != NULL && slm_pg_n_runs() > 0 ? SLM_CLASS_BATCH : SLM_CLASS_INTERACTIVE;
 }
