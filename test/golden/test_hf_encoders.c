@@ -21,7 +21,7 @@ static const char *const served[] = {
     "mpnet-mean",     "modernbert-mean", "nomic-bert",     "roberta-mean",     "xlm-roberta-e5", "qwen3-embedding",  "embeddinggemma",
     "seq-bert-3",     "seq-bert-multi",  "seq-bert-pair",  "seq-distilbert-2", "seq-roberta-4", "seq-xlmr-rerank",   "seq-modernbert-mean",
     "seq-modernbert-cls", "seq-llama-3", "modernbert-nli", "eurobert",         "mmbert",         "deberta-nli",
-    "seq-albert-3",   "seq-electra-3",
+    "seq-albert-3",   "seq-electra-3", "gte",              "gte-mixed",         "seq-gte-rerank", "jina-v2",
 };
 
 typedef struct fixture {

@@ -141,6 +141,8 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
         return layer < hp->n_layers && slm_layer_convolves(hp, layer) && hp->delta_values > 0;
     if (((role >= SLM_TENSOR_ATTN_Q && role <= SLM_TENSOR_ATTN_OUT_BIAS) || role == SLM_TENSOR_ATTN_GATE) && slm_layer_convolves(hp, layer))
         return false;
+    if (role == SLM_TENSOR_TYPE_EMBD)
+        return layer == 0 && hp->n_token_types > 0;
     if (!role_table[role].per_layer || hp->shared_layers)
         return layer == 0;
     if (role_of_keys(role) && layer >= slm_layers_with_keys(hp))
@@ -662,6 +664,9 @@ static slm_status check_end(const slm_hparams *hp, slm_error *err)
     if (good && hp->relative_span > 0)
         good = hp->relative_span <= 4096 && hp->n_context <= 1u << 16 && !hp->causal && hp->n_heads == hp->n_kv_heads &&
                hp->relative_buckets == 0 && (hp->relative_far == 0 || (hp->relative_span >= 4 && hp->relative_far > hp->relative_span));
+    if (good && hp->alibi)
+        good = hp->alibi == 1 && !hp->causal && !hp->mask_causal && hp->n_context <= 1u << 16 && hp->relative_buckets == 0 &&
+               hp->relative_span == 0 && hp->n_rot == 0;
     if (good)
         good = hp->tags <= (hp->pooling == SLM_POOL_RANK) && hp->shared_layers <= 1 && hp->n_lookup <= hp->n_embd &&
                hp->n_lookup % 32 == 0 && (hp->n_lookup == 0 || !hp->causal);

@@ -135,7 +135,8 @@ static slm_status bind_all(binding *b, slm_error *err)
 {
     bool present;
     for (unsigned role = 0; role < SLM_TENSOR_ROLES; role++)
-        if (!slm_role_get(role)->per_layer && role != SLM_TENSOR_OUTPUT && role != SLM_TENSOR_OUTPUT_NORM)
+        if (!slm_role_get(role)->per_layer && role != SLM_TENSOR_OUTPUT && role != SLM_TENSOR_OUTPUT_NORM &&
+            slm_role_in_layer(b->hp, role, 0))
             SLM_TRY(bind_role(b, role, 0, err));
     for (uint32_t layer = 0; layer < b->hp->n_layers; layer++)
         for (unsigned role = 0; role < SLM_TENSOR_ROLES; role++)

@@ -104,6 +104,7 @@ typedef struct slm_hparams {
     uint32_t n_ff_shared;        /* inner width of these layers; 0 = n_ff */
     uint32_t value_norm;         /* values are normed by head, without a weight */
     uint32_t n_embd_layer;       /* each layer adds an embedding of its own, of this width inside; 0 = none */
+    uint32_t alibi;              /* encoders: scores fall with the distance, by a slope for each head (ALiBi) */
 } slm_hparams;
 
 #endif

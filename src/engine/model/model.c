@@ -221,23 +221,27 @@ static slm_status take_behind(const loader *in)
     return m->after_norm != NULL && m->after_norm_bias != NULL ? SLM_OK : missing(in, SLM_TENSOR_AFTER_NORM, 0);
 }
 
-/* MPNet's table of biases as rows by distance. */
+/* Biases of attention as rows by distance: out of MPNet's table, or slopes. */
 static slm_status take_relative(const loader *in)
 {
     slm_model *m = in->model;
     slm_weight table;
     uint32_t buckets = m->hp.relative_buckets, heads = m->hp.n_heads;
-    if (buckets == 0)
+    if (buckets == 0 && !m->hp.alibi)
         return SLM_OK;
+    m->relative = malloc(heads * slm_relative_stride(m->hp.n_context) * sizeof *m->relative);
+    if (m->relative == NULL)
+        return slm_fail(in->err, SLM_NOMEM, "out of memory");
+    if (m->hp.alibi) {
+        slm_alibi_fill(heads, m->hp.n_context, m->relative);
+        return SLM_OK;
+    }
     SLM_TRY(take_matrix(in, SLM_TENSOR_REL_BIAS, 0, &table));
     if (table.data == NULL)
         return missing(in, SLM_TENSOR_REL_BIAS, 0);
     float *rows = malloc((size_t) buckets * (heads + 64) * sizeof *rows);
-    m->relative = malloc(heads * slm_relative_stride(m->hp.n_context) * sizeof *m->relative);
-    if (rows == NULL || m->relative == NULL) {
-        free(rows);
+    if (rows == NULL)
         return slm_fail(in->err, SLM_NOMEM, "out of memory");
-    }
     for (uint32_t i = 0; i < buckets; i++)
         slm_kernels_get()->unpack_row(&table, i, rows + (size_t) i * (heads + 64));
     slm_relative_fill(rows, heads + 64, buckets, heads, m->hp.n_context, m->relative);
@@ -251,7 +255,8 @@ static slm_status take_globals(const loader *in)
     SLM_TRY(take_matrix(in, SLM_TENSOR_TOKEN_EMBD, 0, &m->token_embd));
     SLM_TRY(take_matrix(in, SLM_TENSOR_OUTPUT, 0, &m->head));
     SLM_TRY(take_matrix(in, SLM_TENSOR_POSITION_EMBD, 0, &m->position_embd));
-    SLM_TRY(take_matrix(in, SLM_TENSOR_TYPE_EMBD, 0, &m->type_embd));
+    if (slm_role_in_layer(&m->hp, SLM_TENSOR_TYPE_EMBD, 0))
+        SLM_TRY(take_matrix(in, SLM_TENSOR_TYPE_EMBD, 0, &m->type_embd));
     SLM_TRY(take_matrix(in, SLM_TENSOR_CLS_DENSE, 0, &m->cls_dense));
     SLM_TRY(take_matrix(in, SLM_TENSOR_EMBD_PROJ, 0, &m->embd_proj));
     SLM_TRY(take_matrix(in, SLM_TENSOR_LAYER_EMBD, 0, &m->layer_embd));

@@ -272,6 +272,9 @@ void slm_dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, cons
 size_t slm_relative_stride(uint32_t n_context);
 void slm_relative_fill(const float *table, size_t ld, uint32_t buckets, uint32_t n_heads, uint32_t n_context, float *rows);
 
+/* The same of slopes (ALiBi). */
+void slm_alibi_fill(uint32_t n_heads, uint32_t n_context, float *rows);
+
 /* ---- distance.c ---- */
 /* Floats of s->distance for sequences of up to this length. */
 size_t slm_distance_floats(const slm_hparams *hp, uint32_t length);

@@ -163,7 +163,9 @@ slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, 
         slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a checkpoint that is already quantized", json.file);
         return slm_hint(err, "Import the original model: it is quantized here, see the option \"quantization\".");
     }
-    c->kind = slm_hf_kind_find(type);
+    const char *positions = slm_hf_string(json, "position_embedding_type");
+    bool jina = strcmp(type, "bert") == 0 && positions != NULL && strcmp(positions, "alibi") == 0; /* calls itself a BERT */
+    c->kind = slm_hf_kind_find(jina ? "jina-bert" : type);
     if (c->kind == NULL) {
         char names[400];
         slm_hf_kind_names(names, sizeof names);

@@ -71,6 +71,47 @@ slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err)
     return slm_hf_take(c, rope, "rope_theta", "rope.freq_base", NAN, err);
 }
 
+/* NTK: the model's code stretches the base and all waves by the factor, or (with "mixed_b") each pair a little more than the one before,
+ * until the last has the whole factor. */
+slm_status slm_hf_take_gte(slm_hf_config *c, slm_error *err)
+{
+    slm_hf_json s = slm_hf_member(c->json, "rope_scaling");
+    const char *type = slm_hf_string(s, "type"), *key;
+    double heads = slm_hf_config_number(c, "attention.head_count", 1), dim = slm_hf_config_number(c, "embedding_length", 0) / heads;
+    float factor = 0, mixed = 0;
+    json_t *value;
+    if (!slm_hf_has(c->json, "rope_scaling"))
+        return SLM_OK;
+    json_object_foreach(s.object, key, value)
+        if (strcmp(key, "type") != 0 && strcmp(key, "factor") != 0 && strcmp(key, "mixed_b") != 0)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"rope_scaling\" in \"%s\" has the parameter \"%.40s\", which is not supported", s.file,
+                            key);
+    SLM_TRY(slm_hf_f32(s, "factor", 1, 1e3, &factor, err));
+    SLM_TRY(slm_hf_f32(s, "mixed_b", 1e-3, 10, &mixed, err));
+    if (type == NULL || strcmp(type, "ntk") != 0 || factor < 1 || !(dim >= 2 && dim <= SLM_MAX_ROT))
+        return slm_fail(err, SLM_UNSUPPORTED, "\"rope_scaling\" in \"%s\" is none of the type \"ntk\" with a factor of at least 1", s.file);
+    if (slm_hf_has(s, "mixed_b")) {
+        double rate = log((double) factor) / pow(dim / 2, (double) mixed);
+        c->meta.factors = c->factors;
+        c->meta.n_factors = (uint32_t) (dim / 2);
+        for (uint32_t i = 0; i < c->meta.n_factors; i++)
+            c->factors[i] = (float) exp(rate * pow(i + 1, (double) mixed));
+        return SLM_OK;
+    }
+    snprintf(c->scaling, sizeof c->scaling, "linear");
+    SLM_TRY(slm_hf_config_put(c, "rope.freq_base", slm_hf_config_number(c, "rope.freq_base", 1e4) * (double) factor, err));
+    return slm_hf_config_put(c, "rope.scaling.factor", pow((double) factor, 2 / dim), err);
+}
+
+/* The class assumes a feed-forward without a gate, which no published model has. */
+slm_status slm_hf_take_jina(slm_hf_config *c, slm_error *err)
+{
+    const char *type = slm_hf_string(c->json, "feed_forward_type");
+    if (type == NULL || strcmp(type, "geglu") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"feed_forward_type\" in \"%s\" is not \"geglu\", which is not supported", c->json.file);
+    return SLM_OK;
+}
+
 slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err)
 {
     double heads = slm_hf_config_number(c, "attention.head_count", 1), embd = slm_hf_config_number(c, "embedding_length", 0);

@@ -53,6 +53,15 @@ static const slm_hf_key bert_keys[] = {
     WORD("hidden_act", "gelu"), TAKE("layer_norm_eps", "attention.layer_norm_epsilon", 1e-12),
     TAKE("type_vocab_size", "tokenizer.ggml.token_type_count", 2), WORD("position_embedding_type", "absolute"), OFF("is_decoder"),
     OFF("add_cross_attention"), OFF("pruned_heads"), CODE("tie_word_embeddings"), END};
+static const slm_hf_key gte_keys[] = {
+    NEED("hidden_size", "embedding_length"), NEED("num_hidden_layers", "block_count"), NEED("num_attention_heads", "attention.head_count"),
+    NEED("intermediate_size", "feed_forward_length"), NEED("max_position_embeddings", "context_length"), CODE("vocab_size"),
+    WORD("hidden_act", "gelu"), TAKE("layer_norm_eps", "attention.layer_norm_epsilon", 1e-12), CODE("tie_word_embeddings"),
+    WORD("position_embedding_type", "rope"), TAKE("type_vocab_size", "slm.types", 1), TAKE("rope_theta", "rope.freq_base", 10000),
+    CODE("rope_scaling"), WORD("layer_norm_type", "layer_norm"), ON("pack_qkv"), OFF("logn_attention_scale"), CODE("logn_attention_clip1"),
+    CODE("unpad_inputs"), CODE("use_memory_efficient_attention"), CODE("matryoshka_dimensions"), END};
+static const slm_hf_key jina_keys[] = {WORD("position_embedding_type", "alibi"), CODE("feed_forward_type"), WORD("emb_pooler", "mean"),
+                                       CODE("model_max_length"), END};
 static const slm_hf_key electra_keys[] = {TAKE("embedding_size", "slm.lookup", NAN), END};
 static const slm_hf_key albert_keys[] = {
     WORD("hidden_act", "gelu_new|gelu_pytorch_tanh|gelu"), NEED("embedding_size", "slm.lookup"), CODE("num_hidden_groups"),
@@ -187,6 +196,9 @@ static const slm_hf_key gpt2_keys[] = {
 
 static const slm_hf_kind kinds[] = {
     {"bert", "bert", "bert.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true},
+    {"jina-bert", "jina-bert-v2", "bert.", bert_keys, jina_keys, slm_hf_take_jina, SLM_POOL_CLS, .encoder = true},
+    {"new", "gte", "new.", gte_keys, NULL, slm_hf_take_gte, SLM_POOL_CLS, .encoder = true},
+    {"gte", "gte", "gte.", gte_keys, NULL, slm_hf_take_gte, SLM_POOL_CLS, .encoder = true},
     {"roberta", "roberta", "roberta.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},
     {"xlm-roberta", "roberta", "roberta.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},
     {"camembert", "roberta", "roberta.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},

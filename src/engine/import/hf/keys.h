@@ -79,6 +79,8 @@ slm_status slm_hf_more_neox(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_gpt2(slm_hf_config *c, slm_error *err);
 /* ---- config_encoder.c ---- */
 slm_status slm_hf_take_modernbert(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_take_gte(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_take_jina(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_albert(slm_hf_config *c, slm_error *err);
