@@ -14,7 +14,7 @@ typedef struct golden {
 } golden;
 
 static const golden files[] = {{"smollm2", 0}, {"gpt-2", 1}, {"llama-bpe", 1}, {"qwen2", 1}, {"llama-spm", 1}, {"phi-3", 1},
-    {"bert-bge", 0}, {"xlm-r", 0}, {"qwen35", 1}, {"command-r", 0}, {"starcoder", 1}, {"refact", 1}};
+    {"bert-bge", 0}, {"xlm-r", 0}, {"qwen35", 1}, {"command-r", 0}, {"starcoder", 1}, {"refact", 1}, {"gemma4", 1}};
 
 static void check_line(slm_tokenizer *tok, const golden *g, int line, const char *text, size_t n, json_t *want)
 {

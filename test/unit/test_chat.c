@@ -63,6 +63,10 @@ static const expected conversations[] = {
     {"phi4-mini", NULL, "<|system|>" SYS "<|end|><|user|>" U1 "<|end|><|assistant|>" A1 "<|end|><|user|>" U2 "<|end|><|assistant|>"},
     {"gemma", "<bos>", "<bos><start_of_turn>user\n" SYS "\n\n" U1 "<end_of_turn>\n<start_of_turn>model\n" A1
                        "<end_of_turn>\n<start_of_turn>user\n" U2 "<end_of_turn>\n<start_of_turn>model\n"},
+    {"gemma4", "<bos>", "<bos><|turn>system\n" SYS "<turn|>\n<|turn>user\n" U1 "<turn|>\n<|turn>model\n" A1
+                        "<turn|>\n<|turn>user\n" U2 "<turn|>\n<|turn>model\n"},
+    {"gemma4-thought", "<bos>", "<bos><|turn>system\n" SYS "<turn|>\n<|turn>user\n" U1 "<turn|>\n<|turn>model\n" A1
+                                "<turn|>\n<|turn>user\n" U2 "<turn|>\n<|turn>model\n<|channel>thought\n<channel|>"},
     {"llama2", "<s>", "<s>[INST] <<SYS>>\n" SYS "\n<</SYS>>\n\n" U1 " [/INST] " A1 " </s><s>[INST] " U2 " [/INST]"},
     {"mistral-v1", "<s>", "<s>[INST] " SYS "\n\n" U1 " [/INST] " A1 "</s>[INST] " U2 " [/INST]"},
     {"mistral-v3", "<s>", "<s>[INST]" U1 "[/INST]" A1 "</s>[INST]" SYS "\n\n" U2 "[/INST]"},
@@ -129,6 +133,8 @@ static void test_recognition(void)
         {"phi4-mini", "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
                       "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}"},
         {"gemma", "{{ bos_token }}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"},
+        {"gemma4", "{{- '<|turn>' + role + '\\n' }}{{- '<|channel>thought\\n' + thinking_text + '\\n<channel|>' -}}{{- '<turn|>\\n' -}}"},
+        {"gemma4-thought", "{{- '<|turn>' + role + '\\n' }}{{- '<turn|>\\n' -}}{{- '<|channel>thought\\n<channel|>' -}}"},
         {"granite", "{{- '<|start_of_role|>' + message['role'] + '<|end_of_role|>' + message['content'] + '<|end_of_text|>\n' }}"},
         {"mistral-v7", "{{- '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}{{- '[INST]' + message['content'] + '[/INST]' }}"},
         {"mistral-v1", "{{ bos_token }}{{ '[INST] ' + message['content'] + ' [/INST]' }}"},

@@ -22,6 +22,10 @@
              {.head = "<|start_header_id|>assistant<|end_header_id|>\n\n", .tail = "<|eot_id|>"}},                              \
     .answer = "<|start_header_id|>assistant<|end_header_id|>\n\n", .ends = {"<|eot_id|>", "<|eom_id|>"}, \
     .flags = SLM_CHAT_BOS | SLM_CHAT_TRIM
+#define GEMMA4                                                                                                                          \
+    .turn = {{.head = "<|turn>system\n", .tail = "<turn|>\n"}, {.head = "<|turn>user\n", .tail = "<turn|>\n"},                           \
+             {.head = "<|turn>model\n", .tail = "<turn|>\n"}},                                                                         \
+    .ends = {"<turn|>"}, .flags = SLM_CHAT_BOS | SLM_CHAT_TRIM
 
 static const slm_chat_format formats[] = {
     {.name = "raw", .turn = {{.after = "\n\n"}, {.after = "\n\n"}, {.after = "\n\n"}}},
@@ -50,6 +54,9 @@ static const slm_chat_format formats[] = {
     {.name = "gemma", .turn = {{.after = "\n\n"}, {.head = "<start_of_turn>user\n", .tail = "<end_of_turn>\n"},
                                {.head = "<start_of_turn>model\n", .tail = "<end_of_turn>\n"}},
      .answer = "<start_of_turn>model\n", .ends = {"<end_of_turn>"}, .flags = SLM_CHAT_BOS | SLM_CHAT_TRIM | SLM_CHAT_SYSTEM_IN_FIRST},
+    /* The larger models' templates answer for a model that is not to think with an empty thought. */
+    {.name = "gemma4", GEMMA4, .answer = "<|turn>model\n"},
+    {.name = "gemma4-thought", GEMMA4, .answer = "<|turn>model\n<|channel>thought\n<channel|>"},
     {.name = "llama2", .turn = {{.before = " <<SYS>>\n", .after = "\n<</SYS>>\n\n"}, {.head = "[INST]", .before = " ", .tail = " [/INST]"},
                                 {.before = " ", .after = " ", .tail = "</s>"}},
      .ends = {"</s>"}, .flags = SLM_CHAT_BOS | SLM_CHAT_TRIM | SLM_CHAT_SYSTEM_IN_FIRST | SLM_CHAT_BOS_EACH},

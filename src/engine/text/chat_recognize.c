@@ -48,6 +48,8 @@ const char *slm_chat_recognize(const char *t)
         return has(t, "Cutting Knowledge Date") ? "llama3.1" : "llama3";
     if (has(t, "<start_of_turn>"))
         return "gemma";
+    if (has(t, "<|turn>"))
+        return has(t, "'<|channel>thought\\n<channel|>'") || has(t, "'<|channel>thought\n<channel|>'") ? "gemma4-thought" : "gemma4";
     if (has(t, "<|start_of_role|>"))
         return "granite";
     if (has(t, "[SYSTEM_PROMPT]"))

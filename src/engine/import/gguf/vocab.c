@@ -22,6 +22,7 @@ typedef struct vocab_buffers {
     unsigned char *map; /* of characters, SentencePiece's */
     slm_text_step steps[2];
     int32_t eom;
+    bool ranked; /* SentencePiece's pieces, merged by rank (Gemma 4) */
 } vocab_buffers;
 
 static void free_buffers(vocab_buffers *b)
@@ -126,7 +127,8 @@ static slm_status read_ids(const slm_gguf *g, slm_vocab *vocab, vocab_buffers *b
     bool llama3 = strcmp(vocab->pre, "llama-bpe") == 0 || strcmp(vocab->pre, "llama3") == 0;
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_bos_token", spm || bert || llama3, &vocab->add_bos, err));
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_eos_token", bert, &vocab->add_eos, err));
-    SLM_TRY(read_flag(g, "tokenizer.ggml.add_space_prefix", spm, &vocab->add_space_prefix, err));
+    vocab->add_bos = vocab->add_bos || b->ranked; /* whatever the file says, as llama.cpp has it */
+    SLM_TRY(read_flag(g, "tokenizer.ggml.add_space_prefix", spm && !b->ranked, &vocab->add_space_prefix, err));
     SLM_TRY(read_flag(g, "tokenizer.ggml.normalizer.lowercase", bert, &vocab->lowercase, err));
     return read_flag(g, "tokenizer.ggml.normalizer.strip_accents", vocab->lowercase, &vocab->strip_accents, err);
 }
@@ -168,7 +170,8 @@ static slm_status read_pre(const slm_gguf *g, const slm_import_options *options,
 }
 
 /* *absent: the file says that it has no vocabulary. */
-static slm_status read_kind(const slm_gguf *g, const slm_import_options *options, slm_vocab *vocab, bool *absent, slm_error *err)
+static slm_status read_kind(const slm_gguf *g, const slm_import_options *options, slm_vocab *vocab, bool *ranked, bool *absent,
+                            slm_error *err)
 {
     const slm_gguf_value *v = slm_gguf_find(g, "tokenizer.ggml.model");
     char *model = NULL;
@@ -181,7 +184,7 @@ static slm_status read_kind(const slm_gguf *g, const slm_import_options *options
         *absent = true;
     else if (strcmp(model, "gpt2") == 0)
         vocab->kind = SLM_TOK_BPE;
-    else if (strcmp(model, "llama") == 0)
+    else if (strcmp(model, "llama") == 0 || (*ranked = strcmp(model, "gemma4") == 0))
         vocab->kind = SLM_TOK_SPM;
     else if (strcmp(model, "bert") == 0)
         vocab->kind = SLM_TOK_WORDPIECE;
@@ -250,13 +253,13 @@ static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *voc
                 return slm_fail(err, SLM_FORMAT, "the type of token %zu is %d", i, b->types[i]);
         vocab->types = b->types;
     }
-    if ((v = slm_gguf_find(g, "tokenizer.ggml.merges")) != NULL && vocab->kind == SLM_TOK_BPE) {
+    if ((v = slm_gguf_find(g, "tokenizer.ggml.merges")) != NULL && (vocab->kind == SLM_TOK_BPE || b->ranked)) {
         SLM_TRY(read_strings(g, v, &b->merges_raw, &b->merges, err));
         vocab->merges = b->merges;
         vocab->n_merges = v->n;
     }
-    if (vocab->kind == SLM_TOK_BPE && vocab->n_merges == 0) {
-        slm_fail(err, SLM_FORMAT, "the file's vocabulary is byte-level BPE, but it has no tokenizer.ggml.merges");
+    if ((vocab->kind == SLM_TOK_BPE || b->ranked) && vocab->n_merges == 0) {
+        slm_fail(err, SLM_FORMAT, "the file's vocabulary is BPE, but it has no tokenizer.ggml.merges");
         return slm_hint(err, "Without merges every byte would be a token of its own: convert the model anew with its tokenizer.");
     }
     if ((v = slm_gguf_find(g, "tokenizer.chat_template")) != NULL)
@@ -274,7 +277,7 @@ slm_status slm_gguf_tokenizer(const slm_gguf *g, const slm_import_options *optio
     memset(&vocab, 0, sizeof vocab);
     vocab.stop = stop;
     memset(&buffers, 0, sizeof buffers);
-    SLM_TRY(read_kind(g, options, &vocab, &absent, err));
+    SLM_TRY(read_kind(g, options, &vocab, &buffers.ranked, &absent, err));
     if (absent) {
         *blob = NULL;
         *bytes = 0;
