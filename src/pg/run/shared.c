@@ -241,13 +241,27 @@ static void flush(void)
     }
 }
 
+/* Somebody waits for one call alone, however many requests it takes, or a statement has several under way. */
+static slm_class class_of(const SlmRun *run)
+{
+    if (slm_pg_in_background())
+        return SLM_CLASS_JOB;
+    return run->node_of != NULL && n_waiting > 1 ? SLM_CLASS_BATCH : SLM_CLASS_INTERACTIVE;
+}
+
+/* Only now it is known how many there are beside it. */
 static void send_run(SlmRun *run)
 {
-    run->sent->under_way = true;
+    SlmSent *sent = run->sent;
+    slm_frame frame = {.type = SLM_FRAME_SUBMIT, .class = class_of(run), .number = run->id,
+                       .n_bytes = sent->frame_bytes - SLM_FRAME_HEADER};
+
+    slm_frame_put(&frame, (uint8_t *) sent->frame);
+    put(sent->frame, sent->frame_bytes);
+    sent->under_way = true;
     n_under_way++;
-    put(run->sent->frame, run->sent->frame_bytes);
-    run->sent->n_sent++;
-    run->sent->skip = run->sent->text_bytes;
+    sent->n_sent++;
+    sent->skip = sent->text_bytes;
     if (connection.out_end - connection.out_begin > FLUSH_BYTES)
         flush();
 }
@@ -269,14 +283,6 @@ static void send_more(void)
     }
 }
 
-/* Somebody waits for one call alone, however many requests it takes, or a statement has several under way. */
-static slm_class class_now(void)
-{
-    if (slm_pg_in_background())
-        return SLM_CLASS_JOB;
-    return slm_pg_node_running != NULL && slm_pg_n_runs() > 0 ? SLM_CLASS_BATCH : SLM_CLASS_INTERACTIVE;
-}
-
 static char *stem(const char *key)
 {
     char *name = palloc(SLM_STEM_SIZE);
@@ -285,7 +291,7 @@ static char *stem(const char *key)
     return name;
 }
 
-/* The frame of a request, in the run's context; NULL: it is too long. */
+/* The frame of a request, in the run's context, its head still to be written; NULL: it is too long. */
 static char *pack(const SlmRun *run, const SlmOpenModel *opened, const slm_request *request, size_t *bytes)
 {
     const char *plus = strchr(opened->key, '+');
@@ -294,17 +300,16 @@ static char *pack(const SlmRun *run, const SlmOpenModel *opened, const slm_reque
                             .constraint = request->constraint != NULL ? slm_pg_constraint_words(request->constraint) : NULL,
                             .kv_type = run->kv_type};
     slm_request whole = *request;
-    slm_frame frame = {.type = SLM_FRAME_SUBMIT, .class = class_now(), .number = run->id};
+    size_t n_bytes;
     char *packed;
 
     whole.realm = (uint64) MyDatabaseId << 32 | GetUserId();
-    frame.n_bytes = slm_wire_pack_request(run->id, &names, &whole, NULL, 0);
-    *bytes = SLM_FRAME_HEADER + frame.n_bytes;
-    if (frame.n_bytes > SLM_FRAME_MOST)
+    n_bytes = slm_wire_pack_request(run->id, &names, &whole, NULL, 0);
+    *bytes = SLM_FRAME_HEADER + n_bytes;
+    if (n_bytes > SLM_FRAME_MOST)
         return NULL;
     packed = MemoryContextAlloc(GetMemoryChunkContext(unconstify(SlmRun *, run)), *bytes);
-    slm_frame_put(&frame, (uint8_t *) packed);
-    (void) slm_wire_pack_request(run->id, &names, &whole, packed + SLM_FRAME_HEADER, frame.n_bytes);
+    (void) slm_wire_pack_request(run->id, &names, &whole, packed + SLM_FRAME_HEADER, n_bytes);
     return packed;
 }
 
