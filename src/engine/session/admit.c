@@ -6,9 +6,10 @@
  *   cache    A B                   and continue from the kept copy
  *
  * Two kinds of prefix: what requests declare (SLM_SEG_PREFIX) is kept in any case; of what is not declared the common beginning of two
- * jobs is kept as soon as the second one shows up.  Everything is compared as token ids of one kind (prefix.h),
- * never as text.  A position's keys
- * and values depend on the tokens up to it alone, so whose they are and when they were computed does not show in any answer.
+ * jobs is kept as soon as the second one shows up, and a short one when it saves enough for all that stand behind the first.  What a
+ * running job has computed already costs nobody a wait: it is shared even where it is not worth keeping.  Everything is compared as token
+ * ids of one kind (prefix.h), never as text.  A position's keys and values depend on the tokens up to it alone, so whose they are and when
+ * they were computed does not show in any answer.
  *
  * Nobody waits for a queued job, only for running ones, and those always advance: waiting ends.
  */
@@ -18,7 +19,8 @@
 
 /* A shorter declared prefix than this is not worth an entry. */
 #define MIN_PREFIX 8
-/* An undeclared one must save so many tokens: waiting for it costs up to one pass over the weights, about as much as 8 tokens. */
+/* An undeclared one must save so many tokens, of all who wait for it together: waiting costs up to one pass over the weights, about as much
+ * as 8 tokens. */
 #define MIN_SHARED 32
 /* Queued jobs that a new one is compared with. */
 #define HORIZON 128
@@ -40,12 +42,12 @@ static uint32_t shared_length(const slm_job *a, const slm_job *b)
     return i;
 }
 
-/* The same, or 0 when it is less than `least`, which is MIN_SHARED or more: mostly seen by a look at the last tokens before it. */
+/* The same, or 0 when it is less than `least`, which is MIN_PREFIX or more: mostly seen by a look at the last tokens before it. */
 static uint32_t shared_at_least(const slm_job *a, const slm_job *b, uint32_t least)
 {
-    uint32_t n, from = least - MIN_SHARED;
+    uint32_t n, from = least - MIN_PREFIX;
 
-    if (a->first_out < least || b->first_out < least || memcmp(a->ids + from, b->ids + from, MIN_SHARED * sizeof *a->ids) != 0)
+    if (a->first_out < least || b->first_out < least || memcmp(a->ids + from, b->ids + from, MIN_PREFIX * sizeof *a->ids) != 0)
         return 0;
     n = shared_length(a, b);
     return n < least ? 0 : n;
@@ -76,24 +78,36 @@ static bool same_ids(const slm_job *a, const slm_job *b, uint32_t n)
     return a->n_ids >= n && b->n_ids >= n && memcmp(a->ids, b->ids, n * sizeof *a->ids) == 0;
 }
 
-/* Is a running job about to compute the first n positions of this one, all of them declared? */
-static bool has_leader(const slm_session *s, const slm_job *job, uint32_t n)
+/* Is a running job about to compute positions of this one that it keeps for others: its first `want`, all of them declared, or enough
+ * beyond `reused`? Somebody waits for an urgent one, which is not to wait for others' turn. */
+static bool has_leader(const slm_session *s, const slm_job *job, uint32_t want, uint32_t reused)
 {
-    for (const slm_job *j = s->running.head; j != NULL; j = j->next)
-        if (j->leads && j->n_prefix >= n && j->regime == job->regime && j->realm == job->realm && same_ids(j, job, n))
+    for (const slm_job *j = s->running.head; j != NULL; j = j->next) {
+        uint32_t n;
+
+        if (!j->leads || j->regime != job->regime || j->realm != job->realm)
+            continue;
+        if (want >= MIN_PREFIX && reused < want && j->n_prefix >= want && same_ids(j, job, want))
             return true;
+        n = j->urgent >= job->urgent ? shared_at_least(j, job, reused + MIN_PREFIX) : 0;
+        n = n < j->n_keep ? n : j->n_keep;
+        if (n >= reused + MIN_PREFIX && j->seq->length < n)
+            return true;
+    }
     return false;
 }
 
-/* The running job with the longest common beginning with this one, at least `least`; *n is its length. NULL when there is none. */
-static slm_job *find_sharer(const slm_session *s, const slm_job *job, uint32_t least, uint32_t *n)
+/* The running job with the longest common beginning with this one that is worth it, beyond `reused`; *n is its length. NULL when there is
+ * none. */
+static slm_job *find_sharer(const slm_session *s, const slm_job *job, uint32_t reused, uint32_t *n)
 {
     slm_job *found = NULL;
+    uint32_t least = reused + MIN_PREFIX;
 
     for (slm_job *j = s->running.head; j != NULL; j = j->next) {
         uint32_t length = j->seq == NULL ? 0 : shared_at_least(j, job, least);
 
-        if (length == 0)
+        if (length == 0 || (j->seq->length < length && length < reused + MIN_SHARED))
             continue;
         found = j;
         *n = length;
@@ -121,12 +135,22 @@ void slm_admit_keep(slm_session *s, slm_job *job)
 
 typedef enum admission { ADMITTED, WAITS, NO_ROOM, GONE } admission;
 
+/* What the job has in common with the next of the queue, when that and those behind it save enough; else 0. */
+static uint32_t shared_with_next(const slm_job *job, uint32_t reused)
+{
+    uint32_t n = job->next == NULL ? 0 : shared_at_least(job->next, job, reused + MIN_PREFIX), saved = 0;
+
+    for (const slm_job *j = job->next; n > 0 && saved < MIN_SHARED && j != NULL && shared_at_least(j, job, n) > 0; j = j->next)
+        saved += n - reused;
+    return saved < MIN_SHARED ? 0 : n;
+}
+
 /* The job is to keep what others wait for: its declared prefix, and what it has in common with the next of the queue. */
 static void choose_leader(slm_job *job, uint32_t declared, uint32_t reused)
 {
-    uint32_t n = job->next == NULL ? 0 : shared_at_least(job->next, job, reused + MIN_SHARED);
+    uint32_t n = shared_with_next(job, reused);
 
-    job->leads = n > 0 || (declared >= MIN_PREFIX && reused < declared);
+    job->leads = n > 0 || (declared >= MIN_PREFIX && job->n_kept < declared);
     job->n_keep = n > job->n_prefix ? n : job->n_prefix;
 }
 
@@ -143,6 +167,7 @@ static admission start_job(slm_session *s, slm_job *job, const slm_seq *from, ui
         if (slm_job_check_budget(s, job, &error) == SLM_OK) {
             if (reused == 0)
                 return NO_ROOM;
+            job->n_kept = 0;
             return start_job(s, job, NULL, 0);
         }
         slm_job_finish(s, &s->queued, job, &error);
@@ -156,7 +181,6 @@ static admission start_job(slm_session *s, slm_job *job, const slm_seq *from, ui
         slm_job_finish(s, &s->queued, job, &error);
         return GONE;
     }
-    job->n_kept = reused;
     job->result.usage.reused_tokens = reused;
     s->stats.usage.reused_tokens += reused;
     s->stats.usage.prompt_tokens += reused;
@@ -173,17 +197,22 @@ static admission admit(slm_session *s, slm_job *job)
     slm_job *sharer;
     admission result;
 
-    if (want >= MIN_PREFIX && reused < want && has_leader(s, job, want))
+    if (has_leader(s, job, want, reused))
         return WAITS;
-    sharer = find_sharer(s, job, reused + MIN_SHARED, &n);
+    sharer = find_sharer(s, job, reused, &n);
     if (sharer != NULL && sharer->seq->length < n) {
         sharer->leads = true;
         sharer->n_keep = sharer->n_keep > n ? sharer->n_keep : n;
         return WAITS;
     }
-    if (sharer != NULL) {
+    if (sharer != NULL && n >= reused + MIN_SHARED) {
         slm_prefix_add(s->prefixes, s->pool, job->ids, n, kind_of(job), sharer->seq);
         reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, kind_of(job), &from);
+    }
+    job->n_kept = reused;
+    if (sharer != NULL && n > reused) {
+        from = sharer->seq;
+        reused = n;
     }
     choose_leader(job, want, reused);
     result = start_job(s, job, from, reused);
