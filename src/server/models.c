@@ -385,6 +385,14 @@ static bool choose(lane *l, bool everybody, bool *has_batch)
     return any;
 }
 
+/* A step's CPU time as that of all threads at once: what else the machine does meanwhile is nobody's fault. */
+static uint64_t of_all_threads(const lane *l, uint64_t cpu_ns)
+{
+    long n = l->limits.n_threads > 0 ? l->limits.n_threads : sysconf(_SC_NPROCESSORS_ONLN);
+
+    return cpu_ns / (uint64_t) (n > 0 ? n : 1);
+}
+
 /* A step's time to those who had a part in it.  One position of a request is a token of an answer, several are of a prompt: near enough for
  * one that is cancelled; the result of one that ends has the exact figures. */
 static void charge(lane *l, uint64_t positions, uint64_t ns, uint64_t cpu_ns)
@@ -395,7 +403,7 @@ static void charge(lane *l, uint64_t positions, uint64_t ns, uint64_t cpu_ns)
 
         if (own == 0)
             continue;
-        slm_turns_charge(r, ns * own / positions);
+        slm_turns_charge(r, of_all_threads(l, cpu_ns) * own / positions);
         r->so_far.requests = 1;
         r->so_far.steps++;
         *(answers ? &r->so_far.output_tokens : &r->so_far.prompt_tokens) += own;

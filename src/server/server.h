@@ -117,7 +117,7 @@ void slm_turns_leave(request *r);
 void slm_turns_begin(void);
 /* May it take part in a step of this round? */
 bool slm_turns_may(const request *r);
-/* What a step took of it. */
+/* What a step took of it: CPU time, of all threads at once. */
 void slm_turns_charge(request *r, uint64_t ns);
 /* What steps have taken so far of those for whom nobody waits. */
 uint64_t slm_turns_others_ns(void);

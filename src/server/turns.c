@@ -1,7 +1,7 @@
 /*
  * turns.c: who takes part in a step.
  *
- *   party = role and class ──► had: the time that steps took of it, divided by the weight of its class
+ *   party = role and class ──► had: the CPU time that steps took of it (of all threads at once), divided by the weight of its class
  *
  *   round:  base = the least that a party has had ──► parties up to SLACK above it take part; the others are left out
  *
@@ -11,7 +11,8 @@
  * nobody starves.
  *
  * Who comes anew begins at base: time spent away is not saved up.  A client that asks again as soon as it has its answer is away for a
- * moment only: for GRACE_NS nobody uses that, and for KEPT_NS it has not lost what it was behind.
+ * moment only, as is a statement between two windows of rows: for GRACE_NS nobody uses that (jobs can wait), and for KEPT_NS, some steps of
+ * others, it has not lost what it was behind, up to KEPT_MOST.
  */
 #include <stdlib.h>
 
@@ -19,8 +20,8 @@
 
 #define SLACK_NS 5e6
 #define GRACE_NS 2000000u
-#define KEPT_NS 100000000u
-#define KEPT_MOST (4 * SLACK_NS)
+#define KEPT_NS 500000000u
+#define KEPT_MOST 160e6 /* of steps */
 #define FORGET_NS 1000000000u
 
 static const double weights[SLM_CLASSES] = {[SLM_CLASS_INTERACTIVE] = 8, [SLM_CLASS_BATCH] = 4, [SLM_CLASS_JOB] = 1};
@@ -40,7 +41,7 @@ static uint64_t others_ns;
 
 static bool is_there(const party *p, uint64_t now)
 {
-    return p->n_running > 0 || (p->class == SLM_CLASS_INTERACTIVE && now - p->left_ns < GRACE_NS);
+    return p->n_running > 0 || (p->class != SLM_CLASS_JOB && now - p->left_ns < GRACE_NS);
 }
 
 static party *party_of(uint64_t realm, slm_class class)
@@ -69,7 +70,7 @@ void slm_turns_enter(request *r)
     if (p == NULL)
         return;
     if (p->n_running == 0) {
-        double least = slm_server_now_ns() - p->left_ns < KEPT_NS ? base - KEPT_MOST : base;
+        double least = slm_server_now_ns() - p->left_ns < KEPT_NS ? base - KEPT_MOST / weights[r->class] : base;
 
         p->had = p->had > least ? p->had : least;
     }

@@ -36,31 +36,38 @@ cpu() {
     cat "/proc/$postmaster/stat" ${engine:+"/proc/$engine/stat"} |
         awk '{ n += $14 + $15 + (NR == 1 ? $16 + $17 : 0) } END { print n }'
 }
-# line WHAT CLIENTS BEFORE AFTER FILE...: one line of the table from pgbench's logs.
+# line WHAT CLIENTS BEFORE AFTER FILE...: one line of the table from pgbench's logs; of the answers between $since and $until, where set.
+since= until=
 line() {
     local what=$1 n=$2 before=$3 after=$4
     shift 4
     # the columns of the log: client, number, microseconds, script, and when it ended in seconds and microseconds
-    cat "$@" | sort -n -k 3 | awk -v head="$what,$n" -v ms=$(((after - before) * 10)) '
+    cat "$@" | awk -v since="${since:-0}" -v until="${until:-1e18}" '$5 + $6 / 1e6 >= since && $5 + $6 / 1e6 <= until' |
+        sort -n -k 3 | awk -v head="$what,$n" -v ms=$(((after - before) * 10)) '
         { a[NR] = $3 / 1000; end = $5 + $6 / 1e6; begin = end - $3 / 1e6
           first = NR == 1 || begin < first ? begin : first; last = end > last ? end : last }
         END { printf "\"%s,%.1f,%.1f,%.1f,%.1f\n", head, NR / (last - first), a[int(NR * 0.5) + 1],
                   a[int(NR * 0.95) + (NR * 0.95 < NR)], ms / NR }' |
         sed 's/,\([0-9]*,[^,]*,[^,]*,[^,]*,[^,]*\)$/",\1/' | tee -a "$csv"
 }
+# clients SCRIPT CLIENTS SECONDS [ROLE]
+clients() {
+    rm -f "$work/log.$1.${4:-}".*
+    pgbench -n -U "${4:-$PGUSER}" -T "$3" -c "$2" -l --log-prefix="$work/log.$1.${4:-}" -f "$work/$1.sql" "$PGDATABASE" >/dev/null 2>&1
+}
 # load WHAT SCRIPT CLIENTS [ROLE]
 load() {
     local before
-    rm -f "$work/log.$2"*
     before=$(cpu)
-    pgbench -n -U "${4:-$PGUSER}" -T "$seconds" -c "$3" -l --log-prefix="$work/log.$2.${4:-}" -f "$work/$2.sql" "$PGDATABASE" \
-        >/dev/null 2>&1
+    clients "$2" "$3" "$seconds" "${4:-}"
     sleep 0.2
     line "$1" "$3" "$before" "$(cpu)" "$work/log.$2.${4:-}".*
 }
+# The process takes a call that somebody waits for as a sign of others for a second.
 engine() {
     sql "ALTER SYSTEM SET slm.engine = '$1'" && sql "SELECT pg_reload_conf()" >/dev/null && sleep 0.3
     sql "SELECT slm_generate('x', max_tokens => 1, model => 'bench'), slm_embed('x', model => 'minilm')" >/dev/null
+    sleep 1.1
 }
 # stories ROWS TOKENS: the statement that tells so many
 stories() {
@@ -78,8 +85,23 @@ statement() {
     awk -v head="$1\",\"$2 rows" -v us="$begin" -v rows="$2" -v ms=$((($(cpu) - before) * 10)) \
         'BEGIN { printf "\"%s\",%.1f,,,%.1f\n", head, 1e6 * rows / us, ms / rows }' | tee -a "$csv"
 }
-# cpu_of ROLE: seconds that the model took for it
-cpu_of() { sql "SELECT coalesce(sum(cpu_seconds), 0) FROM slm.usage WHERE role = '$1'"; }
+# cpu_of ROLE: hundredths of a second that the model took for it
+cpu_of() { sql "SELECT coalesce(sum(cpu_seconds) * 100, 0)::int FROM slm.usage WHERE role = '$1'"; }
+# One client beside 63 of another role, while all are at work: who begins earlier or ends later has the machine alone then.
+shares() {
+    local one many one_after many_after
+    clients generate 63 $((seconds + 6)) bench_many &
+    sleep 3
+    one=$(cpu_of bench_one) many=$(cpu_of bench_many) since=$(date +%s.%N)
+    clients generate 1 "$seconds" bench_one
+    until=$(date +%s.%N) one_after=$(cpu_of bench_one) many_after=$(cpu_of bench_many)
+    line "a role of one client, beside the other" 1 "$one" "$one_after" "$work/log.generate.bench_one".*
+    wait $!
+    line "a role of 63 clients, beside it" 63 "$many" "$many_after" "$work/log.generate.bench_many".*
+    since='' until=''
+    awk -v one=$((one_after - one)) -v many=$((many_after - many)) 'BEGIN {
+        printf "\"CPU seconds of the role of one: %.2f, of the other: %.2f\",64,,,,\n", one / 100, many / 100 }' | tee -a "$csv"
+}
 serve_llama() {
     [ -n "${LLAMA_SERVER:-}" ] || return
     "$LLAMA_SERVER" -m "$model" --port 5999 -np 64 -c 32768 -cb -t "$(nproc)" >"$work/llama.log" 2>&1 &
@@ -118,13 +140,7 @@ case $name in
     sql "CREATE ROLE bench_one LOGIN" && sql "CREATE ROLE bench_many LOGIN" && sql "SELECT slm_grant_model('bench', 'public')" >/dev/null
     load "a role of one client, alone" generate 1 bench_one
     load "a role of 63 clients, alone" generate 63 bench_many
-    one=$(cpu_of bench_one) many=$(cpu_of bench_many)
-    load "a role of 63 clients, beside it" generate 63 bench_many &
-    load "a role of one client, beside the other" generate 1 bench_one
-    wait $!
-    awk -v one="$(cpu_of bench_one) - $one" -v many="$(cpu_of bench_many) - $many" 'BEGIN {
-        split(one, a, " - "); split(many, b, " - ")
-        printf "\"CPU seconds of the role of one: %.2f, of the other: %.2f\",64,,,,\n", a[1] - a[2], b[1] - b[2] }' | tee -a "$csv"
+    shares
     ;;
 *)
     # all that is compared in turn, as the machine's own speed changes
