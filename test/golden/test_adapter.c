@@ -214,7 +214,9 @@ static void check_refused(const fixture *f, const char *source, slm_status wante
 static void check_hostile(const fixture *f, const adapter_recipe *recipe)
 {
     static const char *const settings[] = {", \"use_dora\": true", ", \"bias\": \"all\"", ", \"modules_to_save\": [\"lm_head\"]",
-                                           ", \"alpha_pattern\": {\"q_proj\": 3}", ", \"fan_in_fan_out\": true"};
+                                           ", \"alpha_pattern\": {\"q_proj\": 3}", ", \"fan_in_fan_out\": true",
+                                           ", \"init_lora_weights\": \"pissa_niter_4\"", ", \"init_lora_weights\": \"olora\"",
+                                           ", \"alora_invocation_tokens\": [1, 2]", ", \"target_parameters\": [\"experts\"]"};
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         make_peft_adapter(f->gguf, &f->model->hp, recipe, in_folder("peft"), settings[i]);
         check_refused(f, in_folder("peft"), SLM_UNSUPPORTED, settings[i]);

@@ -107,11 +107,28 @@ static slm_status open_gguf(lora_source *s, const char *path, slm_error *err)
 
 /* ------------------------------------------------------------------ PEFT */
 
+/* Some ways to begin take a part of the base's weights away, which A and B then hold: such an adapter belongs to that changed base.  These
+ * do not; any other name, also one that is not known yet, is refused. */
+static slm_status refuse_beginning(slm_hf_json config, slm_error *err)
+{
+    static const char *const keep[] = {"gaussian", "eva", "orthogonal", "mica"};
+    const char *way = slm_hf_string(config, "init_lora_weights"); /* NULL: true or false, or not there */
+    for (size_t i = 0; way != NULL && i < sizeof keep / sizeof *keep; i++)
+        if (strcmp(way, keep[i]) == 0)
+            way = NULL;
+    if (way == NULL)
+        return SLM_OK;
+    slm_fail(err, SLM_UNSUPPORTED, "init_lora_weights in \"%s\" changes the weights of the base model", CONFIG);
+    return slm_hint(err, "Save it for the unchanged model: save_pretrained(..., path_initial_model_for_weight_conversion=...).");
+}
+
 /* Settings of PEFT that change what the matrices mean: refused rather than ignored. */
 static slm_status refuse_settings(slm_hf_json config, slm_error *err)
 {
-    static const char *const off[] = {"use_dora", "fan_in_fan_out", "lora_bias"};
-    static const char *const empty[] = {"alpha_pattern", "modules_to_save", "layer_replication", "trainable_token_indices"};
+    static const char *const off[] = {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"};
+    static const char *const empty[] = {"alpha_pattern",     "modules_to_save",         "layer_replication", "trainable_token_indices",
+                                        "target_parameters", "alora_invocation_tokens", "arrow_config",      "kasa_config",
+                                        "monteclora_config", "use_bdlora"};
     const char *kind = slm_hf_string(config, "peft_type"), *bias = slm_hf_string(config, "bias");
     if (kind == NULL || strcmp(kind, "LORA") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "peft_type in \"%s\" is not LORA", CONFIG);
@@ -128,7 +145,7 @@ static slm_status refuse_settings(slm_hf_json config, slm_error *err)
         if (slm_hf_has(config, empty[i]) && json_object_size(value) + json_array_size(value) + (json_is_string(value) ? 1 : 0) > 0)
             return slm_fail(err, SLM_UNSUPPORTED, "%s in \"%s\" is not supported", empty[i], CONFIG);
     }
-    return SLM_OK;
+    return refuse_beginning(config, err);
 }
 
 static slm_status read_config(lora_source *s, slm_hf_json config, slm_error *err)
