@@ -166,7 +166,8 @@ shared_suite() {
 # The server's user may not read the checkout: what pg_regress, isolationtester and prove need goes into a directory of its own.
 fill_work() {
     local path
-    for path in Makefile slm_pg.control sql expected docs packaging test/isolation test/tap test/data build/tools; do
+    for path in Makefile slm_pg.control sql expected docs packaging test/isolation test/tap test/data test/mutations build/tools \
+        test/golden/encoders/seq-bert-3.tar.xz test/golden/encoders/seq-xlmr-rerank.tar.xz; do
         [ -e "$path" ] || continue
         mkdir -p "$1/$(dirname "$path")"
         cp -R "$path" "$1/$(dirname "$path")/"

@@ -300,7 +300,7 @@ static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
     }
     for (int i = 0; i < 2; i++)
         slm_pg_refuse_list(fcinfo, i, "Vectors need their type: slm_similarity(a::real[], b::real[]).");
-    entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), SLM_TASK_RERANK); /* an encoder, or a cross-encoder */
+    entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 2)); /* an encoder, or a cross-encoder */
     slm_pg_work_set_state(work, s);
     if (reads_pairs(entry, slm_pg_text_arg(fcinfo, 4))) {
         begin_pair(work, s, entry, fcinfo);
@@ -330,7 +330,7 @@ static Datum finish_similarity(SlmWork *work, bool *isnull)
 }
 
 const SlmWorkKind slm_pg_similarity_kind = {
-    .symbol = "slm_pg_similarity", .task = SLM_TASK_EMBED, .n_inputs = 2, .begin = begin_similarity, .finish = finish_similarity};
+    .symbol = "slm_pg_similarity", .task = SLM_TASK_RERANK, .n_inputs = 2, .begin = begin_similarity, .finish = finish_similarity};
 
 Datum slm_pg_similarity(PG_FUNCTION_ARGS)
 {
