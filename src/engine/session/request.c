@@ -50,15 +50,16 @@ static slm_status too_long(const slm_session *s, const slm_prompt *prompt, uint3
     return slm_hint(err, "Shorten the text, cut it into pieces with slm_chunk, or allow it to be cut with truncate => true.");
 }
 
-/* Takes the tail of the row's tokens out until the prompt fits, at the beginning of a character. */
-static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, slm_prompt *p, slm_error *err)
+/* Takes the tail of the row's tokens out until the prompt fits; anywhere, as the reference does for what encoders read, or at the beginning
+ * of a character. */
+static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, bool anywhere, slm_prompt *p, slm_error *err)
 {
     size_t excess = p->ids.n - max_tokens, cut;
 
     if (p->row_end - p->row_begin < excess)
         return too_long(s, p, max_tokens, err);
     cut = p->row_end - excess;
-    while (cut > p->row_begin) {
+    while (cut > p->row_begin && !anywhere) {
         slm_bytes piece = slm_tokenizer_piece(s->model->tokenizer, p->ids.ids[cut], false);
 
         if (piece.length == 0 || ((unsigned char) piece.data[0] & 0xc0) != 0x80)
@@ -98,7 +99,7 @@ slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tok
     }
     if (max_tokens == 0 || out->ids.n <= max_tokens)
         return SLM_OK;
-    status = r->truncate ? cut_prompt(s, max_tokens, out, err) : too_long(s, out, max_tokens, err);
+    status = r->truncate ? cut_prompt(s, max_tokens, r->mode == SLM_MODE_EMBED, out, err) : too_long(s, out, max_tokens, err);
     if (status != SLM_OK) {
         slm_prompt_free(out);
         memset(out, 0, sizeof *out);

@@ -122,8 +122,11 @@ static slm_status take_kind(slm_hf_config *c, slm_error *err)
     SLM_TRY(slm_hf_keys_take(c, kind, err));
     if (kind->take != NULL)
         SLM_TRY(kind->take(c, err));
+    c->n_positions = (uint32_t) slm_hf_config_number(c, "context_length", 0);
     if (kind->pad_offset)
         SLM_TRY(take_offset(c, err));
+    if (slm_hf_config_number(c, "context_length", 2) < 2)
+        return slm_fail(err, SLM_FORMAT, "\"%s\" allows a single position", c->json.file);
     double layers = slm_hf_config_number(c, "block_count", 0);
     if (!(layers >= 1 && layers <= SLM_MAX_LAYERS))
         return slm_fail(err, SLM_FORMAT, "\"%s\" asks for %g layers, not 1 to %d", c->json.file, layers, SLM_MAX_LAYERS);

@@ -34,7 +34,8 @@ typedef struct slm_hf_config {
     bool nested;           /* the text part of a model that sees pictures too, out of "text_config" */
     const struct slm_hf_kind *kind; /* keys.h */
     bool modules;          /* sentence-transformers has saved it: there is a modules.json */
-    uint32_t position_offset; /* rows of the table of positions that are never read */
+    uint32_t n_positions;     /* rows of the table of positions */
+    uint32_t position_offset; /* those that are never read */
     uint32_t n_pools, pools[SLM_MAX_POOLS], n_after, after[SLM_MAX_AFTER], n_dense, dense_rows[SLM_MAX_DENSE], dense_squash[SLM_MAX_DENSE];
     char dense_paths[SLM_MAX_DENSE][208], norm_path[208]; /* folders of the modules with weights */
     bool leaves_prompt_out; /* the prompt's tokens are not pooled */

@@ -32,6 +32,10 @@ static slm_status take_longrope(slm_hf_config *c, slm_hf_json s, slm_error *err)
         return slm_fail(err, SLM_FORMAT, "\"original_max_position_embeddings\" is missing in \"%s\"", s.file);
     SLM_TRY(factor_array(s, "short_factor", c->factors, &c->meta.n_factors, err));
     SLM_TRY(factor_array(s, "long_factor", c->factors_long, &c->meta.n_factors_long, err));
+    uint32_t pairs = (uint32_t) slm_hf_config_number(c, "rope.dimension_count", 0) / 2;
+    if (c->meta.n_factors != pairs || c->meta.n_factors_long != pairs)
+        return slm_fail(err, SLM_FORMAT, "longrope in \"%s\" has %u and %u factors, not %u", s.file, c->meta.n_factors,
+                        c->meta.n_factors_long, pairs);
     c->meta.factors = c->factors;
     c->meta.factors_long = c->factors_long;
     SLM_TRY(slm_hf_config_put(c, "rope.scaling.original_context_length", original, err));
@@ -52,6 +56,10 @@ static slm_status take_llama3(slm_hf_config *c, slm_hf_json s, slm_error *err)
     SLM_TRY(slm_hf_f32(s, "original_max_position_embeddings", 1, 1u << 24, &original, err));
     if (high <= low)
         return slm_fail(err, SLM_FORMAT, "\"high_freq_factor\" in \"%s\" is not above \"low_freq_factor\"", s.file);
+    static const char *const needed[] = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        if (!slm_hf_has(s, needed[i]))
+            return slm_fail(err, SLM_FORMAT, "RoPE scaling \"llama3\" in \"%s\" has no \"%s\"", s.file, needed[i]);
     c->meta.n_factors = (uint32_t) n_rot / 2;
     c->meta.factors = c->factors;
     slm_family_llama3_factors(slm_hf_config_number(c, "rope.freq_base", 1e4), (uint32_t) n_rot, factor, low, high, original, c->factors);
@@ -93,7 +101,7 @@ static slm_status take_yarn(slm_hf_config *c, slm_hf_json s, slm_error *err)
 {
     static const char *const keys[] = {"rope_type", "type", "factor", "original_max_position_embeddings", "attention_factor", "beta_fast",
                                        "beta_slow", "rope_theta", "truncate", "partial_rotary_factor", "mscale", "mscale_all_dim",
-                                       "llama_4_scaling_beta", NULL};
+                                       "llama_4_scaling_beta", "max_position_embeddings", NULL};
     double context = slm_hf_config_number(c, "context_length", 0), n_rot = slm_hf_config_number(c, "rope.dimension_count", 0);
     double base = slm_hf_config_number(c, "rope.freq_base", 1e4);
     float original = (float) context, factor = 0, fast = 32, slow = 1, growth = 0;
@@ -161,20 +169,21 @@ static slm_status take_dynamic(slm_hf_config *c, slm_hf_json s, slm_error *err)
 
 static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
 {
-    const char *type = slm_hf_string(s, "rope_type");
-    if (type == NULL)
-        type = slm_hf_string(s, "type");
+    const char *type = slm_hf_rope_type(s);
     if (type == NULL)
         return refuse_untyped(s, err);
     if (strcmp(type, "default") == 0)
         return SLM_OK;
     if (strcmp(type, "llama3") == 0)
         return take_llama3(c, s, err);
-    if (strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0) {
+    bool longs = strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0, yarn = strcmp(type, "yarn") == 0;
+    if ((strcmp(c->kind->family, "phi3") == 0 && !longs && !yarn) || (c->kind->ropes && strcmp(type, "linear") != 0 && !yarn))
+        return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type", type, s.file);
+    if (longs) {
         snprintf(c->scaling, sizeof c->scaling, "longrope");
         return take_longrope(c, s, err);
     }
-    if (strcmp(type, "yarn") == 0)
+    if (yarn)
         return take_yarn(c, s, err);
     if (strcmp(type, "dynamic") == 0)
         return take_dynamic(c, s, err);
@@ -205,7 +214,7 @@ static slm_status take_proportional(slm_hf_config *c, slm_hf_json p, slm_error *
 /* The parameters of sliding layers may differ by their base alone. */
 static slm_status check_local(slm_hf_json local, slm_error *err)
 {
-    const char *type = slm_hf_string(local, "rope_type");
+    const char *type = slm_hf_rope_type(local);
     if (local.object == NULL || type == NULL || strcmp(type, "default") == 0)
         return local.object == NULL || type != NULL ? SLM_OK : refuse_untyped(local, err);
     return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" of sliding layers in \"%s\" is not supported", type, local.file);
@@ -217,12 +226,19 @@ slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
     slm_hf_json p = slm_hf_member(c->json, "rope_parameters");
     slm_hf_json full = slm_hf_member(p, "full_attention"), local = slm_hf_member(p, "sliding_attention");
     slm_hf_json scaling = slm_hf_member(c->json, "rope_scaling");
-    float partial = 1;
+    float partial = c->kind->partial != 0 ? (float) c->kind->partial : 1;
     if ((full.object != NULL || local.object != NULL) && !c->kind->ropes)
         return slm_fail(err, SLM_UNSUPPORTED, "\"rope_parameters\" by kinds of layers in \"%s\" are not supported for models of this type",
                         c->json.file);
     if (full.object != NULL)
         p = full;
+    if (scaling.object != NULL && p.object != NULL && c->kind->partial != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" has both \"rope_scaling\" and \"rope_parameters\"", c->json.file);
+    if (full.object != NULL && !slm_hf_has(full, "rope_theta"))
+        return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have no \"rope_theta\" for the layers that see everything",
+                        c->json.file);
+    if (json_is_null(json_object_get(p.object, "rope_theta")) || json_is_null(json_object_get(p.object, "partial_rotary_factor")))
+        return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have a null for a number", c->json.file);
     SLM_TRY(slm_hf_take(c, c->json, "rotary_emb_base", "rope.freq_base", c->kind->rope_base, err)); /* GPT-NeoX before version 5 */
     SLM_TRY(slm_hf_take(c, c->json, "rope_theta", "rope.freq_base", NAN, err));
     SLM_TRY(slm_hf_take(c, p, "rope_theta", "rope.freq_base", NAN, err));
@@ -334,9 +350,14 @@ static slm_status take_window(slm_hf_config *c, bool pattern, slm_error *err)
         double width = slm_hf_config_number(c, "attention.sliding_window", 0); /* half of it to each side */
         SLM_TRY(slm_hf_config_put(c, "attention.sliding_window", floor(width / 2), err));
     }
+    json_t *window = json_object_get(c->json.object, "sliding_window");
+    if (json_is_real(window))
+        return slm_fail(err, SLM_FORMAT, "\"sliding_window\" in \"%s\" is no integer", c->json.file);
+    if ((pattern || (window != NULL && !json_is_null(window))) && slm_hf_config_number(c, "attention.sliding_window", 0) < 1)
+        return slm_fail(err, SLM_FORMAT, "\"sliding_window\" in \"%s\" is no window", c->json.file);
     if (pattern)
         SLM_TRY(slm_hf_take(c, c->json, "sliding_window_pattern", "attention.sliding_window_pattern", NAN, err));
-    if (slm_hf_config_number(c, "attention.sliding_window", 0) > 0 || pattern)
+    if (slm_hf_config_number(c, "attention.sliding_window", 0) > 0)
         return take_layer_types(c, "full_attention", "sliding_attention", err);
     return take_layer_types(c, "full_attention", NULL, err);
 }
@@ -452,8 +473,14 @@ slm_status slm_hf_layers_olmo3(slm_hf_config *c, slm_error *err)
 /* EXAONE 4 may leave its layers to a pattern ("LLLG", or a number), which files with a window do not do. */
 slm_status slm_hf_layers_exaone4(slm_hf_config *c, slm_error *err)
 {
+    json_t *window = json_object_get(c->json.object, "sliding_window");
     SLM_TRY(take_window(c, false, err));
-    if (slm_hf_config_number(c, "attention.sliding_window", 0) <= 0 || slm_hf_has(c->json, "layer_types"))
+    if (window != NULL && json_is_null(window))
+        return SLM_OK;
+    if (slm_hf_config_number(c, "attention.sliding_window", 0) <= 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" has a window, but no layer that slides: no layer has positions then",
+                        c->json.file);
+    if (slm_hf_has(c->json, "layer_types"))
         return SLM_OK;
     return slm_fail(err, SLM_UNSUPPORTED, "\"layer_types\" is missing in \"%s\", which has a window", c->json.file);
 }
@@ -494,6 +521,8 @@ slm_status slm_hf_more_qwen3_moe(slm_hf_config *c, slm_error *err)
 slm_status slm_hf_more_olmoe(slm_hf_config *c, slm_error *err)
 {
     bool scaled = false;
+    if (json_is_null(json_object_get(c->json.object, "norm_topk_prob")))
+        return slm_fail(err, SLM_FORMAT, "\"norm_topk_prob\" in \"%s\" is null", c->json.file);
     SLM_TRY(slm_hf_bool(c->json, "norm_topk_prob", &scaled, err));
     return slm_hf_config_put(c, "slm.experts_scaled", scaled, err);
 }
@@ -503,10 +532,19 @@ slm_status slm_hf_more_gemma(slm_hf_config *c, slm_error *err)
     float scalar = 256;
     double cap = !c->kind->ropes; /* Gemma 3 has none */
     /* a null cap means none, not the default */
+    if (c->kind->ropes && slm_hf_has(c->json, "attn_logit_softcapping")) /* the reference's Gemma 3 carries it along unused */
+        return slm_fail(err, SLM_UNSUPPORTED, "\"attn_logit_softcapping\" in \"%s\" is not supported for models of this type",
+                        c->json.file);
     SLM_TRY(slm_hf_take(c, c->json, "attn_logit_softcapping", "attn_logit_softcapping",
                         json_object_get(c->json.object, "attn_logit_softcapping") ? 0 : 50 * cap, err));
     SLM_TRY(slm_hf_take(c, c->json, "final_logit_softcapping", "final_logit_softcapping",
                         json_object_get(c->json.object, "final_logit_softcapping") ? 0 : 30 * cap, err));
+    static const char *const caps[] = {"attn_logit_softcapping", "final_logit_softcapping"};
+    for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++)
+        if (slm_hf_has(c->json, caps[i]) && !(json_number_value(json_object_get(c->json.object, caps[i])) > 0))
+            return slm_fail(err, SLM_FORMAT, "\"%s\" in \"%s\" is no cap above 0; none is null", caps[i], c->json.file);
+    if (json_is_null(json_object_get(c->json.object, "query_pre_attn_scalar")))
+        return slm_fail(err, SLM_FORMAT, "\"query_pre_attn_scalar\" in \"%s\" is null", c->json.file);
     SLM_TRY(slm_hf_f32(c->json, "query_pre_attn_scalar", 1e-3, 1e6, &scalar, err));
     return slm_hf_config_put(c, "attention.scale", 1 / sqrt((double) scalar), err);
 }

@@ -7,11 +7,18 @@
 
 #include "engine/import/hf/keys.h"
 
+/* The type of a scaling, by the key of older files too; NULL: it names none. */
+const char *slm_hf_rope_type(slm_hf_json p)
+{
+    const char *type = slm_hf_string(p, "rope_type");
+    return type != NULL ? type : slm_hf_string(p, "type");
+}
+
 /* The base of one kind of layers: version 5 writes rope_parameters by kind, version 4 a key for each. */
 static slm_status take_base(slm_hf_config *c, const char *kind, const char *old_key, const char *key, double def, slm_error *err)
 {
     slm_hf_json p = slm_hf_member(slm_hf_member(c->json, "rope_parameters"), kind);
-    const char *type = slm_hf_string(p, "rope_type");
+    const char *type = slm_hf_rope_type(p);
     if (type != NULL && strcmp(type, "default") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type", type,
                         c->json.file);
@@ -26,6 +33,8 @@ slm_status slm_hf_take_modernbert(slm_hf_config *c, slm_error *err)
     double every = slm_hf_config_number(c, "attention.full_every", 3);
     SLM_TRY(take_base(c, "full_attention", "global_rope_theta", "rope.freq_base", 160000, err));
     SLM_TRY(take_base(c, "sliding_attention", "local_rope_theta", "rope.freq_base_swa", 10000, err));
+    if (json_is_null(json_object_get(c->json.object, "local_attention")))
+        return slm_fail(err, SLM_FORMAT, "\"local_attention\" in \"%s\" is null", c->json.file);
     SLM_TRY(slm_hf_u32(c->json, "local_attention", 2, 1u << 24, &window, err));
     SLM_TRY(slm_hf_config_put(c, "attention.sliding_window", window / 2, err));
     for (size_t i = 0; i < json_array_size(types); i++) {
@@ -48,7 +57,7 @@ slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err)
                                            {"max_position_embeddings", "n_positions", "context_length"},
                                            {"layer_norm_eps", "layer_norm_epsilon", "attention.layer_norm_epsilon"}};
     slm_hf_json rope = slm_hf_member(c->json, "rope_parameters");
-    const char *type = slm_hf_string(rope, "rope_type");
+    const char *type = slm_hf_rope_type(rope);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!slm_hf_has(c->json, names[i][0]) && !slm_hf_has(c->json, names[i][1]))
             return slm_fail(err, SLM_FORMAT, "\"%s\" has neither \"%s\" nor \"%s\"", c->json.file, names[i][0], names[i][1]);

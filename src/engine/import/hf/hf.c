@@ -160,10 +160,10 @@ static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_f
         out->rows = t->dims[0] * t->dims[2]; /* column by column */
     if (role == SLM_TENSOR_POSITION_EMBD) {
         double limit = slm_hf_config_number(&s->config, "context_length", 0); /* sentence-transformers may allow fewer positions */
-        uint64_t skip = s->config.position_offset;
+        uint64_t skip = s->config.position_offset, all = out->rows;
         out->offset += out->rows > skip ? skip * out->cols * (t->type == SLM_ST_F32 ? 4 : 2) : 0;
         out->rows = out->rows > skip ? out->rows - skip : 0;
-        if ((double) out->rows > limit)
+        if ((double) out->rows > limit && all == s->config.n_positions)
             out->rows = (uint64_t) limit;
     }
     return true;
@@ -217,7 +217,7 @@ static slm_status bind_tensors(hf_source *s, slm_error *err)
     if (s->used == NULL || family == NULL)
         return slm_fail(err, family == NULL ? SLM_UNSUPPORTED : SLM_NOMEM, "out of memory");
     s->family = family;
-    s->config.meta.has_output = !s->config.tied && (s->config.tied_known || head);
+    s->config.meta.has_output = head || (!s->config.tied && s->config.tied_known); /* one that is there counts, whatever is said of it */
     SLM_TRY(slm_family_read(&s->config.meta, &s->base.hparams, err));
     SLM_TRY(slm_family_bind(&s->base.hparams, true, find_tensor, s, &s->base.tensors, &s->base.n_tensors, err));
     for (size_t i = 0; i < s->base.n_tensors; i++) /* vectors are converted here */

@@ -216,7 +216,7 @@ static const slm_hf_kind kinds[] = {
      .window = 4096},
     {"ministral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4,
      .window = 4096},
-    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4, .eps = 1e-5, .partial = true},
+    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4, .eps = 1e-5, .partial = 1},
     {"gemma", "gemma", "", decoder_keys, gemma_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 16, .head_dim = 256,
      .rope_base = 1e4, .tied = true, .gelu = true},
     {"gemma2", "gemma2", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
@@ -251,12 +251,12 @@ static const slm_hf_kind kinds[] = {
     {"ministral3", "llama", "", decoder_keys, ministral3_keys, slm_hf_take_decoder, 0, .n_kv_heads = 8, .head_dim = 128, .rope_base = 1e6,
      .eps = 1e-5, .answers_only = true},
     {"qwen3_5_text", "qwen3_5", "", decoder_keys, qwen35_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .head_dim = 256, .rope_base = 1e7,
-     .partial = true, .answers_only = true, .layers = slm_hf_layers_qwen35},
+     .partial = 0.25, .answers_only = true, .layers = slm_hf_layers_qwen35},
     {"stablelm", "stablelm", "", decoder_keys, stablelm_keys, slm_hf_take_decoder, 0, .n_kv_heads = 32, .rope_base = 1e4, .own_eps = true,
-     .partial = true, .answers_only = true},
-    {"phi", "phi", "", decoder_keys, phi_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .own_eps = true, .partial = true,
+     .partial = 0.25, .answers_only = true},
+    {"phi", "phi", "", decoder_keys, phi_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .own_eps = true, .partial = 0.5,
      .answers_only = true},
-    {"gpt_neox", "gpt_neox", "", decoder_keys, neox_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .own_eps = true, .partial = true,
+    {"gpt_neox", "gpt_neox", "", decoder_keys, neox_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .own_eps = true, .partial = 0.25,
      .answers_only = true, .more_of = slm_hf_more_neox},
     {"gpt2", "gpt2", "transformer.", gpt2_keys, NULL, slm_hf_take_gpt2, 0, .own_eps = true, .tied = true, .answers_only = true},
     {"smollm3", "smollm3", "", decoder_keys, smollm3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .rope_base = 2e6,
@@ -312,10 +312,26 @@ static bool among(const char *text, const char *words)
     return false;
 }
 
+/* Lists and objects that code looks into: another value would be taken for a missing one. */
+static bool has_shape(const char *name, const json_t *v)
+{
+    static const char *const lists[] = {"layer_types", "no_rope_layers", "mlp_only_layers", "full_attn_idxs"};
+    static const char *const objects[] = {"rope_parameters", "rope_scaling", "id2label"};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        if (strcmp(name, lists[i]) == 0)
+            return json_is_null(v) || json_is_array(v);
+    for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++)
+        if (strcmp(name, objects[i]) == 0)
+            return json_is_null(v) || json_is_object(v);
+    return true;
+}
+
 static slm_status check_key(const slm_hf_config *c, const slm_hf_key *k, const char *name, const json_t *v, slm_error *err)
 {
     const char *kind = slm_hf_string(c->json, "model_type");
     bool good = true;
+    if (!has_shape(name, v))
+        return slm_fail(err, SLM_FORMAT, "\"%s\" in \"%s\" is neither a list or object nor null", name, c->json.file);
     if (k == NULL && is_harmless(name))
         return SLM_OK;
     if (k == NULL) {
@@ -324,6 +340,7 @@ static slm_status check_key(const slm_hf_config *c, const slm_hf_key *k, const c
         return slm_hint(err, "It may change what the model computes. Take it out of the file if it is known to change nothing.");
     }
     switch (k->use) {
+    case SLM_HF_TAKE: good = !json_is_null(v); break; /* the reference has no such models */
     case SLM_HF_OFF: good = is_nothing(v); break;
     case SLM_HF_ON: good = json_is_null(v) || json_is_true(v); break;
     case SLM_HF_WORD: good = json_is_null(v) || (json_is_string(v) && among(json_string_value(v), k->as)); break;

@@ -40,7 +40,7 @@ typedef struct slm_hf_kind {
     double eps;                             /* rms_norm_eps; 0: 1e-6 */
     bool own_eps;                           /* the tables take the epsilon */
     bool tied, gelu;
-    bool partial;                           /* RoPE may turn a part of each head */
+    double partial;                         /* RoPE may turn a part of each head: this one where no key says which; 0: it turns all */
     bool ropes;                             /* sliding layers may have a RoPE of their own */
     bool proportional;                      /* the others turn a part of their pairs, with the frequencies of whole heads */
     bool answers_only;                      /* no embedder and no head of it is known */
@@ -78,6 +78,7 @@ slm_status slm_hf_more_olmoe(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_more_neox(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_gpt2(slm_hf_config *c, slm_error *err);
 /* ---- config_encoder.c ---- */
+const char *slm_hf_rope_type(slm_hf_json parameters);
 slm_status slm_hf_take_modernbert(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_gte(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_jina(slm_hf_config *c, slm_error *err);

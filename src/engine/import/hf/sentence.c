@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "engine/import/hf/keys.h"
 
@@ -48,12 +47,14 @@ static const struct {
 static slm_status named_pooling(json_t *mode, const char *file, bool set[SLM_MAX_POOLS], slm_error *err)
 {
     size_t n = json_is_array(mode) ? json_array_size(mode) : 1;
+    if (n == 0)
+        return slm_fail(err, SLM_FORMAT, "\"pooling_mode\" in \"%s\" names none", file);
     for (size_t i = 0; i < n; i++) {
         const char *name = json_string_value(json_is_array(mode) ? json_array_get(mode, i) : mode);
         size_t k = 0;
         if (name == NULL)
             return slm_fail(err, SLM_FORMAT, "\"pooling_mode\" in \"%s\" is not a name", file);
-        while (k < SLM_MAX_POOLS && strcasecmp(poolings[k].name, name) != 0)
+        while (k < SLM_MAX_POOLS && strcmp(poolings[k].name, name) != 0)
             k++;
         if (k == SLM_MAX_POOLS) {
             slm_fail(err, SLM_UNSUPPORTED, "pooling \"%.40s\" in \"%s\" is not supported", name, file);
@@ -73,13 +74,13 @@ static slm_status read_pooling_file(slm_hf_json j, slm_hf_config *config, slm_er
     bool set[SLM_MAX_POOLS] = {false}, include = true;
     uint32_t width = 0;
     SLM_TRY(only_keys(j, keys, err));
-    if (slm_hf_has(j, "pooling_mode"))
+    if (json_object_get(j.object, "pooling_mode") != NULL)
         SLM_TRY(named_pooling(json_object_get(j.object, "pooling_mode"), j.file, set, err));
     else
         for (size_t i = 0; i < SLM_MAX_POOLS; i++)
             SLM_TRY(slm_hf_bool(j, poolings[i].flag, &set[i], err));
     SLM_TRY(slm_hf_bool(j, "include_prompt", &include, err));
-    config->leaves_prompt_out = !include;
+    config->leaves_prompt_out = !include || json_is_null(json_object_get(j.object, "include_prompt"));
     SLM_TRY(slm_hf_u32(j, "word_embedding_dimension", 1, 65536, &width, err));
     SLM_TRY(slm_hf_u32(j, "embedding_dimension", 1, 65536, &width, err));
     if (width != 0 && width != slm_hf_config_number(config, "embedding_length", 0))
@@ -212,6 +213,8 @@ static slm_status read_prompts(slm_hf_json j, const slm_hf_config *config, slm_m
     const char *const query_names[] = {"query", "search_query", "s2p_query", def, NULL};
     const char *const document_names[] = {"document", "passage", "corpus", "search_document", def, NULL};
     json_t *prompts = json_object_get(j.object, "prompts");
+    if (prompts != NULL && !json_is_object(prompts))
+        return slm_fail(err, SLM_FORMAT, "\"prompts\" in \"%s\" is no object", j.file);
     if (def != NULL && json_object_get(prompts, def) == NULL)
         return slm_fail(err, SLM_FORMAT, "\"default_prompt_name\" in \"%s\" is \"%.40s\", which is none of its prompts", j.file, def);
     SLM_TRY(copy_prompt(prompts, query_names, info->query_prompt, sizeof info->query_prompt, err));
@@ -237,8 +240,9 @@ static slm_status read_settings(int dir, slm_hf_config *config, slm_model_info *
         status = slm_hf_u32(j, "truncate_dim", 1, 65536, &cut, err);
     if (status == SLM_OK)
         status = slm_hf_config_put(config, "slm.cut", cut, err);
-    if (status == SLM_OK && type != NULL && strcmp(type, "SentenceTransformer") != 0 && strcmp(type, "CrossEncoder") != 0)
-        status = slm_fail(err, SLM_UNSUPPORTED, "\"model_type\" in \"%s\" is \"%.40s\", which is not supported", j.file, type);
+    if (status == SLM_OK && json_object_get(root, "model_type") != NULL && (type == NULL || strcmp(type, "SentenceTransformer") != 0))
+        status = slm_fail(err, SLM_UNSUPPORTED, "\"model_type\" in \"%s\" is \"%.40s\", which is not supported for a model that embeds",
+                          j.file, type != NULL ? type : "no text");
     bool scaled = config->n_after > 0 && config->after[config->n_after - 1] == SLM_AFTER_NORMALIZE;
     config->other_similarity = similarity != NULL && strcmp(similarity, "cosine") != 0 && !scaled;
     if (status == SLM_OK)
@@ -269,6 +273,8 @@ static slm_status check_sentence_keys(slm_hf_json j, slm_error *err)
                                        "processing_kwargs", "query_length", "document_length", "method", NULL};
     const char *task = slm_hf_string(j, "transformer_task"), *output = slm_hf_string(j, "module_output_name");
     SLM_TRY(only_keys(j, keys, err));
+    if (json_is_real(json_object_get(j.object, "max_seq_length")))
+        return slm_fail(err, SLM_FORMAT, "\"max_seq_length\" in \"%s\" is no integer", j.file);
     if (slm_hf_has(j, "query_length") || slm_hf_has(j, "document_length"))
         return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a model with several vectors a text, which is not supported", j.file);
     if (task != NULL && strcmp(task, "feature-extraction") != 0 && strcmp(task, "sequence-classification") != 0)

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/import/hf/json.h"
+#include "engine/import/hf/keys.h"
 #include "engine/import/hf/vocab_shape.h"
 #include "engine/text/tokenizer.h"
 
@@ -110,6 +111,16 @@ static slm_status take_vocab(builder *b, json_t *vocab, slm_error *err)
     return SLM_OK;
 }
 
+/* The id of a token by its text; -1 = none. Linear: asked for a handful of tokens. */
+static int32_t id_of(const builder *b, const char *text)
+{
+    size_t n = text == NULL ? 0 : strlen(text);
+    for (uint32_t i = 0; n > 0 && i < b->n_vocab; i++)
+        if (b->tokens[i].data != NULL && b->tokens[i].length == n && memcmp(b->tokens[i].data, text, n) == 0)
+            return (int32_t) i;
+    return -1;
+}
+
 /* Flags of an added token.  Those of control tokens say nothing here: they are never looked for in a row's text. */
 static slm_status added_flags(json_t *entry, uint8_t *flags, slm_error *err)
 {
@@ -127,6 +138,17 @@ static slm_status added_flags(json_t *entry, uint8_t *flags, slm_error *err)
     return SLM_OK;
 }
 
+/* The library gives an added token the id that its text has in the vocabulary, whatever its entry says. */
+static slm_status check_known(const builder *b, const char *content, json_int_t id, slm_error *err)
+{
+    json_t *vocab = json_object_get(json_object_get(b->tokenizer, "model"), "vocab"), *known = json_object_get(vocab, content);
+    json_int_t other = known != NULL ? json_integer_value(known) : json_is_array(vocab) ? id_of(b, content) : -1;
+    if (other < 0 || other == id)
+        return SLM_OK;
+    return slm_fail(err, SLM_UNSUPPORTED, "the added token \"%.60s\" in \"tokenizer.json\" has the id %lld, and %lld in the vocabulary",
+                    content, (long long) id, (long long) other);
+}
+
 static slm_status take_added(builder *b, slm_error *err)
 {
     json_t *added = json_object_get(b->tokenizer, "added_tokens");
@@ -135,6 +157,7 @@ static slm_status take_added(builder *b, slm_error *err)
         uint8_t flags;
         if (!json_is_integer(id) || !json_is_string(content))
             return slm_fail(err, SLM_FORMAT, "\"tokenizer.json\" has an added token without id or content");
+        SLM_TRY(check_known(b, json_string_value(content), json_integer_value(id), err));
         SLM_TRY(set_token(b, json_integer_value(id), json_string_value(content), json_string_length(content), "tokenizer.json", err));
         SLM_TRY(added_flags(entry, &flags, err));
         bool special = json_is_true(json_object_get(entry, "special"));
@@ -166,16 +189,6 @@ static slm_status check_added(const builder *b, slm_error *err)
             b->added[i] &= (uint8_t) ~SLM_ADDED_NORMALIZED;
     }
     return SLM_OK;
-}
-
-/* The id of a token by its text; -1 = none. Linear: asked for a handful of tokens. */
-static int32_t id_of(const builder *b, const char *text)
-{
-    size_t n = text == NULL ? 0 : strlen(text);
-    for (uint32_t i = 0; n > 0 && i < b->n_vocab; i++)
-        if (b->tokens[i].data != NULL && b->tokens[i].length == n && memcmp(b->tokens[i].data, text, n) == 0)
-            return (int32_t) i;
-    return -1;
 }
 
 /* ---- merges ---- */
@@ -249,6 +262,18 @@ static void mark_bytes(builder *b, bool seen[256])
         b->types[i] = SLM_TOKEN_BYTE;
         seen[value & 255] = true;
     }
+}
+
+/* The switches of a model are booleans. */
+static slm_status check_switches(json_t *model, slm_error *err)
+{
+    static const char *const switches[] = {"byte_fallback", "fuse_unk", "ignore_merges"};
+    for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
+        json_t *v = json_object_get(model, switches[i]);
+        if (v != NULL && !json_is_boolean(v))
+            return slm_fail(err, SLM_FORMAT, "\"%s\" of the model in \"tokenizer.json\" is no boolean", switches[i]);
+    }
+    return SLM_OK;
 }
 
 static slm_status make_sentencepiece(builder *b, json_t *model, slm_error *err)
@@ -330,6 +355,26 @@ static slm_status make_unigram(builder *b, json_t *model, slm_error *err)
     return SLM_OK;
 }
 
+/* The classes of BERT's kin, and AutoTokenizer for their models where no class is named, go by these settings and not by tokenizer.json. */
+static slm_status take_bert_settings(builder *b, slm_error *err)
+{
+    slm_hf_json config = {b->config, "tokenizer_config.json"};
+    const char *class = slm_hf_string(config, "tokenizer_class");
+    slm_hf_shape *s = &b->shape;
+    bool chinese = !s->keep_cjk, lower = s->lowercase, strip = s->strip_accents;
+    if (b->vocab.kind != SLM_TOK_WORDPIECE || (class != NULL && strstr(class, "Bert") == NULL && strstr(class, "MPNet") == NULL &&
+                                               strstr(class, "Electra") == NULL))
+        return SLM_OK;
+    SLM_TRY(slm_hf_bool(config, "do_lower_case", &lower, err));
+    SLM_TRY(slm_hf_bool(config, "tokenize_chinese_chars", &chinese, err));
+    strip = slm_hf_has(config, "do_lower_case") ? lower : strip;
+    SLM_TRY(slm_hf_bool(config, "strip_accents", &strip, err));
+    s->lowercase = lower;
+    s->strip_accents = strip;
+    s->keep_cjk = !chinese;
+    return SLM_OK;
+}
+
 /* Turns the pieces into GGUF's form: what begins a word gets U+2581, "##" goes. */
 static slm_status make_wordpiece(builder *b, slm_error *err)
 {
@@ -375,17 +420,80 @@ static slm_status take_vocab_txt(builder *b, slm_error *err)
 
 /* ---- special tokens and the template ---- */
 
-/* "bos_token": "<s>" or {"content": "<s>", ...} */
+/* "<s>" or {"content": "<s>", ...} */
+static const char *content_of(json_t *token)
+{
+    return json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
+}
+
+/* "bos_token": ... */
 static const char *special_name(const builder *b, const char *key)
 {
     json_t *v = json_object_get(b->config, key);
-    return json_string_value(json_is_object(v) ? json_object_get(v, "content") : v);
+    return content_of(v);
 }
 
 static int32_t special_id(const builder *b, const char *key, const char *fallback)
 {
     int32_t id = id_of(b, special_name(b, key));
     return id >= 0 ? id : id_of(b, fallback);
+}
+
+/* A token that other files name as special is looked for in a text by the library, which is never done here: it must be one that no text
+ * means otherwise, "<s>" or "[CLS]". */
+static slm_status check_special(const builder *b, const char *name, const char *file, slm_error *err)
+{
+    if (name == NULL || strchr("<[", name[0]) != NULL) /* or empty */
+        return SLM_OK;
+    int32_t id = id_of(b, name);
+    if (id >= 0 && (b->types[id] == SLM_TOKEN_CONTROL || b->types[id] == SLM_TOKEN_USER_DEFINED))
+        return SLM_OK;
+    return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" makes the word \"%.60s\" a special token, which is not supported", file, name);
+}
+
+/* The special tokens of a file: "..._token" and lists of more. */
+static slm_status check_specials_of(const builder *b, json_t *root, const char *file, slm_error *err)
+{
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"};
+    static const char *const roles[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+    const char *key;
+    json_t *value;
+    size_t i;
+    for (size_t r = 0; r < sizeof roles / sizeof roles[0]; r++)
+        SLM_TRY(check_special(b, content_of(json_object_get(root, roles[r])), file, err));
+    for (size_t l = 0; l < sizeof lists / sizeof lists[0]; l++) {
+        json_t *list = json_object_get(root, lists[l]);
+        json_array_foreach(list, i, value)
+            SLM_TRY(check_special(b, content_of(value), file, err));
+        json_object_foreach(list, key, value)
+            SLM_TRY(check_special(b, content_of(value), file, err));
+    }
+    return SLM_OK;
+}
+
+static slm_status check_all_specials(const builder *b, slm_error *err)
+{
+    static const char *const map_file = "special_tokens_map.json";
+    json_t *map = NULL, *unknown = json_object_get(json_object_get(b->tokenizer, "model"), "unk_token");
+    SLM_TRY(check_special(b, json_string_value(unknown), "tokenizer.json", err));
+    if (b->vocab.kind == SLM_TOK_UNIGRAM)
+        SLM_TRY(check_special(b, b->tokens[b->vocab.unk].data, "tokenizer.json", err));
+    SLM_TRY(check_specials_of(b, b->config, "tokenizer_config.json", err));
+    SLM_TRY(slm_hf_load(b->dir, map_file, 1u << 20, true, &map, err));
+    slm_status status = check_specials_of(b, map, map_file, err);
+    json_decref(map);
+    return status;
+}
+
+/* What encoders read is cut at its end where it is too long. */
+static slm_status check_side(const builder *b, slm_error *err)
+{
+    const char *side = json_string_value(json_object_get(b->config, "truncation_side"));
+    const char *direction = json_string_value(json_object_get(json_object_get(b->tokenizer, "truncation"), "direction"));
+    bool left = side != NULL ? strcmp(side, "right") != 0 : direction != NULL && strcmp(direction, "Right") != 0;
+    if (!b->framed || !left)
+        return SLM_OK;
+    return slm_fail(err, SLM_UNSUPPORTED, "the tokenizer cuts long texts at their beginning, which is not supported");
 }
 
 /* The frame of one text of a decoder: BOS or nothing before it, EOS or nothing behind it. */
@@ -402,16 +510,33 @@ static slm_status take_bos(builder *b, slm_error *err)
     return SLM_OK;
 }
 
-/* Are token types among what the tokenizer hands to the model?  Where it does not say so, yes. */
+/* Are token types among what the tokenizer hands to the model?  Where it does not say so: yes before version 5, whose files have the key
+ * "backend"; since then with some classes only. */
 static bool gives_types(const builder *b)
 {
     json_t *names = json_object_get(b->config, "model_input_names");
+    const char *class = json_string_value(json_object_get(b->config, "tokenizer_class"));
+    if (json_array_size(names) == 0 && json_object_get(b->config, "backend") != NULL)
+        return class != NULL && (strncmp(class, "BertTokenizer", 13) == 0 || strncmp(class, "DebertaV2Tokenizer", 18) == 0);
     for (size_t i = 0; i < json_array_size(names); i++) {
         const char *name = json_string_value(json_array_get(names, i));
         if (name != NULL && strcmp(name, "token_type_ids") == 0)
             return true;
     }
     return json_array_size(names) == 0;
+}
+
+/* Where positions are counted without the padding token's, it must be one that no text has: the tokenizer's own. */
+static slm_status check_padding(const builder *b, slm_error *err)
+{
+    const char *type = json_string_value(json_object_get(b->model, "model_type"));
+    const slm_hf_kind *kind = type != NULL ? slm_hf_kind_find(type) : NULL;
+    json_t *pad = json_object_get(b->model, "pad_token_id");
+    json_int_t id = json_is_integer(pad) ? json_integer_value(pad) : 1;
+    if (kind == NULL || !kind->pad_offset || (id != b->vocab.unk && (b->vocab.pad < 0 || id == b->vocab.pad)))
+        return SLM_OK;
+    return slm_fail(err, SLM_UNSUPPORTED, "\"pad_token_id\" in \"config.json\" is %lld, which is not the tokenizer's pad_token",
+                    (long long) id);
 }
 
 /* What the model that reads whole texts gets around them. */
@@ -454,6 +579,15 @@ static slm_status take_ends(builder *b, slm_error *err)
     return SLM_OK;
 }
 
+/* Do add_bos_token and add_eos_token go before the post-processor?  With the classes that had them before version 5 alone. */
+static bool goes_by_flags(const builder *b)
+{
+    const char *class = json_string_value(json_object_get(b->config, "tokenizer_class"));
+    if (b->tokenizer == NULL || class == NULL)
+        return true;
+    return json_object_get(b->config, "backend") == NULL && (strstr(class, "Llama") != NULL || strncmp(class, "Gemma", 5) == 0);
+}
+
 static slm_status take_specials(builder *b, slm_error *err)
 {
     slm_hf_json config = {b->config, "tokenizer_config.json"};
@@ -470,12 +604,15 @@ static slm_status take_specials(builder *b, slm_error *err)
     v->mask = special_id(b, "mask_token", wordpiece ? "[MASK]" : NULL);
     v->eot = -1;
     SLM_TRY(take_ends(b, err));
+    SLM_TRY(b->framed ? check_padding(b, err) : SLM_OK);
     if (b->framed && b->tokenizer != NULL)
         SLM_TRY(take_frame(b, err));
     else if (!b->framed)
         SLM_TRY(take_bos(b, err));
-    SLM_TRY(slm_hf_bool(config, "add_bos_token", &v->add_bos, err));
-    SLM_TRY(slm_hf_bool(config, "add_eos_token", &v->add_eos, err));
+    if (goes_by_flags(b)) {
+        SLM_TRY(slm_hf_bool(config, "add_bos_token", &v->add_bos, err));
+        SLM_TRY(slm_hf_bool(config, "add_eos_token", &v->add_eos, err));
+    }
     v->add_bos = v->add_bos && v->bos >= 0;
     v->add_eos = v->add_eos && v->eos >= 0;
     if (wordpiece && (v->unk < 0 || (b->tokenizer == NULL && (v->cls < 0 || v->sep < 0))))
@@ -550,6 +687,7 @@ static slm_status take_model(builder *b, slm_error *err)
         slm_fail(err, SLM_UNSUPPORTED, "tokenizers of the type \"%.40s\" in \"tokenizer.json\" are not supported", type);
         return slm_hint(err, "Supported: BPE, Unigram and WordPiece.");
     }
+    SLM_TRY(check_switches(model, err));
     if (!unigram)
         SLM_TRY(take_vocab(b, json_object_get(model, "vocab"), err));
     SLM_TRY(unigram ? make_unigram(b, model, err) : SLM_OK);
@@ -557,6 +695,7 @@ static slm_status take_model(builder *b, slm_error *err)
     SLM_TRY(bpe ? make_bpe(b, model, err) : unigram ? SLM_OK : make_wordpiece_model(b, model, err));
     SLM_TRY(slm_hf_shape_read(b->tokenizer, b->vocab.kind, &b->shape, err));
     SLM_TRY(slm_hf_shape_frame(b->tokenizer, &b->shape, err));
+    SLM_TRY(take_bert_settings(b, err));
     return take_shape(b, err);
 }
 
@@ -584,6 +723,8 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
         SLM_TRY(take_vocab_txt(b, err));
         b->vocab.kind = SLM_TOK_WORDPIECE;
     }
+    SLM_TRY(check_side(b, err));
+    SLM_TRY(b->tokenizer != NULL ? check_all_specials(b, err) : SLM_OK);
     SLM_TRY(take_specials(b, err));
     SLM_TRY(take_template(b, err));
     if (b->vocab.kind == SLM_TOK_WORDPIECE)

@@ -272,12 +272,14 @@ static slm_status read_byte_level(const parts *list, slm_hf_shape *s, slm_error 
                                        "the pre-tokenizer \"%.40s\" in \"tokenizer.json\" is not supported: it is not byte-level",
                                            type_of(last));
     SLM_TRY(slm_hf_only(last, "pre-tokenizer", keys, err));
+    if (!json_is_boolean(json_object_get(last, "add_prefix_space")))
+        return slm_fail(err, SLM_FORMAT, "the pre-tokenizer \"ByteLevel\" in \"tokenizer.json\" does not say \"add_prefix_space\"");
     if (list->n > 2)
         return refuse(list->part[1], "pre-tokenizer", err);
     if (first == NULL) {
         SLM_TRY(demand(last, "pre-tokenizer", "use_regex", true, true, err));
         snprintf(s->pre, sizeof s->pre, "gpt-2");
-        bool space = !json_is_false(json_object_get(last, "add_prefix_space")); /* the library's default is true */
+        bool space = json_is_true(json_object_get(last, "add_prefix_space"));
         return space ? add(s, SLM_TEXT_PREFIX_SPACE, (slm_bytes){"", 0}, (slm_bytes){"", 0}, err) : SLM_OK;
     }
     SLM_TRY(demand(last, "pre-tokenizer", "add_prefix_space", true, false, err)); /* of each word */
@@ -304,7 +306,10 @@ static slm_status take_metaspace(slm_hf_shape *s, json_t *part, slm_error *err)
     if (replacement == NULL || strcmp(replacement, MARK) != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "the pre-tokenizer \"Metaspace\" in \"tokenizer.json\" has a replacement that is not U+2581");
     if (scheme == NULL)
-        scheme = json_is_false(json_object_get(part, "add_prefix_space")) ? "never" : "always";
+        scheme = "always";
+    if (json_is_false(json_object_get(part, "add_prefix_space")) && strcmp(scheme, "never") != 0)
+        return slm_fail(err, SLM_FORMAT, "the pre-tokenizer \"Metaspace\" in \"tokenizer.json\" has the prepend_scheme \"%.40s\", but no "
+                                         "add_prefix_space", scheme);
     if (strcmp(scheme, "always") != 0 && strcmp(scheme, "first") != 0 && strcmp(scheme, "never") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "the pre-tokenizer \"Metaspace\" in \"tokenizer.json\" has the prepend_scheme \"%.40s\"",
                         scheme);
