@@ -168,16 +168,19 @@ static slm_status import(const char *dir, const char *type, slm_model **out, slm
     return status;
 }
 
+/* A directory, or the GGUF file in it that holds the same model. */
 static void check_served(const char *dir, const char *name, const json_t *golden, double *cosines, unsigned *n_cosines)
 {
     static const char *const types[] = {"F32", "Q8_0"};
-    for (int i = 0; i < 2; i++) {
+    char gguf[1200];
+    snprintf(gguf, sizeof gguf, "%s/model.gguf", dir);
+    for (int i = 0; i < (access(gguf, R_OK) == 0 ? 4 : 2); i++) {
         fixture f = {.name = name};
         slm_model_info info;
         slm_error err = {0};
         double mean;
-        slm_status status = import(dir, types[i], &f.model, &info, &err);
-        CHECK(status == SLM_OK, "%s as %s: %s (%s)", name, types[i], err.message, err.hint);
+        slm_status status = import(i < 2 ? dir : gguf, types[i % 2], &f.model, &info, &err);
+        CHECK(status == SLM_OK, "%s as %s: %s (%s)", name, types[i % 2], err.message, err.hint);
         if (status != SLM_OK)
             return;
         f.ws = slm_workspace_new();
@@ -185,7 +188,7 @@ static void check_served(const char *dir, const char *name, const json_t *golden
         take_cases(&f, golden);
         bool embeds = f.model->hp.pooling != SLM_POOL_RANK;
         if (f.n > 0)
-            check_model(&f, types[i], embeds, &mean);
+            check_model(&f, types[i % 2], embeds, &mean);
         if (embeds && i == 1 && f.n > 0) {
             *cosines += mean;
             ++*n_cosines;

@@ -307,6 +307,40 @@ static unsigned char *import_family(const char *name, size_t *n)
     return bytes;
 }
 
+/* Gemma 4's image with one number of the hyper-parameters another: refused, or good to be computed with. */
+static void test_forged_shapes(void)
+{
+    static const size_t fields[] = {offsetof(slm_hparams, head_dim), offsetof(slm_hparams, n_layers), offsetof(slm_hparams, n_ff),
+        offsetof(slm_hparams, window), offsetof(slm_hparams, layered), offsetof(slm_hparams, slides), offsetof(slm_hparams, n_rot),
+        offsetof(slm_hparams, rope_base_local), offsetof(slm_hparams, head_dim_local), offsetof(slm_hparams, n_rot_local),
+        offsetof(slm_hparams, rope_turns), offsetof(slm_hparams, kv_shared), offsetof(slm_hparams, n_ff_shared),
+        offsetof(slm_hparams, value_norm), offsetof(slm_hparams, n_embd_layer), offsetof(slm_hparams, alibi),
+        offsetof(slm_hparams, causal)};
+    static const uint32_t values[] = {0, 1, 2, 4, 5, 6, 8, 16, 24, 31, 32, 64, 1024, 65536, 1u << 20, UINT32_MAX / 2, UINT32_MAX};
+    size_t n;
+    unsigned refused = 0, tried = 0;
+    unsigned char *bytes = import_family("gemma4", &n);
+    slm_image_header *head = (slm_image_header *) (void *) bytes;
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        for (size_t k = 0; k < sizeof values / sizeof values[0]; k++) {
+            uint32_t old;
+            try_stage stage;
+            slm_error err = {0};
+            unsigned char *field = bytes + head->hparams.offset + fields[i];
+            memcpy(&old, field, sizeof old);
+            memcpy(field, &values[k], sizeof old);
+            write_forged(bytes, n, head->weights_offset);
+            slm_status status = try_open(image_path, &err, &stage);
+            CHECK(status != SLM_INTERNAL, "field %zu as %u: %s", i, values[k], err.message);
+            tried++;
+            refused += status != SLM_OK;
+            memcpy(field, &old, sizeof old);
+        }
+    CHECK(refused > tried / 2 && refused < tried, "%u of %u refused", refused, tried);
+    free(bytes);
+    unlink(image_path);
+}
+
 /* What no source can make: a mixture whose layers run side by side, and a gate that is quantized in a model of floats. */
 static void test_forged(void)
 {
@@ -485,6 +519,7 @@ int main(void)
     test_families();
     test_damage();
     test_forged();
+    test_forged_shapes();
     test_failures();
     test_quantization();
     unlink(image_path);

@@ -88,5 +88,5 @@ static slm_status read_jina(const slm_meta *meta, slm_hparams *hp, slm_error *er
 
 const slm_family slm_family_gte = {.name = "gte", .hf_only = true, .required = gte_required, .optional = optional, .own_norms = true,
                                   .hf_names = gte_names, .read = read_gte};
-const slm_family slm_family_jina_bert_v2 = {.name = "jina-bert-v2", .hf_only = true, .required = jina_required, .optional = optional,
-                                           .own_norms = true, .hf_names = jina_names, .read = read_jina};
+const slm_family slm_family_jina_bert_v2 = {.name = "jina-bert-v2", .required = jina_required, .optional = optional, .own_norms = true,
+                                           .hf_names = jina_names, .read = read_jina};
