@@ -65,7 +65,7 @@ static slm_type type_of(slm_st_type type)
 /* By its name, with or without what stands before it when a head or pictures belong to the model. */
 static const slm_st_tensor *look_up(const hf_source *s, const char *name)
 {
-    char full[192];
+    char full[224]; /* what stands before a name has up to 22 bytes */
     snprintf(full, sizeof full, "%s%s", s->config.kind->prefix, name);
     const slm_st_tensor *t = slm_safetensors_find(&s->st, full);
     if (t == NULL)
