@@ -40,6 +40,19 @@ static inline void grammar_run(slm_grammar_kind kind, const grammar_case *cases,
     }
 }
 
+/* A schema that a hint gives is one that is taken. */
+static inline void grammar_check_hint(slm_grammar_kind kind, const char *grammar, const slm_error *refusal)
+{
+    const char *form = strchr(refusal->hint, '{');
+    slm_grammar *g = NULL;
+    slm_error err = {0};
+    CHECK(form != NULL || kind != SLM_GRAMMAR_JSON_SCHEMA || refusal->status != SLM_UNSUPPORTED ||
+              strncmp(refusal->message, "the schema's", 12) != 0, "%.80s: no hint", grammar);
+    if (form != NULL)
+        CHECK(slm_grammar_compile(NULL, kind, form, strlen(form), &g, &err) == SLM_OK, "%s: %s", form, err.message);
+    slm_grammar_free(g);
+}
+
 /* Grammars that must be refused, with a word of the message. */
 typedef struct grammar_refusal {
     const char *grammar;
@@ -56,6 +69,7 @@ static inline void grammar_run_refusals(slm_grammar_kind kind, const grammar_ref
         CHECK(status == cases[i].status && strstr(err.message, cases[i].word) != NULL, "%.80s: status %d, %s", cases[i].grammar, status,
               err.message);
         slm_grammar_free(g);
+        grammar_check_hint(kind, cases[i].grammar, &err);
     }
 }
 

@@ -6,9 +6,55 @@
 
 #include "engine/grammar/schema.h"
 
+/* What can be written instead of a keyword that is refused: a schema that is taken, to be pasted. */
+static const char *instead_of(const char *keyword)
+{
+    static const struct {
+        const char *keyword, *hint;
+    } table[] = {
+        {"not", "Say what it may be: {\"enum\": [\"a\", \"b\"]}"},
+        {"disallow", "Say what it may be: {\"type\": [\"string\", \"null\"]}"},
+        {"extends", "Join schemas by allOf: {\"allOf\": [{\"type\": \"string\"}, {\"maxLength\": 20}]}"},
+        {"format", "Give a pattern: {\"type\": \"string\", \"pattern\": \"^[A-Z]{2}[0-9]{4}$\"}"},
+        {"multipleOf", "Give fewer digits: {\"type\": \"number\", \"multipleOf\": 0.01}"},
+        {"minProperties", "Name the keys: {\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"string\"}}, \"required\": [\"a\"]}"},
+        {"patternProperties", "Give one pattern: {\"type\": \"object\", \"patternProperties\": {\"^x_\": {\"type\": \"string\"}}, "
+                              "\"additionalProperties\": false}"},
+        {"unevaluatedProperties", "Name all keys at one place: {\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"string\"}}, "
+                                  "\"additionalProperties\": false}"},
+        {"unevaluatedItems", "Say of each place what it may be: {\"type\": \"array\", \"prefixItems\": [{\"type\": \"string\"}], "
+                             "\"items\": false}"},
+        {"contains", "Say of each place what it may be: {\"type\": \"array\", \"prefixItems\": [{\"const\": \"a\"}], "
+                     "\"items\": {\"type\": \"string\"}}"},
+        {"uniqueItems", "Let the items be of few values: {\"type\": \"array\", \"items\": {\"enum\": [\"a\", \"b\"]}, "
+                        "\"uniqueItems\": true}"},
+        {"minItems", "Ask for fewer items: {\"type\": \"array\", \"items\": {\"enum\": [\"a\", \"b\"]}, \"uniqueItems\": true, "
+                     "\"minItems\": 2}"},
+        {"$schema", "Name a draft that is read: {\"$schema\": \"https://json-schema.org/draft/2020-12/schema\", \"type\": \"string\"}"},
+        {"$ref", "Refer to what the schema defines: {\"$defs\": {\"name\": {\"type\": \"string\"}}, \"$ref\": \"#/$defs/name\"}"},
+        {"$dynamicRef", "Refer by $ref: {\"$defs\": {\"name\": {\"type\": \"string\"}}, \"$ref\": \"#/$defs/name\"}"},
+        {"$recursiveRef", "Refer by $ref: {\"$defs\": {\"name\": {\"type\": \"string\"}}, \"$ref\": \"#/$defs/name\"}"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].keyword, keyword) == 0)
+            return table[i].hint;
+    return "";
+}
+
+static bool unsupported(slm_compiler *c, const char *keyword, const char *message)
+{
+    if (!c->b->failed) {
+        slm_budget_fail(c->b, SLM_UNSUPPORTED, "%s", message);
+        slm_hint(&c->b->err, "%s", instead_of(keyword));
+    }
+    return false;
+}
+
 bool slm_schema_refuse(slm_compiler *c, const char *keyword, const char *why)
 {
-    return slm_budget_fail(c->b, SLM_UNSUPPORTED, "the schema's \"%s\" cannot be honoured: %s", keyword, why);
+    char message[300];
+    snprintf(message, sizeof message, "the schema's \"%s\" cannot be honoured: %s", keyword, why);
+    return unsupported(c, keyword, message);
 }
 
 static bool invalid(slm_compiler *c, const char *keyword, const char *why)
@@ -519,8 +565,11 @@ uint32_t slm_node_resolve(slm_compiler *c, const slm_json *base, const char *ref
         base = c->root;
         found = pointer(c, c->root, &base, ref + 1, n - 1);
     }
-    if (found == NULL)
-        return slm_budget_fail(c->b, SLM_UNSUPPORTED, "the schema's \"$ref\": \"%.*s\" leads out of the schema or to nothing",
-                               (int) (n < 150 ? n : 150), ref);
+    if (found == NULL) {
+        char message[300];
+        snprintf(message, sizeof message, "the schema's \"$ref\": \"%.*s\" leads out of the schema or to nothing",
+                 (int) (n < 150 ? n : 150), ref);
+        return unsupported(c, "$ref", message);
+    }
     return slm_node_of(c, found, base);
 }

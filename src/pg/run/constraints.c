@@ -60,6 +60,23 @@ static Kept *find(const slm_model *model, slm_constraint_kind kind, const char *
     return NULL;
 }
 
+/* A constraint that is refused has a hint: what to write instead, as a form that is taken. */
+static void hint_of(slm_constraint_kind kind, slm_error *err)
+{
+    static const char *const examples[] = {
+        [SLM_CONSTRAINT_JSON_SCHEMA] = "{\"type\": \"object\", \"properties\": {\"order\": {\"type\": \"string\"}}, "
+                                       "\"required\": [\"order\"]}",
+        [SLM_CONSTRAINT_REGEX] = "[A-Z]{2}[0-9]{4}",
+        [SLM_CONSTRAINT_GBNF] = "root ::= \"yes\" | \"no\"",
+    };
+    const char *advice = err->status == SLM_UNSUPPORTED ? "Leave it out, and say in the prompt what it means. "
+                         : err->status == SLM_LIMIT     ? "Ask for less: fewer choices, shorter repetitions. "
+                                                        : "";
+
+    if (err->hint[0] == '\0' && (err->status == SLM_UNSUPPORTED || err->status == SLM_LIMIT || err->status == SLM_INVALID))
+        snprintf(err->hint, sizeof err->hint, "%sFor example: %s", advice, examples[kind]);
+}
+
 slm_constraint *slm_pg_constraint(SlmOpenModel *opened, slm_constraint_kind kind, const char *text)
 {
     slm_model *model = slm_pg_opened_model(opened);
@@ -74,8 +91,7 @@ slm_constraint *slm_pg_constraint(SlmOpenModel *opened, slm_constraint_kind kind
     k = MemoryContextAlloc(TopMemoryContext, offsetof(Kept, text) + length + 1);
     if (slm_constraint_compile(model, kind, text, length, &k->constraint, &err) != SLM_OK) {
         pfree(k);
-        if (err.status == SLM_UNSUPPORTED && err.hint[0] == '\0')
-            strlcpy(err.hint, "Leave it out, and say in the prompt what it means.", sizeof err.hint);
+        hint_of(kind, &err);
         slm_pg_error(&err, NULL);
     }
     k->model = model;
