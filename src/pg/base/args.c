@@ -10,6 +10,8 @@
 #include "nodes/primnodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
 
 #include "engine/slm.h"
 #include "pg/base/compat.h"
@@ -112,6 +114,23 @@ double slm_pg_float_arg(FunctionCallInfo fcinfo, int i, const char *name, double
                         errhint("%s must be %s %g and %s %g.", name, open_min ? "greater than" : "at least", min,
                                 open_max ? "less than" : "at most", max)));
     return value;
+}
+
+double slm_pg_option_number(const char *key, const JsonbValue *value, double min, double max, bool whole, const char *hint)
+{
+    double number = value->type != jbvNumeric
+                        ? 0
+                        : DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)));
+    bool in_range = number >= min && number <= max;
+
+    if (value->type != jbvNumeric || (whole && in_range && number != (double) (int64) number))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("option \"%s\" must be a %s", key, value->type != jbvNumeric ? "number" : "whole number"),
+                        errhint("%s", hint)));
+    if (!in_range)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" is %.15g, out of range", key, number),
+                        errhint("It must be from %.15g to %.15g.", min, max)));
+    return number;
 }
 
 const char **slm_pg_strings_arg(FunctionCallInfo fcinfo, int i, const char *name, int max, int *n)

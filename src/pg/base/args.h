@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/jsonb.h"
 
 #include "engine/slm.h"
 
@@ -32,6 +33,8 @@ int slm_pg_int_arg(FunctionCallInfo fcinfo, int i, const char *name, int otherwi
 /* [min, max]; open_min and open_max exclude the bound; NaN is refused. */
 double slm_pg_float_arg(FunctionCallInfo fcinfo, int i, const char *name, double otherwise, double min, bool open_min, double max,
                         bool open_max);
+/* The number of a JSON option, [min, max], maybe whole; hint: for what is no such number. */
+double slm_pg_option_number(const char *key, const JsonbValue *value, double min, double max, bool whole, const char *hint);
 /* The strings of a text[] in UTF-8; NULL array gives 0 strings; NULL or empty elements are an ERROR. */
 const char **slm_pg_strings_arg(FunctionCallInfo fcinfo, int i, const char *name, int max, int *n);
 /* max_tokens, temperature, top_k, top_p, min_p, repeat_penalty, seed, stop: eight arguments from `first` on. */

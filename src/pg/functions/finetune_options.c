@@ -11,6 +11,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
+#include "pg/base/args.h"
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/guc.h"
@@ -34,17 +35,7 @@ static void bad_option(const char *key, const char *must)
 
 static double number_of(const char *key, const JsonbValue *value, double min, double max, bool whole)
 {
-    double number;
-
-    if (value->type != jbvNumeric)
-        bad_option(key, "a number");
-    number = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
-    if (!(number >= min && number <= max))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" is %g, out of range", key, number),
-                        errhint("It must be from %g to %g.", min, max)));
-    if (whole && number != (double) (int64) number)
-        bad_option(key, "a whole number");
-    return number;
+    return slm_pg_option_number(key, value, min, max, whole, HINT_OPTIONS);
 }
 
 static const char *text_of(const char *key, const JsonbValue *value)

@@ -43,17 +43,10 @@ PG_FUNCTION_INFO_V1(slm_pg_distill_classifier);
 static double json_number(Jsonb *options, const char *key, double otherwise, double min, double max)
 {
     JsonbValue *value = getKeyJsonValueFromContainer(&options->root, key, (int) strlen(key), NULL);
-    double number;
 
     if (value == NULL || value->type == jbvNull)
         return otherwise;
-    if (value->type != jbvNumeric)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a number", key)));
-    number = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
-    if (!(number >= min && number <= max))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" is %g, out of range", key, number),
-                        errhint("It must be from %g to %g.", min, max)));
-    return number;
+    return slm_pg_option_number(key, value, min, max, false, psprintf("For example {\"%s\": %g}.", key, otherwise));
 }
 
 static bool json_flag(Jsonb *options, const char *key, bool otherwise)

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "pg/base/args.h"
 #include "pg/base/as_owner.h"
 #include "pg/base/compat.h"
 #include "pg/base/earlier.h"
@@ -49,19 +50,7 @@ typedef struct JobOptions {
 
 static int64 whole_number(const char *key, const JsonbValue *value, int64 least, int64 most)
 {
-    Datum number;
-    int64 result;
-
-    if (value->type != jbvNumeric)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a number", key)));
-    number = DirectFunctionCall2(numeric_round, NumericGetDatum(value->val.numeric), Int32GetDatum(0));
-    if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, NumericGetDatum(value->val.numeric))))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a whole number", key)));
-    result = DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
-    if (result < least || result > most)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" is " INT64_FORMAT ", out of range", key, result),
-                        errhint("It must be from " INT64_FORMAT " to " INT64_FORMAT ".", least, most)));
-    return result;
+    return (int64) slm_pg_option_number(key, value, (double) least, (double) most, true, psprintf("For example {\"%s\": 10}.", key));
 }
 
 static Interval *interval_of(const char *key, const JsonbValue *value)
