@@ -294,6 +294,7 @@ static void begin(SlmWork *work, FunctionCallInfo fcinfo, bool has_mask)
         t.length = call->length;
         if (!slm_pg_blank_arg(fcinfo, ARG_INPUT)) {
             slm_pg_measure(&t);
+            slm_pg_note_windows(work, &t);
             call->reading = slm_pg_read_entities(work, &t);
             return;
         }
