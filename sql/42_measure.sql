@@ -33,6 +33,16 @@ SELECT accuracy FROM slm_evaluate('SELECT true, id < 4 FROM mail', 'id < 3');
 SELECT accuracy FROM slm_evaluate('SELECT id, id < 4 FROM mail', 'id < 3');
 SELECT version, active FROM slm_train_classifier('measure_topic', 'SELECT body, label FROM mail, generate_series(1, 3) WHERE id < 7');
 SELECT rows, accuracy, ece IS NOT NULL AS calibrated FROM slm_evaluate('SELECT body, label FROM mail WHERE id < 7', classifier => 'measure_topic');
+-- two rows that it has not seen, one of them NULL; who was granted it is not told what is among its rows
+SELECT rows FROM slm_evaluate($$SELECT CASE id WHEN 2 THEN 'Where is it?' WHEN 3 THEN NULL ELSE body END, label FROM mail WHERE id < 7$$, classifier => 'measure_topic');
+SELECT rows FROM slm_evaluate($$SELECT 'Where is it?', 'delivery'$$, classifier => 'measure_topic');
+CREATE ROLE regress_measure_other;
+SELECT slm_grant_classifier('measure_topic', 'regress_measure_other'), slm_grant_model('measure_minilm', 'regress_measure_other');
+SET ROLE regress_measure_other;
+SELECT rows, accuracy FROM slm_evaluate($$SELECT 'I was charged twice', 'billing'$$, classifier => 'measure_topic');
+RESET ROLE;
+SELECT slm_revoke_classifier('measure_topic', 'regress_measure_other'), slm_revoke_model('measure_minilm', 'regress_measure_other');
+DROP ROLE regress_measure_other;
 -- ---- texts
 SELECT rows, answered, accuracy, round(exact_match::numeric, 4) AS exact, round(token_f1::numeric, 4) AS token_f1, round(rouge_1::numeric, 4) AS rouge_1,
     round(rouge_2::numeric, 4) AS rouge_2, round(rouge_l::numeric, 4) AS rouge_l

@@ -23,6 +23,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
+#include "utils/snapmgr.h"
 
 #include "engine/slm.h"
 #include "pg/base/compat.h"
@@ -34,6 +35,7 @@
 #include "pg/functions/trained.h"
 #include "pg/models/catalog.h"
 #include "pg/models/classifier_rows.h"
+#include "pg/models/registry.h"
 #include "pg/models/store.h"
 #include "pg/run/opened.h"
 #include "pg/run/use.h"
@@ -191,6 +193,23 @@ static const char *find_seen(const SlmVersion *version, const SlmTrainRows *rows
     hash_destroy(texts);
     hash_destroy(vectors);
     return NULL;
+}
+
+int64 slm_pg_rows_trained_on(const char *classifier, const uint32 *texts, int64 n)
+{
+    const SlmVersion *active = slm_pg_active_version(slm_pg_versions(classifier, GetActiveSnapshot()));
+    bytea *map = active == NULL || !slm_pg_owns(active->owner)
+                     ? NULL : (bytea *) slm_pg_version_value(active, Anum_slm_classifier_trial_rows);
+    int64 rows = map == NULL ? 0 : (int64) (VARSIZE(map) - VARHDRSZ) / ROW_BYTES, known = 0;
+    HTAB *table = make_table("slm trained texts", rows);
+    uint8 trial;
+
+    for (int64 i = 0; i < rows; i++)
+        note_row(table, get_u32((const uint8 *) VARDATA(map) + i * ROW_BYTES), 0);
+    for (int64 i = 0; i < n; i++)
+        known += texts[i] != 0 && look_up(table, texts[i], &trial);
+    hash_destroy(table);
+    return known;
 }
 
 /* ---- judges */

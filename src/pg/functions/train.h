@@ -84,6 +84,11 @@ typedef struct SlmComparison {
 void slm_pg_compare_versions(const SlmVersion *active, const SlmTrainRows *rows, const slm_train_report *report, SlmComparison *out);
 /* Is the new version better? */
 bool slm_pg_is_better(const SlmComparison *comparison);
+/* What tells a text, UTF-8, in another training; never 0. */
+uint32 slm_pg_row_hash(const void *data, Size bytes);
+/* How many of these texts, by their hashes, the active version of a classifier was trained on; 0 unless the current user owns it: nobody
+ * else may ask what is among its rows. */
+int64 slm_pg_rows_trained_on(const char *classifier, const uint32 *texts, int64 n);
 /* trials and trial_rows of slm.classifier_registry: what later versions are compared by; (Datum) 0 for a version that keeps none. */
 void slm_pg_pack_trials(const SlmTrainRows *rows, const slm_train_report *report, Datum *trials, Datum *trial_rows);
 

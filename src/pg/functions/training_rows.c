@@ -146,7 +146,7 @@ static void add_text_beside(SlmTrainRows *set, const SPITupleTable *rows, uint64
     set->lengths[set->n] = beside == NULL ? 0 : strlen(set->texts[set->n]);
 }
 
-static uint32 hash_of(const void *data, Size bytes)
+uint32 slm_pg_row_hash(const void *data, Size bytes)
 {
     uint32 hash = (uint32) hash_bytes_extended(data, (int) bytes, 0);
 
@@ -203,7 +203,7 @@ static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, Memo
 
             set->texts[set->n] = content;
             set->lengths[set->n] = length;
-            set->hashes[set->n].text = hash_of(content, length);
+            set->hashes[set->n].text = slm_pg_row_hash(content, length);
             read[set->n - first] = slm_pg_read_training_text(work, set->entry, content, length, &note.longer);
             slm_pg_count_row(&note);
         }
@@ -220,7 +220,7 @@ static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, Memo
             if (!set->keep_texts)
                 pfree((char *) set->texts[i]);
         }
-        set->hashes[i].vector = hash_of(vector, bytes);
+        set->hashes[i].vector = slm_pg_row_hash(vector, bytes);
     }
     slm_pg_work_free(work);
 }

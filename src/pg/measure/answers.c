@@ -25,10 +25,12 @@
 #include "utils/typcache.h"
 
 #include "engine/slm.h"
+#include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/one_expression.h"
 #include "pg/base/user_query.h"
 #include "pg/functions/labels.h"
+#include "pg/functions/train.h"
 
 #define FETCH_ROWS 1024
 
@@ -105,11 +107,13 @@ static const char *classifier_expression(const SlmCandidate *candidate)
                     quote_literal_cstr(candidate->classifier));
 }
 
-/* The columns of the statement that are the answer, and its confidence where the query gives one. */
+/* The columns of the statement that are the answer, and its confidence where the query gives one; of a classifier the input. */
 static const char *answer_columns(TupleDesc desc, const char *const *names, const SlmCandidate *candidate)
 {
-    if (candidate->expression != NULL || candidate->classifier != NULL)
+    if (candidate->expression != NULL)
         return "slm_expression";
+    if (candidate->classifier != NULL)
+        return "slm_expression, m.input::pg_catalog.text";
     if (candidate->column != NULL) {
         int column = column_number(desc, candidate->column);
 
@@ -146,6 +150,7 @@ static Portal open_candidate(const char *query, const SlmCandidate *candidate)
  * of true) and maybe an error. */
 typedef struct RowAnswer {
     bool is_row, is_truth;
+    bool with_input; /* the statement's third column is the text */
     int label, probability; /* attribute numbers of the row's type, 0: none */
     TupleDesc desc;         /* of the last row */
 } RowAnswer;
@@ -200,11 +205,23 @@ static void make_room(SlmAnswers *out)
     GROW(out->expected, sizeof(char *));
     GROW(out->given, sizeof(char *));
     GROW(out->confidence, sizeof(double));
+    GROW(out->inputs, sizeof(uint32));
 #undef GROW
     out->room = room;
 }
 
-/* Adds the rows that the cursor has fetched; called in the context that keeps them. */
+/* What tells the text of a column in a training; 0: NULL. */
+static uint32 text_hash(const SPITupleTable *rows, uint64 i, int column)
+{
+    bool isnull;
+    Datum value = SPI_getbinval(rows->vals[i], rows->tupdesc, column, &isnull);
+    size_t length;
+    const char *content = isnull ? NULL : slm_pg_utf8_from_text(DatumGetTextPP(value), &length);
+
+    return isnull ? 0 : slm_pg_row_hash(content, length);
+}
+
+/* Adds the rows that the cursor has fetched; called in a context of theirs. */
 static void add_rows(SlmAnswers *out, const SPITupleTable *rows, uint64 n_rows, RowAnswer *answer, MemoryContext keep)
 {
     bool with_confidence = rows->tupdesc->natts > 2;
@@ -212,6 +229,7 @@ static void add_rows(SlmAnswers *out, const SPITupleTable *rows, uint64 n_rows, 
     for (uint64 i = 0; i < n_rows; i++) {
         const char *expected = SPI_getvalue(rows->vals[i], rows->tupdesc, 1), *given;
         double confidence = NAN;
+        uint32 hash = 0;
         bool isnull;
         MemoryContext old;
 
@@ -219,6 +237,8 @@ static void add_rows(SlmAnswers *out, const SPITupleTable *rows, uint64 n_rows, 
             out->unlabelled++;
             continue;
         }
+        if (answer->with_input)
+            hash = text_hash(rows, i, 3);
         if (answer->is_row) {
             Datum row = SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull);
 
@@ -240,6 +260,7 @@ static void add_rows(SlmAnswers *out, const SPITupleTable *rows, uint64 n_rows, 
         out->expected[out->n] = pstrdup(expected);
         out->given[out->n] = given == NULL ? NULL : pstrdup(given);
         out->confidence[out->n] = given == NULL ? NAN : confidence;
+        out->inputs[out->n] = hash;
         out->has_confidence |= !isnan(out->confidence[out->n]);
         out->n++;
         MemoryContextSwitchTo(old);
@@ -266,6 +287,7 @@ void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, Slm
     INSTR_TIME_SET_CURRENT(begin);
     SPI_connect();
     portal = open_candidate(slm_pg_trimmed(query), candidate);
+    answer.with_input = candidate->classifier != NULL;
     answer.is_row = type_is_rowtype(TupleDescAttr(portal->tupDesc, 1)->atttypid);
     for (;;) {
         MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "slm measured rows", ALLOCSET_DEFAULT_SIZES);
@@ -293,6 +315,18 @@ void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, Slm
     if (out->n == 0)
         ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the query to measure by gave no row with an expected value"),
                         errdetail(INT64_FORMAT " rows without one were left out.", out->unlabelled)));
+}
+
+void slm_pg_say_trained_on(const SlmCandidate *candidate, const SlmAnswers *answers)
+{
+    int64 known = candidate->classifier == NULL ? 0 : slm_pg_rows_trained_on(candidate->classifier, answers->inputs, answers->n);
+
+    if (known > 0)
+        ereport(WARNING, (errmsg("classifier \"%s\" was trained on " INT64_FORMAT " of these " INT64_FORMAT " rows, "
+                                 "so it looks better than it is", candidate->classifier, known, answers->n),
+                          errhint("Measure by rows that it has not seen; its accuracy on rows that were held out: "
+                                  "SELECT accuracy FROM slm.classifiers WHERE name = %s AND active;",
+                                  quote_literal_cstr(candidate->classifier))));
 }
 
 int slm_pg_uncalibrated(void)

@@ -27,12 +27,15 @@ typedef struct SlmAnswers {
     const char **given;    /* [n] NULL: no answer */
     double *confidence;    /* [n] NaN: none */
     bool has_confidence;
+    uint32 *inputs;        /* [n] of a classifier's rows hashes of their texts (slm_pg_row_hash), 0: none */
     double seconds, cpu_seconds; /* of the whole query */
 } SlmAnswers;
 
 /* Runs the query with the caller's rights, read-only.  ERROR where it is not one SELECT of an input and an expected value. */
 void slm_pg_gather_answers(const char *query, const SlmCandidate *candidate, SlmAnswers *out);
 
+/* A WARNING where a classifier was trained on some of the rows that it is measured by. */
+void slm_pg_say_trained_on(const SlmCandidate *candidate, const SlmAnswers *answers);
 /* From here on probabilities are those of the models, not corrected; AtEOXact_GUC(true, what it returns) ends it, as an error does. */
 int slm_pg_uncalibrated(void);
 

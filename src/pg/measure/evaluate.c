@@ -291,6 +291,7 @@ Datum slm_pg_evaluate(PG_FUNCTION_ARGS)
         elog(ERROR, "slm_evaluate must return a row");
     memset(nulls, true, sizeof nulls);
     slm_pg_gather_answers(query_arg(fcinfo, 0), &candidate, &answers);
+    slm_pg_say_trained_on(&candidate, &answers);
     nulls[E_ROWS] = nulls[E_ANSWERED] = false;
     values[E_ROWS] = Int64GetDatum(answers.n);
     if (texts)
@@ -464,6 +465,7 @@ Datum slm_pg_compare(PG_FUNCTION_ARGS)
         Compared *c = lfirst(cell);
 
         slm_pg_gather_answers(query, &c->candidate, &c->answers);
+        slm_pg_say_trained_on(&c->candidate, &c->answers);
         slm_pg_label_figures(&c->answers, &c->figures);
         c->cost = cost_per_million(&c->answers);
         if (c->answers.n != ((Compared *) linitial(candidates))->answers.n)
