@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What drivers send and get: psycopg 3, asyncpg, SQLAlchemy, Django and node-postgres, and pgx and JDBC where a Go compiler or a JDK with
-# Maven is (make test-clients installs them), against a running server (PGHOST, PGPORT, ... as test/run.sh sets them); packages are
-# installed once into build/clients.  Each prints "name: N passed, N failed"; one whose packages cannot be had says "skip".
+# What drivers send and get: psycopg 3 (with it the programs of docs/COOKBOOK.md), asyncpg, SQLAlchemy, Django and node-postgres, and pgx
+# and JDBC where a Go compiler or a JDK with Maven is (make test-clients installs them), against a running server (PGHOST, PGPORT, ... as
+# test/run.sh sets them); packages are installed once into build/clients.  Each prints "name: N passed, N failed"; one whose packages
+# cannot be had says "skip".
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 home=$PWD/build/clients
@@ -35,12 +36,12 @@ jdbc_classes() {
 
 psql -X -q -v ON_ERROR_STOP=1 -f test/clients/setup.sql || exit 1
 if once "$home/python" test/clients/requirements.txt python_packages; then
-    for test in test_psycopg test_asyncpg test_sqlalchemy test_django; do
+    for test in test_psycopg test_asyncpg test_sqlalchemy test_django test_examples; do
         "$home/python/bin/python" "test/clients/$test.py" || failed=1
     done
 else
     tail -n 3 "$home/install.log"
-    echo "skip psycopg, asyncpg, SQLAlchemy and Django: their packages cannot be installed"
+    echo "skip psycopg, asyncpg, SQLAlchemy, Django and the examples: their packages cannot be installed"
 fi
 if once "$home/node" test/clients/package.json node_packages; then
     NODE_PATH=$home/node/node_modules node test/clients/test_node_postgres.js || failed=1
