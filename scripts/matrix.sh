@@ -5,6 +5,7 @@
 #   trixie sid  releases of Debian in folders of their own (debootstrap), with their servers and compilers
 #   package     PostgreSQL 16, which no release of Debian has: of the pip package pgserver, in trixie's folder
 #   arm64       the engine and its unit tests, cross-built in trixie's folder and run by qemu-user
+#   upgrade-RELEASE   pg_upgrade (test/tap/data/pg_upgrade.pl) from the host's server to that of a release's folder
 #
 # usage: matrix.sh [place ...]           (make matrix)
 # SLM_MATRIX            the folders ($HOME/.cache/slm_pg/matrix); each is made once, 2 GB; remove it to have a new one
@@ -79,7 +80,7 @@ keep() {
 }
 
 python3 models/fetch --default >build/log/fetch.log 2>&1 || echo "the models could not be fetched: see build/log/fetch.log"
-for place in ${*:-host package trixie sid arm64}; do
+for place in ${*:-host package trixie sid arm64 upgrade-trixie upgrade-sid}; do
     echo "== $place"
     rm -f "build/log/matrix/$place.setup"
     case $place in
@@ -95,6 +96,11 @@ for place in ${*:-host package trixie sid arm64}; do
             LD_LIBRARY_PATH=/opt/pgserver/pgserver.libs PERL5LIB=/usr/lib/postgresql/17/lib/pgxs/src/test/perl
         ;;
     arm64) make_cross && run trixie arm64 ;;
+    upgrade-*)
+        release=${place#upgrade-}
+        make_release "$release" && older_server "$release" && run "$release" gcc SLM_MATRIX_TARGETS=all SLM_MATRIX_SUITES=data \
+            SLM_TAP=pg_upgrade SLM_TEST_OLDER="$(dirname "$("${PG_CONFIG:-pg_config}" --bindir)")"
+        ;;
     *) make_release "$place" && run "$place" "$compilers" ;;
     esac
 done

@@ -5,8 +5,9 @@
 #   gcc, clang            everything is built; regress and isolation run, with gcc TAP too
 #   gcc-lto, clang-lto    the module is built with link-time optimization
 #   arm64                 the engine and its unit tests, built by Debian's cross compiler, run by qemu-user
-# Reads PG_CONFIG and SLM_MATRIX_SUITES.  A warning is a failed build.  Each cell of the table becomes a file
-# build/log/matrix/PLACE.COMPILER.SUITE of one line: server, compiler, suite, passed, failed, skipped, separated by tabs.
+# Reads PG_CONFIG, SLM_MATRIX_SUITES and SLM_MATRIX_TARGETS (what gcc and clang build).  A warning is a failed build.  Each cell of the
+# table becomes a file build/log/matrix/PLACE.COMPILER.SUITE of one line: server, compiler, suite, passed, failed, skipped, separated by
+# tabs.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 place=$1
@@ -76,7 +77,7 @@ for compiler in ${*:-gcc-lto clang-lto clang gcc}; do
         label="$label, LTO"
         build $tools COPT=-flto=auto all
         ;;
-    *) ! build $tools all programs tools benchmarks || suites ;;
+    *) ! build $tools ${SLM_MATRIX_TARGETS:-all programs tools benchmarks} || suites ;;
     esac
 done
 mkdir -p build/log/matrix

@@ -67,3 +67,27 @@ share_models() {
             cp -a "$models/$name" "$matrix/$1/root/.cache/slm_pg/"
     done < <(grep -v '^#' models/manifest.tsv)
 }
+
+# older_server RELEASE: this machine's server (PG_CONFIG) with what is built here, at its place in the release's folder, and those of its
+# libraries that the release has in another version only.  What a release has itself stays.
+older_server() {
+    local root=$matrix/$1 config=${PG_CONFIG:-pg_config} directory own library
+    [ "$("$config" --version)" != "$(inside "$1" pg_config --version)" ] || missing "this machine has the server of $1" || return
+    for directory in "$("$config" --bindir)" "$("$config" --pkglibdir)" "$("$config" --sharedir)"; do
+        rm -rf "${root:?}$directory"
+        mkdir -p "$root$(dirname "$directory")"
+        cp -a "$directory" "$root$(dirname "$directory")/"
+    done
+    rm -f "$root$("$config" --pkglibdir)"/llvmjit* # would bring a compiler with it
+    make --no-print-directory install DESTDIR="$root" PG_CONFIG="$config" >"build/log/matrix/$place.setup.log" 2>&1 ||
+        missing "see build/log/matrix/$place.setup.log" || return
+    rm -rf "$root/opt/older"
+    mkdir -p "$root/opt/older"
+    own=$(inside "$1" ldconfig -p)
+    find "$("$config" --bindir)" "$root$("$config" --pkglibdir)" -type f -exec ldd {} + 2>/dev/null |
+        awk '$2 == "=>" && $3 ~ "^/" { print $3 }' | sort -u | while read -r library; do
+        grep -qF "$(basename "$library") " <<<"$own" || cp -L "$library" "$root/opt/older/"
+    done
+    echo /opt/older >"$root/etc/ld.so.conf.d/older.conf"
+    inside "$1" ldconfig
+}
