@@ -4,11 +4,13 @@
 #include "pg/base/user_query.h"
 #include "pg/base/one_expression.h"
 
-#include "utils/guc.h"
+#include "access/xact.h"
 
-/* Between begin and end whatever runs is refused writes, as in BEGIN READ ONLY.  An error ends it with the (sub)transaction. */
+/* Between begin and end whatever runs is refused writes, as in BEGIN READ ONLY.  An error ends it with the (sub)transaction.  The variable
+ * is set, not the setting transaction_read_only over it, which 16 and later let nobody set for a part of a transaction; a statement that
+ * would set that off is refused as long as the variable is on.  Parallel workers write nothing anyway. */
 typedef struct {
-    int guc_level;
+    bool read_only; /* before */
     ErrorContextCallback said;
 } Reading;
 
@@ -19,8 +21,8 @@ static void say_it_reads(void *unused)
 
 static void begin_reading(Reading *r)
 {
-    r->guc_level = NewGUCNestLevel();
-    (void) set_config_option("transaction_read_only", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    r->read_only = XactReadOnly;
+    XactReadOnly = true;
     r->said = (ErrorContextCallback){error_context_stack, say_it_reads, NULL};
     error_context_stack = &r->said;
 }
@@ -28,7 +30,7 @@ static void begin_reading(Reading *r)
 static void end_reading(const Reading *r)
 {
     error_context_stack = r->said.previous;
-    AtEOXact_GUC(true, r->guc_level);
+    XactReadOnly = r->read_only;
 }
 
 Portal slm_pg_open_query_plan(SPIPlanPtr plan)
