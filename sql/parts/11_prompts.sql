@@ -50,7 +50,7 @@ RETURNS integer AS 'MODULE_PATHNAME', 'slm_pg_set_prompt' LANGUAGE C VOLATILE PA
 COMMENT ON FUNCTION slm_set_prompt(text, text, text, text, boolean) IS
     'Writes the words of a built-in function anew (superusers; names as in slm.prompts, with the same placeholders), or a prompt of your own for '
     'slm_generate(prompt_name => name, variables => ...), with {placeholders}. family: for models of one family only; language: taken where '
-    'slm.prompt_language asks for it. public: every role may use it. Returns the version; the last 20 are kept';
+    'slm.prompt_language asks for it. public: every role may use it, and what the engine process has computed of it serves every role where a superuser wrote it. Returns the version; the last 20 are kept';
 
 CREATE FUNCTION slm_restore_prompt(name text, version integer, family text DEFAULT NULL, language text DEFAULT 'en')
 RETURNS void AS 'MODULE_PATHNAME', 'slm_pg_restore_prompt' LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -47,7 +47,7 @@ COMMENT ON COLUMN slm.engine_status.requests IS 'Requests that this process has 
 COMMENT ON COLUMN slm.engine_status.refused IS 'Requests that it has refused because earlier processes have died of them twice';
 COMMENT ON COLUMN slm.engine_status.prompt_tokens IS 'Tokens of the prompts of these requests';
 COMMENT ON COLUMN slm.engine_status.output_tokens IS 'Tokens of their answers';
-COMMENT ON COLUMN slm.engine_status.reused_tokens IS 'Of the prompts'' tokens, those that had been computed for an earlier request of the same role';
+COMMENT ON COLUMN slm.engine_status.reused_tokens IS 'Of the prompts'' tokens, those that had been computed before: for an earlier request of the same role, or of public words';
 COMMENT ON COLUMN slm.engine_status.tokens_per_second IS 'Tokens computed or written, in the last second or so';
 COMMENT ON COLUMN slm.engine_status.busy_seconds IS 'Time in which it was computing';
 COMMENT ON COLUMN slm.engine_status.models IS 'Models that it has mapped';

@@ -25,7 +25,7 @@ slm_status slm_example_tokens(const slm_model *model, bool chat, const slm_segme
     SLM_TRY(slm_chat_answer_end(tok, chat, &end, err));
     if (end < 0 || (uint32_t) end >= model->hp.n_vocab)
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no token that ends an answer", slm_model_get_info(model)->name);
-    SLM_TRY(slm_prompt_build(tok, chat, segments, n_segments, stop, &prompt, err));
+    SLM_TRY(slm_prompt_build(tok, chat, segments, n_segments, 0, stop, &prompt, err));
     *n_prompt = prompt.ids.n;
     slm_status status = prompt.ids.n == 0 ? slm_fail(err, SLM_INVALID, "the prompt is empty") : SLM_OK;
     if (status == SLM_OK)
@@ -51,7 +51,7 @@ slm_status slm_text_tokens(const slm_model *model, const char *text, size_t leng
 
     if (model->tokenizer == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", slm_model_get_info(model)->name);
-    SLM_TRY(slm_prompt_build(model->tokenizer, false, &segment, 1, stop, &prompt, err));
+    SLM_TRY(slm_prompt_build(model->tokenizer, false, &segment, 1, 0, stop, &prompt, err));
     excess = prompt.ids.n > max_tokens ? prompt.ids.n - max_tokens : 0;
     slm_status status = slm_model_check(model, err);
     if (status == SLM_OK && (prompt.ids.n == 0 || excess > prompt.row_end - prompt.row_begin))

@@ -328,6 +328,8 @@ typedef struct slm_request {
     void *tag;                    /* of the caller: comes back in the result, otherwise unused */
     uint64_t realm;               /* whose text this is: what a session keeps of it (keys and values, label sets, priors) serves
                                      requests of the same realm only, so that no count of reused tokens tells of another one's */
+    uint64_t public_realm;        /* but of the prompt's beginning that is public: that serves all that name the same public realm */
+    size_t public_bytes;          /* so many of the segments' texts, from the first on, are public: they tell nothing of anybody; 0: none */
     slm_adapter *adapter;         /* decoders: opened for the session's model, or NULL */
     bool chat;                    /* wrap segments in the model's chat format and open the assistant's turn; else raw text after BOS */
     bool truncate;                /* cut the tail of the last user or scored segment to fit instead of SLM_LIMIT */

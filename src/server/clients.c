@@ -18,6 +18,7 @@
 #define ENOUGH_UNREAD ((size_t) 8 << 20) /* bytes: no more is read meanwhile */
 #define MOST_UNREAD ((size_t) 64 << 20)
 #define READ_BYTES ((size_t) 64 << 10)
+#define LEAST_BYTES ((size_t) 1 << 10) /* where memory is short */
 
 typedef struct buffer {
     uint8_t *bytes;
@@ -90,7 +91,7 @@ static uint8_t *put_frame(client *c, slm_frame_type type, uint64_t number, size_
     return at + SLM_FRAME_HEADER;
 }
 
-void slm_client_result(request *r, const slm_result *result)
+void slm_client_result(const request *r, const slm_result *result)
 {
     size_t n = slm_wire_pack_result(r->wire.number, result, NULL, 0);
     uint8_t *at;
@@ -173,13 +174,25 @@ static request *find(const client *c, uint64_t number)
 
 /* ---- what is read */
 
+/* Want of memory is the request's error, and not its connection's. */
+static bool refuse_for_memory(client *c, uint64_t number)
+{
+    const request r = {.from = c, .wire = {.number = number}};
+    slm_result result = {.status = SLM_NOMEM};
+
+    slm_fail(&result.error, SLM_NOMEM, "out of memory for a request");
+    slm_client_result(&r, &result);
+    return true;
+}
+
 static bool submit(client *c, const slm_frame *frame, const uint8_t *body, slm_error *err)
 {
     request *r = calloc(1, sizeof *r);
+    slm_status status = r == NULL ? SLM_NOMEM : slm_wire_read_request(body, frame->n_bytes, &r->wire, err);
 
-    if (r == NULL || slm_wire_read_request(body, frame->n_bytes, &r->wire, err) != SLM_OK) {
+    if (status != SLM_OK) {
         free(r);
-        return false;
+        return status == SLM_NOMEM && refuse_for_memory(c, frame->number);
     }
     if (r->wire.number != frame->number || find(c, frame->number) != NULL) {
         slm_wire_request_free(&r->wire);
@@ -260,7 +273,7 @@ static void read_from(client *c)
     while (!c->gone) {
         ssize_t n;
 
-        if (!make_room(&c->in, READ_BYTES)) {
+        if (!make_room(&c->in, READ_BYTES) && !make_room(&c->in, LEAST_BYTES)) {
             c->gone = true;
             return;
         }

@@ -74,7 +74,7 @@ void slm_clients_add(int fd);
 bool slm_clients_poll(int listener, int alive, int ms);
 /* Writes what can be written, and closes those who do not read. */
 void slm_clients_flush(void);
-void slm_client_result(request *r, const slm_result *result);
+void slm_client_result(const request *r, const slm_result *result);
 void slm_client_piece(const request *r, const char *text, size_t length);
 void slm_client_progress(const request *r);
 /* The request is not its client's any more. */

@@ -116,7 +116,7 @@ static void use(slm_tokenizer *tok, const char *text, size_t n)
     slm_tokenizer_encode(tok, text, n, true, true, NULL, &ids, &err);
     if (slm_tokenizer_decode(tok, ids.ids, ids.n, true, NULL, &back, &back_n, &err) == SLM_OK)
         PROMISE(slm_utf8_valid_prefix(back, back_n) == back_n);
-    if (slm_prompt_build(tok, true, &segment, 1, NULL, &prompt, &err) == SLM_OK)
+    if (slm_prompt_build(tok, true, &segment, 1, 0, NULL, &prompt, &err) == SLM_OK)
         slm_prompt_free(&prompt);
     free(back);
     free(ids.ids);

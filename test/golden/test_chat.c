@@ -71,7 +71,7 @@ static void run(const conversation *c)
     CHECK(status == SLM_OK, "%s", err.message);
     CHECK(slm_tokenizer_open(blob, bytes, &tok, &err) == SLM_OK, "%s", err.message);
     CHECK(strcmp(slm_tokenizer_chat_format(tok), c->format) == 0, "%s instead of %s", slm_tokenizer_chat_format(tok), c->format);
-    CHECK(slm_prompt_build(tok, true, segments, 4, NULL, &prompt, &err) == SLM_OK, "%s", err.message);
+    CHECK(slm_prompt_build(tok, true, segments, 4, 0, NULL, &prompt, &err) == SLM_OK, "%s", err.message);
     while (bad < prompt.ids.n && bad < c->n && prompt.ids.ids[bad] == c->ids[bad])
         bad++;
     CHECK(prompt.ids.n == c->n && bad == c->n, "%s, %s: %zu ids for %zu, first difference at %zu", c->vocab, c->format, prompt.ids.n, c->n,

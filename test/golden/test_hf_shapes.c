@@ -51,7 +51,7 @@ static void compare(const json_t *c, const json_t *texts, slm_tokenizer *tok)
         slm_segment segment = {SLM_ROLE_USER, 0, text, strlen(text)};
         slm_prompt p = {0};
         slm_error err = {0};
-        slm_status status = slm_prompt_build(tok, false, &segment, 1, NULL, &p, &err);
+        slm_status status = slm_prompt_build(tok, false, &segment, 1, 0, NULL, &p, &err);
         bool equal = status == SLM_OK && p.ids.n == json_array_size(want);
         for (size_t k = 0; equal && k < p.ids.n; k++)
             equal = p.ids.ids[k] == json_integer_value(json_array_get(want, k));

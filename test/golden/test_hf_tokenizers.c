@@ -83,7 +83,7 @@ static void check_cases(const char *dir, const char *name, slm_tokenizer *tok, j
         if (writes_controls(text) || writes_controls(pair) || asprintf(&whole, "%s%s", prompt != NULL ? prompt : "", text) < 0)
             continue;
         slm_segment segments[2] = {{SLM_ROLE_USER, 0, whole, strlen(whole)}, {SLM_ROLE_USER, 0, pair, pair != NULL ? strlen(pair) : 0}};
-        slm_status status = slm_prompt_build(tok, false, segments, pair != NULL ? 2 : 1, NULL, &p, &err);
+        slm_status status = slm_prompt_build(tok, false, segments, pair != NULL ? 2 : 1, 0, NULL, &p, &err);
         CHECK(status == SLM_OK, "%s %zu: %s", name, i, err.message);
         compare(name, i, whole, &p, json_object_get(c, "ids"), limit, pair != NULL);
         slm_prompt_free(&p);

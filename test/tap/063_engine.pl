@@ -145,6 +145,43 @@ cmp_ok(sql("SET ROLE bob; $secret"), '>', $first, 'another session of the role f
 is(sql("SET ROLE eve; $secret"), $first, 'another role does not');
 is(sql("SET ROLE eve; SELECT pid, requests, state FROM slm.engine_status"), '||running', 'and sees no figures');
 
+# ---- what is public: words that come with the extension, and those that a superuser has declared so
+
+my $words = 'Rewrite what follows as a letter from the harbour office to the owner of a vessel, politely, without dates: ';
+sql("SELECT slm_set_prompt('letter', '$words\{prompt}', public => true), slm_set_prompt('kept', 'Not for all: $words\{prompt}')");
+sql("SET ROLE bob; SELECT slm_set_prompt('of_bob', 'By bob. $words\{prompt}', public => true)");
+sub reused
+{
+	my ($role, $prompt, $text) = @_;
+	return sql(($role eq '' ? '' : "SET ROLE $role; ") . "SELECT reused_tokens FROM slm_generate_details('$text', prompt_name => '$prompt', max_tokens => 1)");
+}
+my $alone = reused('bob', 'letter', 'pin 4711');
+my $public = reused('eve', 'letter', 'pin 0815');
+cmp_ok($public, '>=', $alone + 60, 'a public prompt that a superuser wrote is computed once for all roles');
+is(reused('eve', 'letter', 'pin 0815'), reused('bob', 'letter', 'pin 4711'), '... for whoever said it before, with the rest');
+sql('CREATE ROLE mallory LOGIN');
+is(reused('mallory', 'letter', 'pin 4711'), $public, '... and who guesses what somebody filled in finds no more');
+reused('bob', 'of_bob', 'x');
+cmp_ok(reused('eve', 'of_bob', 'x'), '<', 20, 'a prompt that another role made public is not: it is computed for each role');
+reused('', 'kept', 'x');
+cmp_ok(reused('', 'kept', 'x'), '>', $alone + 60, 'nor one that a superuser keeps to himself,');
+cmp_ok(sql("SET ROLE eve; SELECT reused_tokens FROM slm_generate_details('Not for all: ${words}x', max_tokens => 1)"), '<', 20,
+	'... whoever says the same words');
+
+# What roles have reused of a built-in function's words, each with a text of its own.
+sub reused_of_builtin
+{
+	my ($role, $text) = @_;
+	my $reused = "SELECT coalesce(sum(reused_tokens), 0) FROM slm.usage WHERE role = '$role'";
+	my $before = sql($reused);
+	sql("SET ROLE $role; SELECT slm_fix_grammar('$text', max_tokens => 1, on_error => 'null')");
+	return sql($reused) - $before;
+}
+my $fresh = reused_of_builtin('bob', 'the secrt is 4711');
+my $found = reused_of_builtin('eve', 'some othr text');
+cmp_ok($found, '>', $fresh + 40, 'the words of slm_fix_grammar are computed once for all roles');
+is(reused_of_builtin('mallory', 'the secrt is 4711'), $found, '... and nothing of a row behind them');
+
 # ---- killed under load
 
 my $postmaster = sql('SELECT pg_postmaster_start_time()');

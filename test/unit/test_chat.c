@@ -23,7 +23,7 @@ static char *prompt_text(slm_tokenizer *tok, bool chat, const slm_segment *segme
     slm_error err = {0};
     char *text = NULL;
     size_t length;
-    CHECK(slm_prompt_build(tok, chat, segments, n, NULL, &prompt, &err) == SLM_OK, "%s", err.message);
+    CHECK(slm_prompt_build(tok, chat, segments, n, 0, NULL, &prompt, &err) == SLM_OK, "%s", err.message);
     CHECK(slm_tokenizer_decode(tok, prompt.ids.ids, prompt.ids.n, true, NULL, &text, &length, &err) == SLM_OK, "%s", err.message);
     if (keep != NULL)
         *keep = prompt;
@@ -206,9 +206,9 @@ static void test_unknown_template(void)
     small_bpe(&s, "gpt-2", NULL);
     s.v.chat_template = "{{ strange }}";
     slm_tokenizer *tok = small_open(&s.v, NULL, &blob);
-    CHECK(slm_prompt_build(tok, true, &user, 1, NULL, &prompt, &err) == SLM_UNSUPPORTED && strstr(err.hint, "chat_format") != NULL,
+    CHECK(slm_prompt_build(tok, true, &user, 1, 0, NULL, &prompt, &err) == SLM_UNSUPPORTED && strstr(err.hint, "chat_format") != NULL,
         "%s", err.hint);
-    CHECK(slm_prompt_build(tok, false, &user, 1, NULL, &prompt, &err) == SLM_OK && prompt.ids.n == 1, "%s", err.message);
+    CHECK(slm_prompt_build(tok, false, &user, 1, 0, NULL, &prompt, &err) == SLM_OK && prompt.ids.n == 1, "%s", err.message);
     slm_prompt_free(&prompt);
     slm_tokenizer_free(tok);
     free(blob);
@@ -230,7 +230,7 @@ static void test_rows_cannot_speak_control(void)
                 i == 0 ? "a" : rows[i - 1])};
             slm_prompt prompt = {0};
             slm_error err = {0};
-            CHECK(slm_prompt_build(tok, true, segments, 2, NULL, &prompt, &err) == SLM_OK, "%s", err.message);
+            CHECK(slm_prompt_build(tok, true, segments, 2, 0, NULL, &prompt, &err) == SLM_OK, "%s", err.message);
             size_t n = 0;
             for (size_t t = 0; t < prompt.ids.n; t++)
                 n += slm_tokenizer_type(tok, prompt.ids.ids[t]) == SLM_TOKEN_CONTROL;
@@ -295,7 +295,73 @@ static void test_prefix_join_scored(void)
     slm_prompt_free(&one);
     segments[0] = (slm_segment){SLM_ROLE_USER, 0, "ab\xFF", 3};
     slm_error err = {0};
-    CHECK(slm_prompt_build(tok, true, segments, 1, NULL, &one, &err) == SLM_INVALID && one.ids.ids == NULL, "%s", err.message);
+    CHECK(slm_prompt_build(tok, true, segments, 1, 0, NULL, &one, &err) == SLM_INVALID && one.ids.ids == NULL, "%s", err.message);
+    slm_tokenizer_free(tok);
+    free(blob);
+}
+
+/* The public ids of a prompt: which and how many they are depends on the public text alone. */
+static void test_public(void)
+{
+    static const char words[] = "Sei freundlich zu der Dame, die hier schreibt: ";
+    static const char *const rows[] = {"", "x", " x", ": 4711", "e", "\xc3\xa4"};
+    for (int f = 0; slm_chat_format_name(f) != NULL; f++) {
+        static small_vocab s;
+        void *blob;
+        small_bpe(&s, "gpt-2", NULL);
+        slm_tokenizer *tok = small_open(&s.v, slm_chat_format_name(f), &blob);
+        size_t n = 0;
+        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+            char filled[100];
+            snprintf(filled, sizeof filled, "%s%s", words, rows[i]);
+            slm_segment segments[] = {segment(SLM_ROLE_USER, SLM_SEG_PREFIX, filled), segment(SLM_ROLE_USER, SLM_SEG_JOIN, "row")};
+            slm_prompt p[4] = {{.n_prefix = 0}};
+            static const size_t bytes[4] = {0, sizeof words - 1, 1, SIZE_MAX};
+            slm_error err = {0};
+            for (int k = 0; k < 4; k++)
+                CHECK(slm_prompt_build(tok, true, segments, 2, bytes[k], NULL, &p[k], &err) == SLM_OK && p[k].ids.n == p[0].ids.n &&
+                      memcmp(p[k].ids.ids, p[0].ids.ids, p[0].ids.n * sizeof *p[0].ids.ids) == 0, "the same prompt: %s", err.message);
+            if (i == 1)
+                n = p[1].n_public;
+            CHECK(p[0].n_public == 0 && p[2].n_public <= n, "%s: nothing, or less", slm_chat_format_name(f));
+            CHECK(i == 0 || p[1].n_public == n, "%s, row %zu: %zu public ids, not %zu", slm_chat_format_name(f), i, p[1].n_public, n);
+            CHECK(n + 1 < p[1].n_prefix && (i == 0 || n > 10), "%s: %zu public ids of %zu", slm_chat_format_name(f), n, p[1].n_prefix);
+            CHECK(p[3].n_public == p[3].n_prefix, "%s: all of it, but what is no prefix", slm_chat_format_name(f));
+            for (int k = 0; k < 4; k++)
+                slm_prompt_free(&p[k]);
+        }
+        slm_tokenizer_free(tok);
+        free(blob);
+    }
+}
+
+/* Public text that ends inside a character, behind other text, and in a segment that is no prefix. */
+static void test_public_borders(void)
+{
+    static small_vocab s;
+    void *blob;
+    small_bpe(&s, "gpt-2", NULL);
+    slm_tokenizer *tok = small_open(&s.v, "chatml", &blob);
+    slm_segment segments[] = {segment(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, "Viel Freude, \xc3\xa4rgere dich nicht"),
+        segment(SLM_ROLE_USER, 0, "row")};
+    size_t n[3];
+    for (size_t i = 0; i < 3; i++) { /* in front of a character of two bytes, inside and behind */
+        slm_prompt p = {.n_prefix = 0};
+        slm_error err = {0};
+        CHECK(slm_prompt_build(tok, true, segments, 2, 13 + i, NULL, &p, &err) == SLM_OK, "%s", err.message);
+        n[i] = p.n_public;
+        slm_prompt_free(&p);
+    }
+    CHECK(n[0] > 0 && n[0] == n[1] && n[1] < n[2], "%zu %zu %zu", n[0], n[1], n[2]);
+    for (int i = 0; i < 2; i++) {
+        slm_prompt p = {.n_prefix = 0};
+        slm_error err = {0};
+        segments[0].flags = i == 0 ? 0 : SLM_SEG_PREFIX;
+        segments[1].flags = SLM_SEG_PREFIX;
+        CHECK(slm_prompt_build(tok, true, segments, 2, segments[0].length - (size_t) i, NULL, &p, &err) == SLM_OK, "%s", err.message);
+        CHECK(i == 0 ? p.n_public == 0 : p.n_public > 0 && p.n_public < 40, "%zu behind what is not", p.n_public);
+        slm_prompt_free(&p);
+    }
     slm_tokenizer_free(tok);
     free(blob);
 }
@@ -339,7 +405,7 @@ static void test_encoder(void)
     CHECK(strcmp(text, "[CLS] hello world[SEP] unaffable[SEP]") == 0 && prompt.pair_begin == 4, "%s at %zu", text, prompt.pair_begin);
     free(text);
     slm_prompt_free(&prompt);
-    CHECK(slm_prompt_build(tok, false, pair, 3, NULL, &prompt, &err) == SLM_INVALID, "three texts");
+    CHECK(slm_prompt_build(tok, false, pair, 3, 0, NULL, &prompt, &err) == SLM_INVALID, "three texts");
     CHECK(strcmp(slm_tokenizer_chat_format(tok), "") == 0, "an encoder has no chat format");
     slm_tokenizer_free(tok);
     free(blob);
@@ -354,6 +420,8 @@ int main(void)
     test_rows_cannot_speak_control();
     test_user_defined_lookalikes();
     test_prefix_join_scored();
+    test_public();
+    test_public_borders();
     test_answer_space();
     test_encoder();
     TEST_MAIN_END("chat");

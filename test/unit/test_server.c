@@ -1,9 +1,10 @@
 /*
  * The engine process by hand: slm_engine on one connection, a socket that it was started with.  Requests of several kinds are answered as a
- * session answers them; garbage ends the connection it came on, and nothing else; random frames, SLM_TEST_LONG=1 for a million; another
- * user's process is let go unheard.
+ * session answers them; want of memory is an error of the request; garbage ends the connection it came on, and nothing else; random frames,
+ * SLM_TEST_LONG=1 for a million; another user's process is let go unheard.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -302,6 +304,68 @@ static void check_other_user(const char *path)
     CHECK(found_by_nobody(path) == 'e', "another user whom the modes let in is not let go");
 }
 
+/* ---- want of memory */
+
+/* An engine whose address space ends `room` bytes above what it has when it begins to serve: requests are answered, or told that memory is
+ * out; the process goes on, and has an answer for everybody when there is memory again.  Returns how many were told. */
+static int check_memory(size_t room, const char *want)
+{
+    struct rlimit limit, old;
+    slm_segment segment;
+    slm_request request = generate(&segment, "once upon a time");
+    slm_wire_result got;
+    char path[64], line[256] = "";
+    unsigned long pages = 0;
+    int ends[2], refused = 0;
+    pid_t pid;
+    FILE *file;
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0, "%s", strerror(errno));
+    pid = start(ends[1], NULL);
+    close(ends[1]);
+    send_frame(ends[0], SLM_FRAME_PING, 0, 1, NULL, 0);
+    CHECK(read_all(ends[0], (uint8_t *) line, SLM_FRAME_HEADER), "it has started");
+    snprintf(path, sizeof path, "/proc/%d/statm", (int) pid);
+    file = fopen(path, "r");
+    CHECK(file != NULL && fscanf(file, "%lu", &pages) == 1, "%s", path);
+    fclose(file);
+    CHECK(prlimit(pid, RLIMIT_AS, NULL, &old) == 0, "%s", strerror(errno));
+    limit = (struct rlimit){.rlim_cur = pages * (size_t) sysconf(_SC_PAGESIZE) + room, .rlim_max = old.rlim_max};
+    CHECK(prlimit(pid, RLIMIT_AS, &limit, NULL) == 0, "%s", strerror(errno));
+    for (int i = 0; i < 4; i++) {
+        if (i == 3)
+            CHECK(prlimit(pid, RLIMIT_AS, &old, NULL) == 0, "%s", strerror(errno));
+        send_request(ends[0], 20 + (uint64_t) i, &tiny, &request);
+        got = next_result(ends[0], NULL);
+        CHECK(got.number == 20 + (uint64_t) i && (got.result.status == SLM_OK || (i < 3 && got.result.status == SLM_NOMEM)),
+              "%zu bytes, %d: %s", room, i, got.result.error.message);
+        CHECK(got.result.status != SLM_OK || strcmp(got.result.text, want) == 0, "%zu bytes: \"%s\"", room, got.result.text);
+        refused += got.result.status == SLM_NOMEM;
+        slm_wire_result_free(&got);
+    }
+    close(ends[0]);
+    CHECK(ended(pid) == 0, "it has not died");
+    return refused;
+}
+
+static void check_memory_everywhere(slm_session *session)
+{
+    slm_segment segment;
+    slm_request request = generate(&segment, "once upon a time");
+    const slm_result *want;
+    uint64_t id;
+    slm_error err;
+    int refused = 0, tried = 0;
+
+    CHECK(slm_submit(session, &request, &id, &err) == SLM_OK, "%s", err.message);
+    while ((want = slm_poll(session)) == NULL)
+        CHECK(slm_step(session, NULL, &err) == SLM_OK, "%s", err.message);
+    for (size_t room = 0; room < (size_t) 16 << 20; room += room < (size_t) 2 << 20 ? 64 << 10 : 512 << 10, tried++)
+        refused += check_memory(room, want->text) > 0;
+    CHECK(refused > 5 && refused < tried, "%d of %d engines were short of memory", refused, tried);
+    slm_release(session, id);
+}
+
 static void check_cancel(int fd)
 {
     slm_segment segment;
@@ -342,6 +406,7 @@ int main(void)
     send_frame(ends[0], SLM_FRAME_RESULT, 0, 1, NULL, 0);
     CHECK(!read_all(ends[0], (uint8_t *) image, 1), "what is not for the engine ends the connection");
     CHECK(ended(pid) == 0, "without its only client it ends");
+    check_memory_everywhere(session);
     pid = start(-1, path);
     check_garbage(path);
     check_other_user(path);

@@ -35,10 +35,11 @@ static slm_request full_request(void)
     segments[0] = segment(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, "Be brief.");
     segments[1] = segment(SLM_ROLE_USER, SLM_SEG_JOIN | SLM_SEG_SCORED, "");
     segments[2] = segment(SLM_ROLE_ASSISTANT, SLM_SEG_SPECIAL, "Grüße, 世界");
-    return (slm_request){.mode = SLM_MODE_LABELS, .realm = 0x123456789abcdef0, .chat = true, .truncate = true, .segments = segments,
-                         .n_segments = 3, .sampling = {0.5f, -1, 0.9f, 0.05f, 1.1f, UINT64_MAX}, .max_tokens = 77, .stops = stops,
-                         .n_stops = 2, .labels = labels, .n_labels = 3, .prior_text = "", .best_only = true, .stream = true,
-                         .precise = true, .speculate = true};
+    return (slm_request){.mode = SLM_MODE_LABELS, .realm = 0x123456789abcdef0, .public_realm = 0xfedcba9876543210, .public_bytes = 11,
+                         .chat = true, .truncate = true, .segments = segments, .n_segments = 3,
+                         .sampling = {0.5f, -1, 0.9f, 0.05f, 1.1f, UINT64_MAX}, .max_tokens = 77, .stops = stops, .n_stops = 2,
+                         .labels = labels, .n_labels = 3, .prior_text = "", .best_only = true, .stream = true, .precise = true,
+                         .speculate = true};
 }
 
 static slm_result full_result(void)
@@ -91,7 +92,8 @@ static void check_request(void)
     memset(bytes, 0xff, n); /* the reader has a copy */
     CHECK(got.number == 42 && strcmp(got.names.model, "model-key") == 0 && strcmp(got.names.adapter, "adapter-key") == 0 &&
               strcmp(got.names.constraint, "regex: a+") == 0 && got.names.kv_type == SLM_KV_Q8, "names");
-    CHECK(got.request.mode == want.mode && got.request.realm == want.realm && got.request.chat && got.request.truncate &&
+    CHECK(got.request.mode == want.mode && got.request.realm == want.realm && got.request.public_realm == want.public_realm &&
+              got.request.public_bytes == 11 && got.request.chat && got.request.truncate &&
               got.request.best_only && got.request.stream && got.request.precise && got.request.speculate, "mode and flags");
     CHECK(got.request.tag == NULL && got.request.adapter == NULL && got.request.constraint == NULL, "no pointer is sent");
     CHECK(got.request.n_segments == 3, "%zu segments", got.request.n_segments);
@@ -187,15 +189,18 @@ static void check_lies(void)
     slm_request request = full_request();
     uint8_t *bytes;
     size_t n = pack_request(&request, NULL, &bytes);
-    size_t segments = 24 + 8 + 10 + 4 + 4 + 4 + 8 + 4; /* header, key, no adapter, no constraint, mode, realm, flags */
+    /* header, key, no adapter, no constraint, mode, realms, public bytes, flags */
+    size_t segments = 24 + 8 + 10 + 4 + 4 + 4 + 8 + 8 + 8 + 4;
 
     CHECK(bytes[segments] == 3, "%d segments", bytes[segments]);
     check_lie(bytes, n, 0, 0x0000000100000000, "request_magic");
-    check_lie(bytes, n, 0, 0x000000014D4C5303, "request_version_3");
+    check_lie(bytes, n, 0, 0x000000014D4C5304, "request_version_4");
     check_lie(bytes, n, 0, 0x000000024D4C5301, "request_as_result");
     check_lie(bytes, n, 8, n + 1, "request_length");
     check_lie(bytes, n, 24, UINT64_MAX, "request_key_2_64");
     check_lie(bytes, n, 24, n, "request_key_longer");
+    check_lie(bytes, n, segments - 12, 9 + 15 + 1, "request_public_25"); /* a byte more than the texts have */
+    check_lie(bytes, n, segments - 12, UINT64_MAX, "request_public_2_64");
     check_lie(bytes, n, segments, UINT64_MAX, "request_segments_2_64");
     check_lie(bytes, n, segments, 1000, "request_segments_1000");
     check_lie(bytes, n, segments + 8, 0x0000000000000003, "request_role_3");

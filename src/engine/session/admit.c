@@ -11,6 +11,9 @@
  * ids of one kind (prefix.h), never as text.  A position's keys and values depend on the tokens up to it alone, so whose they are and when
  * they were computed does not show in any answer.
  *
+ * Positions that a request declares public are kept a second time, with the same blocks, for all realms.  Nobody waits for another realm's:
+ * who comes while they are computed computes them too.
+ *
  * Nobody waits for a queued job, only for running ones, and those always advance: waiting ends.
  */
 #include <string.h>
@@ -28,6 +31,11 @@
 static slm_prefix_kind kind_of(const slm_job *job)
 {
     return (slm_prefix_kind){.regime = job->regime, .realm = job->realm};
+}
+
+static slm_prefix_kind public_kind_of(const slm_job *job)
+{
+    return (slm_prefix_kind){.regime = job->regime, .realm = job->public_realm, .is_public = true};
 }
 
 /* Common beginning of two jobs, as far as either may be reused. */
@@ -116,10 +124,20 @@ static slm_job *find_sharer(const slm_session *s, const slm_job *job, uint32_t r
     return found;
 }
 
+/* Once they are computed; what was reused of other entries has been by the first step. */
+static void give(slm_session *s, slm_job *job)
+{
+    if (!job->gives || job->seq->length < job->n_public)
+        return;
+    job->gives = false;
+    slm_prefix_add(s->prefixes, s->pool, job->ids, job->n_public, public_kind_of(job), job->seq);
+}
+
 void slm_admit_keep(slm_session *s, slm_job *job)
 {
     uint32_t length, n;
 
+    give(s, job);
     if (!job->leads)
         return;
     length = job->seq->length;
@@ -189,11 +207,26 @@ static admission start_job(slm_session *s, slm_job *job, const slm_seq *from, ui
     return ADMITTED;
 }
 
+/* The longest beginning of the job that is kept: its realm's, or of its public positions anybody's. */
+static uint32_t find_kept(slm_session *s, slm_job *job, slm_seq **from)
+{
+    uint32_t most = job->n_public < job->first_out ? job->n_public : job->first_out, n;
+    slm_seq *of_all = NULL;
+
+    n = most < MIN_PREFIX ? 0 : slm_prefix_find(s->prefixes, job->ids, most, public_kind_of(job), &of_all);
+    job->gives = most >= MIN_PREFIX && n < most;
+    most = slm_prefix_find(s->prefixes, job->ids, job->first_out, kind_of(job), from);
+    if (n <= most)
+        return most;
+    *from = of_all;
+    return n;
+}
+
 static admission admit(slm_session *s, slm_job *job)
 {
     slm_seq *from = NULL;
     uint32_t want = job->n_prefix < job->first_out ? job->n_prefix : job->first_out, n = 0;
-    uint32_t reused = slm_prefix_find(s->prefixes, job->ids, job->first_out, kind_of(job), &from);
+    uint32_t reused = find_kept(s, job, &from);
     slm_job *sharer;
     admission result;
 

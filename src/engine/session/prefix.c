@@ -48,7 +48,7 @@ void slm_prefix_cache_free(slm_prefix_cache *cache, slm_kv_pool *pool)
 
 static bool same_kind(slm_prefix_kind a, slm_prefix_kind b)
 {
-    return a.regime == b.regime && a.realm == b.realm;
+    return a.regime == b.regime && a.realm == b.realm && a.is_public == b.is_public;
 }
 
 static uint32_t common_length(const int32_t *a, uint32_t n_a, const int32_t *b, uint32_t n_b)

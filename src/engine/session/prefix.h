@@ -20,6 +20,7 @@ void slm_prefix_cache_free(slm_prefix_cache *cache, slm_kv_pool *pool);
 typedef struct slm_prefix_kind {
     uint64_t regime; /* whatever keys and values depend on beside the tokens */
     uint64_t realm;  /* whose tokens they are (slm_request) */
+    bool is_public;  /* realm is a public one: it is never the same as a role's, whatever its number */
 } slm_prefix_kind;
 
 /* Longest common beginning of ids [n] with an entry of the same kind: its length, 0 = none.  *seq is the entry's sequence, valid until the

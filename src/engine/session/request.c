@@ -81,6 +81,8 @@ static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, bool any
         p->scored_end = cut;
     if (p->n_prefix > cut)
         p->n_prefix = cut;
+    if (p->n_public > cut)
+        p->n_public = cut;
     p->row_end = cut;
     return SLM_OK;
 }
@@ -90,7 +92,7 @@ slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tok
     slm_status status;
 
     memset(out, 0, sizeof *out);
-    SLM_TRY(slm_prompt_build(s->model->tokenizer, r->chat, r->segments, r->n_segments, s->limits.stop, out, err));
+    SLM_TRY(slm_prompt_build(s->model->tokenizer, r->chat, r->segments, r->n_segments, r->public_bytes, s->limits.stop, out, err));
     if (out->ids.n == 0) {
         slm_prompt_free(out);
         slm_fail(err, SLM_INVALID, "the prompt is empty");
@@ -150,6 +152,7 @@ slm_status slm_job_read_prompt(slm_session *s, const slm_request *r, slm_job *jo
     prompt->ids.ids = NULL;
     job->n_prompt = job->n_ids = job->id_room = (uint32_t) prompt->ids.n;
     job->n_prefix = (uint32_t) prompt->n_prefix;
+    job->n_public = (uint32_t) prompt->n_public;
     job->result.usage.prompt_tokens = job->n_prompt;
     job->end = job->branch_end = job->prompt_end = job->n_prompt;
     job->first_out = job->n_prompt - 1;
@@ -161,6 +164,7 @@ static slm_status fill_job(slm_session *s, const slm_request *r, slm_job *job, s
     const slm_hparams *hp = &s->model->hp;
 
     job->realm = r->realm;
+    job->public_realm = r->public_realm;
     if (r->adapter != NULL) {
         job->adapter = r->adapter;
         r->adapter->references++;
@@ -170,6 +174,7 @@ static slm_status fill_job(slm_session *s, const slm_request *r, slm_job *job, s
     if (job->mode->encoder)
         return SLM_OK;
     job->n_prefix = job->n_prefix < job->end ? job->n_prefix : job->end;
+    job->n_public = job->n_public < job->n_prefix ? job->n_public : job->n_prefix;
     job->n_keep = job->n_prefix;
     if (hp->has_rope_factors == 2 && job->end > hp->n_ctx_original)
         job->regime |= SLM_REGIME_LONG;

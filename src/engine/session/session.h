@@ -38,18 +38,20 @@ struct slm_job {
     uint32_t n_ids, id_room, n_prompt;
     uint32_t prompt_end;  /* positions before this one are fed as they fit, behind everybody's decoding */
     uint32_t n_prefix;    /* positions worth keeping for others: declared by the request */
+    uint32_t n_public;    /* of them, those that serve other realms too */
     uint32_t n_keep;      /* positions that it will keep if it leads: n_prefix, or more that another job begins with too */
     uint32_t n_kept;      /* of them, those that are in the prefix cache already */
     uint32_t row_begin, row_end; /* taggers: of the prompt, the tokens of the text itself */
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
     uint32_t branch_end;  /* the same with labels' branches */
-    uint64_t realm;       /* of the request */
+    uint64_t realm, public_realm; /* of the request */
     uint64_t regime;      /* SLM_REGIME_*, and the adapter's serial number above them: what keys and values depend on beside the tokens */
     slm_seq *seq;
     uint32_t promise;     /* KV blocks that it may still take */
     uint32_t branch_blocks; /* KV blocks for branches, beyond the job's own positions */
     bool leads;           /* computes a prefix that others wait for */
+    bool gives;           /* keeps its public positions for all realms, once they are computed */
     union {               /* the mode's own */
         slm_generate_state gen;
         slm_labels_state labels;

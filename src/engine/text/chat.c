@@ -3,6 +3,9 @@
  *
  * Each literal of the format and each segment is encoded on its own, so that a segment's ids do not depend on what follows it: the KV of a
  * prefix can be kept.  `fresh` says whether the next text follows a control token or begins the prompt, where SentencePiece puts its space.
+ *
+ * Public text may end inside a segment.  The tokens before that place can depend on what follows it, so only those are public that the
+ * public text alone has too, without its last ones: whether and how many they are tells nothing of what follows.
  */
 #include "engine/text/chat.h"
 
@@ -10,17 +13,21 @@
 
 #include "engine/text/chat_formats.h"
 
+/* Tokens at the end of public text that what follows may change. */
+#define PUBLIC_EDGE 2
+
 typedef struct builder {
     slm_tokenizer *tok;
     const slm_chat_format *format;
     const slm_segment *segments;
-    size_t n_segments;
+    size_t n_segments, public_bytes;
     const volatile int *stop;
     slm_prompt *out;
     char *buffer;
     size_t buffer_capacity;
     bool fresh;
     bool only_prefix; /* all segments so far were prefixes */
+    bool only_public; /* and public */
     slm_error *err;
 } builder;
 
@@ -77,6 +84,50 @@ static slm_status put_text(builder *b, const char *before, const char *text, siz
     return SLM_OK;
 }
 
+/* How many of a segment's bytes are public, from its first on. */
+static size_t public_of(const builder *b, size_t segment)
+{
+    const slm_segment *s = &b->segments[segment];
+    size_t n = b->public_bytes;
+    for (size_t i = 0; i < segment && n > 0; i++)
+        n -= n < b->segments[i].length ? n : b->segments[i].length;
+    if (n >= s->length)
+        return s->length;
+    while (n > 0 && ((unsigned char) s->text[n] & 0xc0) == 0x80)
+        n--;
+    return n;
+}
+
+/* Behind a text of which the first n bytes are public: ids from `begin` on are its. */
+static slm_status mark_public_part(builder *b, const char *before, const char *text, size_t n, bool special, size_t begin, bool fresh)
+{
+    slm_ids *ids = &b->out->ids;
+    size_t end = ids->n, same = 0;
+    b->fresh = fresh;
+    SLM_TRY(put_text(b, before, text, n, NULL, special));
+    size_t alone = ids->n - end;
+    while (same < alone && begin + same < end && ids->ids[begin + same] == ids->ids[end + same])
+        same++;
+    ids->n = end;
+    if (alone > PUBLIC_EDGE && same >= alone - PUBLIC_EDGE)
+        b->out->n_public = begin + alone - PUBLIC_EDGE;
+    return SLM_OK;
+}
+
+/* Behind segment i, whose text [n] begins `skipped` bytes into it. */
+static slm_status mark_public(builder *b, size_t i, const char *before, const char *text, size_t n, size_t begin, bool fresh)
+{
+    const slm_segment *s = &b->segments[i];
+    size_t skipped = (size_t) (text - s->text), public = b->only_public && b->only_prefix ? public_of(b, i) : 0;
+    public = public > skipped ? public - skipped : 0;
+    if (public > 0 && public >= n) {
+        b->out->n_public = b->out->ids.n;
+        return SLM_OK;
+    }
+    b->only_public = false;
+    return public == 0 ? SLM_OK : mark_public_part(b, before, text, public, (s->flags & SLM_SEG_SPECIAL) != 0, begin, fresh);
+}
+
 /* The segments [from, to) of one turn; role is that of the first.  before: the plain text in front of the first. */
 static slm_status put_segments(builder *b, size_t from, size_t to, const char *before)
 {
@@ -94,6 +145,7 @@ static slm_status put_segments(builder *b, size_t from, size_t to, const char *b
         while (i + 1 == to && (trim & SLM_CHAT_TRIM) != 0 && n > 0 && is_white(text[n - 1]))
             n--;
         size_t begin = out->ids.n;
+        bool fresh = b->fresh;
         slm_status status =
             put_text(b, i == from ? before : NULL, text, n, i + 1 == to ? turn->after : NULL, (s->flags & SLM_SEG_SPECIAL) != 0);
         if (status != SLM_OK) {
@@ -113,6 +165,7 @@ static slm_status put_segments(builder *b, size_t from, size_t to, const char *b
         b->only_prefix = b->only_prefix && (s->flags & SLM_SEG_PREFIX) != 0;
         if (b->only_prefix)
             out->n_prefix = out->ids.n;
+        SLM_TRY(mark_public(b, i, i == from ? before : NULL, text, n, begin, fresh));
     }
     return SLM_OK;
 }
@@ -157,6 +210,8 @@ static void mark_prefix(builder *b)
 {
     if (b->only_prefix)
         b->out->n_prefix = b->out->ids.n;
+    if (b->only_public && b->out->n_public > 0)
+        b->out->n_public = b->out->ids.n;
 }
 
 static slm_status build_chat(builder *b)
@@ -257,12 +312,12 @@ static slm_status build(builder *b, bool chat)
     return chat ? build_chat(b) : build_plain(b);
 }
 
-slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *segments, size_t n_segments, const volatile int *stop,
-                            slm_prompt *out, slm_error *err)
+slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *segments, size_t n_segments, size_t public_bytes,
+                            const volatile int *stop, slm_prompt *out, slm_error *err)
 {
     slm_prompt prompt = {0};
-    builder b = {.tok = tok, .format = tok->chat, .segments = segments, .n_segments = n_segments, .stop = stop, .out = &prompt,
-        .fresh = true, .only_prefix = true, .err = err};
+    builder b = {.tok = tok, .format = tok->chat, .segments = segments, .n_segments = n_segments, .public_bytes = public_bytes,
+        .stop = stop, .out = &prompt, .fresh = true, .only_prefix = true, .only_public = public_bytes > 0, .err = err};
     slm_status status = build(&b, chat);
     free(b.buffer);
     if (status != SLM_OK) {
@@ -278,7 +333,7 @@ bool slm_chat_answer_space(slm_tokenizer *tok)
     const slm_segment user = {SLM_ROLE_USER, 0, "a", 1};
     slm_prompt prompt = {0};
     slm_error err;
-    if (slm_prompt_build(tok, true, &user, 1, NULL, &prompt, &err) != SLM_OK)
+    if (slm_prompt_build(tok, true, &user, 1, 0, NULL, &prompt, &err) != SLM_OK)
         return false;
     bool space = prompt.answer_space;
     slm_prompt_free(&prompt);
@@ -292,9 +347,9 @@ slm_status slm_chat_answer_end(slm_tokenizer *tok, bool chat, int32_t *end, slm_
     *end = slm_tokenizer_eos(tok);
     if (!chat)
         return SLM_OK;
-    slm_status status = slm_prompt_build(tok, true, turns, 2, NULL, &open, err);
+    slm_status status = slm_prompt_build(tok, true, turns, 2, 0, NULL, &open, err);
     if (status == SLM_OK)
-        status = slm_prompt_build(tok, true, turns, 3, NULL, &closed, err);
+        status = slm_prompt_build(tok, true, turns, 3, 0, NULL, &closed, err);
     for (size_t i = open.ids.n; status == SLM_OK && i < closed.ids.n; i++)
         if (slm_tokenizer_is_end(tok, closed.ids.ids[i])) {
             *end = closed.ids.ids[i];

@@ -19,6 +19,7 @@ const char *slm_chat_format_name(int i);
 typedef struct slm_prompt {
     slm_ids ids;
     size_t n_prefix;          /* the first n_prefix ids come from the template and SLM_SEG_PREFIX segments alone */
+    size_t n_public;          /* of them, so many depend on nothing but the template and public text */
     size_t scored_begin, scored_end; /* ids of the SLM_SEG_SCORED segments (contiguous) */
     size_t row_begin, row_end; /* ids of the last user or scored segment's text: what may be cut to fit (maybe inside a character) */
     bool answer_space;           /* the answer begins with a space that belongs to the encoding (SentencePiece), not to its text */
@@ -27,9 +28,10 @@ typedef struct slm_prompt {
 
 /* chat: segments in their turns, then the opening of the assistant's turn unless the last segment's role is assistant (its text then
  * continues the answer).  Formats add their default system message when the segments have none and the format has one.
- * Not chat: BOS where the model has one, then the texts one after the other. Encoders: CLS text SEP (and a pair's second text SEP). */
-slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *segments, size_t n_segments, const volatile int *stop,
-                            slm_prompt *out, slm_error *err);
+ * Not chat: BOS where the model has one, then the texts one after the other. Encoders: CLS text SEP (and a pair's second text SEP).
+ * public_bytes: as in slm_request. */
+slm_status slm_prompt_build(slm_tokenizer *tok, bool chat, const slm_segment *segments, size_t n_segments, size_t public_bytes,
+                            const volatile int *stop, slm_prompt *out, slm_error *err);
 /* Is slm_prompt.answer_space set for prompts that open the assistant's turn? Then labels and the like are encoded with `begin`. */
 bool slm_chat_answer_space(slm_tokenizer *tok);
 /* The token that ends an answer: what the chat format puts behind an assistant's text; EOS without a chat, or where the format has none.

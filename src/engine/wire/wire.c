@@ -11,7 +11,7 @@
 #include "engine/wire/wire.h"
 
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(sizeof(slm_request) == 152, "a field of slm_request that is new: does wire.c send it?");
+_Static_assert(sizeof(slm_request) == 168, "a field of slm_request that is new: does wire.c send it?");
 _Static_assert(sizeof(slm_result) == 880, "a field of slm_result that is new: does wire.c send it?");
 #endif
 
@@ -99,6 +99,8 @@ static void put_request(writer *w, const slm_wire_names *names, const slm_reques
     put_maybe(w, names->constraint);
     put_u32(w, (uint32_t) r->mode);
     put_u64(w, r->realm);
+    put_u64(w, r->public_realm);
+    put_u64(w, r->public_bytes);
     put_u32(w, (r->chat ? CHAT : 0) | (r->truncate ? TRUNCATE : 0) | (r->best_only ? BEST_ONLY : 0) | (r->stream ? STREAM : 0) |
                    (r->precise ? PRECISE : 0) | (r->speculate ? SPECULATE : 0) | (names->kv_type == SLM_KV_Q8 ? KV_Q8 : 0));
     put_u64(w, r->n_segments);
@@ -318,9 +320,19 @@ static void get_segments(reader *r, slm_request *out)
     }
 }
 
+static uint64_t text_bytes(const slm_request *q)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < q->n_segments; i++)
+        n += q->segments[i].length;
+    return n;
+}
+
 static void get_request(reader *r, slm_wire_request *out)
 {
     slm_request *q = &out->request;
+    uint64_t public_bytes;
     uint32_t flags;
 
     out->names.model = get_string(r);
@@ -328,6 +340,8 @@ static void get_request(reader *r, slm_wire_request *out)
     out->names.constraint = get_maybe(r);
     q->mode = (slm_mode) get_choice(r, SLM_MODE_EMBED, "the mode is unknown");
     q->realm = get_u64(r);
+    q->public_realm = get_u64(r);
+    public_bytes = get_u64(r);
     flags = get_choice(r, ALL_FLAGS, "a flag is unknown");
     q->chat = (flags & CHAT) != 0;
     q->truncate = (flags & TRUNCATE) != 0;
@@ -337,6 +351,9 @@ static void get_request(reader *r, slm_wire_request *out)
     q->speculate = (flags & SPECULATE) != 0;
     out->names.kv_type = (flags & KV_Q8) != 0 ? SLM_KV_Q8 : SLM_KV_F16;
     get_segments(r, q);
+    if (public_bytes > text_bytes(q))
+        fail(r, "more of its text is public than there is");
+    q->public_bytes = (size_t) public_bytes;
     q->sampling.temperature = get_f32(r);
     q->sampling.top_k = (int32_t) get_u32(r);
     q->sampling.top_p = get_f32(r);

@@ -199,7 +199,7 @@ static void submit(SlmWork *work, SlmOpenModel *entry, const Asked *a, Method me
 {
     slm_segment segments[MAX_SEGMENTS];
     size_t n = put_segments(segments, a, text, length, text_first, shared);
-    slm_request request = {.chat = true, .segments = segments, .n_segments = n};
+    slm_request request = {.chat = true, .segments = segments, .n_segments = n, .public_bytes = text_first ? segments[0].length : 0};
 
     if (method == METHOD_DIRECT) {
         request.mode = SLM_MODE_LABELS;

@@ -61,6 +61,7 @@ typedef struct Classify {
     Method method;
     bool best_only;          /* direct: the winner is enough */
     const char *instruction; /* UTF-8, with placeholder */
+    size_t public_bytes;     /* of it (slm_request) */
     const double *cosines;   /* embedding: [n_labels] with each label's prototype */
     const SlmEntailment *entailed; /* entailment */
     SlmTrained *trained;     /* or NULL */
@@ -166,6 +167,7 @@ static void submit_direct(SlmWork *work, const Classify *c)
     slm_request request = {.mode = SLM_MODE_LABELS,
                            .chat = true,
                            .segments = segments,
+                           .public_bytes = c->public_bytes,
                            .labels = c->labels.names,
                            .n_labels = (size_t) c->labels.n,
                            .prior_text = "N/A",
@@ -186,7 +188,8 @@ static void submit_direct(SlmWork *work, const Classify *c)
 static void submit_channel(SlmWork *work, const Classify *c)
 {
     slm_segment segments[2] = {{0}, slm_pg_segment(SLM_ROLE_ASSISTANT, SLM_SEG_SCORED, c->input)};
-    slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = 2};
+    slm_request request = {.mode = SLM_MODE_LOGPROBS, .chat = true, .segments = segments, .n_segments = 2,
+                           .public_bytes = c->public_bytes};
 
     if (strstr(c->instruction, "{label}") == NULL)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the instruction of method channel must contain {label}"),
@@ -360,16 +363,18 @@ static void ask_described(SlmWork *work, Classify *c, const text *instruction)
 }
 
 /* Of method direct, channel or entailment. What slm_sentiment hands on are the built-in words, in whose place a row may stand. */
-static const char *instruction_of(const Classify *c, const text *given)
+static void put_instruction(Classify *c, const text *given)
 {
-    const char *instruction;
+    SlmPrompt prompt = c->method == METHOD_DIRECT ? SLM_PROMPT_DIRECT :
+                       c->method == METHOD_ENTAILMENT ? SLM_PROMPT_HYPOTHESIS : SLM_PROMPT_CHANNEL;
 
-    if (given == NULL)
-        return slm_pg_prompt(c->method == METHOD_DIRECT ? SLM_PROMPT_DIRECT :
-                             c->method == METHOD_ENTAILMENT ? SLM_PROMPT_HYPOTHESIS : SLM_PROMPT_CHANNEL, c->entry);
-    instruction = slm_pg_utf8_from_text(given, NULL);
-    return strcmp(instruction, slm_pg_built_in_prompts[SLM_PROMPT_SENTIMENT].text) == 0 ? slm_pg_prompt(SLM_PROMPT_SENTIMENT, c->entry)
-                                                                                        : instruction;
+    c->instruction = given == NULL ? NULL : slm_pg_utf8_from_text(given, NULL);
+    if (given != NULL && strcmp(c->instruction, slm_pg_built_in_prompts[SLM_PROMPT_SENTIMENT].text) == 0)
+        prompt = SLM_PROMPT_SENTIMENT;
+    else if (given != NULL)
+        return;
+    c->instruction = slm_pg_prompt(prompt, c->entry);
+    c->public_bytes = slm_pg_public_bytes(c->instruction);
 }
 
 static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bool best_only)
@@ -390,7 +395,7 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
     c->best_only = best_only && c->method == METHOD_DIRECT;
     slm_pg_examples_arg(fcinfo, SLM_CLASSIFY_EXAMPLES, &c->labels, &c->examples);
     if (c->method != METHOD_EMBEDDING && c->method != METHOD_DESCRIBED)
-        c->instruction = instruction_of(c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
+        put_instruction(c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
     c->scores.n = c->labels.n;
     if (c->embedding != NULL && c->method != METHOD_EMBEDDING)
         slm_pg_refuse_embedding(c->method == METHOD_ENTAILMENT ? "a model that reads texts beside sentences" : "a generative model");

@@ -70,7 +70,7 @@ static slm_request request_of(const Condensing *s, slm_segment *segments, const 
     segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, s->what.instruction);
     segments[1] = (slm_segment){.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN, .text = text, .length = length};
     return (slm_request){.mode = SLM_MODE_GENERATE, .speculate = slm_guc_speculate, .chat = true, .segments = segments, .n_segments = 2,
-                         .max_tokens = max_tokens, .sampling = {.top_p = 1, .repeat_penalty = 1}};
+                         .public_bytes = s->what.public_bytes, .max_tokens = max_tokens, .sampling = {.top_p = 1, .repeat_penalty = 1}};
 }
 
 /* What a window and its answer may have, so that each fits into the context and the KV cache; false where there is no room for any. */

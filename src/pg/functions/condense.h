@@ -13,6 +13,7 @@
 typedef struct SlmCondense {
     SlmOpenModel *entry;
     const char *instruction; /* UTF-8, stands before the text; the prefix of all requests */
+    size_t public_bytes;     /* of it (slm_request) */
     const char *input;       /* UTF-8 [length], lives as long as the work */
     size_t length;
     int max_words;           /* of what is written of a part; more is cut at a sentence */

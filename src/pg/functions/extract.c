@@ -288,6 +288,7 @@ static void write_values(SlmWork *work, FunctionCallInfo fcinfo, Extraction *e)
                            .sampling = {.top_p = 1, .repeat_penalty = 1}};
 
     e->written = true;
+    request.public_bytes = slm_pg_public_bytes(slm_pg_prompt(SLM_PROMPT_EXTRACT, entry));
     segments[0] = slm_pg_segment_utf8(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, slm_pg_prompt_with(SLM_PROMPT_EXTRACT, entry, "schema", schema));
     segments[1] = slm_pg_segment(SLM_ROLE_USER, 0, PG_GETARG_TEXT_PP(ARG_INPUT));
     request.constraint = slm_pg_constraint(entry, SLM_CONSTRAINT_JSON_SCHEMA, schema);

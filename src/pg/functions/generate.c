@@ -62,6 +62,8 @@ static SlmOpenModel *begin_request(FunctionCallInfo fcinfo, int first, const cha
 
         if (request->n_segments > 0)
             instruction = psprintf("%s\n\n%s", pnstrdup(segments[0].text, segments[0].length), instruction);
+        else
+            request->public_bytes = slm_pg_public_bytes(slm_pg_prompt(SLM_PROMPT_SCHEMA, entry));
         segments[0] = slm_pg_segment_utf8(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, instruction);
         request->n_segments = 1;
     }
@@ -160,12 +162,13 @@ static bool check_variables(const char *name, const char *words, const SlmVariab
 /* The user's turn by a named prompt: its words up to the first placeholder are the prefix of all rows. false: a value is null. */
 static bool put_named(FunctionCallInfo fcinfo, const SlmOpenModel *entry, slm_request *request, slm_segment *segments)
 {
-    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_PROMPT_NAME)), *words = slm_pg_named_prompt(name, entry), *first;
+    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_PROMPT_NAME)), *words, *first;
     slm_segment *at = segments + request->n_segments;
     SlmVariable *variables;
-    size_t length;
+    size_t length, public_bytes;
     int n;
 
+    words = slm_pg_named_prompt(name, entry, &public_bytes);
     if (!read_variables(fcinfo, &variables, &n) || !check_variables(name, words, variables, n))
         return false;
     first = slm_pg_next_placeholder(words, &length);
@@ -178,6 +181,7 @@ static bool put_named(FunctionCallInfo fcinfo, const SlmOpenModel *entry, slm_re
         if (!variables[i].used)
             bad_variables(psprintf("prompt \"%s\" has no placeholder {%s}", name, slm_pg_cstring_from_utf8(variables[i].name)),
                           "Leave the value out. The text is in slm.prompts.");
+    request->public_bytes = request->n_segments == 0 ? public_bytes : 0; /* behind a system text nothing is */
     request->n_segments = (size_t) (at - segments);
     return true;
 }

@@ -48,6 +48,7 @@ static void ask(SlmWork *work, SlmOpenModel *entry, const Multi *m, FunctionCall
     const char *name = slm_pg_prompt(SLM_PROMPT_CLASSIFY_TEXT, entry);
     const char *asked = PG_ARGISNULL(ARG_INSTRUCTION) ? slm_pg_prompt(SLM_PROMPT_MULTI, entry)
                                                       : slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_INSTRUCTION), NULL);
+    size_t public_bytes = PG_ARGISNULL(ARG_INSTRUCTION) ? slm_pg_public_bytes(asked) : 0;
 
     for (int i = 0; i < m->labels.n; i++) {
         char *instruction = psprintf("%s\n\n%s", slm_pg_fill(asked, "{label}", slm_pg_described_label(&m->labels, i, "%s (%s)")), name);
@@ -57,6 +58,7 @@ static void ask(SlmWork *work, SlmOpenModel *entry, const Multi *m, FunctionCall
                                .chat = true,
                                .segments = segments,
                                .n_segments = 2,
+                               .public_bytes = public_bytes,
                                .labels = answers,
                                .n_labels = 2,
                                .prior_text = "N/A"};

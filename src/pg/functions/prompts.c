@@ -208,7 +208,15 @@ static void no_prompt(const char *name, const Row *rows)
     pg_unreachable();
 }
 
-const char *slm_pg_named_prompt(const char *name, const SlmOpenModel *entry)
+size_t slm_pg_public_bytes(const char *words)
+{
+    size_t length;
+    const char *first = slm_pg_next_placeholder(words, &length);
+
+    return first == NULL ? strlen(words) : (size_t) (first - words);
+}
+
+const char *slm_pg_named_prompt(const char *name, const SlmOpenModel *entry, size_t *public_bytes)
 {
     const Row *rows, *row;
 
@@ -220,6 +228,7 @@ const char *slm_pg_named_prompt(const char *name, const SlmOpenModel *entry)
     row = best_row(rows, entry, is_usable);
     if (row == NULL)
         no_prompt(name, rows);
+    *public_bytes = row->public && is_administrators(row) ? slm_pg_public_bytes(row->text) : 0;
     return pstrdup(row->text);
 }
 

@@ -6,6 +6,9 @@
  * used by slm_generate(prompt_name => ...) alone, and by a superuser only where a superuser wrote them.
  *
  * Of the rows that may be used one is chosen: the language of slm.prompt_language before English, the model's family before any.
+ *
+ * Words of the built-in functions, and of superusers' rows that are public, are what slm_request.public_bytes counts: what models have
+ * computed of them serves all roles.  What is filled in, and whatever stands behind that, is its caller's.
  */
 #ifndef SLM_PG_PROMPTS_H
 #define SLM_PG_PROMPTS_H
@@ -40,8 +43,11 @@ typedef struct SlmVariable {
 const char *slm_pg_prompt(SlmPrompt prompt, const SlmOpenModel *entry);
 /* The same with one placeholder filled in. */
 char *slm_pg_prompt_with(SlmPrompt prompt, const SlmOpenModel *entry, const char *variable, const char *value);
-/* The text of a role's own prompt, in UTF-8; ERROR where there is none that the current user may use. */
-const char *slm_pg_named_prompt(const char *name, const SlmOpenModel *entry);
+/* The text of a role's own prompt, in UTF-8; ERROR where there is none that the current user may use. *public_bytes: of slm_request, for a
+ * prompt that begins with it. */
+const char *slm_pg_named_prompt(const char *name, const SlmOpenModel *entry, size_t *public_bytes);
+/* The same of words that slm_pg_prompt gave: those before the first placeholder. */
+size_t slm_pg_public_bytes(const char *words);
 
 /* The text with placeholders replaced, each as often as it occurs; what was filled in is not looked at again. */
 char *slm_pg_fill_variables(const char *text, SlmVariable *variables, int n);

@@ -34,10 +34,12 @@ static void begin_rewrite(SlmWork *work, FunctionCallInfo fcinfo, SlmPrompt prom
                            .n_segments = 2,
                            .sampling = {.top_p = 1, .repeat_penalty = 1}};
     SlmOpenModel *entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, model));
+    const char *words = slm_pg_prompt(prompt, entry);
 
+    request.public_bytes = slm_pg_public_bytes(words);
     request.max_tokens = (uint32) slm_pg_int_arg(fcinfo, model + 1, "max_tokens", 1024, 1, 1000000);
     segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX,
-                                      slm_pg_fill_variables(slm_pg_prompt(prompt, entry), target, target == NULL ? 0 : 1));
+                                      slm_pg_fill_variables(words, target, target == NULL ? 0 : 1));
     segments[1] = slm_pg_segment(SLM_ROLE_USER, SLM_SEG_JOIN, PG_GETARG_TEXT_PP(0));
     if (slm_pg_work_submit_if_fits(work, entry, &request) == NULL)
         ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -41,15 +41,16 @@ typedef struct Summary {
     int max_words;
 } Summary;
 
-static const char *instruction_of(const Summary *s, const SlmOpenModel *entry, FunctionCallInfo fcinfo)
+static void put_instruction(SlmCondense *what, const Summary *s, FunctionCallInfo fcinfo)
 {
     SlmVariable variables[2] = {{.name = "max_words", .value = psprintf("%d", s->max_words)}, {.name = "focus"}};
     bool focused = !PG_ARGISNULL(ARG_FOCUS);
+    const char *words = slm_pg_prompt(focused ? SLM_PROMPT_SUMMARIZE_FOCUS : SLM_PROMPT_SUMMARIZE, what->entry);
 
     if (focused)
         variables[1].value = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_FOCUS), NULL);
-    return slm_pg_fill_variables(slm_pg_prompt(focused ? SLM_PROMPT_SUMMARIZE_FOCUS : SLM_PROMPT_SUMMARIZE, entry), variables,
-                                 focused ? 2 : 1);
+    what->instruction = slm_pg_fill_variables(words, variables, focused ? 2 : 1);
+    what->public_bytes = slm_pg_public_bytes(words);
 }
 
 /* ---- which method */
@@ -177,7 +178,7 @@ static void begin_summary(SlmWork *work, FunctionCallInfo fcinfo, bool details)
                          .answer_tokens = (uint32) s->max_words * 3 + 16,
                          .truncate = slm_pg_truncate_arg(fcinfo, ARG_TRUNCATE),
                          .notes = true};
-    what.instruction = instruction_of(s, what.entry, fcinfo);
+    put_instruction(&what, s, fcinfo);
     slm_pg_condense(work, &what);
 }
 

@@ -303,6 +303,7 @@ static char *pack(const SlmRun *run, const SlmOpenModel *opened, const slm_reque
     size_t n_bytes;
     char *packed;
 
+    whole.public_realm = MyDatabaseId;
     whole.realm = (uint64) MyDatabaseId << 32 | GetUserId();
     n_bytes = slm_wire_pack_request(run->id, &names, &whole, NULL, 0);
     *bytes = SLM_FRAME_HEADER + n_bytes;
