@@ -134,21 +134,38 @@ each_order() {
     return $failed
 }
 
+# join_memory_group NAME: puts this shell into a memory cgroup of its own, which the server's user may limit; group is its folder, or "".
+join_memory_group() {
+    local parent=/sys/fs/cgroup limit
+    [ ! -d "$parent/memory" ] || parent=$parent/memory
+    group=$parent/$1
+    [ "$(id -u)" -eq 0 ] && mkdir "$group" 2>/dev/null || { group=; return; }
+    for limit in memory.limit_in_bytes memory.max; do
+        if [ -e "$group/$limit" ] && chown nobody "$group/$limit" && echo "$BASHPID" 2>/dev/null >"$group/cgroup.procs"; then return; fi
+    done
+    rmdir "$group"
+    group=
+}
+
 # run_tap SUITE FILE ...: dealt into two hands that are played at the same time, since these tests wait more than they compute.
 run_tap() {
-    local suite=$1 begin=$SECONDS rc=0 ok bad pgxs hand files pids=()
+    local suite=$1 begin=$SECONDS rc=0 ok bad pgxs hand files pids=() group
     shift
     pgxs=$(dirname "$("$slm_bin/pg_config" --pgxs)")/../..
     for hand in 0 1; do
         mapfile -t files < <(printf '%s\n' "$@" | awk -v hand="$hand" 'NR % 2 == hand')
         [ "${#files[@]}" -gt 0 ] || continue
-        as_server env TESTDIR="$slm_work" TESTLOGDIR="$slm_work/tap_log" TESTDATADIR="$slm_work/tap_data" \
-            TEMP_CONFIG="$slm_work/engine.conf" PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" \
-            PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-            prove -v --timer "${files[@]}" >"build/log/$suite.$hand" 2>&1 &
+        (
+            join_memory_group "slm_$suite.$$.$hand"
+            as_server env TESTDIR="$slm_work" TESTLOGDIR="$slm_work/tap_log" TESTDATADIR="$slm_work/tap_data" \
+                TEMP_CONFIG="$slm_work/engine.conf" PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" \
+                PG_REGRESS="$pgxs/src/test/regress/pg_regress" SLM_TEST_CGROUP="$group" \
+                prove -v --timer "${files[@]}" >"build/log/$suite.$hand" 2>&1
+        ) &
         pids+=($!)
     done
     for hand in "${pids[@]}"; do wait "$hand" || rc=$?; done
+    for group in /sys/fs/cgroup/{memory/,}"slm_$suite.$$".[01]; do [ ! -d "$group" ] || rmdir "$group"; done
     cat "build/log/$suite".[01] >"build/log/$suite.log" && rm "build/log/$suite".[01]
     ok=$(grep -E '^ok [0-9]+' "build/log/$suite.log" | grep -vciE '# skip')
     bad=$(grep -E '^not ok [0-9]+' "build/log/$suite.log" | grep -vc '# TODO')

@@ -1,5 +1,7 @@
 # The engine process dies over and over while applications, statements over many rows, triggers and a job compute: nobody notices.  Every
 # statement ends well and with the answers that the session computes alone, every row is written once.
+# Where the test runs in a memory cgroup that it may limit (SLM_TEST_CGROUP, test/run.sh), the kernel takes the process too, for want of
+# memory of the whole group, server and sessions included: that it chooses this one is what its oom_score_adj is for.
 # SLM_TEST_LONG=1: sixteen sessions and 200 deaths (SLM_DEATHS).
 use strict;
 use warnings;
@@ -13,6 +15,7 @@ use SlmTest;
 
 my $data = "$FindBin::RealBin/../data";
 my $deaths = $ENV{SLM_DEATHS} || (long_run() ? 200 : 9);
+my $group = $ENV{SLM_TEST_CGROUP} // '';
 my ($apps, $statements, $writers) = long_run() ? (5, 5, 6) : (1, 1, 2);
 my $node = slm_cluster('engine_deaths', empty => 1, conf => <<"CONF");
 shared_preload_libraries = 'slm_pg'
@@ -36,6 +39,34 @@ sub engine_pid
 	return '';
 }
 
+# What the kernel has killed in the group.
+sub oom_kills
+{
+	my ($file) = grep { -e } "$group/memory.oom_control", "$group/memory.events";
+	return slurp_file($file) =~ /^oom_kill (\d+)/m ? $1 : 0;
+}
+
+# Fills the group's memory until the kernel takes a process; was it this one, and alone?
+sub want_memory
+{
+	my ($pid) = @_;
+	my ($limit) = grep { -e } "$group/memory.limit_in_bytes", "$group/memory.max";
+	my ($usage) = grep { -e } "$group/memory.usage_in_bytes", "$group/memory.current";
+	my ($before, $file, $megabyte) = (oom_kills(), "/dev/shm/slm_deaths.$$", 'x' x (1 << 20));
+	return 0 if slurp_file("/proc/$pid/oom_score_adj") != 500;
+	append_to_file($limit, slurp_file($usage) + (64 << 20));
+	open(my $fill, '>', $file) or die "$file: $!";
+	for (1 .. 2000)
+	{
+		last if oom_kills() > $before || !kill(0, $pid);
+		syswrite($fill, $megabyte) or last;
+	}
+	unlink $file;
+	close $fill;
+	append_to_file($limit, 1 << 50);
+	return oom_kills() == $before + 1;
+}
+
 my $answer = 'slm_generate(body, max_tokens => 12, chat => false)';
 sql(<<"SQL");
 SELECT slm_load_model('small', '$data/tiny.gguf');
@@ -57,7 +88,8 @@ my $right = sql(sprintf $digest, '"right"');
 my @sessions = map { SlmTest::Session->new($node) } 1 .. $apps + $statements + $writers;
 $_->query('SET slm.enable_batch = off') for @sessions[ 0 .. $apps - 1 ];
 my ($done, $round, $failed, $wrong, $written) = (0, 0, 0, 0, 0);
-my @signals = qw(KILL SEGV STOP ABRT BUS TERM);
+my @ways = (qw(KILL SEGV STOP ABRT BUS TERM), $group eq '' ? () : 'OOM');
+my $ooms = 0;
 my $since = time();
 while ($done < $deaths)
 {
@@ -72,7 +104,9 @@ while ($done < $deaths)
 	{
 		my $pid = engine_pid();
 		sleep 0.02 + rand(0.2);
-		kill($signals[ $done++ % @signals ], $pid);
+		my $way = $ways[ $done++ % @ways ];
+		if ($way eq 'OOM') { $ooms += want_memory($pid); }
+		else { kill($way, $pid); }
 		engine_pid($pid);
 	}
 	for my $n (0 .. $#sessions)
@@ -97,7 +131,8 @@ is(sql($left), '0', 'the job fills every row');
 is(sql("SELECT count(*), count(*) FILTER (WHERE reply = \"right\") FROM doc JOIN ticket ON i = id % 100"), "$docs|$docs", '... rightly');
 is(sql('SELECT count(*) FROM slm.jobs WHERE error IS NOT NULL'), '0', '... and without an error');
 cmp_ok(sql('SELECT restarts FROM slm.engine_status'), '>=', $deaths, 'every death was one');
-is(sql('SELECT blamed FROM slm.engine_status'), '0', 'none was blamed on a request');
+is(sql('SELECT blamed FROM slm.engine_status'), $ooms, "$ooms were for want of memory; none else was blamed on a request");
+is($ooms, $group eq '' ? 0 : grep({ $ways[ $_ % @ways ] eq 'OOM' } 0 .. $done - 1), 'want of memory took the engine each time');
 is(sql('SELECT pg_postmaster_start_time()'), $postmaster, 'the server was not restarted');
 $_->quit for @sessions;
 $node->stop;
