@@ -15,15 +15,16 @@ PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "doc
 HEAD = """# What is read of a model's files
 
 Which keys and settings of a Hugging Face directory are honoured, and which make `slm_load_model`
-refuse it by their name. Nothing is ignored in silence: a directory gives the ids, vectors and logits
+refuse it by their name. What is listed gives the ids, vectors and logits
 that transformers {transformers} and sentence-transformers {sentence} give, or an ERROR.
 
 The lists are written by a program, `test/mutations`: it makes a tiny random model of every family
 with transformers, changes its files key by key (left out, null, of another type, other values, the
 names of older and newer versions, keys of other families), loads each with both, and compares. {cases}
 cases: {verdicts}. `SLM_TEST_PYTHON` names a Python with these libraries for
-`test/tap/data/mutations.pl`, which tries a part of them, with `SLM_TEST_LONG=1` all, and whether this
-page is current.
+`test/tap/data/mutations.pl`, which tries a part of them, with `SLM_TEST_LONG=1` all. The lists are of
+the families that the last run of `test/mutations/run.py` has gone through; others that load have the
+same tables of keys (`src/engine/import/hf/keys.c`).
 
 How to read: **honoured**, other values change the answers as in the reference (`a`, `b` in brackets:
 values that are refused all the same); **as it is**, any value that would change something is refused;

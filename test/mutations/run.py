@@ -164,7 +164,8 @@ def judge(task, ours, theirs, base_ours, base_theirs):
         named = ours["status"] in ("unsupported", "format", "limit", "invalid")
         return "refused" if named else "DIFFERENT", f"{ours['status']}: {ours['refused']}"
     if "refused" in theirs:
-        return ("lenient" if as_before(ours, base_ours) else "DIFFERENT"), "reference: " + theirs["refused"]
+        whole = re.search(r"with value \d+ doesn't match any type in \(<class 'float'>", theirs["refused"])  # a number here as any
+        return ("lenient" if whole or as_before(ours, base_ours) else "DIFFERENT"), "reference: " + theirs["refused"]
     numbers = [x for k in ("outputs", "logits") for x in theirs.get(k, []) for x in np.ravel(np.asarray(x, dtype=object)).tolist()[:4]]
     if any(isinstance(x, float) and x != x for x in numbers):
         return "lenient", "the reference gives no numbers"

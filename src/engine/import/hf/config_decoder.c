@@ -220,6 +220,19 @@ static slm_status check_local(slm_hf_json local, slm_error *err)
     return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" of sliding layers in \"%s\" is not supported", type, local.file);
 }
 
+/* Ministral 3 has YaRN, and all of what the reference reads of it. */
+static slm_status check_ministral3(slm_hf_json p, slm_error *err)
+{
+    static const char *const needed[] = {"rope_theta", "factor", "original_max_position_embeddings", "llama_4_scaling_beta"};
+    const char *type = slm_hf_rope_type(p);
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        if (!slm_hf_has(p, needed[i]))
+            return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have no \"%s\"", p.file, needed[i]);
+    return type != NULL && strcmp(type, "yarn") == 0 ? SLM_OK
+        : slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type",
+                   type != NULL ? type : "none", p.file);
+}
+
 /* rope_theta and rope_scaling, or rope_parameters as newer versions write them (by layer type for Gemma 3). */
 slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
 {
@@ -232,11 +245,13 @@ slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
                         c->json.file);
     if (full.object != NULL)
         p = full;
-    if (scaling.object != NULL && p.object != NULL && c->kind->partial != 0)
+    if (scaling.object != NULL && p.object != NULL && (c->kind->partial != 0 || c->kind->answers_only))
         return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" has both \"rope_scaling\" and \"rope_parameters\"", c->json.file);
     if (full.object != NULL && !slm_hf_has(full, "rope_theta"))
         return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have no \"rope_theta\" for the layers that see everything",
                         c->json.file);
+    if (strcmp(c->kind->model_type, "ministral3") == 0)
+        SLM_TRY(check_ministral3(p, err));
     if (json_is_null(json_object_get(p.object, "rope_theta")) || json_is_null(json_object_get(p.object, "partial_rotary_factor")))
         return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have a null for a number", c->json.file);
     SLM_TRY(slm_hf_take(c, c->json, "rotary_emb_base", "rope.freq_base", c->kind->rope_base, err)); /* GPT-NeoX before version 5 */
@@ -259,6 +274,8 @@ slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
                         c->json.file);
     double head_dim = slm_hf_config_number(c, "attention.key_length", 0), n_rot = floor(head_dim * (double) partial + 1e-6);
     const char *kind = slm_hf_string(c->json, "position_embedding_type");
+    if (kind == NULL && slm_hf_has(c->json, "position_embedding_type"))
+        return slm_fail(err, SLM_FORMAT, "\"position_embedding_type\" in \"%s\" is no text", c->json.file);
     if (c->kind->layers == slm_hf_layers_granite4 && (kind == NULL || strcmp(kind, "rope") != 0))
         return slm_hf_config_put(c, "rope.dimension_count", 0, err); /* attention without positions */
     if (!(n_rot >= 2 && n_rot <= SLM_MAX_ROT))
