@@ -1,6 +1,6 @@
 # The engine process dies over and over while applications, statements over many rows, triggers and a job compute: nobody notices.  Every
 # statement ends well and with the answers that the session computes alone, every row is written once.
-# Where the test runs in a memory cgroup that it may limit (SLM_TEST_CGROUP, test/run.sh), the kernel takes the process too, for want of
+# Where the test runs in a memory cgroup that it may limit (SLM_TEST_OOM=1 test/run.sh), the kernel takes the process too, for want of
 # memory of the whole group, server and sessions included: that it chooses this one is what its oom_score_adj is for.
 # SLM_TEST_LONG=1: sixteen sessions and 200 deaths (SLM_DEATHS).
 use strict;
