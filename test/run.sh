@@ -135,12 +135,13 @@ each_order() {
     return $failed
 }
 
-# join_memory_group NAME: puts this shell into a memory cgroup of its own, which the server's user may limit; group is its folder, or "".
+# join_memory_group NAME: with SLM_TEST_OOM=1 puts this shell into a memory cgroup of its own, which the server's user may limit; group is
+# its folder, or "".
 join_memory_group() {
     local parent=/sys/fs/cgroup limit
     [ ! -d "$parent/memory" ] || parent=$parent/memory
     group=$parent/$1
-    [ "$(id -u)" -eq 0 ] && mkdir "$group" 2>/dev/null || { group=; return; }
+    [ -n "${SLM_TEST_OOM:-}" ] && [ "$(id -u)" -eq 0 ] && mkdir "$group" 2>/dev/null || { group=; return; }
     for limit in memory.limit_in_bytes memory.max; do
         if [ -e "$group/$limit" ] && chown nobody "$group/$limit" && echo "$BASHPID" 2>/dev/null >"$group/cgroup.procs"; then return; fi
     done
@@ -160,7 +161,7 @@ run_tap() {
             join_memory_group "slm_$suite.$$.$hand"
             as_server env TESTDIR="$slm_work" TESTLOGDIR="$slm_work/tap_log" TESTDATADIR="$slm_work/tap_data" \
                 TEMP_CONFIG="$slm_work/engine.conf" PERL5LIB="$pgxs/src/test/perl:${PERL5LIB:-}" \
-                PG_REGRESS="$pgxs/src/test/regress/pg_regress" SLM_TEST_CGROUP="${SLM_TEST_OOM:+$group}" \
+                PG_REGRESS="$pgxs/src/test/regress/pg_regress" SLM_TEST_CGROUP="$group" \
                 prove -v --timer "${files[@]}" >"build/log/$suite.$hand" 2>&1
         ) &
         pids+=($!)
