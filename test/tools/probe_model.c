@@ -71,7 +71,7 @@ static json_t *ids_of(slm_tokenizer *tok, const json_t *inputs)
         slm_error err = {0};
         slm_prompt prompt = {0};
         size_t n = segments_of(json_array_get(inputs, i), segments);
-        slm_status status = slm_prompt_build(tok, false, segments, n, NULL, &prompt, &err);
+        slm_status status = slm_prompt_build(tok, false, segments, n, 0, NULL, &prompt, &err);
         json_array_append_new(all, status == SLM_OK ? integers(prompt.ids.ids, prompt.ids.n) : refusal(status, &err));
         slm_prompt_free(&prompt);
     }
