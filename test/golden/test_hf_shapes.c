@@ -73,7 +73,7 @@ static void check_case(const char *dir, json_t *base, json_t *config, json_t *c,
     json_dump_file(mutated, path, JSON_COMPACT | JSON_REAL_PRECISION(17));
     json_decref(mutated);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    slm_status status = slm_hf_vocab_build(fd, config, &hp, false, NULL, NULL, &blob, &bytes, &err);
+    slm_status status = slm_hf_vocab_build(fd, config, &hp, (slm_hf_reading) {.folder = ""}, NULL, NULL, &blob, &bytes, &err);
     bool honoured = json_is_true(json_object_get(c, "honoured"));
     CHECK(status == SLM_OK || !honoured, "%s, %s: %s (%s)", json_string_value(json_object_get(c, "base")),
           json_string_value(json_object_get(c, "label")), err.message, err.hint);

@@ -30,7 +30,7 @@ static slm_tokenizer *open_tokenizer(const char *dir, bool framed, void **blob)
     hp.n_vocab = (uint32_t) json_integer_value(json_object_get(config, "vocab_size"));
     hp.n_token_types = (uint32_t) json_integer_value(json_object_get(config, "type_vocab_size"));
     if (status == SLM_OK)
-        status = slm_hf_vocab_build(fd, config, &hp, false, NULL, NULL, blob, &bytes, &err);
+        status = slm_hf_vocab_build(fd, config, &hp, (slm_hf_reading) {.folder = ""}, NULL, NULL, blob, &bytes, &err);
     if (status == SLM_OK)
         status = slm_tokenizer_open(*blob, bytes, &tok, &err);
     CHECK(status == SLM_OK, "%s: %s (%s)", dir, err.message, err.hint);

@@ -324,7 +324,7 @@ void slm_meta_slides(const slm_meta *meta, slm_hparams *hp)
 static slm_status read_sizes(const slm_meta *meta, const slm_family *family, slm_hparams *hp, slm_error *err)
 {
     uint32_t alike; /* layers that must be */
-    SLM_TRY(slm_meta_u32(meta, "block_count", 1, SLM_MAX_LAYERS, NAN, &hp->n_layers, err));
+    SLM_TRY(slm_meta_u32(meta, "block_count", !family->no_layers, family->no_layers ? 0 : SLM_MAX_LAYERS, NAN, &hp->n_layers, err));
     SLM_TRY(slm_meta_u32(meta, "context_length", 1, 1u << 24, NAN, &hp->n_context, err));
     SLM_TRY(slm_meta_u32(meta, "embedding_length", 1, 65536, NAN, &hp->n_embd, err));
     alike = family->late_ff ? 1 : hp->n_layers;
@@ -523,11 +523,12 @@ static bool in_range(float x, double min, double max)
 static slm_status check_sizes(const slm_hparams *hp, slm_error *err)
 {
     uint64_t q = (uint64_t) hp->n_heads * hp->head_dim, kv = (uint64_t) hp->n_kv_heads * hp->head_dim;
-    if (memchr(hp->family, 0, sizeof hp->family) == NULL || slm_family_by_name(hp->family) == NULL)
+    const slm_family *family = memchr(hp->family, 0, sizeof hp->family) != NULL ? slm_family_by_name(hp->family) : NULL;
+    if (family == NULL)
         return slm_fail(err, SLM_FORMAT, "unknown model family");
     if (hp->n_vocab < 1 || hp->n_vocab > 1u << 21)
         return slm_fail(err, SLM_FORMAT, "a vocabulary of %u tokens is out of range", hp->n_vocab);
-    if (hp->n_context < 1 || hp->n_context > 1u << 24 || hp->n_layers < 1 || hp->n_layers > SLM_MAX_LAYERS)
+    if (hp->n_context < 1 || hp->n_context > 1u << 24 || (hp->n_layers == 0) != family->no_layers || hp->n_layers > SLM_MAX_LAYERS)
         return slm_fail(err, SLM_FORMAT, "context length %u or number of layers %u is out of range", hp->n_context, hp->n_layers);
     if (hp->n_embd < 1 || hp->n_embd > 65536 || hp->n_ff < 1 || hp->n_ff > 1u << 20)
         return slm_fail(err, SLM_FORMAT, "embedding width %u or feed-forward width %u is out of range", hp->n_embd, hp->n_ff);
@@ -659,6 +660,8 @@ static slm_status check_end(const slm_hparams *hp, slm_error *err)
         good = hp->n_labels >= 1 && is_pool(hp->head_pool) && hp->n_pools == 0;
     else if (good && !hp->causal && hp->pooling != SLM_POOL_NONE)
         good = hp->n_pools >= 1 && hp->pools[0] == hp->pooling;
+    if (good && hp->n_layers == 0)
+        good = hp->n_pools == 1 && hp->pools[0] == SLM_POOL_MEAN && !hp->causal; /* tokens that do not count are zeros */
     if (good && hp->relative_buckets > 0)
         good = hp->relative_buckets % 2 == 0 && hp->n_context <= 1u << 16 && !hp->causal;
     if (good && hp->relative_span > 0)

@@ -78,6 +78,7 @@ typedef struct slm_family {
     bool own_norms;                   /* read() reads the kind and epsilon of its norms; else they are RMS norms */
     bool late_ff;                     /* read() reads the inner width of the last layers, which may differ from the others' */
     bool tag_dense;                   /* heads on every row have a dense layer too (ModernBERT) */
+    bool no_layers;                   /* a table of vectors alone (static) */
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
 } slm_family;
@@ -133,8 +134,13 @@ static inline size_t slm_conv_block(const slm_hparams *hp)
     size_t state = (size_t) hp->delta_values * hp->delta_key_dim * hp->delta_value_dim;
     return 16 * (size_t) slm_conv_width(hp) + 16 * 2 * 2 * (size_t) hp->delta_values + state;
 }
-/* In how many layers before this one; n_layers: in how many at all. */
+/* In how many layers before this one; slm_layer_slots: in how many at all. */
 uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t before);
+/* Layers, counting one where there is none: what is of no layer is in the first. */
+static inline uint32_t slm_layer_slots(const slm_hparams *hp)
+{
+    return hp->n_layers > 0 ? hp->n_layers : 1;
+}
 static inline bool slm_role_of_experts(slm_tensor_role role)
 {
     return role >= SLM_TENSOR_EXPERT_GATE && role <= SLM_TENSOR_EXPERT_DOWN;

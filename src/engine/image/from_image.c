@@ -59,13 +59,13 @@ static void close_source(slm_source *source)
 static slm_status list_tensors(image_source *s, slm_error *err)
 {
     const slm_hparams *hp = &s->base.hparams;
-    size_t room = (size_t) SLM_TENSOR_ROLES * hp->n_layers;
+    size_t room = (size_t) SLM_TENSOR_ROLES * slm_layer_slots(hp);
     s->base.tensors = calloc(room, sizeof *s->base.tensors);
     if (s->base.tensors == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     for (unsigned r = 0; r < SLM_TENSOR_ROLES; r++) {
         slm_tensor_role role = (slm_tensor_role) r;
-        for (uint32_t layer = 0; layer < hp->n_layers; layer++) {
+        for (uint32_t layer = 0; layer < slm_layer_slots(hp); layer++) {
             slm_source_tensor t = {.role = role, .layer = layer, .type = SLM_TYPE_F32};
             slm_weight w;
             if (!slm_role_in_layer(hp, role, layer))

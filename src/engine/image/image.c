@@ -161,7 +161,7 @@ static slm_status check_directory(slm_image *image, slm_error *err)
         count[e->role]++;
     }
     for (unsigned r = 0; r < SLM_TENSOR_ROLES; r++) {
-        uint32_t layers = slm_role_layers(&image->hparams, (slm_tensor_role) r, image->hparams.n_layers);
+        uint32_t layers = slm_role_layers(&image->hparams, (slm_tensor_role) r, slm_layer_slots(&image->hparams));
         bool head = r == SLM_TENSOR_OUTPUT && image->hparams.causal && !image->hparams.tied_head;
         bool always = head || slm_family_need(family, (slm_tensor_role) r, true) == SLM_NEED_ALWAYS;
         if (count[r] != layers && (always || count[r] != 0))

@@ -210,7 +210,7 @@ static slm_status write_vector(writer *w, const slm_part *part, slm_error *err)
 
 /* ------------------------------------------------------------------ the head */
 
-/* Parameters, and the type that most weights of the layers have. */
+/* Parameters, and the type that most weights of the layers have; where there are none, that of the table. */
 static void fill_info(const slm_source *source, const slm_part *parts, size_t n_parts, uint64_t file_bytes, slm_model_info *info)
 {
     const slm_hparams *hp = &source->hparams;
@@ -219,7 +219,8 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     for (size_t i = 0; i < n_parts; i++) {
         uint64_t n = (uint64_t) parts[i].rows * (parts[i].cols ? parts[i].cols : 1);
         info->n_parameters += n;
-        if (parts[i].cols != 0 && parts[i].role != SLM_TENSOR_TOKEN_EMBD && parts[i].role != SLM_TENSOR_OUTPUT)
+        bool table = parts[i].role == SLM_TENSOR_TOKEN_EMBD && hp->n_layers > 0;
+        if (parts[i].cols != 0 && !table && parts[i].role != SLM_TENSOR_OUTPUT)
             weights[parts[i].type] += n;
     }
     for (int t = 0; t < SLM_TYPE_COUNT; t++)

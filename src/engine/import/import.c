@@ -115,6 +115,10 @@ static slm_status force_pooling(slm_hparams *hp, const char *pooling, slm_error 
     }
     if (hp->causal || hp->pooling == SLM_POOL_RANK)
         return slm_fail(err, SLM_INVALID, "the option \"pooling\" is given, but the model does not embed texts");
+    if (hp->n_layers == 0 && pools[i].pool != SLM_POOL_MEAN) {
+        slm_fail(err, SLM_INVALID, "the option \"pooling\" is \"%.40s\", but a table of vectors gives their mean", pooling);
+        return slm_hint(err, "Leave the option out.");
+    }
     if (hp->n_pools > 1 && hp->n_dense > 0)
         return slm_fail(err, SLM_INVALID, "the option \"pooling\" is given, but a dense module of the model takes %u poolings",
                         hp->n_pools);

@@ -302,7 +302,7 @@ static slm_status open_parts(slm_model *m, slm_error *err)
     if (in.family == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "the model image is of an unknown family \"%s\"", m->hp.family);
     SLM_TRY(slm_hparams_check(&m->hp, err));
-    m->layers = calloc(m->hp.n_layers, sizeof *m->layers);
+    m->layers = calloc(slm_layer_slots(&m->hp), sizeof *m->layers);
     m->rope_freq = slm_rope_frequencies(&m->hp);
     m->ones = calloc(m->hp.head_dim, sizeof *m->ones);
     m->zeros = calloc(m->hp.n_embd > m->hp.after_norm_dim ? m->hp.n_embd : m->hp.after_norm_dim, sizeof *m->zeros);

@@ -48,7 +48,7 @@ struct slm_model {
     uint16_t *places; /* [2 n_context] DeBERTa's row of a key by how far it is ahead, from n_context - 1 behind on; NULL without */
     float *zeros;     /* [n_embd] biases of norms that have none */
     float *ones;      /* [head_dim] weights of a norm that has none */
-    slm_layer *layers; /* [n_layers] */
+    slm_layer *layers; /* [slm_layer_slots] */
     bool quantized, floats; /* which forms of activations the layers' matrices take */
     bool qk_norm_rows;  /* q_norm and k_norm span all heads (OLMo 2) instead of one */
     double *rope_freq;  /* [3, n_rot / 2] radians per position: short factors, long factors, local base; NULL without RoPE */

@@ -28,9 +28,11 @@ SlmTruncate slm_pg_truncate_arg(FunctionCallInfo fcinfo, int i)
 
 /* ---- how long it is */
 
-/* Tokens of what stands before a text, and special ones. */
+/* Tokens of what stands before a text, and special ones, which a table of vectors does not have. */
 static size_t added(const SlmOpenModel *entry, const char *before, size_t special)
 {
+    if (slm_pg_info(entry)->n_layers == 0)
+        special = 0;
     return before == NULL || before[0] == '\0' ? special : special + slm_pg_tokens_in(entry, before, strlen(before));
 }
 

@@ -113,7 +113,8 @@ static List *list_source(const char *path, bool *is_directory)
         slm_pg_file_error(errno, psprintf("could not open model \"%s\"", path));
     *is_directory = S_ISDIR(st.st_mode);
     if (*is_directory) {
-        if (is_there(psprintf("%s/config.json", path)) || is_there(psprintf("%s/adapter_config.json", path)))
+        if (is_there(psprintf("%s/config.json", path)) || is_there(psprintf("%s/adapter_config.json", path)) ||
+            is_there(psprintf("%s/modules.json", path)))
             list_directory(path, "", 0, &files);
         if (files == NIL)
             ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("directory \"%s\" holds no model", path),

@@ -128,7 +128,7 @@ static slm_status take_kind(slm_hf_config *c, slm_error *err)
     if (slm_hf_config_number(c, "context_length", 2) < 2)
         return slm_fail(err, SLM_FORMAT, "\"%s\" allows a single position", c->json.file);
     double layers = slm_hf_config_number(c, "block_count", 0);
-    if (!(layers >= 1 && layers <= SLM_MAX_LAYERS))
+    if (!(layers >= (kind->table ? 0 : 1) && layers <= SLM_MAX_LAYERS))
         return slm_fail(err, SLM_FORMAT, "\"%s\" asks for %g layers, not 1 to %d", c->json.file, layers, SLM_MAX_LAYERS);
     return slm_hf_take_head(c, err);
 }

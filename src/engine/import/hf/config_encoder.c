@@ -142,6 +142,15 @@ slm_status slm_hf_take_albert(slm_hf_config *c, slm_error *err)
     return slm_hf_config_put(c, "slm.gelu_exact", act != NULL && strcmp(act, "gelu") == 0, err);
 }
 
+/* The numbers of layers that are not there are the least that a model may have. */
+slm_status slm_hf_take_static(slm_hf_config *c, slm_error *err)
+{
+    SLM_TRY(slm_hf_config_put(c, "block_count", 0, err));
+    SLM_TRY(slm_hf_config_put(c, "attention.head_count", 1, err));
+    SLM_TRY(slm_hf_config_put(c, "attention.key_length", 32, err));
+    return slm_hf_config_put(c, "feed_forward_length", 32, err);
+}
+
 /* Words in a list, or in a text with "|" between them. */
 static bool names_both(json_t *v, const char *a, const char *b)
 {

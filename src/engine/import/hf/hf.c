@@ -22,6 +22,7 @@
 #include "engine/import/hf/safetensors.h"
 #include "engine/import/hf/sentence.h"
 #include "engine/import/hf/smooth.h"
+#include "engine/import/hf/static.h"
 #include "engine/import/hf/vocab.h"
 #include "engine/arch/family.h"
 #include "engine/kernels/kernels.h"
@@ -37,6 +38,7 @@ typedef struct hf_source {
     float *scales;      /* [n_layers][2][n_embd] of smooth.h, NULL without */
     float *inverse;     /* 1 / scales: what activations are multiplied by */
     slm_hf_relative *relative; /* DeBERTa's tables; NULL without */
+    slm_hf_static *table; /* a model that is a table of vectors; NULL: it has layers */
 } hf_source;
 
 static void close_source(slm_source *base)
@@ -50,6 +52,7 @@ static void close_source(slm_source *base)
     free(s->scales);
     free(s->inverse);
     slm_hf_relative_free(s->relative);
+    slm_hf_static_free(s->table);
     free(base->tokenizer);
     free(base->tensors);
     free(s);
@@ -145,6 +148,10 @@ static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_f
     char bare[192];
     if (slm_role_of_experts(role))
         return find_experts(s, role, name, out);
+    if (s->table != NULL && role == SLM_TENSOR_TOKEN_EMBD) {
+        *out = (slm_found) {.rows = slm_hf_static_rows(s->table), .cols = slm_hf_static_width(s->table), .type = SLM_TYPE_F32};
+        return true;
+    }
     slm_hf_part part = slm_hf_part_of(name, bare, sizeof bare);
     const slm_st_tensor *t = find_any(s, bare, out);
     if (t == NULL)
@@ -406,6 +413,8 @@ static void read_rows(slm_source *base, const slm_source_tensor *tensor, uint32_
         *status = slm_fail(err, SLM_INTERNAL, "rows %u..%u of a tensor of %u", row, row + n_rows, tensor->rows);
     else if (tensor->role == SLM_TENSOR_REL_KEY || tensor->role == SLM_TENSOR_REL_QUERY)
         *status = slm_hf_relative_read(s->relative, tensor, row, n_rows, out, err);
+    else if (s->table != NULL && tensor->role == SLM_TENSOR_TOKEN_EMBD)
+        *status = slm_hf_static_read(s->table, &s->st, row, n_rows, out, err);
     else if (slm_role_of_experts(tensor->role))
         *status = read_experts(s, tensor, row, n_rows, out, err);
     else if (tensor->cols == 0)
@@ -556,19 +565,29 @@ static slm_status open_modules(hf_source *s, int dir, slm_error *err)
     return slm_safetensors_add(dir, file, "slm.norm.", &s->st, err);
 }
 
-/* Everything but the vocabulary and the weights. */
+/* Everything but the vocabulary and the weights; modules: of modules.json, or NULL. */
+static slm_status open_described(hf_source *s, int dir, json_t *modules, slm_error *err)
+{
+    SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, slm_hf_static_is(NULL, modules), &s->config_json, err));
+    if (slm_hf_static_is(s->config_json, modules))
+        SLM_TRY(slm_hf_static_open(dir, modules, &s->config_json, &s->st, &s->table, err));
+    SLM_TRY(slm_hf_config_read((slm_hf_json){s->config_json, "config.json"}, modules != NULL, &s->config, err));
+    SLM_TRY(slm_hf_sentence_read(dir, modules, &s->config, &s->base.info, err));
+    if (s->table == NULL)
+        SLM_TRY(slm_safetensors_open(dir, &s->st, err));
+    else if (slm_hf_static_drops(s->table) && (s->config.n_dense > 0 || s->config.norm_path[0] != '\0')) /* a mean that is no sum */
+        return slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" has modules behind a table whose unknown token does not count, which is "
+                                              "not supported");
+    return open_modules(s, dir, err);
+}
+
 static slm_status open_head(hf_source *s, int dir, slm_error *err)
 {
-    int modules = -1;
-    uint64_t bytes;
-    SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, false, &s->config_json, err));
-    SLM_TRY(slm_hf_open_file(dir, "modules.json", true, &modules, &bytes, err));
-    if (modules >= 0)
-        close(modules);
-    SLM_TRY(slm_hf_config_read((slm_hf_json){s->config_json, "config.json"}, modules >= 0, &s->config, err));
-    SLM_TRY(slm_hf_sentence_read(dir, &s->config, &s->base.info, err));
-    SLM_TRY(slm_safetensors_open(dir, &s->st, err));
-    SLM_TRY(open_modules(s, dir, err));
+    json_t *modules = NULL;
+    SLM_TRY(slm_hf_load(dir, "modules.json", 1u << 20, true, &modules, err));
+    slm_status status = open_described(s, dir, modules, err);
+    json_decref(modules);
+    SLM_TRY(status);
     return bind_tensors(s, err);
 }
 
@@ -586,7 +605,8 @@ static void warn(const slm_import_options *options, const char *message, const c
 static slm_status open_source(hf_source *s, int dir, const slm_import_options *options, const volatile int *stop, slm_error *err)
 {
     SLM_TRY(open_head(s, dir, err));
-    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, &s->base.hparams, s->config.lowers, options, stop, &s->base.tokenizer,
+    slm_hf_reading reading = {s->config.lowers, s->table != NULL, s->table != NULL ? slm_hf_static_folder(s->table) : ""};
+    SLM_TRY(slm_hf_vocab_build(dir, s->config_json, &s->base.hparams, reading, options, stop, &s->base.tokenizer,
                                &s->base.tokenizer_bytes, err));
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);

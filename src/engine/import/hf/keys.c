@@ -95,6 +95,11 @@ static const slm_hf_key nomic_keys[] = {
     VALUE("rotary_emb_fraction", 1), OFF("rotary_emb_interleaved"), OFF("rotary_emb_scale_base"), OFF("rotary_scaling_factor"),
     OFF("use_rms_norm"), OFF("reorder_and_upcast_attn"), OFF("scale_attn_by_inverse_layer_idx"), CODE("max_trained_positions"),
     OFF("num_experts"), OFF("moe_every_n_layers"), CODE("use_xentropy"), END};
+/* What model2vec writes; how its table was made, and what static.h puts there. */
+static const slm_hf_key static_keys[] = {
+    NEED("hidden_size", "embedding_length"), CODE("vocab_size"), NEED("max_length", "context_length"), CODE("normalize"),
+    CODE("tokenizer_name"), CODE("apply_pca"), CODE("apply_zipf"), CODE("sif_coefficient"), CODE("hidden_dim"), CODE("seq_length"),
+    CODE("pooling"), CODE("embedding_dtype"), CODE("vocabulary_quantization"), OFF("head_config"), END};
 static const slm_hf_key eurobert_keys[] = {CODE("classifier_pooling"), WORD("hidden_act", "silu"), OFF("attention_bias"), OFF("mlp_bias"),
                                            CODE("clf_pooling"), OFF("is_decoder"), END};
 
@@ -209,6 +214,7 @@ static const slm_hf_kind kinds[] = {
     {"nomic_bert", "nomic-bert", "nomic_bert.", nomic_keys, NULL, slm_hf_take_nomic, 0, .encoder = true},
     {"albert", "albert", "albert.", bert_keys, albert_keys, slm_hf_take_albert, SLM_POOL_CLS, .encoder = true},
     {"deberta-v2", "deberta", "deberta.", bert_keys, deberta_keys, slm_hf_take_deberta, SLM_POOL_CLS, .encoder = true},
+    {"model2vec", "static", "", static_keys, NULL, slm_hf_take_static, 0, .encoder = true, .table = true},
     {"eurobert", "eurobert", "model.", decoder_keys, eurobert_keys, slm_hf_take_eurobert, 0, .encoder = true, .rope_base = 1e4,
      .eps = 1e-5},
     {"llama", "llama", "", decoder_keys, llama_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},

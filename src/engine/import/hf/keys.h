@@ -33,6 +33,7 @@ typedef struct slm_hf_kind {
     slm_status (*take)(slm_hf_config *c, slm_error *err); /* what no table says; may be NULL */
     uint32_t head_pool;              /* SLM_POOL_* that a classification head is put on; 0: no head is known */
     bool encoder;                    /* reads whole texts by itself */
+    bool table;                      /* is a table of vectors (static.h) */
     bool pad_offset;                 /* positions begin behind the padding token's id */
     /* decoders: what the configuration class assumes for missing keys */
     double n_kv_heads, head_dim, rope_base; /* 0: as many as heads; n_embd / n_heads */
@@ -86,6 +87,7 @@ slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_albert(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_deberta(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_take_static(slm_hf_config *c, slm_error *err);
 /* The head that the architecture names: labels, what the outputs mean, which row it is put on. */
 slm_status slm_hf_take_head(slm_hf_config *c, slm_error *err);
 

@@ -52,6 +52,7 @@ static slm_status read_entry(const char *name, const char *file, json_t *entry, 
         if (strcmp(dtypes[i].name, dtype) == 0) {
             bytes = dtypes[i].bytes;
             t->type = dtypes[i].type;
+            t->dtype = dtypes[i].name;
         }
     if (bytes == 0)
         return slm_fail(err, SLM_UNSUPPORTED, "tensor \"%s\" in \"%s\" has the unknown type \"%.40s\"", name, file, dtype);
@@ -260,7 +261,7 @@ slm_status slm_safetensors_open(int dir, slm_safetensors *out, slm_error *err)
 
 slm_status slm_safetensors_open_file(int dir, const char *name, slm_safetensors *out, slm_error *err)
 {
-    slm_safetensors st = {.fds = malloc(sizeof *st.fds), .file_names = calloc(1, sizeof *st.file_names)};
+    slm_safetensors st = {.fds = malloc(SLM_ST_MAX_FILES * sizeof *st.fds), .file_names = calloc(SLM_ST_MAX_FILES, sizeof *st.file_names)};
     slm_status status = st.fds == NULL || st.file_names == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
     if (status == SLM_OK)
         status = open_one(dir, name, &st, err);

@@ -25,6 +25,7 @@ typedef enum slm_st_type { SLM_ST_OTHER = 0, SLM_ST_F32 = 1, SLM_ST_F16 = 2, SLM
 typedef struct slm_st_tensor {
     char *name;
     slm_st_type type; /* OTHER: a buffer of integers and the like, never a weight */
+    const char *dtype; /* as the format calls it: "F32", "I64", ... */
     uint32_t n_dims, file;
     uint64_t dims[SLM_ST_MAX_DIMS];
     uint64_t begin, end; /* in the file, header included */

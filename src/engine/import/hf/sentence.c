@@ -172,11 +172,15 @@ static slm_status read_module(int dir, json_t *module, slm_hf_config *config, sl
     kind = kind != NULL ? kind + 1 : type;
     if (kind == NULL || path == NULL || strlen(path) > 200 || path[0] == '/' || strstr(path, "..") != NULL)
         return slm_fail(err, SLM_FORMAT, "\"modules.json\" has a module without type or with a path outside of the directory");
-    if (strcmp(kind, "Transformer") == 0)
+    bool pooled = config->n_pools > 0;
+    if (config->kind->table && strcmp(kind, "StaticEmbedding") == 0 && !pooled) { /* hf/static.h has opened it */
+        config->pools[config->n_pools++] = SLM_POOL_MEAN;
+        return slm_hf_config_put(config, "slm.pools", config->n_pools, err);
+    }
+    if (!config->kind->table && strcmp(kind, "Transformer") == 0)
         return path[0] == '\0' ? SLM_OK : slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" keeps the transformer in \"%s\"", path);
     if (strcmp(kind, "Dropout") == 0) /* drops in training only */
         return SLM_OK;
-    bool pooled = config->n_pools > 0;
     if (strcmp(kind, "Pooling") == 0 && !pooled)
         return read_module_file(dir, path, MODULE_POOLING, config, err);
     if (pooled && strcmp(kind, "Normalize") == 0) {
@@ -328,18 +332,15 @@ static slm_status read_length(int dir, slm_hf_config *config, slm_error *err)
     return slm_hf_config_put(config, "context_length", length, err);
 }
 
-slm_status slm_hf_sentence_read(int dir, slm_hf_config *config, slm_model_info *info, slm_error *err)
+slm_status slm_hf_sentence_read(int dir, json_t *modules, slm_hf_config *config, slm_model_info *info, slm_error *err)
 {
-    json_t *modules;
-    slm_status status = SLM_OK;
-    SLM_TRY(read_length(dir, config, err));
+    if (!config->kind->table)
+        SLM_TRY(read_length(dir, config, err));
     if (config->classifies || !(config->kind->encoder || slm_hf_config_number(config, "slm.embedding", 0) != 0))
         return SLM_OK;
-    SLM_TRY(slm_hf_load(dir, "modules.json", 1u << 20, true, &modules, err));
-    for (size_t i = 0; i < json_array_size(modules) && status == SLM_OK; i++)
-        status = read_module(dir, json_array_get(modules, i), config, err);
-    if (status == SLM_OK && modules != NULL && config->n_pools == 0)
-        status = slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" has no Pooling module");
-    json_decref(modules);
-    return status == SLM_OK ? read_settings(dir, config, info, err) : status;
+    for (size_t i = 0; i < json_array_size(modules); i++)
+        SLM_TRY(read_module(dir, json_array_get(modules, i), config, err));
+    if (modules != NULL && config->n_pools == 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" has no Pooling module");
+    return read_settings(dir, config, info, err);
 }

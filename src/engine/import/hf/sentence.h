@@ -7,8 +7,9 @@
 #include "engine/import/hf/config.h"
 #include "engine/slm.h"
 
-/* Reads modules.json, the configurations of its modules, sentence_bert_config.json and config_sentence_transformers.json where they are;
- * puts pooling, modules and length into config, prompts into info.  UNSUPPORTED names what is not known. */
-slm_status slm_hf_sentence_read(int dir, slm_hf_config *config, slm_model_info *info, slm_error *err);
+/* Reads modules.json (modules; NULL: there is none), the configurations of its modules, sentence_bert_config.json and
+ * config_sentence_transformers.json where they are; puts pooling, modules and length into config, prompts into info.  UNSUPPORTED names
+ * what is not known. */
+slm_status slm_hf_sentence_read(int dir, json_t *modules, slm_hf_config *config, slm_model_info *info, slm_error *err);
 
 #endif

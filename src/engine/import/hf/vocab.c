@@ -26,7 +26,7 @@ typedef struct builder {
     int dir;
     uint32_t n_vocab, n_token_types;
     bool framed;             /* the model reads whole texts */
-    bool lowers;             /* and lowercases them before */
+    slm_hf_reading reading;
     const char *chat_format; /* forced by name, or NULL */
     json_t *model;       /* config.json, borrowed */
     json_t *tokenizer, *config, *generation; /* tokenizer.json, tokenizer_config.json, generation_config.json */
@@ -670,7 +670,7 @@ static slm_status take_shape(builder *b, slm_error *err)
     bool lower = s->lowercase;
     for (size_t i = 0; i < s->n_steps; i++)
         lower = lower || s->steps[i].op == SLM_TEXT_LOWER;
-    if (b->lowers && !lower)
+    if (b->reading.lowers && !lower)
         return slm_fail(err, SLM_UNSUPPORTED,
                         "\"do_lower_case\" of sentence-transformers with a tokenizer that does not lowercase is not supported");
     return check_added(b, err);
@@ -694,17 +694,33 @@ static slm_status take_model(builder *b, slm_error *err)
     SLM_TRY(take_added(b, err));
     SLM_TRY(bpe ? make_bpe(b, model, err) : unigram ? SLM_OK : make_wordpiece_model(b, model, err));
     SLM_TRY(slm_hf_shape_read(b->tokenizer, b->vocab.kind, &b->shape, err));
-    SLM_TRY(slm_hf_shape_frame(b->tokenizer, &b->shape, err));
-    SLM_TRY(take_bert_settings(b, err));
+    if (!b->reading.bare) {
+        SLM_TRY(slm_hf_shape_frame(b->tokenizer, &b->shape, err));
+        SLM_TRY(take_bert_settings(b, err));
+    }
     return take_shape(b, err);
+}
+
+slm_status slm_hf_tokenizer_load(int dir, const char *folder, bool optional, json_t **out, slm_error *err)
+{
+    char name[300];
+    snprintf(name, sizeof name, "%stokenizer.json", folder);
+    return slm_hf_load(dir, name, MAX_TOKENIZER_BYTES, optional, out, err);
+}
+
+static slm_status load_files(builder *b, slm_error *err)
+{
+    SLM_TRY(slm_hf_tokenizer_load(b->dir, b->reading.folder, !b->reading.bare, &b->tokenizer, err));
+    if (b->reading.bare)
+        return SLM_OK;
+    SLM_TRY(slm_hf_load(b->dir, "tokenizer_config.json", 16u << 20, true, &b->config, err));
+    return slm_hf_load(b->dir, "generation_config.json", 1u << 20, true, &b->generation, err);
 }
 
 static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
 {
     size_t length;
-    SLM_TRY(slm_hf_load(b->dir, "tokenizer.json", MAX_TOKENIZER_BYTES, true, &b->tokenizer, err));
-    SLM_TRY(slm_hf_load(b->dir, "tokenizer_config.json", 16u << 20, true, &b->config, err));
-    SLM_TRY(slm_hf_load(b->dir, "generation_config.json", 1u << 20, true, &b->generation, err));
+    SLM_TRY(load_files(b, err));
     b->tokens = calloc(b->n_vocab, sizeof *b->tokens);
     b->types = malloc(b->n_vocab * sizeof *b->types);
     b->added = calloc(b->n_vocab, 1);
@@ -742,11 +758,11 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
     return slm_tokenizer_build(&b->vocab, b->chat_format, blob, bytes, err);
 }
 
-slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, bool lowers, const slm_import_options *options,
+slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, slm_hf_reading reading, const slm_import_options *options,
                               const volatile int *stop, void **blob, size_t *bytes, slm_error *err)
 {
     builder b = {.dir = dir, .model = model, .n_vocab = hp->n_vocab, .n_token_types = hp->n_token_types, .framed = !hp->causal,
-                 .lowers = lowers, .chat_format = options != NULL ? options->chat_format : NULL,
+                 .reading = reading, .chat_format = options != NULL ? options->chat_format : NULL,
                  .vocab = {.stop = stop, .unk = -1, .whole_words = -1, .end_text = options != NULL ? options->eos : NULL},
                  .shape = {.second_type = 1}};
     slm_status status = build(&b, blob, bytes, err);
