@@ -3,6 +3,7 @@
  *
  *   a file       SHA-256 of its contents, as sha256sum prints it
  *   a directory  SHA-256 over its regular files in byte order of their relative names: name NUL length(8 bytes, big endian) contents
+ *   a split file (NAME-00001-of-00003.gguf) the same over its parts; the first has no name, the others what follows NAME
  *
  * Images are named after this digest and shared by all databases and roles, so whoever may write to a source must not be able to get
  * other contents into an image of its name.  Beside the whole, each piece of 256 KiB is hashed; the import reads whole pieces into
@@ -32,7 +33,7 @@
 #define MAX_FILES 1000
 
 typedef struct SourceFile {
-    char *name; /* relative to the directory; of a file: empty */
+    char *name; /* relative to the directory; of a file: empty, of its further parts: what follows their common name */
     char *path;
     uint64 bytes;
     uint8 (*pieces)[PG_SHA256_DIGEST_LENGTH]; /* [n_pieces(bytes)] */
@@ -45,6 +46,14 @@ struct SlmSource {
     uint64 bytes;
     pg_cryptohash_ctx *piece_hash;
 };
+
+static SourceFile *new_file(const char *name, const char *path, uint64 bytes)
+{
+    SourceFile *file = palloc(sizeof(SourceFile));
+
+    *file = (SourceFile){pstrdup(name), pstrdup(path), bytes, NULL};
+    return file;
+}
 
 static void list_directory(const char *root, const char *below, int depth, List **files)
 {
@@ -64,10 +73,7 @@ static void list_directory(const char *root, const char *below, int depth, List 
         if (S_ISDIR(st.st_mode) && depth + 1 < MAX_DEPTH) {
             list_directory(root, name, depth + 1, files);
         } else if (S_ISREG(st.st_mode)) {
-            SourceFile *file = palloc(sizeof(SourceFile));
-
-            *file = (SourceFile){name, path, (uint64) st.st_size, NULL};
-            *files = lappend(*files, file);
+            *files = lappend(*files, new_file(name, path, (uint64) st.st_size));
         }
         if (list_length(*files) > MAX_FILES)
             ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("directory \"%s\" holds more than %d files", root, MAX_FILES),
@@ -103,6 +109,28 @@ static bool is_there(const char *path)
     return false;
 }
 
+#define PART_BYTES 20 /* "-00001-of-00003.gguf" */
+#define MOST_PARTS 128
+
+/* The further parts of a model whose first part's name says how many there are.  Which are needed, the engine says. */
+static void list_parts(const char *path, List **files)
+{
+    size_t n = strlen(path);
+    unsigned count = 0;
+    struct stat st;
+
+    if (n <= PART_BYTES || strncmp(path + n - PART_BYTES, "-00001-of-", 10) != 0 || strcmp(path + n - 5, ".gguf") != 0 ||
+        strspn(path + n - 10, "0123456789") != 5)
+        return;
+    count = (unsigned) strtoul(path + n - 10, NULL, 10);
+    for (unsigned i = 2; i <= count && count <= MOST_PARTS; i++) {
+        char *part = psprintf("%.*s-%05u-of-%05u.gguf", (int) (n - PART_BYTES), path, i, count);
+
+        if (stat(part, &st) == 0 && S_ISREG(st.st_mode))
+            *files = lappend(*files, new_file(part + n - PART_BYTES, part, (uint64) st.st_size));
+    }
+}
+
 /* The source's files. */
 static List *list_source(const char *path, bool *is_directory)
 {
@@ -120,10 +148,8 @@ static List *list_source(const char *path, bool *is_directory)
             ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("directory \"%s\" holds no model", path),
                             errhint("%s", no_model_hint(path))));
     } else if (S_ISREG(st.st_mode)) {
-        SourceFile *file = palloc(sizeof(SourceFile));
-
-        *file = (SourceFile){pstrdup(""), pstrdup(path), (uint64) st.st_size, NULL};
-        files = list_make1(file);
+        files = list_make1(new_file("", path, (uint64) st.st_size));
+        list_parts(path, &files);
     } else {
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is neither a regular file nor a directory", path),
                         errhint("Name a GGUF file, or the directory of a Hugging Face model.")));
@@ -269,7 +295,7 @@ void slm_pg_source_digest(SlmSource *source, char sha256[65])
     for (int i = 0; i < source->n_files; i++) {
         SourceFile *file = &source->files[i];
 
-        if (source->is_directory) {
+        if (source->is_directory || source->n_files > 1) {
             uint64 length = pg_hton64(file->bytes);
 
             update(whole, file->name, strlen(file->name) + 1);
@@ -290,7 +316,8 @@ static int find_file(void *arg, const char *name, uint64_t *bytes)
     char wanted[MAXPGPATH];
 
     strlcpy(wanted, name, sizeof wanted);
-    canonicalize_path(wanted); /* modules.json may say "./1_Pooling/" */
+    if (source->is_directory)
+        canonicalize_path(wanted); /* modules.json may say "./1_Pooling/" */
     for (int low = 0, high = source->n_files; low < high;) {
         int middle = (low + high) / 2, order = strcmp(wanted, source->files[middle].name);
 

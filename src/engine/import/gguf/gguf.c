@@ -8,6 +8,7 @@
 #include "engine/import/gguf/gguf.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ typedef struct name_buffer {
 
 struct slm_gguf {
     int fd;
+    char sealed[24];            /* its name for the seal: what follows the name of the source */
     uint64_t size;              /* of the file when it was opened */
     uint32_t version;
     slm_gguf_value *values;     /* [n_values], sorted by key */
@@ -51,7 +53,7 @@ static slm_status look(slm_gguf *g, size_t bytes, const unsigned char **out, slm
         uint64_t left = g->size - g->pos;
         size_t want = left < WINDOW_BYTES ? (size_t) left : WINDOW_BYTES;
         g->window_begin = g->window_end = 0;
-        SLM_TRY(slm_seal_read(g->fd, "", g->window, want, g->pos, "the header", err));
+        SLM_TRY(slm_seal_read(g->fd, g->sealed, g->window, want, g->pos, "the header", err));
         g->window_begin = g->pos;
         g->window_end = g->pos + want;
     }
@@ -452,14 +454,20 @@ static slm_status read_header(slm_gguf *g, slm_error *err)
 
 slm_status slm_gguf_open(const char *path, slm_gguf **out, slm_error *err)
 {
+    return slm_gguf_open_part(path, "", out, err);
+}
+
+slm_status slm_gguf_open_part(const char *path, const char *sealed, slm_gguf **out, slm_error *err)
+{
     slm_gguf *g = calloc(1, sizeof *g);
     if (g == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     g->fd = -1;
+    snprintf(g->sealed, sizeof g->sealed, "%s", sealed);
     g->window = malloc(WINDOW_BYTES);
     slm_status status = g->window == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : slm_file_open(path, &g->fd, &g->size, err);
     if (status == SLM_OK)
-        status = slm_seal_opened("", true, g->size, err);
+        status = slm_seal_opened(sealed, true, g->size, err);
     if (status == SLM_OK && !is_gguf(g))
         status = no_gguf(g, path, err);
     else if (status == SLM_OK)
@@ -537,7 +545,7 @@ bool slm_gguf_number(const slm_gguf *g, const slm_gguf_value *v, uint32_t index,
     } x = {.u64 = 0};
     uint32_t bytes = scalar_bytes(v->type);
     if (bytes == 0 || index >= v->n ||
-        slm_seal_read(g->fd, "", &x, bytes, v->offset + (uint64_t) index * bytes, "the metadata", NULL) != SLM_OK)
+        slm_seal_read(g->fd, g->sealed, &x, bytes, v->offset + (uint64_t) index * bytes, "the metadata", NULL) != SLM_OK)
         return false;
     switch (v->type) {
     case SLM_GGUF_U8: case SLM_GGUF_BOOL: *out = x.u8; break;
@@ -563,7 +571,7 @@ slm_status slm_gguf_string(const slm_gguf *g, const slm_gguf_value *v, char **ou
     char *text = malloc(length + 1);
     if (text == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    slm_status status = slm_seal_read(g->fd, "", text, length, v->offset, "the metadata", err);
+    slm_status status = slm_seal_read(g->fd, g->sealed, text, length, v->offset, "the metadata", err);
     if (status == SLM_OK && memchr(text, 0, length) != NULL)
         status = slm_fail(err, SLM_FORMAT, "%s holds a NUL byte", v->key);
     if (status != SLM_OK) {
@@ -577,7 +585,7 @@ slm_status slm_gguf_string(const slm_gguf *g, const slm_gguf_value *v, char **ou
 
 slm_status slm_gguf_read_value(const slm_gguf *g, const slm_gguf_value *v, void *buffer, slm_error *err)
 {
-    return slm_seal_read(g->fd, "", buffer, (size_t) v->bytes, v->offset, "the metadata", err);
+    return slm_seal_read(g->fd, g->sealed, buffer, (size_t) v->bytes, v->offset, "the metadata", err);
 }
 
 slm_status slm_gguf_read_tensor(const slm_gguf *g, const slm_gguf_tensor *t, uint64_t begin, void *buffer, size_t bytes, slm_error *err)
@@ -585,5 +593,5 @@ slm_status slm_gguf_read_tensor(const slm_gguf *g, const slm_gguf_tensor *t, uin
     uint64_t end;
     if (__builtin_add_overflow(begin, (uint64_t) bytes, &end) || end > t->bytes)
         return slm_fail(err, SLM_INTERNAL, "a read beyond tensor %s", t->name);
-    return slm_seal_read(g->fd, "", buffer, bytes, t->offset + begin, t->name, err);
+    return slm_seal_read(g->fd, g->sealed, buffer, bytes, t->offset + begin, t->name, err);
 }

@@ -51,6 +51,8 @@ typedef struct slm_gguf_tensor {
 typedef struct slm_gguf slm_gguf;
 
 slm_status slm_gguf_open(const char *path, slm_gguf **out, slm_error *err);
+/* A part of a split model (parts.h); sealed: its name for the seal, as base/seal.h has files' names. */
+slm_status slm_gguf_open_part(const char *path, const char *sealed, slm_gguf **out, slm_error *err);
 void slm_gguf_close(slm_gguf *g);
 uint32_t slm_gguf_version(const slm_gguf *g);
 uint64_t slm_gguf_bytes(const slm_gguf *g); /* of the file */

@@ -11,10 +11,12 @@
 #include <string.h>
 
 #include "engine/import/gguf/gguf.h"
+#include "engine/import/gguf/parts.h"
 
 typedef struct gguf_source {
     slm_source base; /* first: a slm_source pointer is one of these */
-    slm_gguf *gguf;
+    slm_gguf_parts parts;
+    slm_gguf *gguf;  /* the first part, which has the keys */
     char architecture[64];
     float factors[SLM_MAX_ROT / 2], factors_long[SLM_MAX_ROT / 2];
     uint32_t n_factors, n_factors_long;
@@ -58,12 +60,13 @@ static bool meta_string(void *arg, const char *key, char *out, size_t size)
 
 static slm_status read_factors(gguf_source *s, const char *name, float *out, uint32_t *n, slm_error *err)
 {
-    const slm_gguf_tensor *t = slm_gguf_find_tensor(s->gguf, name);
-    if (t == NULL)
+    const slm_gguf_placed *placed = slm_gguf_parts_find(&s->parts, name);
+    if (placed == NULL)
         return SLM_OK;
+    const slm_gguf_tensor *t = placed->tensor;
     if (t->type != SLM_TYPE_F32 || t->dims[1] != 1 || t->dims[2] != 1 || t->dims[3] != 1 || t->dims[0] > SLM_MAX_ROT / 2)
         return slm_fail(err, SLM_FORMAT, "tensor %s has the wrong shape or type", name);
-    SLM_TRY(slm_gguf_read_tensor(s->gguf, t, 0, out, (size_t) t->bytes, err));
+    SLM_TRY(slm_gguf_read_tensor(s->parts.part[placed->part], t, 0, out, (size_t) t->bytes, err));
     *n = (uint32_t) t->dims[0];
     return SLM_OK;
 }
@@ -87,7 +90,7 @@ static slm_status check_rope_keys(const gguf_source *s, slm_error *err)
 
 static slm_status read_hparams(gguf_source *s, slm_error *err)
 {
-    const slm_gguf_tensor *embd = slm_gguf_find_tensor(s->gguf, "token_embd.weight");
+    const slm_gguf_placed *embd = slm_gguf_parts_find(&s->parts, "token_embd.weight");
     if (embd == NULL)
         return slm_fail(err, SLM_FORMAT, "the model lacks the tensor token_embd.weight");
     SLM_TRY(check_rope_keys(s, err));
@@ -95,8 +98,8 @@ static slm_status read_hparams(gguf_source *s, slm_error *err)
     if (s->n_factors == 0)
         SLM_TRY(read_factors(s, "rope_factors_short.weight", s->factors, &s->n_factors, err));
     SLM_TRY(read_factors(s, "rope_factors_long.weight", s->factors_long, &s->n_factors_long, err));
-    slm_meta meta = {.architecture = s->architecture, .gguf = true, .n_vocab = (uint32_t) embd->dims[1],
-                     .has_output = slm_gguf_find_tensor(s->gguf, "output.weight") != NULL,
+    slm_meta meta = {.architecture = s->architecture, .gguf = true, .n_vocab = (uint32_t) embd->tensor->dims[1],
+                     .has_output = slm_gguf_parts_find(&s->parts, "output.weight") != NULL,
                      .factors = s->n_factors ? s->factors : NULL, .n_factors = s->n_factors,
                      .factors_long = s->n_factors_long ? s->factors_long : NULL, .n_factors_long = s->n_factors_long,
                      .number = meta_number, .string = meta_string, .arg = s};
@@ -107,9 +110,10 @@ static slm_status read_hparams(gguf_source *s, slm_error *err)
 
 static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_found *out)
 {
-    const slm_gguf_tensor *t = slm_gguf_find_tensor(((gguf_source *) arg)->gguf, name);
-    if (t == NULL)
+    const slm_gguf_placed *placed = slm_gguf_parts_find(&((gguf_source *) arg)->parts, name);
+    if (placed == NULL)
         return false;
+    const slm_gguf_tensor *t = placed->tensor;
     bool vector = t->n_dims == 1;
     *out = (slm_found){.rows = vector ? t->dims[0] : t->dims[1], .cols = vector ? 0 : t->dims[0], .type = t->type, .offset = t->offset};
     if (t->n_dims == 3 && slm_role_of_experts(role)) {
@@ -146,8 +150,8 @@ static slm_status check_leftovers(const gguf_source *s, slm_error *err)
     }
     if (status == SLM_OK)
         qsort(sorted, n, sizeof *sorted, by_text);
-    for (size_t i = 0; status == SLM_OK && i < slm_gguf_n_tensors(s->gguf); i++) {
-        const char *name = slm_gguf_tensor_at(s->gguf, i)->name;
+    for (size_t i = 0; status == SLM_OK && i < s->parts.n_tensors; i++) {
+        const char *name = s->parts.tensors[i].tensor->name;
         if (at < n && strcmp(sorted[at], name) == 0)
             at++;
         else if (!is_rope(name) && !slm_family_unread(&s->base.hparams, false, name))
@@ -166,12 +170,12 @@ static void read_rows(slm_source *source, const slm_source_tensor *t, uint32_t r
     gguf_source *s = (gguf_source *) source;
     const slm_type_info *type = slm_type_get(t->type);
     slm_family_tensor_name(slm_family_by_name(s->base.hparams.family), t->role, false, t->layer, name, sizeof name);
-    const slm_gguf_tensor *g = slm_gguf_find_tensor(s->gguf, name);
+    const slm_gguf_placed *g = slm_gguf_parts_find(&s->parts, name);
     uint64_t per_row = (uint64_t) (t->cols ? t->cols : 1) / (t->cols ? type->block_weights : 1) * type->block_bytes;
     if (g == NULL)
         *status = slm_fail(err, SLM_INTERNAL, "no tensor %s", name);
     else
-        *status = slm_gguf_read_tensor(s->gguf, g, row * per_row, out, (size_t) (n_rows * per_row), err);
+        *status = slm_gguf_read_tensor(s->parts.part[g->part], g->tensor, row * per_row, out, (size_t) (n_rows * per_row), err);
 }
 
 static void close_source(slm_source *source)
@@ -179,7 +183,7 @@ static void close_source(slm_source *source)
     gguf_source *s = (gguf_source *) source;
     if (s == NULL)
         return;
-    slm_gguf_close(s->gguf);
+    slm_gguf_parts_close(&s->parts);
     free(s->base.tensors);
     free(s->base.tokenizer);
     free(s);
@@ -188,19 +192,14 @@ static void close_source(slm_source *source)
 /* Everything but the vocabulary and the weights. */
 static slm_status fill_head(gguf_source *s, const char *path, slm_error *err)
 {
-    SLM_TRY(slm_gguf_open(path, &s->gguf, err));
+    SLM_TRY(slm_gguf_parts_open(path, &s->parts, err));
+    s->gguf = s->parts.part[0];
     if (!meta_string(s, "general.architecture", s->architecture, sizeof s->architecture))
         return slm_fail(err, SLM_FORMAT, "the file has no general.architecture");
     char type[32] = "model";
     (void) meta_string(s, "general.type", type, sizeof type);
     if (strcmp(type, "model") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "the file holds a \"%s\", not a model", type);
-    const slm_gguf_value *parts = slm_gguf_find(s->gguf, "split.count");
-    double n_parts = 0;
-    if (parts != NULL && slm_gguf_number(s->gguf, parts, 0, &n_parts) && n_parts > 1) {
-        slm_fail(err, SLM_UNSUPPORTED, "the file is one of %.0f parts of a model", n_parts);
-        return slm_hint(err, "Merge the parts first (llama-gguf-split --merge).");
-    }
     SLM_TRY(read_hparams(s, err));
     SLM_TRY(slm_family_bind(&s->base.hparams, false, find_tensor, s, &s->base.tensors, &s->base.n_tensors, err));
     SLM_TRY(check_leftovers(s, err));
@@ -224,7 +223,7 @@ slm_status slm_gguf_look(const char *path, uint64_t *bytes, slm_error *err)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     slm_status status = fill_head(s, path, err);
     if (status == SLM_OK)
-        *bytes = slm_gguf_bytes(s->gguf);
+        *bytes = s->parts.bytes;
     close_source(&s->base);
     return status;
 }
