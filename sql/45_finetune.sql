@@ -30,6 +30,18 @@ SELECT version, active FROM slm_finetune('pairs', 'small', 'SELECT q, a FROM faq
 SELECT version, active FROM slm_finetune('pairs', 'small', 'SELECT q, a FROM faq', '{"epochs": 1, "rate": 0.0001, "rank": 4, "targets": ["q", "v"], "seed": 2}');
 RESET slm.threads;
 SELECT sha256 = first_value(sha256) OVER (ORDER BY version) AS same, data_sha256 = first_value(data_sha256) OVER (ORDER BY version) AS same_rows, active FROM slm.finetunes WHERE name = 'pairs' ORDER BY version;
+-- dropout: other bits than without, the same for any number of threads; the last layer only; rows of its own to be judged by, without those that
+-- are learned from
+SET slm.threads = 1;
+SELECT version, training_rows, held_out_rows, loss_after < loss_before AS better FROM slm_finetune('drops', 'small', 'SELECT q, a FROM faq', '{"epochs": 6, "rate": 0.02, "seed": 1, "dropout": 0.1}');
+SET slm.threads = 2;
+SELECT version FROM slm_finetune('drops', 'small', 'SELECT q, a FROM faq', '{"epochs": 6, "rate": 0.02, "seed": 1, "dropout": 0.1, "activate": "never"}');
+RESET slm.threads;
+SELECT count(DISTINCT sha256) AS drops, count(*) FILTER (WHERE sha256 IN (SELECT sha256 FROM slm.finetunes WHERE name = 'pairs')) AS as_without FROM slm.finetunes WHERE name = 'drops';
+SELECT version, loss_after < loss_before AS better FROM slm_finetune('last', 'small', 'SELECT q, a FROM faq', '{"epochs": 6, "rate": 0.02, "layers": 1}');
+SELECT name, rank, matrices FROM slm.adapters WHERE name IN ('drops', 'last') ORDER BY name;
+SELECT version, training_rows, held_out_rows, loss_after < loss_before AS better FROM slm_finetune('own', 'small', 'SELECT q, a FROM faq',
+  $${"epochs": 4, "rate": 0.02, "validation_query": "SELECT q || ' b', a FROM faq WHERE q < 'ab 2' UNION ALL (SELECT q, a FROM faq LIMIT 4)"}$$);
 -- a worse version is not activated, a better one is; going back
 SELECT version, active FROM slm_finetune('pairs', 'small', 'SELECT q, a FROM faq', '{"epochs": 1, "rate": 0.0001, "seed": 1}');
 SELECT version, active FROM slm_finetune('pairs', 'small', 'SELECT q, a FROM faq', '{"epochs": 12, "rate": 0.02, "seed": 1}');
@@ -73,6 +85,13 @@ SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{
 SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"epochs": 1.5}')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"targets": ["head"]}')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"labels": []}')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"dropout": 1}')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"layers": 0}')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"kept": 0.5}')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"validation": 0.2, "validation_query": "SELECT q, a FROM faq"}')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"validation_query": "DELETE FROM faq RETURNING q, a"}')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"validation_query": "SELECT q, label FROM faq"}')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"validation_query": "SELECT q, a FROM faq WHERE false"}')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '{"activate": "maybe"}')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'small', 'SELECT q, a FROM faq', '[]')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'small+pairs', 'SELECT q, a FROM faq')$$);

@@ -34,6 +34,13 @@ SELECT * FROM try($$SELECT slm_classify('red 1', classifier => 'parity')$$);
 SELECT slm_restore_finetune('near', 1);
 SELECT slm_classify('red 1', classifier => 'parity') IS NOT NULL AS again;
 
+-- a share of the change: between the model and what it was tuned to
+SELECT version FROM slm_finetune('all', 'minilm', 'SELECT t, label FROM words', '{"epochs": 3, "rate": 0.003, "seed": 1, "validation": 0}');
+SELECT version FROM slm_finetune('half', 'minilm', 'SELECT t, label FROM words', '{"epochs": 3, "rate": 0.003, "seed": 1, "validation": 0, "kept": 0.5}');
+SELECT slm_similarity(slm_embed('red 1', 'minilm'), slm_embed('red 1', 'minilm+half')) > slm_similarity(slm_embed('red 1', 'minilm'), slm_embed('red 1', 'minilm+all')) AS between;
+-- judged by rows of its own
+SELECT version, training_rows, held_out_rows FROM slm_finetune('own', 'minilm', 'SELECT t, label FROM words', $${"epochs": 1, "validation_query": "SELECT 'pink ' || i, CASE i WHEN 1 THEN 'even' ELSE 'odd' END AS label FROM generate_series(1, 5) i"}$$);
+
 -- the same bits for any number of threads
 SET slm.threads = 1;
 SELECT version FROM slm_finetune('bits', 'minilm', 'SELECT t, label FROM words', '{"epochs": 2, "seed": 3, "validation": 0, "activate": "never"}');
@@ -59,6 +66,8 @@ SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT 1')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT t, to_jsonb(label) FROM words')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT t, ''one'' AS label FROM words')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT t, t, 5 FROM words')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT t, t, ''NaN''::float8 FROM words')$$);
+SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT t, label FROM words', '{"validation_query": "SELECT ''pink'', ''neither'' AS label"}')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT t, label FROM words LIMIT 1')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT t, label FROM words', '{"step_texts": 5}')$$);
 SELECT * FROM try($$SELECT slm_finetune('x', 'minilm', 'SELECT t, t FROM words WHERE false')$$);

@@ -20,6 +20,7 @@ SELECT * FROM try($$SELECT slm_create_finetune('x', 'small+later', 'SELECT q, a 
 SELECT * FROM try($$SELECT slm_create_finetune('x', 'small', 'SELECT 1')$$);
 SELECT * FROM try($$SELECT slm_create_finetune('x', 'small', 'DELETE FROM faq RETURNING q, a')$$);
 SELECT * FROM try($$SELECT slm_create_finetune('x', 'small', 'SELECT q, a FROM nowhere')$$);
+SELECT state, message FROM try($$SELECT slm_create_finetune('x', 'small', 'SELECT q, a FROM faq', '{"validation_query": "SELECT q, a FROM nowhere"}')$$);
 SELECT state, message FROM try($$SELECT slm_create_finetune('x', 'small', 'SELECT q, a FROM faq', '{"retrain": 5}')$$);
 SELECT * FROM try($$SELECT slm_create_finetune('x', 'small', 'SELECT q, a FROM faq', '{"retrain_rows": 0}')$$);
 SELECT * FROM try($$SELECT slm_create_finetune('x', 'small', 'SELECT q, a FROM faq', '{"retrain_rows": 1.5}')$$);

@@ -24,6 +24,8 @@ CREATE TABLE slm.classifier_registry (
     blob bytea NOT NULL,
     trials bytea[],   -- classifiers of the folds of its cross-validation
     trial_rows bytea, -- hashes of its rows, and which trial has not seen them
+    plain_accuracy double precision,
+    tuned_accuracy double precision,
     PRIMARY KEY (name, version)
 );
 CREATE UNIQUE INDEX classifier_active ON slm.classifier_registry (name) WHERE active;
@@ -58,7 +60,8 @@ SELECT r.name, r.version, r.active, r.owner,
             ORDER BY m.name, a.name LIMIT 1)) AS model,
        r.image AS model_digest, r.labels, r.training_rows, r.accuracy, r.macro_f1, r.log_loss, r.ece, r.confusion, r.temperature, r.l2, r.options,
        CASE WHEN pg_catalog.pg_has_role(r.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text) THEN r.query END AS query,
-       r.by_names, r.seconds, r.trained_at, pg_catalog.octet_length(r.blob) AS bytes
+       r.by_names, r.seconds, r.trained_at, pg_catalog.octet_length(r.blob) AS bytes,
+       r.plain_accuracy, r.tuned_accuracy
 FROM slm.classifier_registry r
 WHERE pg_catalog.pg_has_role(r.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text)
    OR EXISTS (SELECT FROM slm.classifier_grant g WHERE g.name OPERATOR(pg_catalog.=) r.name
@@ -70,6 +73,8 @@ COMMENT ON VIEW slm.classifiers IS
     'cross-validation, NULL where none was possible; confusion[true label][predicted label] in the order of labels; the model they belong to';
 COMMENT ON COLUMN slm.classifiers.active IS 'Is it the version that slm_classify uses?';
 COMMENT ON COLUMN slm.classifiers.roles IS 'Roles that may use it besides owner and superusers';
+COMMENT ON COLUMN slm.classifiers.plain_accuracy IS 'Accuracy by cross-validation on the embeddings of the model as it was; NULL unless tuning its encoder was asked for';
+COMMENT ON COLUMN slm.classifiers.tuned_accuracy IS 'The same with the encoder tuned to the labels, without the rows that are judged; it was kept so where this is higher';
 COMMENT ON COLUMN slm.classifiers.query IS 'What it was trained on; shown to its owner only';
 
 CREATE FUNCTION slm_train_classifier(name text,
@@ -85,14 +90,17 @@ CREATE FUNCTION slm_train_classifier(name text,
     OUT ece double precision,
     OUT seconds double precision,
     OUT active boolean,
-    OUT previous_accuracy double precision)
+    OUT previous_accuracy double precision,
+    OUT plain_accuracy double precision,
+    OUT tuned_accuracy double precision)
 RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_train_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION slm_train_classifier(text, text, text, text[], jsonb) IS
     'Trains a classifier on the rows of a query that gives (text, label), or (embedding real[], label): multinomial logistic regression on '
     'the embeddings of model (default slm.embed_model), its strength chosen by cross-validation. The query runs read-only with your '
     'privileges. Returns the new version and its held-out accuracy, macro F1 and calibration. With labels => ARRAY[...] the query gives '
     'texts alone and the classifier is learned from the names of the labels and the unlabelled rows. options: ngrams (true: words and '
-    'character n-grams beside the embedding), l2, folds, balance, seed, activate. A retraining makes a new version, which is compared with '
+    'character n-grams beside the embedding), l2, folds, balance, seed, activate, finetune (true, or an object of options of slm_finetune: '
+    'the encoder is tuned to the labels where cross-validation says that it pays; plain_accuracy and tuned_accuracy say both). A retraining makes a new version, which is compared with '
     'the active one on the same rows, each row judged by what has not learned from it: activate "if_better" (default) makes it the active '
     'one when it does better, "always" in any case, "never" leaves that to slm_restore_classifier. previous_accuracy is that of the '
     'version that was active, on these rows';
@@ -111,7 +119,9 @@ CREATE FUNCTION slm_distill_classifier(name text,
     OUT ece double precision,
     OUT seconds double precision,
     OUT active boolean,
-    OUT previous_agreement double precision)
+    OUT previous_agreement double precision,
+    OUT plain_agreement double precision,
+    OUT tuned_agreement double precision)
 RETURNS record AS 'MODULE_PATHNAME', 'slm_pg_distill_classifier' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION slm_distill_classifier(text, text, text, integer, text, jsonb) IS
     'Trains a classifier on what a teacher says of a sample of texts: query gives texts, teacher is an SQL expression over the column input '

@@ -457,6 +457,9 @@ slm_status slm_vectors_nearest(const float *q, uint32_t m, const float *x, size_
  * Training is deterministic: the same rows in the same order give the same blob for any number of threads on one machine.
  */
 
+#define SLM_MAX_TRIALS 20
+#define SLM_SEEN_BY_ALL 255
+
 /* The rows to learn from. Borrowed for the duration of the call. */
 typedef struct slm_train_set {
     size_t n_rows;
@@ -467,6 +470,11 @@ typedef struct slm_train_set {
     const int32_t *labels;       /* [n_rows] in 0..n_labels-1; slm_train_by_names ignores it */
     uint32_t n_labels;           /* 2..10,000 */
     const char *const *label_names; /* [n_labels] valid UTF-8, distinct, not empty */
+    /* Folds that are given: what made the embeddings has learned too.  Fold k is judged, and its classifier fitted, on embeddings that were
+     * made without fold k. */
+    uint32_t n_folds;                    /* 2..20; 0: they are dealt, and the embeddings above are for all */
+    const uint8_t *fold_of_row;          /* [n_rows] below n_folds, or SLM_SEEN_BY_ALL */
+    const float *const *fold_embeddings; /* [n_folds] of [n_rows, n_dims], finite */
 } slm_train_set;
 
 typedef enum slm_balance { SLM_BALANCE_AUTO = 0, SLM_BALANCE_OFF = 1, SLM_BALANCE_ON = 2 } slm_balance;
@@ -489,9 +497,6 @@ typedef struct slm_train_options {
     slm_train_progress_fn progress; /* may be NULL; called from the calling thread */
     void *progress_arg;
 } slm_train_options;
-
-#define SLM_MAX_TRIALS 20
-#define SLM_SEEN_BY_ALL 255
 
 typedef struct slm_blob {
     void *data; /* malloc'ed */
@@ -574,12 +579,16 @@ enum { SLM_ADAPT_Q = 1, SLM_ADAPT_K = 2, SLM_ADAPT_V = 4, SLM_ADAPT_O = 8, SLM_A
 typedef struct slm_finetune_options {
     uint32_t rank, targets;   /* of the adapter's matrices, 1..256; SLM_ADAPT_* */
     float alpha;              /* what they add is multiplied by alpha / rank */
+    float dropout;            /* share of their inputs that a step leaves out, 0..0.9 */
+    uint32_t layers;          /* only of the last so many layers; 0 = of all */
     double rate, warmup;      /* of AdamW at its highest; share of the steps that lead there.  Behind them a cosine to zero */
     double decay, clip;       /* weight decay; largest norm of a step's gradient, 0 = any */
     uint32_t epochs;          /* how often each example is seen */
     uint32_t step_tokens;     /* a step takes examples until they have so many tokens */
     uint32_t step_texts;      /* of an encoder: or so many texts, 6..1024 */
+    uint32_t longest;         /* of an encoder: tokens of the texts of slm_finetune_embed; 0 = no more than the examples have */
     float scale;              /* of an encoder: of cosines in the losses of labels and pairs */
+    float kept;               /* share of the change that is kept at the end, up to 1; 0 = all, as it must be with held-out examples */
     uint32_t patience;        /* ends after so many epochs that were no better on the held-out examples, 0 = never */
     uint64_t seed;            /* of the first values and of the order of the examples */
     size_t memory;            /* bytes at most; LIMIT names what is needed */
@@ -636,6 +645,9 @@ slm_status slm_finetune_save(const slm_finetune *f, void **data, size_t *bytes, 
 /* One that has just been made, of the same examples and options, goes on from there, to the same bits.  FORMAT: the data are of another
  * one, or damaged; then it stands where it stood. */
 slm_status slm_finetune_resume(slm_finetune *f, const void *data, size_t bytes, slm_error *err);
+/* Vectors [n, n_embd] of length 1 of one text each, ids[0], under the values as they are.  CANCELLED: nothing was made.  LIMIT: a text
+ * is longer than the examples and options.longest; INVALID: a model that generates. */
+slm_status slm_finetune_embed(slm_finetune *f, const slm_text_example *texts, size_t n, float *vectors, slm_error *err);
 /* How another adapter of the same model does on the held-out examples; INVALID when its matrices have another shape.  Resumable as run. */
 slm_status slm_finetune_judge(slm_finetune *f, const slm_adapter *adapter, slm_finetune_score *out, slm_error *err);
 const slm_finetune_report *slm_finetune_get_report(const slm_finetune *f);

@@ -46,6 +46,8 @@ typedef struct fixture {
     json_t *golden;
     slm_model *model;
     slm_adapter *init;
+    float dropout;
+    uint32_t layers;
 } fixture;
 
 static void add_sequence(batch_buffer *x, const fixture *f, size_t index)
@@ -74,7 +76,7 @@ static const char *folder_of(const char *name, const char *file)
 /* A training of the fixture's model that begins with the adapter of init/. */
 static void open_learn(const fixture *f, slm_learn *t, bool exact, int n_threads, bool keep_all)
 {
-    slm_learn_shape shape = {.rank = 8, .targets = 0x7f, .alpha = 16, .seed = 1};
+    slm_learn_shape shape = {.rank = 8, .targets = 0x7f, .alpha = 16, .seed = 1, .dropout = f->dropout, .layers = f->layers};
     slm_error err = {0};
     slm_status status = slm_learn_open(f->model, &shape, exact, n_threads, NULL, t, &err);
     if (status == SLM_OK)
@@ -336,11 +338,12 @@ static void check_training(const char *name)
     json_decref(f.golden);
 }
 
-/* The slope of the loss along a random direction of all values: differences of losses against the gradient. */
-static void check_slope(const char *name)
+/* The slope of the loss along a random direction of all values: differences of losses against the gradient.  The mask of a dropout is that
+ * of the micro-batch, so it is the same in all. */
+static void check_slope(const char *name, float dropout, uint32_t layers)
 {
     char path[1024];
-    fixture f = {.name = name};
+    fixture f = {.name = name, .dropout = dropout, .layers = layers};
     slm_learn t;
     slm_error err = {0};
     static batch_buffer x;
@@ -371,9 +374,13 @@ static void check_slope(const char *name)
         for (size_t i = 0; i < t.n_values; i++)
             t.values[i] = (float) ((double) values[i] + (side ? step : -step) * (slm_rng_uniform(13, i) - 0.5));
         slm_learn_turn(&t);
-        CHECK(slm_learn_pass(&t, &x.b, 0, &losses[side], &err) == SLM_OK, "%s", err.message);
+        CHECK(slm_learn_pass(&t, &x.b, dropout > 0, &losses[side], &err) == SLM_OK, "%s", err.message);
     }
     double difference = (losses[1] - losses[0]) / x.b.n_out / (2 * step);
+    if (dropout > 0) { /* judging drops nothing */
+        double whole = 0;
+        CHECK(slm_learn_pass(&t, &x.b, 0, &whole, &err) == SLM_OK && whole != losses[1], "%s: a dropout of nothing", name);
+    }
     printf("%-10s slope %.6f, by differences %.6f\n", name, slope, difference);
     CHECK(fabs(slope - difference) <= 0.01 * fabs(slope) + 2e-4, "%s: slope %.6f, by differences %.6f", name, slope, difference);
     free(values);
@@ -389,6 +396,8 @@ int main(void)
     for (size_t i = 0; i < sizeof trained / sizeof *trained; i++)
         check_training(trained[i]);
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        check_slope(families[i]);
+        check_slope(families[i], 0, 0);
+    check_slope("gemma2", 0.3f, 0);
+    check_slope("phi3", 0.1f, 1);
     TEST_MAIN_END("test_learn");
 }

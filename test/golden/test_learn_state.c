@@ -47,7 +47,8 @@ static void fill(fixture *f, const char *path, const char *quantization, int kin
         f->texts[i].score = 0.25f * (float) (i % 4);
         f->examples[i] = (slm_example){f->ids[i][0], n, 5};
     }
-    f->options = (slm_finetune_options){.rank = 4, .targets = SLM_ADAPT_ALL, .alpha = 8, .rate = 2e-3, .warmup = 0.1, .decay = 0.01,
+    f->options = (slm_finetune_options){.rank = 4, .targets = SLM_ADAPT_ALL, .alpha = 8, .dropout = 0.1f,
+                                        .rate = 2e-3, .warmup = 0.1, .decay = 0.01,
                                         .clip = 1, .epochs = 3, .step_tokens = 200, .step_texts = 8, .scale = 20, .patience = 2,
                                         .seed = 3, .memory = 1 << 30, .n_threads = 1, .progress = progress, .progress_arg = f};
 }
@@ -210,6 +211,48 @@ static void check(const char *name, const char *path, const char *quantization, 
     slm_model_close(f.model);
 }
 
+/* What was learned in whole, and a half of it that is kept: vectors of texts between those of the model and of the whole. */
+static void check_kept(const char *path)
+{
+    static fixture f;
+    float *vectors[3];
+    slm_error err = {0};
+    slm_finetune *t;
+    fill(&f, path, "F32", SLM_CONTRAST_LABELS);
+    if (f.model == NULL)
+        test_die(path, "does not load");
+    uint32_t width = f.model->hp.n_embd;
+    f.options.kept = 0.5f;
+    CHECK(slm_finetune_new_texts(f.model, SLM_CONTRAST_LABELS, f.texts, N_EXAMPLES, f.texts + N_EXAMPLES, N_HELD_OUT, &f.options, &t,
+                                 &err) == SLM_INVALID, "a share of the change beside held-out examples");
+    f.options.kept = 1.5f;
+    CHECK(slm_finetune_new_texts(f.model, SLM_CONTRAST_LABELS, f.texts, N_EXAMPLES, NULL, 0, &f.options, &t, &err) == SLM_INVALID,
+          "more than the whole change");
+    for (int i = 0; i < 3; i++) { /* none of it, half, all */
+        f.options.kept = i == 1 ? 0.5f : 0;
+        CHECK(slm_finetune_new_texts(f.model, SLM_CONTRAST_LABELS, f.texts, N_EXAMPLES, NULL, 0, &f.options, &t, &err) == SLM_OK &&
+                  (i == 0 || slm_finetune_run(t, &err) == SLM_OK), "%s", err.message);
+        vectors[i] = test_alloc((N_EXAMPLES + N_HELD_OUT) * width * sizeof **vectors);
+        CHECK(slm_finetune_embed(t, f.texts, N_EXAMPLES, vectors[i], &err) == SLM_OK, "%s", err.message);
+        slm_text_example longer = f.texts[0];
+        longer.n[0] = LONGEST + 1;
+        CHECK(slm_finetune_embed(t, &longer, 1, vectors[i], &err) == SLM_LIMIT, "a text that is too long");
+        slm_finetune_free(t);
+    }
+    double half = 0, all = 0;
+    for (size_t k = width; k < (size_t) N_EXAMPLES * width; k++) {
+        half += (double) vectors[0][k] * (double) vectors[1][k];
+        all += (double) vectors[0][k] * (double) vectors[2][k];
+    }
+    half /= N_EXAMPLES - 1;
+    all /= N_EXAMPLES - 1;
+    printf("kept: mean cosine to the model's %.4f with half of the change, %.4f with all\n", half, all);
+    CHECK(all < half && half < 1 - 1e-5, "half of the change is %.4f from the model, all %.4f", half, all);
+    for (int i = 0; i < 3; i++)
+        free(vectors[i]);
+    slm_model_close(f.model);
+}
+
 int main(void)
 {
     char path[1024];
@@ -218,5 +261,6 @@ int main(void)
     snprintf(path, sizeof path, "%s/encoders/roberta-mean", golden_root());
     for (int kind = SLM_CONTRAST_LABELS; kind <= SLM_CONTRAST_SCORES; kind++)
         check(kind == SLM_CONTRAST_LABELS ? "labels" : kind == SLM_CONTRAST_PAIRS ? "pairs" : "scores", path, "F32", kind);
+    check_kept(path);
     TEST_MAIN_END("test_learn_state");
 }

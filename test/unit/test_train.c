@@ -284,6 +284,38 @@ static void check_trials(void)
     }
 }
 
+/* Folds that are given: each is judged on its own embeddings.  Where these are the rows' own, as dealt folds are; where they say nothing of
+ * the labels, nothing is right, however much the rows' own say. */
+static void check_given_folds(void)
+{
+    static toy t;
+    static float blank[N * D];
+    static uint8_t fold[N];
+    const float *own[3] = {t.x, t.x, t.x}, *none[3] = {blank, blank, blank};
+    slm_train_options options = {.trials = true, .n_threads = 1};
+    slm_train_report dealt, given;
+    slm_error err;
+    make_toy(&t, 2.5f);
+    CHECK(slm_train_classifier(&t.set, &options, &dealt, &err) == SLM_OK && dealt.n_trials == 3, "%s", err.message);
+    memcpy(fold, dealt.trial_of_row, N);
+    t.set.n_folds = 3;
+    t.set.fold_of_row = fold;
+    t.set.fold_embeddings = own;
+    CHECK(slm_train_classifier(&t.set, &options, &given, &err) == SLM_OK, "%s", err.message);
+    CHECK(given.accuracy == dealt.accuracy && given.l2 == dealt.l2 && given.temperature == dealt.temperature, "%f for %f", given.accuracy,
+          dealt.accuracy);
+    CHECK(given.blob_bytes == dealt.blob_bytes && memcmp(given.blob, dealt.blob, given.blob_bytes) == 0 &&
+              memcmp(given.trial_of_row, fold, N) == 0, "another classifier from the same folds");
+    slm_train_report_free(&given);
+    for (int i = 0; i < N * D; i++)
+        blank[i] = noise();
+    t.set.fold_embeddings = none;
+    CHECK(slm_train_classifier(&t.set, &options, &given, &err) == SLM_OK, "%s", err.message);
+    CHECK(given.accuracy < 0.4 && dealt.accuracy > 0.5, "%f on embeddings that say nothing, %f on others", given.accuracy, dealt.accuracy);
+    slm_train_report_free(&given);
+    slm_train_report_free(&dealt);
+}
+
 /* Labels that cannot be held out have no part in the figures, and where they are many there are none. */
 static void check_lonely_labels(void)
 {
@@ -477,6 +509,18 @@ static void check_refusals(void)
     REFUSED(options.l2 = NAN, options.l2 = 0, "a strength that is no number");
     REFUSED(options.n_folds = 1, options.n_folds = 0, "one fold");
     REFUSED((options.ngrams = true, set.texts = NULL), options.ngrams = false, "n-grams without texts");
+    static uint8_t fold[N];
+    static float nan_x[N * D];
+    const float *folds[2] = {t.x, t.x}, *broken[2] = {t.x, nan_x};
+    nan_x[5] = NAN;
+    for (int r = 0; r < N; r++)
+        fold[r] = (uint8_t) (r % 2);
+#define GIVEN(n, embeddings) (set.n_folds = n, set.fold_of_row = fold, set.fold_embeddings = embeddings)
+    REFUSED(GIVEN(1, folds), (void) 0, "one fold that is given");
+    REFUSED(GIVEN(21, folds), (void) 0, "too many folds that are given");
+    REFUSED((GIVEN(2, folds), fold[3] = 2), fold[3] = 1, "a fold out of range");
+    REFUSED(GIVEN(2, broken), (void) 0, "NaN in a fold's embeddings");
+    REFUSED((GIVEN(2, folds), memset(fold, 1, N)), (void) 0, "a fold without rows");
     REFUSED(options.ngram_bits = 9, options.ngram_bits = 0, "too few bits");
 }
 
@@ -584,6 +628,7 @@ int main(void)
     check_equal_rows();
     check_lonely_labels();
     check_trials();
+    check_given_folds();
     check_wide();
     check_prediction();
     check_hostile_blobs();

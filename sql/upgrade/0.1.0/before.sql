@@ -97,7 +97,8 @@ DROP POLICY remove ON slm.classifier_registry;
 ALTER TABLE slm.classifier_registry DISABLE ROW LEVEL SECURITY;
 REVOKE ALL ON slm.classifier_registry FROM PUBLIC;
 ALTER TABLE slm.classifier_registry ALTER COLUMN name TYPE text COLLATE "C", ALTER COLUMN image TYPE text COLLATE "C",
-    ADD COLUMN trials bytea[], ADD COLUMN trial_rows bytea;
+    ADD COLUMN trials bytea[], ADD COLUMN trial_rows bytea, ADD COLUMN plain_accuracy double precision,
+    ADD COLUMN tuned_accuracy double precision;
 ALTER TABLE slm.classifier_registry ALTER COLUMN trials SET STORAGE EXTERNAL, ALTER COLUMN trial_rows SET STORAGE EXTERNAL;
 
 -- ---- jobs: each with the reason why it is not kept, if there is one

@@ -220,8 +220,8 @@ void slm_learn_encoder_back(slm_learn_lane *l, uint32_t layer, slm_learn_kept *k
         slm_learn_leave(l, layer, qkv, 3, b, e);
     }
     slm_learn_end(l);
-    slm_learn_backward(l, layer, kept, qkv, 3, t->h, ld, layer > 0 ? t->dh : NULL, ld, n);
-    if (layer == 0)
+    slm_learn_backward(l, layer, kept, qkv, 3, t->h, ld, layer > t->first_layer ? t->dh : NULL, ld, n);
+    if (layer == t->first_layer)
         return;
     SLM_LEARN_EACH_ROWS(l, n, b, e)
     for (uint32_t i = b; i < e; i++)

@@ -246,6 +246,7 @@ static slm_status step(slm_finetune *f, slm_error *err)
             slm_texts_fill(f);
         else
             next = fill_batch(f, f->examples, f->order, f->at, f->step_end);
+        f->t.drop_seed = slm_rng_at(f->options.seed + 1 + f->epoch, f->at);
         SLM_TRY(slm_fit_pass(f, 1.0 / (double) f->step_answers, err));
         f->at = next;
     }
@@ -297,6 +298,8 @@ slm_status slm_finetune_run(slm_finetune *f, slm_error *err)
         if (f->stage == STAGE_ENDED && f->best != NULL) {
             memcpy(f->t.values, f->best, f->t.n_values * sizeof *f->best);
             slm_learn_turn(&f->t);
+        } else if (f->stage == STAGE_ENDED && f->options.kept > 0) {
+            slm_learn_shrink(&f->t, f->options.kept);
         }
     }
     return SLM_OK;
@@ -327,10 +330,18 @@ slm_status slm_finetune_judge(slm_finetune *f, const slm_adapter *adapter, slm_f
 
 /* ------------------------------------------------------------------ the object */
 
-static slm_status check_options(const slm_finetune_options *o, slm_error *err)
+static slm_status check_options(const slm_finetune_options *o, size_t n_held_out, slm_error *err)
 {
+    if (!(o->kept >= 0 && o->kept <= 1))
+        return slm_fail(err, SLM_INVALID, "a share of %g of the change is out of range", (double) o->kept);
+    if (o->kept > 0 && n_held_out > 0) {
+        slm_fail(err, SLM_INVALID, "held-out rows judge the whole change, so a share of it cannot be kept beside them");
+        return slm_hint(err, "Hold nothing out: {\"validation\": 0}.");
+    }
     if (o->rank < 1 || o->rank > 256 || !(o->alpha > 0) || !(o->alpha <= 65536))
         return slm_fail(err, SLM_INVALID, "rank %u or alpha %g is out of range", o->rank, (double) o->alpha);
+    if (!(o->dropout >= 0 && o->dropout <= 0.9f))
+        return slm_fail(err, SLM_INVALID, "a dropout of %g is out of range", (double) o->dropout);
     if (!(o->rate > 0 && o->rate <= 1) || !(o->warmup >= 0 && o->warmup <= 1) || !(o->decay >= 0 && o->decay < 1) || !(o->clip >= 0))
         return slm_fail(err, SLM_INVALID, "rate, warm-up, weight decay or clipping are out of range");
     if (o->epochs < 1 || o->epochs > 1000 || o->step_tokens < 1 || (o->targets & ~(unsigned) SLM_ADAPT_ALL) != 0)
@@ -404,8 +415,15 @@ static slm_status take_lists(slm_finetune *f, slm_error *err)
 static slm_status prepare(slm_finetune *f, const slm_model *model, uint32_t longest, slm_error *err)
 {
     const slm_finetune_options *o = &f->options;
-    slm_learn_shape shape = {.rank = o->rank, .targets = o->targets == 0 ? SLM_ADAPT_ALL : o->targets, .alpha = o->alpha, .seed = o->seed};
+    slm_learn_shape shape = {.rank = o->rank,
+                             .targets = o->targets == 0 ? SLM_ADAPT_ALL : o->targets,
+                             .alpha = o->alpha,
+                             .dropout = o->dropout,
+                             .layers = o->layers,
+                             .seed = o->seed};
     uint64_t largest = 0;
+    if (f->texts != NULL && o->longest > longest)
+        longest = o->longest < model->hp.n_context ? o->longest : model->hp.n_context;
     SLM_TRY(slm_learn_open(model, &shape, o->exact, o->n_threads, o->stop, &f->t, err));
     f->t.others = o->others;
     f->order = malloc(2 * f->n_examples * sizeof *f->order);
@@ -448,7 +466,7 @@ static slm_status begun(slm_finetune *f, slm_status status, slm_finetune **out)
 
 static slm_status check_all(const slm_finetune *f, const slm_model *model, uint32_t *longest, slm_error *err)
 {
-    SLM_TRY(check_options(&f->options, err));
+    SLM_TRY(check_options(&f->options, f->n_held_out, err));
     SLM_TRY(slm_learn_check(model, err));
     if (f->n_examples == 0)
         return slm_fail(err, SLM_INVALID, "there is no example to learn from");
@@ -479,7 +497,7 @@ slm_status slm_finetune_new_texts(const slm_model *model, slm_contrast kind, con
     uint32_t longest = 0;
     if (f == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    slm_status status = check_options(options, err);
+    slm_status status = check_options(options, n_held_out, err);
     if (status == SLM_OK)
         status = slm_learn_check_encoder(model, err);
     if (status == SLM_OK)

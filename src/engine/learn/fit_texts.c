@@ -21,19 +21,12 @@
 #define N_SHARP 6
 static const double sharpness[N_SHARP] = {0.25, 0.5, 0.75, 1, 1.5, 2};
 
-/* A text to be judged by. */
-typedef struct judged {
-    const int32_t *ids;
-    uint32_t n;
-    int32_t label; /* LABELS: of a reference; -1: it is held out */
-} judged;
-
 struct slm_texts {
     slm_contrast kind;
     const slm_text_example *examples, *held_out;
     uint32_t n_labels;
     uint32_t *by_label, *label_first; /* LABELS: examples sorted by label, [n_labels + 1] where each begins */
-    judged *list;                     /* [n_list] */
+    slm_text_example *list;           /* [n_list] one text each; LABELS: with its label, of a reference; -1: it is held out */
     size_t n_list, n_judged;          /* n_judged: held-out examples among them */
     float *vectors;                   /* [n_list, n_embd] at length 1 */
     float *means;                     /* LABELS: [n_labels, n_embd] */
@@ -103,12 +96,12 @@ static void fill_list(slm_finetune *f)
     for (uint32_t l = 0; x->kind == SLM_CONTRAST_LABELS && l < x->n_labels; l++)
         for (uint32_t i = x->label_first[l]; i < x->label_first[l + 1] && i < x->label_first[l] + REFERENCES; i++) {
             const slm_text_example *e = &x->examples[x->by_label[i]];
-            x->list[x->n_list++] = (judged){e->ids[0], e->n[0], (int32_t) l};
+            x->list[x->n_list++] = (slm_text_example){.ids = {e->ids[0]}, .n = {e->n[0]}, .label = (int32_t) l};
         }
     x->n_judged = x->kind == SLM_CONTRAST_LABELS || f->n_held_out < MOST_JUDGED ? f->n_held_out : MOST_JUDGED;
     for (uint32_t side = 0; side < (x->kind == SLM_CONTRAST_LABELS ? 1 : 2); side++)
         for (size_t i = 0; i < x->n_judged; i++)
-            x->list[x->n_list++] = (judged){x->held_out[i].ids[side], x->held_out[i].n[side], -1};
+            x->list[x->n_list++] = (slm_text_example){.ids = {x->held_out[i].ids[side]}, .n = {x->held_out[i].n[side]}, .label = -1};
 }
 
 static slm_status make_lists(slm_finetune *f, const slm_model *model, slm_error *err)
@@ -353,20 +346,37 @@ static void score_list(slm_finetune *f, slm_finetune_score *out)
                                 .exact = x->kind == SLM_CONTRAST_SCORES ? NAN : (double) f->exact / (double) n};
 }
 
+/* The vectors of the texts from *at on that fit into a micro-batch. */
+static slm_status embed_some(slm_finetune *f, const slm_text_example *texts, size_t n, size_t *at, float *vectors, slm_error *err)
+{
+    size_t width = f->t.hp->n_embd, next = *at;
+    clear_batch(f);
+    for (; next < n && f->batch.n + texts[next].n[0] <= f->t.capacity && f->batch.n_sequences < f->t.n_texts; next++)
+        add_text(f, texts[next].ids[0], texts[next].n[0]);
+    SLM_TRY(slm_fit_pass(f, 0, err));
+    for (size_t i = *at; i < next; i++)
+        memcpy(vectors + i * width, f->t.unit + (i - *at) * f->t.ld.embd, width * sizeof *vectors);
+    *at = next;
+    return SLM_OK;
+}
+
+slm_status slm_finetune_embed(slm_finetune *f, const slm_text_example *texts, size_t n, float *vectors, slm_error *err)
+{
+    if (f->texts == NULL)
+        return slm_fail(err, SLM_INVALID, "a model that generates has no vectors of texts");
+    for (size_t i = 0; i < n; i++)
+        if (texts[i].n[0] == 0 || texts[i].n[0] > f->t.longest)
+            return slm_fail(err, SLM_LIMIT, "text %zu has %u tokens, at most %u were said", i + 1, texts[i].n[0], f->t.longest);
+    for (size_t at = 0; at < n;)
+        SLM_TRY(embed_some(f, texts, n, &at, vectors, err));
+    return SLM_OK;
+}
+
 slm_status slm_texts_judge(slm_finetune *f, slm_finetune_score *out, slm_error *err)
 {
     slm_texts *x = f->texts;
-    size_t width = f->t.hp->n_embd;
-    while (f->at < x->n_list) {
-        size_t next = f->at;
-        clear_batch(f);
-        for (; next < x->n_list && f->batch.n + x->list[next].n <= f->t.capacity && f->batch.n_sequences < f->t.n_texts; next++)
-            add_text(f, x->list[next].ids, x->list[next].n);
-        SLM_TRY(slm_fit_pass(f, 0, err));
-        for (size_t i = f->at; i < next; i++)
-            memcpy(x->vectors + i * width, f->t.unit + (i - f->at) * f->t.ld.embd, width * sizeof *x->vectors);
-        f->at = next;
-    }
+    while (f->at < x->n_list)
+        SLM_TRY(embed_some(f, x->list, x->n_list, &f->at, x->vectors, err));
     score_list(f, out);
     return SLM_OK;
 }

@@ -198,7 +198,7 @@ static void attention_back(slm_learn_lane *l, uint32_t layer, slm_learn_kept *ke
         slm_learn_leave(l, layer, qkv, 3, b, e);
     }
     slm_learn_end(l);
-    slm_learn_backward(l, layer, kept, qkv, 3, t->h, ld, layer > 0 ? t->dh : NULL, ld, n);
+    slm_learn_backward(l, layer, kept, qkv, 3, t->h, ld, layer > t->first_layer ? t->dh : NULL, ld, n);
 }
 
 void slm_learn_layer_back(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept)
@@ -208,7 +208,7 @@ void slm_learn_layer_back(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kep
     size_t ld = t->ld.embd;
     feed_back(l, layer, kept);
     attention_back(l, layer, kept);
-    if (layer == 0)
+    if (layer == t->first_layer)
         return;
     SLM_LEARN_EACH_ROWS(l, l->batch->n, b, e)
     for (uint32_t i = b; i < e; i++)

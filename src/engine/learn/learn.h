@@ -65,6 +65,7 @@ typedef struct slm_learn_scratch {
     float *block;  /* an unpacked block */
     void *chunk;   /* a chunk of weights, as the product wants it */
     float *attend; /* keys, values turned, tiles of scores */
+    float *drop;   /* with dropout: rows of a product's input without what is dropped; NULL */
     void *gemm;
 } slm_learn_scratch;
 
@@ -98,8 +99,10 @@ typedef struct slm_learn {
     const volatile int *stop;
     const volatile uint32_t *others; /* slm_finetune_options */
 
-    uint32_t rank, n_pairs;
+    uint32_t rank, n_pairs, first_layer; /* first_layer: the first that has an adapted projection */
     float scale;
+    uint32_t dropped;   /* of 65,536 inputs of an adapter, when it learns */
+    uint64_t drop_seed; /* of the micro-batch */
     slm_learn_pair (*pairs)[SLM_TARGETS]; /* [n_layers] */
     size_t n_values;
     float *values, *turned, *grads, *part, *moment, *square; /* [n_values] each; part: of the running micro-batch */
@@ -178,11 +181,14 @@ static inline void slm_learn_end(slm_learn_lane *l)
 /* ---- params.c ---- */
 typedef struct slm_learn_shape {
     uint32_t rank, targets; /* bits by slm_target */
-    float alpha;
+    float alpha, dropout;
+    uint32_t layers; /* of the last so many layers; 0: of all */
     uint64_t seed;
 } slm_learn_shape;
 /* Values of A as PEFT begins them, B zero.  slm_learn_free frees what was made, also on failure. */
 slm_status slm_learn_params(slm_learn *t, const slm_learn_shape *shape, slm_error *err);
+/* Keeps a share of what the adapter adds (arXiv 2109.01903: between a model and what it was tuned to lies what does best on new texts). */
+void slm_learn_shrink(slm_learn *t, float share);
 /* Takes the values of an open adapter of the same shape. INVALID when it has another. */
 slm_status slm_learn_take(slm_learn *t, const slm_adapter *adapter, slm_error *err);
 void slm_learn_turn(slm_learn *t);

@@ -8,9 +8,13 @@
  * Forward a unit is some panels by a tile of rows, as in the forward pass of answers.  Backward the sum runs over the weight's rows, across
  * its panels: a unit is 64 columns of dx, for which blocks of 512 rows are unpacked and turned, and then multiplied with all of the unit's
  * rows of dy.  Every element is made by one unit, so no bits depend on the cut.
+ *
+ * Dropout: an adapter sees x times a mask of 0 and 1 / (1 - p), which is drawn anew wherever it is needed, by seed, layer, input, row and
+ * column.  Projections of one input have one mask.
  */
 #include <string.h>
 
+#include "engine/base/rng.h"
 #include "engine/learn/learn.h"
 
 #define ROW_TILE 256
@@ -39,6 +43,27 @@ static bool in_floats(const slm_learn *t, const slm_weight *w)
     return t->exact || slm_type_get(w->type)->is_float;
 }
 
+static bool drops(const slm_learn_lane *l)
+{
+    return l->t->dropped > 0 && l->run->backward;
+}
+
+/* out[rows, cols] = x times the mask of the input of `target`, rows from `row`, columns from `col`, a multiple of 4; add: out +=. */
+static void drop(const slm_learn *t, uint32_t layer, slm_target target, uint32_t row, uint32_t rows, uint32_t col, uint32_t cols,
+                 const float *x, size_t ldx, float *out, size_t ldo, bool add)
+{
+    float kept = 65536.0f / (float) (65536 - t->dropped);
+    uint64_t input = (uint64_t) (layer * SLM_TARGETS + target) << 44;
+    for (uint32_t r = 0; r < rows; r++, x += ldx, out += ldo) {
+        uint64_t draw = 0, place = input | (uint64_t) (row + r) << 20;
+        for (uint32_t c = 0; c < cols; c++) {
+            draw = c % 4 == 0 ? slm_rng_at(t->drop_seed, place + (col + c) / 4) : draw >> 16;
+            float value = (draw & 65535) < t->dropped ? 0.0f : kept * x[c];
+            out[c] = add ? out[c] + value : value;
+        }
+    }
+}
+
 void slm_learn_enter(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept, const slm_learn_product *p, int n_products, const float *x,
                      size_t ldx, uint32_t b, uint32_t e)
 {
@@ -49,12 +74,18 @@ void slm_learn_enter(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept, co
         quantize = quantize || !in_floats(t, p[i].w);
     if (quantize)
         t->kn->quantize(x + b * ldx, ldx, e - b, cols, t->blocks + b * (size_t) (cols / 32));
+    x += b * ldx;
+    if (drops(l)) {
+        drop(t, layer, p[0].target, b, e - b, 0, cols, x, ldx, l->s->drop, cols, false);
+        x = l->s->drop;
+        ldx = cols;
+    }
     for (int i = 0; i < n_products; i++) {
         if (!p[i].adapted)
             continue;
         float *low = low_rows(t, kept, p[i].target) + (size_t) b * t->rank;
         const float *turned = slm_learn_a(t, t->turned, layer, p[i].target);
-        t->kn->matmul(x + b * ldx, ldx, 1, turned, t->rank, e - b, t->rank, cols, low, t->rank, 0);
+        t->kn->matmul(x, ldx, 1, turned, t->rank, e - b, t->rank, cols, low, t->rank, 0);
         for (size_t k = 0; k < (size_t) (e - b) * t->rank; k++)
             low[k] *= t->scale;
     }
@@ -185,22 +216,35 @@ static void dx_unit(slm_learn_lane *l, uint32_t layer, const slm_learn_product *
     uint32_t cols = p[0].w->cols - col < SLM_LEARN_COLS ? p[0].w->cols - col : SLM_LEARN_COLS;
     for (int i = 0; i < n_products; i++)
         back_unit(l, &p[i], half == NULL ? t->half[i] : half, half == NULL ? t->ld_half : t->ld.head, col, row, rows, dx, lddx, i > 0);
-    for (int i = 0; i < n_products; i++)
-        if (p[i].adapted)
-            t->kn->matmul(t->dlow + ((size_t) i * t->capacity + row) * t->rank, t->rank, 1,
-                          slm_learn_a(t, t->values, layer, p[i].target) + col, p[i].w->cols, rows, cols, t->rank, dx + row * lddx + col,
-                          lddx, 1);
+    bool masked = drops(l), some = false;
+    float *out = masked ? l->s->drop : dx + row * lddx + col;
+    size_t ld = masked ? SLM_LEARN_COLS : lddx;
+    for (int i = 0; i < n_products; i++) {
+        if (!p[i].adapted)
+            continue;
+        t->kn->matmul(t->dlow + ((size_t) i * t->capacity + row) * t->rank, t->rank, 1,
+                      slm_learn_a(t, t->values, layer, p[i].target) + col, p[i].w->cols, rows, cols, t->rank, out, ld, some || !masked);
+        some = true;
+    }
+    if (masked && some)
+        drop(t, layer, p[0].target, row, rows, col, cols, out, ld, dx + row * lddx + col, lddx, true);
 }
 
 /* 64 columns of the gradients of A or of B' of one product. */
-static void grad_unit(slm_learn_lane *l, uint32_t layer, const slm_learn_kept *kept, const slm_learn_product *p, int index, const float *x,
-                      size_t ldx, uint32_t n, uint32_t unit)
+static void grad_unit(slm_learn_lane *l, uint32_t layer, const slm_learn_kept *kept, const slm_learn_product *p, slm_target input,
+                      int index, const float *x, size_t ldx, uint32_t n, uint32_t unit)
 {
     slm_learn *t = l->t;
     uint32_t of_a = (p->w->cols + SLM_LEARN_COLS - 1) / SLM_LEARN_COLS, wide = unit < of_a ? p->w->cols : p->w->rows;
     uint32_t col = (unit < of_a ? unit : unit - of_a) * SLM_LEARN_COLS, cols = wide - col < SLM_LEARN_COLS ? wide - col : SLM_LEARN_COLS;
+    x += col;
+    if (unit < of_a && drops(l)) {
+        drop(t, layer, input, 0, n, col, cols, x, ldx, l->s->drop, SLM_LEARN_COLS, false);
+        x = l->s->drop;
+        ldx = SLM_LEARN_COLS;
+    }
     if (unit < of_a)
-        t->kn->matmul(t->dlow + (size_t) index * t->capacity * t->rank, 1, t->rank, x + col, ldx, t->rank, cols, n,
+        t->kn->matmul(t->dlow + (size_t) index * t->capacity * t->rank, 1, t->rank, x, ldx, t->rank, cols, n,
                       slm_learn_a(t, t->part, layer, p->target) + col, wide, 1);
     else
         t->kn->matmul(low_rows(t, kept, p->target), 1, t->rank, p->y + col, p->ldy, t->rank, cols, n,
@@ -232,7 +276,7 @@ void slm_learn_backward(slm_learn_lane *l, uint32_t layer, const slm_learn_kept 
         int i = 0;
         for (b -= of_dx; b >= grad_units(&p[i]); i++)
             b -= grad_units(&p[i]);
-        grad_unit(l, layer, kept, &p[i], i, x, ldx, n, b);
+        grad_unit(l, layer, kept, &p[i], p[0].target, i, x, ldx, n, b);
     }
     if (units > 0)
         slm_learn_end(l);

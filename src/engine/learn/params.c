@@ -12,6 +12,8 @@
 #include "engine/base/rng.h"
 #include "engine/learn/learn.h"
 
+#define DROPPED_OF 65536
+
 static const slm_weight *weight_of(const slm_layer *l, slm_target target)
 {
     const slm_weight *w[SLM_TARGETS] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
@@ -38,10 +40,12 @@ slm_status slm_learn_params(slm_learn *t, const slm_learn_shape *shape, slm_erro
     const slm_model *m = t->model;
     t->rank = shape->rank;
     t->scale = shape->alpha / (float) shape->rank;
+    t->dropped = (uint32_t) lrintf(shape->dropout * DROPPED_OF);
+    t->first_layer = shape->layers == 0 || shape->layers > t->hp->n_layers ? 0 : t->hp->n_layers - shape->layers;
     t->pairs = calloc(t->hp->n_layers, sizeof *t->pairs);
     if (t->pairs == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
-    for (uint32_t layer = 0; layer < t->hp->n_layers; layer++)
+    for (uint32_t layer = t->first_layer; layer < t->hp->n_layers; layer++)
         for (int i = 0; i < SLM_TARGETS; i++) {
             const slm_weight *w = weight_of(&m->layers[layer], (slm_target) i);
             if (!(shape->targets >> i & 1) || w->data == NULL)
@@ -83,6 +87,17 @@ void slm_learn_turn(slm_learn *t)
             turn(slm_learn_a(t, t->values, layer, target), p->rank, p->cols, slm_learn_a(t, t->turned, layer, target));
             turn(slm_learn_b(t, t->values, layer, target), p->rank, p->rows, slm_learn_b(t, t->turned, layer, target));
         }
+}
+
+void slm_learn_shrink(slm_learn *t, float share)
+{
+    for (uint32_t layer = 0; layer < t->hp->n_layers; layer++)
+        for (int i = 0; i < SLM_TARGETS; i++) {
+            const slm_learn_pair *p = &t->pairs[layer][i];
+            for (size_t k = 0; k < (size_t) p->rank * p->rows; k++)
+                slm_learn_b(t, t->values, layer, (slm_target) i)[k] *= share;
+        }
+    slm_learn_turn(t);
 }
 
 static void take_row(const slm_learn *t, uint32_t layer, slm_target target, uint32_t r, const slm_weight *a)

@@ -90,6 +90,7 @@ static void carve_all(carver *c, slm_learn *t, size_t n, uint32_t longest, slm_l
     const slm_hparams *hp = t->hp;
     uint32_t inner = hp->n_heads * hp->head_dim, most = hp->n_ff > hp->n_embd ? hp->n_ff : hp->n_embd;
     size_t widest = slm_round_up(most > inner ? most : inner, 64), logits;
+    size_t drop_rows = SLM_LEARN_ROWS * widest; /* n rows of 64 columns, or 16 whole ones */
     size_t wide_panel = widest * 16 * sizeof(float), chunk = (size_t) SLM_LEARN_CHUNK * SLM_LEARN_COLS * sizeof(float);
     t->x = carve(c, ((size_t) hp->n_layers + 1) * n * t->ld.embd, sizeof(float));
     for (uint32_t i = 0; i < n_kept; i++)
@@ -107,6 +108,7 @@ static void carve_all(carver *c, slm_learn *t, size_t n, uint32_t longest, slm_l
         s.block = carve(c, 32 * 16, sizeof(float));
         s.chunk = carve(c, wide_panel > chunk ? wide_panel : chunk, 1);
         s.attend = carve(c, slm_learn_attend_floats(hp, longest), sizeof(float));
+        s.drop = t->dropped == 0 ? NULL : carve(c, n * SLM_LEARN_COLS > drop_rows ? n * SLM_LEARN_COLS : drop_rows, sizeof(float));
         s.gemm = carve(c, slm_gemm_scratch_bytes((uint32_t) widest), 1);
         if (c->base != NULL)
             t->scratch[i] = s;
@@ -281,7 +283,7 @@ static void pass_region(void *arg, slm_team *team, int thread, int n_threads)
     for (uint32_t layer = 0; layer < n_layers; layer++)
         w->layer(l, layer, &t->kept[all ? layer : 0]);
     w->end(l);
-    for (uint32_t layer = n_layers; run->backward && layer-- > 0;) {
+    for (uint32_t layer = n_layers; run->backward && layer-- > t->first_layer;) {
         if (!all && layer + 1 < n_layers)
             w->layer(l, layer, &t->kept[0]);
         w->layer_back(l, layer, &t->kept[all ? layer : 0]);

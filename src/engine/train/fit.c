@@ -6,6 +6,8 @@
  *   the strength with the best held-out accuracy ──► minimize on all rows ──► blob; temperature from held-out scores
  *
  * Invariant: the order of rows is a function of labels and seed alone, sums run in that order, so a training set gives one blob.
+ * Where the rows' embeddings were learned themselves, the folds are given, each with embeddings that were made without it.
+ *
  * The strength l2 counts beside the sum of the rows' losses: 1 / l2 is scikit-learn's C.  Embeddings are scaled to a mean square
  * length of 1 first.
  */
@@ -98,6 +100,37 @@ static slm_status check_labels(const slm_train_set *set, slm_error *err)
     return status;
 }
 
+static slm_status check_embeddings(const slm_train_set *set, const float *embeddings, slm_error *err)
+{
+    for (size_t r = 0; r < set->n_rows; r++)
+        for (uint32_t d = 0; d < set->n_dims; d++)
+            if (!isfinite(embeddings[r * set->n_dims + d]))
+                return slm_fail(err, SLM_INVALID, "the embedding of row %zu holds a value that is not finite", r + 1);
+    return SLM_OK;
+}
+
+/* Folds that are given: each has a row. */
+static slm_status check_folds(const slm_train_set *set, slm_error *err)
+{
+    size_t rows[SLM_MAX_FOLDS] = {0};
+    if (set->n_folds == 0)
+        return SLM_OK;
+    if (set->n_folds < 2 || set->n_folds > SLM_MAX_FOLDS)
+        return slm_fail(err, SLM_INVALID, "the number of folds must be between 2 and %d", SLM_MAX_FOLDS);
+    for (size_t r = 0; r < set->n_rows; r++) {
+        if (set->fold_of_row[r] >= set->n_folds && set->fold_of_row[r] != SLM_SEEN_BY_ALL)
+            return slm_fail(err, SLM_INVALID, "row %zu is of fold %u, not one of %u", r + 1, set->fold_of_row[r], set->n_folds);
+        if (set->fold_of_row[r] != SLM_SEEN_BY_ALL)
+            rows[set->fold_of_row[r]]++;
+    }
+    for (uint32_t k = 0; k < set->n_folds; k++) {
+        if (rows[k] == 0)
+            return slm_fail(err, SLM_INVALID, "fold %u has no row", k + 1);
+        SLM_TRY(check_embeddings(set, set->fold_embeddings[k], err));
+    }
+    return SLM_OK;
+}
+
 slm_status slm_fit_check(const slm_train_set *set, const slm_train_options *options, bool labelled, slm_error *err)
 {
     if (set->n_rows == 0)
@@ -110,10 +143,8 @@ slm_status slm_fit_check(const slm_train_set *set, const slm_train_options *opti
         return slm_fail(err, SLM_LIMIT, "%zu rows of %u dimensions and %u labels are too many", set->n_rows, set->n_dims, set->n_labels);
     SLM_TRY(check_options(set, options, err));
     SLM_TRY(check_names(set, err));
-    for (size_t r = 0; r < set->n_rows; r++)
-        for (uint32_t d = 0; d < set->n_dims; d++)
-            if (!isfinite(set->embeddings[r * set->n_dims + d]))
-                return slm_fail(err, SLM_INVALID, "the embedding of row %zu holds a value that is not finite", r + 1);
+    SLM_TRY(check_embeddings(set, set->embeddings, err));
+    SLM_TRY(check_folds(set, err));
     return labelled ? check_labels(set, err) : SLM_OK;
 }
 
@@ -128,6 +159,7 @@ typedef struct fitting {
     slm_folds folds;
     size_t cv_rows;                 /* rows that are held out in turn: the first of the order */
     float *x, *weights;             /* [n_rows, n_dims + 1], [n_rows] */
+    float *fold_x;                  /* the same of the fold that is fitted, where each has its own; NULL */
     int32_t *labels;
     const char **texts;
     size_t *lengths;
@@ -150,6 +182,7 @@ static void free_fitting(fitting *f)
 {
     slm_folds_free(&f->folds);
     free(f->x);
+    free(f->fold_x);
     free(f->weights);
     free(f->labels);
     free(f->texts);
@@ -187,6 +220,8 @@ static void fit_step(void *arg, uint32_t step)
 static slm_status order_rows(fitting *f, slm_error *err)
 {
     size_t cap = CV_SCORES / f->set->n_labels < CV_ROWS ? CV_SCORES / f->set->n_labels : CV_ROWS;
+    if (f->set->n_folds > 0)
+        return slm_take_folds(f->set, &f->folds, err);
     uint32_t n = !f->measure ? 1 : f->options->n_folds != 0 ? f->options->n_folds : DEFAULT_FOLDS;
     return slm_deal_folds(f->set, n, cap, f->options->seed, &f->watch, &f->folds, err);
 }
@@ -217,27 +252,38 @@ static slm_status weigh_rows(fitting *f, slm_error *err)
     return SLM_OK;
 }
 
+/* Embeddings in the order of the folds, scaled, with a 1 behind them. */
+static void scale_rows(const fitting *f, const float *embeddings, float *out)
+{
+    uint32_t n_dims = f->set->n_dims;
+    for (size_t r = 0; r < f->set->n_rows; r++, out += n_dims + 1) {
+        const float *from = embeddings + (size_t) f->folds.order[r] * n_dims;
+        for (uint32_t d = 0; d < n_dims; d++)
+            out[d] = from[d] * f->scale;
+        out[n_dims] = 1.0f;
+    }
+}
+
 static slm_status copy_rows(fitting *f, slm_error *err)
 {
     const slm_train_set *set = f->set;
     size_t n = set->n_rows, inputs = (size_t) set->n_dims + 1;
     double square = 0;
-    f->x = aligned_alloc(64, (n * inputs * sizeof *f->x + 63) / 64 * 64);
+    size_t bytes = (n * inputs * sizeof *f->x + 63) / 64 * 64;
+    f->x = aligned_alloc(64, bytes);
+    f->fold_x = set->n_folds > 0 ? aligned_alloc(64, bytes) : NULL;
     f->weights = malloc(n * sizeof *f->weights);
     f->labels = malloc(n * sizeof *f->labels);
     f->texts = malloc(n * sizeof *f->texts);
     f->lengths = malloc(n * sizeof *f->lengths);
-    if (f->x == NULL || f->weights == NULL || f->labels == NULL || f->texts == NULL || f->lengths == NULL)
+    if (f->x == NULL || (f->fold_x == NULL && set->n_folds > 0) || f->weights == NULL || f->labels == NULL || f->texts == NULL ||
+        f->lengths == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     for (size_t i = 0; i < n * set->n_dims; i++)
         square += (double) set->embeddings[i] * set->embeddings[i];
     f->scale = square > 0 ? (float) (1 / sqrt(square / (double) n)) : 1.0f;
+    scale_rows(f, set->embeddings, f->x);
     for (size_t r = 0; r < n; r++) {
-        const float *from = set->embeddings + (size_t) f->folds.order[r] * set->n_dims;
-        float *to = f->x + r * inputs;
-        for (uint32_t d = 0; d < set->n_dims; d++)
-            to[d] = from[d] * f->scale;
-        to[set->n_dims] = 1.0f;
         f->labels[r] = set->labels[f->folds.order[r]];
         f->texts[r] = f->options->ngrams ? set->texts[f->folds.order[r]] : NULL;
         f->lengths[r] = f->options->ngrams ? set->text_lengths[f->folds.order[r]] : 0;
@@ -291,6 +337,10 @@ static slm_status run_folds(fitting *f, float l2, slm_error *err)
         float *theta = f->fold_theta + k * size;
         f->stage_begin = at;
         f->stage_end = at + piece;
+        if (f->fold_x != NULL) {
+            scale_rows(f, f->set->fold_embeddings[k], f->fold_x);
+            f->problem.x = f->fold_x;
+        }
         f->problem.skip_begin = f->folds.begin[k];
         f->problem.skip_end = f->folds.begin[k + 1];
         SLM_TRY(slm_lbfgs_minimize(&f->lbfgs, &f->problem, theta, CV_STEPS, CV_TOLERANCE, cv_step, f, err));

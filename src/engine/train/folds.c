@@ -194,13 +194,14 @@ static void deal(dealing *d, uint32_t n_folds, size_t cap)
     }
 }
 
-static void put_in_order(const dealing *d, slm_folds *out)
+/* Rows by their fold, or by n, n + 1. */
+static void put_in_order(const uint8_t *fold, size_t n, slm_folds *out)
 {
-    size_t n = d->set->n_rows, at = 0;
+    size_t at = 0;
     for (uint32_t k = 0; k <= out->n + 1; k++) {
         out->begin[k] = at;
         for (size_t r = 0; r < n; r++)
-            if (d->fold[r] == k)
+            if ((fold[r] == SLM_SEEN_BY_ALL ? out->n : fold[r]) == k)
                 out->order[at++] = (uint32_t) r;
     }
 }
@@ -222,7 +223,7 @@ slm_status slm_deal_folds(const slm_train_set *set, uint32_t n, size_t cap, uint
     if (status == SLM_OK && out->n > 1) {
         group_by_label(&d);
         deal(&d, out->n, cap);
-        put_in_order(&d, out);
+        put_in_order(d.fold, set->n_rows, out);
     } else if (status == SLM_OK) {
         for (size_t r = 0; r < set->n_rows; r++)
             out->order[r] = (uint32_t) r;
@@ -231,6 +232,15 @@ slm_status slm_deal_folds(const slm_train_set *set, uint32_t n, size_t cap, uint
     }
     free_dealing(&d);
     return status;
+}
+
+slm_status slm_take_folds(const slm_train_set *set, slm_folds *out, slm_error *err)
+{
+    *out = (slm_folds){.n = set->n_folds, .order = malloc(set->n_rows * sizeof *out->order)};
+    if (out->order == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    put_in_order(set->fold_of_row, set->n_rows, out);
+    return SLM_OK;
 }
 
 void slm_folds_free(slm_folds *folds)

@@ -21,6 +21,8 @@ typedef struct slm_folds {
  * function of set and seed.  Status: NOMEM, CANCELLED. */
 slm_status slm_deal_folds(const slm_train_set *set, uint32_t n, size_t cap, uint64_t seed, slm_train_watch *watch, slm_folds *out,
                           slm_error *err);
+/* Those that set says. */
+slm_status slm_take_folds(const slm_train_set *set, slm_folds *out, slm_error *err);
 void slm_folds_free(slm_folds *folds);
 
 #endif

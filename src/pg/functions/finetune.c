@@ -48,6 +48,7 @@ PG_FUNCTION_INFO_V1(slm_pg_finetune);
 PG_FUNCTION_INFO_V1(slm_pg_restore_finetune);
 
 #define CURVE_POINTS 100
+#define CLASSIFIER_KEPT 0.5f /* of the change of a classifier's encoder; docs/FINE_TUNING.md */
 #define MOST_BYTES ((Size) 900 * 1024 * 1024) /* of an image that a row can hold */
 
 /* The version that is active before. */
@@ -520,6 +521,38 @@ void slm_pg_tuning_begin(SlmTuning *t)
 {
     slm_pg_finetune_examples(&t->set);
     make_engine(t);
+}
+
+void slm_pg_tuning_take(SlmTuning *t, const char **texts, const char **labels, int64 n, bool quiet)
+{
+    const char **none = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * (Size) Max(n, 1));
+
+    for (int64 i = 0; i < n; i++)
+        none[i] = "";
+    t->set.kind = SLM_TUNE_NEAR;
+    t->set.prompts = texts;
+    t->set.answers = labels;
+    t->set.thirds = none;
+    t->set.n = t->set.n_own = t->set.room = n;
+    t->set.quiet = quiet;
+    t->options.validation = 0;
+    t->options.activate = SLM_TUNE_ALWAYS;
+    t->options.engine.longest = slm_pg_finetune_most(&t->set);
+    if (t->options.engine.kept == 0)
+        t->options.engine.kept = CLASSIFIER_KEPT;
+}
+
+void slm_pg_tuning_embed(SlmTuning *t, const char *const *texts, int64 n, float *vectors)
+{
+    const slm_text_example *list = slm_pg_finetune_documents(&t->set, texts, n);
+    slm_status status;
+    slm_error err;
+
+    slm_pg_loading_phase("embedding");
+    while ((status = slm_finetune_embed(t->engine, list, (size_t) n, vectors, &err)) == SLM_CANCELLED)
+        slm_pg_loading_interrupted();
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
 }
 
 bool slm_pg_tuning_resume(SlmTuning *t, const void *data, Size bytes, const char **reason)

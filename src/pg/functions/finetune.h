@@ -29,6 +29,7 @@ typedef struct SlmTuneOptions {
     char *schema;                     /* JSON in the server's encoding; NULL: made of the rows */
     bool show_schema;
     double validation;                /* share of the rows that is held out */
+    const char *validation_query;     /* in the server's encoding; its rows are held out instead; NULL */
     uint32_t max_tokens;              /* of an example; 0: the model's context */
     bool skip_long;
     SlmTuneActivate activate;
@@ -46,7 +47,8 @@ typedef struct SlmTuneSet {
     SlmTuneKind kind;
     const char **prompts, **answers; /* [n] UTF-8; of messages the JSON */
     const char **thirds;             /* [n] of three columns: another document, or a number; else NULL */
-    int64 n, n_read, room, skipped, duplicates, contradictions, too_long;
+    int64 n, n_own, n_read, room, skipped, duplicates, contradictions, too_long; /* rows from n_own on are the validation query's */
+    bool quiet;                      /* nothing is said of the rows */
     const char **labels;             /* [n_labels] of SLM_TUNE_LABELS, sorted */
     int n_labels;
     char *schema;                    /* of SLM_TUNE_FIELDS, as slm_generate_json takes it; in UTF-8 */
@@ -57,7 +59,7 @@ typedef struct SlmTuneSet {
     char digest[65];                 /* SHA-256 of all prompts and answers in order */
 } SlmTuneSet;
 
-/* Runs the query, inside SPI, as train.c does; rows in `keep`. */
+/* Runs the query, and that of the option "validation_query", inside SPI, as train.c does; rows in `keep`. */
 void slm_pg_finetune_read(SlmTuneSet *set, const char *query, MemoryContext keep);
 /* Checks them and makes examples of them. */
 void slm_pg_finetune_examples(SlmTuneSet *set);
@@ -73,7 +75,7 @@ void slm_pg_finetune_unpack(SlmTuneSet *set, const bytea *packed);
 /* Hashes of the rows, sorted; and how many rows are there that such hashes of earlier ones do not have. */
 bytea *slm_pg_finetune_hashes(const SlmTuneSet *set);
 int64 slm_pg_finetune_new_rows(const SlmTuneSet *set, const bytea *known);
-/* ERROR unless the query can be read and has the columns of a fine-tuning; inside SPI. */
+/* ERROR unless the queries can be read and have the columns of a fine-tuning; inside SPI. */
 void slm_pg_finetune_check_query(SlmTuneSet *set, const char *query);
 
 /* ---- finetune.c: a fine-tuning in parts, as background jobs make it (jobs/tune.c); all with the rights of the current role */
@@ -87,6 +89,11 @@ SlmTuneSet *slm_pg_tuning_rows(SlmTuning *t);
 void slm_pg_tuning_begin(SlmTuning *t); /* rows to examples, and the engine's object */
 /* Goes on from a checkpoint; false, and why, where it belongs to another one or is damaged. */
 bool slm_pg_tuning_resume(SlmTuning *t, const void *data, Size bytes, const char **reason);
+/* In place of reading and of what options say is held out: rows of an embedding model, texts and labels in UTF-8, from all of which is
+ * learned.  Read from outside, they have been spoken of. */
+void slm_pg_tuning_take(SlmTuning *t, const char **texts, const char **labels, int64 n, bool quiet);
+/* Vectors [n, n_embd] of length 1 of texts in UTF-8, cut as those that are learned from, by what was learned to the end. */
+void slm_pg_tuning_embed(SlmTuning *t, const char *const *texts, int64 n, float *vectors);
 /* Trains until the end (true), or until there was enough, which is asked before each pass. */
 bool slm_pg_tuning_work(SlmTuning *t, bool (*enough)(void *arg), void *arg);
 const slm_finetune_report *slm_pg_tuning_report(const SlmTuning *t);
@@ -103,6 +110,10 @@ bool slm_pg_finetune_is_text_kind(SlmTuneKind kind);
 /* The kind of a query with these columns; an ERROR where it is none. */
 SlmTuneKind slm_pg_finetune_text_kind(TupleDesc desc);
 void slm_pg_finetune_text_examples(SlmTuneSet *set);
+/* Tokens that a text has at most. */
+uint32_t slm_pg_finetune_most(const SlmTuneSet *set);
+/* Texts as documents, in CurrentMemoryContext. */
+slm_text_example *slm_pg_finetune_documents(SlmTuneSet *set, const char *const *texts, int64 n);
 slm_contrast slm_pg_finetune_contrast(SlmTuneKind kind);
 
 #endif

@@ -16,14 +16,15 @@
 #include "pg/base/errors.h"
 #include "pg/base/guc.h"
 
+#define DEFAULT_VALIDATION 0.1
 #define GENERATOR_RATE 1e-3
 #define GENERATOR_TOKENS 512
 #define ENCODER_RATE 5e-4
 #define ENCODER_TOKENS 4096
 
 #define HINT_OPTIONS                                                                                                                 \
-    "Options are system, instruction, labels, schema, show_schema, rank, alpha, targets, rate, warmup, weight_decay, clip, epochs, " \
-    "step_tokens, step_texts, scale, validation, patience, max_tokens, too_long, activate and seed."
+    "Options are system, instruction, labels, schema, show_schema, rank, alpha, dropout, targets, layers, rate, warmup, weight_decay, " \
+    "clip, kept, epochs, step_tokens, step_texts, scale, validation, validation_query, patience, max_tokens, too_long, activate and seed."
 
 static pg_noreturn void bad_option(const char *key, const char *must);
 
@@ -113,6 +114,10 @@ static bool read_numbers(const char *key, const JsonbValue *value, SlmTuneOption
         e->rank = (uint32_t) number_of(key, value, 1, 256, true);
     else if (strcmp(key, "alpha") == 0)
         e->alpha = (float) number_of(key, value, 0.01, 65536, false);
+    else if (strcmp(key, "dropout") == 0)
+        e->dropout = (float) number_of(key, value, 0, 0.9, false);
+    else if (strcmp(key, "layers") == 0)
+        e->layers = (uint32_t) number_of(key, value, 1, 10000, true);
     else if (strcmp(key, "rate") == 0)
         e->rate = number_of(key, value, 1e-8, 1, false);
     else if (strcmp(key, "warmup") == 0)
@@ -121,6 +126,8 @@ static bool read_numbers(const char *key, const JsonbValue *value, SlmTuneOption
         e->decay = number_of(key, value, 0, 0.5, false);
     else if (strcmp(key, "clip") == 0)
         e->clip = number_of(key, value, 0, 1e6, false);
+    else if (strcmp(key, "kept") == 0)
+        e->kept = (float) number_of(key, value, 0.01, 1, false);
     else if (strcmp(key, "epochs") == 0)
         e->epochs = (uint32_t) number_of(key, value, 1, 1000, true);
     else if (strcmp(key, "step_tokens") == 0)
@@ -150,6 +157,8 @@ static bool read_others(const char *key, const JsonbValue *value, SlmTuneOptions
         o->system = text_of(key, value);
     else if (strcmp(key, "instruction") == 0)
         o->instruction = text_of(key, value);
+    else if (strcmp(key, "validation_query") == 0)
+        o->validation_query = slm_pg_cstring_from_utf8(text_of(key, value));
     else if (strcmp(key, "labels") == 0)
         o->labels = strings_of(key, value, 10000, &o->n_labels);
     else if (strcmp(key, "targets") == 0)
@@ -185,7 +194,7 @@ void slm_pg_finetune_options(Jsonb *json, SlmTuneOptions *out)
                                        .memory = (size_t) slm_guc_train_memory_kb * 1024,
                                        .stop = SLM_STOP},
                             .show_schema = true,
-                            .validation = 0.1};
+                            .validation = -1};
     if (!JB_ROOT_IS_OBJECT(json))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object"),
                         errhint("For example '{\"epochs\": 3, \"system\": \"You answer for our shop.\"}'.")));
@@ -199,6 +208,11 @@ void slm_pg_finetune_options(Jsonb *json, SlmTuneOptions *out)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\" of a fine-tuning", key),
                             errhint(HINT_OPTIONS)));
     }
+    if (out->validation_query != NULL && out->validation >= 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"validation\" and \"validation_query\" exclude each other"),
+                        errhint("Give a share of the rows, or a query of rows that are held out.")));
+    if (out->validation < 0)
+        out->validation = DEFAULT_VALIDATION;
     if (out->engine.alpha == 0)
         out->engine.alpha = 2 * (float) out->engine.rank;
 }

@@ -1,7 +1,8 @@
 /*
  * finetune_pack.c: the rows of a fine-tuning as bytes of a table, so that a background job learns to its end from what it has read once.
  *
- *   | kind u32 | rows u64 | for each: prompt, answer, third, each as length u32 and bytes in UTF-8 | native byte order
+ *   | kind u32 | rows u64 | of these not the validation query's u64 | for each: prompt, answer, third, each as length u32 and bytes
+ *   in UTF-8 | native byte order
  *
  * A restored row is hostile: every length is checked, and that no text has a NUL; who restored it could as well have changed the query.
  */
@@ -30,7 +31,7 @@ static char *put_text(char *to, const char *text)
 bytea *slm_pg_finetune_pack(const SlmTuneSet *set)
 {
     uint32 kind = (uint32) set->kind;
-    uint64 n = (uint64) set->n;
+    uint64 n[2] = {(uint64) set->n, (uint64) set->n_own};
     Size bytes = VARHDRSZ + sizeof kind + sizeof n;
     bytea *packed;
     char *to;
@@ -45,7 +46,7 @@ bytea *slm_pg_finetune_pack(const SlmTuneSet *set)
     SET_VARSIZE(packed, bytes);
     to = VARDATA(packed);
     memcpy(to, &kind, sizeof kind);
-    memcpy(to + sizeof kind, &n, sizeof n);
+    memcpy(to + sizeof kind, n, sizeof n);
     to += sizeof kind + sizeof n;
     for (int64 i = 0; i < set->n; i++)
         to = put_text(put_text(put_text(to, set->prompts[i]), set->answers[i]), set->thirds[i]);
@@ -81,18 +82,20 @@ void slm_pg_finetune_unpack(SlmTuneSet *set, const bytea *packed)
 {
     const char *at = VARDATA_ANY(packed), *end = at + VARSIZE_ANY_EXHDR(packed);
     uint32 kind;
-    uint64 n;
+    uint64 numbers[2], n;
 
-    if (end - at < (ptrdiff_t) (sizeof kind + sizeof n))
+    if (end - at < (ptrdiff_t) (sizeof kind + sizeof numbers))
         damaged();
     memcpy(&kind, at, sizeof kind);
-    memcpy(&n, at + sizeof kind, sizeof n);
-    at += sizeof kind + sizeof n;
+    memcpy(numbers, at + sizeof kind, sizeof numbers);
+    at += sizeof kind + sizeof numbers;
+    n = numbers[0];
     set->kind = (SlmTuneKind) kind;
     if (kind > SLM_TUNE_SCORED || slm_pg_finetune_is_text_kind(set->kind) == slm_pg_info(set->base)->can_generate ||
-        n > (uint64) (end - at) / (3 * sizeof(uint32)))
+        n > (uint64) (end - at) / (3 * sizeof(uint32)) || numbers[1] > n)
         damaged();
     set->n = set->room = (int64) n;
+    set->n_own = (int64) numbers[1];
     set->prompts = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * (Size) (n + 1));
     set->answers = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * (Size) (n + 1));
     set->thirds = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(char *) * (Size) (n + 1));
@@ -119,13 +122,13 @@ static int by_number(const void *a, const void *b)
 
 bytea *slm_pg_finetune_hashes(const SlmTuneSet *set)
 {
-    Size bytes = sizeof(uint64) * (Size) set->n;
+    Size bytes = sizeof(uint64) * (Size) set->n_own;
     bytea *hashes = MemoryContextAllocHuge(CurrentMemoryContext, bytes + VARHDRSZ + sizeof(uint64));
     uint64 *list = MemoryContextAllocHuge(CurrentMemoryContext, bytes + sizeof(uint64));
 
-    for (int64 i = 0; i < set->n; i++)
+    for (int64 i = 0; i < set->n_own; i++)
         list[i] = hash_of(set->thirds[i], hash_of(set->answers[i], hash_of(set->prompts[i], 1)));
-    qsort(list, (size_t) set->n, sizeof *list, by_number);
+    qsort(list, (size_t) set->n_own, sizeof *list, by_number);
     memcpy(VARDATA(hashes), list, bytes);
     pfree(list);
     SET_VARSIZE(hashes, bytes + VARHDRSZ);
@@ -137,7 +140,7 @@ int64 slm_pg_finetune_new_rows(const SlmTuneSet *set, const bytea *known)
     bytea *now = slm_pg_finetune_hashes(set);
     int64 n_known = (int64) (VARSIZE_ANY_EXHDR(known) / sizeof(uint64)), k = 0, n = 0;
 
-    for (int64 i = 0; i < set->n; i++) {
+    for (int64 i = 0; i < set->n_own; i++) {
         uint64 hash, other = 0, before = 0;
 
         memcpy(&hash, VARDATA(now) + sizeof hash * (Size) i, sizeof hash);

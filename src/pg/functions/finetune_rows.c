@@ -9,7 +9,8 @@
  * The prompt is made of the same segments, by the same functions, as those calls make theirs, so that what is learned is what will be
  * asked.  Equal rows count once.  All rows are held in memory, as text and as tokens.
  *
- * What is held out is told by the prompt's hash: equal prompts are on one side, and the same rows in any order are cut alike.
+ * What is held out is told by the prompt's hash: equal prompts are on one side, and the same rows in any order are cut alike.  Or it is
+ * what the option "validation_query" gives, without the rows that are learned from.
  */
 #include "pg/functions/finetune.h"
 
@@ -120,24 +121,36 @@ static void add_row(SlmTuneSet *set, HeapTuple tuple, TupleDesc desc)
     set->n++;
 }
 
-static Portal open_rows(const char *query)
+static Portal open_rows(SlmTuneSet *set, const char *query)
 {
-    return slm_pg_open_query(query, "a fine-tuning", "SELECT question, answer FROM faq");
+    Portal portal = slm_pg_open_query(query, "a fine-tuning", "SELECT question, answer FROM faq");
+
+    find_kind(set, portal->tupDesc);
+    return portal;
+}
+
+/* The query of what is held out, whose rows are of the same kind. */
+static Portal open_validation(SlmTuneSet *set)
+{
+    SlmTuneKind kind = set->kind;
+    Portal portal = open_rows(set, set->options->validation_query);
+
+    if (set->kind != kind)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the validation query gives other columns than the query"),
+                        errhint("Both must give the same kind of rows, with the same names: a second column named label is of labels.")));
+    return portal;
 }
 
 void slm_pg_finetune_check_query(SlmTuneSet *set, const char *query)
 {
-    Portal portal = open_rows(query);
-
-    find_kind(set, portal->tupDesc);
-    SPI_cursor_close(portal);
+    SPI_cursor_close(open_rows(set, query));
+    if (set->options->validation_query != NULL)
+        SPI_cursor_close(open_validation(set));
 }
 
-void slm_pg_finetune_read(SlmTuneSet *set, const char *query, MemoryContext keep)
+/* All rows of a portal, which is closed. */
+static void read_all(SlmTuneSet *set, Portal portal, MemoryContext keep)
 {
-    Portal portal = open_rows(query);
-
-    find_kind(set, portal->tupDesc);
     for (;;) {
         MemoryContext old;
 
@@ -153,6 +166,18 @@ void slm_pg_finetune_read(SlmTuneSet *set, const char *query, MemoryContext keep
         CHECK_FOR_INTERRUPTS();
     }
     SPI_cursor_close(portal);
+}
+
+void slm_pg_finetune_read(SlmTuneSet *set, const char *query, MemoryContext keep)
+{
+    read_all(set, open_rows(set, query), keep);
+    set->n_own = set->n;
+    if (set->options->validation_query == NULL)
+        return;
+    read_all(set, open_validation(set), keep);
+    if (set->n == set->n_own)
+        ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the validation query gave no row"),
+                        errhint("Give it rows with a text and its answer, or hold out a share of the rows: {\"validation\": 0.1}.")));
 }
 
 /* ---- equal rows, equal prompts */
@@ -175,7 +200,7 @@ static void drop_equal(SlmTuneSet *set)
     HTAB *prompts = hash_create("slm fine-tuning prompts", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
     uint8 chain[32 + 24] = {0};
     bool more = set->kind == SLM_TUNE_FOUND || set->kind == SLM_TUNE_SCORED; /* a text may well have several */
-    int64 n = 0;
+    int64 n = 0, own = 0;
 
     for (int64 i = 0; i < set->n; i++) {
         uint64 prompt = hash_text(set->prompts[i], 1), answer = hash_text(set->answers[i], 2),
@@ -196,11 +221,13 @@ static void drop_equal(SlmTuneSet *set)
         memcpy(chain + 40, &answer, 8);
         memcpy(chain + 48, &third, 8);
         slm_pg_sha256(chain, set->thirds[i][0] == '\0' ? 48 : sizeof chain, chain);
+        own += i < set->n_own;
         set->prompts[n] = set->prompts[i];
         set->thirds[n] = set->thirds[i];
         set->answers[n++] = set->answers[i];
     }
     set->n = n;
+    set->n_own = own;
     slm_pg_digest_hex(chain, set->digest);
     hash_destroy(rows);
     hash_destroy(prompts);
@@ -425,10 +452,12 @@ static bool make_example(SlmTuneSet *set, int64 i, uint32_t most, MemoryContext 
 
 static void check_rows(const SlmTuneSet *set)
 {
-    if (set->n == 0)
+    if (set->n_own == 0)
         ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the query gave no row to learn from"),
                         errdetail(INT64_FORMAT " rows without a text or without an answer were skipped.", set->skipped),
                         errhint("A fine-tuning needs rows with a text and its answer.")));
+    if (set->quiet)
+        return;
     if (set->skipped > 0)
         ereport(WARNING, (errmsg_plural("%ld row without a text or without an answer was skipped",
                                         "%ld rows without a text or without an answer were skipped", (unsigned long) set->skipped,
@@ -447,6 +476,8 @@ bool slm_pg_finetune_holds_out(const SlmTuneSet *set, int64 i)
 {
     uint64 hash = hash_text(set->prompts[i], 3 + set->options->engine.seed);
 
+    if (set->options->validation_query != NULL)
+        return i >= set->n_own;
     return set->n_read >= LEAST_TO_HOLD_OUT && (double) (hash >> 11) * 0x1p-53 < set->options->validation;
 }
 

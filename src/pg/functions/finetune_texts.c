@@ -149,6 +149,11 @@ static bool *held_out_rows(const SlmTuneSet *set)
     for (int64 i = 0; set->kind == SLM_TUNE_NEAR && i < set->n; i++) {
         int64 *of = &left[number_of_label(set, set->answers[i])];
 
+        if (*of == 0 && set->options->validation_query != NULL)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                            errmsg("the validation query gives the label \"%s\", which no row to learn from has",
+                                   slm_pg_cstring_from_utf8(set->answers[i])),
+                            errhint("Add rows of the label to the query, or leave them out of the validation query.")));
         if (*of == 0) {
             out[i] = false;
             (*of)++;
@@ -157,10 +162,29 @@ static bool *held_out_rows(const SlmTuneSet *set)
     return out;
 }
 
-void slm_pg_finetune_text_examples(SlmTuneSet *set)
+uint32_t slm_pg_finetune_most(const SlmTuneSet *set)
 {
     uint32_t context = slm_pg_info(set->base)->n_context, wanted = set->options->max_tokens > 0 ? set->options->max_tokens : DEFAULT_TOKENS;
-    Cut cut = {.most = Min(wanted, context)};
+
+    return Min(wanted, context);
+}
+
+slm_text_example *slm_pg_finetune_documents(SlmTuneSet *set, const char *const *texts, int64 n)
+{
+    Cut cut = {.most = slm_pg_finetune_most(set)};
+    slm_text_example *list =
+        MemoryContextAllocExtended(CurrentMemoryContext, sizeof *list * (Size) Max(n, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+
+    for (int64 i = 0; i < n; i++) {
+        take_text(set, slm_pg_info(set->base)->document_prompt, texts[i], &cut, CurrentMemoryContext, &list[i], 0);
+        CHECK_FOR_INTERRUPTS();
+    }
+    return list;
+}
+
+void slm_pg_finetune_text_examples(SlmTuneSet *set)
+{
+    Cut cut = {.most = slm_pg_finetune_most(set)};
     MemoryContext keep = CurrentMemoryContext, row = AllocSetContextCreate(keep, "slm fine-tuning row", ALLOCSET_DEFAULT_SIZES);
     bool *out;
 
@@ -187,8 +211,9 @@ void slm_pg_finetune_text_examples(SlmTuneSet *set)
         ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("too few rows are left to learn from"),
                         errdetail("%zu rows are held out.", set->n_held_out),
                         errhint("Give it more rows, or a smaller {\"validation\": 0.1}.")));
-    if (cut.texts > 0)
+    if (cut.texts > 0 && !set->quiet)
         ereport(NOTICE, (errmsg_plural("%ld text was cut after %u tokens", "%ld texts were cut after %u tokens", (unsigned long) cut.texts,
                                        (long) cut.texts, cut.most),
-                         errhint("Raise {\"max_tokens\": %u} to learn from more of them.", Min(2 * cut.most, context))));
+                         errhint("Raise {\"max_tokens\": %u} to learn from more of them.",
+                                 Min(2 * cut.most, slm_pg_info(set->base)->n_context))));
 }

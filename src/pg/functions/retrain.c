@@ -54,8 +54,9 @@ typedef struct Judge {
     uint8 *which;    /* [n] the model of a row, or NOT_JUDGED */
     int32 *label_of; /* [its labels] the training's number of a label, -1 for one that it does not have */
     int32 *own;      /* [labels of the training] the version's number, -1 */
-    const float *vectors; /* [rows compared, width] */
+    const float *vectors; /* [rows compared, width]; NULL: those of the training */
     int width;
+    bool held_out;        /* of a tuned encoder: a row's vector by one that has not seen it */
     double accuracy, log_loss;
 } Judge;
 
@@ -88,6 +89,7 @@ static bytea *make_bytes(Size bytes)
 void slm_pg_pack_trials(const SlmTrainRows *rows, const slm_train_report *report, Datum *trials, Datum *trial_rows)
 {
     Datum elements[SLM_MAX_TRIALS];
+    uint32 n_trials = report->n_trials;
     Size bytes = 0;
     bytea *map;
     uint8 *at;
@@ -95,7 +97,9 @@ void slm_pg_pack_trials(const SlmTrainRows *rows, const slm_train_report *report
     *trials = *trial_rows = (Datum) 0;
     if (rows->by_names)
         return;
-    for (uint32 k = 0; k < report->n_trials; k++) {
+    if (rows->n_folds > 0) /* its encoder has seen all rows, and those of the trials are gone */
+        n_trials = 0;
+    for (uint32 k = 0; k < n_trials; k++) {
         bytea *blob = make_bytes(report->trials[k].bytes);
 
         memcpy(VARDATA(blob), report->trials[k].data, report->trials[k].bytes);
@@ -109,9 +113,9 @@ void slm_pg_pack_trials(const SlmTrainRows *rows, const slm_train_report *report
     for (int64 r = 0; r < rows->n; r++, at += ROW_BYTES) {
         put_u32(at, rows->hashes[r].text);
         put_u32(at + 4, rows->hashes[r].vector);
-        at[8] = report->n_trials > 0 ? report->trial_of_row[r] : SLM_SEEN_BY_ALL;
+        at[8] = n_trials > 0 ? report->trial_of_row[r] : SLM_SEEN_BY_ALL;
     }
-    *trials = PointerGetDatum(construct_array(elements, (int) report->n_trials, BYTEAOID, -1, false, TYPALIGN_INT));
+    *trials = PointerGetDatum(construct_array(elements, (int) n_trials, BYTEAOID, -1, false, TYPALIGN_INT));
     *trial_rows = PointerGetDatum(map);
 }
 
@@ -311,6 +315,7 @@ static void new_judge(const SlmTrainRows *rows, const slm_train_report *report, 
     for (int64 r = 0; r < rows->n; r++)
         j->which[r] = report->trial_of_row[r] == SLM_SEEN_BY_ALL ? NOT_JUDGED : (uint8) (1 + report->trial_of_row[r]);
     map_labels(j->models[1], rows, j);
+    j->held_out = rows->n_folds > 0;
 }
 
 /* The active version; its reason when it cannot judge, *unusable when it can do nothing else either. */
@@ -354,8 +359,7 @@ static const char *other_judge(const SlmVersion *version, const SlmTrainRows *ro
 
 /* ---- judging */
 
-/* Embeds the texts of some rows with another model. */
-static float *embed_rows(SlmOpenModel *entry, const SlmTrainRows *rows, const int64 *chosen, int64 n)
+float *slm_pg_embed_rows(SlmOpenModel *entry, const SlmTrainRows *rows, const int64 *chosen, int64 n)
 {
     Size dims = slm_pg_info(entry)->n_embd;
     float *vectors = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * (Size) Max(n, 1) * dims);
@@ -366,7 +370,7 @@ static float *embed_rows(SlmOpenModel *entry, const SlmTrainRows *rows, const in
         SlmWork *work = slm_pg_work_new(&slm_pg_train_classifier_kind);
 
         for (int i = 0; i < count; i++) {
-            int64 row = chosen[begin + i];
+            int64 row = chosen == NULL ? begin + i : chosen[begin + i];
             bool longer; /* which has been said when the row was read first */
 
             read[i] = slm_pg_read_training_text(work, entry, rows->texts[row], rows->lengths[row], &longer);
@@ -379,30 +383,53 @@ static float *embed_rows(SlmOpenModel *entry, const SlmTrainRows *rows, const in
     return vectors;
 }
 
-static void judge(Judge *j, const SlmTrainRows *rows, const int64 *chosen, int64 n)
+/* The vector of row r, which is the i-th that is compared. */
+static const float *vector_of(const Judge *j, const SlmTrainRows *rows, int64 i, int64 r)
 {
-    uint32 n_labels = slm_classifier_n_labels(j->models[j->n_models - 1]);
-    float *p = palloc(sizeof(float) * n_labels);
-    int64 right = 0;
+    if (j->vectors != NULL)
+        return j->vectors + (Size) i * (Size) j->width;
+    return (j->held_out ? rows->fold_vectors[rows->fold_of_row[r]] : rows->vectors) + (Size) r * (Size) rows->dims;
+}
+
+/* Probabilities of row r, which is the i-th that is compared; is the right label the most probable one? */
+static bool judge_row(const Judge *j, const SlmTrainRows *rows, int64 i, int64 r, float *p)
+{
+    const slm_classifier *model = j->models[j->which[r]];
+    uint32 n_labels = slm_classifier_n_labels(model), best = 0;
+    bool text = slm_classifier_needs_text(model);
     slm_error err;
 
-    for (int64 i = 0; i < n; i++) {
-        int64 r = chosen[i];
-        const slm_classifier *model = j->models[j->which[r]];
-        bool text = slm_classifier_needs_text(model);
-        uint32 best = 0;
-        int32 truth = j->own[rows->labels[r]];
+    if (slm_classifier_predict(model, vector_of(j, rows, i, r), text ? &rows->texts[r] : NULL, text ? &rows->lengths[r] : NULL, 1, p,
+                               &err) != SLM_OK)
+        slm_pg_error(&err, NULL);
+    for (uint32 l = 1; l < n_labels; l++)
+        best = p[l] > p[best] ? l : best;
+    if (i % 64 == 0)
+        CHECK_FOR_INTERRUPTS();
+    return j->label_of[best] == rows->labels[r];
+}
 
-        if (slm_classifier_predict(model, j->vectors == NULL ? rows->vectors + (Size) r * (Size) rows->dims
-                                                             : j->vectors + (Size) i * (Size) j->width,
-                                   text ? &rows->texts[r] : NULL, text ? &rows->lengths[r] : NULL, 1, p, &err) != SLM_OK)
-            slm_pg_error(&err, NULL);
-        for (uint32 l = 1; l < n_labels; l++)
-            best = p[l] > p[best] ? l : best;
-        right += j->label_of[best] == rows->labels[r];
+void slm_pg_held_out_right(const SlmTrainRows *rows, const slm_train_report *report, bool *right)
+{
+    float *p = palloc(sizeof(float) * (Size) rows->n_labels);
+    Judge j;
+
+    new_judge(rows, report, &j);
+    for (int64 r = 0; r < rows->n; r++)
+        right[r] = j.which[r] != NOT_JUDGED && judge_row(&j, rows, r, r, p);
+    pfree(p);
+}
+
+static void judge(Judge *j, const SlmTrainRows *rows, const int64 *chosen, int64 n)
+{
+    float *p = palloc(sizeof(float) * slm_classifier_n_labels(j->models[j->n_models - 1]));
+    int64 right = 0;
+
+    for (int64 i = 0; i < n; i++) {
+        int32 truth = j->own[rows->labels[chosen[i]]];
+
+        right += judge_row(j, rows, i, chosen[i], p);
         j->log_loss -= log(Max(truth < 0 ? 0.0 : (double) p[truth], LEAST_PROBABILITY));
-        if (i % 64 == 0)
-            CHECK_FOR_INTERRUPTS();
     }
     j->accuracy = (double) right / (double) n;
     j->log_loss /= (double) n;
@@ -458,7 +485,7 @@ void slm_pg_compare_versions(const SlmVersion *active, const SlmTrainRows *rows,
             out->reason = "It does not fit its model.";
             return;
         }
-        other.vectors = embed_rows(entry, rows, chosen, out->rows);
+        other.vectors = slm_pg_embed_rows(entry, rows, chosen, out->rows);
     }
     judge(&new, rows, chosen, out->rows);
     judge(&other, rows, chosen, out->rows);

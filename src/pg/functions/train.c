@@ -11,10 +11,12 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "nodes/pg_list.h"
+#include "parser/parse_func.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "engine/slm.h"
@@ -24,6 +26,7 @@
 #include "pg/base/encoding.h"
 #include "pg/base/errors.h"
 #include "pg/base/threads.h"
+#include "pg/functions/finetune.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prototypes.h"
@@ -82,10 +85,28 @@ static Activate read_activate(Jsonb *options)
     pg_unreachable();
 }
 
+/* The option "finetune": true, or an object of the options of slm_finetune; NULL: the encoder stays as it is. */
+static Jsonb *read_finetune(Jsonb *options)
+{
+    JsonbValue *value = getKeyJsonValueFromContainer(&options->root, "finetune", 8, NULL);
+    SlmTuneOptions parsed;
+    Jsonb *given;
+
+    if (value == NULL || value->type == jbvNull || (value->type == jbvBool && !value->val.boolean))
+        return NULL;
+    given = value->type == jbvBool ? slm_pg_no_options() : JsonbValueToJsonb(value);
+    if (!JB_ROOT_IS_OBJECT(given))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("option \"finetune\" must be true, false or an object of options of slm_finetune"),
+                        errhint("For example {\"finetune\": {\"epochs\": 5}}.")));
+    slm_pg_finetune_options(given, &parsed);
+    return given;
+}
+
 static slm_train_options read_options(Jsonb *options)
 {
-    static const char *const known[] = {"ngrams", "l2", "folds", "balance", "seed", "activate"};
-    slm_train_options out = {.trials = true, .n_threads = slm_pg_take_threads(), .stop = SLM_STOP, .progress = slm_pg_training_progress};
+    static const char *const known[] = {"ngrams", "l2", "folds", "balance", "seed", "activate", "finetune"};
+    slm_train_options out = {.trials = true, .stop = SLM_STOP, .progress = slm_pg_training_progress};
     JsonbIterator *it;
     JsonbValue key;
     JsonbIteratorToken token;
@@ -102,7 +123,7 @@ static slm_train_options read_options(Jsonb *options)
         if (!found)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                             errmsg("unknown training option \"%.*s\"", key.val.string.len, key.val.string.val),
-                            errhint("Options are ngrams, l2, folds, balance, seed and activate.")));
+                            errhint("Options are ngrams, l2, folds, balance, seed, activate and finetune.")));
     }
     out.ngrams = json_flag(options, "ngrams", false);
     out.l2 = (float) json_number(options, "l2", 0, 0, 1e6);
@@ -190,7 +211,7 @@ static bytea *bytes_value(const void *data, size_t bytes)
 
 /* Stores the next version of a name and returns its number. */
 static int32 store_version(const char *name, const List *versions, const SlmTrainRows *set, const slm_train_report *report, Jsonb *options,
-                           const char *query, double seconds, bool active)
+                           const char *query, double seconds, bool active, const SlmTunedEncoder *encoder)
 {
     SlmNewVersion v = {.name = name,
                        .key = slm_pg_opened_key(set->entry),
@@ -200,6 +221,8 @@ static int32 store_version(const char *name, const List *versions, const SlmTrai
                        .query = query,
                        .by_names = set->by_names,
                        .seconds = seconds,
+                       .plain_accuracy = encoder->plain_accuracy,
+                       .tuned_accuracy = encoder->accuracy,
                        .blob = bytes_value(report->blob, report->blob_bytes)};
 
     if (report->confusion != NULL)
@@ -250,7 +273,11 @@ void slm_pg_train_rows(const SlmTrainRows *set, const slm_train_options *options
                            .text_lengths = options->ngrams ? set->lengths : NULL,
                            .labels = set->labels,
                            .n_labels = (uint32_t) set->n_labels,
-                           .label_names = set->names};
+                           .label_names = set->names,
+                           .n_folds = set->n_folds,
+                           .fold_of_row = set->fold_of_row,
+                           .fold_embeddings = (const float *const *) set->fold_vectors};
+    slm_train_options ours = *options;
     float *names = NULL;
     slm_status status;
     slm_error err;
@@ -262,9 +289,10 @@ void slm_pg_train_rows(const SlmTrainRows *set, const slm_train_options *options
         names = slm_pg_prototypes(set->entry, &labels, &none);
     }
     slm_pg_loading_phase("training");
+    ours.n_threads = slm_pg_take_threads();
     for (;;) {
-        status = set->by_names ? slm_train_by_names(&input, names, options, report, &err)
-                               : slm_train_classifier(&input, options, report, &err);
+        status = set->by_names ? slm_train_by_names(&input, names, &ours, report, &err)
+                               : slm_train_classifier(&input, &ours, report, &err);
         if (status != SLM_CANCELLED)
             break;
         slm_pg_loading_interrupted();
@@ -274,11 +302,11 @@ void slm_pg_train_rows(const SlmTrainRows *set, const slm_train_options *options
         slm_pg_error(&err, NULL);
 }
 
-static void init_set(SlmTrainRows *set, const text *model, const slm_train_options *options, bool compare)
+static void init_set(SlmTrainRows *set, const text *model, const slm_train_options *options, bool keep)
 {
     slm_pg_init_training_rows(set, "a training", slm_pg_use_model(model, slm_pg_train_classifier_kind.task));
     set->need_texts = options->ngrams;
-    set->keep_texts = options->ngrams || compare;
+    set->keep_texts = options->ngrams || keep;
 }
 
 /* Labels that are learned by their names. */
@@ -300,6 +328,7 @@ typedef struct Training {
     SlmTrainRows set;
     slm_train_report report;
     SlmComparison comparison;
+    SlmTunedEncoder encoder;
     int32 version;
     bool active;
     double seconds;
@@ -313,19 +342,24 @@ static pg_noinline void train_and_store(Training *t, TimestampTz begin)
     slm_pg_loading_phase("embedding");
     slm_pg_read_training_rows(&t->set, t->query);
     slm_pg_check_training_rows(&t->set);
+    if (t->encoder.options != NULL)
+        slm_pg_tune_encoder(&t->set, &t->options, &t->encoder);
     slm_pg_train_rows(&t->set, &t->options, &t->report);
+    if (t->encoder.tuned)
+        t->encoder.accuracy = t->report.accuracy;
     versions = slm_pg_own_classifier(t->name, true); /* the query may have changed them */
     slm_pg_loading_phase("comparing");
     slm_pg_compare_versions(slm_pg_active_version(versions), &t->set, &t->report, &t->comparison);
     t->active = t->activate == ACTIVATE_ALWAYS || (t->activate == ACTIVATE_IF_BETTER && slm_pg_is_better(&t->comparison));
     t->seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
-    t->version = store_version(t->name, versions, &t->set, &t->report, t->json, t->query, t->seconds, t->active);
+    t->version = store_version(t->name, versions, &t->set, &t->report, t->json, t->query, t->seconds, t->active,
+                               &t->encoder);
 }
 
 static Datum training_row(const Training *t, TupleDesc desc)
 {
-    Datum values[9];
-    bool nulls[9] = {false};
+    Datum values[11];
+    bool nulls[11] = {false};
 
     values[0] = Int32GetDatum(t->version);
     values[1] = Int64GetDatum((int64) t->report.n_rows);
@@ -338,16 +372,30 @@ static Datum training_row(const Training *t, TupleDesc desc)
     values[8] = Float8GetDatum(t->comparison.other_accuracy);
     nulls[3] = nulls[4] = nulls[5] = isnan(t->report.accuracy);
     nulls[8] = t->comparison.state != SLM_COMPARED;
+    values[9] = Float8GetDatum(t->encoder.plain_accuracy);
+    values[10] = Float8GetDatum(t->encoder.accuracy);
+    nulls[9] = isnan(t->encoder.plain_accuracy);
+    nulls[10] = isnan(t->encoder.accuracy);
     return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
 
 const SlmWorkKind slm_pg_train_classifier_kind = {
     .symbol = "slm_pg_train_classifier", .task = SLM_TASK_EMBED, .answers = SLM_ANSWERS_NO_MODEL};
 
+/* slm_finetune beside the function that is called: who may not call it, tunes no encoder. */
+static Oid finetune_function(FunctionCallInfo fcinfo)
+{
+    static const Oid types[] = {TEXTOID, TEXTOID, TEXTOID, JSONBOID};
+    char *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+
+    return LookupFuncName(list_make2(makeString(schema), makeString(pstrdup("slm_finetune"))), lengthof(types), types, false);
+}
+
 /* Checks what both functions take; the query is left to them. */
 static Training *begin_training(FunctionCallInfo fcinfo, const char *function, int model, int options)
 {
     Training *t = palloc0(sizeof *t);
+    List *versions;
 
     slm_pg_refuse_read_only(function);
     t->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
@@ -355,7 +403,14 @@ static Training *begin_training(FunctionCallInfo fcinfo, const char *function, i
     t->json = PG_GETARG_JSONB_P(options);
     t->options = read_options(t->json);
     t->activate = read_activate(t->json);
-    init_set(&t->set, slm_pg_text_arg(fcinfo, model), &t->options, slm_pg_active_version(slm_pg_own_classifier(t->name, true)) != NULL);
+    t->encoder = (SlmTunedEncoder){.options = read_finetune(t->json), .classifier = t->name, .plain_accuracy = NAN, .accuracy = NAN};
+    versions = slm_pg_own_classifier(t->name, true);
+    init_set(&t->set, slm_pg_text_arg(fcinfo, model), &t->options, t->encoder.options != NULL || slm_pg_active_version(versions) != NULL);
+    if (t->encoder.options != NULL) {
+        slm_pg_check_may_load_by(finetune_function(fcinfo), "fine-tune a model", false);
+        t->encoder.base = PG_ARGISNULL(model) ? slm_pg_need_default_model(SLM_TASK_EMBED) : text_to_cstring(PG_GETARG_TEXT_PP(model));
+        t->encoder.version = slm_pg_next_version(versions);
+    }
     return t;
 }
 
@@ -365,6 +420,9 @@ static Datum end_training(FunctionCallInfo fcinfo, Training *t, TimestampTz begi
 
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
+    t->encoder.query = t->query;
+    if (t->encoder.options != NULL)
+        slm_pg_check_tuning(&t->set, &t->encoder);
     slm_pg_loading_begin(t->name);
     PG_TRY();
     {

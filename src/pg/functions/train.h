@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "utils/hsearch.h"
+#include "utils/jsonb.h"
 
 #include "pg/functions/reading.h"
 #include "pg/models/classifier_rows.h"
@@ -41,6 +42,10 @@ typedef struct SlmTrainRows {
     int n_labels, label_room;
     const char **names;
     HTAB *label_ids;
+    /* Where the encoder was tuned to the rows (train_tuned.c): its folds, and vectors of all rows by encoders that have not seen one. */
+    uint32 n_folds; /* 0: it was not */
+    uint8 *fold_of_row;
+    float **fold_vectors; /* [n_folds] of [n, dims] */
 } SlmTrainRows;
 
 /* An empty set whose texts a model embeds; the caller sets by_names, with_key and what texts are for. */
@@ -57,10 +62,30 @@ void slm_pg_training_row_values(const SlmTrainRows *set, int64 row, Datum values
 void slm_pg_check_training_rows(const SlmTrainRows *set);
 /* The number of a label, new or known; UTF-8. */
 int slm_pg_training_label(SlmTrainRows *set, const char *name);
-/* Runs the engine; the report must be freed. */
+/* Runs the engine, on the threads that there are; the report must be freed. */
 void slm_pg_train_rows(const SlmTrainRows *set, const slm_train_options *options, slm_train_report *report);
 /* For slm_train_options.progress: into slm.progress. */
 void slm_pg_training_progress(void *arg, const char *stage, double fraction);
+
+/* Embeds the texts of some rows (NULL: of all) with a model: [n, n_embd]. */
+float *slm_pg_embed_rows(SlmOpenModel *entry, const SlmTrainRows *rows, const int64 *chosen, int64 n);
+/* hashes[].vector of all rows. */
+void slm_pg_hash_vectors(SlmTrainRows *set);
+
+/* The encoder of a classifier that may be tuned to its labels. */
+typedef struct SlmTunedEncoder {
+    Jsonb *options; /* of slm_finetune; NULL: it is not to be tuned */
+    const char *base, *classifier, *query;
+    int32 version;      /* of the classifier */
+    const char *adapter;
+    bool tuned;         /* it pays, and was */
+    double plain_accuracy, accuracy; /* by cross-validation, as it is and tuned; NaN: not measured */
+} SlmTunedEncoder;
+
+/* Names the adapter; ERROR for what cannot be tuned with these options. */
+void slm_pg_check_tuning(const SlmTrainRows *set, SlmTunedEncoder *e);
+/* Finds out whether tuning the encoder pays; then the rows have the embeddings of one that was tuned, and its folds. */
+void slm_pg_tune_encoder(SlmTrainRows *set, const slm_train_options *options, SlmTunedEncoder *e);
 
 /* Begins to embed a text of a training, UTF-8, as part of a work; *longer: it is read in windows. */
 SlmVector *slm_pg_read_training_text(SlmWork *work, SlmOpenModel *entry, const char *content, size_t length, bool *longer);
@@ -82,6 +107,8 @@ typedef struct SlmComparison {
 
 /* The new version of a training against the active one (NULL: none), on rows of the training that neither has seen. */
 void slm_pg_compare_versions(const SlmVersion *active, const SlmTrainRows *rows, const slm_train_report *report, SlmComparison *out);
+/* Which rows those classifiers of a report's folds are right about that have not seen them: [n]. */
+void slm_pg_held_out_right(const SlmTrainRows *rows, const slm_train_report *report, bool *right);
 /* Is the new version better? */
 bool slm_pg_is_better(const SlmComparison *comparison);
 /* What tells a text, UTF-8, in another training; never 0. */

@@ -153,6 +153,17 @@ uint32 slm_pg_row_hash(const void *data, Size bytes)
     return hash == 0 ? 1 : hash;
 }
 
+static void hash_vector(SlmTrainRows *set, int64 row)
+{
+    set->hashes[row].vector = slm_pg_row_hash(set->vectors + (Size) row * (Size) set->dims, sizeof(float) * (Size) set->dims);
+}
+
+void slm_pg_hash_vectors(SlmTrainRows *set)
+{
+    for (int64 r = 0; r < set->n; r++)
+        hash_vector(set, r);
+}
+
 SlmVector *slm_pg_read_training_text(SlmWork *work, SlmOpenModel *entry, const char *content, size_t length, bool *longer)
 {
     SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = content, .length = length};
@@ -220,7 +231,7 @@ static void add_rows(SlmTrainRows *set, SPITupleTable *rows, uint64 n_rows, Memo
             if (!set->keep_texts)
                 pfree((char *) set->texts[i]);
         }
-        set->hashes[i].vector = slm_pg_row_hash(vector, bytes);
+        hash_vector(set, i);
     }
     slm_pg_work_free(work);
 }

@@ -140,7 +140,6 @@ static pg_noinline void search(Search *s, const char *query)
     slm_pg_loading_phase("embedding");
     slm_pg_read_training_rows(&s->set, query);
     slm_pg_check_training_rows(&s->set);
-    s->options.n_threads = slm_pg_take_threads();
     slm_pg_train_rows(&s->set, &s->options, &s->report);
     open_trials(s);
     s->p = palloc(sizeof(float) * (Size) s->set.n_labels);

@@ -165,17 +165,24 @@ static void activate_version(const char *name, int32 version)
     (void) slm_pg_change_registry("UPDATE slm.classifier_registry SET active = true WHERE name = $1 AND version = $2::int", 2, values);
 }
 
+int32 slm_pg_next_version(const List *versions)
+{
+    return versions == NIL ? 1 : ((SlmVersion *) llast(versions))->version + 1;
+}
+
 int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool active)
 {
     static const char *const insert =
         "INSERT INTO slm.classifier_registry (name, version, active, owner, image, labels, training_rows, accuracy, macro_f1, log_loss,"
-        " ece, temperature, l2, confusion, options, query, by_names, seconds, trained_at, blob, trials, trial_rows)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, clock_timestamp(), $19, $20, $21)";
+        " ece, temperature, l2, confusion, options, query, by_names, seconds, trained_at, blob, trials, trial_rows,"
+        " plain_accuracy, tuned_accuracy)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, clock_timestamp(), $19, $20,"
+        " $21, $22, $23)";
     Oid types[] = {TEXTOID,   INT4OID,   BOOLOID,   OIDOID,    TEXTOID,      TEXTARRAYOID, INT8OID, FLOAT8OID, FLOAT8OID, FLOAT8OID,
                    FLOAT8OID, FLOAT8OID, FLOAT8OID, INT4ARRAYOID, JSONBOID, TEXTOID,      BOOLOID, FLOAT8OID, BYTEAOID,
-                   BYTEAARRAYOID, BYTEAOID};
+                   BYTEAARRAYOID, BYTEAOID, FLOAT8OID, FLOAT8OID};
     const slm_train_report *report = new->report;
-    int32 version = versions == NIL ? 1 : ((SlmVersion *) llast(versions))->version + 1;
+    int32 version = slm_pg_next_version(versions);
     Oid owner = versions == NIL ? GetUserId() : ((SlmVersion *) linitial(versions))->owner;
     double figures[6] = {report->accuracy, report->macro_f1, report->log_loss, report->ece, (double) report->temperature,
                          (double) report->l2};
@@ -203,6 +210,10 @@ int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool 
     values[19] = new->trials;
     values[20] = new->trial_rows;
     nulls[19] = nulls[20] = new->trial_rows == (Datum) 0 ? 'n' : ' ';
+    values[21] = Float8GetDatum(new->plain_accuracy);
+    values[22] = Float8GetDatum(new->tuned_accuracy);
+    nulls[21] = isnan(new->plain_accuracy) ? 'n' : ' ';
+    nulls[22] = isnan(new->tuned_accuracy) ? 'n' : ' ';
     if (versions == NIL) /* what an owner who was dropped before has left */
         (void) slm_pg_change_registry("DELETE FROM slm.classifier_grant WHERE name = $1", 1, &new->name);
     if (active)
