@@ -125,8 +125,9 @@ static slm_status take_kind(slm_hf_config *c, slm_error *err)
     c->n_positions = (uint32_t) slm_hf_config_number(c, "context_length", 0);
     if (kind->pad_offset)
         SLM_TRY(take_offset(c, err));
-    if (slm_hf_config_number(c, "context_length", 2) < 2)
-        return slm_fail(err, SLM_FORMAT, "\"%s\" allows a single position", c->json.file);
+    double positions = slm_hf_config_number(c, "context_length", 2);
+    if (positions < 2)
+        return slm_fail(err, SLM_FORMAT, "\"%s\" allows %g positions: the least context_length is 2", c->json.file, positions);
     double layers = slm_hf_config_number(c, "block_count", 0);
     if (!(layers >= (kind->table ? 0 : 1) && layers <= SLM_MAX_LAYERS))
         return slm_fail(err, SLM_FORMAT, "\"%s\" asks for %g layers, not 1 to %d", c->json.file, layers, SLM_MAX_LAYERS);
