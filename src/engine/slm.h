@@ -555,10 +555,44 @@ slm_status slm_example_tokens(const slm_model *model, bool chat, const slm_segme
 slm_status slm_text_tokens(const slm_model *model, const char *text, size_t length, size_t max_tokens, const volatile int *stop,
                            slm_tokens *out, bool *cut, slm_error *err);
 
+/* A token and its logit. */
+typedef struct slm_guess {
+    int32_t id;
+    float logit;
+} slm_guess;
+
 typedef struct slm_example {
     const int32_t *ids; /* [n], to live as long as the fine-tuning */
     uint32_t n, prompt; /* 0 < prompt < n */
+    slm_guess *guesses; /* [n - prompt, lesson.k] of a teacher, where there is a lesson; to live as long */
 } slm_example;
+
+/*
+ * What is learned of a teacher's logits.  With p its probabilities of its k most probable tokens, q the student's, at a temperature T, the
+ * loss of a token is
+ *
+ *   (1 - mix) * T^2 * sum p (log p - log q) + mix * cross-entropy of the answer's own token, at temperature 1
+ */
+typedef struct slm_lesson {
+    uint32_t k;              /* 2..SLM_MOST_GUESSES; 0: there is no teacher */
+    float temperature, mix;  /* 0.1..100; 0..1 */
+    bool renormalize;        /* q is among those k tokens; else among all */
+} slm_lesson;
+#define SLM_MOST_GUESSES 256
+
+/* A model that teaches, as it answers requests. */
+typedef struct slm_teacher {
+    const slm_model *model;
+    const slm_adapter *adapter; /* of that model, or NULL */
+    uint32_t k;
+    int n_threads;              /* no bit depends on it */
+    const volatile int *stop;   /* may be NULL */
+} slm_teacher;
+/* INVALID, and why: it does not generate, or its vocabulary is another one than the student's. */
+slm_status slm_teacher_check(const slm_teacher *teacher, const slm_model *student, slm_error *err);
+/* Fills the guesses of the next examples from *done on, as many as go together in one pass, and moves *done.  CANCELLED, NOMEM; INVALID:
+ * a logit is not finite. */
+slm_status slm_teach(const slm_teacher *teacher, const slm_example *examples, size_t n, size_t *done, slm_error *err);
 
 /* What an embedding model learns from: texts of the same label are near each other; a text that asks is near its answer, and far from all
  * other answers of its step; two texts have a cosine that is given. */
@@ -589,6 +623,7 @@ typedef struct slm_finetune_options {
     uint32_t longest;         /* of an encoder: tokens of the texts of slm_finetune_embed; 0 = no more than the examples have */
     float scale;              /* of an encoder: of cosines in the losses of labels and pairs */
     float kept;               /* share of the change that is kept at the end, up to 1; 0 = all, as it must be with held-out examples */
+    slm_lesson lesson;        /* of a decoder */
     uint32_t patience;        /* ends after so many epochs that were no better on the held-out examples, 0 = never */
     uint64_t seed;            /* of the first values and of the order of the examples */
     size_t memory;            /* bytes at most; LIMIT names what is needed */
@@ -602,8 +637,8 @@ typedef struct slm_finetune_options {
 
 typedef enum slm_finetune_end { SLM_FINETUNE_DONE = 0, SLM_FINETUNE_EARLY = 1, SLM_FINETUNE_DIVERGED = 2 } slm_finetune_end;
 
-/* How well the held-out examples are told: mean loss of a token of the answers; share of the answers of which each token is the most
- * probable one (what greedy decoding writes is exactly the answer). NaN without held-out examples. */
+/* How well the held-out examples are told: mean loss of a token of the answers, by the lesson where there is one; share of the answers of
+ * which each token is the most probable one (what greedy decoding writes is exactly the answer). NaN without held-out examples. */
 typedef struct slm_finetune_score {
     double loss, exact;
 } slm_finetune_score;

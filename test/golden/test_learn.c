@@ -1,7 +1,8 @@
 /*
  * Fine-tuning against torch and peft (golden/training): gradients of the first step, with B zero and with a B that is not, for every
  * projection; the losses and gradient norms of 24 steps of AdamW, on both paths; the same bits for 1 and 2 threads and whether layers are
- * kept or computed again.  Then every tiny model of golden/families: the slope along a random direction against differences of losses.
+ * kept or computed again.  The same with a teacher's logits (golden/training/distill.json), in its three definitions.  Then every tiny
+ * model of golden/families: the slope along a random direction against differences of losses.  What a teacher says, and a training with it.
  */
 #include <fcntl.h>
 #include <math.h>
@@ -13,16 +14,22 @@
 #include "slm_test.h"
 
 #define MOST 4096
+#define GUESSES 8
+#define MOST_TOLD 256
 
 typedef struct batch_buffer {
     slm_learn_batch b;
     int32_t ids[MOST], target[MOST];
     uint32_t first[64], out[MOST];
+    slm_guess told[MOST_TOLD][GUESSES];
+    const slm_guess *guesses[MOST_TOLD];
 } batch_buffer;
 
 static void batch_clear(batch_buffer *x)
 {
-    x->b = (slm_learn_batch){.ids = x->ids, .first = x->first, .out = x->out, .target = x->target};
+    x->b = (slm_learn_batch){.ids = x->ids, .first = x->first, .out = x->out, .target = x->target, .guesses = x->guesses};
+    for (size_t i = 0; i < MOST_TOLD; i++)
+        x->guesses[i] = x->told[i];
     x->first[0] = 0;
 }
 
@@ -48,6 +55,8 @@ typedef struct fixture {
     slm_adapter *init;
     float dropout;
     uint32_t layers;
+    json_t *teacher; /* of each sequence; NULL: there is none */
+    slm_lesson lesson;
 } fixture;
 
 static void add_sequence(batch_buffer *x, const fixture *f, size_t index)
@@ -55,8 +64,16 @@ static void add_sequence(batch_buffer *x, const fixture *f, size_t index)
     json_t *s = json_array_get(json_object_get(f->golden, "sequences"), index);
     uint32_t n;
     int32_t *ids = test_ids(json_object_get(s, "ids"), &n);
+    uint32_t first = x->b.n_out;
     batch_add(x, ids, n, (uint32_t) json_integer_value(json_object_get(s, "prompt")));
     free(ids);
+    for (uint32_t i = first; f->teacher != NULL && i < x->b.n_out; i++)
+        for (uint32_t k = 0; k < GUESSES; k++) {
+            json_t *told = json_array_get(f->teacher, index);
+            x->told[i][k].id = (int32_t) json_integer_value(json_array_get(json_array_get(json_object_get(told, "ids"), i - first), k));
+            x->told[i][k].logit =
+                (float) json_number_value(json_array_get(json_array_get(json_object_get(told, "logits"), i - first), k));
+        }
 }
 
 static double number(const json_t *object, const char *key)
@@ -86,6 +103,7 @@ static void open_learn(const fixture *f, slm_learn *t, bool exact, int n_threads
     CHECK(status == SLM_OK, "%s: %s", f->name, err.message);
     if (status != SLM_OK)
         exit(2);
+    t->lesson = f->lesson;
 }
 
 static const char *const modules[SLM_TARGETS] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
@@ -312,6 +330,67 @@ static void check_image(const fixture *f)
     unlink(image);
 }
 
+/* ---- a teacher's logits */
+
+/* Norms of the gradients of every B in the first step. */
+static void check_norms(const fixture *f, const json_t *norms)
+{
+    static batch_buffer x;
+    slm_learn t;
+    slm_error err = {0};
+    double loss = 0, worst = 0;
+    open_learn(f, &t, true, 2, true);
+    batch_clear(&x);
+    for (size_t i = 0; i < 4; i++)
+        add_sequence(&x, f, i);
+    CHECK(slm_learn_pass(&t, &x.b, 1.0 / x.b.n_out, &loss, &err) == SLM_OK, "%s", err.message);
+    for (uint32_t layer = 0; layer < t.hp->n_layers; layer++)
+        for (int i = 0; i < SLM_TARGETS; i++) {
+            const slm_learn_pair *p = &t.pairs[layer][i];
+            const float *g = slm_learn_b(&t, t.grads, layer, (slm_target) i);
+            char name[128];
+            double size = 0;
+            snprintf(name, sizeof name, "base_model.model.model.layers.%u.%s.lora_B.weight", layer, modules[i]);
+            for (size_t k = 0; k < (size_t) p->rank * p->rows; k++)
+                size += (double) g[k] * (double) g[k];
+            double expected = number(norms, name), off = fabs(sqrt(size) - expected) / expected;
+            CHECK(off <= 1e-4, "%s: norm of %s is %.7f, not %.7f", f->name, name, sqrt(size), expected);
+            worst = off <= worst ? worst : off;
+        }
+    printf("%-8s norms of the first gradients within %.1e\n", f->name, worst);
+    x.told[1][3].id = (int32_t) t.hp->n_vocab;
+    CHECK(slm_learn_pass(&t, &x.b, 0, &loss, &err) == SLM_INVALID, "a teacher's token beyond the vocabulary is taken");
+    x.told[1][3] = (slm_guess){.id = 1, .logit = NAN};
+    CHECK(slm_learn_pass(&t, &x.b, 0, &loss, &err) == SLM_INVALID, "a teacher's logit that is no number is taken");
+    slm_learn_free(&t);
+}
+
+static void check_lessons(const fixture *f)
+{
+    static const struct {
+        const char *name;
+        float mix;
+        bool renormalize;
+    } lessons[] = {{"full", 0, false}, {"renormalized", 0, true}, {"mixed", 0.5f, false}};
+    json_t *golden = test_json("training/distill.json");
+    CHECK(golden != NULL, "reference values of distillation are missing");
+    CHECK(json_integer_value(json_object_get(golden, "top_k")) == GUESSES, "another number of logits");
+    for (size_t i = 0; golden != NULL && i < sizeof lessons / sizeof *lessons; i++) {
+        fixture d = *f;
+        json_t *expected = json_object_get(golden, lessons[i].name);
+        d.name = lessons[i].name;
+        d.golden = json_pack("{s:O,s:O}", "sequences", json_object_get(f->golden, "sequences"), "steps",
+                             json_object_get(expected, "steps"));
+        d.teacher = json_object_get(golden, "teacher");
+        d.lesson = (slm_lesson){.k = GUESSES, .temperature = (float) number(golden, "temperature"), .mix = lessons[i].mix,
+                                .renormalize = lessons[i].renormalize};
+        check_norms(&d, json_object_get(expected, "grad_norm_of_B_step1"));
+        check_steps(&d);
+        json_decref(d.golden);
+    }
+    json_decref(golden);
+}
+
 static void check_training(const char *name)
 {
     fixture f = {.name = name};
@@ -333,6 +412,8 @@ static void check_training(const char *name)
     check_gradients(&f);
     check_steps(&f);
     check_image(&f);
+    if (strcmp(name, "llama") == 0)
+        check_lessons(&f);
     slm_adapter_close(f.init);
     slm_model_close(f.model);
     json_decref(f.golden);
@@ -340,10 +421,10 @@ static void check_training(const char *name)
 
 /* The slope of the loss along a random direction of all values: differences of losses against the gradient.  The mask of a dropout is that
  * of the micro-batch, so it is the same in all. */
-static void check_slope(const char *name, float dropout, uint32_t layers)
+static void check_slope(fixture f)
 {
     char path[1024];
-    fixture f = {.name = name, .dropout = dropout, .layers = layers};
+    const char *name = f.name;
     slm_learn t;
     slm_error err = {0};
     static batch_buffer x;
@@ -365,6 +446,10 @@ static void check_slope(const char *name, float dropout, uint32_t layers)
             ids[i] = (int32_t) ((i * 37 + i * i * 11 + 5 + s) % (f.model->hp.n_vocab - 1));
         batch_add(&x, ids, 40 - 9 * s, 10);
     }
+    for (uint32_t i = 0; i < x.b.n_out; i++)
+        for (uint32_t k = 0; k < GUESSES; k++)
+            x.told[i][k] = (slm_guess){.id = (int32_t) ((i * 31 + k * 17) % f.model->hp.n_vocab),
+                                       .logit = (float) (4 * slm_rng_uniform(17, i * GUESSES + k))};
     CHECK(slm_learn_pass(&t, &x.b, 1.0 / x.b.n_out, &loss, &err) == SLM_OK, "%s", err.message);
     for (size_t i = 0; i < t.n_values; i++)
         slope += (double) t.grads[i] * (slm_rng_uniform(13, i) - 0.5);
@@ -374,10 +459,10 @@ static void check_slope(const char *name, float dropout, uint32_t layers)
         for (size_t i = 0; i < t.n_values; i++)
             t.values[i] = (float) ((double) values[i] + (side ? step : -step) * (slm_rng_uniform(13, i) - 0.5));
         slm_learn_turn(&t);
-        CHECK(slm_learn_pass(&t, &x.b, dropout > 0, &losses[side], &err) == SLM_OK, "%s", err.message);
+        CHECK(slm_learn_pass(&t, &x.b, f.dropout > 0, &losses[side], &err) == SLM_OK, "%s", err.message);
     }
     double difference = (losses[1] - losses[0]) / x.b.n_out / (2 * step);
-    if (dropout > 0) { /* judging drops nothing */
+    if (f.dropout > 0) { /* judging drops nothing */
         double whole = 0;
         CHECK(slm_learn_pass(&t, &x.b, 0, &whole, &err) == SLM_OK && whole != losses[1], "%s: a dropout of nothing", name);
     }
@@ -388,16 +473,172 @@ static void check_slope(const char *name, float dropout, uint32_t layers)
     slm_model_close(f.model);
 }
 
+/* ---- the teacher itself */
+
+#define N_TAUGHT 14
+#define LONG_ONE 500 /* positions: more than one piece of a pass */
+
+typedef struct lessons {
+    slm_example examples[N_TAUGHT];
+    int32_t ids[N_TAUGHT][LONG_ONE];
+    slm_guess guesses[N_TAUGHT][LONG_ONE * GUESSES];
+} lessons;
+
+static void make_examples(lessons *l, const slm_model *model)
+{
+    for (uint32_t i = 0; i < N_TAUGHT; i++) {
+        uint32_t n = i == 5 ? LONG_ONE : 30 + i * 11;
+        n = n < model->hp.n_context ? n : model->hp.n_context;
+        for (uint32_t k = 0; k < n; k++)
+            l->ids[i][k] = (int32_t) ((k * 37 + k * k * 11 + i) % (model->hp.n_vocab - 1));
+        l->examples[i] = (slm_example){.ids = l->ids[i], .n = n, .prompt = 3 + i, .guesses = l->guesses[i]};
+    }
+}
+
+/* The guesses of one example against all logits of a forward pass of its own. */
+static void check_guesses(const slm_model *model, const slm_example *e)
+{
+    size_t ld = test_logit_stride(model);
+    float *logits = test_alloc(e->n * ld * sizeof *logits);
+    test_sequence s = test_sequence_new(model, e->n);
+    test_batch b = test_batch_new(e->n);
+    slm_workspace *ws = slm_workspace_new();
+    test_batch_add(&b, &s, e->ids, e->n, e->n, 2);
+    test_run(model, ws, &b, 1, logits);
+    for (uint32_t p = e->prompt; p < e->n; p++) {
+        const float *z = logits + (p - 1) * ld;
+        const slm_guess *g = e->guesses + (size_t) (p - e->prompt) * GUESSES;
+        uint32_t above = 0;
+        for (uint32_t k = 0; k < GUESSES; k++)
+            CHECK(g[k].logit == z[g[k].id] && (k == 0 || g[k].logit < g[k - 1].logit ||
+                                               (g[k].logit == g[k - 1].logit && g[k].id > g[k - 1].id)),
+                  "logit %u before token %u is not the model's, or out of order", k, p);
+        for (uint32_t c = 0; c < model->hp.n_vocab; c++)
+            above += z[c] > g[GUESSES - 1].logit;
+        CHECK(above < GUESSES, "before token %u there are larger logits than those that were given", p);
+    }
+    slm_workspace_free(ws);
+    test_batch_free(&b);
+    test_sequence_free(&s);
+    free(logits);
+}
+
+static void check_learned(const slm_model *student, lessons *l)
+{
+    slm_finetune_options o = {.rank = 8, .targets = SLM_ADAPT_ALL, .alpha = 16, .rate = 5e-3, .epochs = 4, .step_tokens = 256,
+                              .memory = (size_t) 1 << 30, .n_threads = 1,
+                              .lesson = {.k = GUESSES, .temperature = 2, .mix = 0.25f}};
+    slm_finetune *t = NULL;
+    slm_error err = {0};
+    slm_guess *told = l->examples[2].guesses;
+    slm_status status = slm_finetune_new(student, l->examples, N_TAUGHT, l->examples, 2, &o, &t, &err);
+    CHECK(status == SLM_OK && slm_finetune_run(t, &err) == SLM_OK, "%s", err.message);
+    if (status == SLM_OK) {
+        const slm_finetune_report *r = slm_finetune_get_report(t);
+        size_t bytes = r->bytes, expected = 0;
+        CHECK(r->after.loss < 0.98 * r->before.loss, "loss %.4f before, %.4f after", r->before.loss, r->after.loss);
+        slm_finetune_free(t);
+        o.lesson = (slm_lesson){0};
+        status = slm_finetune_new(student, l->examples, N_TAUGHT, l->examples, 2, &o, &t, &err);
+        for (size_t i = 0; i < N_TAUGHT; i++)
+            expected += (i < 2 ? 2 : 1) * (l->examples[i].n - l->examples[i].prompt) * GUESSES * sizeof(slm_guess);
+        CHECK(status == SLM_OK && bytes - slm_finetune_get_report(t)->bytes == expected, "the teacher's logits are not counted");
+        slm_finetune_free(t);
+    }
+    static const slm_lesson wrong[] = {{.k = 1, .temperature = 1},
+                                       {.k = SLM_MOST_GUESSES + 1, .temperature = 1},
+                                       {.k = 2, .temperature = 0},
+                                       {.k = 2, .temperature = NAN},
+                                       {.k = 2, .temperature = 1, .mix = 1.5f}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        o.lesson = wrong[i];
+        CHECK(slm_finetune_new(student, l->examples, N_TAUGHT, NULL, 0, &o, &t, &err) == SLM_INVALID, "wrong lesson %zu is taken", i);
+    }
+    o.lesson = (slm_lesson){.k = GUESSES, .temperature = 1};
+    l->examples[2].guesses = NULL;
+    CHECK(slm_finetune_new(student, l->examples, N_TAUGHT, NULL, 0, &o, &t, &err) == SLM_INVALID, "an example without guesses is taken");
+    l->examples[2].guesses = told;
+}
+
+/* A family of which nothing can be learned may teach all the same. */
+static void check_teacher(const char *name, bool learns)
+{
+    char path[1024];
+    static lessons l, again;
+    slm_error err = {0};
+    volatile int stop = 1;
+    size_t done = 0, passes = 0;
+    snprintf(path, sizeof path, "%s/%s", golden_root(), name);
+    slm_model *model = test_import(path, NULL);
+    CHECK(model != NULL && model->hp.n_context >= LONG_ONE, "%s is missing, or takes no more than %u tokens", path, LONG_ONE);
+    if (model == NULL)
+        return;
+    slm_teacher teacher = {.model = model, .k = GUESSES, .n_threads = 2, .stop = &stop};
+    make_examples(&l, model);
+    make_examples(&again, model);
+    CHECK(slm_teach(&teacher, l.examples, N_TAUGHT, &done, &err) == SLM_CANCELLED && done == 0, "a set stop flag");
+    for (stop = 0; done < N_TAUGHT && passes < 100; passes++)
+        CHECK(slm_teach(&teacher, l.examples, N_TAUGHT, &done, &err) == SLM_OK, "%s", err.message);
+    CHECK(done == N_TAUGHT && passes > 2 && passes < N_TAUGHT, "%zu examples in %zu passes", done, passes);
+    for (size_t i = 0; i < N_TAUGHT; i++)
+        check_guesses(model, &l.examples[i]);
+    teacher.n_threads = 1;
+    for (size_t i = 0, one; i < N_TAUGHT; i++) /* each alone */
+        CHECK((one = 0, slm_teach(&teacher, &again.examples[i], 1, &one, &err)) == SLM_OK && one == 1, "%s", err.message);
+    CHECK(memcmp(l.guesses, again.guesses, sizeof l.guesses) == 0, "other logits with one thread and each example alone");
+    if (learns)
+        check_learned(model, &l);
+    slm_model_close(model);
+}
+
+/* llama and qwen3 of golden/training have one vocabulary, gemma2 another one of as many tokens, golden/families none. */
+static void check_vocabularies(void)
+{
+    static const char *const names[] = {"llama", "qwen3", "gemma2"};
+    char path[1024];
+    slm_error err = {0};
+    slm_model *models[4];
+    for (int i = 0; i < 3; i++)
+        models[i] = test_import(folder_of(names[i], "base"), "F16");
+    snprintf(path, sizeof path, "%s/families/llama.gguf", golden_root());
+    models[3] = test_import(path, NULL);
+    for (int i = 0; i < 4; i++)
+        if (models[i] == NULL)
+            test_die("check_vocabularies", "a model is missing");
+    slm_teacher teacher = {.model = models[0], .k = GUESSES};
+    CHECK(slm_teacher_check(&teacher, models[0], &err) == SLM_OK, "a model does not teach itself: %s", err.message);
+    CHECK(slm_teacher_check(&teacher, models[1], &err) == SLM_OK, "nor one of its vocabulary: %s", err.message);
+    CHECK(slm_teacher_check(&teacher, models[2], &err) == SLM_INVALID && strstr(err.message, "token ") == err.message,
+          "other tokens: %s", err.message);
+    CHECK(slm_teacher_check(&teacher, models[3], &err) == SLM_INVALID, "a student without a vocabulary is taken");
+    for (teacher.k = 1; teacher.k <= 301; teacher.k += 300)
+        CHECK(slm_teacher_check(&teacher, models[0], &err) == SLM_INVALID, "%u logits are taken", teacher.k);
+    for (int i = 0; i < 4; i++)
+        slm_model_close(models[i]);
+}
+
 int main(void)
 {
     static const char *const trained[] = {"llama", "qwen3", "gemma2", "gemma3"};
     static const char *const families[] = {"llama",  "llama-3.2", "mistral", "phi3",    "phi4-mini", "gemma", "gemma2",
                                            "gemma3", "qwen2",     "qwen3",   "smollm3", "granite",   "olmo2"};
+    static const slm_lesson taught[] = {{.k = GUESSES, .temperature = 1.5f, .mix = 0.3f},
+                                         {.k = GUESSES, .temperature = 3, .mix = 0.6f, .renormalize = true},
+                                         {.k = GUESSES, .temperature = 1.2f}};
     for (size_t i = 0; i < sizeof trained / sizeof *trained; i++)
         check_training(trained[i]);
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        check_slope(families[i], 0, 0);
-    check_slope("gemma2", 0.3f, 0);
-    check_slope("phi3", 0.1f, 1);
+        check_slope((fixture){.name = families[i]});
+    check_slope((fixture){.name = "gemma2", .dropout = 0.3f});
+    check_slope((fixture){.name = "phi3", .dropout = 0.1f, .layers = 1});
+    for (size_t i = 0; i < sizeof taught / sizeof *taught; i++) {
+        check_slope((fixture){.name = "llama", .lesson = taught[i]});
+        check_slope((fixture){.name = "granite", .lesson = taught[i]});
+        check_slope((fixture){.name = "gemma2", .lesson = taught[i]});
+    }
+    check_teacher("families/llama.gguf", true);
+    check_teacher("families2/lfm2", false);
+    check_teacher("families2/qwen3_moe", false);
+    check_vocabularies();
     TEST_MAIN_END("test_learn");
 }

@@ -45,7 +45,7 @@ static void fill(fixture *f, const char *path, const char *quantization, int kin
         }
         f->texts[i].label = (int32_t) (i % 4);
         f->texts[i].score = 0.25f * (float) (i % 4);
-        f->examples[i] = (slm_example){f->ids[i][0], n, 5};
+        f->examples[i] = (slm_example){.ids = f->ids[i][0], .n = n, .prompt = 5};
     }
     f->options = (slm_finetune_options){.rank = 4, .targets = SLM_ADAPT_ALL, .alpha = 8, .dropout = 0.1f,
                                         .rate = 2e-3, .warmup = 0.1, .decay = 0.01,

@@ -84,6 +84,7 @@ static void batch_add(slm_finetune *f, const slm_example *e)
     memcpy(f->ids + b->n, e->ids, e->n * sizeof *e->ids);
     for (uint32_t i = e->prompt; i < e->n; i++) {
         f->out[b->n_out] = b->n + i - 1;
+        f->guesses[b->n_out] = f->t.lesson.k == 0 ? NULL : e->guesses + (size_t) (i - e->prompt) * f->t.lesson.k;
         f->target[b->n_out++] = e->ids[i];
     }
     b->n += e->n;
@@ -94,7 +95,7 @@ static void batch_add(slm_finetune *f, const slm_example *e)
 /* Examples of the list from `at` on, by the order where there is one, as many as fit. Returns where the next micro-batch begins. */
 static size_t fill_batch(slm_finetune *f, const slm_example *list, const uint32_t *order, size_t at, size_t end)
 {
-    f->batch = (slm_learn_batch){.ids = f->ids, .first = f->first_row, .out = f->out, .target = f->target};
+    f->batch = (slm_learn_batch){.ids = f->ids, .first = f->first_row, .out = f->out, .target = f->target, .guesses = f->guesses};
     f->first_row[0] = 0;
     for (; at < end; at++) {
         const slm_example *e = &list[order == NULL ? at : order[at]];
@@ -330,6 +331,14 @@ slm_status slm_finetune_judge(slm_finetune *f, const slm_adapter *adapter, slm_f
 
 /* ------------------------------------------------------------------ the object */
 
+static slm_status check_lesson(const slm_lesson *l, slm_error *err)
+{
+    if (l->k != 0 && (l->k < 2 || l->k > SLM_MOST_GUESSES || !(l->temperature >= 0.1f && l->temperature <= 100) ||
+                      !(l->mix >= 0 && l->mix <= 1)))
+        return slm_fail(err, SLM_INVALID, "a teacher's number of logits, its temperature or the mix are out of range");
+    return SLM_OK;
+}
+
 static slm_status check_options(const slm_finetune_options *o, size_t n_held_out, slm_error *err)
 {
     if (!(o->kept >= 0 && o->kept <= 1))
@@ -348,27 +357,40 @@ static slm_status check_options(const slm_finetune_options *o, size_t n_held_out
         return slm_fail(err, SLM_INVALID, "epochs, tokens of a step or targets are out of range");
     if (o->step_texts != 0 && (o->step_texts < 6 || o->step_texts > 1024 || !(o->scale > 0 && o->scale <= 1000)))
         return slm_fail(err, SLM_INVALID, "texts of a step or scale are out of range");
-    return SLM_OK;
+    return check_lesson(&o->lesson, err);
 }
 
 /* Their longest. */
-static slm_status check_examples(const slm_model *model, const slm_example *list, size_t n, uint32_t *longest, slm_error *err)
+static slm_status check_examples(const slm_finetune *f, const slm_model *model, const slm_example *list, size_t n, uint32_t *longest,
+                                 slm_error *err)
 {
     for (size_t i = 0; i < n; i++) {
         if (list[i].prompt == 0 || list[i].prompt >= list[i].n)
             return slm_fail(err, SLM_INVALID, "example %zu has no prompt or no answer", i + 1);
         if (list[i].n > model->hp.n_context)
             return slm_fail(err, SLM_LIMIT, "example %zu has %u tokens, the model's context is %u", i + 1, list[i].n, model->hp.n_context);
+        if (f->options.lesson.k > 0 && list[i].guesses == NULL)
+            return slm_fail(err, SLM_INVALID, "example %zu has no logits of a teacher", i + 1);
         *longest = list[i].n > *longest ? list[i].n : *longest;
     }
     return SLM_OK;
 }
 
-/* What is needed beside the training's own memory: the best values, the adapter before a judgement, points, order. */
+/* What the teacher's logits of the examples take. */
+static size_t guesses_bytes(const slm_finetune *f, const slm_example *list, size_t n)
+{
+    size_t answers = 0;
+    for (size_t i = 0; f->options.lesson.k > 0 && i < n; i++)
+        answers += list[i].n - list[i].prompt;
+    return answers * f->options.lesson.k * sizeof(slm_guess);
+}
+
+/* What is needed beside the training's own memory: the best values, the adapter before a judgement, points, order, what a teacher said. */
 static size_t beside(const slm_finetune *f)
 {
     return 2 * f->t.n_values * sizeof(float) + (size_t) f->n_all * sizeof *f->points + 2 * f->n_examples * sizeof *f->order +
-           (f->texts == NULL ? 0 : slm_texts_bytes(f));
+           (f->texts == NULL ? 0 : slm_texts_bytes(f)) + guesses_bytes(f, f->examples, f->n_examples) +
+           guesses_bytes(f, f->held_out, f->n_held_out);
 }
 
 /* The largest micro-batch that the memory allows, all layers kept where that is possible. */
@@ -402,10 +424,11 @@ static slm_status take_lists(slm_finetune *f, slm_error *err)
     f->target = malloc(n * sizeof *f->target);
     f->first_row = malloc((n + (size_t) 1) * sizeof *f->first_row);
     f->out = malloc(n * sizeof *f->out);
+    f->guesses = malloc(n * sizeof *f->guesses);
     f->points = malloc((f->n_all + (size_t) 1) * sizeof *f->points);
     f->best = f->n_held_out > 0 ? malloc(f->t.n_values * sizeof *f->best) : NULL;
-    if (f->ids == NULL || f->target == NULL || f->first_row == NULL || f->out == NULL || f->points == NULL ||
-        (f->best == NULL && f->n_held_out > 0))
+    if (f->ids == NULL || f->target == NULL || f->first_row == NULL || f->out == NULL || f->guesses == NULL ||
+        f->points == NULL || (f->best == NULL && f->n_held_out > 0))
         return slm_fail(err, SLM_NOMEM, "out of memory");
     f->report.points = f->points;
     return SLM_OK;
@@ -426,6 +449,7 @@ static slm_status prepare(slm_finetune *f, const slm_model *model, uint32_t long
         longest = o->longest < model->hp.n_context ? o->longest : model->hp.n_context;
     SLM_TRY(slm_learn_open(model, &shape, o->exact, o->n_threads, o->stop, &f->t, err));
     f->t.others = o->others;
+    f->t.lesson = o->lesson;
     f->order = malloc(2 * f->n_examples * sizeof *f->order);
     if (f->order == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
@@ -470,8 +494,8 @@ static slm_status check_all(const slm_finetune *f, const slm_model *model, uint3
     SLM_TRY(slm_learn_check(model, err));
     if (f->n_examples == 0)
         return slm_fail(err, SLM_INVALID, "there is no example to learn from");
-    SLM_TRY(check_examples(model, f->examples, f->n_examples, longest, err));
-    return check_examples(model, f->held_out, f->n_held_out, longest, err);
+    SLM_TRY(check_examples(f, model, f->examples, f->n_examples, longest, err));
+    return check_examples(f, model, f->held_out, f->n_held_out, longest, err);
 }
 
 slm_status slm_finetune_new(const slm_model *model, const slm_example *examples, size_t n_examples, const slm_example *held_out,
@@ -498,6 +522,8 @@ slm_status slm_finetune_new_texts(const slm_model *model, slm_contrast kind, con
     if (f == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     slm_status status = check_options(options, n_held_out, err);
+    if (status == SLM_OK && options->lesson.k > 0)
+        status = slm_fail(err, SLM_INVALID, "an embedding model has no logits to learn");
     if (status == SLM_OK)
         status = slm_learn_check_encoder(model, err);
     if (status == SLM_OK)
@@ -529,7 +555,7 @@ void slm_finetune_free(slm_finetune *f)
         return;
     slm_learn_free(&f->t);
     slm_texts_free(f->texts);
-    void *lists[] = {f->order, f->best, f->aside, f->points, f->ids, f->target, f->first_row, f->out};
+    void *lists[] = {f->order, f->best, f->aside, f->points, f->ids, f->target, f->first_row, f->out, f->guesses};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         free(lists[i]);
     free(f);

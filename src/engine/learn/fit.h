@@ -35,6 +35,7 @@ struct slm_finetune {
     /* a micro-batch */
     int32_t *ids, *target;
     uint32_t *first_row, *out;
+    const slm_guess **guesses;
     slm_learn_batch batch;
     const char *saying;
     double said;

@@ -2,8 +2,24 @@
  * The output head and the loss: only for rows whose next token is to be told, a few hundred at once, whatever the size of the vocabulary.
  *
  *   hidden = norm(x)    z = softcap(scale * hidden W')    loss = lse(z) - z[target]    dz = weight * (exp(z - lse) - [target])
+ *
+ * With a teacher's logits: lesson.c.
  */
 #include "engine/learn/learn.h"
+
+/* z to the gradient of the loss by z. */
+static void gradient_row(slm_learn_lane *l, float *z, uint32_t out, float lse, const slm_learn_soft *soft)
+{
+    const slm_learn *t = l->t;
+    uint32_t n = t->model->head.rows;
+    int32_t target = l->batch->target[out];
+    if (t->lesson.k > 0) {
+        slm_learn_soft_gradient(t, z, n, l->batch->guesses[out], soft, lse, target);
+        return;
+    }
+    t->kn->exp_below(z, lse, z, n);
+    z[target] -= 1.0f;
+}
 
 /* Logits of row i of a chunk to their gradient; the loss into losses[out]. */
 static void loss_row(slm_learn_lane *l, uint32_t i, uint32_t out)
@@ -19,7 +35,11 @@ static void loss_row(slm_learn_lane *l, uint32_t i, uint32_t out)
     if (cap > 0)
         t->kn->softcap(z, z, hp->final_softcap, n);
     float lse = t->kn->logsumexp(z, n), own = z[target];
+    slm_learn_soft soft;
     t->losses[out] = (double) lse - (double) own;
+    if (t->lesson.k > 0)
+        t->losses[out] = (double) t->lesson.mix * t->losses[out] +
+                         (1 - (double) t->lesson.mix) * slm_learn_soft_loss(t, z, n, l->batch->guesses[out], &soft);
     t->hits[out] = !l->run->backward && t->kn->argmax(z, n) == (uint32_t) target;
     if (!l->run->backward)
         return;
@@ -28,13 +48,11 @@ static void loss_row(slm_learn_lane *l, uint32_t i, uint32_t out)
         float *slope = t->logits + (t->head_rows + i) * t->ld.head;
         for (uint32_t c = 0; c < n; c++)
             slope[c] = weight * (1 - z[c] * cap * (z[c] * cap));
-        t->kn->exp_below(z, lse, z, n);
-        z[target] -= 1.0f;
+        gradient_row(l, z, out, lse, &soft);
         for (uint32_t c = 0; c < n; c++)
             z[c] *= slope[c];
     } else {
-        t->kn->exp_below(z, lse, z, n);
-        z[target] -= 1.0f;
+        gradient_row(l, z, out, lse, &soft);
         for (uint32_t c = 0; c < n; c++)
             z[c] *= weight;
     }

@@ -8,6 +8,7 @@
  *   attention.c  attention of whole sequences, forward and backward
  *   layer.c      one layer, forward and backward
  *   head.c       output head and loss at the positions that answer
+ *   lesson.c     the loss against a teacher's logits; teacher.c: a pass of the teacher that gives them
  *   encoder.c    the same of encoders: embedding, one layer, pooling
  *   contrast.c   losses of texts' vectors
  *   pass.c       memory; one parallel region a micro-batch
@@ -86,6 +87,7 @@ typedef struct slm_learn_batch {
     uint32_t n_out;
     const uint32_t *out;   /* [n_out] rows whose next token is to be told */
     const int32_t *target; /* [n_out] that token */
+    const slm_guess *const *guesses; /* [n_out] each [lesson.k]; without a lesson not read */
     const slm_learn_aim *aim; /* encoders; NULL: the vectors are wanted alone */
 } slm_learn_batch;
 
@@ -98,6 +100,8 @@ typedef struct slm_learn {
     int n_threads;
     const volatile int *stop;
     const volatile uint32_t *others; /* slm_finetune_options */
+
+    slm_lesson lesson;
 
     uint32_t rank, n_pairs, first_layer; /* first_layer: the first that has an adapted projection */
     float scale;
@@ -245,6 +249,18 @@ void slm_learn_layer(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept);
 void slm_learn_layer_back(slm_learn_lane *l, uint32_t layer, slm_learn_kept *kept);
 /* Losses of the wanted rows; with run->backward also dx behind the last layer. */
 void slm_learn_head(slm_learn_lane *l);
+
+/* ---- lesson.c */
+/* Probabilities of the guesses at the lesson's temperature: the teacher's, and the student's. */
+typedef struct slm_learn_soft {
+    float teacher[SLM_MOST_GUESSES], student[SLM_MOST_GUESSES];
+    double lse; /* of the student's logits at that temperature */
+} slm_learn_soft;
+/* Loss of a row of logits z [n] against the guesses, and what its gradient needs. */
+double slm_learn_soft_loss(const slm_learn *t, const float *z, uint32_t n, const slm_guess *guesses, slm_learn_soft *soft);
+/* z to the gradient of the whole loss; lse: of z, target: the answer's own token. */
+void slm_learn_soft_gradient(const slm_learn *t, float *z, uint32_t n, const slm_guess *guesses, const slm_learn_soft *soft, float lse,
+                             int32_t target);
 
 /* ---- encoder.c, contrast.c ---- */
 /* Can adapters of this encoder be trained? UNSUPPORTED, and why. */

@@ -302,6 +302,16 @@ static slm_status check_aim(const slm_learn *t, const slm_learn_batch *b, slm_er
     return SLM_OK;
 }
 
+/* A teacher's logits are numbers that were computed elsewhere, and index the student's. */
+static slm_status check_guesses(const slm_learn *t, const slm_learn_batch *b, slm_error *err)
+{
+    for (uint32_t i = 0; i < b->n_out; i++)
+        for (uint32_t k = 0; k < t->lesson.k; k++)
+            if (b->guesses[i][k].id < 0 || (uint32_t) b->guesses[i][k].id >= t->model->head.rows || !isfinite(b->guesses[i][k].logit))
+                return slm_fail(err, SLM_INVALID, "a teacher's token is out of range, or its logit is not finite");
+    return SLM_OK;
+}
+
 static slm_status check_batch(const slm_learn *t, const slm_learn_batch *b, slm_error *err)
 {
     if (b->n == 0 || b->n > t->capacity || b->longest > t->longest || (b->n_out == 0) == (t->hp->causal != 0) || b->n_out > b->n)
@@ -314,7 +324,7 @@ static slm_status check_batch(const slm_learn *t, const slm_learn_batch *b, slm_
     for (uint32_t i = 0; i < b->n_out; i++)
         if (b->out[i] >= b->n || b->target[i] < 0 || (uint32_t) b->target[i] >= t->model->head.rows)
             return slm_fail(err, SLM_INVALID, "a wanted row or its token is out of range");
-    return SLM_OK;
+    return check_guesses(t, b, err);
 }
 
 slm_status slm_learn_pass(slm_learn *t, const slm_learn_batch *batch, double weight, double *loss, slm_error *err)
