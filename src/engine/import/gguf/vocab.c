@@ -259,7 +259,8 @@ static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *voc
         vocab->n_merges = v->n;
     }
     if ((vocab->kind == SLM_TOK_BPE || b->ranked) && vocab->n_merges == 0) {
-        slm_fail(err, SLM_FORMAT, "the file's vocabulary is BPE, but it has no tokenizer.ggml.merges");
+        slm_fail(err, SLM_FORMAT, "the file's vocabulary is %s, but it has no tokenizer.ggml.merges",
+                 b->ranked ? "of pieces merged by rank" : "byte-level BPE");
         return slm_hint(err, "Without merges every byte would be a token of its own: convert the model anew with its tokenizer.");
     }
     if ((v = slm_gguf_find(g, "tokenizer.chat_template")) != NULL)
