@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "csv.h"
 #include "engine/slm.h"
 
 #define DIMS 384
@@ -65,31 +66,6 @@ static void figure(const bench *b, const char *metric, int threads, double value
 }
 
 /* ---- the data ---- */
-
-/* One field of a CSV line, unquoted in place; *at moves behind it. true: a comma follows. */
-static bool field(char **at, char **out)
-{
-    char *from = *at, *to = *at;
-    bool quoted = *from == '"';
-    from += quoted;
-    *out = to;
-    for (; *from != '\0'; from++) {
-        if (quoted && from[0] == '"' && from[1] == '"')
-            from++;
-        else if (quoted && *from == '"') {
-            quoted = false;
-            continue;
-        } else if (!quoted && (*from == ',' || *from == '\n' || *from == '\r'))
-            break;
-        *to++ = *from;
-    }
-    bool more = *from == ',';
-    while (*from == '\r')
-        from++;
-    *at = *from != '\0' ? from + 1 : from;
-    *to = '\0';
-    return more;
-}
 
 static int32_t label_of(bench *b, const char *category, bool add)
 {

@@ -13,10 +13,8 @@
  * bytes of all matrices over the memory bandwidth.
  */
 #include <sys/mman.h>
-#include <time.h>
 
-#include "engine/base/threads.h"
-#include "model_test.h"
+#include "bench.h"
 
 #define MEMORY_BYTES ((size_t) 256 << 20)
 #define STEPS 4 /* timed together */
@@ -28,7 +26,7 @@ typedef struct bench {
     slm_workspace *ws;
     float *logits;
     size_t stride;
-    double layer_macs, head_macs, bytes; /* per token */
+    bench_cost cost;
     int runs;
     bool csv;
     const char *only; /* these kinds of figures, or NULL */
@@ -38,55 +36,7 @@ typedef struct bench {
     slm_kv_type kv_type;
 } bench;
 
-static clockid_t clock_used = CLOCK_MONOTONIC;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(clock_used, &t);
-    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
-}
-
-/* ---- peaks ---- */
-
-#define INT8_LOOPS 3000000
-static void int8_region(void *arg, slm_team *team, int thread, int n_threads)
-{
-    (void) arg, (void) team, (void) thread, (void) n_threads;
-#if defined(__x86_64__)
-    uint64_t n = INT8_LOOPS;
-    __asm__ volatile("1:\n\t"
-                     "vpdpbusd %%zmm12, %%zmm13, %%zmm0\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm1\n\t"
-                     "vpdpbusd %%zmm12, %%zmm13, %%zmm2\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm3\n\t"
-                     "vpdpbusd %%zmm12, %%zmm13, %%zmm4\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm5\n\t"
-                     "vpdpbusd %%zmm12, %%zmm13, %%zmm6\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm7\n\t"
-                     "vpdpbusd %%zmm12, %%zmm13, %%zmm8\n\tvpdpbusd %%zmm12, %%zmm13, %%zmm9\n\t"
-                     "dec %0\n\tjnz 1b\n\tvzeroupper\n\t"
-                     : "+r"(n)
-                     :
-                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm12", "xmm13", "cc");
-#endif
-}
-
-/* MAC/s of n threads together, 0 when this CPU has no such instruction. */
-static double peak_int8(int n_threads)
-{
-    double best = 0;
-#if defined(__x86_64__)
-    if (!__builtin_cpu_supports("avx512vnni"))
-        return 0;
-    for (int i = 0; i < 8; i++) {
-        double t = now();
-        slm_parallel(n_threads, int8_region, NULL);
-        t = now() - t;
-        if (n_threads * 640.0 * INT8_LOOPS / t > best)
-            best = n_threads * 640.0 * INT8_LOOPS / t;
-    }
-#else
-    (void) n_threads, (void) int8_region;
-#endif
-    return best;
-}
+/* ---- the memory's peak ---- */
 
 typedef uint64_t line_part __attribute__((vector_size(16)));
 typedef struct reading {
@@ -134,25 +84,6 @@ static double peak_memory(int n_threads)
 }
 
 /* ---- the model ---- */
-
-static void count_weight(const slm_weight *w, double *macs, double *bytes)
-{
-    if (w->data == NULL)
-        return;
-    *macs += (double) w->rows * w->cols;
-    *bytes += (double) w->panel_bytes * w->n_panels;
-}
-
-static void count(bench *b)
-{
-    for (uint32_t i = 0; i < b->model->hp.n_layers; i++) {
-        const slm_layer *l = &b->model->layers[i];
-        const slm_weight *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
-        for (int k = 0; k < 7; k++)
-            count_weight(all[k], &b->layer_macs, &b->bytes);
-    }
-    count_weight(&b->model->head, &b->head_macs, &b->bytes);
-}
 
 static int32_t some_token(const bench *b, uint32_t i)
 {
@@ -248,28 +179,16 @@ static void bench_threads(bench *b, int n_threads)
             int8 * 1e-9, memory * 1e-9);
     for (uint32_t n = b->prompt ? b->prompt : 128; n <= (b->prompt ? b->prompt : 512) && wanted(b, "prefill"); n *= 4) {
         double t = prefill(b, n, n_threads);
-        report(b, "prefill", n, n_threads, n / t, int8 > 0 ? (n * b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
+        report(b, "prefill", n, n_threads, n / t, int8 > 0 ? (n * b->cost.layer_macs + b->cost.head_macs) / t / int8 : 0, "int8 peak");
     }
     if (wanted(b, "decode")) {
         double t = decode(b, 1, b->context, n_threads);
-        report(b, "decode", 1, n_threads, 1 / t, b->bytes / t / memory, "memory bandwidth");
+        report(b, "decode", 1, n_threads, 1 / t, b->cost.bytes / t / memory, "memory bandwidth");
     }
     for (uint32_t n = b->sequences ? b->sequences : 4; n <= (b->sequences ? b->sequences : 16) && wanted(b, "batch"); n *= 4) {
         double t = decode(b, n, b->context, n_threads);
-        report(b, "decode", n, n_threads, n / t, int8 > 0 ? n * (b->layer_macs + b->head_macs) / t / int8 : 0, "int8 peak");
+        report(b, "decode", n, n_threads, n / t, int8 > 0 ? n * (b->cost.layer_macs + b->cost.head_macs) / t / int8 : 0, "int8 peak");
     }
-}
-
-static slm_model *open_any(const char *path)
-{
-    slm_model *model = NULL;
-    size_t length = strlen(path);
-    slm_error err = {0};
-    if (length < 4 || strcmp(path + length - 4, ".slm") != 0)
-        return test_import(path, NULL);
-    if (slm_model_open(path, &model, &err) != SLM_OK)
-        fprintf(stderr, "%s: %s\n", path, err.message);
-    return model;
 }
 
 int main(int argc, char **argv)
@@ -320,7 +239,7 @@ int main(int argc, char **argv)
     b.ws = slm_workspace_new();
     b.stride = test_logit_stride(b.model);
     b.logits = test_alloc(MOST_SEQUENCES * b.stride * sizeof(float));
-    count(&b);
+    b.cost = count_model(b.model);
     if (b.csv)
         printf("model,quantization,what,n,threads,tokens_per_second,share,of\n");
     else

@@ -10,6 +10,8 @@
 #                                               the default (engine.sh says what it can be told; SLM_BENCH_PARTS=engine_1b with a model of
 #                                               that size as SLM_BENCH_MODEL: six more)
 #        test/bench/run_bench.sh long-texts     how long texts are best read, into docs/LONG_TEXTS.md: some minutes; not in the default
+# encoders needs the texts of Banking77 too, and measures beside MiniLM the models in $SLM_BENCH_ENCODERS: test/bench/encoder_shapes.py
+# makes some, all-mpnet-base-v2 can be linked there.
 # Every CSV has a header line; those of SQL are metric,type,threads,value,unit.  banking77-sql needs the texts of Banking77 in
 # $SLM_TEST_DATA and is left out without them.
 set -uo pipefail
