@@ -590,8 +590,8 @@ typedef struct slm_teacher {
 } slm_teacher;
 /* INVALID, and why: it does not generate, or its vocabulary is another one than the student's. */
 slm_status slm_teacher_check(const slm_teacher *teacher, const slm_model *student, slm_error *err);
-/* Fills the guesses of the next examples from *done on, as many as go together in one pass, and moves *done.  CANCELLED, NOMEM; INVALID:
- * a logit is not finite. */
+/* Fills the guesses of the next examples from *done on, as many as go together in one pass, and moves *done.  CANCELLED, NOMEM; LIMIT:
+ * one is longer than the teacher's context; INVALID: a logit is not finite. */
 slm_status slm_teach(const slm_teacher *teacher, const slm_example *examples, size_t n, size_t *done, slm_error *err);
 
 /* What an embedding model learns from: texts of the same label are near each other; a text that asks is near its answer, and far from all

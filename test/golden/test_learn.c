@@ -586,6 +586,9 @@ static void check_teacher(const char *name, bool learns)
     for (size_t i = 0, one; i < N_TAUGHT; i++) /* each alone */
         CHECK((one = 0, slm_teach(&teacher, &again.examples[i], 1, &one, &err)) == SLM_OK && one == 1, "%s", err.message);
     CHECK(memcmp(l.guesses, again.guesses, sizeof l.guesses) == 0, "other logits with one thread and each example alone");
+    slm_example too_long = {.ids = l.ids[0], .n = model->hp.n_context + 1, .prompt = 1, .guesses = l.guesses[0]};
+    done = 0;
+    CHECK(slm_teach(&teacher, &too_long, 1, &done, &err) == SLM_LIMIT && done == 0, "more than the teacher's context is taken");
     if (learns)
         check_learned(model, &l);
     slm_model_close(model);

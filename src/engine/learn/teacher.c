@@ -175,11 +175,13 @@ slm_status slm_teach(const slm_teacher *teacher, const slm_example *examples, si
     reading r = {0};
     size_t end = *done;
     for (; end < n && (r.n == 0 || r.n + examples[end].n - 1 <= PASS); end++) {
-        if (examples[end].prompt == 0 || examples[end].prompt >= examples[end].n || examples[end].n > teacher->model->hp.n_context)
-            return slm_fail(err, SLM_INVALID, "example %zu has no prompt, no answer, or more tokens than the teacher's context of %u",
-                            end + 1, teacher->model->hp.n_context);
-        r.n += examples[end].n - 1;
-        r.n_blocks += blocks_of(&examples[end]);
+        const slm_example *e = &examples[end];
+        if (e->prompt == 0 || e->prompt >= e->n)
+            return slm_fail(err, SLM_INVALID, "example %zu has no prompt or no answer", end + 1);
+        if (e->n > teacher->model->hp.n_context)
+            return slm_fail(err, SLM_LIMIT, "an example has %u tokens, the teacher's context is %u", e->n, teacher->model->hp.n_context);
+        r.n += e->n - 1;
+        r.n_blocks += blocks_of(e);
     }
     if (r.n == 0)
         return SLM_OK;

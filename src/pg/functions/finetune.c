@@ -503,6 +503,8 @@ SlmTuning *slm_pg_tuning_new(const char *name, const char *base, const char *que
     t->base_key = pstrdup(slm_pg_opened_key(t->set.base));
     slm_pg_finetune_defaults(&t->options, slm_pg_info(t->set.base)->can_generate);
     t->set.options = &t->options;
+    if (t->options.engine.lesson.k > 0)
+        slm_pg_finetune_open_teacher(&t->set);
     t->load.source = psprintf("slm_finetune(%s, %s, ...)", quote_literal_cstr(t->load.name), quote_literal_cstr(t->base_name));
     return t;
 }
@@ -520,6 +522,8 @@ SlmTuneSet *slm_pg_tuning_rows(SlmTuning *t)
 void slm_pg_tuning_begin(SlmTuning *t)
 {
     slm_pg_finetune_examples(&t->set);
+    if (t->set.teacher != NULL)
+        slm_pg_finetune_teach(&t->set);
     make_engine(t);
 }
 

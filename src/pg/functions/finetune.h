@@ -32,6 +32,7 @@ typedef struct SlmTuneOptions {
     const char *validation_query;     /* in the server's encoding; its rows are held out instead; NULL */
     uint32_t max_tokens;              /* of an example; 0: the model's context */
     bool skip_long;
+    const char *logits_of;            /* the model of engine.lesson, in the server's encoding; NULL */
     SlmTuneActivate activate;
 } SlmTuneOptions;
 
@@ -42,7 +43,7 @@ void slm_pg_finetune_defaults(SlmTuneOptions *options, bool generates);
 
 /* The rows, and the examples that they became. */
 typedef struct SlmTuneSet {
-    SlmOpenModel *base;
+    SlmOpenModel *base, *teacher; /* teacher: whose logits are learned; NULL */
     const SlmTuneOptions *options;
     SlmTuneKind kind;
     const char **prompts, **answers; /* [n] UTF-8; of messages the JSON */
@@ -104,6 +105,14 @@ double slm_pg_seconds_since(TimestampTz from);
 char *slm_pg_tuning_call(const SlmTuning *t, const char *prefix, const char *text, int most_labels);
 /* Compares, writes and registers what was learned to the end; its version. */
 int32 slm_pg_tuning_keep(SlmTuning *t, double seconds, double cpu, bool *active);
+
+/* ---- finetune_teach.c: the logits of a larger model */
+/* Opens the option's model and checks that it can teach this base. */
+void slm_pg_finetune_open_teacher(SlmTuneSet *set);
+/* Its logits for all examples. */
+void slm_pg_finetune_teach(SlmTuneSet *set);
+/* ERROR where there is a teacher: in the background. */
+void slm_pg_finetune_refuse_teacher(const SlmTuneSet *set);
 
 /* ---- finetune_texts.c: the rows of an embedding model */
 bool slm_pg_finetune_is_text_kind(SlmTuneKind kind);

@@ -3,9 +3,11 @@
  *
  *   query ──a sample of different texts──► teacher (an expression over input) ──► rows ──slm_finetune's parts──► adapter of the student
  *
- * The teacher is any expression: a call of a larger model, or a column that holds its answers, looked up.  It is asked once a text.  Then
- * both are measured on texts that were held out: how often the student answers as the teacher did, before and after, and how many texts
- * each takes in a second.
+ * The teacher is any expression: a call of a larger model, or a column that holds its answers, looked up.  It is asked once a text.  With
+ * the option "logits" a model's logits of those answers teach beside them (finetune_teach.c).
+ *
+ * Then both are measured on texts that were held out: how often the student answers as the teacher did, before and after, and how many
+ * texts each takes in a second.
  */
 #include "pg/functions/finetune.h"
 
@@ -47,6 +49,17 @@ typedef struct Distilling {
     Datum row;
 } Distilling;
 
+/* The model whose logits are learned is one of the teacher's. */
+static void count_logits(const SlmTuneSet *set)
+{
+    char digest[65];
+
+    if (set->teacher == NULL)
+        return;
+    strlcpy(digest, slm_pg_opened_key(set->teacher), sizeof digest);
+    slm_pg_meter_model(digest);
+}
+
 /* Asks the teacher about the texts, counting the models that answer. */
 static void ask_teacher(Distilling *d)
 {
@@ -57,6 +70,7 @@ static void ask_teacher(Distilling *d)
     {
         slm_pg_meter = &d->meter;
         slm_pg_tuning_read(d->tuning);
+        count_logits(slm_pg_tuning_rows(d->tuning));
     }
     PG_FINALLY();
     {

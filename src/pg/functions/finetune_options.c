@@ -22,9 +22,14 @@
 #define ENCODER_RATE 5e-4
 #define ENCODER_TOKENS 4096
 
+#define NOT_GIVEN (-1.0f)
+#define DEFAULT_TEMPERATURE 2
+#define DEFAULT_MIX 0.5f
+
 #define HINT_OPTIONS                                                                                                                 \
     "Options are system, instruction, labels, schema, show_schema, rank, alpha, dropout, targets, layers, rate, warmup, weight_decay, " \
-    "clip, kept, epochs, step_tokens, step_texts, scale, validation, validation_query, patience, max_tokens, too_long, activate and seed."
+    "clip, kept, epochs, step_tokens, step_texts, scale, validation, validation_query, patience, max_tokens, too_long, activate, seed, " \
+    "and logits, logits_of, temperature, mix and renormalize."
 
 static pg_noreturn void bad_option(const char *key, const char *must);
 
@@ -142,6 +147,12 @@ static bool read_numbers(const char *key, const JsonbValue *value, SlmTuneOption
         e->seed = (uint64_t) number_of(key, value, 0, 1e15, true);
     else if (strcmp(key, "validation") == 0)
         o->validation = number_of(key, value, 0, 0.9, false);
+    else if (strcmp(key, "logits") == 0)
+        e->lesson.k = (uint32_t) number_of(key, value, 2, SLM_MOST_GUESSES, true);
+    else if (strcmp(key, "temperature") == 0)
+        e->lesson.temperature = (float) number_of(key, value, 0.1, 100, false);
+    else if (strcmp(key, "mix") == 0)
+        e->lesson.mix = (float) number_of(key, value, 0, 1, false);
     else if (strcmp(key, "max_tokens") == 0)
         o->max_tokens = (uint32_t) number_of(key, value, 2, 1e6, true);
     else
@@ -167,6 +178,10 @@ static bool read_others(const char *key, const JsonbValue *value, SlmTuneOptions
         o->schema = schema_of(value);
     else if (strcmp(key, "show_schema") == 0)
         o->show_schema = flag_of(key, value);
+    else if (strcmp(key, "logits_of") == 0)
+        o->logits_of = slm_pg_cstring_from_utf8(text_of(key, value));
+    else if (strcmp(key, "renormalize") == 0)
+        o->engine.lesson.renormalize = flag_of(key, value);
     else if (strcmp(key, "too_long") == 0)
         o->skip_long = choice_of(key, value, too_long, lengthof(too_long), "\"error\" or \"skip\"") == 1;
     else if (strcmp(key, "activate") == 0)
@@ -174,6 +189,22 @@ static bool read_others(const char *key, const JsonbValue *value, SlmTuneOptions
     else
         return false;
     return true;
+}
+
+/* What belongs to "logits" has no meaning without it, and a teacher is always named. */
+static void finish_lesson(SlmTuneOptions *o)
+{
+    slm_lesson *lesson = &o->engine.lesson;
+
+    if ((lesson->k > 0) != (o->logits_of != NULL) ||
+        (lesson->k == 0 && (lesson->temperature != NOT_GIVEN || lesson->mix != NOT_GIVEN || lesson->renormalize)))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("\"logits\" and \"logits_of\" belong together, and \"temperature\", \"mix\" and \"renormalize\" to them"),
+                        errhint("For example '{\"logits\": 16, \"logits_of\": \"large\", \"temperature\": 2, \"mix\": 0.5}'.")));
+    if (lesson->temperature == NOT_GIVEN)
+        lesson->temperature = DEFAULT_TEMPERATURE;
+    if (lesson->mix == NOT_GIVEN)
+        lesson->mix = DEFAULT_MIX;
 }
 
 void slm_pg_finetune_options(Jsonb *json, SlmTuneOptions *out)
@@ -191,6 +222,7 @@ void slm_pg_finetune_options(Jsonb *json, SlmTuneOptions *out)
                                        .epochs = 3,
                                        .step_texts = 48,
                                        .scale = 20,
+                                       .lesson = {.temperature = NOT_GIVEN, .mix = NOT_GIVEN},
                                        .memory = (size_t) slm_guc_train_memory_kb * 1024,
                                        .stop = SLM_STOP},
                             .show_schema = true,
@@ -213,6 +245,7 @@ void slm_pg_finetune_options(Jsonb *json, SlmTuneOptions *out)
                         errhint("Give a share of the rows, or a query of rows that are held out.")));
     if (out->validation < 0)
         out->validation = DEFAULT_VALIDATION;
+    finish_lesson(out);
     if (out->engine.alpha == 0)
         out->engine.alpha = 2 * (float) out->engine.rank;
 }

@@ -261,6 +261,7 @@ static void train_as_owner(Turn *t)
     (void) set_config_option("slm.train_memory", psprintf("%d", t->memory_kb), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     slm_pg_check_may_load_by(t->function, "fine-tune a model", false);
     t->tuning = slm_pg_tuning_new(t->name, t->base, t->query, t->options);
+    slm_pg_finetune_refuse_teacher(slm_pg_tuning_rows(t->tuning));
     slm_pg_store_make_directory();
     slm_pg_loading_begin(t->name);
     PG_TRY();

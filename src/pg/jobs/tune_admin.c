@@ -106,6 +106,7 @@ static void check(const char *name, const char *base, const char *query, Jsonb *
 {
     SlmTuning *tuning = slm_pg_tuning_new(name, base, query, options);
 
+    slm_pg_finetune_refuse_teacher(slm_pg_tuning_rows(tuning));
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
     slm_pg_finetune_check_query(slm_pg_tuning_rows(tuning), query);

@@ -79,6 +79,11 @@ slm_model *slm_pg_opened_model(const SlmOpenModel *opened)
     return opened->model;
 }
 
+const slm_adapter *slm_pg_opened_adapter(const SlmOpenModel *opened)
+{
+    return opened->adapter;
+}
+
 const slm_model_info *slm_pg_info(const SlmOpenModel *opened)
 {
     return slm_model_get_info(opened->model);

@@ -34,6 +34,7 @@ void slm_pg_close_damaged(void);
 const char *slm_pg_opened_key(const SlmOpenModel *opened);
 /* For what the engine does with a model alone: tokens, pieces, other images. */
 slm_model *slm_pg_opened_model(const SlmOpenModel *opened);
+const slm_adapter *slm_pg_opened_adapter(const SlmOpenModel *opened); /* NULL: it is a model alone */
 const slm_model_info *slm_pg_info(const SlmOpenModel *opened);
 TimestampTz slm_pg_opened_last_use(const SlmOpenModel *opened);
 
