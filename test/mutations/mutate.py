@@ -410,6 +410,53 @@ def of_tokenizer_config(data, classes):
                     yield "tokenizer_config.json", f"tokenizer_class = {name}, {key} = {value}", mixed
 
 
+def as_objects(flags):
+    """Names of control tokens as published files write them: objects with flags."""
+    def change(data):
+        for key in [k for k in data if k.endswith("_token") and isinstance(data[k], str)]:
+            data[key] = {"__type": "AddedToken", "content": data[key], "lstrip": False, "normalized": False, "rstrip": False,
+                         "single_word": False, **flags}
+    return change
+
+
+def of_decoders(ids):
+    """added_tokens_decoder of tokenizer_config.json, which says again what tokenizer.json says: all of it, or otherwise."""
+    base = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    whole = {str(i): {"content": t, **base, "special": t != "<new>"} for t, i in ids.items()}
+    new = str(ids["<new>"])
+    for name, flags in (("as it is", {}), ("<new> lstrip", {"lstrip": True}), ("<new> rstrip", {"rstrip": True}),
+                        ("<new> single_word", {"single_word": True}), ("<new> normalized", {"normalized": True}),
+                        ("<new> special", {"special": True}), ("<new> other content", {"content": "card"})):
+        yield ("tokenizer_config.json", f"added_tokens_decoder: {name}",
+               put("added_tokens_decoder", {**whole, new: {**whole[new], **flags}}))
+    yield "tokenizer_config.json", "added_tokens_decoder: without <new>", put("added_tokens_decoder", {
+        i: t for i, t in whole.items() if i != new})
+    for token, name in (({new: 1}, "another form"), ([], "a list")):
+        yield "tokenizer_config.json", f"added_tokens_decoder: {name}", put("added_tokens_decoder", token)
+    for name, flags in (("as objects", {}), ("as objects, lstrip", {"lstrip": True}), ("as objects, normalized", {"normalized": True})):
+        yield "tokenizer_config.json", f"names of control tokens {name}", as_objects(flags)
+        yield "special_tokens_map.json", f"names of control tokens {name}", as_objects(flags)
+    for name, value in (("as it is", {"<new>": ids["<new>"]}), ("one more", {"<new>": ids["<new>"], "card": ids["<new>"] + 1}),
+                        ("other id", {"<new>": 7}), ("a list", ["<new>"])):
+        yield "added_tokens.json", f"the file: {name}", whole_file(value)
+
+
+def whole_file(value):
+    def change(_data):
+        raise Replaced(value)
+    return change
+
+
+def no_file(_data):
+    raise Removed
+
+
+def of_files(names):
+    """Every file left out."""
+    for name in names:
+        yield name, "the file is not there", no_file
+
+
 def of_specials(data):
     yield from of_dictionary("special_tokens_map.json", data)
     yield "special_tokens_map.json", "additional_special_tokens added", put("additional_special_tokens", ["card"])
@@ -497,3 +544,7 @@ def _replace(data, value):
 
 class Replaced(Exception):
     """The whole file becomes another value."""
+
+
+class Removed(Exception):
+    """The whole file is not there."""

@@ -26,7 +26,7 @@ don't you think it's what we'll do? I'd say they've been there
 TEXTS = ["the card has not arrived", "Warum wurde meine Zahlung abgelehnt?", "  Two  spaces, tabs\tand\nlines ",
          "İstanbul ﬁle Å é e\u0301 ½ Ⅷ",
          "don't I'LL we've 12345 3.14", "日本語のテキスト、中文", "zzz qqq ☃ 🙂", "x" * 120, "wait for an answer " * 8, ".",
-         "<new>the card<new> a<new>b", "soft\u00adhyphen zero\u200bwidth \ufeffmark\u00a0space"]
+         "<new>the card <new> a<new>b", "soft\u00adhyphen zero\u200bwidth \ufeffmark\u00a0space"]
 PAIRS = [["the card has not arrived", "where is my parcel"], ["Können Sie helfen?", "the customer waits for an answer " * 6], ["a", "b c"]]
 
 TYPED = ["input_ids", "token_type_ids", "attention_mask"]

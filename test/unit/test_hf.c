@@ -676,6 +676,41 @@ static void check_ends(const char *dir)
     hf_delete(dir, "generation_config.json");
 }
 
+/* Files that say of the tokenizer what tokenizer.json does not say, and for which the library goes by them, are refused. */
+static void check_second_word(const char *dir)
+{
+    static const struct {
+        const char *file, *text, *word; /* word: what the refusal names; NULL: it loads */
+    } cases[] = {
+        {"tokenizer_config.json", "{\"tokenizer_class\":\"RobertaTokenizerFast\",\"add_prefix_space\":false}", NULL},
+        {"tokenizer_config.json", "{\"tokenizer_class\":\"RobertaTokenizerFast\",\"add_prefix_space\":true}", "add_prefix_space"},
+        {"tokenizer_config.json", "{\"tokenizer_class\":\"Qwen2Tokenizer\",\"add_prefix_space\":true}", "add_prefix_space"},
+        {"tokenizer_config.json", "{\"tokenizer_class\":\"TokenizersBackend\",\"add_prefix_space\":true}", NULL},
+        {"tokenizer_config.json", "{\"tokenizer_class\":\"AlbertTokenizer\",\"do_lower_case\":true}", "do_lower_case"},
+        {"tokenizer_config.json", "{\"tokenizer_class\":\"AlbertTokenizer\",\"keep_accents\":false}", "keep_accents"},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\":{\"37\":{\"content\":\"<tag>\",\"lstrip\":false}}}", NULL},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\":{\"37\":{\"content\":\"<tag>\",\"lstrip\":true}}}", "\"lstrip\": true"},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\":{\"36\":{\"content\":\"<|end|>\",\"rstrip\":true}}}", NULL},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\":{\"37\":7}}", NULL},
+        {"added_tokens.json", "{\"<tag>\":37}", NULL},
+        {"added_tokens.json", "{\"<tag>\":37,\"the\":38}", "\"the\""},
+        {"added_tokens.json", "[]", NULL},
+    };
+    hf_model m;
+    hf_llama_tensors(&m, "F16");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        llama(dir, HF_LLAMA_CONFIG, &m);
+        hf_delete(dir, "added_tokens.json");
+        hf_text(dir, cases[i].file, cases[i].text);
+        slm_source *s = cases[i].word == NULL ? must_open(dir, &floats) : NULL;
+        if (cases[i].word != NULL)
+            must_fail(dir, SLM_UNSUPPORTED, cases[i].word);
+        else if (s != NULL)
+            s->close(s);
+    }
+    hf_delete(dir, "added_tokens.json");
+}
+
 /* Any file may be a pointer that Git LFS left. */
 static void check_pointers(const char *dir)
 {
@@ -838,6 +873,7 @@ int main(void)
     check_llama_configs(causal);
     check_windows(causal);
     check_ends(causal);
+    check_second_word(causal);
     check_pointers(causal);
     check_gemma(causal);
     check_tokenizers(causal);

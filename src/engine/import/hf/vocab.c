@@ -121,20 +121,39 @@ static int32_t id_of(const builder *b, const char *text)
     return -1;
 }
 
+static const struct {
+    const char *key;
+    uint8_t flag;
+} flags_of_added[] = {{"lstrip", SLM_ADDED_LSTRIP}, {"rstrip", SLM_ADDED_RSTRIP}, {"single_word", SLM_ADDED_SINGLE_WORD},
+                      {"normalized", SLM_ADDED_NORMALIZED}};
+
 /* Flags of an added token.  Those of control tokens say nothing here: they are never looked for in a row's text. */
 static slm_status added_flags(json_t *entry, uint8_t *flags, slm_error *err)
 {
     static const char *const keys[] = {"id", "content", "special", "lstrip", "rstrip", "single_word", "normalized", NULL};
-    static const struct {
-        const char *key;
-        uint8_t flag;
-    } known[] = {{"lstrip", SLM_ADDED_LSTRIP}, {"rstrip", SLM_ADDED_RSTRIP}, {"single_word", SLM_ADDED_SINGLE_WORD},
-                 {"normalized", SLM_ADDED_NORMALIZED}};
     *flags = 0;
     SLM_TRY(slm_hf_only(entry, "added token", keys, err));
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (json_is_true(json_object_get(entry, known[i].key)))
-            *flags |= known[i].flag;
+    for (size_t i = 0; i < sizeof flags_of_added / sizeof flags_of_added[0]; i++)
+        if (json_is_true(json_object_get(entry, flags_of_added[i].key)))
+            *flags |= flags_of_added[i].flag;
+    return SLM_OK;
+}
+
+/* The library goes by the flags that tokenizer_config.json gives an added token again: they are those of tokenizer.json. */
+static slm_status check_again(const builder *b, json_t *entry, slm_error *err)
+{
+    char id[24];
+    snprintf(id, sizeof id, "%lld", (long long) json_integer_value(json_object_get(entry, "id")));
+    json_t *again = json_object_get(json_object_get(b->config, "added_tokens_decoder"), id);
+    for (size_t i = 0; i < sizeof flags_of_added / sizeof flags_of_added[0]; i++) {
+        const char *key = flags_of_added[i].key;
+        json_t *flag = json_object_get(again, key);
+        if (json_is_boolean(flag) && json_is_true(flag) != json_is_true(json_object_get(entry, key)))
+            return slm_fail(err, SLM_UNSUPPORTED,
+                            "the added token \"%.60s\" has \"%s\": %s in \"tokenizer_config.json\", which is not what "
+                            "\"tokenizer.json\" says",
+                            json_string_value(json_object_get(entry, "content")), key, json_is_true(flag) ? "true" : "false");
+    }
     return SLM_OK;
 }
 
@@ -161,6 +180,7 @@ static slm_status take_added(builder *b, slm_error *err)
         SLM_TRY(set_token(b, json_integer_value(id), json_string_value(content), json_string_length(content), "tokenizer.json", err));
         SLM_TRY(added_flags(entry, &flags, err));
         bool special = json_is_true(json_object_get(entry, "special"));
+        SLM_TRY(special ? SLM_OK : check_again(b, entry, err));
         b->types[json_integer_value(id)] = special ? SLM_TOKEN_CONTROL : SLM_TOKEN_USER_DEFINED;
         b->added[json_integer_value(id)] = special ? 0 : flags;
     }
@@ -375,6 +395,40 @@ static slm_status take_bert_settings(builder *b, slm_error *err)
     return SLM_OK;
 }
 
+static bool has_step(const slm_hf_shape *s, slm_text_op op)
+{
+    for (size_t i = 0; i < s->n_steps; i++)
+        if (s->steps[i].op == op)
+            return true;
+    return false;
+}
+
+/* Classes that build these parts anew go by their settings in tokenizer_config.json: those that it has are what tokenizer.json says. */
+static slm_status check_settings(const builder *b, slm_error *err)
+{
+    const slm_hf_shape *s = &b->shape;
+    bool space = b->vocab.kind == SLM_TOK_BPE ? has_step(s, SLM_TEXT_PREFIX_SPACE) : s->space_prefix;
+    bool lower = has_step(s, SLM_TEXT_LOWER), accents = !has_step(s, SLM_TEXT_STRIP_ACCENTS);
+    const struct {
+        const char *class, *key;
+        bool here;
+    } rows[] = {{"Roberta", "add_prefix_space", space},    {"GPT2", "add_prefix_space", space},    {"GPTNeoX", "add_prefix_space", space},
+                {"Qwen2", "add_prefix_space", space},      {"XLMRoberta", "add_prefix_space", space}, {"Albert", "add_prefix_space", space},
+                {"Albert", "do_lower_case", lower},        {"Albert", "keep_accents", accents},    {"DebertaV2", "do_lower_case", lower}};
+    slm_hf_json config = {b->config, "tokenizer_config.json"};
+    const char *class = slm_hf_string(config, "tokenizer_class");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        bool value = rows[i].here;
+        if (class == NULL || strncmp(class, rows[i].class, strlen(rows[i].class)) != 0)
+            continue;
+        SLM_TRY(slm_hf_bool(config, rows[i].key, &value, err));
+        if (value != rows[i].here)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\": %s in \"tokenizer_config.json\" is not what \"tokenizer.json\" says",
+                            rows[i].key, value ? "true" : "false");
+    }
+    return SLM_OK;
+}
+
 /* Turns the pieces into GGUF's form: what begins a word gets U+2581, "##" goes. */
 static slm_status make_wordpiece(builder *b, slm_error *err)
 {
@@ -473,8 +527,9 @@ static slm_status check_specials_of(const builder *b, json_t *root, const char *
 
 static slm_status check_all_specials(const builder *b, slm_error *err)
 {
-    static const char *const map_file = "special_tokens_map.json";
-    json_t *map = NULL, *unknown = json_object_get(json_object_get(b->tokenizer, "model"), "unk_token");
+    static const char *const map_file = "special_tokens_map.json", *const added_file = "added_tokens.json";
+    const char *name;
+    json_t *map = NULL, *added = NULL, *id, *unknown = json_object_get(json_object_get(b->tokenizer, "model"), "unk_token");
     SLM_TRY(check_special(b, json_string_value(unknown), "tokenizer.json", err));
     if (b->vocab.kind == SLM_TOK_UNIGRAM)
         SLM_TRY(check_special(b, b->tokens[b->vocab.unk].data, "tokenizer.json", err));
@@ -482,6 +537,11 @@ static slm_status check_all_specials(const builder *b, slm_error *err)
     SLM_TRY(slm_hf_load(b->dir, map_file, 1u << 20, true, &map, err));
     slm_status status = check_specials_of(b, map, map_file, err);
     json_decref(map);
+    SLM_TRY(status);
+    SLM_TRY(slm_hf_load(b->dir, added_file, 1u << 20, true, &added, err));
+    json_object_foreach(added, name, id)
+        status = status == SLM_OK ? check_special(b, name, added_file, err) : status;
+    json_decref(added);
     return status;
 }
 
@@ -667,10 +727,7 @@ static slm_status take_shape(builder *b, slm_error *err)
     v->add_space_prefix = s->space_prefix;
     v->prefix_first = s->prefix_first;
     v->split_white = s->split_white;
-    bool lower = s->lowercase;
-    for (size_t i = 0; i < s->n_steps; i++)
-        lower = lower || s->steps[i].op == SLM_TEXT_LOWER;
-    if (b->reading.lowers && !lower)
+    if (b->reading.lowers && !s->lowercase && !has_step(s, SLM_TEXT_LOWER))
         return slm_fail(err, SLM_UNSUPPORTED,
                         "\"do_lower_case\" of sentence-transformers with a tokenizer that does not lowercase is not supported");
     return check_added(b, err);
@@ -697,6 +754,7 @@ static slm_status take_model(builder *b, slm_error *err)
     if (!b->reading.bare) {
         SLM_TRY(slm_hf_shape_frame(b->tokenizer, &b->shape, err));
         SLM_TRY(take_bert_settings(b, err));
+        SLM_TRY(check_settings(b, err));
     }
     return take_shape(b, err);
 }
