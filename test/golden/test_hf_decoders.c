@@ -5,7 +5,8 @@
  *
  * How far logits may be away: twice as far as the reference itself moves when the inputs of its matrices (and for Q8_0 the matrices) are
  * rounded as they are here ("rounded" in golden.json); three times for mixtures in Q8_0, where the reference rounds nothing that goes into
- * an expert.  Activations and keys are F16 where weights are F32.
+ * an expert.  Where weights are F32 only what is kept of a position is F16: the reference moves as far when it rounds its keys and values
+ * alone (olmo3 0.0061, gpt_neox 0.0026).  Rounded inputs move that of qwen3_5 far more than this: there it is twice what is seen here.
  */
 #include <math.h>
 
@@ -25,6 +26,11 @@ static allowed allowed_of(const json_t *golden, const char *how, double times)
 {
     const json_t *pair = json_object_get(json_object_get(golden, "rounded"), how);
     return (allowed) {times * json_number_value(json_array_get(pair, 0)), times * json_number_value(json_array_get(pair, 1))};
+}
+
+static allowed float_allowed(const char *name, const json_t *golden)
+{
+    return strcmp(name, "qwen3_5") == 0 ? (allowed) {0.0014, 0.0111} : allowed_of(golden, "activations_f16", 2);
 }
 
 /* Ids that follow until two of the reference's logits are too close to tell them apart. */
@@ -156,7 +162,7 @@ int main(void)
         snprintf(name, sizeof name, "families2/%s/golden.json", served[i]);
         json_t *golden = test_json(name);
         bool mixture = strstr(served[i], "moe") != NULL;
-        check_model(served[i], "F32", golden, allowed_of(golden, "activations_f16", 2));
+        check_model(served[i], "F32", golden, float_allowed(served[i], golden));
         check_model(served[i], "Q8_0", golden, allowed_of(golden, "activations_and_weights_q8", mixture ? 3 : 2));
         json_decref(golden);
     }

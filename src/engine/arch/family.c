@@ -543,7 +543,7 @@ static slm_status check_sizes(const slm_hparams *hp, slm_error *err)
     return SLM_OK;
 }
 
-/* Convolutions give rows as wide as those of attention, and keep what they read in F16. */
+/* Convolutions give rows as wide as those of attention. */
 static slm_status check_convolutions(const slm_hparams *hp, slm_error *err)
 {
     if (hp->conv_length == 0)

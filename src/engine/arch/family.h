@@ -132,7 +132,8 @@ static inline uint32_t slm_conv_out(const slm_hparams *hp)
 static inline size_t slm_conv_block(const slm_hparams *hp)
 {
     size_t state = (size_t) hp->delta_values * hp->delta_key_dim * hp->delta_value_dim;
-    return 16 * (size_t) slm_conv_width(hp) + 16 * 2 * 2 * (size_t) hp->delta_values + state;
+    size_t row = hp->delta_values > 0 ? 2 * ((size_t) slm_conv_width(hp) + 2 * (size_t) hp->delta_values) : slm_conv_width(hp);
+    return 16 * row + state;
 }
 /* In how many layers before this one; slm_layer_slots: in how many at all. */
 uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t before);

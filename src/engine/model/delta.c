@@ -6,12 +6,13 @@
  *   out = norm of a head of y * silu(gate), and a product back; q and k have length 1, q is divided by sqrt(delta_key_dim)
  *
  * Everything stands in the KV blocks, so that prefixes, branches, guesses and rows taken back work as with attention: nothing but
- * positions says what a row sees.  Of each position: what went into the convolution, decay and share; and behind its last position the
- * state, in F16.  A row begins at the state of the block before its own, goes again over the positions of its block before it (8 on
- * average), and ends with itself; a row that follows another one of the same block in the batch goes on from there, which is the same.
+ * positions says what a row sees.  Of each position: what went into the convolution, decay and share, in F32 (bringing q and k to length
+ * 1 makes much of what rounding takes from short ones); and behind its last position the state, in F16.  A row begins at the state of the
+ * block before its own, goes again over the positions of its block before it (8 on average), and ends with itself; a row that follows
+ * another one of the same block in the batch goes on from there, which is the same.
  * So a row has the same bits whatever is computed beside it.
  *
- * In a block such a layer has (F16 elements): [16][slm_conv_width] | [16][2][delta_values] of F32 | [delta_values][key_dim][value_dim].
+ * In a block such a layer has [16][slm_conv_width] of F32 | [16][2][delta_values] of F32 | [delta_values][key_dim][value_dim] of F16.
  *
  * Sources: Yang et al. 2024 (arXiv 2412.06464); transformers' Qwen3_5GatedDeltaNet.
  */
@@ -24,7 +25,7 @@
 
 /* Where things are in a layer's part of a block. */
 typedef struct place {
-    const uint16_t *rows;  /* [16][width] */
+    const float *rows;     /* [16][width] */
     const float *rates;    /* [16][2][values] decay, share */
     const uint16_t *state; /* [values][key_dim][value_dim] */
 } place;
@@ -32,8 +33,9 @@ typedef struct place {
 static place place_of(const slm_run *run, uint32_t layer, uint32_t row, int32_t position)
 {
     const slm_hparams *hp = run->hp;
-    place p = {.rows = run->batch->blocks[row][position / SLM_KV_BLOCK] + slm_conv_offset(hp, run->batch->kv_type, layer)};
-    p.rates = (const float *) (const void *) (p.rows + SLM_KV_BLOCK * (size_t) slm_conv_width(hp));
+    const uint16_t *block = run->batch->blocks[row][position / SLM_KV_BLOCK] + slm_conv_offset(hp, run->batch->kv_type, layer);
+    place p = {.rows = (const float *) (const void *) block};
+    p.rates = p.rows + SLM_KV_BLOCK * (size_t) slm_conv_width(hp);
     p.state = (const uint16_t *) (const void *) (p.rates + SLM_KV_BLOCK * 2 * (size_t) hp->delta_values);
     return p;
 }
@@ -67,12 +69,11 @@ void slm_stage_note(slm_lane *t, uint32_t layer)
             int32_t position = run->batch->positions[i], lane = position % SLM_KV_BLOCK;
             place p = place_of(run, layer, i, position);
             /* tables are read-only for the batch's owner, their blocks are what we write */
-            uint16_t *to = (uint16_t *) (uintptr_t) p.rows + (size_t) lane * width;
+            float *to = (float *) (uintptr_t) p.rows + (size_t) lane * width;
             float *rates = (float *) (uintptr_t) p.rates + 2 * (size_t) lane * values;
             const float *x = (const float *) run->ws->conv.p + i * run->ld.conv;
             const float *decay = (const float *) run->ws->decay.p + i * ld, *share = decay + run->n * ld;
-            for (uint32_t c = 0; c < width; c++)
-                to[c] = slm_f32_to_f16(x[c]);
+            memcpy(to, x, width * sizeof *to);
             for (uint32_t h = 0; h < values; h++) {
                 double step = softplus((double) decay[h] + (double) l->delta_decay_bias[h]);
                 rates[h] = (float) slm_exp(-slm_exp((double) l->delta_decay_log[h]) * step);
@@ -103,7 +104,7 @@ typedef struct rule {
     float *state;               /* [key_dim, value_dim] */
     float *q, *k;               /* [key_dim] */
     float *v, *mem, *out;       /* [value_dim] */
-    float *ones, *part, *wide;  /* [longer of both]: 1; the convolution's sum; a kept row */
+    float *ones, *part;         /* [longer of both]: 1; the convolution's sum */
     uint32_t head;
 } rule;
 
@@ -114,7 +115,7 @@ static uint32_t longer(const slm_hparams *hp)
 
 size_t slm_delta_floats(const slm_hparams *hp)
 {
-    return (size_t) hp->delta_key_dim * hp->delta_value_dim + 8 * (size_t) longer(hp);
+    return (size_t) hp->delta_key_dim * hp->delta_value_dim + 7 * (size_t) longer(hp);
 }
 
 static rule rule_of(const slm_run *run, slm_scratch *s, uint32_t head)
@@ -128,7 +129,6 @@ static rule rule_of(const slm_run *run, slm_scratch *s, uint32_t head)
     r.out = r.mem + n;
     r.ones = r.out + n;
     r.part = r.ones + n;
-    r.wide = r.part + n;
     for (size_t i = 0; i < n; i++)
         r.ones[i] = 1;
     return r;
@@ -146,9 +146,9 @@ static void convolve(const slm_run *run, const rule *r, uint32_t layer, uint32_t
         if (at < 0)
             continue;
         place p = place_of(run, layer, row, at);
-        widen(p.rows + (size_t) (at % SLM_KV_BLOCK) * slm_conv_width(hp) + first, r->wide, n);
+        const float *kept = p.rows + (size_t) (at % SLM_KV_BLOCK) * slm_conv_width(hp) + first;
         for (uint32_t c = 0; c < n; c++)
-            r->part[c] += kernel[c * hp->conv_length + k] * r->wide[c];
+            r->part[c] += kernel[c * hp->conv_length + k] * kept[c];
     }
     run->kn->swiglu(r->part, r->ones, y, n);
 }
