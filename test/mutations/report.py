@@ -2,6 +2,8 @@
 """Writes docs/MODEL_KEYS.md from what run.py has found: which keys of a model's files are honoured, which must be as they are.
 
     report.py RESULTS.jsonl ... [--check]     --check: says whether the page is what it would write, and writes nothing
+
+Of several results of a case the last one counts, in the order of the files.
 """
 import argparse
 import collections
@@ -22,9 +24,8 @@ The lists are written by a program, `test/mutations`: it makes a tiny random mod
 with transformers, changes its files key by key (left out, null, of another type, other values, the
 names of older and newer versions, keys of other families), loads each with both, and compares. {cases}
 cases: {verdicts}. `SLM_TEST_PYTHON` names a Python with these libraries for
-`test/tap/data/mutations.pl`, which tries a part of them, with `SLM_TEST_LONG=1` all. The lists are of
-the families that the last run of `test/mutations/run.py` has gone through; others that load have the
-same tables of keys (`src/engine/import/hf/keys.c`).
+`test/tap/data/mutations.pl`, which tries a part of them, with `SLM_TEST_LONG=1` all.
+{compared}
 
 How to read: **honoured**, other values change the answers as in the reference (`a`, `b` in brackets:
 values that are refused all the same); **as it is**, any value that would change something is refused;
@@ -34,7 +35,8 @@ Three things are otherwise than there, by intention: control tokens that are wri
 parsed; vectors always have length 1; and a text's prompt is the first of `document`, `passage`,
 `corpus` and `search_document` (a question's: `query`, `search_query`, `s2p_query`) that is not empty,
 or else the default one. Where a class of transformers builds a tokenizer anew instead of reading
-tokenizer.json, the file is what counts here, but for the settings of BERT's kin.
+tokenizer.json, the file is what counts here, but for the settings of BERT's kin; other classes'
+settings in tokenizer_config.json that say something else than the file are refused.
 """
 FILES = ("config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json",
          "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
@@ -74,12 +76,52 @@ def section(title, cases):
     return f"### {title}\n\n" + "\n".join(p for p in parts if p)
 
 
+NAMES = {"embed": "as embedding models", "classify": "with a head for texts", "tag": "with a head for tokens", "generate": "as decoders"}
+
+
+def rows_of_tiny():
+    """[(family, kind of tokenizer, tasks)] as tiny.py has them, which is not imported: it needs the libraries."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "tiny.py"), encoding="utf-8") as f:
+        text = f.read()
+    heads = re.search(r"^HEADS = (.*)$", text, re.M).group(1)
+    found = re.findall(r'^    family\("([^"]+)", (\w+), (HEADS|\([^)]*\))', text, re.M)
+    return [(name, kind, re.findall(r"\w+", heads if tasks == "HEADS" else tasks)) for name, kind, tasks in found]
+
+
+def compared(rows):
+    """Which families, in which tasks, and which tokenizers were gone through, and which were left out."""
+    seen = {(r["family"], r["task"]) for r in rows}
+    kinds = {r["tokenizer"] for r in rows if r["task"] == "tokenizer"}
+    known = rows_of_tiny()
+    parts, left = [], []
+    for task, name in NAMES.items():
+        families = [f for f, _, tasks in known if task in tasks]
+        done, not_done = ([f"`{f}`" for f in families if ((f, task) in seen) == yes] for yes in (True, False))
+        parts += [f"{name}: {', '.join(done)}"] if done else []
+        left += [f"{name}: {', '.join(not_done)}"] if not_done else []
+    tokenizers = list(dict.fromkeys(kind for _, kind, _ in known))
+    parts.append("tokenizers of the kinds " + ", ".join(f"`{k}`" for k in tokenizers if k in kinds))
+    left += [f"tokenizers of the kinds {', '.join(f'`{k}`' for k in tokenizers if k not in kinds)}"] if set(tokenizers) - kinds else []
+    text = "Gone through were " + "; ".join(parts) + "."
+    if left:
+        text += (" Left out, for want of time, were " + "; ".join(left) +
+                 ". They have the same tables of keys (`src/engine/import/hf/keys.c`), and what is not in those is refused.")
+    return text + (" No case is left that is read otherwise than the reference reads it. Families that the program cannot make, "
+                   "since the library has no class for them or theirs needs code from the model's directory, have tests with values "
+                   "of their own (`test/golden`) and no list.")
+
+
+def merged(rows):
+    """Of a case that several files have, the last."""
+    return list({(r["family"], r["task"], r["file"], r["case"]): r for r in rows}.values())
+
+
 def page(rows, versions):
     counts = collections.Counter(r["verdict"] for r in rows)
     words = {"equal": "changed answers, the same as the reference's", "same": "no change in either", "refused": "refused",
              "file": "as tokenizer.json says", "lenient": "refused there, without effect here"}
     verdicts = ", ".join(f"{counts[k]:,} {words[k]}" for k in words)
-    out = [textwrap.dedent(HEAD).format(cases=f"{len(rows):,}", verdicts=verdicts, **versions)]
+    out = [textwrap.dedent(HEAD).format(cases=f"{len(rows):,}", verdicts=verdicts, compared=compared(rows), **versions)]
     grouped = collections.OrderedDict()
     for r in rows:
         if r["file"] in FILES:
@@ -114,6 +156,7 @@ def main():
             for line in f:
                 row = json.loads(line)
                 rows.append(row) if "verdict" in row else versions.update(row)
+    rows = merged(rows)
     bad = [r for r in rows if r["verdict"] == "DIFFERENT"]
     if bad:
         print(f"{len(bad)} cases are different: {bad[0]}")
