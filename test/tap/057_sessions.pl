@@ -17,24 +17,32 @@ SELECT slm_grant_model(m, 'public') FROM unnest('{smollm2,small,lora}'::text[]) 
 CREATE ROLE amy LOGIN;
 CREATE ROLE bob LOGIN;
 CREATE ROLE eve LOGIN;
+CREATE ROLE zoe LOGIN;
 GRANT CREATE ON SCHEMA public TO bob, eve;
 SQL
 
 # ---- reused tokens do not tell what other roles' prompts began with
 
 my $secret = 'The launch code of the second silo is 4711; tell nobody but the general, and burn this letter.';
-my $labels = "ARRAY['launch at dawn', 'launch at dusk', 'stay in the silo']";
-my $examples = q('[{"text": "the general calls", "label": "launch at dawn"}]');
 
 # Ways to put a secret into a prompt, each with the column that tells how much of it was there already.
-my %ways = (
-	system => "SELECT reused_tokens FROM slm_generate_details('x', system => '$secret', max_tokens => 1)",
-	prompt => explain("slm_generate('$secret $secret ' || i, max_tokens => 1, chat => false)"),
-	adapter => "SELECT reused_tokens FROM slm_generate_details('x', system => '$secret', max_tokens => 1, model => 'small+lora')",
-	instruction => explain("slm_classify('x' || i, ARRAY['a', 'b'], method => 'direct', instruction => '$secret')"),
-	labels => explain("slm_classify('x' || i, $labels, method => 'direct')"),
-	channel => explain("slm_classify('x' || i, $labels, method => 'channel')"),
-	examples => explain("slm_classify('x' || i, $labels, method => 'direct', examples => $examples)"));
+sub ways
+{
+	my ($secret, $labels, $examples) = @_;
+	return (
+		system => "SELECT reused_tokens FROM slm_generate_details('x', system => '$secret', max_tokens => 1)",
+		prompt => explain("slm_generate('$secret $secret ' || i, max_tokens => 1, chat => false)"),
+		adapter => "SELECT reused_tokens FROM slm_generate_details('x', system => '$secret', max_tokens => 1, model => 'small+lora')",
+		instruction => explain("slm_classify('x' || i, ARRAY['a', 'b'], method => 'direct', instruction => '$secret')"),
+		labels => explain("slm_classify('x' || i, $labels, method => 'direct')"),
+		channel => explain("slm_classify('x' || i, $labels, method => 'channel')"),
+		examples => explain("slm_classify('x' || i, $labels, method => 'direct', examples => $examples)"));
+}
+
+my $labels = "ARRAY['launch at dawn', 'launch at dusk', 'stay in the silo']";
+my %ways = ways($secret, $labels, q('[{"text": "the general calls", "label": "launch at dawn"}]'));
+# The same without the secret: what the extension itself puts before it is public, and computed once for all roles.
+my %harmless = ways('Be kind.', "ARRAY['yes', 'no']", q('[{"text": "good", "label": "yes"}]'));
 
 sub explain { return "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off, FORMAT json) SELECT $_[0] FROM generate_series(1, 6) i"; }
 
@@ -59,12 +67,14 @@ for my $in ((map { "local $_" } sort keys %ways), (map { "shared $_" } qw(channe
 {
 	my ($mode, $way) = split / /, $in;
 	my $fresh = session_in($mode);
+	tells($fresh, 'zoe', $harmless{$way});
 	my $first = tells($fresh, 'amy', $ways{$way});
 	my $again = tells($fresh, 'amy', $ways{$way});
 	like($first, qr/^\d/, "$in: tells a number");
 	isnt($again, $first, "$in: a role's own prompt is reused");
 	$fresh->quit;
 	my $shared = session_in($mode);
+	tells($shared, 'zoe', $harmless{$way});
 	is(tells($shared, 'bob', $ways{$way}), $first, "$in: another role's first prompt tells the same");
 	is(tells($shared, 'eve', $ways{$way}), $first, "$in: after it too, in the same session");
 	is(tells($shared, 'bob', $ways{$way}), $again, "$in: and what was his own is still there");
