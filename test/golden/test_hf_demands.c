@@ -46,6 +46,10 @@ static const struct {
     {"encoders/gte", "logn_attention_scale", "true", "logn_attention_scale"},
     {"encoders/gte", "pack_qkv", "false", "pack_qkv"},
     {"encoders/gte", "num_attention_heads", "0", "rope_scaling"},
+    {"families2/eurobert", "rope_parameters",
+     "{\"rope_type\":\"longrope\",\"rope_theta\":10000.0,\"original_max_position_embeddings\":64,\"short_factor\":[1,1,1,1,1,1,1,1],"
+     "\"long_factor\":[2,2,2,2,2,2,2,2]}",
+     "longrope"},
     {"encoders/jina-v2", "feed_forward_type", "\"reglu\"", "feed_forward_type"},
     {"encoders/jina-v2", "feed_forward_type", NULL, "feed_forward_type"},
     {"encoders/jina-v2", "emb_pooler", "\"max\"", "emb_pooler"},

@@ -177,7 +177,8 @@ static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
     if (strcmp(type, "llama3") == 0)
         return take_llama3(c, s, err);
     bool longs = strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0, yarn = strcmp(type, "yarn") == 0;
-    if ((strcmp(c->kind->family, "phi3") == 0 && !longs && !yarn) || (c->kind->ropes && strcmp(type, "linear") != 0 && !yarn))
+    if ((strcmp(c->kind->family, "phi3") == 0 && !longs && !yarn) || (c->kind->ropes && strcmp(type, "linear") != 0 && !yarn) ||
+        (c->kind->encoder && longs))
         return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type", type, s.file);
     if (longs) {
         snprintf(c->scaling, sizeof c->scaling, "longrope");
