@@ -256,7 +256,8 @@ slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
     if (json_is_null(json_object_get(p.object, "rope_theta")) || json_is_null(json_object_get(p.object, "partial_rotary_factor")))
         return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have a null for a number", c->json.file);
     SLM_TRY(slm_hf_take(c, c->json, "rotary_emb_base", "rope.freq_base", c->kind->rope_base, err)); /* GPT-NeoX before version 5 */
-    SLM_TRY(slm_hf_take(c, c->json, "rope_theta", "rope.freq_base", NAN, err));
+    if (strcmp(c->kind->model_type, "gpt_neox") != 0) /* whose class does not read it */
+        SLM_TRY(slm_hf_take(c, c->json, "rope_theta", "rope.freq_base", NAN, err));
     SLM_TRY(slm_hf_take(c, p, "rope_theta", "rope.freq_base", NAN, err));
     if (c->kind->ropes) {
         double local_base = c->kind->gelu ? 1e4 : slm_hf_config_number(c, "rope.freq_base", 1e4); /* OLMo 3 scales its full layers alone */

@@ -218,7 +218,7 @@ static slm_status check_unused(const hf_source *s, slm_error *err)
 
 static slm_status bind_tensors(hf_source *s, slm_error *err)
 {
-    bool head = slm_safetensors_find(&s->st, "lm_head.weight") != NULL;
+    bool head = slm_safetensors_find(&s->st, "lm_head.weight") != NULL || slm_safetensors_find(&s->st, "embed_out.weight") != NULL;
     const slm_family *family = slm_family_by_name(s->config.meta.architecture);
     s->used = calloc(s->st.n_tensors + 1, sizeof *s->used);
     if (s->used == NULL || family == NULL)
