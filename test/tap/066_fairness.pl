@@ -12,7 +12,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 use SlmTest;
 
-my ($many, $work, $seconds, $most_share, $least_rate, $most_latency) = long_run() ? (63, 30, 20, 1.2, 0.4, 1.6) : (15, 3, 4, 1.6, 0.25, 4);
+my ($many, $work, $seconds, $most_share, $least_rate, $most_latency) = long_run() ? (63, 30, 20, 1.2, 0.4, 1.6) : (15, 8, 4, 1.6, 0.25, 4);
 my $node = slm_cluster('fairness', conf => "shared_preload_libraries = 'slm_pg'\nslm.engine = 'shared'\nmax_connections = 100\n"
 	  . "slm.job_max_load = 0\nslm.job_workers = 1\n");
 my $directory = PostgreSQL::Test::Utils::tempdir();
@@ -132,7 +132,12 @@ my $alone = latency('alone');
 $node->safe_psql('postgres', "SELECT slm_create_job('stories', 'doc', 'story', 'slm_generate(body, max_tokens => 32)')");
 $node->poll_query_until('postgres', "SELECT running NOT LIKE '%job 0' FROM slm.engine_status") or die 'the job does not begin';
 my $written = $node->safe_psql('postgres', 'SELECT output_tokens FROM slm.engine_status');
-my $beside = latency('beside');
+my $beside;
+for (1 .. 5) # on a machine that does other things too no answer may have ended in so many seconds
+{
+	$beside = latency('beside');
+	last if $node->safe_psql('postgres', 'SELECT output_tokens FROM slm.engine_status') > $written;
+}
 cmp_ok($node->safe_psql('postgres', 'SELECT output_tokens FROM slm.engine_status'), '>', $written, 'the job computes');
 is($node->safe_psql('postgres', "SELECT running LIKE '%job 0' FROM slm.engine_status"), 'f', '... and does not end');
 cmp_ok($beside / $alone, '<', $most_latency, sprintf('95 %% of calls took %.1f ms alone and %.1f ms beside the job', $alone, $beside));
