@@ -176,15 +176,13 @@ static slm_status take_scaling(slm_hf_config *c, slm_hf_json s, slm_error *err)
         return SLM_OK;
     if (strcmp(type, "llama3") == 0)
         return take_llama3(c, s, err);
-    bool longs = strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0, yarn = strcmp(type, "yarn") == 0;
-    if ((strcmp(c->kind->family, "phi3") == 0 && !longs && !yarn) || (c->kind->ropes && strcmp(type, "linear") != 0 && !yarn) ||
-        (c->kind->encoder && longs))
+    if (c->kind->scalings != NULL && !slm_hf_among(type, c->kind->scalings))
         return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type", type, s.file);
-    if (longs) {
+    if (slm_hf_among(type, "longrope|su")) {
         snprintf(c->scaling, sizeof c->scaling, "longrope");
         return take_longrope(c, s, err);
     }
-    if (yarn)
+    if (strcmp(type, "yarn") == 0)
         return take_yarn(c, s, err);
     if (strcmp(type, "dynamic") == 0)
         return take_dynamic(c, s, err);
@@ -221,19 +219,6 @@ static slm_status check_local(slm_hf_json local, slm_error *err)
     return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" of sliding layers in \"%s\" is not supported", type, local.file);
 }
 
-/* Ministral 3 has YaRN, and all of what the reference reads of it. */
-static slm_status check_ministral3(slm_hf_json p, slm_error *err)
-{
-    static const char *const needed[] = {"rope_theta", "factor", "original_max_position_embeddings", "llama_4_scaling_beta"};
-    const char *type = slm_hf_rope_type(p);
-    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
-        if (!slm_hf_has(p, needed[i]))
-            return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have no \"%s\"", p.file, needed[i]);
-    return type != NULL && strcmp(type, "yarn") == 0 ? SLM_OK
-        : slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type",
-                   type != NULL ? type : "none", p.file);
-}
-
 /* rope_theta and rope_scaling, or rope_parameters as newer versions write them (by layer type for Gemma 3). */
 slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
 {
@@ -251,13 +236,10 @@ slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err)
     if (full.object != NULL && !slm_hf_has(full, "rope_theta"))
         return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have no \"rope_theta\" for the layers that see everything",
                         c->json.file);
-    if (strcmp(c->kind->model_type, "ministral3") == 0)
-        SLM_TRY(check_ministral3(p, err));
     if (json_is_null(json_object_get(p.object, "rope_theta")) || json_is_null(json_object_get(p.object, "partial_rotary_factor")))
         return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have a null for a number", c->json.file);
-    SLM_TRY(slm_hf_take(c, c->json, "rotary_emb_base", "rope.freq_base", c->kind->rope_base, err)); /* GPT-NeoX before version 5 */
-    if (strcmp(c->kind->model_type, "gpt_neox") != 0) /* whose class does not read it */
-        SLM_TRY(slm_hf_take(c, c->json, "rope_theta", "rope.freq_base", NAN, err));
+    const char *base = c->kind->base_key != NULL ? c->kind->base_key : "rope_theta";
+    SLM_TRY(slm_hf_take(c, c->json, base, "rope.freq_base", c->kind->rope_base, err));
     SLM_TRY(slm_hf_take(c, p, "rope_theta", "rope.freq_base", NAN, err));
     if (c->kind->ropes) {
         double local_base = c->kind->gelu ? 1e4 : slm_hf_config_number(c, "rope.freq_base", 1e4); /* OLMo 3 scales its full layers alone */
@@ -390,6 +372,21 @@ slm_status slm_hf_layers_full(slm_hf_config *c, slm_error *err)
 slm_status slm_hf_layers_gemma(slm_hf_config *c, slm_error *err)
 {
     return take_window(c, true, err);
+}
+
+/* Ministral 3 has YaRN, and all of what the reference reads of it. */
+slm_status slm_hf_layers_ministral3(slm_hf_config *c, slm_error *err)
+{
+    static const char *const needed[] = {"rope_theta", "factor", "original_max_position_embeddings", "llama_4_scaling_beta"};
+    slm_hf_json p = slm_hf_member(c->json, "rope_parameters");
+    const char *type = slm_hf_rope_type(p);
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        if (!slm_hf_has(p, needed[i]))
+            return slm_fail(err, SLM_FORMAT, "\"rope_parameters\" in \"%s\" have no \"%s\"", c->json.file, needed[i]);
+    if (type == NULL || strcmp(type, "yarn") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "RoPE scaling \"%.40s\" in \"%s\" is not supported for models of this type",
+                        type != NULL ? type : "none", c->json.file);
+    return take_window(c, false, err);
 }
 
 /* Gemma 4: layers of one kind that names another head width must all name it, and nothing else. */

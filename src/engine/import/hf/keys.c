@@ -216,13 +216,14 @@ static const slm_hf_kind kinds[] = {
     {"deberta-v2", "deberta", "deberta.", bert_keys, deberta_keys, slm_hf_take_deberta, SLM_POOL_CLS, .encoder = true},
     {"model2vec", "static", "", static_keys, NULL, slm_hf_take_static, 0, .encoder = true, .table = true},
     {"eurobert", "eurobert", "model.", decoder_keys, eurobert_keys, slm_hf_take_eurobert, 0, .encoder = true, .rope_base = 1e4,
-     .eps = 1e-5},
+     .eps = 1e-5, .scalings = "linear|dynamic|yarn"},
     {"llama", "llama", "", decoder_keys, llama_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4},
     {"mistral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4,
      .window = 4096},
     {"ministral", "llama", "", decoder_keys, mistral_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 8, .rope_base = 1e4,
      .window = 4096},
-    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4, .eps = 1e-5, .partial = 1},
+    {"phi3", "phi3", "", decoder_keys, phi3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .rope_base = 1e4, .eps = 1e-5, .partial = 1,
+     .scalings = "longrope|su|yarn"},
     {"gemma", "gemma", "", decoder_keys, gemma_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 16, .head_dim = 256,
      .rope_base = 1e4, .tied = true, .gelu = true},
     {"gemma2", "gemma2", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
@@ -230,11 +231,11 @@ static const slm_hf_kind kinds[] = {
      .layers = slm_hf_layers_gemma, .more_of = slm_hf_more_gemma},
     {"gemma3_text", "gemma3", "", decoder_keys, gemma2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .head_dim = 256,
      .rope_base = 1e6, .window = 4096, .tied = true, .gelu = true,
-     .ropes = true, .layers = slm_hf_layers_gemma, .more_of = slm_hf_more_gemma,
+     .ropes = true, .scalings = "linear|yarn", .layers = slm_hf_layers_gemma, .more_of = slm_hf_more_gemma,
      .inside = {.n_vocab = 262208, .n_context = 131072, .n_heads = 8}},
     {"gemma4_text", "gemma4", "", decoder_keys, gemma4_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .head_dim = 256, .rope_base = 1e6,
      .window = 512, .tied = true, .gelu = true, .ropes = true, .proportional = true, .answers_only = true,
-     .layers = slm_hf_layers_gemma4, .inside = {.n_vocab = 262144, .n_context = 131072, .n_heads = 8}},
+     .scalings = "linear|yarn", .layers = slm_hf_layers_gemma4, .inside = {.n_vocab = 262144, .n_context = 131072, .n_heads = 8}},
     {"qwen2", "qwen2", "", decoder_keys, qwen2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .rope_base = 1e4,
      .layers = slm_hf_layers_full},
     {"qwen3", "qwen3", "", decoder_keys, qwen3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .head_dim = 128,
@@ -242,7 +243,7 @@ static const slm_hf_kind kinds[] = {
     {"granite", "granite", "", decoder_keys, granite_keys, slm_hf_take_decoder, 0, .rope_base = 1e4},
     {"olmo2", "olmo2", "", decoder_keys, olmo2_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .eps = 1e-5},
     {"olmo3", "olmo2", "", decoder_keys, olmo3_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .window = 4096, .eps = 1e-5,
-     .ropes = true, .layers = slm_hf_layers_olmo3},
+     .ropes = true, .scalings = "linear|yarn", .layers = slm_hf_layers_olmo3},
     {"exaone4", "exaone4", "", decoder_keys, exaone4_keys, slm_hf_take_decoder, 0, .n_kv_heads = 32,
      .rope_base = 1e4, .window = 4096, .eps = 1e-5, .layers = slm_hf_layers_exaone4},
     {"granitemoehybrid", "granitehybrid", "", decoder_keys, granite4_keys, slm_hf_take_decoder, 0, .rope_base = 1e4,
@@ -255,7 +256,7 @@ static const slm_hf_kind kinds[] = {
     {"lfm2", "lfm2", "", decoder_keys, lfm2_keys, slm_hf_take_decoder, 0, .n_kv_heads = 8, .rope_base = 1e6, .tied = true, .eps = 1e-5,
      .own_eps = true, .layers = slm_hf_layers_lfm2},
     {"ministral3", "llama", "", decoder_keys, ministral3_keys, slm_hf_take_decoder, 0, .n_kv_heads = 8, .head_dim = 128, .rope_base = 1e6,
-     .eps = 1e-5, .answers_only = true},
+     .eps = 1e-5, .answers_only = true, .layers = slm_hf_layers_ministral3},
     {"qwen3_5_text", "qwen3_5", "", decoder_keys, qwen35_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .head_dim = 256, .rope_base = 1e7,
      .partial = 0.25, .answers_only = true, .layers = slm_hf_layers_qwen35},
     {"stablelm", "stablelm", "", decoder_keys, stablelm_keys, slm_hf_take_decoder, 0, .n_kv_heads = 32, .rope_base = 1e4, .own_eps = true,
@@ -263,7 +264,7 @@ static const slm_hf_kind kinds[] = {
     {"phi", "phi", "", decoder_keys, phi_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .own_eps = true, .partial = 0.5,
      .answers_only = true},
     {"gpt_neox", "gpt_neox", "", decoder_keys, neox_keys, slm_hf_take_decoder, 0, .rope_base = 1e4, .own_eps = true, .partial = 0.25,
-     .answers_only = true, .more_of = slm_hf_more_neox},
+     .base_key = "rotary_emb_base", .answers_only = true, .more_of = slm_hf_more_neox},
     {"gpt2", "gpt2", "transformer.", gpt2_keys, NULL, slm_hf_take_gpt2, 0, .own_eps = true, .tied = true, .answers_only = true},
     {"smollm3", "smollm3", "", decoder_keys, smollm3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 4, .rope_base = 2e6,
      .tied = true, .layers = slm_hf_layers_smollm3},
@@ -308,8 +309,7 @@ static bool is_nothing(const json_t *v)
            (json_is_object(v) && json_object_size(v) == 0);
 }
 
-/* Is text one of the words in "a|b|c"? */
-static bool among(const char *text, const char *words)
+bool slm_hf_among(const char *text, const char *words)
 {
     size_t n = strlen(text);
     for (const char *at = words; at != NULL; at = strchr(at, '|') != NULL ? strchr(at, '|') + 1 : NULL)
@@ -349,7 +349,7 @@ static slm_status check_key(const slm_hf_config *c, const slm_hf_key *k, const c
     case SLM_HF_TAKE: good = !json_is_null(v); break; /* the reference has no such models */
     case SLM_HF_OFF: good = is_nothing(v); break;
     case SLM_HF_ON: good = json_is_null(v) || json_is_true(v); break;
-    case SLM_HF_WORD: good = json_is_null(v) || (json_is_string(v) && among(json_string_value(v), k->as)); break;
+    case SLM_HF_WORD: good = json_is_null(v) || (json_is_string(v) && slm_hf_among(json_string_value(v), k->as)); break;
     case SLM_HF_VALUE: good = json_is_null(v) || (json_is_number(v) && json_number_value(v) == k->value); break;
     default: break;
     }

@@ -42,6 +42,8 @@ typedef struct slm_hf_kind {
     bool own_eps;                           /* the tables take the epsilon */
     bool tied, gelu;
     double partial;                         /* RoPE may turn a part of each head: this one where no key says which; 0: it turns all */
+    const char *base_key;                   /* of RoPE's base in older files; NULL: rope_theta */
+    const char *scalings;                   /* of RoPE, that it knows beside llama3: "linear|yarn"; NULL: all that are known here */
     bool ropes;                             /* sliding layers may have a RoPE of their own */
     bool proportional;                      /* the others turn a part of their pairs, with the frequencies of whole heads */
     bool answers_only;                      /* no embedder and no head of it is known */
@@ -53,6 +55,8 @@ typedef struct slm_hf_kind {
     } inside;
 } slm_hf_kind;
 
+/* Is text one of the words in "a|b|c"? */
+bool slm_hf_among(const char *text, const char *words);
 const slm_hf_kind *slm_hf_kind_find(const char *model_type);
 /* "bert, roberta, ...", for the hint. */
 void slm_hf_kind_names(char *out, size_t size);
@@ -66,6 +70,7 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_full(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_gemma(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_layers_ministral3(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_gemma4(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_smollm3(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_granite4(slm_hf_config *c, slm_error *err);
