@@ -165,12 +165,18 @@ static slm_status read_module_file(int dir, const char *path, module_kind kind, 
     return status;
 }
 
+const char *slm_hf_module_folder(const json_t *module)
+{
+    const char *path = json_string_value(json_object_get(module, "path"));
+    return path == NULL || strlen(path) > 200 || path[0] == '/' || strstr(path, "..") != NULL ? NULL : path;
+}
+
 static slm_status read_module(int dir, json_t *module, slm_hf_config *config, slm_error *err)
 {
-    const char *type = json_string_value(json_object_get(module, "type")), *path = json_string_value(json_object_get(module, "path"));
+    const char *type = json_string_value(json_object_get(module, "type")), *path = slm_hf_module_folder(module);
     const char *kind = type != NULL ? strrchr(type, '.') : NULL;
     kind = kind != NULL ? kind + 1 : type;
-    if (kind == NULL || path == NULL || strlen(path) > 200 || path[0] == '/' || strstr(path, "..") != NULL)
+    if (kind == NULL || path == NULL)
         return slm_fail(err, SLM_FORMAT, "\"modules.json\" has a module without type or with a path outside of the directory");
     bool pooled = config->n_pools > 0;
     if (config->kind->table && strcmp(kind, "StaticEmbedding") == 0 && !pooled) { /* hf/static.h has opened it */

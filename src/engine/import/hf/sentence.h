@@ -7,6 +7,8 @@
 #include "engine/import/hf/config.h"
 #include "engine/slm.h"
 
+/* The folder of a module, at most 200 bytes; NULL: it has none, or one outside of the directory. */
+const char *slm_hf_module_folder(const json_t *module);
 /* Reads modules.json (modules; NULL: there is none), the configurations of its modules, sentence_bert_config.json and
  * config_sentence_transformers.json where they are; puts pooling, modules and length into config, prompts into info.  UNSUPPORTED names
  * what is not known. */

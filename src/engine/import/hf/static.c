@@ -13,6 +13,7 @@
 
 #include "engine/base/math.h"
 #include "engine/import/hf/json.h"
+#include "engine/import/hf/sentence.h"
 #include "engine/import/hf/vocab.h"
 
 #define MAX_TOKENS ((1u << 21) - 1)
@@ -78,10 +79,10 @@ bool slm_hf_static_is(const json_t *config, const json_t *modules)
 /* The folder of the first module. */
 static slm_status take_folder(slm_hf_static *s, const json_t *modules, slm_error *err)
 {
-    const char *path = json_string_value(json_object_get(json_array_get(modules, 0), "path"));
-    size_t n = path != NULL ? strlen(path) : 0;
-    if (path == NULL || n + 2 > sizeof s->folder || path[0] == '/' || strstr(path, "..") != NULL)
+    const char *path = slm_hf_module_folder(json_array_get(modules, 0));
+    if (path == NULL)
         return slm_fail(err, SLM_FORMAT, "\"modules.json\" has a module without type or with a path outside of the directory");
+    size_t n = strlen(path);
     if (n > 0 && strcmp(path, ".") != 0)
         snprintf(s->folder, sizeof s->folder, "%s%s", path, path[n - 1] == '/' ? "" : "/");
     return SLM_OK;
