@@ -134,6 +134,12 @@ typedef struct slm_import_options {
  * stop flag is seen set, and may clear it where there is no reason to stop: the work then goes on from where it is. */
 typedef void (*slm_progress_fn)(void *arg, uint64_t done, uint64_t total);
 
+/* A model that is split over several GGUF files, "NAME-00001-of-00003.gguf" and so on, has its first one as source.  slm_split_count: how
+ * many there are by the name of the first, 2..128; 1: it is no such name.  slm_split_name: the path of part i, 1..n, into out, as long as
+ * that of the first; returns what follows NAME in it, by which the seal knows the part. */
+uint32_t slm_split_count(const char *path);
+const char *slm_split_name(const char *first, uint32_t i, uint32_t n, char *out, size_t size);
+
 /* A first look at a source: beginning, header and configuration, in milliseconds whatever its size, so that what is no model is
  * refused before it is read whole.  *bytes: those of the files with the weights.  Status as slm_import. */
 slm_status slm_source_look(const char *source_path, uint64_t *bytes, slm_error *err);

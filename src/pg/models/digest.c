@@ -24,6 +24,7 @@
 #include "port/pg_bswap.h"
 #include "storage/fd.h"
 
+#include "engine/slm.h"
 #include "pg/base/errors.h"
 #include "pg/models/loading.h"
 
@@ -109,25 +110,18 @@ static bool is_there(const char *path)
     return false;
 }
 
-#define PART_BYTES 20 /* "-00001-of-00003.gguf" */
-#define MOST_PARTS 128
-
 /* The further parts of a model whose first part's name says how many there are.  Which are needed, the engine says. */
 static void list_parts(const char *path, List **files)
 {
-    size_t n = strlen(path);
-    unsigned count = 0;
+    uint32 count = slm_split_count(path);
+    char *part = palloc(strlen(path) + 1); /* all names are equally long */
     struct stat st;
 
-    if (n <= PART_BYTES || strncmp(path + n - PART_BYTES, "-00001-of-", 10) != 0 || strcmp(path + n - 5, ".gguf") != 0 ||
-        strspn(path + n - 10, "0123456789") != 5)
-        return;
-    count = (unsigned) strtoul(path + n - 10, NULL, 10);
-    for (unsigned i = 2; i <= count && count <= MOST_PARTS; i++) {
-        char *part = psprintf("%.*s-%05u-of-%05u.gguf", (int) (n - PART_BYTES), path, i, count);
+    for (uint32 i = 2; i <= count; i++) {
+        const char *name = slm_split_name(path, i, count, part, strlen(path) + 1);
 
         if (stat(part, &st) == 0 && S_ISREG(st.st_mode))
-            *files = lappend(*files, new_file(part + n - PART_BYTES, part, (uint64) st.st_size));
+            *files = lappend(*files, new_file(name, part, (uint64) st.st_size));
     }
 }
 

@@ -5,6 +5,7 @@
  * parts, and there are as many as they say.
  */
 #include "engine/import/gguf/parts.h"
+#include "engine/slm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,10 +48,11 @@ static slm_status take_count(const slm_gguf *g, const char *key, uint32_t most, 
     return SLM_OK;
 }
 
-/* NAME-0000i-of-0000n.gguf into out. */
-static void name_part(const char *first, uint32_t i, uint32_t n, char *out, size_t size)
+const char *slm_split_name(const char *first, uint32_t i, uint32_t n, char *out, size_t size)
 {
-    snprintf(out, size, "%.*s" SUFFIX, (int) (strlen(first) - SUFFIX_BYTES), first, i, n);
+    size_t begin = strlen(first) - SUFFIX_BYTES;
+    snprintf(out, size, "%.*s" SUFFIX, (int) begin, first, i, n);
+    return out + begin;
 }
 
 /* Is the name of the path that of part i of n? */
@@ -60,6 +62,13 @@ static bool named(const char *path, uint32_t i, uint32_t n)
     size_t length = strlen(path);
     snprintf(suffix, sizeof suffix, SUFFIX, i, n);
     return strlen(suffix) == SUFFIX_BYTES && length > SUFFIX_BYTES && strcmp(path + length - SUFFIX_BYTES, suffix) == 0;
+}
+
+uint32_t slm_split_count(const char *path)
+{
+    size_t length = strlen(path);
+    uint32_t n = length <= SUFFIX_BYTES ? 1 : (uint32_t) strtoul(path + length - strlen("00003.gguf"), NULL, 10);
+    return n >= 2 && n <= SLM_GGUF_MAX_PARTS && named(path, 1, n) ? n : 1;
 }
 
 /* How many parts the first is one of; 1: it is whole. */
@@ -85,7 +94,7 @@ static slm_status count_parts(const slm_gguf *g, const char *path, uint32_t *n, 
     }
     if (no == 0)
         return SLM_OK;
-    name_part(path, 1, *n, name, sizeof name);
+    slm_split_name(path, 1, *n, name, sizeof name);
     slm_fail(err, SLM_INVALID, "the file is part %u of %u of a model", no + 1, *n);
     return slm_hint(err, "Name the first part, \"%s\": the others are read with it.", name);
 }
@@ -117,8 +126,8 @@ static slm_status open_others(slm_gguf_parts *p, const char *path, uint32_t n, u
 {
     char name[4200];
     for (uint32_t i = 1; i < n; i++) {
-        name_part(path, i + 1, n, name, sizeof name);
-        slm_status status = slm_gguf_open_part(name, name + strlen(name) - SUFFIX_BYTES, &p->part[i], err);
+        const char *sealed = slm_split_name(path, i + 1, n, name, sizeof name);
+        slm_status status = slm_gguf_open_part(name, sealed, &p->part[i], err);
         if (status != SLM_OK) {
             char why[sizeof err->message];
             snprintf(why, sizeof why, "%s", err->message);
@@ -127,9 +136,9 @@ static slm_status open_others(slm_gguf_parts *p, const char *path, uint32_t n, u
         p->n = i + 1;
         SLM_TRY(check_part(p->part[i], i, n, total, err));
     }
-    name_part(path, n + 1, n, name, sizeof name);
+    const char *more = slm_split_name(path, n + 1, n, name, sizeof name);
     if (access(name, F_OK) == 0)
-        return slm_fail(err, SLM_FORMAT, "\"%s\" is beside the %u parts of the model", name + strlen(name) - SUFFIX_BYTES, n);
+        return slm_fail(err, SLM_FORMAT, "\"%s\" is beside the %u parts of the model", more, n);
     return SLM_OK;
 }
 
