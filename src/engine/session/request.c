@@ -95,8 +95,11 @@ slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tok
     SLM_TRY(slm_prompt_build(s->model->tokenizer, r->chat, r->segments, r->n_segments, r->public_bytes, s->limits.stop, out, err));
     if (out->ids.n == 0 && s->model->hp.n_layers == 0) { /* a table of vectors: its last is zeros */
         status = slm_ids_push(&out->ids, (int32_t) s->model->hp.n_vocab - 1, err);
-        if (status != SLM_OK)
+        if (status != SLM_OK) {
+            slm_prompt_free(out);
+            memset(out, 0, sizeof *out);
             return status;
+        }
     }
     if (out->ids.n == 0) {
         slm_prompt_free(out);
