@@ -351,7 +351,7 @@ static pg_noinline void train_and_store(Training *t, TimestampTz begin)
     slm_pg_loading_phase("comparing");
     slm_pg_compare_versions(slm_pg_active_version(versions), &t->set, &t->report, &t->comparison);
     t->active = t->activate == ACTIVATE_ALWAYS || (t->activate == ACTIVATE_IF_BETTER && slm_pg_is_better(&t->comparison));
-    t->seconds = (double) (GetCurrentTimestamp() - begin) / 1e6;
+    t->seconds = slm_pg_seconds_since(begin);
     t->version = store_version(t->name, versions, &t->set, &t->report, t->json, t->query, t->seconds, t->active,
                                &t->encoder);
 }
@@ -455,8 +455,7 @@ Datum slm_pg_train_classifier(PG_FUNCTION_ARGS)
     return end_training(fcinfo, t, begin);
 }
 
-/* ---- slm_distill_classifier(name, query, teacher, rows, model, options)
-: the teacher's answers are the labels */
+/* ---- slm_distill_classifier(name, query, teacher, rows, model, options): the teacher's answers are the labels */
 
 enum { DISTILL_NAME, DISTILL_QUERY, DISTILL_TEACHER, DISTILL_ROWS, DISTILL_MODEL, DISTILL_OPTIONS };
 

@@ -23,15 +23,6 @@
 #include "pg/models/store.h"
 #include "pg/run/use.h"
 
-static bool has_key(Jsonb *json, const char *key)
-{
-    JsonbValue wanted = {.type = jbvString};
-
-    wanted.val.string.val = unconstify(char *, key);
-    wanted.val.string.len = (int) strlen(key);
-    return findJsonbValueFromContainer(&json->root, JB_FOBJECT, &wanted) != NULL;
-}
-
 /* An adapter's name that is free. */
 static char *free_name(const char *classifier, int32 version)
 {
@@ -51,7 +42,7 @@ void slm_pg_check_tuning(const SlmTrainRows *set, SlmTunedEncoder *e)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an encoder is not tuned to the names of labels"),
                         errhint("Give the query a column of labels, or leave \"finetune\" out.")));
     for (int i = 0; i < (int) lengthof(own); i++)
-        if (has_key(e->options, own[i]))
+        if (getKeyJsonValueFromContainer(&e->options->root, own[i], (int) strlen(own[i]), NULL) != NULL)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" has no place in \"finetune\"", own[i]),
                             errdetail("What is held out is said by the folds of the classifier, and which version is active too."),
                             errhint("Leave it out.")));
@@ -114,7 +105,7 @@ static void make_adapter(SlmTrainRows *set, const SlmTunedEncoder *e)
     {
         slm_pg_tuning_begin(t);
         (void) slm_pg_tuning_work(t, NULL, NULL);
-        (void) slm_pg_tuning_keep(t, (double) (GetCurrentTimestamp() - begin) / 1e6, slm_pg_cpu_seconds() - cpu, &active);
+        (void) slm_pg_tuning_keep(t, slm_pg_seconds_since(begin), slm_pg_cpu_seconds() - cpu, &active);
     }
     PG_FINALLY();
     {

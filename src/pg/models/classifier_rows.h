@@ -65,9 +65,9 @@ typedef struct SlmNewVersion {
     Datum trials, trial_rows; /* bytea[], bytea; 0: none */
 } SlmNewVersion;
 
-/* Adds the next version beside those of slm_pg_own_classifier, for their owner, or the current user where there are none; active: in place
- * of the one that is. Returns its number. */
+/* The number of the version behind those of slm_pg_own_classifier. */
 int32 slm_pg_next_version(const List *versions);
+/* Adds it, for their owner, or the current user where there are none; active: in place of the one that is. Returns its number. */
 int32 slm_pg_store_version(const SlmNewVersion *new, const List *versions, bool active);
 /* NOTICEs for the user's jobs that have rows of another version. */
 void slm_pg_say_stale_jobs(const char *name, int32 version);
