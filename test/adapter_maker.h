@@ -15,7 +15,7 @@
 #include "engine/base/rng.h"
 #include "engine/import/gguf/gguf.h"
 #include "engine/arch/family.h"
-#include "tools/gguf_writer.h"
+#include "tools/gguf_copy.h"
 
 typedef struct adapter_recipe {
     uint64_t seed;
@@ -171,20 +171,7 @@ static inline int make_merged(const slm_gguf *g, const adapter_recipe *r, const 
     gw w = {0};
     uint64_t offset = 0;
     gw_begin(&w, 3, slm_gguf_n_tensors(g), slm_gguf_n_values(g));
-    for (size_t i = 0; i < slm_gguf_n_values(g); i++) {
-        const slm_gguf_value *v = slm_gguf_value_at(g, i);
-        unsigned char *bytes = malloc(v->bytes + 1);
-        if (bytes == NULL || slm_gguf_read_value(g, v, bytes, NULL) != SLM_OK)
-            abort();
-        if (v->is_array)
-            gw_kv_array(&w, v->key, v->type, v->n);
-        else
-            gw_key(&w, v->key, v->type);
-        if (!v->is_array && v->type == SLM_GGUF_STRING)
-            gw_u64(&w, v->bytes);
-        gw_raw(&w, bytes, v->bytes);
-        free(bytes);
-    }
+    gw_copy_values(&w, g);
     for (size_t i = 0; i < slm_gguf_n_tensors(g); i++) {
         const slm_gguf_tensor *t = slm_gguf_tensor_at(g, i);
         bool merged = maker_adapts(r, t);

@@ -41,12 +41,16 @@ def bert_frame(cls, sep, tok, roberta=False):
     return processors.TemplateProcessing(single=f"{cls} $A {sep}", pair=pair, special_tokens=ids)
 
 
-def wordpiece():
+def _wordpiece(specials):
     tok = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tok.normalizer = normalizers.BertNormalizer(lowercase=True)
     tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tok.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, show_progress=False,
-                                                              special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+    tok.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, show_progress=False, special_tokens=specials))
+    return tok
+
+
+def wordpiece():
+    tok = _wordpiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tok.decoder = decoders.WordPiece()
     tok.post_processor = bert_frame("[CLS]", "[SEP]", tok)
     return tok, dict(unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
@@ -153,11 +157,7 @@ def albert():
 
 
 def mpnet():
-    tok = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tok.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tok.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, show_progress=False,
-                                                              special_tokens=["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]))
+    tok = _wordpiece(["<s>", "<pad>", "</s>", "[UNK]", "<mask>"])
     tok.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False)
     return tok, dict(bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="[UNK]", cls_token="<s>", sep_token="</s>",
                      mask_token="<mask>")

@@ -8,7 +8,7 @@
 #include "engine/import/gguf/parts.h"
 #include "engine/slm.h"
 #include "slm_test.h"
-#include "tools/gguf_writer.h"
+#include "tools/gguf_copy.h"
 
 #define N 3
 #define WHOLE "test/data/tiny.gguf"
@@ -39,24 +39,6 @@ static void small(gw *w, const char *key, int64_t said, uint16_t x)
     gw_raw(w, &x, 2);
 }
 
-static void copy_values(gw *w, const slm_gguf *g)
-{
-    for (size_t i = 0; i < slm_gguf_n_values(g); i++) {
-        const slm_gguf_value *v = slm_gguf_value_at(g, i);
-        unsigned char *bytes = malloc(v->bytes + 1);
-        if (bytes == NULL || slm_gguf_read_value(g, v, bytes, NULL) != SLM_OK)
-            abort();
-        if (v->is_array)
-            gw_kv_array(w, v->key, v->type, v->n);
-        else
-            gw_key(w, v->key, v->type);
-        if (!v->is_array && v->type == SLM_GGUF_STRING)
-            gw_u64(w, v->bytes);
-        gw_raw(w, bytes, v->bytes);
-        free(bytes);
-    }
-}
-
 static void copy_tensor(gw *w, const slm_gguf *g, const slm_gguf_tensor *t)
 {
     unsigned char *bytes = malloc(t->bytes);
@@ -80,7 +62,7 @@ static void write_part(const char *dir, const slm_gguf *g, uint32_t i, const odd
         mine += k % N == i || (said.twice && k == 0);
     gw_begin(&w, 3, mine, keys);
     if (i == 0)
-        copy_values(&w, g);
+        gw_copy_values(&w, g);
     small(&w, "split.no", said.no, (uint16_t) i);
     small(&w, "split.count", said.count, N);
     small(&w, "split.tensors.count", said.total, (uint16_t) n);
