@@ -31,7 +31,7 @@ append_to_file("$directory/classify.sql",
 	"\\set n random(1, 1000000)\nSELECT slm_classify('Order ' || :n || ': my card has not arrived', ARRAY['billing', 'delivery']);\n");
 
 append_to_file("$directory/statement.sql",
-	"\\set n random(1, 1000000)\nSELECT count(slm_generate('Tell a story about the number ' || :n + i, max_tokens => 16)) FROM generate_series(1, 64) i;\n");
+	"\\set n random(1, 1000000)\nSELECT count(slm_generate('Tell a story about the number ' || :n + i, max_tokens => 4)) FROM generate_series(1, 64) i;\n");
 
 # pgbench of a role; its arguments as start wants them.
 sub clients
