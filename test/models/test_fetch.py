@@ -71,6 +71,12 @@ def refused(call):
     return ""
 
 
+def pip(command, check):
+    """In the place of `pip download`: the next of pip.wheels, or the only one."""
+    shutil.copy(pip.wheels.pop(0) if len(pip.wheels) > 1 else pip.wheels[0], os.path.join(command[command.index("--dest") + 1], ""))
+    return type("Ended", (), {"returncode": 0})
+
+
 def main():
     fetch = load_fetch()
     fetch.CACHE = tempfile.mkdtemp()
@@ -85,23 +91,23 @@ def main():
         sys.stdout, stdout = null, sys.stdout
         sys.stderr, stderr = null, sys.stderr
         try:
-            fetch.fetch(model)
+            fetch.fetch("m.gguf", [model])
             arrived = open(target, "rb").read() == DATA
             resumed = len(Server.ranges) == 2 and Server.ranges[1] > 0
-            fetch.fetch(model)
+            fetch.fetch("m.gguf", [model])
             kept = len(Server.ranges) == 2
             with open(target, "r+b") as f:
                 f.seek(1000)
                 f.write(b"!")
-            fetch.fetch(model)
+            fetch.fetch("m.gguf", [model])
             repaired = open(target, "rb").read() == DATA
             os.rename(target, target + ".part")
-            fetch.fetch(model)
+            fetch.fetch("m.gguf", [model])
             finished = os.path.exists(target)
             os.remove(target)
-            wrong = refused(lambda: fetch.fetch({**model, "sha256": "0" * 64}))
+            wrong = refused(lambda: fetch.fetch("m.gguf", [{**model, "sha256": "0" * 64}]))
             nothing_left = os.listdir(fetch.CACHE)
-            missing = refused(lambda: fetch.fetch({**model, "source": url.replace("model", "none")}))
+            missing = refused(lambda: fetch.fetch("m.gguf", [{**model, "source": url.replace("model", "none")}]))
             unknown = refused(lambda: fetch.main(["no-such-model"]))
 
             wheel = os.path.join(fetch.CACHE, "w.whl")
@@ -109,12 +115,34 @@ def main():
                 archive.writestr("p/model/a.txt", "a")
                 archive.writestr("p/model/sub/b.txt", "b")
                 archive.writestr("p/other.txt", "c")
-            fetch.subprocess.run = lambda command, check: (
-                shutil.copy(wheel, command[command.index("--dest") + 1]), type("R", (), {"returncode": 0}))[1]
+            fetch.subprocess.run, pip.wheels = pip, [wheel]
             parts = os.path.join(fetch.CACHE, "directory")
-            fetch.from_package("p==1", "p/model/", parts, "p")
+            fetch.from_packages(["p==1"], "p/model/", parts, "p")
             files = fetch.files_below(parts)
-            no_member = refused(lambda: fetch.from_package("p==1", "q/", parts + "2", "p"))
+            no_member = refused(lambda: fetch.from_packages(["p==1"], "q/", parts + "2", "p"))
+            with open(wheel, "rb") as f:
+                whole = f.read()
+            for i, piece in enumerate((whole[:100], whole[100:])):
+                with zipfile.ZipFile(f"{wheel}.{i}", "w") as archive:
+                    archive.writestr(f"part_{i}/input/w.zip.{i}", piece)
+                    archive.writestr(f"part_{i}/__init__.py", "")
+            pip.wheels = [f"{wheel}.0", f"{wheel}.1"]
+            fetch.from_packages(["a==1", "b==1"], "*/input/w.zip.*!p/model/", parts + "3", "p")
+            joined = fetch.files_below(parts + "3")
+
+            rows = [{**model, "name": f"d/{file}"} for file in ("a.bin", "sub/b.bin")]
+            rows[1]["source"] = url.replace("model", "none")
+            stopped = refused(lambda: fetch.fetch("d", rows))
+            half = fetch.files_below(os.path.join(fetch.CACHE, "d.part"))
+            rows[1]["source"], asked = url, len(Server.ranges)
+            fetch.fetch("d", rows)
+            went_on = len(Server.ranges) == asked + 1
+            by_file = fetch.files_below(os.path.join(fetch.CACHE, "d"))
+            fetch.fetch("d", rows)
+            whole_kept = len(Server.ranges) == asked + 1
+            os.remove(os.path.join(fetch.CACHE, "d/a.bin"))
+            fetch.fetch("d", rows)
+            refilled = fetch.files_below(os.path.join(fetch.CACHE, "d"))
         finally:
             sys.stdout, sys.stderr = stdout, stderr
     server.shutdown()
@@ -129,6 +157,11 @@ def main():
     check("unknown model" in unknown, "an unknown name is refused")
     check(files == ["a.txt", "sub/b.txt"], f"a directory comes out of a package: {files}")
     check("holds no q/" in no_member, "a package without the member is refused")
+    check(joined == files, f"a directory comes out of an archive in pieces: {joined}")
+    check("404" in stopped and half == ["a.bin"], f"what is complete of a directory is kept when the next file fails: {half}")
+    check(went_on and by_file == ["a.bin", "sub/b.bin"], f"and is not fetched again: {by_file}")
+    check(whole_kept, "a verified directory is not fetched again")
+    check(refilled == ["a.bin", "sub/b.bin"], f"a directory that lacks a file is fetched again: {refilled}")
     shutil.rmtree(fetch.CACHE)
     print(f"fetch: {counts['passed']} passed, {counts['failed']} failed")
     return counts["failed"] != 0
