@@ -101,6 +101,7 @@ typedef struct slm_model_info {
     char recognized[256];   /* by which keys of the source it is known what it is */
     char languages[128];    /* as the source names them: "en, de"; maybe empty */
     char notes[1024];       /* what it was loaded with warnings of, a line each */
+    bool can_joint;         /* a head that reads any labels beside a text (SLM_MODE_JOINT) */
 } slm_model_info;
 
 /* The name of a script, or NULL beyond the last. */
@@ -315,8 +316,9 @@ typedef enum slm_mode {
     SLM_MODE_GENERATE = 0, /* text that follows the prompt */
     SLM_MODE_LABELS = 1,   /* which of the labels is the answer: log probability of each whole label */
     SLM_MODE_LOGPROBS = 2, /* log probability of each token of the scored segments */
-    SLM_MODE_EMBED = 3     /* pooled vector (encoders); the outputs of a head for one text or a pair: logits, as they stand; of a tagger
+    SLM_MODE_EMBED = 3,    /* pooled vector (encoders); the outputs of a head for one text or a pair: logits, as they stand; of a tagger
                               those of every token of the text, [tokens, n_labels] */
+    SLM_MODE_JOINT = 4     /* the text and labels in one pass: an output for each label, a logit as it stands (encoders with can_joint) */
 } slm_mode;
 
 /* Sampling: temperature 0 is greedy and ignores top_k, top_p, min_p and seed.  top_p and repeat_penalty of 0 are off too. */
@@ -339,7 +341,7 @@ typedef struct slm_request {
     slm_adapter *adapter;         /* decoders: opened for the session's model, or NULL */
     bool chat;                    /* wrap segments in the model's chat format and open the assistant's turn; else raw text after BOS */
     bool truncate;                /* cut the tail of the last user or scored segment to fit instead of SLM_LIMIT */
-    const slm_segment *segments;  /* [n_segments] */
+    const slm_segment *segments;  /* [n_segments]; JOINT: the row's text, before which one of the system may say what is asked */
     size_t n_segments;
     slm_sampling sampling;        /* GENERATE */
     uint32_t max_tokens;          /* GENERATE: at most so many tokens of answer */
@@ -347,8 +349,9 @@ typedef struct slm_request {
     size_t n_stops;
     slm_constraint *constraint;   /* GENERATE: of the session's model, or NULL: the answer is one that it allows, complete unless max_tokens
                                      or the context ends before; a stop string still ends it */
-    const char *const *labels;    /* LABELS: [n_labels] 1..10,000, distinct, not empty */
+    const char *const *labels;    /* LABELS: [n_labels] 1..10,000, distinct, not empty; JOINT: 1..1024, not empty */
     size_t n_labels;
+    const char *const *descriptions; /* JOINT: [n_labels] or NULL; elements may be NULL */
     const char *prior_text;       /* LABELS: when set, each label's log probability after the same prompt with this text in
                                      place of the row (the last segment) is subtracted: prior correction; computed once per prefix */
     bool best_only;               /* LABELS: only the winner matters: labels that cannot win any more are not computed; their scores are
@@ -372,7 +375,8 @@ typedef struct slm_result {
     char *text;             /* GENERATE: [text_length] + NUL, valid UTF-8 */
     size_t text_length;
     float *scores;          /* LABELS: [n_scores] log probabilities, sum of exp = 1 ; LOGPROBS: per scored token, NaN
-                               where nothing precedes it; EMBED: the vector (or one relevance score) */
+                               where nothing precedes it; EMBED: the vector (or one relevance score);
+                               JOINT: the labels' outputs */
     size_t n_scores;
     uint32_t best;          /* LABELS: the label with the highest score, the first of equals */
     int32_t *tokens;        /* GENERATE: ids of the answer; LOGPROBS: ids of the scored tokens, [n_scores] */

@@ -29,7 +29,8 @@ static slm_segment segment(slm_role role, unsigned flags, const char *text)
 /* A request with something in every field. */
 static slm_request full_request(void)
 {
-    static const char *const stops[] = {"\n", "Ende"}, *const labels[] = {"ja", "nein", "weiß nicht"};
+    static const char *const stops[] = {"\n", "Ende"}, *const labels[] = {"ja", "nein", "weiß nicht"},
+                      *const descriptions[] = {"doch", NULL, ""};
     static slm_segment segments[3];
 
     segments[0] = segment(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, "Be brief.");
@@ -38,8 +39,8 @@ static slm_request full_request(void)
     return (slm_request){.mode = SLM_MODE_LABELS, .realm = 0x123456789abcdef0, .public_realm = 0xfedcba9876543210, .public_bytes = 11,
                          .chat = true, .truncate = true, .segments = segments, .n_segments = 3,
                          .sampling = {0.5f, -1, 0.9f, 0.05f, 1.1f, UINT64_MAX}, .max_tokens = 77, .stops = stops, .n_stops = 2,
-                         .labels = labels, .n_labels = 3, .prior_text = "", .best_only = true, .stream = true, .precise = true,
-                         .speculate = true};
+                         .labels = labels, .n_labels = 3, .descriptions = descriptions, .prior_text = "", .best_only = true, .stream = true,
+                         .precise = true, .speculate = true};
 }
 
 static slm_result full_result(void)
@@ -104,6 +105,8 @@ static void check_request(void)
     CHECK(memcmp(&got.request.sampling, &want.sampling, sizeof want.sampling) == 0 && got.request.max_tokens == 77, "sampling");
     CHECK(got.request.n_stops == 2 && strcmp(got.request.stops[0], "\n") == 0 && strcmp(got.request.stops[1], "Ende") == 0, "stops");
     CHECK(got.request.n_labels == 3 && strcmp(got.request.labels[2], "weiß nicht") == 0, "labels");
+    CHECK(got.request.descriptions != NULL && strcmp(got.request.descriptions[0], "doch") == 0 && got.request.descriptions[1] == NULL &&
+              strcmp(got.request.descriptions[2], "") == 0, "descriptions");
     CHECK(got.request.prior_text != NULL && got.request.prior_text[0] == '\0', "an empty text is not none");
     slm_wire_request_free(&got);
     free(bytes);
@@ -112,7 +115,8 @@ static void check_request(void)
     CHECK(slm_wire_read_request(bytes, n, &got, &err) == SLM_OK, "%s", err.message);
     CHECK(got.names.adapter == NULL && got.names.constraint == NULL && got.names.kv_type == SLM_KV_F16 && got.request.n_segments == 0,
           "nothing");
-    CHECK(got.request.n_stops == 0 && got.request.n_labels == 0 && got.request.prior_text == NULL, "nothing");
+    CHECK(got.request.n_stops == 0 && got.request.n_labels == 0 && got.request.descriptions == NULL && got.request.prior_text == NULL,
+          "nothing");
     slm_wire_request_free(&got);
     free(bytes);
 }
@@ -194,7 +198,7 @@ static void check_lies(void)
 
     CHECK(bytes[segments] == 3, "%d segments", bytes[segments]);
     check_lie(bytes, n, 0, 0x0000000100000000, "request_magic");
-    check_lie(bytes, n, 0, 0x000000014D4C5304, "request_version_4");
+    check_lie(bytes, n, 0, 0x000000014D4C5305, "request_version_5");
     check_lie(bytes, n, 0, 0x000000024D4C5301, "request_as_result");
     check_lie(bytes, n, 8, n + 1, "request_length");
     check_lie(bytes, n, 24, UINT64_MAX, "request_key_2_64");
@@ -209,6 +213,10 @@ static void check_lies(void)
     bytes[segments + 24] = 0xff;
     keep_for_corpus("request_no_utf8", bytes, n);
     CHECK(LLVMFuzzerTestOneInput(bytes, n) == 0, "no UTF-8");
+    free(bytes);
+    request = (slm_request){.mode = SLM_MODE_JOINT};
+    n = pack_request(&request, NULL, &bytes);
+    check_lie(bytes, n, n - 8, 1, "request_descriptions_of_none");
     free(bytes);
 }
 

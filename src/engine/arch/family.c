@@ -90,6 +90,13 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim, uint32_t layer)
     case D_LAYERS_EMBD: return hp->n_layers * hp->n_embd_layer;
     case D_LAYER_EMBD: return hp->n_embd_layer;
     case D_ONE: return 1;
+    case D_JOINT: return hp->joint_width;
+    case D_JOINT_MLP: return SLM_JOINT_MLP;
+    case D_JOINT_MLP_HALF: return SLM_JOINT_MLP / 2;
+    case D_JOINT_MLP_IN: return hp->joint_scorer == SLM_SCORER_MLP ? 2 * hp->n_embd : hp->n_embd;
+    case D_EMBD_TWICE: return 2 * hp->n_embd;
+    case D_EMBD_3: return 3 * hp->n_embd;
+    case D_EMBD_4: return 4 * hp->n_embd;
     }
     return 0;
 }
@@ -141,6 +148,8 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
         return layer < hp->n_layers && slm_layer_convolves(hp, layer) && hp->delta_values > 0;
     if (((role >= SLM_TENSOR_ATTN_Q && role <= SLM_TENSOR_ATTN_OUT_BIAS) || role == SLM_TENSOR_ATTN_GATE) && slm_layer_convolves(hp, layer))
         return false;
+    if (slm_role_of_joint(role))
+        return layer == 0 && slm_joint_reads(hp, role);
     if (role == SLM_TENSOR_TYPE_EMBD)
         return layer == 0 && hp->n_token_types > 0;
     if (!role_table[role].per_layer || hp->shared_layers)
@@ -204,7 +213,7 @@ static bool role_in(const slm_tensor_role *list, slm_tensor_role role)
 static bool role_behind(slm_tensor_role role)
 {
     return (role >= SLM_TENSOR_DENSE_0 && role <= SLM_TENSOR_AFTER_NORM_BIAS) || role == SLM_TENSOR_CLS_OUT ||
-        role == SLM_TENSOR_CLS_OUT_BIAS;
+        role == SLM_TENSOR_CLS_OUT_BIAS || slm_role_of_joint(role);
 }
 
 slm_need slm_family_need(const slm_family *family, slm_tensor_role role, bool image)
@@ -436,6 +445,7 @@ static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *e
         SLM_TRY(slm_meta_u32(meta, "slm.head.labels", 1, SLM_MAX_LABELS, 1, &hp->n_labels, err));
         SLM_TRY(slm_meta_u32(meta, "slm.head.tags", 0, 1, 0, &hp->tags, err));
         SLM_TRY(slm_meta_u32(meta, "slm.head.pool", SLM_POOL_MEAN, SLM_POOL_LAST, SLM_POOL_CLS, &hp->head_pool, err));
+        SLM_TRY(slm_joint_read(meta, hp, err));
     } else if (hp->n_pools == 0) {
         hp->pools[hp->n_pools++] = hp->pooling;
     }
@@ -681,6 +691,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_sizes(hp, err));
     SLM_TRY(check_flags(hp, err));
     SLM_TRY(check_end(hp, err));
+    SLM_TRY(slm_joint_check(hp, err));
     SLM_TRY(check_experts(hp, err));
     SLM_TRY(check_convolutions(hp, err));
     SLM_TRY(check_delta(hp, err));

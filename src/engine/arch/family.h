@@ -47,7 +47,8 @@ typedef struct slm_meta {
 typedef enum slm_dim {
     D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_LABELS, D_BUCKETS, D_HEADS,
     D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD, D_EXPERTS, D_EXPERTS_FF, D_EXPERTS_EMBD, D_FF_EXPERT,
-    D_CONV, D_KERNEL, D_CONV_OUT, D_DELTA, D_DELTA_HEAD, D_LAYERS_EMBD, D_LAYER_EMBD, D_ONE
+    D_CONV, D_KERNEL, D_CONV_OUT, D_DELTA, D_DELTA_HEAD, D_LAYERS_EMBD, D_LAYER_EMBD, D_ONE,
+    D_JOINT, D_JOINT_MLP, D_JOINT_MLP_HALF, D_JOINT_MLP_IN, D_EMBD_TWICE, D_EMBD_3, D_EMBD_4
 } slm_dim;
 
 typedef struct slm_role_info {
@@ -153,6 +154,21 @@ static inline bool slm_activation_gated(uint32_t activation)
 {
     return activation != SLM_ACT_GELU_ERF && activation != SLM_ACT_GELU_TANH;
 }
+
+/* ---- joint.c: heads that read labels beside a text */
+#define SLM_JOINT_MLP 256 /* inner width of GLiClass's feed-forward, whatever a configuration says */
+#define SLM_JOINT_FIRST SLM_TENSOR_JOINT_TEXT_0 /* their roles, in a row */
+#define SLM_JOINT_ROLES (SLM_TENSOR_JOINT_V - SLM_JOINT_FIRST + 1)
+static inline bool slm_role_of_joint(slm_tensor_role role)
+{
+    return role >= SLM_JOINT_FIRST && role < SLM_JOINT_FIRST + SLM_JOINT_ROLES;
+}
+/* Does the model's head need it? */
+bool slm_joint_reads(const slm_hparams *hp, slm_tensor_role role);
+/* The widest row that the head makes of one of the model's. */
+uint32_t slm_joint_widest(const slm_hparams *hp);
+slm_status slm_joint_read(const slm_meta *meta, slm_hparams *hp, slm_error *err);
+slm_status slm_joint_check(const slm_hparams *hp, slm_error *err);
 
 /* Have all layers one shape? Else see the fields "Gemma 4" of slm_hparams. */
 bool slm_layers_alike(const slm_hparams *hp);

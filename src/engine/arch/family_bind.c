@@ -102,7 +102,9 @@ static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, sl
     slm_need need = slm_family_need(b->family, role, false);
     bool head = (role >= SLM_TENSOR_CLS_DENSE && role <= SLM_TENSOR_CLS_OUT_BIAS) || role == SLM_TENSOR_CLS_NORM ||
         role == SLM_TENSOR_CLS_NORM_BIAS;
-    if (head && b->hp->pooling != SLM_POOL_RANK)
+    if (slm_role_of_joint(role))
+        need = SLM_NEED_ALWAYS;
+    if (head && (b->hp->pooling != SLM_POOL_RANK || b->hp->joint))
         return SLM_OK;
     if (head && b->hp->tags && !b->family->tag_dense && role != SLM_TENSOR_CLS_OUT && role != SLM_TENSOR_CLS_OUT_BIAS)
         return SLM_OK; /* a pooler that nothing reads */

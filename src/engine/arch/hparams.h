@@ -37,6 +37,17 @@ typedef enum slm_after { SLM_AFTER_NONE = 0, SLM_AFTER_DENSE = 1, SLM_AFTER_NORM
 #define SLM_MAX_DENSE 3
 #define SLM_MAX_LABELS 1024
 
+/* Heads that read labels beside a text, of which each gives a score for every label (model/joint.c). */
+typedef enum slm_joint { SLM_JOINT_NONE = 0, SLM_JOINT_GLICLASS = 1 } slm_joint;
+/* GLiClass: how a text's row and a label's make a score. */
+typedef enum slm_scorer { SLM_SCORER_DOT = 0, SLM_SCORER_MLP = 1, SLM_SCORER_WEIGHTED = 2, SLM_SCORER_HOPFIELD = 3 } slm_scorer;
+/* GLiClass: the text stands before the labels; its rows alone are pooled; a label's row is the mean of its tokens', or that behind its
+ * mark; rows have length 1 and scores a scale. */
+enum {
+    SLM_JOINT_TEXT_FIRST = 1, SLM_JOINT_TEXT_ALONE = 2, SLM_JOINT_LABEL_MEAN = 4, SLM_JOINT_BEHIND_MARK = 8, SLM_JOINT_UNIT = 16,
+    SLM_JOINT_FLAGS = 31
+};
+
 typedef struct slm_hparams {
     char family[32];
     uint32_t n_vocab, n_context, n_embd, n_layers, n_ff;
@@ -105,6 +116,10 @@ typedef struct slm_hparams {
     uint32_t value_norm;         /* values are normed by head, without a weight */
     uint32_t n_embd_layer;       /* each layer adds an embedding of its own, of this width inside; 0 = none */
     uint32_t alibi;              /* encoders: scores fall with the distance, by a slope for each head (ALiBi) */
+    uint32_t joint;              /* slm_joint; then tags and n_labels are 1: the score of a label is an output of one of its rows */
+    uint32_t joint_flags, joint_scorer, joint_width; /* GLiClass; joint_width: inner width of the projections */
+    uint32_t joint_label, joint_text; /* tokens that mark a label, and the end of all of them */
+    uint32_t joint_most;         /* labels at most; 0: as many as there is room for */
 } slm_hparams;
 
 #endif

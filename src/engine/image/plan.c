@@ -74,6 +74,8 @@ static slm_type choose_type(const slm_hparams *hp, const slm_source_tensor *t, i
         return SLM_TYPE_F32;
     if (wanted < 0 || !slm_type_get(t->type)->is_float)
         return t->type;
+    if (slm_role_of_joint(t->role))
+        return t->type;
     switch (t->role) {
     case SLM_TENSOR_REL_KEY: case SLM_TENSOR_REL_QUERY:
         return wanted == SLM_TYPE_F32 ? SLM_TYPE_F32 : SLM_TYPE_F16; /* products in float */

@@ -237,7 +237,8 @@ static void pool_stage(encode_job *job, slm_lane *t)
     size_t width = slm_hparams_outputs(run->hp);
     uint32_t b, e;
     while (slm_lane_next(t, job->batch->n_sequences, 1, &b, &e))
-        slm_pool(run, t->s, (const float *) run->ws->x.p + job->starts[b] * run->ld.embd, job->batch->lengths[b],
+        slm_pool(run, t->s, (const float *) run->ws->x.p + job->starts[b] * run->ld.embd,
+                 job->batch->marks == NULL ? NULL : job->batch->marks + job->starts[b], job->batch->lengths[b],
                  (float *) run->ws->hidden.p + (run->hp->tags ? job->starts[b] : b) * width);
     slm_lane_end(t);
 }
@@ -305,6 +306,8 @@ static slm_status batch_check(const slm_model *model, const slm_encode_batch *ba
         return slm_fail(err, SLM_INVALID, "this model is no encoder");
     if (batch->n_sequences == 0)
         return slm_fail(err, SLM_INVALID, "no sequence to encode");
+    if (hp->joint && batch->marks == NULL)
+        return slm_fail(err, SLM_INVALID, "the marks of labels are missing");
     for (uint32_t i = 0; i < batch->n_sequences; i++) {
         if (batch->lengths[i] == 0 || batch->lengths[i] > hp->n_context)
             return slm_fail(err, SLM_INVALID, "a sequence of %u tokens; the model takes 1 to %u", batch->lengths[i], hp->n_context);
@@ -403,6 +406,7 @@ static slm_encode_batch part_of(const parts_job *job, uint32_t i, uint32_t *row,
     part.lengths = job->batch->lengths + *sequence;
     part.tokens = job->batch->tokens + *row;
     part.types = job->batch->types == NULL ? NULL : job->batch->types + *row;
+    part.marks = job->batch->marks == NULL ? NULL : job->batch->marks + *row;
     part.adapters = job->batch->adapters == NULL ? NULL : job->batch->adapters + *sequence;
     return part;
 }

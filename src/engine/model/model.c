@@ -221,6 +221,24 @@ static slm_status take_behind(const loader *in)
     return m->after_norm != NULL && m->after_norm_bias != NULL ? SLM_OK : missing(in, SLM_TENSOR_AFTER_NORM, 0);
 }
 
+/* A head that reads labels: its matrices are floats, as an import leaves them. */
+static slm_status take_joint(const loader *in)
+{
+    slm_model *m = in->model;
+    for (uint32_t i = 0; i < SLM_JOINT_ROLES; i++) {
+        slm_tensor_role role = (slm_tensor_role) (SLM_JOINT_FIRST + i);
+        if (!slm_joint_reads(&m->hp, role))
+            continue;
+        bool matrix = slm_role_get(role)->cols != D_NONE;
+        SLM_TRY(matrix ? take_matrix(in, role, 0, &m->joint[i]) : take_vector(in, role, 0, &m->joint_vectors[i]));
+        if (m->joint[i].data == NULL && m->joint_vectors[i] == NULL)
+            return missing(in, role, 0);
+        if (m->joint[i].data != NULL && !slm_type_get(m->joint[i].type)->is_float)
+            return slm_fail(in->err, SLM_FORMAT, "the head that reads labels is quantized");
+    }
+    return SLM_OK;
+}
+
 /* Biases of attention as rows by distance: out of MPNet's table, or slopes. */
 static slm_status take_relative(const loader *in)
 {
@@ -274,6 +292,7 @@ static slm_status take_globals(const loader *in)
     SLM_TRY(take_vector(in, SLM_TENSOR_CLS_NORM, 0, &m->cls_norm));
     SLM_TRY(take_vector(in, SLM_TENSOR_CLS_NORM_BIAS, 0, &m->cls_norm_bias));
     SLM_TRY(take_behind(in));
+    SLM_TRY(take_joint(in));
 
     if (m->token_embd.data == NULL)
         return missing(in, SLM_TENSOR_TOKEN_EMBD, 0);
@@ -290,7 +309,7 @@ static slm_status take_globals(const loader *in)
             return slm_fail(in->err, SLM_FORMAT, "a quantized output head of width %u, no multiple of 32", m->hp.n_embd);
         return SLM_OK;
     }
-    if (m->hp.pooling == SLM_POOL_RANK && m->cls_out.data == NULL)
+    if (m->hp.pooling == SLM_POOL_RANK && !m->hp.joint && m->cls_out.data == NULL)
         return missing(in, SLM_TENSOR_CLS_OUT, 0);
     return SLM_OK;
 }

@@ -11,6 +11,7 @@
 #include "engine/image/image.h"
 #include "engine/kernels/kernels.h"
 #include "engine/slm.h"
+#include "engine/text/marked.h"
 #include "engine/text/tokenizer.h"
 
 typedef struct slm_layer {
@@ -44,6 +45,8 @@ struct slm_model {
     const float *cls_dense_bias, *cls_norm, *cls_norm_bias, *cls_out_bias;
     slm_weight dense[SLM_MAX_DENSE];
     const float *dense_bias[SLM_MAX_DENSE], *after_norm, *after_norm_bias;
+    slm_weight joint[SLM_JOINT_ROLES];           /* heads that read labels, by role: the matrices, and the others */
+    const float *joint_vectors[SLM_JOINT_ROLES];
     float *relative;  /* [n_heads, relative_ld] MPNet's biases by distance; NULL without */
     uint16_t *places; /* [2 n_context] DeBERTa's row of a key by how far it is ahead, from n_context - 1 behind on; NULL without */
     float *zeros;     /* [n_embd] biases of norms that have none */
@@ -110,10 +113,11 @@ typedef struct slm_encode_batch {
     const int32_t *tokens;   /* [sum of lengths] */
     const int32_t *types;    /* [sum of lengths] token types, or NULL: all 0 */
     const slm_adapter *const *adapters; /* [n_sequences], NULL entries: the model alone; NULL: no sequence has one */
+    const uint8_t *marks;    /* [sum of lengths] SLM_MARK_*, for heads that read labels; else NULL */
 } slm_encode_batch;
 
 /* Runs an encoder over whole sequences.  *vectors: [n_sequences, slm_hparams_outputs()] pooled and taken through the modules behind, or the
- * outputs of a head (hp.pooling RANK; logits, not squashed); owned by ws, valid until the next call.
+ * outputs of a head (hp.pooling RANK; logits, not squashed; of each row where hp.tags); owned by ws, valid until the next call.
  * Status: INVALID (no encoder, a length or id out of range), NOMEM, LIMIT, CANCELLED. */
 slm_status slm_encode(const slm_model *model, slm_workspace *ws, const slm_encode_batch *batch, int n_threads, const volatile int *stop,
                       float **vectors, slm_error *err);

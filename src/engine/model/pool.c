@@ -25,7 +25,7 @@ static void sum_rows(const slm_run *run, const float *x, uint32_t length, bool w
     }
 }
 
-static void pool_rows(const slm_run *run, uint32_t pool, const float *x, uint32_t length, float *out)
+void slm_pool_rows(const slm_run *run, uint32_t pool, const float *x, uint32_t length, float *out)
 {
     uint32_t n = run->hp->n_embd;
     float share = 1.0f / (float) length;
@@ -57,7 +57,7 @@ void slm_dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, cons
         y[c] += bias[c];
 }
 
-static void squash(const slm_run *run, uint32_t function, float *x, uint32_t n)
+void slm_squash_row(const slm_run *run, uint32_t function, float *x, uint32_t n)
 {
     switch (function) {
     case SLM_SQUASH_TANH: run->kn->softcap(x, x, 1.0f, n); break;
@@ -77,7 +77,7 @@ static void run_head(const slm_run *run, slm_scratch *s, float *x, float *other,
     uint32_t n = run->hp->n_embd;
     if (m->cls_dense.data != NULL) {
         slm_dense_row(run, s, &m->cls_dense, m->cls_dense_bias, x, other);
-        squash(run, run->hp->head_squash, other, n);
+        slm_squash_row(run, run->hp->head_squash, other, n);
         float *swap = x;
         x = other;
         other = swap;
@@ -102,7 +102,7 @@ static const float *run_modules(const slm_run *run, slm_scratch *s, float *x, fl
         } else {
             slm_dense_row(run, s, &m->dense[module], m->dense_bias[module], x, other);
             width = hp->dense_rows[module];
-            squash(run, hp->dense_squash[module++], other, width);
+            slm_squash_row(run, hp->dense_squash[module++], other, width);
             float *swap = x;
             x = other;
             other = swap;
@@ -121,12 +121,16 @@ static size_t widest(const slm_hparams *hp)
 
 size_t slm_pool_floats(const slm_hparams *hp)
 {
-    return 2 * widest(hp);
+    return hp->joint ? slm_joint_floats(hp) : 2 * widest(hp);
 }
 
-void slm_pool(const slm_run *run, slm_scratch *s, const float *x, uint32_t length, float *out)
+void slm_pool(const slm_run *run, slm_scratch *s, const float *x, const uint8_t *marks, uint32_t length, float *out)
 {
     const slm_hparams *hp = run->hp;
+    if (hp->joint) {
+        slm_joint_scores(run, s, x, marks, length, out);
+        return;
+    }
     float *row = s->pool.p, *other = row + widest(hp);
     if (hp->tags) {
         for (uint32_t i = 0; i < length; i++) {
@@ -136,12 +140,12 @@ void slm_pool(const slm_run *run, slm_scratch *s, const float *x, uint32_t lengt
         return;
     }
     if (hp->pooling == SLM_POOL_RANK) {
-        pool_rows(run, hp->head_pool, x, length, row);
+        slm_pool_rows(run, hp->head_pool, x, length, row);
         run_head(run, s, row, other, out);
         return;
     }
     for (uint32_t i = 0; i < hp->n_pools; i++)
-        pool_rows(run, hp->pools[i], x, length, row + i * (size_t) hp->n_embd);
+        slm_pool_rows(run, hp->pools[i], x, length, row + i * (size_t) hp->n_embd);
     const float *vector = run_modules(run, s, row, other, hp->n_pools * hp->n_embd);
     memcpy(out, vector, slm_hparams_outputs(hp) * sizeof(float));
     if (hp->cut > 0)

@@ -260,9 +260,17 @@ void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end);
 const float *slm_rope_row(const slm_run *run, uint32_t layer, uint32_t i);
 
 /* ---- pool.c ---- */
-/* The vector or the outputs of a sequence whose rows are x[length, ld.embd]; s->pool has slm_pool_floats. */
-void slm_pool(const slm_run *run, slm_scratch *s, const float *x, uint32_t length, float *out);
+/* The vector or the outputs of a sequence whose rows are x[length, ld.embd], with their marks where the head reads labels; s->pool has
+ * slm_pool_floats. */
+void slm_pool(const slm_run *run, slm_scratch *s, const float *x, const uint8_t *marks, uint32_t length, float *out);
+/* One row out of x[length, ld.embd], by SLM_POOL_*; a function of a head over a row. */
+void slm_pool_rows(const slm_run *run, uint32_t pool, const float *x, uint32_t length, float *out);
+void slm_squash_row(const slm_run *run, uint32_t function, float *x, uint32_t n);
 size_t slm_pool_floats(const slm_hparams *hp);
+/* ---- joint.c */
+/* Scores of labels: out[row] of each that is marked SLM_MARK_LABEL, 0 at the others; s->pool has slm_joint_floats. */
+void slm_joint_scores(const slm_run *run, slm_scratch *s, const float *x, const uint8_t *marks, uint32_t length, float *out);
+size_t slm_joint_floats(const slm_hparams *hp);
 /* One row through a small dense layer: y [16 * n_panels], blocks in s->normq. */
 void slm_dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, const float *bias, const float *x, float *y);
 

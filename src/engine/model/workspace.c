@@ -132,6 +132,7 @@ static slm_status scratch_need(slm_scratch *s, const slm_run *run, uint32_t n_po
     uint32_t ff = slm_widest_ff(hp), widest = ff > hp->n_embd ? ff : hp->n_embd;
     widest = hp->n_embd_layer > widest ? hp->n_embd_layer : widest;
     widest = hp->n_ff_expert > widest ? hp->n_ff_expert : widest;
+    widest = slm_joint_widest(hp) > widest ? slm_joint_widest(hp) : widest;
     if (hp->n_heads * hp->head_dim > widest)
         widest = hp->n_heads * hp->head_dim;
     if (slm_conv_out(hp) > widest)

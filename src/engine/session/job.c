@@ -143,6 +143,7 @@ void slm_job_free(slm_session *s, slm_job *job)
     slm_job_release_kv(s, job);
     slm_adapter_close(job->adapter);
     free(job->ids);
+    free(job->marks);
     free(job->result.text);
     free(job->result.scores);
     free(job->result.tokens);
@@ -216,7 +217,9 @@ static void shed(slm_session *s, slm_job *job)
     clear_mode(s, job, true);
     slm_job_release_kv(s, job);
     free(job->ids);
+    free(job->marks);
     job->ids = NULL;
+    job->marks = NULL;
     job->n_ids = job->id_room = 0;
 }
 

@@ -22,6 +22,12 @@ static slm_status check(const slm_session *s, const slm_mode_ops *mode, const sl
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", info->name);
     if (r->adapter != NULL && !slm_adapter_fits(r->adapter, &s->model->hp))
         return slm_fail(err, SLM_INVALID, "the request's adapter was opened for another model");
+    if (mode->labels) {
+        if (info->can_joint && s->pool == NULL)
+            return SLM_OK;
+        slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot read labels beside a text", info->name);
+        return slm_hint(err, "Use a model that was trained to, such as GLiClass.");
+    }
     if (mode->encoder) {
         if ((info->can_embed || info->can_rerank || info->can_classify || info->can_tag) && s->pool == NULL)
             return SLM_OK;
@@ -37,9 +43,13 @@ static slm_status check(const slm_session *s, const slm_mode_ops *mode, const sl
 /* The text's fault, unless what all rows share is too long by itself. */
 static slm_status too_long(const slm_session *s, const slm_prompt *prompt, uint32_t limit, slm_error *err)
 {
-    size_t n = prompt->ids.n;
+    size_t n = prompt->ids.n, beside = n - (prompt->row_end - prompt->row_begin);
     uint32_t context = s->model->hp.n_context;
 
+    if (prompt->marks != NULL && beside >= limit) {
+        slm_fail(err, SLM_LIMIT, "the labels take %zu tokens, but the model reads %u with the text", beside, limit);
+        return slm_hint(err, "Give fewer or shorter labels, or use an embedding model, which has no such bound.");
+    }
     if (limit < context)
         slm_fail(err, SLM_LIMIT, "the prompt has %zu tokens, but only %u of the model's context of %u tokens are left for it", n, limit,
                  context);
@@ -68,6 +78,8 @@ static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, bool any
     }
     excess = p->row_end - cut;
     memmove(p->ids.ids + cut, p->ids.ids + p->row_end, (p->ids.n - p->row_end) * sizeof *p->ids.ids);
+    if (p->marks != NULL)
+        memmove(p->marks + cut, p->marks + p->row_end, p->ids.n - p->row_end);
     p->ids.n -= excess;
     if (p->pair_begin >= p->row_end)
         p->pair_begin -= excess;
@@ -89,10 +101,14 @@ static slm_status cut_prompt(const slm_session *s, uint32_t max_tokens, bool any
 
 slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tokens, slm_prompt *out, slm_error *err)
 {
+    const slm_mode_ops *mode = slm_mode_find(r->mode);
     slm_status status;
 
     memset(out, 0, sizeof *out);
-    SLM_TRY(slm_prompt_build(s->model->tokenizer, r->chat, r->segments, r->n_segments, r->public_bytes, s->limits.stop, out, err));
+    if (mode != NULL && mode->build != NULL)
+        SLM_TRY(mode->build(s, r, out, err));
+    else
+        SLM_TRY(slm_prompt_build(s->model->tokenizer, r->chat, r->segments, r->n_segments, r->public_bytes, s->limits.stop, out, err));
     if (out->ids.n == 0 && s->model->hp.n_layers == 0) { /* a table of vectors: its last is zeros */
         status = slm_ids_push(&out->ids, (int32_t) s->model->hp.n_vocab - 1, err);
         if (status != SLM_OK) {
@@ -109,7 +125,7 @@ slm_status slm_job_prompt(slm_session *s, const slm_request *r, uint32_t max_tok
     }
     if (max_tokens == 0 || out->ids.n <= max_tokens)
         return SLM_OK;
-    status = r->truncate ? cut_prompt(s, max_tokens, r->mode == SLM_MODE_EMBED, out, err) : too_long(s, out, max_tokens, err);
+    status = r->truncate ? cut_prompt(s, max_tokens, mode != NULL && mode->encoder, out, err) : too_long(s, out, max_tokens, err);
     if (status != SLM_OK) {
         slm_prompt_free(out);
         memset(out, 0, sizeof *out);

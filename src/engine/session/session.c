@@ -36,6 +36,7 @@ static void step_free(slm_step_state *b)
     free(b->lengths);
     free(b->blocks);
     free(b->fine);
+    free(b->marks);
     free(b->adapters);
     free(b->rows_fine);
     free(b->out);
@@ -60,13 +61,14 @@ static slm_status step_room(slm_session *s, uint32_t n, slm_error *err)
     b.lengths = malloc(n * sizeof *b.lengths);
     b.blocks = malloc(n * sizeof *b.blocks);
     b.fine = malloc(n);
+    b.marks = malloc(n);
     b.adapters = malloc(n * sizeof *b.adapters);
     b.rows_fine = malloc(n);
     b.out = malloc(n * sizeof *b.out);
     b.spans = malloc(n * sizeof *b.spans);
     b.wants = malloc(n * sizeof *b.wants);
-    if (b.tokens == NULL || b.positions == NULL || b.lengths == NULL || b.blocks == NULL || b.fine == NULL || b.adapters == NULL ||
-        b.rows_fine == NULL || b.out == NULL || b.spans == NULL || b.wants == NULL) {
+    if (b.tokens == NULL || b.positions == NULL || b.lengths == NULL || b.blocks == NULL || b.fine == NULL || b.marks == NULL ||
+        b.adapters == NULL || b.rows_fine == NULL || b.out == NULL || b.spans == NULL || b.wants == NULL) {
         step_free(&b);
         return slm_fail(err, SLM_NOMEM, "out of memory for a session");
     }

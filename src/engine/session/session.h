@@ -41,6 +41,8 @@ struct slm_job {
     uint32_t n_public;    /* of them, those that serve other realms too */
     uint32_t n_keep;      /* positions that it will keep if it leads: n_prefix, or more that another job begins with too */
     uint32_t n_kept;      /* of them, those that are in the prefix cache already */
+    uint8_t *marks;       /* [n_ids] where labels stand (text/marked.h), or NULL */
+    uint32_t n_labels;    /* of them */
     uint32_t row_begin, row_end; /* taggers: of the prompt, the tokens of the text itself */
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */
@@ -99,6 +101,7 @@ typedef struct slm_step_state {
     const uint16_t *const **blocks;
     const slm_adapter **adapters; /* NULL entries: none */
     uint8_t *fine; /* positions of precise requests */
+    uint8_t *marks; /* encoders that read labels: of each position */
     uint32_t *out;
     slm_span *spans;
     slm_want *wants;

@@ -365,5 +365,6 @@ void slm_prompt_free(slm_prompt *prompt)
     if (prompt == NULL)
         return;
     free(prompt->ids.ids);
+    free(prompt->marks);
     *prompt = (slm_prompt){0};
 }

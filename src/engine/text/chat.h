@@ -24,6 +24,7 @@ typedef struct slm_prompt {
     size_t row_begin, row_end; /* ids of the last user or scored segment's text: what may be cut to fit (maybe inside a character) */
     bool answer_space;           /* the answer begins with a space that belongs to the encoding (SentencePiece), not to its text */
     size_t pair_begin;           /* encoders: first id of the second text of a pair, 0 = there is none */
+    uint8_t *marks;              /* [ids.n] what a token marks (marked.h); NULL: none */
 } slm_prompt;
 
 /* chat: segments in their turns, then the opening of the assistant's turn unless the last segment's role is assistant (its text then

@@ -11,7 +11,7 @@
 #include "engine/wire/wire.h"
 
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(sizeof(slm_request) == 168, "a field of slm_request that is new: does wire.c send it?");
+_Static_assert(sizeof(slm_request) == 176, "a field of slm_request that is new: does wire.c send it?");
 _Static_assert(sizeof(slm_result) == 880, "a field of slm_result that is new: does wire.c send it?");
 #endif
 
@@ -82,6 +82,14 @@ static void put_strings(writer *w, const char *const *strings, size_t n)
         put_string(w, strings[i]);
 }
 
+/* n_labels of them, each maybe none; NULL: none at all. */
+static void put_descriptions(writer *w, const slm_request *r)
+{
+    put_u32(w, r->descriptions != NULL);
+    for (size_t i = 0; r->descriptions != NULL && i < r->n_labels; i++)
+        put_maybe(w, r->descriptions[i]);
+}
+
 static void put_header(writer *w, uint32_t kind, size_t bytes, uint64_t number)
 {
     put_u32(w, magic);
@@ -118,6 +126,7 @@ static void put_request(writer *w, const slm_wire_names *names, const slm_reques
     put_u32(w, r->max_tokens);
     put_strings(w, r->stops, r->n_stops);
     put_strings(w, r->labels, r->n_labels);
+    put_descriptions(w, r);
     put_maybe(w, r->prior_text);
 }
 
@@ -305,6 +314,19 @@ static const char *const *get_strings(reader *r, size_t *n)
     return strings;
 }
 
+/* One for each of n labels, which the message has named. */
+static const char *const *get_descriptions(reader *r, size_t n)
+{
+    bool any = get_choice(r, 1, "a mark is neither 0 nor 1") != 0;
+    const char **descriptions = any ? get_room(r, n, sizeof *descriptions) : NULL;
+
+    if (any && n == 0)
+        fail(r, "it describes labels, but names none");
+    for (size_t i = 0; descriptions != NULL && i < n; i++)
+        descriptions[i] = get_maybe(r);
+    return descriptions;
+}
+
 static void get_segments(reader *r, slm_request *out)
 {
     const unsigned flags = SLM_SEG_PREFIX | SLM_SEG_JOIN | SLM_SEG_SPECIAL | SLM_SEG_SCORED | SLM_SEG_WHOLE;
@@ -338,7 +360,7 @@ static void get_request(reader *r, slm_wire_request *out)
     out->names.model = get_string(r);
     out->names.adapter = get_maybe(r);
     out->names.constraint = get_maybe(r);
-    q->mode = (slm_mode) get_choice(r, SLM_MODE_EMBED, "the mode is unknown");
+    q->mode = (slm_mode) get_choice(r, SLM_MODE_JOINT, "the mode is unknown");
     q->realm = get_u64(r);
     q->public_realm = get_u64(r);
     public_bytes = get_u64(r);
@@ -363,6 +385,7 @@ static void get_request(reader *r, slm_wire_request *out)
     q->max_tokens = get_u32(r);
     q->stops = get_strings(r, &q->n_stops);
     q->labels = get_strings(r, &q->n_labels);
+    q->descriptions = get_descriptions(r, q->n_labels);
     q->prior_text = get_maybe(r);
 }
 

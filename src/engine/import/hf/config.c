@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/import/hf/gliclass.h"
 #include "engine/import/hf/keys.h"
 
 slm_status slm_hf_config_put(slm_hf_config *c, const char *key, double value, slm_error *err)
@@ -113,6 +114,8 @@ static slm_status take_kind(slm_hf_config *c, slm_error *err)
     const slm_hf_kind *kind = c->kind;
     c->meta.n_vocab = c->nested ? kind->inside.n_vocab : 0;
     SLM_TRY(slm_hf_u32(c->json, "vocab_size", 1, 1u << 21, &c->meta.n_vocab, err));
+    if (c->joint.n_vocab > 0)
+        c->meta.n_vocab = c->joint.n_vocab; /* with the marks, which the encoder's own number may not count */
     if (c->meta.n_vocab == 0)
         return slm_fail(err, SLM_FORMAT, "\"vocab_size\" is missing in \"%s\"", c->json.file);
     if (c->nested) {
@@ -131,7 +134,7 @@ static slm_status take_kind(slm_hf_config *c, slm_error *err)
     double layers = slm_hf_config_number(c, "block_count", 0);
     if (!(layers >= (kind->table ? 0 : 1) && layers <= SLM_MAX_LAYERS))
         return slm_fail(err, SLM_FORMAT, "\"%s\" asks for %g layers, not 1 to %d", c->json.file, layers, SLM_MAX_LAYERS);
-    return slm_hf_take_head(c, err);
+    return c->joint.kind != SLM_JOINT_NONE ? slm_hf_put_gliclass(c, err) : slm_hf_take_head(c, err);
 }
 
 /* Models that see pictures too keep what concerns texts in an object of its own.  *type: that of the text part. */
@@ -162,6 +165,7 @@ slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, 
     if (type == NULL)
         return slm_fail(err, SLM_FORMAT, "\"model_type\" is missing in \"%s\"", json.file);
     SLM_TRY(take_text_part(c, &type, err));
+    SLM_TRY(slm_hf_take_gliclass(c, &type, err));
     json = c->json;
     if (slm_hf_has(json, "quantization_config")) {
         slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a checkpoint that is already quantized", json.file);
@@ -176,6 +180,8 @@ slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, 
         slm_fail(err, SLM_UNSUPPORTED, "model type \"%.60s\" in \"%s\" is not supported", type, json.file);
         return slm_hint(err, "Supported: %s.", names);
     }
+    if (c->prefix == NULL)
+        c->prefix = c->kind->prefix;
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         SLM_TRY(slm_hf_u32(json, counts[i], 1, SLM_MAX_LAYERS, &c->n_layers, err));
     c->modules = modules;

@@ -33,6 +33,11 @@ typedef struct slm_hf_config {
     bool tied_known, tied; /* what the configuration says about the output head */
     bool nested;           /* the text part of a model that sees pictures too, out of "text_config" */
     const struct slm_hf_kind *kind; /* keys.h */
+    const char *prefix;    /* before the names of tensors: "bert." */
+    struct {               /* of a head that reads labels (gliclass.h) */
+        slm_joint kind;
+        uint32_t scorer, pool, squash, flags, width, n_vocab, label, text, most;
+    } joint;
     bool modules;          /* sentence-transformers has saved it: there is a modules.json */
     uint32_t n_positions;     /* rows of the table of positions */
     uint32_t position_offset; /* those that are never read */

@@ -17,6 +17,7 @@
 
 #include "engine/base/math.h"
 #include "engine/import/hf/fused.h"
+#include "engine/import/hf/gliclass.h"
 #include "engine/import/hf/keys.h"
 #include "engine/import/hf/relative.h"
 #include "engine/import/hf/safetensors.h"
@@ -69,7 +70,7 @@ static slm_type type_of(slm_st_type type)
 static const slm_st_tensor *look_up(const hf_source *s, const char *name)
 {
     char full[224]; /* what stands before a name has up to 22 bytes */
-    snprintf(full, sizeof full, "%s%s", s->config.kind->prefix, name);
+    snprintf(full, sizeof full, "%s%s", s->config.prefix, name);
     const slm_st_tensor *t = slm_safetensors_find(&s->st, full);
     if (t == NULL)
         t = slm_safetensors_find(&s->st, name);
@@ -163,6 +164,8 @@ static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_f
     if (out->rows % part.parts != 0)
         return false;
     out->rows /= part.parts;
+    if (role == SLM_TENSOR_JOINT_SCALE && t->n_dims == 0)
+        out->rows = 1; /* a number */
     if (role == SLM_TENSOR_CONV_KERNEL && t->n_dims == 3 && t->dims[1] == 1 && t->dims[2] == s->base.hparams.conv_length)
         out->rows = t->dims[0] * t->dims[2]; /* column by column */
     if (role == SLM_TENSOR_POSITION_EMBD) {
@@ -608,12 +611,15 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
     slm_hf_reading reading = {s->config.lowers, s->table != NULL, s->table != NULL ? slm_hf_static_folder(s->table) : ""};
     SLM_TRY(slm_hf_vocab_build(dir, s->config_json, &s->base.hparams, reading, options, stop, &s->base.tokenizer,
                                &s->base.tokenizer_bytes, err));
+    SLM_TRY(slm_hf_gliclass_marks(&s->config, s->base.tokenizer, s->base.tokenizer_bytes, &s->base.hparams, err));
     slm_model_info *info = &s->base.info;
     snprintf(info->family, sizeof info->family, "%s", s->base.hparams.family);
     info->can_generate = s->base.hparams.causal;
-    info->can_tag = s->base.hparams.tags != 0;
-    info->can_rerank = s->base.hparams.pooling == SLM_POOL_RANK && s->base.hparams.n_labels == 1 && !info->can_tag;
-    info->can_classify = s->base.hparams.pooling == SLM_POOL_RANK && !info->can_rerank && !info->can_tag;
+    bool head = s->base.hparams.pooling == SLM_POOL_RANK && !s->base.hparams.tags;
+    info->can_joint = s->base.hparams.joint != SLM_JOINT_NONE;
+    info->can_tag = s->base.hparams.tags != 0 && !info->can_joint;
+    info->can_rerank = head && s->base.hparams.n_labels == 1;
+    info->can_classify = head && !info->can_rerank;
     info->can_embed = !info->can_generate && s->base.hparams.pooling != SLM_POOL_RANK;
     info->head_kind = s->config.head_kind;
     memcpy(info->labels, s->config.labels, sizeof info->labels);

@@ -36,6 +36,8 @@ static void pack(slm_session *s, const slm_job *job, uint32_t at)
     memcpy(b->tokens + at, job->ids, job->n_ids * sizeof *job->ids);
     for (uint32_t i = 0; i < job->n_ids; i++)
         b->positions[at + i] = i >= job->n_prefix ? second : 0;
+    if (job->marks != NULL)
+        memcpy(b->marks + at, job->marks, job->n_ids);
 }
 
 #define LOOK_BACK 16 /* texts: the calls of a row are submitted one after the other */
@@ -48,16 +50,22 @@ static const slm_job *find_same(const slm_session *s, const slm_job *job)
     for (int i = 0; other != NULL && i < LOOK_BACK; i++, other = other->prev)
         if (other->last_step == s->n_steps && other->n_ids == job->n_ids && other->n_prefix == job->n_prefix &&
             other->row_begin == job->row_begin && other->realm == job->realm && other->adapter == job->adapter &&
-            memcmp(other->ids, job->ids, job->n_ids * sizeof *job->ids) == 0)
+            other->n_labels == job->n_labels && memcmp(other->ids, job->ids, job->n_ids * sizeof *job->ids) == 0 &&
+            (job->marks == NULL || memcmp(other->marks, job->marks, job->n_ids) == 0))
             return other;
     return NULL;
 }
 
-/* Numbers of a job's result, and where they begin in what the encoder gave: its vector, or of a tagger those of the text's own tokens. */
+/* Numbers of a job's result, and where they begin in what the encoder gave: its vector, or of a tagger those of the text's own tokens; of
+ * labels, where the prompt's begin. */
 static size_t result_of(const slm_session *s, const slm_job *job, size_t *at)
 {
     size_t dims = slm_hparams_outputs(&s->model->hp);
 
+    if (job->marks != NULL) {
+        *at = job->embed.row;
+        return job->n_labels;
+    }
     *at = dims * (s->model->hp.tags ? job->embed.row + job->row_begin : job->embed.sequence);
     return s->model->hp.tags ? dims * (job->row_end - job->row_begin) : dims;
 }
@@ -67,6 +75,7 @@ static slm_status grow(slm_session *s, uint32_t n, slm_error *err)
 {
     slm_step_state *b = &s->step;
     int32_t *tokens, *types;
+    uint8_t *marks;
 
     if (n <= b->room)
         return SLM_OK;
@@ -74,7 +83,9 @@ static slm_status grow(slm_session *s, uint32_t n, slm_error *err)
     b->tokens = tokens != NULL ? tokens : b->tokens;
     types = realloc(b->positions, n * sizeof *types);
     b->positions = types != NULL ? types : b->positions;
-    if (tokens == NULL || types == NULL)
+    marks = realloc(b->marks, n);
+    b->marks = marks != NULL ? marks : b->marks;
+    if (tokens == NULL || types == NULL || marks == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a batch");
     return SLM_OK;
 }
@@ -147,7 +158,11 @@ static void answer(slm_session *s, slm_job *job, const float *vectors, uint32_t 
     }
     s->stats.usage.prompt_tokens += job->n_ids;
     job->result.n_scores = result_of(s, job, &at);
-    memcpy(job->result.scores, vectors + at, job->result.n_scores * sizeof *vectors);
+    for (size_t i = 0, k = 0; job->marks != NULL && i < job->n_ids; i++)
+        if (job->marks[i] == SLM_MARK_LABEL && k < job->n_labels)
+            job->result.scores[k++] = vectors[at + i];
+    if (job->marks == NULL)
+        memcpy(job->result.scores, vectors + at, job->result.n_scores * sizeof *vectors);
     slm_job_finish(s, &s->queued, job, NULL);
 }
 
@@ -168,6 +183,7 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
         return SLM_OK;
     batch.tokens = b->tokens;
     batch.types = s->model->hp.n_token_types > 1 ? b->positions : NULL;
+    batch.marks = s->model->hp.joint ? b->marks : NULL;
     SLM_TRY(slm_encode(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &vectors, err));
     slm_stopwatch_stop(&watch);
     for (slm_job *job = s->queued.head; job != NULL; job = next) {

@@ -6,6 +6,7 @@ static const slm_mode_ops *const modes[] = {
     [SLM_MODE_LABELS] = &slm_mode_labels,
     [SLM_MODE_LOGPROBS] = &slm_mode_logprobs,
     [SLM_MODE_EMBED] = &slm_mode_embed,
+    [SLM_MODE_JOINT] = &slm_mode_joint,
 };
 
 const slm_mode_ops *slm_mode_find(slm_mode mode)

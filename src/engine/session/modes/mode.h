@@ -16,6 +16,7 @@
 #include "engine/decode/pieces.h"
 #include "engine/session/kv.h"
 #include "engine/slm.h"
+#include "engine/text/chat.h"
 
 typedef struct slm_job slm_job;
 typedef struct slm_span slm_span;
@@ -24,7 +25,10 @@ typedef struct slm_want slm_want;
 typedef struct slm_mode_ops {
     const char *name;
     bool encoder;  /* runs on a model without keys and values: whole texts, in order of arrival (embed.c); else on a decoder */
+    bool labels;   /* of these models, one that reads labels beside the text */
     bool in_order; /* queued as it comes, not behind one that begins alike */
+    /* Makes the prompt of a request, which it checks. NULL: slm_prompt_build. */
+    slm_status (*build)(slm_session *s, const slm_request *request, slm_prompt *out, slm_error *err);
     /* Checks what of the request the mode uses, reads the prompt (slm_job_read_prompt) and says how far the job feeds itself: end,
      * branch_end, prompt_end, first_out.  A job that has nothing to compute is marked trivial and has its result. */
     slm_status (*prepare)(slm_session *s, const slm_request *request, slm_job *job, slm_error *err);
@@ -49,7 +53,7 @@ typedef struct slm_mode_ops {
 /* NULL: there is no such mode. */
 const slm_mode_ops *slm_mode_find(slm_mode mode);
 
-extern const slm_mode_ops slm_mode_generate, slm_mode_labels, slm_mode_logprobs, slm_mode_embed;
+extern const slm_mode_ops slm_mode_generate, slm_mode_labels, slm_mode_logprobs, slm_mode_embed, slm_mode_joint;
 
 /* One step of a session with an encoder (embed.c). */
 slm_status slm_embed_step(slm_session *s, slm_error *err);
