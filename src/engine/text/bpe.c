@@ -21,6 +21,12 @@ int slm_bpe_byte_of(uint32_t code)
     return code == 323 ? 173 : -1;
 }
 
+size_t slm_bpe_letter_of(unsigned char byte, char *out)
+{
+    uint32_t code = byte < 33 ? 256u + byte : byte >= 127 && byte < 161 ? 289u + byte - 127 : byte == 173 ? 323u : byte;
+    return (size_t) slm_utf8_encode(code, out);
+}
+
 static inline const slm_tok_merge *find_merge(const slm_tokenizer *tok, int32_t left, int32_t right)
 {
     const slm_tok_header *h = tok->h;

@@ -157,6 +157,7 @@ static slm_status lay_out(builder *b, slm_error *err)
     h.flags |= (v->add_bos ? SLM_TOKF_ADD_BOS : 0) | (v->add_eos ? SLM_TOKF_ADD_EOS : 0) |
               (v->add_space_prefix ? SLM_TOKF_SPACE_PREFIX : 0) | (v->lowercase ? SLM_TOKF_LOWERCASE : 0) |
               (v->strip_accents ? SLM_TOKF_STRIP_ACCENTS : 0) | (v->prefix_first ? SLM_TOKF_PREFIX_FIRST : 0) |
+              (v->prefix_once ? SLM_TOKF_PREFIX_ONCE : 0) |
               (v->split_white ? SLM_TOKF_SPLIT_WHITE : 0) | (v->byte_fallback ? SLM_TOKF_BYTE_FALLBACK : 0) |
               (v->fuse_unknown ? SLM_TOKF_FUSE_UNKNOWN : 0) | (v->keep_cjk ? SLM_TOKF_KEEP_CJK : 0);
     char *blob = calloc(1, at);
@@ -211,7 +212,7 @@ static uint8_t cut_mark(bool gguf, const char **text, size_t *n)
     return marked != gguf ? SLM_TOK_CONTINUED : 0;
 }
 
-/* Copies a SentencePiece user-defined token; it is searched for in raw text, where spaces are spaces. */
+/* Copies a SentencePiece user-defined token of a GGUF file; it is searched for in raw text, where spaces are spaces. */
 static size_t copy_with_spaces(char *out, const char *text, size_t n)
 {
     size_t m = 0;
@@ -243,7 +244,7 @@ static void place_tokens(builder *b)
         b->offsets[i] = at;
         size_t m = n;
         bool literal = v->kind != SLM_TOK_BPE || plain == SLM_TOKEN_CONTROL || plain == SLM_TOKEN_USER_DEFINED;
-        if ((v->kind == SLM_TOK_SPM || v->kind == SLM_TOK_UNIGRAM) && plain == SLM_TOKEN_USER_DEFINED) {
+        if ((v->kind == SLM_TOK_SPM || v->kind == SLM_TOK_UNIGRAM) && plain == SLM_TOKEN_USER_DEFINED && v->added == NULL) {
             m = copy_with_spaces(b->bytes + at, text, n);
         } else if (literal || !decode_alphabet(text, n, b->bytes + at, &m)) {
             m = n;
@@ -350,6 +351,8 @@ static slm_status fill_merges(builder *b, const slm_tokenizer *tok, slm_error *e
         if ((number & 1023) == 0 && stopped(b))
             return slm_fail(err, SLM_CANCELLED, "building the tokenizer was cancelled");
         SLM_TRY(parse_merge(tok, b->vocab->merges[number], number, &merge, err));
+        if ((tok->types[merge.id] & SLM_TOK_TYPE) == SLM_TOKEN_CONTROL)
+            continue; /* which no text may become */
         uint64_t key = (uint64_t) merge.left << 32 | merge.right;
         uint32_t i = (uint32_t) (key * UINT64_C(0x9E3779B97F4A7C15) >> (64 - b->h->merge_bits)), step = 0;
         while (b->merges[i].left != SLM_TOK_NONE && (b->merges[i].left != merge.left || b->merges[i].right != merge.right)) {
@@ -423,7 +426,7 @@ static bool spaces_inside(const builder *b)
     for (uint32_t id = 0; id < b->h->n_tokens; id++) {
         const char *bytes = b->bytes + b->offsets[id];
         size_t n = b->offsets[id + 1] - b->offsets[id], at = 0;
-        if (b->types[id] != SLM_TOKEN_NORMAL)
+        if (b->types[id] != SLM_TOKEN_NORMAL && (b->types[id] & SLM_TOK_TYPE) != SLM_TOKEN_USER_DEFINED)
             continue;
         while (n - at >= 3 && memcmp(bytes + at, SPACE_MARK, 3) == 0)
             at += 3;

@@ -53,7 +53,8 @@ enum {
     SLM_TOKF_FUSE_UNKNOWN = 1024, /* SPM with merges */
     SLM_TOKF_FRAMED = 2048, /* prompts are framed (encoders) */
     SLM_TOKF_KEEP_CJK = 4096, /* WordPiece: ideographs are no words of their own */
-    SLM_TOKF_NORMALIZED = 8192 /* there are user-defined tokens that are looked for in the normalized text */
+    SLM_TOKF_NORMALIZED = 8192, /* there are user-defined tokens that are looked for in the normalized text */
+    SLM_TOKF_PREFIX_ONCE = 16384 /* SPM: no space prefix before a space or a mark */
 };
 
 typedef struct slm_tok_header {

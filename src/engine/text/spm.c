@@ -67,9 +67,11 @@ static slm_status emit(slm_tokenizer *tok, cursor *c, int32_t id, size_t begin, 
     return SLM_OK;
 }
 
+/* Merges by rank know tokens that are looked for in texts too. */
 static inline int32_t find(const slm_tokenizer *tok, size_t begin, size_t n)
 {
-    return slm_tok_lookup(tok, tok->buffer + begin, n, SLM_TOK_TYPE, SLM_TOKEN_NORMAL);
+    int32_t id = slm_tok_lookup(tok, tok->buffer + begin, n, SLM_TOK_TYPE, SLM_TOKEN_NORMAL);
+    return id >= 0 || tok->merges == NULL ? id : slm_tok_lookup(tok, tok->buffer + begin, n, SLM_TOK_TYPE, SLM_TOKEN_USER_DEFINED);
 }
 
 /* The token that neighbours left and right, n bytes together at `begin`, become; -1 = none.  *score: higher ones first. */
@@ -251,7 +253,9 @@ static slm_status encode_block(slm_tokenizer *tok, const char *text, size_t n, s
 
 slm_status slm_spm_encode(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool begin, slm_error *err)
 {
-    bool prefix = begin && (tok->h->flags & SLM_TOKF_SPACE_PREFIX) != 0, words = (tok->h->flags & SLM_TOKF_SPLIT_SPACES) != 0;
+    bool marked = n > 0 && (text[0] == ' ' || (n >= 3 && memcmp(text, MARK, 3) == 0));
+    bool prefix = begin && (tok->h->flags & SLM_TOKF_SPACE_PREFIX) != 0 && !(marked && (tok->h->flags & SLM_TOKF_PREFIX_ONCE) != 0);
+    bool words = (tok->h->flags & SLM_TOKF_SPLIT_SPACES) != 0;
     for (size_t at = 0; at < n;) {
         size_t end = words ? block_end(text, n, at) : n;
         SLM_TRY(slm_tok_check_word(end - at > BLOCK_BYTES ? end - at - BLOCK_BYTES : 0, base + at, err));

@@ -66,7 +66,7 @@ static uint32_t map_units(const char *map, size_t n)
 
 static bool step_ok(uint32_t op, const char *from, size_t from_n, const char *to, size_t to_n)
 {
-    if (op > SLM_TEXT_PREFIX_SPACE || from_n > MAX_STEP_BYTES || to_n > 256)
+    if (op > SLM_TEXT_BLANKS || from_n > MAX_STEP_BYTES || to_n > 256)
         return false;
     if (op == SLM_TEXT_CHARSMAP)
         return map_units(from, from_n) > 0;
@@ -258,6 +258,31 @@ static slm_status squeeze(io *x, const char *to, size_t to_n)
     return SLM_OK;
 }
 
+static slm_status trim(io *x)
+{
+    size_t begin = 0, end = x->n;
+    while (begin < end && x->in[begin] == ' ')
+        begin++;
+    while (end > begin && x->in[end - 1] == ' ')
+        end--;
+    return copy(x, begin, end);
+}
+
+static slm_status blanks(io *x, const char *to, size_t to_n)
+{
+    for (size_t at = 0, end; at < x->n; at = end) {
+        int length;
+        size_t chars = 0;
+        bool space = slm_text_is_space(slm_utf8_decode(x->in + at, &length)), lone = strchr("\t\n\r", x->in[at]) != NULL;
+        for (end = at; end < x->n && slm_text_is_space(slm_utf8_decode(x->in + end, &length)) == space; chars++)
+            end += (size_t) length;
+        SLM_TRY(space && (chars >= 2 || lone) ? put(x, to, to_n, origin_of(x, end)) : copy(x, at, end));
+        if (slm_tok_stopped(x->tok))
+            return slm_tok_cancelled(x->err);
+    }
+    return SLM_OK;
+}
+
 static slm_status strip(io *x, bool left, bool right)
 {
     size_t begin = 0, end = x->n;
@@ -361,6 +386,8 @@ static slm_status run_step(io *x, const slm_step_entry *e)
     case SLM_TEXT_SQUEEZE: return squeeze(x, to, e->to_n);
     case SLM_TEXT_STRIP_LEFT: return strip(x, true, false);
     case SLM_TEXT_STRIP_RIGHT: return strip(x, false, true);
+    case SLM_TEXT_TRIM: return trim(x);
+    case SLM_TEXT_BLANKS: return blanks(x, to, e->to_n);
     case SLM_TEXT_CHARSMAP: return map_characters(x, from, e->from_n);
     case SLM_TEXT_PREPEND:
     case SLM_TEXT_PREFIX_SPACE:

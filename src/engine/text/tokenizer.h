@@ -45,7 +45,9 @@ typedef enum slm_text_op {
     SLM_TEXT_STRIP_LEFT = 8, SLM_TEXT_STRIP_RIGHT = 9,
     SLM_TEXT_CHARSMAP = 10,     /* SentencePiece's map of characters, in `from` */
     SLM_TEXT_PREPEND = 11,      /* `to` in front of a text that is not empty */
-    SLM_TEXT_PREFIX_SPACE = 12  /* a space in front unless there is one */
+    SLM_TEXT_PREFIX_SPACE = 12, /* a space in front unless there is one */
+    SLM_TEXT_TRIM = 13,         /* spaces, and no other white space, at both ends */
+    SLM_TEXT_BLANKS = 14        /* runs of white space of two or more, and each tab and end of line, by `to` */
 } slm_text_op;
 
 typedef struct slm_text_step {
@@ -78,6 +80,7 @@ typedef struct slm_vocab {
     size_t n_ends;           /* at most SLM_VOCAB_MAX_ENDS */
     bool add_bos, add_eos, add_space_prefix;
     bool prefix_first;       /* SPM, Unigram: the space prefix goes before the very beginning only, not behind control tokens */
+    bool prefix_once;        /* SPM: no space prefix where a text begins with a space or U+2581 itself */
     bool split_white;        /* Unigram: words are what stands between white space */
     bool byte_fallback;      /* Unigram: an unknown piece becomes its bytes */
     int whole_words;         /* BPE: a word that is a token is not merged: 1 yes, -1 no, 0 as the pre-tokenizer's name says */
@@ -145,6 +148,9 @@ slm_status slm_tokenizer_chunk(slm_tokenizer *tok, const char *text, size_t leng
 /* What somebody has made of a tokenizer's vocabulary and keeps with it, freed with it; NULL: nothing yet. */
 void *slm_tokenizer_kept(const slm_tokenizer *tok);
 void slm_tokenizer_keep(slm_tokenizer *tok, void *made, void (*free_made)(void *));
+
+/* The letter of GPT-2's alphabet that stands for a byte, in UTF-8: its length, at most 2; out is not terminated. */
+size_t slm_bpe_letter_of(unsigned char byte, char *out);
 
 /* Does a model with this tokenizer begin its texts with BOS where its file does not say? (SPM and Llama 3's relatives do.) */
 bool slm_tokenizer_default_add_bos(slm_tok_kind kind, const char *pre);

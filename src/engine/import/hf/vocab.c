@@ -15,10 +15,10 @@
 
 #include "engine/import/hf/json.h"
 #include "engine/import/hf/keys.h"
+#include "engine/import/hf/vocab_made.h"
 #include "engine/import/hf/vocab_shape.h"
 #include "engine/text/tokenizer.h"
 
-#define MAX_TOKENIZER_BYTES (128u << 20)
 #define MAX_TOKEN_BYTES (1u << 16)
 #define MAX_MERGES (1u << 21)
 
@@ -31,6 +31,7 @@ typedef struct builder {
     json_t *model;       /* config.json, borrowed */
     json_t *tokenizer, *config, *generation; /* tokenizer.json, tokenizer_config.json, generation_config.json */
     int32_t ends[SLM_VOCAB_MAX_ENDS];
+    const char *made_of; /* the file that `tokenizer` was made of; NULL: it is tokenizer.json */
     char *vocab_txt, *template_text;
     slm_bytes *tokens;   /* [n_vocab], data NULL = not given yet */
     int32_t *types;      /* [n_vocab] */
@@ -144,7 +145,7 @@ static slm_status check_again(const builder *b, json_t *entry, slm_error *err)
 {
     char id[24];
     snprintf(id, sizeof id, "%lld", (long long) json_integer_value(json_object_get(entry, "id")));
-    json_t *again = json_object_get(json_object_get(b->config, "added_tokens_decoder"), id);
+    json_t *again = b->made_of == NULL ? json_object_get(json_object_get(b->config, "added_tokens_decoder"), id) : NULL;
     for (size_t i = 0; i < sizeof flags_of_added / sizeof flags_of_added[0]; i++) {
         const char *key = flags_of_added[i].key;
         json_t *flag = json_object_get(again, key);
@@ -726,6 +727,7 @@ static slm_status take_shape(builder *b, slm_error *err)
     v->keep_cjk = s->keep_cjk;
     v->add_space_prefix = s->space_prefix;
     v->prefix_first = s->prefix_first;
+    v->prefix_once = s->space_prefix && !s->prepends;
     v->split_white = s->split_white;
     if (b->reading.lowers && !s->lowercase && !has_step(s, SLM_TEXT_LOWER))
         return slm_fail(err, SLM_UNSUPPORTED,
@@ -763,7 +765,7 @@ slm_status slm_hf_tokenizer_load(int dir, const char *folder, bool optional, jso
 {
     char name[300];
     snprintf(name, sizeof name, "%stokenizer.json", folder);
-    return slm_hf_load(dir, name, MAX_TOKENIZER_BYTES, optional, out, err);
+    return slm_hf_load(dir, name, SLM_HF_MAX_VOCAB_BYTES, optional, out, err);
 }
 
 static slm_status load_files(builder *b, slm_error *err)
@@ -772,7 +774,23 @@ static slm_status load_files(builder *b, slm_error *err)
     if (b->reading.bare)
         return SLM_OK;
     SLM_TRY(slm_hf_load(b->dir, "tokenizer_config.json", 16u << 20, true, &b->config, err));
-    return slm_hf_load(b->dir, "generation_config.json", 1u << 20, true, &b->generation, err);
+    SLM_TRY(slm_hf_load(b->dir, "generation_config.json", 1u << 20, true, &b->generation, err));
+    if (b->tokenizer != NULL)
+        return SLM_OK;
+    return slm_hf_vocab_make(b->dir, b->model, &b->config, b->vocab.stop, &b->tokenizer, &b->made_of, err);
+}
+
+/* A document that was made here is called by the file that it was made of. */
+static void name_file(const builder *b, slm_error *err)
+{
+    static const char quoted[] = "\"tokenizer.json\"";
+    slm_error said;
+    char *at = b->made_of != NULL && err != NULL ? strstr(err->message, quoted) : NULL;
+    if (at == NULL)
+        return;
+    said = *err;
+    snprintf(at, sizeof err->message - (size_t) (at - err->message), "\"%s\"%s", b->made_of,
+             said.message + (at - err->message) + sizeof quoted - 1);
 }
 
 static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
@@ -791,7 +809,7 @@ static slm_status build(builder *b, void **blob, size_t *bytes, slm_error *err)
     } else {
         SLM_TRY(slm_hf_read_text(b->dir, "vocab.txt", 16u << 20, true, &b->vocab_txt, &length, err));
         if (b->vocab_txt == NULL) {
-            slm_fail(err, SLM_FORMAT, "the model directory holds neither tokenizer.json nor vocab.txt");
+            slm_fail(err, SLM_FORMAT, "the model directory holds neither tokenizer.json nor vocab.txt, nor another vocabulary");
             return slm_hint(err, "Save the tokenizer beside the model with tokenizer.save_pretrained(directory).");
         }
         SLM_TRY(take_vocab_txt(b, err));
@@ -824,6 +842,8 @@ slm_status slm_hf_vocab_build(int dir, json_t *model, const slm_hparams *hp, slm
                  .vocab = {.stop = stop, .unk = -1, .whole_words = -1, .end_text = options != NULL ? options->eos : NULL},
                  .shape = {.second_type = 1}};
     slm_status status = build(&b, blob, bytes, err);
+    if (status != SLM_OK)
+        name_file(&b, err);
     free_builder(&b);
     return status;
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/base64.h"
+
 #define MAX_PARTS 24
 #define MARK "\xE2\x96\x81" /* U+2581 */
 
@@ -98,43 +100,17 @@ static slm_bytes text_of(json_t *v)
     return (slm_bytes){json_string_value(v), json_string_length(v)};
 }
 
-/* Standard base 64; NULL when it is none. */
-static unsigned char *decode64(const char *text, size_t n, size_t *length)
-{
-    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    unsigned char *out = malloc(n / 4 * 3 + 3);
-    uint32_t bits = 0, have = 0;
-    size_t m = 0;
-    while (n > 0 && text[n - 1] == '=')
-        n--;
-    for (size_t i = 0; out != NULL && i < n; i++) {
-        const char *at = text[i] != '\0' ? strchr(alphabet, text[i]) : NULL;
-        if (at == NULL) {
-            free(out);
-            return NULL;
-        }
-        bits = bits << 6 | (uint32_t) (at - alphabet);
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            out[m++] = (unsigned char) (bits >> have);
-        }
-    }
-    *length = m;
-    return out;
-}
-
 static slm_status add_map(slm_hf_shape *s, json_t *part, slm_error *err)
 {
     static const char *const keys[] = {"precompiled_charsmap", NULL};
     json_t *map = json_object_get(part, "precompiled_charsmap");
     size_t length = 0;
     SLM_TRY(slm_hf_only(part, "normalizer", keys, err));
-    unsigned char *bytes = json_is_string(map) ? decode64(json_string_value(map), json_string_length(map), &length) : NULL;
+    char *bytes = json_is_string(map) ? slm_base64_decode(json_string_value(map), json_string_length(map), &length) : NULL;
     if (bytes == NULL)
         return slm_fail(err, SLM_FORMAT, "the normalizer \"Precompiled\" in \"tokenizer.json\" holds no map of characters");
     s->owned[s->n_owned++] = bytes;
-    return add(s, SLM_TEXT_CHARSMAP, (slm_bytes){(char *) bytes, length}, (slm_bytes){"", 0}, err);
+    return add(s, SLM_TEXT_CHARSMAP, (slm_bytes){bytes, length}, (slm_bytes){"", 0}, err);
 }
 
 static slm_status add_replace(slm_hf_shape *s, json_t *part, slm_error *err)
@@ -150,6 +126,10 @@ static slm_status add_replace(slm_hf_shape *s, json_t *part, slm_error *err)
         return add(s, SLM_TEXT_REPLACE, text_of(literal), text_of(content), err);
     if (regex != NULL && strcmp(regex, " {2,}") == 0)
         return add(s, SLM_TEXT_SQUEEZE, (slm_bytes){"", 0}, text_of(content), err);
+    if (regex != NULL && strcmp(regex, "\\s{2,}|[\\n\\r\\t]") == 0)
+        return add(s, SLM_TEXT_BLANKS, (slm_bytes){"", 0}, text_of(content), err);
+    if (regex != NULL && strcmp(regex, "\\A +| +\\z") == 0 && json_string_length(content) == 0)
+        return add(s, SLM_TEXT_TRIM, (slm_bytes){"", 0}, text_of(content), err);
     slm_fail(err, SLM_UNSUPPORTED, "the normalizer \"Replace\" in \"tokenizer.json\" replaces a pattern that is not known here");
     return slm_hint(err, "Its pattern is: %.200s", regex != NULL ? regex : "(none)");
 }
