@@ -130,6 +130,17 @@ SELECT slm_classify('i want my money back', ARRAY['refund', 'cat'], model => 'nl
   (SELECT round(d.probability::numeric, 4) FROM slm_filter_details('the cat sleeps', 'i want my money back', model => 'nli') d) AS sleeps,
   (SELECT round(d.probability::numeric, 4) FROM slm_filter_details('the cat sleeps', 'i want my money back', model => 'nli', method => 'entailment') d) AS again,
   slm_score('i want my money back', 'the cat sleeps', model => 'nli', low => 0, high => 1)::numeric(6, 4) AS score;
+-- of many labels those that an encoder leaves over (59_shortlist.sql)
+SELECT name FROM slm_load_model('minilm', :'minilm');
+\set three 'ARRAY[''a refund'', ''the cat sleeps'', ''a card'']'
+WITH first AS (SELECT * FROM slm_classify_scores('i want my money back', :three, model => 'minilm')), listed AS (SELECT * FROM first ORDER BY probability DESC LIMIT 2),
+  weight AS (SELECT label, l.probability * n.probability AS w FROM listed l JOIN slm_classify_scores('i want my money back', ARRAY(SELECT label FROM listed), model => 'nli') n USING (label))
+SELECT count(w) AS listed, bool_and(abs(s.probability - coalesce(w / (SELECT sum(w) FROM weight) * (SELECT sum(probability) FROM listed), f.probability)) < 1e-6) AS both_count
+  FROM slm_classify_scores('i want my money back', :three, model => 'nli', shortlist => 2, shortlist_model => 'minilm') s JOIN first f USING (label) LEFT JOIN weight USING (label);
+SELECT slm_classify_multi('i want my money back', :three, model => 'nli', threshold => 0, shortlist => 2, shortlist_model => 'minilm') AS listed_fit;
+SELECT state, message, hint FROM try($$SELECT slm_classify('x', model => 'mood', shortlist => 2)$$);
+SELECT state, message, hint FROM try($$SELECT slm_classify_multi('x', model => 'mood', shortlist => 2)$$);
+SELECT slm_drop_model('minilm');
 SELECT round(slm_similarity('where is my parcel', 'a refund', model => 'pairs')::numeric, 4) AS cross,
   abs(slm_similarity('where is my parcel', 'a refund', model => 'pairs', method => 'cross') - 1 / (1 + exp(-(SELECT score FROM slm_rerank('where is my parcel', ARRAY['a refund'], model => 'pairs'))))) < 1e-12 AS logistic;
 \x on

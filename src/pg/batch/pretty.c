@@ -295,6 +295,20 @@ static const char *method_of(FuncExpr *call, const SlmWorkKind *kind, const char
                          : slm_pg_auto_method(row->can_generate, row->parameters);
 }
 
+/* The encoder that leaves a few of the labels over, behind the model's name; nothing where there is none. */
+static const char *shortlist_of(FuncExpr *call)
+{
+    bool known, model_known;
+    const char *size = argument(call, "shortlist", &known), *model = argument(call, "shortlist_model", &model_known);
+
+    if (known && size == NULL)
+        return "";
+    if (model_known && model == NULL)
+        model = slm_pg_default_model(SLM_TASK_EMBED);
+    return psprintf(" on a short list%s%s by %s", known ? " of " : "", known ? size : "",
+                    !model_known ? "a model by row" : model == NULL ? "none that is set" : model);
+}
+
 char *slm_pg_batch_model_of(FuncExpr *call)
 {
     const SlmWorkKind *kind = slm_pg_work_kind(call->funcid);
@@ -318,5 +332,5 @@ char *slm_pg_batch_model_of(FuncExpr *call)
     if (name == NULL)
         return pstrdup("none is set");
     method = method_of(call, kind, name);
-    return method == NULL ? pstrdup(name) : psprintf("%s (%s)", name, method);
+    return method == NULL ? pstrdup(name) : psprintf("%s (%s)%s", name, method, shortlist_of(call));
 }

@@ -29,7 +29,6 @@
 #include "pg/run/backend.h"
 
 #define SMALL_MODEL UINT64CONST(1000000000)
-#define COSINE_SCALE 20.0 /* as in classification.c */
 /* Does a statement fit? The border, and how steep the probability is beside it. */
 #define COSINE_BORDER 0.37
 #define COSINE_STEEP 15.0
@@ -263,6 +262,29 @@ static const double *find_priors(SlmOpenModel *entry, const Asked *a, Method met
     return priors;
 }
 
+/* Leaves the statements that are to be weighed.  The priors of all are known by then: they are computed once, not for each choice of
+ * options. */
+static void keep_only(Asked *a)
+{
+    const SlmQuestion *q = a->question;
+    double *priors = palloc(sizeof(double) * (Size) Max(q->n_only, 1));
+    bool *wanted = palloc0(sizeof(bool) * (Size) q->n);
+    int n = 0;
+
+    for (int i = 0; i < q->n_only; i++)
+        wanted[q->only[i]] = true;
+    for (int i = 0; i < a->n; i++) {
+        if (!wanted[a->order[i]])
+            continue;
+        a->order[n] = a->order[i];
+        a->statements[n] = a->statements[i];
+        priors[n++] = a->priors[i];
+    }
+    a->n = n;
+    a->priors = priors;
+    pfree(wanted);
+}
+
 /* ---- texts that are too long for a generative model */
 
 static size_t longest_statement(const Asked *a)
@@ -332,21 +354,21 @@ static size_t readable(SlmWork *work, const SlmAsking *s)
 
 static void ask_generator(SlmWork *work, SlmAsking *s)
 {
-    int first = 0, statements = 0;
+    int statements = 0;
     bool shared;
 
     s->length = readable(work, s);
-    for (int i = 0; i < s->n; i++)
-        statements += s->method == METHOD_DIRECT ? 1 : s->asked[i].n;
-    shared = statements > 1 && s->length <= DECLARED_BYTES;
     for (int i = 0; i < s->n; i++) {
         Asked *a = &s->asked[i];
         bool text_first = strlen(a->ask) <= s->row.length;
 
         a->priors = find_priors(s->row.entry, a, s->method, text_first);
-        a->first = first;
-        first += s->method == METHOD_DIRECT ? 1 : a->n;
+        if (a->question->only != NULL)
+            keep_only(a);
+        a->first = statements;
+        statements += s->method == METHOD_DIRECT ? 1 : a->n;
     }
+    shared = statements > 1 && s->length <= DECLARED_BYTES;
     for (int i = 0; i < s->n; i++)
         submit(work, s->row.entry, &s->asked[i], s->method, s->row.input, s->length, strlen(s->asked[i].ask) <= s->row.length, shared);
 }
@@ -431,7 +453,7 @@ static double weigh(SlmWork *work, const SlmAsking *s, const Asked *a, int i, do
         double cosine = s->cosines[a->first + i];
 
         *fits = logistic(COSINE_STEEP * (cosine - COSINE_BORDER));
-        return COSINE_SCALE * cosine;
+        return SLM_COSINE_SCALE * cosine;
     }
     if (s->method == METHOD_ENTAILMENT) {
         *fits = s->entailed->fits[a->first + i];
@@ -440,19 +462,6 @@ static double weigh(SlmWork *work, const SlmAsking *s, const Asked *a, int i, do
     raised = log_probability(work, a, s->method, a->first, i) - a->priors[i];
     *fits = logistic(RAISE_STEEP * (raised / Max(-a->priors[i], 1) - RAISE_BORDER));
     return raised;
-}
-
-/* Weights become probabilities, in their own order, so that no sum depends on the order of the call. */
-static void softmax(double *weights, int n)
-{
-    double max = weights[0], sum = 0;
-
-    for (int i = 1; i < n; i++)
-        max = Max(max, weights[i]);
-    for (int i = 0; i < n; i++)
-        sum += weights[i] = slm_exp(weights[i] - max);
-    for (int i = 0; i < n; i++)
-        weights[i] /= sum;
 }
 
 /* Levels that are numbers only: a binomial distribution whose mean is as far up the scale as the condition fits. */
@@ -504,7 +513,7 @@ static double *answers(SlmWork *work, const SlmAsking *s, int question)
             spread(best, p, q->n);
         return p;
     }
-    softmax(weights, a->n);
+    slm_pg_softmax(weights, a->n); /* statements are in an order of their own: no sum depends on that of the call */
     for (int i = 0; i < a->n; i++)
         p[a->order[i]] = weights[i];
     if (q->none && s->method != METHOD_DIRECT) {
@@ -522,4 +531,15 @@ const double *slm_pg_asked(SlmWork *work, const SlmAsking *s, int question)
 
     calibrate(a, p, a->question->n + a->question->none);
     return p;
+}
+
+void slm_pg_asked_raised(SlmWork *work, const SlmAsking *s, int question, double *raised)
+{
+    const Asked *a = &s->asked[question];
+
+    for (int i = 0; i < a->n; i++) {
+        double by = log_probability(work, a, s->method, a->first, i) - a->priors[i];
+
+        raised[a->order[i]] = by / (double) Max(slm_pg_work_result(work, a->first + i)->n_scores, 1);
+    }
 }

@@ -51,6 +51,8 @@ typedef struct SlmQuestion {
     const char **descriptions; /* [n], elements may be NULL */
     bool none;                 /* choice: it may be that no option fits, which is one more answer */
     bool by_numbers;           /* scale: its levels have no words but numbers */
+    const int *only;           /* [n_only] the options of a choice that are weighed, by method described; NULL: all */
+    int n_only;
 } SlmQuestion;
 
 /* What the method auto means for a model. Static. */
@@ -74,5 +76,9 @@ typedef struct SlmAskedRow {
 SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *questions, int n);
 /* For finish: of question i the probabilities of its answers, [n], or [n + 1] with none: they sum to 1. */
 const double *slm_pg_asked(SlmWork *work, const SlmAsking *asked, int i);
+
+/* The same by method described: how far each weighed option's log probability was raised, in the mean of its tokens.  [n], of which the
+ * others are left as they are. */
+void slm_pg_asked_raised(SlmWork *work, const SlmAsking *asked, int i, double *raised);
 
 #endif

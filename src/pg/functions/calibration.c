@@ -4,6 +4,7 @@
 #include "pg/functions/calibration.h"
 
 #include "engine/metrics/metrics.h"
+#include "engine/slm.h"
 
 static void rise(const SlmCalibrationRow *c, bool yes_no, double *p, int n)
 {
@@ -39,4 +40,16 @@ void slm_pg_calibrate_probabilities(const SlmCalibrationRow *calibration, bool y
         slm_calibration_temper(calibration->temperature, p, p, (size_t) n);
     else
         rise(calibration, yes_no, p, n);
+}
+
+void slm_pg_softmax(double *scores, int n)
+{
+    double max = scores[0], sum = 0;
+
+    for (int i = 1; i < n; i++)
+        max = Max(max, scores[i]);
+    for (int i = 0; i < n; i++)
+        sum += scores[i] = slm_exp(scores[i] - max);
+    for (int i = 0; i < n; i++)
+        scores[i] /= sum;
 }

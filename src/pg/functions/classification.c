@@ -11,7 +11,8 @@
  *   entailment the label whose sentence the text entails most; for models with a head for natural language inference (entailment.h)
  *   auto      embedding for an encoder, channel below 1e9 parameters, else direct; entailment where there is such a head
  *
- * A model with a head has labels of its own, where the call gives none (head.h).
+ * A model with a head has labels of its own, where the call gives none (head.h).  Of many labels an encoder may leave a few over, which
+ * the method then weighs (shortlist.h).
  *
  * What does not depend on the row is computed once per session: prototypes are cached, instructions are prefix segments and the row comes
  * last.  Probabilities are a softmax over the labels' log probabilities, or over 20 times their cosines (the scale that
@@ -40,6 +41,7 @@
 #include "pg/functions/prompts.h"
 #include "pg/functions/prototypes.h"
 #include "pg/functions/reading.h"
+#include "pg/functions/shortlist.h"
 #include "pg/functions/trained.h"
 #include "pg/models/catalog.h"
 #include "pg/run/opened.h"
@@ -47,7 +49,6 @@
 #include "pg/run/work.h"
 
 #define SMALL_MODEL UINT64CONST(1000000000)
-#define COSINE_SCALE 20.0
 
 typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL, METHOD_ENTAILMENT, METHOD_DESCRIBED } Method;
 
@@ -57,6 +58,8 @@ typedef struct Classify {
     const ArrayType *embedding; /* of the input; NULL: it is to be made */
     SlmTruncate truncate;
     SlmLabels labels; /* of a trained classifier: only the type of the result */
+    SlmLabels among;  /* those that the method weighs: all, or the short list */
+    SlmShortlist *shortlist; /* or NULL */
     SlmExamples examples;
     Method method;
     bool best_only;          /* direct: the winner is enough */
@@ -152,10 +155,10 @@ static char *direct_instruction(const Classify *c)
     StringInfoData text;
 
     initStringInfo(&text);
-    put_labels(&text, c->instruction, c->labels.names, c->labels.n);
-    for (int i = 0; i < c->labels.n && c->labels.descriptions != NULL; i++)
-        if (c->labels.descriptions[i] != NULL)
-            appendStringInfo(&text, "%s: %s\n", c->labels.names[i], c->labels.descriptions[i]);
+    put_labels(&text, c->instruction, c->among.names, c->among.n);
+    for (int i = 0; i < c->among.n && c->among.descriptions != NULL; i++)
+        if (c->among.descriptions[i] != NULL)
+            appendStringInfo(&text, "%s: %s\n", c->among.names[i], c->among.descriptions[i]);
     appendStringInfo(&text, "\n%s", slm_pg_prompt(SLM_PROMPT_CLASSIFY_TEXT, c->entry));
     return text.data;
 }
@@ -168,14 +171,16 @@ static void submit_direct(SlmWork *work, const Classify *c)
                            .chat = true,
                            .segments = segments,
                            .public_bytes = c->public_bytes,
-                           .labels = c->labels.names,
-                           .n_labels = (size_t) c->labels.n,
+                           .labels = c->among.names,
+                           .n_labels = (size_t) c->among.n,
                            .prior_text = "N/A",
                            .best_only = c->best_only};
     size_t n = 0;
 
     segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, direct_instruction(c));
     for (int i = 0; i < c->examples.n; i++) {
+        if (c->shortlist != NULL && !slm_pg_shortlist_has(c->shortlist, c->examples.labels[i]))
+            continue;
         segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX | SLM_SEG_JOIN, c->examples.texts[i]);
         segments[n++] = slm_pg_segment_utf8(SLM_ROLE_ASSISTANT, SLM_SEG_PREFIX, c->labels.names[c->examples.labels[i]]);
         segments[n++] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, slm_pg_prompt(SLM_PROMPT_CLASSIFY_TEXT, c->entry));
@@ -197,8 +202,8 @@ static void submit_channel(SlmWork *work, const Classify *c)
     if (c->examples.n > 0)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method channel takes no examples"),
                         errhint("Use method direct, or an embedding model, or train a classifier with slm_train_classifier.")));
-    for (int i = 0; i < c->labels.n; i++) {
-        char *instruction = slm_pg_fill(c->instruction, "{label}", slm_pg_described_label(&c->labels, i, "%s (%s)"));
+    for (int i = 0; i < c->among.n; i++) {
+        char *instruction = slm_pg_fill(c->instruction, "{label}", slm_pg_described_label(&c->among, i, "%s (%s)"));
 
         segments[0] = slm_pg_segment_utf8(SLM_ROLE_USER, SLM_SEG_PREFIX, instruction);
         slm_pg_submit_cut(work, c->entry, &request, &segments[1], c->truncate);
@@ -207,11 +212,18 @@ static void submit_channel(SlmWork *work, const Classify *c)
 }
 
 /* The row's text for an encoder. */
-static SlmText text_to_read(SlmWork *work, const Classify *c)
+static SlmText text_for(SlmOpenModel *entry, const Classify *c)
 {
-    SlmText t = {.entry = c->entry, .prompt = slm_pg_info(c->entry)->document_prompt, .truncate = c->truncate};
+    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .truncate = c->truncate};
 
     t.text = slm_pg_input_utf8(c->input, &t.length);
+    return t;
+}
+
+static SlmText text_to_read(SlmWork *work, const Classify *c)
+{
+    SlmText t = text_for(c->entry, c);
+
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
     return t;
@@ -219,7 +231,7 @@ static SlmText text_to_read(SlmWork *work, const Classify *c)
 
 static void submit_embedding(SlmWork *work, Classify *c)
 {
-    const float *prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples);
+    const float *prototypes = slm_pg_prototypes(c->entry, &c->labels, &c->examples); /* also of those that are on no short list */
     SlmText t;
 
     if (c->embedding != NULL) {
@@ -243,7 +255,7 @@ static void submit_entailment(SlmWork *work, Classify *c)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method entailment takes no examples"),
                         errhint("Use an embedding model, or train a classifier with slm_train_classifier.")));
     t.text = slm_pg_input_utf8(c->input, &t.length);
-    c->entailed = slm_pg_read_label_entailment(work, t, c->instruction, &c->labels);
+    c->entailed = slm_pg_read_label_entailment(work, t, c->instruction, &c->among);
 }
 
 /* ---- scores */
@@ -259,24 +271,11 @@ static double sum_logprobs(const slm_result *result)
     return sum;
 }
 
-/* Log probabilities become probabilities that sum to 1. */
-static void softmax(double *scores, int n)
-{
-    double max = scores[0], sum = 0;
-
-    for (int i = 1; i < n; i++)
-        max = Max(max, scores[i]);
-    for (int i = 0; i < n; i++)
-        sum += scores[i] = slm_exp(scores[i] - max);
-    for (int i = 0; i < n; i++)
-        scores[i] /= sum;
-}
-
 static double raw_score(SlmWork *work, const Classify *c, int label)
 {
     switch (c->method) {
         case METHOD_EMBEDDING:
-            return COSINE_SCALE * c->cosines[label];
+            return SLM_COSINE_SCALE * c->cosines[label];
         case METHOD_DIRECT:
             return (double) slm_pg_work_result(work, 0)->scores[label];
         case METHOD_ENTAILMENT:
@@ -286,6 +285,33 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
             break;
     }
     return sum_logprobs(slm_pg_work_result(work, label));
+}
+
+/* The second model's score of the i-th label on the short list, as it weighs beside the encoder's.  What is a sum over tokens counts in the
+ * mean, so that long labels and texts weigh no more than others.  Weights: docs/CHOOSING.md. */
+static double listed_score(SlmWork *work, const Classify *c, int i, const double *raised)
+{
+    static const double weights[] = {
+        [METHOD_EMBEDDING] = 1, [METHOD_DIRECT] = 0.2, [METHOD_CHANNEL] = 3, [METHOD_ENTAILMENT] = 1, [METHOD_DESCRIBED] = 0.6};
+    int label = c->shortlist->listed[i];
+    double score = c->method == METHOD_DESCRIBED ? raised[label] : raw_score(work, c, c->method == METHOD_EMBEDDING ? label : i);
+
+    if (c->method == METHOD_CHANNEL)
+        score /= (double) Max(slm_pg_work_result(work, i)->n_scores, 1);
+    return weights[c->method] * score;
+}
+
+static int combine(SlmWork *work, const Classify *c)
+{
+    double *scores = palloc(sizeof(double) * (Size) c->among.n), *raised = NULL;
+
+    if (c->method == METHOD_DESCRIBED) {
+        raised = palloc(sizeof(double) * (Size) c->labels.n);
+        slm_pg_asked_raised(work, c->asked, 0, raised);
+    }
+    for (int i = 0; i < c->among.n; i++)
+        scores[i] = listed_score(work, c, i, raised);
+    return slm_pg_shortlist_combine(c->shortlist, scores, c->labels.n, c->probabilities);
 }
 
 /* ---- labels of the call */
@@ -307,6 +333,8 @@ static void refuse_beside(FunctionCallInfo fcinfo, const char *what, int n, cons
 {
     static const SlmArgument others[] = {{SLM_CLASSIFY_LABELS, "labels"},
                   {SLM_CLASSIFY_MODEL, "model"},
+                  {SLM_CLASSIFY_SHORTLIST, "shortlist"},
+                  {SLM_CLASSIFY_SHORTLIST_MODEL, "shortlist_model"},
                   {SLM_CLASSIFY_INSTRUCTION, "instruction"},
                   {SLM_CLASSIFY_EXAMPLES, "examples"},
                   {SLM_CLASSIFY_DESCRIPTIONS, "descriptions"},
@@ -318,6 +346,8 @@ static void refuse_beside(FunctionCallInfo fcinfo, const char *what, int n, cons
 /* What makes no sense where labels and method are the model's own. */
 static void refuse_beside_head(FunctionCallInfo fcinfo)
 {
+    if (!PG_ARGISNULL(SLM_CLASSIFY_SHORTLIST) || !PG_ARGISNULL(SLM_CLASSIFY_SHORTLIST_MODEL))
+        slm_pg_refuse_shortlist("a model with labels of its own");
     if (!PG_ARGISNULL(SLM_CLASSIFY_INSTRUCTION) || !PG_ARGISNULL(SLM_CLASSIFY_EXAMPLES))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("%s cannot be given to a model with labels of its own",
@@ -343,38 +373,89 @@ static void begin_head(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
 }
 
 /* Asks the question about the text, which other questions about it share (asking.h). */
-static void ask(SlmWork *work, Classify *c, const text *method, const text *instruction)
+static void ask(SlmWork *work, Classify *c, const text *method)
 {
-    SlmAskedRow row = {.entry = c->entry, .truncate = c->truncate, .method = method, .embedding = c->embedding};
+    SlmAskedRow row = {.entry = c->entry, .truncate = c->truncate, .method = method, .embedding = c->embedding,
+                       .instruction = c->instruction};
 
-    row.instruction = instruction == NULL ? NULL : slm_pg_utf8_from_text(instruction, NULL);
     row.input = slm_pg_input_utf8(c->input, &row.length);
     c->asked = slm_pg_ask(work, &row, &c->question, 1);
 }
 
-static void ask_described(SlmWork *work, Classify *c, const text *instruction)
+static void ask_described(SlmWork *work, Classify *c)
 {
     if (c->examples.n > 0)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method described takes no examples"),
                         errhint("Use method direct, or an embedding model, or train a classifier with slm_train_classifier.")));
     c->question = (SlmQuestion){.type = SLM_QUESTION_CHOICE, .n = c->labels.n, .names = c->labels.names,
                                 .descriptions = c->labels.descriptions};
-    ask(work, c, cstring_to_text("described"), instruction);
+    if (c->shortlist != NULL) {
+        c->question.only = c->shortlist->listed;
+        c->question.n_only = c->shortlist->n;
+    }
+    ask(work, c, cstring_to_text("described"));
 }
 
-/* Of method direct, channel or entailment. What slm_sentiment hands on are the built-in words, in whose place a row may stand. */
+/* What slm_sentiment hands on are the built-in words, in whose place a row may stand; method described has its own (asking.h). */
 static void put_instruction(Classify *c, const text *given)
 {
     SlmPrompt prompt = c->method == METHOD_DIRECT ? SLM_PROMPT_DIRECT :
                        c->method == METHOD_ENTAILMENT ? SLM_PROMPT_HYPOTHESIS : SLM_PROMPT_CHANNEL;
 
     c->instruction = given == NULL ? NULL : slm_pg_utf8_from_text(given, NULL);
+    if (c->method == METHOD_EMBEDDING || c->method == METHOD_DESCRIBED)
+        return;
     if (given != NULL && strcmp(c->instruction, slm_pg_built_in_prompts[SLM_PROMPT_SENTIMENT].text) == 0)
         prompt = SLM_PROMPT_SENTIMENT;
     else if (given != NULL)
         return;
     c->instruction = slm_pg_prompt(prompt, c->entry);
     c->public_bytes = slm_pg_public_bytes(c->instruction);
+}
+
+/* The requests of the method, about the labels that it weighs. */
+static void submit_method(SlmWork *work, Classify *c)
+{
+    switch (c->method) {
+        case METHOD_EMBEDDING:
+            submit_embedding(work, c);
+            break;
+        case METHOD_DIRECT:
+            submit_direct(work, c);
+            break;
+        case METHOD_CHANNEL:
+            submit_channel(work, c);
+            break;
+        case METHOD_ENTAILMENT:
+            submit_entailment(work, c);
+            break;
+        case METHOD_DESCRIBED:
+            ask_described(work, c);
+            break;
+    }
+}
+
+/* Once the encoder has read the text: the second model weighs what is on the list. */
+static bool weigh_list(SlmWork *work, void *arg)
+{
+    Classify *c = arg;
+
+    if (slm_pg_work_waits(work))
+        return true;
+    c->among = slm_pg_shortlist_choose(c->shortlist, &c->labels);
+    slm_pg_work_drop_all(work);
+    submit_method(work, c);
+    return false;
+}
+
+static void begin_list(SlmWork *work, Classify *c)
+{
+    const ArrayType *embedding = c->embedding;
+
+    c->embedding = NULL; /* it is the encoder's */
+    c->input = DatumGetTextPP(PointerGetDatum(PG_DETOAST_DATUM_COPY(PointerGetDatum(c->input)))); /* for the second step */
+    slm_pg_shortlist_read(work, c->shortlist, text_for(c->shortlist->entry, c), &c->labels, &c->examples, embedding);
+    slm_pg_work_go_on(work, weigh_list, c);
 }
 
 static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bool best_only)
@@ -391,24 +472,20 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
     if (slm_pg_info(c->entry)->can_classify && !slm_pg_can_entail(c->entry))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels cannot be given to a model with labels of its own"),
                         errhint("Leave labels and descriptions out, or choose an embedding or a generative model.")));
+    c->shortlist = slm_pg_shortlist_arg(fcinfo, SLM_CLASSIFY_SHORTLIST, SLM_CLASSIFY_SHORTLIST_MODEL, c->entry);
     c->method = parse_method(slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), c->entry);
-    c->best_only = best_only && c->method == METHOD_DIRECT;
+    c->best_only = best_only && c->method == METHOD_DIRECT && c->shortlist == NULL;
     slm_pg_examples_arg(fcinfo, SLM_CLASSIFY_EXAMPLES, &c->labels, &c->examples);
-    if (c->method != METHOD_EMBEDDING && c->method != METHOD_DESCRIBED)
-        put_instruction(c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
+    put_instruction(c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
     c->scores.n = c->labels.n;
+    if (c->shortlist != NULL) {
+        begin_list(work, c);
+        return;
+    }
     if (c->embedding != NULL && c->method != METHOD_EMBEDDING)
         slm_pg_refuse_embedding(c->method == METHOD_ENTAILMENT ? "a model that reads texts beside sentences" : "a generative model");
-    if (c->method == METHOD_DIRECT)
-        submit_direct(work, c);
-    else if (c->method == METHOD_CHANNEL)
-        submit_channel(work, c);
-    else if (c->method == METHOD_DESCRIBED)
-        ask_described(work, c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
-    else if (c->method == METHOD_ENTAILMENT)
-        submit_entailment(work, c);
-    else
-        submit_embedding(work, c);
+    c->among = c->labels;
+    submit_method(work, c);
 }
 
 /* ---- a trained classifier */
@@ -430,7 +507,7 @@ static void begin_trained(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
     Oid type = get_fn_expr_argtype(fcinfo->flinfo, SLM_CLASSIFY_LABELS);
     SlmText t;
 
-    refuse_beside(fcinfo, "classifier", 5, "A trained classifier has its own labels and model", "A trained classifier has its own");
+    refuse_beside(fcinfo, "classifier", 7, "A trained classifier has its own labels and model", "A trained classifier has its own");
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
     c->trained = slm_pg_use_classifier(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CLASSIFIER));
     c->entry = slm_pg_classifier_model(c->trained);
@@ -470,6 +547,11 @@ static void find_scores(SlmWork *work, Classify *c)
         s->best = (int) slm_pg_work_result(work, 0)->best;
         return;
     }
+    s->probabilities = c->probabilities;
+    if (c->shortlist != NULL) {
+        s->best = combine(work, c);
+        return;
+    }
     if (c->trained != NULL) {
         predict(c);
     } else if (c->asked != NULL) {
@@ -479,13 +561,12 @@ static void find_scores(SlmWork *work, Classify *c)
     } else {
         for (int i = 0; i < s->n; i++)
             c->probabilities[i] = raw_score(work, c, i);
-        softmax(c->probabilities, s->n);
+        slm_pg_softmax(c->probabilities, s->n);
     }
     slm_pg_calibrate_probabilities(c->calibration, false, c->probabilities, s->n);
     for (int i = 1; i < s->n; i++)
         if (c->probabilities[i] > c->probabilities[s->best])
             s->best = i;
-    s->probabilities = c->probabilities;
 }
 
 static const char *label_of(const Classify *c, int label)
@@ -506,7 +587,9 @@ static void begin_condition(SlmWork *work, Classify *c, FunctionCallInfo fcinfo,
     c->entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_MODEL));
     c->question = (SlmQuestion){.type = SLM_QUESTION_YES_NO, .n = 2, .names = names, .text = slm_pg_utf8_from_text(condition, NULL)};
     c->scores.n = 2;
-    ask(work, c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD), slm_pg_text_arg(fcinfo, SLM_CLASSIFY_INSTRUCTION));
+    if (!PG_ARGISNULL(SLM_CLASSIFY_INSTRUCTION))
+        c->instruction = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(SLM_CLASSIFY_INSTRUCTION), NULL);
+    ask(work, c, slm_pg_text_arg(fcinfo, SLM_CLASSIFY_METHOD));
 }
 
 static void begin_step(SlmWork *work, Classify *c)
@@ -587,7 +670,7 @@ static void begin_cascade(SlmWork *work, Classify *c, FunctionCallInfo fcinfo)
 {
     Oid type = get_fn_expr_argtype(fcinfo->flinfo, SLM_CLASSIFY_LABELS);
 
-    refuse_beside(fcinfo, "cascade", 6, "A cascade has its own steps", "A cascade has its own steps");
+    refuse_beside(fcinfo, "cascade", 8, "A cascade has its own steps", "A cascade has its own steps");
     c->labels.enum_type = type_is_enum(type) ? type : InvalidOid;
     begin_steps(work, c, slm_pg_use_cascade(PG_GETARG_TEXT_PP(SLM_CLASSIFY_CASCADE)));
 }
@@ -640,7 +723,7 @@ void slm_pg_classification_begin(SlmWork *work, FunctionCallInfo fcinfo, bool be
         begin_labels(work, c, fcinfo, best_only && c->scores.threshold == 0);
     else
         begin_trained(work, c, fcinfo);
-    if (c->trained == NULL && !c->best_only)
+    if (c->trained == NULL && !c->best_only && c->shortlist == NULL)
         c->calibration = find_calibration(c);
     c->probabilities = palloc(sizeof(double) * (Size) c->scores.n);
 }

@@ -29,6 +29,8 @@ enum {
     SLM_CLASSIFY_CLASSIFIER,
     SLM_CLASSIFY_EMBEDDING, /* real[]: the text's, stored */
     SLM_CLASSIFY_CASCADE,
+    SLM_CLASSIFY_SHORTLIST,       /* integer: labels that an encoder leaves over */
+    SLM_CLASSIFY_SHORTLIST_MODEL, /* which */
     SLM_CLASSIFY_TRUNCATE,
     SLM_CLASSIFY_ON_ERROR,
     SLM_CLASSIFY_ARGUMENTS

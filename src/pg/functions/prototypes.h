@@ -14,6 +14,8 @@
 #include "pg/functions/labels.h"
 #include "pg/run/opened.h"
 
+#define SLM_COSINE_SCALE 20.0 /* of a cosine as a log probability: the scale that sentence-transformers trains with */
+
 /* [labels->n, n_embd], normalized; palloc'ed in the current context. Waits for the model when the set is new. */
 float *slm_pg_prototypes(SlmOpenModel *entry, const SlmLabels *labels, const SlmExamples *examples);
 

@@ -82,7 +82,7 @@ static Known known_argument(const FuncExpr *call, const char *name, text **value
 
 static void check_call(const FuncExpr *call)
 {
-    text *model = NULL, *classifier = NULL;
+    text *model = NULL, *classifier = NULL, *encoder = NULL, *size = NULL;
     const SlmWorkKind *kind;
     Known named;
 
@@ -97,6 +97,9 @@ static void check_call(const FuncExpr *call)
     named = known_argument(call, "model", &model);
     if (named == GIVEN || (named == NOT_GIVEN && (kind == NULL || !kind->may_need_no_model)))
         (void) slm_pg_use_model(model, kind == NULL ? SLM_TASK_ANY : kind->task);
+    named = known_argument(call, "shortlist_model", &encoder);
+    if (named == GIVEN || (named == NOT_GIVEN && known_argument(call, "shortlist", &size) != NOT_GIVEN))
+        (void) slm_pg_use_model(encoder, SLM_TASK_EMBED);
 }
 
 static bool call_walker(Node *node, void *context)
