@@ -1,5 +1,7 @@
 """Mutations of a model directory's files, key by key: (file, name of the case, function on the parsed file)."""
 import copy
+import json
+import os
 
 ACTIVATIONS = ["gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "swish", "tanh", "gelu_10", "mish"]
 WORDS = {
@@ -483,6 +485,7 @@ def of_sentence(files):
             d.update({m: m == mode for m in modes})
         yield "1_Pooling/config.json", f"{mode} alone", alone
     for mode in ("cls", "mean", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean", "MEAN", "mystery", ["cls", "mean"], [],
+                 ["mean", "cls"], ["lasttoken", "max", "mean"], ["weightedmean", "mean_sqrt_len_tokens"], ["mean", "mean"], ["mean"],
                  None, 3):
         def named(d, mode=mode):
             for m in modes:
@@ -498,8 +501,19 @@ def of_sentence(files):
                        ("modality_config", {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}),
                        ("processing_kwargs", {"text": {"max_length": 9, "truncation": True}}),
                        ("processing_kwargs", {"text": {"padding": "max_length"}}),
-                       ("tokenizer_args", {}), ("model_args", {}), ("config_args", {}), ("unpad_inputs", True), ("method", "forward")):
+                       ("tokenizer_args", {}), ("model_args", {}), ("config_args", {}), ("unpad_inputs", True), ("method", "forward"),
+                       *SENTENCE_SETTINGS):
         yield "sentence_bert_config.json", f"{key} = {short(value)}", put(key, value)
+    for task, output, method in (("feature-extraction", "token_embeddings", "last_hidden_state"),
+                                 ("sequence-classification", "scores", "logits"), ("text-generation", "causal_logits", "logits")):
+        def called(d, task=task, output=output, method=method):
+            d.update(transformer_task=task, module_output_name=output,
+                     modality_config={"text": {"method": "forward", "method_output_name": method}})
+        yield "sentence_bert_config.json", f"as version 6 writes it for {task}", called
+    for name in ("sentence_roberta_config.json", "sentence_xlm-roberta_config.json", "sentence_mystery_config.json"):
+        yield name, "the file: max_seq_length 9, beside sentence_bert_config.json", whole_file({"max_seq_length": 9})
+        yield name, "the file: max_seq_length 9, in its place", InFolder(
+            lambda f, name=name: (remove(f, "sentence_bert_config.json"), write(f, name, {"max_seq_length": 9})))
     whole = files["config_sentence_transformers.json"]
     yield from of_dictionary("config_sentence_transformers.json", whole)
     for key, value in (("default_prompt_name", "query"), ("default_prompt_name", "document"), ("default_prompt_name", "mystery"),
@@ -509,7 +523,12 @@ def of_sentence(files):
                        ("prompts", {"other": "o: "}), ("similarity_fn_name", "dot"), ("similarity_fn_name", "euclidean"),
                        ("similarity_fn_name", "manhattan"), ("truncate_dim", 16), ("truncate_dim", 1000), ("truncate_dim", 7),
                        ("mystery", 1),
-                       ("model_type", "SparseEncoder"), ("model_type", "CrossEncoder")):
+                       ("model_type", "SparseEncoder"), ("model_type", "CrossEncoder"), ("model_type", "MultiVectorEncoder"),
+                       ("requirements", {"sentence-transformers": ">=5.0.0"}), ("requirements", {"transformers": ">=99.0.0"}),
+                       ("requirements", None), ("__version__", {}), ("__version__", {"sentence_transformers": "99.0.0"}),
+                       ("__version__", "6.0.0"), ("prompts", {"query": None}), ("prompts", {"query": 7}), ("prompts", ["query"]),
+                       ("prompts", {"clustering": "c: ", "classification": "l: "}), ("activation_fn", "torch.nn.modules.linear.Identity"),
+                       ("model_card_data", {"language": "en"}), ("query_prompt", "q: "), ("matryoshka_dims", [32])):
         yield "config_sentence_transformers.json", f"{key} = {short(value)}", put(key, value)
     for prompts, default in (({"query": "", "document": "", "x": "X: "}, "x"), ({"x": "X: "}, "x"), ({"query": "q: ", "x": "X: "}, "x"),
                              ({"search_query": "sq: ", "x": "X: "}, "x"), ({"search_document": "sd: ", "s2p_query": "s: "}, None),
@@ -531,8 +550,82 @@ def of_sentence(files):
             ("Normalize twice", [*modules, {**modules[2], "idx": 3, "name": "3"}]),
             ("Pooling twice", [modules[0], modules[1], {**modules[1], "idx": 2, "name": "2"}]),
             ("a key more", [{**m, "mystery": 1} for m in modules]), ("kwargs", [{**modules[0], "kwargs": ["task"]}, *modules[1:]]),
-            ("Transformer in a folder", [{**modules[0], "path": "0_Transformer"}, *modules[1:]])):
+            ("Transformer in a folder", [{**modules[0], "path": "0_Transformer"}, *modules[1:]]),
+            *((kind, [modules[0], {"idx": 1, "name": "more", "path": "1_" + kind, "type": kinds + kind}, *modules[1:]])
+              for kind in ("WeightedLayerPooling", "CNN", "LSTM", "Dropout", "Router", "Transformer", "WordWeights")),
+            *((kind + " in the transformer's place", [{**modules[0], "type": kinds + kind}, *modules[1:]])
+              for kind in ("Router", "Asym", "CLIPModel", "BoW", "WordEmbeddings", "BERT", "StaticEmbedding", "SparseStaticEmbedding")),
+            ("a class of somebody else's", [{**modules[0], "type": "custom_st.Transformer"}, *modules[1:]]),
+            ("a pooling of somebody else's", [modules[0], {**modules[1], "type": "mine.Pooling"}, modules[2]]),
+            ("Pooling before Transformer", [modules[1], modules[0], modules[2]]), ("no Transformer", modules[1:]),
+            ("names twice", [modules[0], modules[1], {**modules[2], "name": "1"}]), ("no names", [
+                {k: v for k, v in m.items() if k != "name"} for m in modules]),
+            ("idx otherwise", [{**m, "idx": 7 - m["idx"]} for m in modules]), ("no idx", [
+                {k: v for k, v in m.items() if k != "idx"} for m in modules]),
+            ("Normalize without a folder", [modules[0], modules[1], {**modules[2], "path": ""}]),
+            ("Pooling without a folder", [modules[0], {**modules[1], "path": ""}, modules[2]]),
+            ("a folder elsewhere", [modules[0], {**modules[1], "path": "2_Pooling"}, modules[2]]),
+            ("a folder with a stroke", [modules[0], {**modules[1], "path": "1_Pooling/"}, modules[2]]),
+            ("a folder from here", [modules[0], {**modules[1], "path": "./1_Pooling"}, modules[2]]),
+            ("the transformer from here", [{**modules[0], "path": "."}, *modules[1:]]),
+            ("a whole path", [modules[0], {**modules[1], "path": "/1_Pooling"}, modules[2]])):
         yield "modules.json", name, (lambda value: lambda d: _replace(d, value))(value)
+    yield "modules.json", "Transformer in its folder", InFolder(lambda f: into_folder(f, modules))
+    for value in ({}, {"module_input_name": "sentence_embedding"}, {"module_input_name": "token_embeddings"},
+                  {"module_input_name": "sentence_embedding", "module_output_name": "other"}, {"mystery": 1}):
+        yield "2_Normalize/config.json", f"the file: {short(value)}", whole_file(value)
+
+
+SENTENCE_SETTINGS = (
+    ("processing_kwargs", {"text": {"truncation": False}}), ("processing_kwargs", {"text": {"add_special_tokens": False}}),
+    ("processing_kwargs", {"common": {"add_special_tokens": False}}), ("processing_kwargs", {"common": {"max_length": 9}}),
+    ("processing_kwargs", {"text": {"truncation": "longest_first", "padding": True}}), ("processing_kwargs", {"text": {"truncation": "only_first"}}),
+    ("processing_kwargs", {"text": {"stride": 3}}), ("processing_kwargs", {"text": {"mystery": 3}}), ("processing_kwargs", {}),
+    ("processing_kwargs", {"mystery": {"max_length": 9}}), ("processing_kwargs", {"chat_template": {"add_generation_prompt": True}}),
+    ("processing_kwargs", {"text": {"return_token_type_ids": False}}), ("processing_kwargs", None),
+    ("modality_config", {}), ("modality_config", {"message": {"method": "forward", "method_output_name": "last_hidden_state"}}),
+    ("modality_config", {"text": {"method": "forward", "method_output_name": "pooler_output"}}),
+    ("modality_config", {"text": {"method": "get_text_features", "method_output_name": "last_hidden_state"}}),
+    ("modality_config", {"text": {"method": "forward", "method_output_name": ["hidden_states", 0]}}), ("modality_config", None),
+    ("module_output_name", "sentence_embedding"), ("module_output_name", None),
+    ("tokenizer_args", {"do_lower_case": False}), ("model_args", {"torch_dtype": "float16"}), ("config_args", {"num_hidden_layers": 1}),
+    ("model_kwargs", {}), ("model_kwargs", {"attn_implementation": "sdpa"}), ("processor_kwargs", {"padding_side": "left"}),
+    ("config_kwargs", {"num_hidden_layers": 1}), ("model_args", None), ("unpad_inputs", False), ("unpad_inputs", None),
+    ("query_expansion", None), ("query_expansion", {"strategy": "fixed", "length": 16}), ("query_length", 16), ("document_length", 16),
+    ("query_length", None), ("transformer_task", "sequence-classification"), ("transformer_task", "text-generation"),
+    ("transformer_task", "mystery"), ("transformer_task", None), ("tokenizer_name_or_path", "elsewhere"), ("backend", "onnx"))
+
+
+def into_folder(folder, modules):
+    """The transformer's files where versions before 2 keep them."""
+    inner = os.path.join(folder, "0_Transformer")
+    os.mkdir(inner)
+    for name in os.listdir(folder):
+        if name not in ("modules.json", "config_sentence_transformers.json") and os.path.isfile(os.path.join(folder, name)):
+            os.rename(os.path.join(folder, name), os.path.join(inner, name))
+    write(folder, "modules.json", [{**modules[0], "path": "0_Transformer"}, *modules[1:]])
+
+
+# ---------------------------------------------------------------- changes of more than one file
+
+
+class InFolder:
+    """A change of a directory, which is copied for it."""
+
+    def __init__(self, change):
+        self.change = change
+
+
+def write(folder, name, value):
+    path = os.path.join(folder, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(value) if isinstance(value, str) else json.dump(value, f, ensure_ascii=False)
+
+
+def remove(folder, name):
+    if os.path.exists(os.path.join(folder, name)):
+        os.unlink(os.path.join(folder, name))
 
 
 def _replace(data, value):

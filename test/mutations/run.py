@@ -163,7 +163,8 @@ def as_before(now, before):
 def judge(task, ours, theirs, base_ours, base_theirs):
     """(verdict, detail)."""
     if "refused" in ours:
-        named = ours["status"] in ("unsupported", "format", "limit", "invalid")
+        missing = ours["status"] == "io" and "No such file" in ours["refused"]  # a file that another one names, by its name
+        named = missing or ours["status"] in ("unsupported", "format", "limit", "invalid")
         return "refused" if named else "DIFFERENT", f"{ours['status']}: {ours['refused']}"
     if "refused" in theirs:
         whole = re.search(r"with value \d+ doesn't match any type in \(<class 'float'>", theirs["refused"])  # a number here as any
@@ -215,9 +216,21 @@ def cases_of(folder, row, task):
         yield from mutate.of_files(n for n in files if n == "generation_config.json")
 
 
+def changed(folder, file, change):
+    """(the directory with the change, what undoes it)."""
+    if isinstance(change, mutate.InFolder):
+        copied = folder + "_changed"
+        shutil.copytree(folder, copied)
+        change.change(copied)
+        return copied, lambda: shutil.rmtree(copied)
+    return folder, mutated(folder, file, change)
+
+
 def mutated(folder, file, change):
     """Writes the file with the change; what undoes it."""
     path = os.path.join(folder, file)
+    made = not os.path.isdir(os.path.dirname(path))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     before = open(path, encoding="utf-8").read() if os.path.exists(path) else None
     data = copy.deepcopy(json.loads(before)) if before is not None else {}
     there = True
@@ -238,6 +251,8 @@ def mutated(folder, file, change):
         if before is not None:
             with open(path, "w", encoding="utf-8") as out:
                 out.write(before)
+        if made:
+            os.rmdir(os.path.dirname(path))
     return undo
 
 
@@ -246,7 +261,7 @@ def run_one(probe, row, task, options, sink):
     counts = collections.Counter()
     try:
         made = "generate" if task == "tokenizer" and "generate" in row["tasks"] else "embed" if task == "tokenizer" else task
-        folder = tiny.make(row, made, root)
+        folder = tiny.make(row, made, os.path.join(root, "model"))
         base_ours, base_theirs = probe.ask(folder, task), reference.describe(folder, task)
         verdict, detail = judge(task, base_ours, base_theirs, base_ours, base_theirs)
         seen = [("-", "as it is", verdict if verdict == "same" else "DIFFERENT", detail)]
@@ -254,9 +269,9 @@ def run_one(probe, row, task, options, sink):
             for file, name, change in cases_of(folder, row, task):
                 if options.cases and not re.search(options.cases, f"{file}: {name}"):
                     continue
-                undo = mutated(folder, file, change)
-                ours = probe.ask(folder, task)
-                theirs = {} if "refused" in ours else reference.describe(folder, task, file)
+                where, undo = changed(folder, file, change)
+                ours = probe.ask(where, task)
+                theirs = {} if "refused" in ours else reference.describe(where, task, file)
                 seen.append((file, name, *judge(task, ours, theirs, base_ours, base_theirs)))
                 undo()
         for file, name, verdict, detail in seen:

@@ -226,7 +226,9 @@ static void check_pooling(const char *dir)
         {"{\"pooling_mode\":\"max\"}", SLM_OK, "", SLM_POOL_MAX},
         {"{\"pooling_mode\":\"weightedmean\"}", SLM_OK, "", SLM_POOL_WEIGHTED},
         {"{\"pooling_mode\":\"lasttoken\"}", SLM_OK, "", SLM_POOL_LAST},
-        {"{\"pooling_mode\":[\"mean\",\"max\"]}", SLM_OK, "", SLM_POOL_MAX}, /* the order of the vectors is fixed */
+        {"{\"pooling_mode\":[\"mean\",\"max\"]}", SLM_OK, "", SLM_POOL_MEAN}, /* the list's order is the vectors' */
+        {"{\"pooling_mode_mean_tokens\":true,\"pooling_mode_max_tokens\":true}", SLM_OK, "", SLM_POOL_MAX}, /* that of flags is fixed */
+        {"{\"pooling_mode\":[\"mean\",\"mean\"]}", SLM_UNSUPPORTED, "twice", 0},
         {"{\"pooling_mode\":\"median\"}", SLM_UNSUPPORTED, "median", 0},
         {"{\"pooling_mode\":\"mean\",\"embedding_dimension\":63}", SLM_FORMAT, "63", 0},
         {"{\"pooling_mode\":3}", SLM_FORMAT, "pooling_mode", 0},
@@ -249,6 +251,54 @@ static void check_pooling(const char *dir)
         CHECK(s != NULL && s->hparams.pooling == cases[i].pooling, "%s", cases[i].file);
         if (s != NULL)
             s->close(s);
+    }
+    hf_delete(dir, "modules.json");
+}
+
+static void write_modules(const char *dir)
+{
+    hf_text(dir, "modules.json", "[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"\"},"
+                                 "{\"type\":\"sentence_transformers.models.Pooling\",\"path\":\"1_Pooling\"}]");
+    hf_text(dir, "1_Pooling/config.json", "{\"pooling_mode\":\"cls\"}");
+}
+
+/* Without modules.json the reference does not look for what stands beside it. */
+static void check_without_modules(const char *dir)
+{
+    hf_text(dir, "config_sentence_transformers.json", "{\"prompts\":{\"query\":\"query: \"},\"truncate_dim\":70000}");
+    hf_text(dir, "sentence_bert_config.json", "{\"max_seq_length\":12,\"mystery\":1}");
+    slm_source *s = must_open(dir, &floats);
+    CHECK(s != NULL && s->hparams.n_context == 16 && s->info.query_prompt[0] == '\0' && s->hparams.pooling == SLM_POOL_MEAN,
+          "files beside no modules.json");
+    if (s != NULL)
+        s->close(s);
+    hf_delete(dir, "config_sentence_transformers.json");
+    hf_delete(dir, "sentence_bert_config.json");
+}
+
+/* modules.json itself. */
+static void check_modules(const char *dir)
+{
+#define FIRST "{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"\",\"name\":\"0\"}"
+#define POOLING(name, path) "{\"type\":\"sentence_transformers.models.Pooling\",\"path\":\"" path "\",\"name\":\"" name "\"}"
+    static const struct {
+        const char *file;
+        slm_status status;
+        const char *word;
+    } cases[] = {
+        {"{}", SLM_FORMAT, "no list of 1 to 32 modules"},
+        {"[]", SLM_FORMAT, "no list of 1 to 32 modules"},
+        {"[" FIRST "," POOLING("1", "") "]", SLM_FORMAT, "without a folder"},
+        {"[" FIRST "," POOLING("0", "1_Pooling") "]", SLM_FORMAT, "of the same name"},
+        {"[" POOLING("1", "1_Pooling") "," FIRST "]", SLM_UNSUPPORTED, "\"Pooling\" in \"modules.json\" is not supported at its place"},
+        {"[" FIRST "," FIRST "]", SLM_UNSUPPORTED, "\"Transformer\" in \"modules.json\" is not supported at its place"},
+        {"[{\"type\":\"custom_st.Transformer\",\"path\":\"\"}]", SLM_UNSUPPORTED, "custom_st.Transformer"},
+        {"[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"0_Transformer\"}]", SLM_UNSUPPORTED, "0_Transformer"},
+        {"[7]", SLM_FORMAT, "without type"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        hf_text(dir, "modules.json", cases[i].file);
+        must_fail(dir, cases[i].status, cases[i].word);
     }
     hf_delete(dir, "modules.json");
 }
@@ -281,6 +331,7 @@ static void check_length(const char *dir)
         {NULL, "{\"model_max_length\":8.5}", 0},
         {"{\"max_seq_length\":1}", NULL, 0},
     };
+    write_modules(dir);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         hf_delete(dir, sbert);
         hf_delete(dir, tokenizer);
@@ -307,6 +358,7 @@ static void check_length(const char *dir)
     if (s != NULL)
         s->close(s);
     hf_delete(dir, "sentence_xlm-roberta_config.json");
+    hf_delete(dir, "modules.json");
 }
 
 /* ---- JSON ---- */
@@ -864,6 +916,8 @@ int main(void)
     check_sentence(bert);
     check_pooling(bert);
     check_length(bert);
+    check_without_modules(bert);
+    check_modules(bert);
     check_json();
     check_cross_encoder(bert);
     check_configs(bert);

@@ -571,6 +571,7 @@ static slm_status open_modules(hf_source *s, int dir, slm_error *err)
 /* Everything but the vocabulary and the weights; modules: of modules.json, or NULL. */
 static slm_status open_described(hf_source *s, int dir, json_t *modules, slm_error *err)
 {
+    SLM_TRY(slm_hf_sentence_check(modules, err));
     SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, slm_hf_static_is(NULL, modules), &s->config_json, err));
     if (slm_hf_static_is(s->config_json, modules))
         SLM_TRY(slm_hf_static_open(dir, modules, &s->config_json, &s->st, &s->table, err));

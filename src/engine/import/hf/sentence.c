@@ -13,6 +13,7 @@
 #include "engine/import/hf/keys.h"
 
 #define MAX_LENGTH (1u << 24) /* no model here has more positions */
+#define MAX_MODULES 32
 
 /* UNSUPPORTED, naming the first key that is not among `keys` (ends with NULL). */
 static slm_status only_keys(slm_hf_json j, const char *const *keys, slm_error *err)
@@ -43,10 +44,11 @@ static const struct {
                              {"weightedmean", "pooling_mode_weightedmean_tokens", SLM_POOL_WEIGHTED},
                              {"lasttoken", "pooling_mode_lasttoken", SLM_POOL_LAST}};
 
-/* "pooling_mode": "mean", or a list of names: the form of sentence-transformers 5.4 and later. */
-static slm_status named_pooling(json_t *mode, const char *file, bool set[SLM_MAX_POOLS], slm_error *err)
+/* "pooling_mode": "mean", or a list of names, whose order is the vectors': the form of sentence-transformers 5.4 and later. */
+static slm_status named_pooling(json_t *mode, const char *file, slm_hf_config *config, slm_error *err)
 {
     size_t n = json_is_array(mode) ? json_array_size(mode) : 1;
+    bool set[SLM_MAX_POOLS] = {false};
     if (n == 0)
         return slm_fail(err, SLM_FORMAT, "\"pooling_mode\" in \"%s\" names none", file);
     for (size_t i = 0; i < n; i++) {
@@ -60,8 +62,25 @@ static slm_status named_pooling(json_t *mode, const char *file, bool set[SLM_MAX
             slm_fail(err, SLM_UNSUPPORTED, "pooling \"%.40s\" in \"%s\" is not supported", name, file);
             return slm_hint(err, "Supported: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken.");
         }
+        if (set[k])
+            return slm_fail(err, SLM_UNSUPPORTED, "\"pooling_mode\" in \"%s\" names \"%s\" twice, which is not supported", file, name);
         set[k] = true;
+        config->pools[config->n_pools++] = poolings[k].pool;
     }
+    return SLM_OK;
+}
+
+/* The flags of older versions; none of them: the mean. */
+static slm_status flagged_pooling(slm_hf_json j, slm_hf_config *config, slm_error *err)
+{
+    for (size_t i = 0; i < SLM_MAX_POOLS; i++) {
+        bool set = false;
+        SLM_TRY(slm_hf_bool(j, poolings[i].flag, &set, err));
+        if (set)
+            config->pools[config->n_pools++] = poolings[i].pool;
+    }
+    if (config->n_pools == 0)
+        config->pools[config->n_pools++] = SLM_POOL_MEAN;
     return SLM_OK;
 }
 
@@ -71,26 +90,17 @@ static slm_status read_pooling_file(slm_hf_json j, slm_hf_config *config, slm_er
                                        "pooling_mode_cls_token", "pooling_mode_max_tokens", "pooling_mode_mean_tokens",
                                        "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken",
                                            NULL};
-    bool set[SLM_MAX_POOLS] = {false}, include = true;
+    bool include = true;
     uint32_t width = 0;
+    json_t *mode = json_object_get(j.object, "pooling_mode");
     SLM_TRY(only_keys(j, keys, err));
-    if (json_object_get(j.object, "pooling_mode") != NULL)
-        SLM_TRY(named_pooling(json_object_get(j.object, "pooling_mode"), j.file, set, err));
-    else
-        for (size_t i = 0; i < SLM_MAX_POOLS; i++)
-            SLM_TRY(slm_hf_bool(j, poolings[i].flag, &set[i], err));
+    SLM_TRY(mode != NULL ? named_pooling(mode, j.file, config, err) : flagged_pooling(j, config, err));
     SLM_TRY(slm_hf_bool(j, "include_prompt", &include, err));
     config->leaves_prompt_out = !include || json_is_null(json_object_get(j.object, "include_prompt"));
     SLM_TRY(slm_hf_u32(j, "word_embedding_dimension", 1, 65536, &width, err));
     SLM_TRY(slm_hf_u32(j, "embedding_dimension", 1, 65536, &width, err));
     if (width != 0 && width != slm_hf_config_number(config, "embedding_length", 0))
         return slm_fail(err, SLM_FORMAT, "\"%s\" pools vectors of %u, the model's states have another width", j.file, width);
-    config->n_pools = 0;
-    for (size_t i = 0; i < SLM_MAX_POOLS; i++)
-        if (set[i])
-            config->pools[config->n_pools++] = poolings[i].pool;
-    if (config->n_pools == 0) /* none of the flags: the mean */
-        config->pools[config->n_pools++] = SLM_POOL_MEAN;
     return slm_hf_config_put(config, "slm.pools", config->n_pools, err);
 }
 
@@ -104,28 +114,40 @@ static slm_status add_after(slm_hf_config *config, slm_after what, slm_error *er
     return slm_hf_config_put(config, "slm.after_count", config->n_after, err);
 }
 
+/* A module here goes from the text's vector to the text's vector. */
+static slm_status check_ends(slm_hf_json j, slm_error *err)
+{
+    static const char *const ends[] = {"module_input_name", "module_output_name"};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        const char *end = slm_hf_string(j, ends[i]);
+        if (slm_hf_has(j, ends[i]) && (end == NULL || strcmp(end, "sentence_embedding") != 0))
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is \"%.40s\", which is not supported", ends[i], j.file,
+                            end != NULL ? end : "no text");
+    }
+    return SLM_OK;
+}
+
 static slm_status read_dense_file(slm_hf_json j, const char *path, slm_hf_config *config, slm_error *err)
 {
     static const char *const keys[] = {"in_features", "out_features", "bias", "activation_function", "module_input_name",
-                                       "module_output_name", NULL};
+                                       "module_output_name", "use_residual", NULL};
     static const struct {
         const char *name;
         uint32_t function;
     } functions[] = {{"Identity", SLM_SQUASH_NONE}, {"Tanh", SLM_SQUASH_TANH}, {"ReLU", SLM_SQUASH_RELU}, {"GELU", SLM_SQUASH_GELU_ERF}};
-    static const char *const ends[] = {"module_input_name", "module_output_name"};
     const char *name = slm_hf_string(j, "activation_function"), *dot = name != NULL ? strrchr(name, '.') : NULL;
     uint32_t rows = 0, function = UINT32_MAX;
+    bool residual = false;
     SLM_TRY(only_keys(j, keys, err));
     SLM_TRY(slm_hf_u32(j, "out_features", 1, 65536, &rows, err));
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-        const char *end = slm_hf_string(j, ends[i]);
-        if (end != NULL && strcmp(end, "sentence_embedding") != 0)
-            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is \"%.40s\", which is not supported", ends[i], j.file, end);
-    }
+    SLM_TRY(slm_hf_bool(j, "use_residual", &residual, err));
+    if (residual)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"use_residual\" in \"%s\" is true, which is not supported", j.file);
+    SLM_TRY(check_ends(j, err));
     if (rows == 0 || config->n_dense == SLM_MAX_DENSE)
         return slm_fail(err, SLM_UNSUPPORTED, rows == 0 ? "\"%s\" has no out_features" : "\"%s\" is one dense module too many", j.file);
     for (size_t i = 0; name != NULL && i < sizeof functions / sizeof functions[0]; i++)
-        if (strcmp(dot != NULL ? dot + 1 : name, functions[i].name) == 0)
+        if (strncmp(name, "torch.", 6) == 0 && strcmp(dot + 1, functions[i].name) == 0) /* of another's the reference takes none */
             function = functions[i].function;
     if (function == UINT32_MAX)
         return slm_fail(err, SLM_UNSUPPORTED, "\"activation_function\" in \"%s\" is \"%.60s\", which is not supported", j.file,
@@ -149,18 +171,29 @@ static slm_status read_norm_file(slm_hf_json j, const char *path, slm_hf_config 
     return add_after(config, SLM_AFTER_NORM, err);
 }
 
-typedef enum module_kind { MODULE_POOLING, MODULE_DENSE, MODULE_NORM } module_kind;
+static slm_status read_scaling_file(slm_hf_json j, slm_hf_config *config, slm_error *err)
+{
+    static const char *const keys[] = {"module_input_name", "module_output_name", NULL};
+    SLM_TRY(only_keys(j, keys, err));
+    SLM_TRY(check_ends(j, err));
+    return add_after(config, SLM_AFTER_NORMALIZE, err);
+}
+
+typedef enum module_kind { MODULE_POOLING, MODULE_DENSE, MODULE_NORM, MODULE_SCALING } module_kind;
 
 static slm_status read_module_file(int dir, const char *path, module_kind kind, slm_hf_config *config, slm_error *err)
 {
     char file[300];
     json_t *root;
+    if (path[0] == '\0') /* there stands the transformer's */
+        return slm_fail(err, SLM_FORMAT, "\"modules.json\" has a module without a folder behind the transformer");
     snprintf(file, sizeof file, "%s/config.json", path);
-    SLM_TRY(slm_hf_load(dir, file, 1u << 20, false, &root, err));
+    SLM_TRY(slm_hf_load(dir, file, 1u << 20, kind == MODULE_SCALING, &root, err)); /* before version 5.5 it had no file */
     slm_hf_json j = {root, file};
     slm_status status = kind == MODULE_POOLING ? read_pooling_file(j, config, err)
                         : kind == MODULE_DENSE ? read_dense_file(j, path, config, err)
-                                               : read_norm_file(j, path, config, err);
+                        : kind == MODULE_NORM  ? read_norm_file(j, path, config, err)
+                                               : read_scaling_file(j, config, err);
     json_decref(root);
     return status;
 }
@@ -171,27 +204,65 @@ const char *slm_hf_module_folder(const json_t *module)
     return path == NULL || strlen(path) > 200 || path[0] == '/' || strstr(path, "..") != NULL ? NULL : path;
 }
 
+/* The last word of a module's class, which is one of the library's own. */
+static const char *kind_of(const json_t *module)
+{
+    return strrchr(json_string_value(json_object_get(module, "type")), '.') + 1;
+}
+
+/* Names are keys in the reference: of two modules with one name the later one takes the earlier one's place. */
+static bool named_before(json_t *modules, size_t i)
+{
+    const char *name = json_string_value(json_object_get(json_array_get(modules, i), "name"));
+    for (size_t k = 0; name != NULL && k < i; k++) {
+        const char *other = json_string_value(json_object_get(json_array_get(modules, k), "name"));
+        if (other != NULL && strcmp(name, other) == 0)
+            return true;
+    }
+    return false;
+}
+
+slm_status slm_hf_sentence_check(json_t *modules, slm_error *err)
+{
+    if (modules != NULL && (!json_is_array(modules) || json_array_size(modules) == 0 || json_array_size(modules) > MAX_MODULES))
+        return slm_fail(err, SLM_FORMAT, "\"modules.json\" is no list of 1 to %d modules", MAX_MODULES);
+    for (size_t i = 0; i < json_array_size(modules); i++) {
+        json_t *module = json_array_get(modules, i);
+        const char *type = json_string_value(json_object_get(module, "type")), *path = slm_hf_module_folder(module);
+        if (type == NULL || path == NULL)
+            return slm_fail(err, SLM_FORMAT, "\"modules.json\" has a module without type or with a path outside of the directory");
+        if (strncmp(type, "sentence_transformers.", 22) != 0) {
+            slm_fail(err, SLM_UNSUPPORTED, "the module \"%.100s\" in \"modules.json\" is none of sentence-transformers' own", type);
+            return slm_hint(err, "What a class of somebody else does is not known here.");
+        }
+        const char *kind = kind_of(module);
+        bool first = strcmp(kind, "Transformer") == 0 || strcmp(kind, "StaticEmbedding") == 0;
+        if (first != (i == 0))
+            return slm_fail(err, SLM_UNSUPPORTED, "the module \"%.60s\" in \"modules.json\" is not supported at its place", kind);
+        if (strcmp(kind, "Transformer") == 0 && path[0] != '\0')
+            return slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" keeps the transformer in \"%s\"", path);
+        if (named_before(modules, i))
+            return slm_fail(err, SLM_FORMAT, "\"modules.json\" has two modules of the same name");
+    }
+    return SLM_OK;
+}
+
 static slm_status read_module(int dir, json_t *module, slm_hf_config *config, slm_error *err)
 {
-    const char *type = json_string_value(json_object_get(module, "type")), *path = slm_hf_module_folder(module);
-    const char *kind = type != NULL ? strrchr(type, '.') : NULL;
-    kind = kind != NULL ? kind + 1 : type;
-    if (kind == NULL || path == NULL)
-        return slm_fail(err, SLM_FORMAT, "\"modules.json\" has a module without type or with a path outside of the directory");
+    const char *path = slm_hf_module_folder(module), *kind = kind_of(module);
     bool pooled = config->n_pools > 0;
     if (config->kind->table && strcmp(kind, "StaticEmbedding") == 0 && !pooled) { /* hf/static.h has opened it */
         config->pools[config->n_pools++] = SLM_POOL_MEAN;
         return slm_hf_config_put(config, "slm.pools", config->n_pools, err);
     }
     if (!config->kind->table && strcmp(kind, "Transformer") == 0)
-        return path[0] == '\0' ? SLM_OK : slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" keeps the transformer in \"%s\"", path);
+        return SLM_OK;
     if (strcmp(kind, "Dropout") == 0) /* drops in training only */
         return SLM_OK;
     if (strcmp(kind, "Pooling") == 0 && !pooled)
         return read_module_file(dir, path, MODULE_POOLING, config, err);
-    if (pooled && strcmp(kind, "Normalize") == 0) {
-        return add_after(config, SLM_AFTER_NORMALIZE, err);
-    }
+    if (pooled && strcmp(kind, "Normalize") == 0)
+        return path[0] == '\0' ? add_after(config, SLM_AFTER_NORMALIZE, err) : read_module_file(dir, path, MODULE_SCALING, config, err);
     if (pooled && strcmp(kind, "Dense") == 0)
         return read_module_file(dir, path, MODULE_DENSE, config, err);
     if (pooled && strcmp(kind, "LayerNorm") == 0)
@@ -205,7 +276,10 @@ static slm_status read_module(int dir, json_t *module, slm_hf_config *config, sl
 static slm_status copy_prompt(json_t *prompts, const char *const *names, char *out, size_t size, slm_error *err)
 {
     for (; *names != NULL; names++) {
-        const char *text = json_string_value(json_object_get(prompts, *names));
+        json_t *prompt = json_object_get(prompts, *names);
+        const char *text = json_string_value(prompt);
+        if (prompt != NULL && text == NULL && !json_is_null(prompt))
+            return slm_fail(err, SLM_FORMAT, "prompt \"%s\" in \"config_sentence_transformers.json\" is no text", *names);
         if (text == NULL || text[0] == '\0')
             continue;
         if (strlen(text) >= size)
@@ -239,7 +313,7 @@ static slm_status read_prompts(slm_hf_json j, const slm_hf_config *config, slm_m
 static slm_status read_settings(int dir, slm_hf_config *config, slm_model_info *info, slm_error *err)
 {
     static const char *const keys[] = {"__version__", "prompts", "default_prompt_name", "similarity_fn_name", "model_type", "truncate_dim",
-                                       "activation_fn", "model_card_data", NULL};
+                                       "activation_fn", "model_card_data", "requirements", NULL};
     json_t *root;
     SLM_TRY(slm_hf_load(dir, "config_sentence_transformers.json", 1u << 20, true, &root, err));
     slm_hf_json j = {root, "config_sentence_transformers.json"};
@@ -276,20 +350,70 @@ static slm_status take_length(slm_hf_json j, const char *key, uint32_t *length, 
     return SLM_OK;
 }
 
+/* What goes to the tokenizer at each call, in one part of processing_kwargs: a length, and what is done anyway. */
+static slm_status check_processing(slm_hf_json j, const char *part, slm_error *err)
+{
+    static const char *const keys[] = {"max_length", "padding", "pad_to_multiple_of", "truncation", "add_special_tokens", "return_tensors",
+                                       NULL};
+    slm_hf_json inside = slm_hf_member(j, part);
+    json_t *cut = json_object_get(inside.object, "truncation"), *frame = json_object_get(inside.object, "add_special_tokens");
+    const char *how = json_string_value(cut), *tensors = slm_hf_string(inside, "return_tensors");
+    SLM_TRY(only_keys(inside, keys, err));
+    bool cuts = cut == NULL || json_is_true(cut) || (how != NULL && strcmp(how, "longest_first") == 0);
+    if (!cuts || (frame != NULL && !json_is_true(frame)) || (tensors != NULL && strcmp(tensors, "pt") != 0))
+        return slm_fail(err, SLM_UNSUPPORTED, "\"processing_kwargs\" in \"%s\" has a \"%s\" that is not supported", j.file,
+                        !cuts ? "truncation" : tensors != NULL ? "return_tensors" : "add_special_tokens");
+    return SLM_OK;
+}
+
+/* How a text goes through the transformer: forward, whose result is what the model has always given. */
+static slm_status check_modality(slm_hf_json j, bool classifies, slm_error *err)
+{
+    slm_hf_json all = slm_hf_member(j, "modality_config"), text = slm_hf_member(all, "text");
+    const char *method = slm_hf_string(text, "method"), *output = slm_hf_string(text, "method_output_name");
+    if (!slm_hf_has(j, "modality_config"))
+        return SLM_OK;
+    if (method == NULL || strcmp(method, "forward") != 0 || output == NULL ||
+        strcmp(output, classifies ? "logits" : "last_hidden_state") != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"modality_config\" in \"%s\" does not send texts through \"forward\" to \"%s\", "
+                                              "which is not supported",
+                        j.file, classifies ? "logits" : "last_hidden_state");
+    return SLM_OK;
+}
+
+/* Settings of other libraries' loaders: each of them may change everything. */
+static slm_status check_empty(slm_hf_json j, slm_error *err)
+{
+    static const char *const keys[] = {"model_args", "tokenizer_args", "config_args", "model_kwargs", "processor_kwargs", "config_kwargs",
+                                       "query_expansion", NULL};
+    for (size_t i = 0; keys[i] != NULL; i++) {
+        json_t *v = json_object_get(j.object, keys[i]);
+        if (slm_hf_has(j, keys[i]) && !(json_is_object(v) && json_object_size(v) == 0))
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is not empty, which is not supported", keys[i], j.file);
+    }
+    return SLM_OK;
+}
+
 /* What describes how the transformer is called. */
-static slm_status check_sentence_keys(slm_hf_json j, slm_error *err)
+static slm_status check_sentence_keys(slm_hf_json j, bool classifies, slm_error *err)
 {
     static const char *const keys[] = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name",
-                                       "processing_kwargs", "query_length", "document_length", "method", NULL};
+                                       "processing_kwargs", "query_length", "document_length", "method", "unpad_inputs", "model_args",
+                                       "tokenizer_args", "config_args", "model_kwargs", "processor_kwargs", "config_kwargs",
+                                       "query_expansion", NULL};
     const char *task = slm_hf_string(j, "transformer_task"), *output = slm_hf_string(j, "module_output_name");
     SLM_TRY(only_keys(j, keys, err));
+    SLM_TRY(check_empty(j, err));
+    SLM_TRY(check_modality(j, classifies, err));
+    SLM_TRY(check_processing(slm_hf_member(j, "processing_kwargs"), "common", err));
+    SLM_TRY(check_processing(slm_hf_member(j, "processing_kwargs"), "text", err));
     if (json_is_real(json_object_get(j.object, "max_seq_length")))
         return slm_fail(err, SLM_FORMAT, "\"max_seq_length\" in \"%s\" is no integer", j.file);
     if (slm_hf_has(j, "query_length") || slm_hf_has(j, "document_length"))
         return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a model with several vectors a text, which is not supported", j.file);
-    if (task != NULL && strcmp(task, "feature-extraction") != 0 && strcmp(task, "sequence-classification") != 0)
+    if (task != NULL && strcmp(task, classifies ? "sequence-classification" : "feature-extraction") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "\"transformer_task\" in \"%s\" is \"%.40s\", which is not supported", j.file, task);
-    if (output != NULL && strcmp(output, "token_embeddings") != 0 && strcmp(output, "scores") != 0)
+    if (output != NULL && strcmp(output, classifies ? "scores" : "token_embeddings") != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "\"module_output_name\" in \"%s\" is \"%.40s\", which is not supported", j.file, output);
     return SLM_OK;
 }
@@ -306,7 +430,7 @@ static slm_status sentence_length(int dir, slm_hf_config *config, uint32_t *leng
     while (root == NULL && i < sizeof files / sizeof files[0])
         SLM_TRY(slm_hf_load(dir, files[i++], 1u << 20, true, &root, err));
     slm_hf_json j = {root, files[i - 1]}, processing = slm_hf_member(j, "processing_kwargs");
-    slm_status status = check_sentence_keys(j, err);
+    slm_status status = check_sentence_keys(j, config->classifies, err);
     if (status == SLM_OK)
         status = slm_hf_bool(j, "do_lower_case", &config->lowers, err);
     if (status == SLM_OK)
@@ -332,7 +456,8 @@ static slm_status read_length(int dir, slm_hf_config *config, slm_error *err)
         json_decref(root);
         SLM_TRY(status);
     }
-    SLM_TRY(sentence_length(dir, config, &length, err));
+    if (config->modules) /* without modules.json the reference does not look into the others */
+        SLM_TRY(sentence_length(dir, config, &length, err));
     if (length == 0 || length >= slm_hf_config_number(config, "context_length", 0))
         return SLM_OK;
     return slm_hf_config_put(config, "context_length", length, err);
@@ -346,7 +471,9 @@ slm_status slm_hf_sentence_read(int dir, json_t *modules, slm_hf_config *config,
         return SLM_OK;
     for (size_t i = 0; i < json_array_size(modules); i++)
         SLM_TRY(read_module(dir, json_array_get(modules, i), config, err));
-    if (modules != NULL && config->n_pools == 0)
+    if (modules == NULL)
+        return SLM_OK;
+    if (config->n_pools == 0)
         return slm_fail(err, SLM_UNSUPPORTED, "\"modules.json\" has no Pooling module");
     return read_settings(dir, config, info, err);
 }
