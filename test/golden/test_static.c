@@ -242,6 +242,8 @@ static slm_status load(const char *dir, const directory *d, slm_error *err)
     return status;
 }
 
+#define ST "sentence_transformers.models."
+
 static void check_refused(void)
 {
     static const int64_t beyond = 9, before = -1, far = INT64_MIN;
@@ -274,16 +276,16 @@ static void check_refused(void)
         {{GOOD, "{\"model_type\":\"model2vec\",\"gate\":1}", TOKENIZER, NULL, NULL}, SLM_UNSUPPORTED, "gate"},
         {{GOOD, CONFIG, NULL, NULL, NULL}, SLM_IO, "tokenizer.json"},
         {{GOOD, NULL, TOKENIZER, NULL, NULL}, SLM_IO, "config.json"},
-        {{GOOD, NULL, TOKENIZER, "[{\"path\":\"../x\",\"type\":\"m.StaticEmbedding\"}]", NULL}, SLM_FORMAT, "modules.json"},
-        {{GOOD, NULL, TOKENIZER, "[{\"path\":\"0_S\",\"type\":\"m.StaticEmbedding\"}]", NULL}, SLM_IO, "0_S/model.safetensors"},
-        {{GOOD, CONFIG, TOKENIZER, "[{\"path\":\"\",\"type\":\"m.Transformer\"}]", NULL}, SLM_UNSUPPORTED, "Transformer"},
-        {{GOOD, NULL, "{\"truncation\":{\"direction\":\"Left\",\"max_length\":8}}", "[{\"path\":\"\",\"type\":\"m.StaticEmbedding\"}]",
+        {{GOOD, NULL, TOKENIZER, "[{\"path\":\"../x\",\"type\":\"" ST "StaticEmbedding\"}]", NULL}, SLM_FORMAT, "modules.json"},
+        {{GOOD, NULL, TOKENIZER, "[{\"path\":\"0_S\",\"type\":\"" ST "StaticEmbedding\"}]", NULL}, SLM_IO, "0_S/model.safetensors"},
+        {{GOOD, CONFIG, TOKENIZER, "[{\"path\":\"\",\"type\":\"" ST "Transformer\"}]", NULL}, SLM_UNSUPPORTED, "Transformer"},
+        {{GOOD, NULL, "{\"truncation\":{\"direction\":\"Left\",\"max_length\":8}}", "[{\"path\":\"\",\"type\":\"" ST "StaticEmbedding\"}]",
           NULL}, SLM_UNSUPPORTED, "Left"},
         {{GOOD, CONFIG, "{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0},\"unk_token\":\"a\"}}", NULL, NULL}, SLM_UNSUPPORTED,
          "WordLevel"},
     };
     const directory good = {GOOD, CONFIG, TOKENIZER, NULL, NULL}, module = {GOOD, NULL, TOKENIZER,
-        "[{\"path\":\".\",\"type\":\"m.StaticEmbedding\"}]", NULL};
+        "[{\"path\":\".\",\"type\":\"" ST "StaticEmbedding\"}]", NULL};
     char dir[64];
     slm_error err = {0};
     if (!hf_make_dir(dir, sizeof dir))

@@ -3,6 +3,9 @@ import copy
 import json
 import os
 
+import torch
+from safetensors.torch import load_file, save_file
+
 ACTIVATIONS = ["gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "swish", "tanh", "gelu_10", "mish"]
 WORDS = {
     "position_embedding_type": ["absolute", "relative_key", "relative_key_query", "rope", "nope"],
@@ -579,7 +582,8 @@ def of_sentence(files):
 SENTENCE_SETTINGS = (
     ("processing_kwargs", {"text": {"truncation": False}}), ("processing_kwargs", {"text": {"add_special_tokens": False}}),
     ("processing_kwargs", {"common": {"add_special_tokens": False}}), ("processing_kwargs", {"common": {"max_length": 9}}),
-    ("processing_kwargs", {"text": {"truncation": "longest_first", "padding": True}}), ("processing_kwargs", {"text": {"truncation": "only_first"}}),
+    ("processing_kwargs", {"text": {"truncation": "longest_first", "padding": True}}),
+    ("processing_kwargs", {"text": {"truncation": "only_first"}}),
     ("processing_kwargs", {"text": {"stride": 3}}), ("processing_kwargs", {"text": {"mystery": 3}}), ("processing_kwargs", {}),
     ("processing_kwargs", {"mystery": {"max_length": 9}}), ("processing_kwargs", {"chat_template": {"add_generation_prompt": True}}),
     ("processing_kwargs", {"text": {"return_token_type_ids": False}}), ("processing_kwargs", None),
@@ -594,6 +598,44 @@ SENTENCE_SETTINGS = (
     ("query_expansion", None), ("query_expansion", {"strategy": "fixed", "length": 16}), ("query_length", 16), ("document_length", 16),
     ("query_length", None), ("transformer_task", "sequence-classification"), ("transformer_task", "text-generation"),
     ("transformer_task", "mystery"), ("transformer_task", None), ("tokenizer_name_or_path", "elsewhere"), ("backend", "onnx"))
+
+
+def of_dense(files):
+    """The modules behind the pooling: 2_Dense (its function a tanh, with a bias), 3_LayerNorm, 4_Dense (neither) and Normalize."""
+    for folder in ("2_Dense", "4_Dense"):
+        name = folder + "/config.json"
+        data = files[name]
+        yield from of_dictionary(name, data)
+        for value in ("torch.nn.modules.activation.Tanh", "torch.nn.modules.activation.ReLU", "torch.nn.modules.activation.GELU",
+                      "torch.nn.modules.activation.SiLU", "torch.nn.modules.activation.Sigmoid", "torch.nn.modules.linear.Identity",
+                      "torch.nn.Tanh", "torch.nn.functional.relu", "mine.ReLU", "Tanh", "torch.mystery.Tanh"):
+            yield name, f"activation_function = {short(value)}", put("activation_function", value)
+        for key, value in (("use_residual", False), ("use_residual", True), ("use_residual", None), ("mystery", 1),
+                           ("module_input_name", "sentence_embedding"), ("module_input_name", "token_embeddings"),
+                           ("module_output_name", None), ("module_output_name", "other")):
+            yield name, f"{key} added = {short(value)}", put(key, value)
+        weights = folder + "/model.safetensors"
+        yield weights, "the file is not there", InFolder(lambda f, weights=weights: remove(f, weights))
+    yield from of_dictionary("3_LayerNorm/config.json", files["3_LayerNorm/config.json"])
+    yield "3_LayerNorm/config.json", "eps added = 0.1", put("eps", 0.1)
+    weights = "2_Dense/model.safetensors"
+    for name, change in (("no bias", lambda t: t.pop("linear.bias")),
+                         ("another tensor", lambda t: t.update(mystery=t["linear.bias"].clone())),
+                         ("half", lambda t: t.update({k: v.half() for k, v in t.items()})),
+                         ("other names", lambda t: t.update({"linear.w": t.pop("linear.weight")})),
+                         ("fewer rows", lambda t: t.update({"linear.weight": t["linear.weight"][:5].clone()}))):
+        yield weights, name, in_tensors(weights, change)
+    modules = files["modules.json"]
+    for name, value in (("Dense before Pooling", [modules[0], modules[2], modules[1], *modules[3:]]),
+                        ("LayerNorm first", [*modules[:2], modules[3], modules[5]]),
+                        ("no Normalize", modules[:5]), ("Normalize within", [*modules[:3], {**modules[5], "name": "n"}, *modules[3:]]),
+                        ("the first Dense alone", [*modules[:3], modules[5]]),
+                        ("a LayerNorm twice", [*modules[:4], {**modules[3], "name": "again"}, *modules[4:]]),
+                        ("Dropout within", [*modules[:3], {"idx": 9, "name": "d", "path": "9_Dropout", "type":
+                                                           "sentence_transformers.models.Dropout"}, *modules[3:]])):
+        yield "modules.json", name, (lambda value: lambda d: _replace(d, value))(value)
+    for value in (16, 24, 1, 64):
+        yield "config_sentence_transformers.json", f"truncate_dim = {value}", put("truncate_dim", value)
 
 
 def into_folder(folder, modules):
@@ -623,6 +665,23 @@ def write(folder, name, value):
         f.write(value) if isinstance(value, str) else json.dump(value, f, ensure_ascii=False)
 
 
+def tensors(folder, name="model.safetensors"):
+    return load_file(os.path.join(folder, name))
+
+
+def save(folder, parts, name="model.safetensors"):
+    save_file({k: v.contiguous() for k, v in parts.items()}, os.path.join(folder, name), {"format": "pt"})
+
+
+def in_tensors(name, change):
+    """A change of the dictionary of a file's tensors."""
+    def whole(folder):
+        parts = tensors(folder, name)
+        change(parts)
+        save(folder, parts, name)
+    return InFolder(whole)
+
+
 def remove(folder, name):
     if os.path.exists(os.path.join(folder, name)):
         os.unlink(os.path.join(folder, name))
@@ -641,3 +700,167 @@ class Replaced(Exception):
 
 class Removed(Exception):
     """The whole file is not there."""
+
+
+# ---------------------------------------------------------------- weights
+
+INDEX = "model.safetensors.index.json"
+
+
+def split(folder, index=None, drop_file=False, extra=None):
+    """The weights in two files with an index; index: a change of its weight_map."""
+    parts = tensors(folder)
+    names = sorted(parts)
+    half = len(names) // 2
+    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    where = {n: files[i >= half] for i, n in enumerate(names)}
+    for file in files:
+        save(folder, {**{n: parts[n] for n in names if where[n] == file}, **(extra or {} if file == files[1] else {})}, file)
+    remove(folder, "model.safetensors")
+    whole = {"metadata": {"total_size": sum(p.numel() * p.element_size() for p in parts.values())}, "weight_map": where}
+    if index:
+        index(whole)
+    write(folder, INDEX, whole)
+    if drop_file:
+        remove(folder, files[1])
+
+
+def of_weights():
+    """model.safetensors: in parts, in other types, with tensors that lack, are too many, or are named as others name them."""
+    def first(d):
+        return sorted(d["weight_map"])[0]
+    yield INDEX, "two files", InFolder(split)
+    for name, change in (("no metadata", lambda d: d.pop("metadata")), ("a mystery", lambda d: d.update(mystery=1)),
+                         ("a tensor lacks", lambda d: d["weight_map"].pop(first(d))), ("no weight_map", lambda d: d.pop("weight_map")),
+                         ("a tensor in the other file", lambda d: d["weight_map"].update({first(d): sorted(d["weight_map"].values())[-1]})),
+                         ("a tensor too many", lambda d: d["weight_map"].update(mystery="model-00001-of-00002.safetensors")),
+                         ("a file too many", lambda d: d["weight_map"].update(mystery="model-00003-of-00003.safetensors"))):
+        yield INDEX, name, InFolder(lambda f, change=change: split(f, change))
+    yield INDEX, "a file is not there", InFolder(lambda f: split(f, drop_file=True))
+    yield INDEX, "a tensor that the index does not name", InFolder(lambda f: split(f, extra={"mystery": torch.ones(3)}))
+    yield INDEX, "beside model.safetensors, of other files", InFolder(
+        lambda f: write(f, INDEX, {"weight_map": {"x": "model-00001-of-00001.safetensors"}}))
+    file = "model.safetensors"
+    for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8):
+        yield file, f"all of {str(dtype).split('.')[1]}", in_tensors(file, lambda t, dtype=dtype: t.update(
+            {k: v.to(dtype) for k, v in t.items()}))
+
+    def a_matrix(t):
+        return sorted(k for k, v in t.items() if v.dim() == 2 and ".0." in k)[0]
+
+    def a_vector(t):
+        return sorted(k for k, v in t.items() if v.dim() == 1 and ".0." in k)[0]
+    for name, change in (
+            ("a matrix of float16", lambda t: t.update({a_matrix(t): t[a_matrix(t)].half()})),
+            ("a matrix of bfloat16", lambda t: t.update({a_matrix(t): t[a_matrix(t)].bfloat16()})),
+            ("a matrix of float8", lambda t: t.update({a_matrix(t): t[a_matrix(t)].to(torch.float8_e4m3fn)})),
+            ("a matrix of int8", lambda t: t.update({a_matrix(t): t[a_matrix(t)].to(torch.int8)})),
+            ("a vector of float16", lambda t: t.update({a_vector(t): t[a_vector(t)].half()})),
+            ("a vector of int8", lambda t: t.update({a_vector(t): t[a_vector(t)].to(torch.int8)})),
+            ("a matrix lacks", lambda t: t.pop(a_matrix(t))), ("a vector lacks", lambda t: t.pop(a_vector(t))),
+            ("a matrix with fewer rows", lambda t: t.update({a_matrix(t): t[a_matrix(t)][:8].clone()})),
+            ("a matrix turned", lambda t: t.update({a_matrix(t): t[a_matrix(t)].t().clone()})),
+            ("a number that is none", lambda t: t[a_matrix(t)].view(-1).__setitem__(3, float("nan"))),
+            ("a bias more", lambda t: t.update({a_matrix(t).replace(".weight", ".mystery_bias"): torch.ones(64)})),
+            ("a scale beside a matrix", lambda t: t.update({a_matrix(t) + "_scale_inv": torch.ones(1, 1)})),
+            ("a scale beside a matrix, weight_scale", lambda t: t.update({a_matrix(t).replace(".weight", ".weight_scale"): torch.ones(1)})),
+            ("an adapter's matrices", lambda t: t.update({a_matrix(t).replace(".weight", ".lora_A.weight"): torch.ones(4, 64)})),
+            ("rotary_emb.inv_freq", lambda t: t.update({a_matrix(t).rsplit(".", 2)[0] + ".rotary_emb.inv_freq": torch.ones(8)})),
+            ("names behind base_model.model.", lambda t: renamed(t, lambda n: "base_model.model." + n)),
+            ("names behind model.", lambda t: renamed(t, lambda n: n if n.startswith("model.") else "model." + n)),
+            ("names without model.", lambda t: renamed(t, lambda n: n.removeprefix("model."))),
+            ("names behind module.", lambda t: renamed(t, lambda n: "module." + n)),
+            ("names behind _orig_mod.", lambda t: renamed(t, lambda n: "_orig_mod." + n)),
+            ("a tensor apart", lambda t: t.update(mystery=torch.ones(3))),
+            ("a layer more", lambda t: t.update({k.replace(".1.", ".2."): v.clone() for k, v in list(t.items()) if ".1." in k}))):
+        yield file, name, in_tensors(file, change)
+    yield file, "the file is not there", InFolder(lambda f: remove(f, file))
+    yield file, "as pytorch_model.bin", InFolder(lambda f: (torch.save(tensors(f), os.path.join(f, "pytorch_model.bin")), remove(f, file)))
+    yield file, "cut", InFolder(lambda f: os.truncate(os.path.join(f, file), os.path.getsize(os.path.join(f, file)) - 8))
+    yield "adapter_config.json", "the file", whole_file({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "x",
+                                                         "target_modules": ["q_proj"]})
+
+
+def renamed(parts, name_of):
+    for name in list(parts):
+        parts[name_of(name)] = parts.pop(name)
+
+
+def of_ties(output, embedding):
+    """Whether the head is the embedding: what config.json says, beside what is there."""
+    def change(tie, has_head, has_embedding=True, other=True):
+        def whole(folder):
+            parts = tensors(folder)
+            table = parts[embedding]
+            head = torch.randn(table.shape, generator=torch.Generator().manual_seed(7)) / 8 if other else table.clone()
+            parts.pop(output, None)
+            if has_head:
+                parts[output] = head
+            if not has_embedding:
+                parts.pop(embedding)
+            save(folder, parts)
+            with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+                config = json.load(f)
+            config.pop("tie_word_embeddings", None)
+            if tie is not None:
+                config["tie_word_embeddings"] = tie
+            write(folder, "config.json", config)
+        return InFolder(whole)
+    for tie in (True, False, None):
+        for name, args in (("a head of its own", {"has_head": True}), ("the table again", {"has_head": True, "other": False}),
+                           ("no head", {"has_head": False}), ("a head, no table", {"has_head": True, "has_embedding": False})):
+            yield "config.json", f"tie_word_embeddings with its weights: {tie}, {name}", change(tie, **args)
+
+
+QUANTIZED = (
+    None, {}, [], "gptq", {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False},
+    {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True},
+    {"quant_method": "bitsandbytes", "load_in_8bit": True}, {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    {"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": False},
+    {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {}, "quantization_status": "compressed"},
+    {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}, {"quant_method": "fbgemm_fp8"},
+    {"quant_method": "mxfp4"}, {"quant_method": "quanto", "weights": "int8"}, {"quant_method": "hqq"}, {"quant_method": "aqlm"},
+    {"quant_method": "torchao", "quant_type": "int4"}, {"quant_method": "eetq"}, {"quant_method": "bitnet"}, {"quant_method": "mystery"})
+
+
+def of_quantization(path=()):
+    """quantization_config of config.json, and the key that compressed-tensors had before."""
+    where = ".".join((*path, "quantization_config"))
+    for value in QUANTIZED:
+        yield "config.json", f"{where} = {short(value)}", put(*path, "quantization_config", value)
+    yield "config.json", ".".join((*path, "compression_config")) + " = {}", put(*path, "compression_config", {"format": "dense"})
+
+
+# ---------------------------------------------------------------- chat templates
+
+CHATML = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+LLAMA = ("{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' + m['content'] + '<|eot_id|>' }}"
+         "{% endfor %}")
+
+
+def of_templates():
+    """Where a chat template stands: tokenizer_config.json as a text or a list, a file, a folder, and which goes before which."""
+    named = [{"name": "tool_use", "template": LLAMA}, {"name": "default", "template": CHATML}]
+    places = {
+        "text": lambda f, t: in_config(f, t), "list": lambda f, t: in_config(f, [{"name": "default", "template": t}]),
+        "jinja": lambda f, t: write(f, "chat_template.jinja", t), "json": lambda f, t: write(f, "chat_template.json", {"chat_template": t}),
+        "folder": lambda f, t: write(f, "additional_chat_templates/tool_use.jinja", t)}
+    for place, put_it in places.items():
+        yield "chat_template", f"{place}", InFolder(lambda f, put_it=put_it: put_it(f, CHATML))
+        for other, put_other in places.items():
+            if other != place and {place, other} != {"text", "list"}:
+                yield "chat_template", f"{place}, another as {other}", InFolder(
+                    lambda f, a=put_it, b=put_other: (a(f, CHATML), b(f, LLAMA)))
+    for name, value in (("a list of two", named), ("a list without a default", named[:1]), ("an empty list", []), ("an empty text", ""),
+                        ("null", None), ("an object", {"default": CHATML}), ("a number", 7), ("a list of texts", [CHATML]),
+                        ("a list without templates", [{"name": "default"}])):
+        yield "chat_template", f"tokenizer_config.json: {name}", InFolder(lambda f, value=value: in_config(f, value))
+        yield "chat_template", f"tokenizer_config.json: {name}, and jinja", InFolder(
+            lambda f, value=value: (in_config(f, value), write(f, "chat_template.jinja", LLAMA)))
+    yield "chat_template", "an empty jinja", InFolder(lambda f: write(f, "chat_template.jinja", ""))
+
+
+def in_config(folder, template):
+    with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as f:
+        config = json.load(f)
+    write(folder, "tokenizer_config.json", {**config, "chat_template": template})

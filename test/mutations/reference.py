@@ -72,11 +72,18 @@ def head(folder, task):
     return out
 
 
+def chat_of(tokenizer):
+    """The name that the format has here: of the two that mutate.py writes."""
+    template = tokenizer.chat_template
+    template = template.get("default") if isinstance(template, dict) else template
+    return "raw" if not template else "chatml" if "<|im_start|>" in template else "llama3"
+
+
 def decoder(folder):
     model, tokenizer = load(folder, "generate"), transformers.AutoTokenizer.from_pretrained(folder)
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    return {"ids": ids_of(tokenizer, TEXTS), "ends": ends, "tokenizer_eos": tokenizer.eos_token_id,
+    return {"ids": ids_of(tokenizer, TEXTS), "ends": ends, "tokenizer_eos": tokenizer.eos_token_id, "chat": chat_of(tokenizer),
             "logits": [model(input_ids=torch.tensor([s])).logits[0].tolist() for s in SEQUENCES]}
 
 

@@ -38,8 +38,13 @@ or else the default one. Where a class of transformers builds a tokenizer anew i
 tokenizer.json, the file is what counts here, but for the settings of BERT's kin; other classes'
 settings in tokenizer_config.json that say something else than the file are refused.
 """
-FILES = ("config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json",
-         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "adapter_config.json", "modules.json",
+         "1_Pooling/config.json", "2_Normalize/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "3_LayerNorm/config.json",
+         "4_Dense/config.json", "sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json",
+         "sentence_mystery_config.json", "config_sentence_transformers.json", "tokenizer.json", "tokenizer_config.json",
+         "special_tokens_map.json", "chat_template", "generation_config.json")
+OF_ALL = {"generation_config.json": "of decoders", "chat_template": "of decoders", "model.safetensors": "of every model",
+          "model.safetensors.index.json": "of every model", "adapter_config.json": "of every model"}
 
 
 def key_of(case):
@@ -76,7 +81,8 @@ def section(title, cases):
     return f"### {title}\n\n" + "\n".join(p for p in parts if p)
 
 
-NAMES = {"embed": "as embedding models", "classify": "with a head for texts", "tag": "with a head for tokens", "generate": "as decoders"}
+NAMES = {"embed": "as embedding models", "dense": "with Dense and LayerNorm behind the pooling",
+         "classify": "with a head for texts", "tag": "with a head for tokens", "generate": "as decoders"}
 
 
 def rows_of_tiny():
@@ -135,8 +141,7 @@ def page(rows, versions):
         if kinds:
             out.append(f"\n## {file}\n")
         for kind in kinds:
-            out.append(section(kind or "of embedding models" if file not in ("generation_config.json",) else "of decoders",
-                               grouped[file, kind]))
+            out.append(section(kind or OF_ALL.get(file, "of embedding models"), grouped[file, kind]))
     return "\n".join(out)
 
 

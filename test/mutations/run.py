@@ -24,6 +24,7 @@ import sys
 import tempfile
 
 import numpy as np
+import safetensors
 import sentence_transformers
 import transformers
 
@@ -42,6 +43,10 @@ CLASSES = {"wordpiece": ["BertTokenizer", "BertTokenizerFast"], "mpnet": ["MPNet
 FRAMES = {"wordpiece": ("[CLS]", "[SEP]"), "mpnet": ("<s>", "</s>"), "roberta": ("<s>", "</s>"), "xlmr": ("<s>", "</s>"),
           "gpt2": ("<|endoftext|>",) * 2, "qwen": ("<|im_start|>", "<|im_end|>"), "llama2": ("<s>", "</s>"), "gemma": ("<bos>", "<eos>"),
           "llama3": ("<|begin_of_text|>", "<|eot_id|>"), "albert": ("[CLS]", "[SEP]"), "modernbert": ("[CLS]", "[SEP]")}
+
+# Families whose weights, templates and quantization are changed too, in these tasks.
+WEIGHTS = (("bert", "embed"), ("bert", "classify"), ("qwen3", "embed"), ("llama", "generate"), ("gpt2", "generate"))
+TEMPLATES = ("llama", "qwen3")
 
 CONTROLS = 5  # ids of control tokens, which may end an answer by their names
 
@@ -138,6 +143,8 @@ def compare(task, ours, theirs, before=None):
         if lacking or more:
             return f"ends {ours['ends']}, not {theirs['ends']}"
         theirs_cut = [t[:len(o)] for o, t in zip(ours["logits"], theirs["logits"])]
+        if ours["chat"] != theirs["chat"]:
+            return f"chat format {ours['chat']}, not {theirs['chat']}"
         difference = same_numbers(ours["logits"], theirs_cut, 0.01, before.get("logits"))
         return difference or same_ids(ours["ids"], without_end(theirs), loose=True)
     if task == "tag":
@@ -154,7 +161,8 @@ def as_before(now, before):
     """Are these our own answers to the files before?"""
     if now["ids"] != before["ids"] or now["can"] != before["can"]:
         return False
-    if now["can"] == "generate" and now["ends"] != before["ends"]:  # what only gives vectors or labels never ends an answer
+    # What only gives vectors or labels never ends an answer.
+    if now["can"] == "generate" and (now["ends"], now["chat"]) != (before["ends"], before["chat"]):
         return False
     answers = ("outputs", "pair_outputs", "query_outputs", "logits")
     return all(same_numbers(now.get(k, []), before.get(k, []), 1e-3) is None for k in answers)
@@ -189,11 +197,22 @@ def known_keys(folder):
     return {k: fresh.to_dict().get(k) for k in sorted(names) if k not in ("transformers_version", "rope_parameters")}
 
 
+def parsed(folder):
+    """The directory's JSON files by their names."""
+    files = {}
+    for where, _, names in os.walk(folder):
+        for name in (n for n in names if n.endswith(".json")):
+            with open(os.path.join(where, name), encoding="utf-8") as f:
+                files[os.path.relpath(os.path.join(where, name), folder)] = json.load(f)
+    return files
+
+
 def cases_of(folder, row, task):
     """(file, name, change) of a directory."""
-    files = {n: json.load(open(os.path.join(folder, n), encoding="utf-8")) for n in SENTENCE + (
-        "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
-        if os.path.exists(os.path.join(folder, n))}
+    files = parsed(folder)
+    if task == "dense":
+        yield from mutate.of_dense(files)
+        return
     if task == "tokenizer":
         kind = row["tokenizer"].__name__
         ids = {t["content"]: t["id"] for t in files["tokenizer.json"]["added_tokens"]}
@@ -214,6 +233,15 @@ def cases_of(folder, row, task):
     if task == "generate":
         yield from mutate.of_generation(files.get("generation_config.json", {}))
         yield from mutate.of_files(n for n in files if n == "generation_config.json")
+        with safetensors.safe_open(os.path.join(folder, "model.safetensors"), "pt") as weights:
+            names = weights.keys()
+        yield from mutate.of_ties("embed_out.weight" if row["type"] == "gpt_neox" else "lm_head.weight",
+                                  next(n for n in names if n.endswith(("embed_tokens.weight", ".wte.weight", ".embed_in.weight"))))
+        if row["type"] in TEMPLATES:
+            yield from mutate.of_templates()
+    if (row["type"], task) in WEIGHTS:
+        yield from mutate.of_weights()
+        yield from mutate.of_quantization()
 
 
 def changed(folder, file, change):
@@ -262,11 +290,12 @@ def run_one(probe, row, task, options, sink):
     try:
         made = "generate" if task == "tokenizer" and "generate" in row["tasks"] else "embed" if task == "tokenizer" else task
         folder = tiny.make(row, made, os.path.join(root, "model"))
+        asked, task = task, "embed" if task == "dense" else task
         base_ours, base_theirs = probe.ask(folder, task), reference.describe(folder, task)
         verdict, detail = judge(task, base_ours, base_theirs, base_ours, base_theirs)
         seen = [("-", "as it is", verdict if verdict == "same" else "DIFFERENT", detail)]
         if verdict == "same":
-            for file, name, change in cases_of(folder, row, task):
+            for file, name, change in cases_of(folder, row, asked):
                 if options.cases and not re.search(options.cases, f"{file}: {name}"):
                     continue
                 where, undo = changed(folder, file, change)
@@ -276,14 +305,14 @@ def run_one(probe, row, task, options, sink):
                 undo()
         for file, name, verdict, detail in seen:
             counts[verdict] += 1
-            sink.write(json.dumps({"family": row["type"], "task": task, "tokenizer": row["tokenizer"].__name__,
+            sink.write(json.dumps({"family": row["type"], "task": asked, "tokenizer": row["tokenizer"].__name__,
                                    "file": file, "case": name, "verdict": verdict, "detail": detail},
                                   ensure_ascii=False) + "\n")
             if verdict == "DIFFERENT":
-                print(f"{row['type']}/{task}: {file}: {name}: {detail}", flush=True)
+                print(f"{row['type']}/{asked}: {file}: {name}: {detail}", flush=True)
     finally:
         shutil.rmtree(root)
-    print(f"{row['type']}/{task}: " + ", ".join(f"{n} {v}" for v, n in sorted(counts.items())), flush=True)
+    print(f"{row['type']}/{asked}: " + ", ".join(f"{n} {v}" for v, n in sorted(counts.items())), flush=True)
     return counts
 
 

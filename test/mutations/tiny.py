@@ -9,6 +9,7 @@ import os
 
 import torch
 import transformers
+from sentence_transformers.models import Dense, LayerNorm
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 CORPUS = """the card has not arrived and the customer waits for an answer
@@ -178,7 +179,7 @@ def types(full, every=2, other="sliding_attention", layers=4):
 
 
 FAMILIES = [
-    family("bert", wordpiece, HEADS, **ENCODER),
+    family("bert", wordpiece, ("embed", "dense", "classify", "tag"), **ENCODER),
     family("roberta", roberta, HEADS, **ENCODER, type_vocab_size=1, layer_norm_eps=1e-5),
     family("xlm-roberta", xlmr, HEADS, **ENCODER, type_vocab_size=1, layer_norm_eps=1e-5),
     family("camembert", xlmr, ("embed",), **ENCODER, type_vocab_size=1, layer_norm_eps=1e-5),
@@ -200,7 +201,7 @@ FAMILIES = [
     family("gemma2", gemma, ("generate",), **WINDOWED, query_pre_attn_scalar=20),
     family("gemma3_text", gemma, ("generate", "embed"), **WINDOWED, query_pre_attn_scalar=20, layer_types=types("full_attention")),
     family("qwen2", qwen, ("generate", "classify", "embed"), **DECODER),
-    family("qwen3", qwen, ("generate", "classify", "embed"), **DECODER),
+    family("qwen3", qwen, ("generate", "classify", "embed", "dense"), **DECODER),
     family("granite", gpt2, ("generate",), **DECODER, embedding_multiplier=2.0, residual_multiplier=0.5, attention_multiplier=0.3,
            logits_scaling=2.0),
     family("olmo2", gpt2, ("generate",), **DECODER),
@@ -224,7 +225,8 @@ FAMILIES = [
     family("smollm3", llama3, ("generate",), **DECODER | dict(num_hidden_layers=4)),
 ]
 SAVED_AS = {"embed": transformers.AutoModel, "classify": transformers.AutoModelForSequenceClassification,
-            "tag": transformers.AutoModelForTokenClassification, "generate": transformers.AutoModelForCausalLM}
+            "tag": transformers.AutoModelForTokenClassification, "generate": transformers.AutoModelForCausalLM,
+            "dense": transformers.AutoModel}
 DECODERS_THAT_EMBED = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
 
 
@@ -270,10 +272,27 @@ def make(row, task, folder):
     tok.save(os.path.join(folder, "tokenizer.json"))
     write(folder, "tokenizer_config.json", dict(names, backend="tokenizers", tokenizer_class="TokenizersBackend", model_max_length=96))
     write(folder, "special_tokens_map.json", {k: v for k, v in names.items() if k.endswith("_token")})
-    if task == "embed":
+    if task in ("embed", "dense"):
         last = row["type"] in DECODERS_THAT_EMBED
         write_sentence(folder, "lasttoken" if last else "mean_tokens", row["config"].get("hidden_size", row["config"].get("dim")))
+    if task == "dense":
+        write_modules(folder, row["config"]["hidden_size"])
     return folder
+
+
+def write_modules(folder, width):
+    """Dense, LayerNorm and Dense between pooling and scaling."""
+    with open(os.path.join(folder, "modules.json"), encoding="utf-8") as f:
+        modules = json.load(f)
+    dense = (Dense(width, 48, activation_function=torch.nn.Tanh()), LayerNorm(48),
+             Dense(48, 32, bias=False, activation_function=torch.nn.Identity()))
+    for i, module in enumerate(dense):
+        kind = type(module).__name__
+        modules.insert(2 + i, {"idx": 2 + i, "name": f"m{i}", "path": f"{2 + i}_{kind}", "type": "sentence_transformers.models." + kind})
+        path = os.path.join(folder, modules[2 + i]["path"])
+        os.makedirs(path)
+        spread(module).save(path)
+    write(folder, "modules.json", modules)
 
 
 def write_sentence(folder, pooling, width):

@@ -164,9 +164,9 @@ static json_t *describe(slm_model *model, const json_t *request)
     const slm_model_info *info = slm_model_get_info(model);
     const json_t *texts = json_object_get(request, "texts"), *pairs = json_object_get(request, "pairs");
     const json_t *sequences = json_object_get(request, "sequences");
-    json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "can", ability(info), "family", info->family, "query_prompt",
-                            info->query_prompt, "document_prompt", info->document_prompt, "head_kind", (int) info->head_kind, "n_context",
-                            (int) info->n_context, "labels", labels_of(info));
+    json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "can", ability(info), "family", info->family, "chat",
+                            info->chat_format, "query_prompt", info->query_prompt, "document_prompt", info->document_prompt, "head_kind",
+                            (int) info->head_kind, "n_context", (int) info->n_context, "labels", labels_of(info));
     json_object_set_new(out, "ids", ids_of(model->tokenizer, texts));
     json_object_set_new(out, "pair_ids", ids_of(model->tokenizer, pairs));
     json_object_set_new(out, "ends", ends_of(model->tokenizer));

@@ -30,7 +30,7 @@ typedef struct slm_hf_config {
     uint8_t dense[SLM_MAX_LAYERS]; /* mixtures: layers with one feed-forward */
     uint8_t convolves[SLM_MAX_LAYERS]; /* LFM2, Qwen 3.5 */
     float factors[SLM_MAX_ROT / 2], factors_long[SLM_MAX_ROT / 2];
-    bool tied_known, tied; /* what the configuration says about the output head */
+    bool tied;             /* the configuration says that the output head is the embedding */
     bool nested;           /* the text part of a model that sees pictures too, out of "text_config" */
     const struct slm_hf_kind *kind; /* keys.h */
     const char *prefix;    /* before the names of tensors: "bert." */
@@ -42,6 +42,7 @@ typedef struct slm_hf_config {
     uint32_t n_positions;     /* rows of the table of positions */
     uint32_t position_offset; /* those that are never read */
     uint32_t n_pools, pools[SLM_MAX_POOLS], n_after, after[SLM_MAX_AFTER], n_dense, dense_rows[SLM_MAX_DENSE], dense_squash[SLM_MAX_DENSE];
+    bool dense_biased[SLM_MAX_DENSE];
     char dense_paths[SLM_MAX_DENSE][208], norm_path[208]; /* folders of the modules with weights */
     bool leaves_prompt_out; /* the prompt's tokens are not pooled */
     bool lowers;           /* texts are lowercased before the tokenizer sees them */

@@ -604,7 +604,6 @@ slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err)
     c->tied = k->tied;
     SLM_TRY(slm_hf_bool(c->json, "tie_embedding", &c->tied, err)); /* LFM2 before version 5 */
     SLM_TRY(slm_hf_bool(c->json, "tie_word_embeddings", &c->tied, err));
-    c->tied_known = slm_hf_has(c->json, "tie_word_embeddings");
     SLM_TRY(k->layers != NULL ? k->layers(c, err) : take_window(c, false, err));
     if (k->rope_base != 0)
         SLM_TRY(slm_hf_take_rope(c, err));

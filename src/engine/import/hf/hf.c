@@ -227,7 +227,7 @@ static slm_status bind_tensors(hf_source *s, slm_error *err)
     if (s->used == NULL || family == NULL)
         return slm_fail(err, family == NULL ? SLM_UNSUPPORTED : SLM_NOMEM, "out of memory");
     s->family = family;
-    s->config.meta.has_output = head || (!s->config.tied && s->config.tied_known); /* one that is there counts, whatever is said of it */
+    s->config.meta.has_output = head || !s->config.tied; /* one that is there counts, whatever is said of it */
     SLM_TRY(slm_family_read(&s->config.meta, &s->base.hparams, err));
     SLM_TRY(slm_family_bind(&s->base.hparams, true, find_tensor, s, &s->base.tensors, &s->base.n_tensors, err));
     for (size_t i = 0; i < s->base.n_tensors; i++) /* vectors are converted here */
@@ -561,6 +561,10 @@ static slm_status open_modules(hf_source *s, int dir, slm_error *err)
         snprintf(file, sizeof file, "%s/model.safetensors", s->config.dense_paths[i]);
         snprintf(prefix, sizeof prefix, "slm.dense.%u.", i);
         SLM_TRY(slm_safetensors_add(dir, file, prefix, &s->st, err));
+        snprintf(prefix, sizeof prefix, "slm.dense.%u.linear.bias", i);
+        if ((slm_safetensors_find(&s->st, prefix) != NULL) != s->config.dense_biased[i])
+            return slm_fail(err, SLM_FORMAT, "file \"%s\" %s a bias, otherwise than its config.json says", file,
+                            s->config.dense_biased[i] ? "lacks" : "has");
     }
     if (s->config.norm_path[0] == '\0')
         return SLM_OK;
@@ -568,10 +572,25 @@ static slm_status open_modules(hf_source *s, int dir, slm_error *err)
     return slm_safetensors_add(dir, file, "slm.norm.", &s->st, err);
 }
 
+/* The reference would put an adapter that stands beside the weights onto them. */
+static slm_status refuse_adapter(int dir, slm_error *err)
+{
+    int fd;
+    uint64_t bytes;
+    SLM_TRY(slm_hf_open_file(dir, "adapter_config.json", true, &fd, &bytes, err));
+    if (fd < 0)
+        return SLM_OK;
+    close(fd);
+    slm_fail(err, SLM_UNSUPPORTED, "the model directory holds \"adapter_config.json\" beside the model");
+    return slm_hint(err, "Merge the adapter into the model (merge_and_unload), or move it to a directory of its own and name that to "
+                         "slm_load_adapter.");
+}
+
 /* Everything but the vocabulary and the weights; modules: of modules.json, or NULL. */
 static slm_status open_described(hf_source *s, int dir, json_t *modules, slm_error *err)
 {
     SLM_TRY(slm_hf_sentence_check(modules, err));
+    SLM_TRY(refuse_adapter(dir, err));
     SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, slm_hf_static_is(NULL, modules), &s->config_json, err));
     if (slm_hf_static_is(s->config_json, modules))
         SLM_TRY(slm_hf_static_open(dir, modules, &s->config_json, &s->st, &s->table, err));

@@ -127,34 +127,48 @@ static slm_status check_ends(slm_hf_json j, slm_error *err)
     return SLM_OK;
 }
 
+/* What torch calls a function, in full or in short; of another module's the reference takes none. */
+static uint32_t squash_of(const char *name)
+{
+    static const struct {
+        const char *module, *name;
+        uint32_t function;
+    } functions[] = {{"linear", "Identity", SLM_SQUASH_NONE}, {"activation", "Tanh", SLM_SQUASH_TANH},
+                     {"activation", "ReLU", SLM_SQUASH_RELU}, {"activation", "GELU", SLM_SQUASH_GELU_ERF}};
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        char whole[64], brief[64];
+        snprintf(whole, sizeof whole, "torch.nn.modules.%s.%s", functions[i].module, functions[i].name);
+        snprintf(brief, sizeof brief, "torch.nn.%s", functions[i].name);
+        if (strcmp(name, whole) == 0 || strcmp(name, brief) == 0)
+            return functions[i].function;
+    }
+    return UINT32_MAX;
+}
+
 static slm_status read_dense_file(slm_hf_json j, const char *path, slm_hf_config *config, slm_error *err)
 {
     static const char *const keys[] = {"in_features", "out_features", "bias", "activation_function", "module_input_name",
                                        "module_output_name", "use_residual", NULL};
-    static const struct {
-        const char *name;
-        uint32_t function;
-    } functions[] = {{"Identity", SLM_SQUASH_NONE}, {"Tanh", SLM_SQUASH_TANH}, {"ReLU", SLM_SQUASH_RELU}, {"GELU", SLM_SQUASH_GELU_ERF}};
-    const char *name = slm_hf_string(j, "activation_function"), *dot = name != NULL ? strrchr(name, '.') : NULL;
-    uint32_t rows = 0, function = UINT32_MAX;
-    bool residual = false;
+    const char *name = slm_hf_string(j, "activation_function");
+    uint32_t rows = 0, function = name != NULL ? squash_of(name) : UINT32_MAX, i = config->n_dense;
+    bool residual = false, biased = !json_is_null(json_object_get(j.object, "bias"));
     SLM_TRY(only_keys(j, keys, err));
     SLM_TRY(slm_hf_u32(j, "out_features", 1, 65536, &rows, err));
     SLM_TRY(slm_hf_bool(j, "use_residual", &residual, err));
+    SLM_TRY(slm_hf_bool(j, "bias", &biased, err));
     if (residual)
         return slm_fail(err, SLM_UNSUPPORTED, "\"use_residual\" in \"%s\" is true, which is not supported", j.file);
     SLM_TRY(check_ends(j, err));
-    if (rows == 0 || config->n_dense == SLM_MAX_DENSE)
+    if (rows == 0 || i == SLM_MAX_DENSE)
         return slm_fail(err, SLM_UNSUPPORTED, rows == 0 ? "\"%s\" has no out_features" : "\"%s\" is one dense module too many", j.file);
-    for (size_t i = 0; name != NULL && i < sizeof functions / sizeof functions[0]; i++)
-        if (strncmp(name, "torch.", 6) == 0 && strcmp(dot + 1, functions[i].name) == 0) /* of another's the reference takes none */
-            function = functions[i].function;
     if (function == UINT32_MAX)
         return slm_fail(err, SLM_UNSUPPORTED, "\"activation_function\" in \"%s\" is \"%.60s\", which is not supported", j.file,
                         name != NULL ? name : "missing");
-    snprintf(config->dense_paths[config->n_dense], sizeof config->dense_paths[0], "%s", path);
-    config->dense_rows[config->n_dense] = rows;
-    config->dense_squash[config->n_dense++] = function;
+    snprintf(config->dense_paths[i], sizeof config->dense_paths[0], "%s", path);
+    config->dense_rows[i] = rows;
+    config->dense_biased[i] = biased;
+    config->dense_squash[i] = function;
+    config->n_dense++;
     return add_after(config, SLM_AFTER_DENSE, err);
 }
 

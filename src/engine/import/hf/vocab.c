@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/import/hf/json.h"
 #include "engine/import/hf/keys.h"
@@ -683,24 +684,40 @@ static slm_status take_specials(builder *b, slm_error *err)
     return SLM_OK;
 }
 
-/* chat_template of tokenizer_config.json (a string, or a list with one named "default"), or the file chat_template.jinja. */
+/* The template that is meant where none is named, out of an object by names or a list of {name, template}; NULL: there is none. */
+static slm_status default_template(json_t *t, const char **out, slm_error *err)
+{
+    *out = json_string_value(json_is_object(t) ? json_object_get(t, "default") : t);
+    for (size_t i = 0; i < json_array_size(t); i++) {
+        json_t *entry = json_array_get(t, i);
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        const char *text = json_string_value(json_object_get(entry, "template"));
+        if (name == NULL || text == NULL)
+            return slm_fail(err, SLM_FORMAT, "\"chat_template\" in \"tokenizer_config.json\" has an entry without name or template");
+        if (strcmp(name, "default") == 0)
+            *out = text;
+    }
+    return SLM_OK;
+}
+
+/* The file chat_template.jinja; where it or one for tools is there, chat_template of tokenizer_config.json is not looked at. */
 static slm_status take_template(builder *b, slm_error *err)
 {
-    json_t *t = json_object_get(b->config, "chat_template");
+    static const char *const others[] = {"additional_chat_templates/tool_use.jinja", "additional_chat_templates/rag.jinja"};
     size_t length;
-    for (size_t i = 0; i < json_array_size(t); i++) {
-        const char *name = json_string_value(json_object_get(json_array_get(t, i), "name"));
-        if (name != NULL && strcmp(name, "default") == 0) {
-            b->vocab.chat_template = json_string_value(json_object_get(json_array_get(t, i), "template"));
-            return SLM_OK;
-        }
-    }
-    b->vocab.chat_template = json_string_value(t);
-    if (b->vocab.chat_template != NULL)
-        return SLM_OK;
+    bool files = false;
     SLM_TRY(slm_hf_read_text(b->dir, "chat_template.jinja", 1u << 20, true, &b->template_text, &length, err));
     b->vocab.chat_template = b->template_text;
-    return SLM_OK;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        int fd;
+        uint64_t bytes;
+        SLM_TRY(slm_hf_open_file(b->dir, others[i], true, &fd, &bytes, err));
+        files = files || fd >= 0;
+        if (fd >= 0)
+            close(fd);
+    }
+    return files || b->template_text != NULL ? SLM_OK
+                                             : default_template(json_object_get(b->config, "chat_template"), &b->vocab.chat_template, err);
 }
 
 /* Embedding rows beyond the tokenizer's ids: names that no text contains. */
