@@ -49,7 +49,7 @@ COMMENT ON COLUMN slm.adapters.roles IS 'Roles that may use it besides owner and
 CREATE FUNCTION slm_load_adapter(name text, base_model text, path text)
 RETURNS slm.adapters AS 'MODULE_PATHNAME', 'slm_pg_load_adapter' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 100000;
 COMMENT ON FUNCTION slm_load_adapter(text, text, text) IS
-    'Imports a LoRA adapter of the server (a GGUF file of type adapter, or a PEFT directory) for a loaded model; then model => ''base+name'' '
+    'Imports a LoRA adapter of the server (a GGUF file of type adapter, a PEFT directory, or a task of the model''s own directory: its name behind the path) for a loaded model; then model => ''base+name'' '
     'uses it. The model''s weights stay shared. Needs what slm_load_model needs. '
     'slm_grant_model, slm_revoke_model and slm_rename_model work for adapters too';
 

@@ -188,11 +188,16 @@ typedef struct slm_adapter_info {
     char name[128];        /* the name that the source gives itself; maybe empty */
     uint64_t n_parameters, image_bytes;
     uint32_t rank;         /* the largest of its matrices */
-    uint32_t n_matrices;   /* projections that it changes */
+    uint32_t n_matrices;   /* projections, and tables of embeddings, that it changes */
+    char prompt[256];      /* what it was taught to find before a text; maybe empty */
 } slm_adapter_info;
 
-/* Validates an adapter (a GGUF file of type adapter, or a PEFT directory) against the model that it is for and writes its image to
- * image_path, which must not exist; removed on failure.  seal as in slm_import_options.
+/* Where nothing is at a path, but the directory before its last part is a model's: that part, the name of one of its adapters for tasks
+ * (jina-embeddings-v3).  NULL: the path is that of an adapter, or of nothing. */
+const char *slm_adapter_task(const char *source_path);
+
+/* Validates an adapter (a GGUF file of type adapter, a PEFT directory, a task as above) against the model that it is for and writes its
+ * image to image_path, which must not exist; removed on failure.  seal as in slm_import_options.
  * Status: IO, FORMAT, UNSUPPORTED, INVALID (it does not fit the model), NOMEM, CANCELLED. */
 slm_status slm_adapter_import(const char *source_path, const slm_model *base, const char *image_path, const slm_seal *seal,
                               const volatile int *stop, slm_adapter_info *info, slm_error *err);

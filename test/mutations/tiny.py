@@ -182,6 +182,7 @@ FAMILIES = [
     family("bert", wordpiece, ("embed", "dense", "classify", "tag"), **ENCODER),
     family("roberta", roberta, HEADS, **ENCODER, type_vocab_size=1, layer_norm_eps=1e-5),
     family("xlm-roberta", xlmr, HEADS, **ENCODER, type_vocab_size=1, layer_norm_eps=1e-5),
+    family("jina_embeddings_v3", xlmr, HEADS, **ENCODER),
     family("camembert", xlmr, ("embed",), **ENCODER, type_vocab_size=1, layer_norm_eps=1e-5),
     family("electra", wordpiece, HEADS, **ENCODER, embedding_size=32),
     family("distilbert", wordpiece, HEADS, dim=64, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=128),

@@ -222,12 +222,15 @@ slm_need slm_family_need(const slm_family *family, slm_tensor_role role, bool im
         return SLM_NEED_OPTIONAL;
     if (!image && (role == SLM_TENSOR_REL_KEY || role == SLM_TENSOR_REL_QUERY))
         return SLM_NEED_NEVER; /* no source has them */
-    if (image && (role == SLM_TENSOR_ATTN_QKV || role == SLM_TENSOR_FFN_GATE_UP))
+    if (image && (role == SLM_TENSOR_ATTN_QKV || role == SLM_TENSOR_FFN_GATE_UP || role == SLM_TENSOR_ATTN_QKV_BIAS))
         return SLM_NEED_NEVER;
     if (role_in(family->required, role))
         return SLM_NEED_ALWAYS;
     if (image && (role == SLM_TENSOR_ATTN_Q || role == SLM_TENSOR_ATTN_K || role == SLM_TENSOR_ATTN_V) &&
         role_in(family->required, SLM_TENSOR_ATTN_QKV))
+        return SLM_NEED_ALWAYS;
+    if (image && (role == SLM_TENSOR_ATTN_Q_BIAS || role == SLM_TENSOR_ATTN_K_BIAS || role == SLM_TENSOR_ATTN_V_BIAS) &&
+        role_in(family->required, SLM_TENSOR_ATTN_QKV_BIAS))
         return SLM_NEED_ALWAYS;
     if (image && (role == SLM_TENSOR_FFN_GATE || role == SLM_TENSOR_FFN_UP) && role_in(family->required, SLM_TENSOR_FFN_GATE_UP))
         return SLM_NEED_ALWAYS;

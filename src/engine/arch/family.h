@@ -81,6 +81,7 @@ typedef struct slm_family {
     bool tag_dense;                   /* heads on every row have a dense layer too (ModernBERT) */
     bool no_layers;                   /* a table of vectors alone (static) */
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
+    const slm_role_name *peft_names;  /* of the modules that PEFT's adapters name, where they are others and never fused; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
 } slm_family;
 

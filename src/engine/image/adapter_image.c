@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #include "engine/base/file.h"
+#include "engine/base/utf8.h"
 
 #define MAGIC "SLMADAPT"
 #define ADAPTER_LAYOUT 1 /* panels of floats: what changed in the images of models does not concern it */
@@ -20,10 +21,11 @@
 
 typedef struct adapter_header {
     char magic[8];
-    uint32_t layout, byte_order, n_parts, reserved;
+    uint32_t layout, byte_order, n_parts, prompt_bytes; /* the last ones of the file; 0 in those of version 0.1.0 */
     uint64_t file_bytes, checksum; /* XXH3 of everything after the header */
-    char family[32];
-    slm_adapter_info info;
+    char family[32], name[128];
+    uint64_t n_parameters, image_bytes;
+    uint32_t rank, n_matrices;
 } adapter_header;
 
 typedef struct adapter_entry {
@@ -34,9 +36,15 @@ typedef struct adapter_entry {
 
 slm_tensor_role slm_target_role(slm_target target)
 {
-    static const slm_tensor_role roles[SLM_TARGETS] = {SLM_TENSOR_ATTN_Q,   SLM_TENSOR_ATTN_K, SLM_TENSOR_ATTN_V,  SLM_TENSOR_ATTN_OUT,
-                                                       SLM_TENSOR_FFN_GATE, SLM_TENSOR_FFN_UP, SLM_TENSOR_FFN_DOWN};
+    static const slm_tensor_role roles[SLM_ALL_TARGETS] = {
+        SLM_TENSOR_ATTN_Q, SLM_TENSOR_ATTN_K,   SLM_TENSOR_ATTN_V,     SLM_TENSOR_ATTN_OUT, SLM_TENSOR_FFN_GATE,
+        SLM_TENSOR_FFN_UP, SLM_TENSOR_FFN_DOWN, SLM_TENSOR_TOKEN_EMBD, SLM_TENSOR_TYPE_EMBD};
     return roles[target];
+}
+
+slm_pair_shape slm_adapter_shape(slm_target target, uint32_t rank, uint32_t rows, uint32_t cols)
+{
+    return target < SLM_TARGETS ? (slm_pair_shape) {rank, cols, rows} : (slm_pair_shape) {rows, rank, cols};
 }
 
 bool slm_adapter_fits(const slm_adapter *adapter, const slm_hparams *hp)
@@ -56,6 +64,7 @@ struct slm_adapter_writer {
     char *path;
     adapter_header header;
     adapter_entry *entries; /* [header.n_parts] */
+    char prompt[sizeof((slm_adapter_info *) NULL)->prompt];
     uint32_t n;
     uint64_t at;
 };
@@ -69,8 +78,10 @@ slm_status slm_adapter_create(const char *path, const slm_hparams *base, uint32_
     w->fd = -1;
     w->path = strdup(path);
     w->entries = calloc(n_parts, sizeof *w->entries);
-    w->header = (adapter_header){.layout = ADAPTER_LAYOUT, .byte_order = BYTE_ORDER_MARK, .n_parts = n_parts, .info = *info};
+    w->header = (adapter_header){.layout = ADAPTER_LAYOUT, .byte_order = BYTE_ORDER_MARK, .n_parts = n_parts};
     memcpy(w->header.magic, MAGIC, 8);
+    memcpy(w->header.name, info->name, sizeof w->header.name);
+    memcpy(w->prompt, info->prompt, sizeof w->prompt);
     memcpy(w->header.family, base->family, sizeof w->header.family);
     w->at = up64(up64(sizeof w->header) + n_parts * sizeof *w->entries);
     slm_status status = w->path == NULL || w->entries == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
@@ -105,15 +116,16 @@ static slm_status write_matrix(slm_adapter_writer *w, const float *x, uint32_t r
 slm_status slm_adapter_write(slm_adapter_writer *w, const slm_adapter_part *part, slm_error *err)
 {
     adapter_entry *e = &w->entries[w->n];
+    slm_pair_shape shape = slm_adapter_shape(part->target, part->rank, part->rows, part->cols);
     if (w->n == w->header.n_parts)
         return slm_fail(err, SLM_INTERNAL, "more parts than announced");
     *e = (adapter_entry){.target = part->target, .layer = part->layer, .rank = part->rank, .rows = part->rows, .cols = part->cols,
                          .scale = part->scale};
-    SLM_TRY(write_matrix(w, part->a, part->rank, part->cols, &e->a_offset, err));
-    SLM_TRY(write_matrix(w, part->b, part->rows, part->rank, &e->b_offset, err));
-    w->header.info.n_parameters += (uint64_t) part->rank * part->cols + (uint64_t) part->rows * part->rank;
-    if (part->rank > w->header.info.rank)
-        w->header.info.rank = part->rank;
+    SLM_TRY(write_matrix(w, part->a, shape.a_rows, shape.a_cols, &e->a_offset, err));
+    SLM_TRY(write_matrix(w, part->b, shape.b_rows, part->rank, &e->b_offset, err));
+    w->header.n_parameters += (uint64_t) part->rank * part->cols + (uint64_t) part->rows * part->rank;
+    if (part->rank > w->header.rank)
+        w->header.rank = part->rank;
     w->n++;
     return SLM_OK;
 }
@@ -140,10 +152,21 @@ static slm_status checksum_file(const slm_adapter_writer *w, uint64_t *sum, slm_
     return status;
 }
 
+static slm_adapter_info info_of(const adapter_header *h, const char *prompt)
+{
+    slm_adapter_info info = {.n_parameters = h->n_parameters, .image_bytes = h->image_bytes, .rank = h->rank, .n_matrices = h->n_matrices};
+    memcpy(info.name, h->name, sizeof info.name);
+    memcpy(info.prompt, prompt, h->prompt_bytes);
+    return info;
+}
+
 static slm_status complete(slm_adapter_writer *w, slm_error *err)
 {
-    w->header.file_bytes = w->header.info.image_bytes = w->at;
-    w->header.info.n_matrices = w->n;
+    w->header.prompt_bytes = (uint32_t) strlen(w->prompt);
+    SLM_TRY(slm_file_write(w->fd, w->prompt, w->header.prompt_bytes, w->at, err));
+    w->at += w->header.prompt_bytes;
+    w->header.file_bytes = w->header.image_bytes = w->at;
+    w->header.n_matrices = w->n;
     SLM_TRY(slm_file_write(w->fd, w->entries, w->n * sizeof *w->entries, up64(sizeof w->header), err));
     SLM_TRY(checksum_file(w, &w->header.checksum, err));
     SLM_TRY(slm_file_write(w->fd, &w->header, sizeof w->header, 0, err));
@@ -154,7 +177,7 @@ slm_status slm_adapter_finish(slm_adapter_writer *w, slm_status failed, slm_adap
 {
     slm_status status = failed == SLM_OK ? complete(w, err) : failed;
     if (status == SLM_OK && info != NULL)
-        *info = w->header.info;
+        *info = info_of(&w->header, w->prompt);
     slm_file_close(w->fd);
     if (status != SLM_OK)
         unlink(w->path);
@@ -187,19 +210,22 @@ static bool matrix_inside(const adapter_header *h, uint64_t offset, uint32_t row
 static slm_status take_entry(slm_adapter *adapter, const adapter_header *h, const adapter_entry *e, const slm_hparams *base, slm_error *err)
 {
     uint32_t rows, cols;
-    if (e->target >= SLM_TARGETS || e->layer >= base->n_layers || e->rank == 0 || e->rank > SLM_ADAPTER_MAX_RANK || !isfinite(e->scale))
+    slm_target target = (slm_target) e->target;
+    if (e->target >= SLM_ALL_TARGETS || e->layer >= (target < SLM_TARGETS ? base->n_layers : 1) || e->rank == 0 ||
+        e->rank > SLM_ADAPTER_MAX_RANK || !isfinite(e->scale))
         return damaged(err, "an entry is out of range");
-    slm_adapter_pair *pair = &adapter->layers[e->layer][e->target];
-    slm_role_shape(base, slm_target_role((slm_target) e->target), e->layer, &rows, &cols);
-    if (!slm_role_in_layer(base, slm_target_role((slm_target) e->target), e->layer))
+    slm_adapter_pair *pair = target < SLM_TARGETS ? &adapter->layers[e->layer][target] : &adapter->tables[target - SLM_TARGETS];
+    slm_role_shape(base, slm_target_role(target), e->layer, &rows, &cols);
+    if (!slm_role_in_layer(base, slm_target_role(target), e->layer) || (target >= SLM_TARGETS && base->causal))
         return slm_fail(err, SLM_INVALID, "the adapter changes a projection of layer %u that the model does not have", e->layer);
     if (rows != e->rows || cols != e->cols) {
         slm_fail(err, SLM_INVALID, "the adapter does not fit the model: a projection of %u x %u instead of %u x %u", e->rows,
                 e->cols, rows, cols);
         return slm_hint(err, "An adapter belongs to models of the shape that it was trained on.");
     }
-    if (pair->a.data != NULL || !matrix_inside(h, e->a_offset, e->rank, cols, &pair->a, adapter->map) ||
-        !matrix_inside(h, e->b_offset, rows, e->rank, &pair->b, adapter->map))
+    slm_pair_shape shape = slm_adapter_shape(target, e->rank, rows, cols);
+    if (pair->a.data != NULL || !matrix_inside(h, e->a_offset, shape.a_rows, shape.a_cols, &pair->a, adapter->map) ||
+        !matrix_inside(h, e->b_offset, shape.b_rows, e->rank, &pair->b, adapter->map))
         return damaged(err, "an entry is out of place");
     pair->scale = e->scale;
     if (e->rank > adapter->max_rank)
@@ -222,12 +248,15 @@ static slm_status check_file(slm_adapter *adapter, const slm_hparams *base, slm_
         return damaged(err, "its size is not what its header says");
     if (XXH3_64bits(map + entries, adapter->bytes - (size_t) entries) != h->checksum)
         return damaged(err, "its checksum is wrong");
-    if (memchr(h->info.name, 0, sizeof h->info.name) == NULL || memchr(h->family, 0, sizeof h->family) == NULL)
+    if (memchr(h->name, 0, sizeof h->name) == NULL || memchr(h->family, 0, sizeof h->family) == NULL)
         return damaged(err, "a text has no end");
+    if (h->prompt_bytes >= sizeof adapter->info.prompt || h->prompt_bytes > adapter->bytes - end ||
+        slm_utf8_check(map + adapter->bytes - h->prompt_bytes, h->prompt_bytes, err) != SLM_OK)
+        return damaged(err, "its prompt is no text");
     if (strcmp(h->family, base->family) != 0)
         return slm_fail(err, SLM_INVALID, "the adapter is for models of the family %s, the model is of the family %s", h->family,
                 base->family);
-    adapter->info = h->info;
+    adapter->info = info_of(h, map + adapter->bytes - h->prompt_bytes);
     for (uint32_t i = 0; i < h->n_parts; i++)
         SLM_TRY(take_entry(adapter, h, (const adapter_entry *) (const void *) (map + entries) + i, base, err));
     return SLM_OK;

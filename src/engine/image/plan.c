@@ -109,13 +109,15 @@ static slm_status parse_quantization(const char *name, int *type, slm_error *err
 
 static size_t split(const slm_hparams *hp, const slm_source_tensor *t, slm_part out[3])
 {
-    static const slm_tensor_role qkv[3] = {SLM_TENSOR_ATTN_Q, SLM_TENSOR_ATTN_K, SLM_TENSOR_ATTN_V};
+    static const slm_tensor_role qkv[2][3] = {{SLM_TENSOR_ATTN_Q, SLM_TENSOR_ATTN_K, SLM_TENSOR_ATTN_V},
+                                              {SLM_TENSOR_ATTN_Q_BIAS, SLM_TENSOR_ATTN_K_BIAS, SLM_TENSOR_ATTN_V_BIAS}};
     static const slm_tensor_role gate_up[2] = {SLM_TENSOR_FFN_GATE, SLM_TENSOR_FFN_UP};
     uint32_t q = hp->n_heads * hp->head_dim, kv = hp->n_kv_heads * hp->head_dim, row = 0;
     const uint32_t qkv_rows[3] = {q, kv, kv};
-    size_t n = t->role == SLM_TENSOR_ATTN_QKV ? 3 : t->role == SLM_TENSOR_FFN_GATE_UP ? 2 : 1;
+    bool bias = t->role == SLM_TENSOR_ATTN_QKV_BIAS;
+    size_t n = t->role == SLM_TENSOR_ATTN_QKV || bias ? 3 : t->role == SLM_TENSOR_FFN_GATE_UP ? 2 : 1;
     for (size_t i = 0; i < n; i++) {
-        out[i] = (slm_part){.source = t, .first_row = row, .role = n == 3 ? qkv[i] : n == 2 ? gate_up[i] : t->role, .layer = t->layer,
+        out[i] = (slm_part){.source = t, .first_row = row, .role = n == 3 ? qkv[bias][i] : n == 2 ? gate_up[i] : t->role, .layer = t->layer,
                             .rows = n == 3 ? qkv_rows[i] : n == 2 ? hp->n_ff : t->rows, .cols = t->cols};
         row += out[i].rows;
     }

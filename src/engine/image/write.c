@@ -197,14 +197,14 @@ static slm_status write_vector(writer *w, const slm_part *part, slm_error *err)
 {
     const slm_source_tensor *t = part->source;
     slm_status status = SLM_OK;
-    SLM_TRY(grow(&w->rows, &w->rows_capacity, (size_t) slm_row_bytes(t->type, t->rows), err));
+    SLM_TRY(grow(&w->rows, &w->rows_capacity, (size_t) slm_row_bytes(t->type, part->rows), err));
     SLM_TRY(grow(&w->panels, &w->panels_capacity, (size_t) part->bytes, err));
-    w->source->read_rows(w->source, t, 0, t->rows, w->rows, &status, err);
+    w->source->read_rows(w->source, t, part->first_row, part->rows, w->rows, &status, err);
     SLM_TRY(status);
-    if (!slm_blocks_finite(t->type, w->rows, t->rows))
+    if (!slm_blocks_finite(t->type, w->rows, part->rows))
         return slm_fail(err, SLM_FORMAT, "%s of layer %u is not finite", slm_role_get(t->role)->name, t->layer);
     memset(w->panels, 0, (size_t) part->bytes);
-    slm_dequantize(t->type, w->rows, (float *) (void *) w->panels, t->rows);
+    slm_dequantize(t->type, w->rows, (float *) (void *) w->panels, part->rows);
     return append(w, w->panels, (size_t) part->bytes, err);
 }
 

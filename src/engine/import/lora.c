@@ -3,7 +3,8 @@
  *
  *   GGUF   general.type = adapter, adapter.type = lora, adapter.lora.alpha; tensors NAME.lora_a [rank, cols], NAME.lora_b [rows, rank]
  *   PEFT   adapter_config.json (r, lora_alpha, use_rslora), adapter_model.safetensors: base_model.model.MODULE.lora_A.weight,
- *          ...lora_B.weight
+ *          ...lora_B.weight; tables of embeddings lora_embedding_A [rank, rows], lora_embedding_B [cols, rank]
+ *   task   a name behind the path of a model's own directory: hf/tasks.h
  *
  * Sources: the GGUF specification and llama.cpp's convert_lora_to_gguf; the PEFT library's LoraConfig.  Everything is hostile (DESIGN
  * D12): names are asked for by role, every tensor of the file must have been asked for, shapes must be those of the base model, values
@@ -19,9 +20,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/utf8.h"
 #include "engine/import/gguf/gguf.h"
 #include "engine/import/hf/json.h"
-#include "engine/import/hf/safetensors.h"
+#include "engine/import/hf/tasks.h"
 #include "engine/import/import.h"
 #include "engine/arch/family.h"
 
@@ -32,8 +34,10 @@
 
 /* A matrix of the source, wherever it lies. */
 typedef struct matrix {
-    uint32_t rows, cols;
+    uint32_t rows, cols; /* once turned, where it is stored the other way round */
+    bool turned;
     slm_type type;
+    uint32_t part;       /* the tensor holds several */
     const slm_gguf_tensor *gguf;
     const slm_st_tensor *st;
 } matrix;
@@ -50,6 +54,8 @@ typedef struct lora_source {
     const slm_family *family;
     slm_gguf *gguf;       /* or */
     slm_safetensors st;
+    bool is_task;
+    slm_hf_task task;     /* then */
     float alpha;
     uint32_t rank;        /* that every pair must have; 0 = any */
     bool rslora;          /* scale is alpha / sqrt(rank) */
@@ -80,6 +86,23 @@ static void gguf_text(const slm_gguf *g, const char *key, char *out, size_t size
     free(text);
 }
 
+/* What the converter of jina-embeddings-v3 writes beside a task's adapter. */
+static slm_status take_prompt(lora_source *s, slm_error *err)
+{
+    const slm_gguf_value *v = slm_gguf_find(s->gguf, "adapter.lora.prompt_prefix");
+    char *text = NULL;
+    if (v == NULL)
+        return SLM_OK;
+    SLM_TRY(slm_gguf_string(s->gguf, v, &text, err));
+    size_t bytes = strlen(text);
+    bool good = bytes < sizeof s->info.prompt && slm_utf8_check(text, bytes, err) == SLM_OK;
+    if (good)
+        memcpy(s->info.prompt, text, bytes);
+    free(text);
+    return good ? SLM_OK
+                : slm_fail(err, SLM_UNSUPPORTED, "adapter.lora.prompt_prefix is no text of less than %zu bytes", sizeof s->info.prompt);
+}
+
 static slm_status open_gguf(lora_source *s, const char *path, slm_error *err)
 {
     char type[32], kind[32], architecture[64];
@@ -102,7 +125,7 @@ static slm_status open_gguf(lora_source *s, const char *path, slm_error *err)
     if (v == NULL || v->is_array || !slm_gguf_number(s->gguf, v, 0, &alpha) || !(fabs(alpha) <= MAX_ALPHA))
         return slm_fail(err, SLM_FORMAT, "adapter.lora.alpha is missing or out of range");
     s->alpha = (float) alpha;
-    return SLM_OK;
+    return take_prompt(s, err);
 }
 
 /* ------------------------------------------------------------------ PEFT */
@@ -165,10 +188,13 @@ static slm_status read_config(lora_source *s, slm_hf_json config, slm_error *err
 static slm_status open_peft(lora_source *s, const char *path, slm_error *err)
 {
     json_t *config = NULL;
+    char hint[400];
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return slm_fail_os(err, errno, "cannot open directory \"%s\"", path);
     slm_status status = slm_hf_load(dir, CONFIG, MAX_CONFIG, false, &config, err);
+    if (status != SLM_OK && slm_hf_tasks_named(dir, hint, sizeof hint))
+        slm_hint(err, "%s", hint);
     if (status == SLM_OK)
         status = read_config(s, (slm_hf_json){json_is_object(config) ? config : NULL, CONFIG}, err);
     if (status == SLM_OK)
@@ -178,52 +204,126 @@ static slm_status open_peft(lora_source *s, const char *path, slm_error *err)
     return status;
 }
 
+/* ------------------------------------------------------------------ tasks */
+
+const char *slm_adapter_task(const char *path)
+{
+    char config[1100];
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL || slash == path || slash[1] == '\0' || stat(path, &st) == 0 || errno != ENOENT)
+        return NULL;
+    int n = snprintf(config, sizeof config, "%.*s/config.json", (int) (slash - path), path);
+    return n > 0 && (size_t) n < sizeof config && stat(config, &st) == 0 && S_ISREG(st.st_mode) ? slash + 1 : NULL;
+}
+
+static slm_status open_task(lora_source *s, const char *path, const char *task, slm_error *err)
+{
+    char parent[1100];
+    snprintf(parent, sizeof parent, "%.*s", (int) (task - 1 - path), path);
+    int dir = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return slm_fail_os(err, errno, "cannot open directory \"%s\"", parent);
+    slm_status status = slm_hf_task_open(dir, task, &s->task, &s->st, err);
+    close(dir);
+    s->is_task = true;
+    s->alpha = s->task.alpha;
+    s->rank = s->task.rank;
+    snprintf(s->info.name, sizeof s->info.name, "%s", task);
+    memcpy(s->info.prompt, s->task.prompt, sizeof s->info.prompt);
+    return status;
+}
+
 /* ------------------------------------------------------------------ finding the pairs */
 
-/* One half of a pair by the name of the weight that it changes. */
-static bool find_half(const lora_source *s, const char *weight, bool b, matrix *out)
+static bool is_table(slm_tensor_role role)
+{
+    return role == SLM_TENSOR_TOKEN_EMBD || role == SLM_TENSOR_TYPE_EMBD;
+}
+
+/* The shape of a matrix, the last two of the tensor's dimensions; one that is too large has none. */
+static void take_shape(matrix *m, uint64_t rows, uint64_t cols, bool good, bool turned)
+{
+    good = good && rows <= UINT32_MAX && cols <= UINT32_MAX;
+    m->turned = turned;
+    m->rows = good ? (uint32_t) (turned ? cols : rows) : 0;
+    m->cols = good ? (uint32_t) (turned ? rows : cols) : 0;
+}
+
+/* In GGUF the pair of types lies as that of a projection, that of tokens as it is used. */
+static bool find_in_gguf(const lora_source *s, slm_tensor_role role, const char *weight, bool b, matrix *out)
+{
+    char name[256];
+    bool types = role == SLM_TENSOR_TYPE_EMBD;
+    snprintf(name, sizeof name, "%s.lora_%c", weight, b != types ? 'b' : 'a');
+    const slm_gguf_tensor *t = out->gguf = slm_gguf_find_tensor(s->gguf, name);
+    if (t == NULL)
+        return false;
+    take_shape(out, t->dims[1], t->dims[0], t->n_dims == 2, types && b);
+    out->type = t->type;
+    return true;
+}
+
+static bool find_in_directory(const lora_source *s, slm_tensor_role role, const char *weight, bool b, matrix *out)
 {
     static const slm_type types[] = {SLM_TYPE_COUNT, SLM_TYPE_F32, SLM_TYPE_F16, SLM_TYPE_BF16};
     char name[256];
-    memset(out, 0, sizeof *out);
-    if (s->gguf != NULL) {
-        snprintf(name, sizeof name, "%s.lora_%c", weight, b ? 'b' : 'a');
-        const slm_gguf_tensor *t = out->gguf = slm_gguf_find_tensor(s->gguf, name);
-        if (t == NULL)
-            return false;
-        bool good = t->n_dims == 2 && t->dims[0] <= UINT32_MAX && t->dims[1] <= UINT32_MAX;
-        out->cols = good ? (uint32_t) t->dims[0] : 0;
-        out->rows = good ? (uint32_t) t->dims[1] : 0;
-        out->type = t->type;
-        return true;
-    }
-    snprintf(name, sizeof name, "base_model.model.%.*s.lora_%c.weight", (int) (strlen(weight) - strlen(".weight")), weight, b ? 'B' : 'A');
-    const slm_st_tensor *t = out->st = slm_safetensors_find(&s->st, name);
+    const char *end = is_table(role) ? "lora_embedding_" : "lora_", *last = is_table(role) ? "" : ".weight";
+    snprintf(name, sizeof name, "base_model.model.%.*s.%s%c%s", (int) (strlen(weight) - strlen(".weight")), weight, end, b ? 'B' : 'A',
+             last);
+    const slm_st_tensor *t = s->is_task ? slm_hf_task_half(&s->st, &s->task, weight, b ? 'B' : 'A') : slm_safetensors_find(&s->st, name);
     if (t == NULL)
         return false;
-    bool good = t->n_dims == 2 && t->type != SLM_ST_OTHER && t->dims[0] <= UINT32_MAX && t->dims[1] <= UINT32_MAX;
-    out->rows = good ? (uint32_t) t->dims[0] : 0;
-    out->cols = good ? (uint32_t) t->dims[1] : 0;
+    out->st = t;
     out->type = types[t->type];
+    out->part = s->task.index;
+    uint32_t n = t->n_dims;
+    bool good = n == (s->is_task ? 3 : 2) && t->type != SLM_ST_OTHER;
+    take_shape(out, good ? t->dims[n - 2] : 0, good ? t->dims[n - 1] : 0, good, is_table(role) && b == s->is_task);
     return true;
+}
+
+/* One half of a pair by the name of the weight that it changes. */
+static bool find_half(const lora_source *s, slm_tensor_role role, const char *weight, bool b, matrix *out)
+{
+    memset(out, 0, sizeof *out);
+    return s->gguf != NULL ? find_in_gguf(s, role, weight, b, out) : find_in_directory(s, role, weight, b, out);
+}
+
+static slm_target target_of(slm_tensor_role role)
+{
+    slm_target target = 0;
+    while (target < SLM_ALL_TARGETS && slm_target_role(target) != role)
+        target++;
+    return target; /* SLM_ALL_TARGETS: a fused one */
 }
 
 static slm_status check_pair(const lora_source *s, const found_pair *p, const char *weight, slm_error *err)
 {
-    uint32_t rows, cols, rank = p->a.rows;
+    uint32_t rows, cols, rank = p->b.cols;
     slm_role_shape(s->base, p->role, p->layer, &rows, &cols);
-    if (rank == 0 || rank > SLM_ADAPTER_MAX_RANK || p->b.cols != rank || (s->rank != 0 && rank != s->rank))
-        return slm_fail(err, SLM_FORMAT, "the adapter of %s has the ranks %u and %u", weight, rank, p->b.cols);
-    if (p->a.cols == cols && p->b.rows == rows)
+    slm_pair_shape shape = is_table(p->role) ? slm_adapter_shape(target_of(p->role), rank, rows, cols)
+                                             : slm_adapter_shape(SLM_TARGET_Q, rank, rows, cols);
+    uint32_t other = is_table(p->role) ? p->a.cols : p->a.rows;
+    if (rank == 0 || rank > SLM_ADAPTER_MAX_RANK || other != rank || (s->rank != 0 && rank != s->rank))
+        return slm_fail(err, SLM_FORMAT, "the adapter of %s has the ranks %u and %u", weight, other, rank);
+    if (p->a.rows == shape.a_rows && p->a.cols == shape.a_cols && p->b.rows == shape.b_rows)
         return SLM_OK;
-    slm_fail(err, SLM_INVALID, "the adapter of %s is for a matrix of %u x %u, the model's is %u x %u", weight, p->b.rows, p->a.cols,
-            rows, cols);
+    uint32_t has_rows = is_table(p->role) ? p->a.rows : p->b.rows, has_cols = is_table(p->role) ? p->b.rows : p->a.cols;
+    slm_fail(err, SLM_INVALID, "the adapter of %s is for a matrix of %u x %u, the model's is %u x %u", weight, has_rows, has_cols, rows,
+             cols);
     return slm_hint(err, "An adapter belongs to models of the shape that it was trained on.");
 }
 
 static const char *tensor_name(const lora_source *s, size_t i)
 {
     return s->gguf != NULL ? slm_gguf_tensor_at(s->gguf, i)->name : s->st.tensors[i].name;
+}
+
+/* Is this tensor none that an adapter could need: of a task's, the model's own; of others, what nothing reads? */
+static bool no_adapter(const lora_source *s, const char *name)
+{
+    return (s->is_task && !slm_hf_of_tasks(name)) || (s->gguf == NULL && !s->base->causal && strstr(name, "pooler.dense.") != NULL);
 }
 
 /* Every tensor of the file belongs to a pair. */
@@ -239,31 +339,42 @@ static slm_status check_leftovers(const lora_source *s, slm_error *err)
             const found_pair *pair = &s->pairs[p];
             used = t == pair->a.gguf || t == pair->b.gguf || t == pair->a.st || t == pair->b.st;
         }
-        if (!used) {
+        if (!used && !no_adapter(s, tensor_name(s, i))) {
             slm_fail(err, SLM_UNSUPPORTED, "the adapter holds the tensor %s, which cannot be used", tensor_name(s, i));
             return slm_hint(err,
-                    "The projections of attention and feed-forward can be adapted; not embeddings, output head, norms or biases.");
+                    "The projections of attention and feed-forward can be adapted, and of models that read whole texts the tables of "
+                    "embeddings; not output head, norms or biases.");
         }
     }
-    return slm_fail(err, SLM_INTERNAL, "tensors of the adapter do not add up");
+    return SLM_OK;
+}
+
+/* The name of a weight in the source: PEFT has those of the modules, which may be others than those of the files. */
+static void weight_name(const lora_source *s, bool modules, slm_tensor_role role, uint32_t layer, char *out, size_t size)
+{
+    slm_family named = *s->family;
+    named.hf_names = modules ? named.peft_names : named.hf_names;
+    slm_family_tensor_name(&named, role, s->gguf == NULL, layer, out, size);
 }
 
 static slm_status find_pairs(lora_source *s, slm_error *err)
 {
     static const slm_tensor_role roles[] = {SLM_TENSOR_ATTN_Q,   SLM_TENSOR_ATTN_K, SLM_TENSOR_ATTN_V,      SLM_TENSOR_ATTN_QKV,
             SLM_TENSOR_ATTN_OUT,
-                                            SLM_TENSOR_FFN_GATE, SLM_TENSOR_FFN_UP, SLM_TENSOR_FFN_GATE_UP, SLM_TENSOR_FFN_DOWN};
+                                            SLM_TENSOR_FFN_GATE, SLM_TENSOR_FFN_UP, SLM_TENSOR_FFN_GATE_UP, SLM_TENSOR_FFN_DOWN,
+                                            SLM_TENSOR_TOKEN_EMBD, SLM_TENSOR_TYPE_EMBD};
     enum { N_ROLES = sizeof roles / sizeof *roles };
+    bool modules = s->gguf == NULL && !s->is_task && s->family->peft_names != NULL; /* none of which is fused */
     char weight[192];
     s->pairs = calloc((size_t) s->base->n_layers * N_ROLES, sizeof *s->pairs);
     if (s->pairs == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     for (uint32_t i = 0; i < s->base->n_layers * N_ROLES; i++) {
         found_pair p = {.role = roles[i % N_ROLES], .layer = i / N_ROLES};
-        if (slm_family_need(s->family, p.role, false) == SLM_NEED_NEVER)
+        if (slm_family_need(s->family, p.role, modules) == SLM_NEED_NEVER || (is_table(p.role) && (s->base->causal || p.layer > 0)))
             continue;
-        slm_family_tensor_name(s->family, p.role, s->gguf == NULL, p.layer, weight, sizeof weight);
-        bool a = find_half(s, weight, false, &p.a), b = find_half(s, weight, true, &p.b);
+        weight_name(s, modules, p.role, p.layer, weight, sizeof weight);
+        bool a = find_half(s, p.role, weight, false, &p.a), b = find_half(s, p.role, weight, true, &p.b);
         if (a != b)
             return slm_fail(err, SLM_FORMAT, "the adapter of %s has only one of its two matrices", weight);
         if (!a)
@@ -282,7 +393,21 @@ static slm_status read_bytes(const lora_source *s, const matrix *m, void *out, s
 {
     if (m->gguf != NULL)
         return slm_gguf_read_tensor(s->gguf, m->gguf, 0, out, bytes, err);
-    return slm_hf_pread(s->st.fds[m->st->file], WEIGHTS, m->st->begin, out, bytes, err);
+    return slm_hf_pread(s->st.fds[m->st->file], s->st.file_names[m->st->file], m->st->begin + (uint64_t) m->part * bytes, out, bytes, err);
+}
+
+/* x, stored as [cols, rows], as [rows, cols]. */
+static slm_status turn_matrix(const matrix *m, float **x, slm_error *err)
+{
+    float *turned = malloc((size_t) m->rows * m->cols * sizeof *turned);
+    if (turned == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
+    for (size_t r = 0; r < m->rows; r++)
+        for (size_t c = 0; c < m->cols; c++)
+            turned[r * m->cols + c] = (*x)[c * m->rows + r];
+    free(*x);
+    *x = turned;
+    return SLM_OK;
 }
 
 /* All of a matrix as finite floats, malloc'ed: [rows, cols]. */
@@ -290,7 +415,7 @@ static slm_status read_matrix(const lora_source *s, const matrix *m, float **out
 {
     const slm_type_info *type = slm_type_get(m->type);
     size_t n = (size_t) m->rows * m->cols;
-    if (type == NULL || m->cols % type->block_weights != 0)
+    if (type == NULL || (m->turned ? m->rows : m->cols) % type->block_weights != 0)
         return slm_fail(err, SLM_UNSUPPORTED, "a matrix of the adapter has a type that cannot be read");
     void *bytes = malloc(n / type->block_weights * type->block_bytes);
     float *x = malloc(n * sizeof *x);
@@ -302,6 +427,8 @@ static slm_status read_matrix(const lora_source *s, const matrix *m, float **out
     for (size_t i = 0; status == SLM_OK && i < n; i++)
         if (!isfinite(x[i]))
             status = slm_fail(err, SLM_FORMAT, "a weight of the adapter is not finite");
+    if (status == SLM_OK && m->turned)
+        status = turn_matrix(m, &x, err);
     free(bytes);
     if (status != SLM_OK) {
         free(x);
@@ -333,7 +460,7 @@ static slm_status write_part(const lora_source *s, slm_adapter_writer *w, const 
                              slm_error *err)
 {
     const slm_hparams *hp = s->base;
-    slm_adapter_part part = {.target = target, .layer = p->layer, .rank = p->a.rows, .a = a, .b = b};
+    slm_adapter_part part = {.target = target, .layer = p->layer, .rank = p->b.cols, .a = a, .b = b};
     bool interleaved = s->gguf != NULL && s->family->permuted;
     slm_role_shape(hp, slm_target_role(target), p->layer, &part.rows, &part.cols);
     if ((target == SLM_TARGET_Q || target == SLM_TARGET_K) && interleaved != (hp->rope_interleaved != 0))
@@ -349,16 +476,14 @@ static slm_status write_pair(const lora_source *s, slm_adapter_writer *w, const 
     static const slm_target qkv[] = {SLM_TARGET_Q, SLM_TARGET_K, SLM_TARGET_V}, gate_up[] = {SLM_TARGET_GATE, SLM_TARGET_UP};
     float *a = NULL, *b = NULL;
     uint32_t row = 0, rows, cols;
-    slm_target single = 0;
-    while (single < SLM_TARGETS && slm_target_role(single) != p->role)
-        single++;
+    slm_target single = target_of(p->role);
     const slm_target *targets = p->role == SLM_TENSOR_ATTN_QKV ? qkv : p->role == SLM_TENSOR_FFN_GATE_UP ? gate_up : &single;
     int n = p->role == SLM_TENSOR_ATTN_QKV ? 3 : p->role == SLM_TENSOR_FFN_GATE_UP ? 2 : 1;
     slm_status status = read_matrix(s, &p->a, &a, err);
     if (status == SLM_OK)
         status = read_matrix(s, &p->b, &b, err);
     for (int i = 0; status == SLM_OK && i < n; i++) {
-        status = write_part(s, w, p, targets[i], a, b + (size_t) row * p->a.rows, err);
+        status = write_part(s, w, p, targets[i], a, b + (size_t) row * p->b.cols, err);
         slm_role_shape(s->base, slm_target_role(targets[i]), p->layer, &rows, &cols);
         row += rows;
     }
@@ -388,9 +513,10 @@ static slm_status open_lora(lora_source *s, const char *path, const slm_hparams 
     *s = (lora_source){.base = base, .family = slm_family_by_name(base->family)};
     if (s->family == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "adapters for models of the family %s are not supported", base->family);
-    if (stat(path, &st) != 0)
+    const char *task = slm_adapter_task(path);
+    if (task == NULL && stat(path, &st) != 0)
         return slm_fail_os(err, errno, "cannot open \"%s\"", path);
-    SLM_TRY(S_ISDIR(st.st_mode) ? open_peft(s, path, err) : open_gguf(s, path, err));
+    SLM_TRY(task != NULL ? open_task(s, path, task, err) : S_ISDIR(st.st_mode) ? open_peft(s, path, err) : open_gguf(s, path, err));
     return find_pairs(s, err);
 }
 

@@ -38,6 +38,9 @@ typedef struct exporter {
 /* A family whose projections are fused in the source cannot be written; every other adapted matrix is asked for by layer and target. */
 static slm_status check_parts(const exporter *x, bool hf, slm_error *err)
 {
+    for (int i = 0; i < SLM_TABLES; i++)
+        if (x->adapter->tables[i].a.data != NULL)
+            return slm_fail(err, SLM_UNSUPPORTED, "an adapter that changes tables of embeddings cannot be exported");
     for (uint32_t layer = 0; layer < x->adapter->shape.n_layers; layer++)
         for (int i = 0; i < SLM_TARGETS; i++)
             if (x->adapter->layers[layer][i].a.data != NULL &&

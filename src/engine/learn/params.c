@@ -112,6 +112,9 @@ static void take_row(const slm_learn *t, uint32_t layer, slm_target target, uint
 
 slm_status slm_learn_take(slm_learn *t, const slm_adapter *adapter, slm_error *err)
 {
+    for (int i = 0; i < SLM_TABLES; i++)
+        if (adapter->tables[i].a.data != NULL)
+            return slm_fail(err, SLM_INVALID, "the adapter has other matrices than the training");
     float *row = malloc(((size_t) t->hp->n_ff + t->hp->n_embd + (size_t) t->hp->n_heads * t->hp->head_dim) * sizeof *row);
     if (row == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");

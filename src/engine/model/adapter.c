@@ -114,6 +114,19 @@ void slm_stage_adapt(slm_lane *t, uint32_t layer, const slm_adapted *products, i
     slm_lane_end(t);
 }
 
+void slm_adapt_table(const slm_run *run, slm_scratch *s, uint32_t row, slm_target target, uint32_t index, float *x)
+{
+    const slm_adapter *adapter = run->batch == NULL ? NULL : run->batch->adapters[row];
+    const slm_adapter_pair *pair = adapter == NULL ? NULL : &adapter->tables[target - SLM_TARGETS];
+    if (pair == NULL || pair->a.data == NULL)
+        return;
+    run->kn->unpack_row(&pair->a, index, low_row(run, 0, row));
+    for (uint32_t panel = 0; panel < pair->b.n_panels; panel += SLM_ADAPT_PANELS) {
+        uint32_t left = pair->b.n_panels - panel;
+        add_low(run, s, pair, low_row(run, 0, row), panel, left < SLM_ADAPT_PANELS ? left : SLM_ADAPT_PANELS, pair->scale, 1, x, 0);
+    }
+}
+
 /* The inner row of the feed-forward in place of x; gate: what it is multiplied by, or room. */
 static void activate(const slm_run *run, float *gate, float *x, uint32_t n)
 {

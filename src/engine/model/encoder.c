@@ -70,11 +70,15 @@ static void look_up(const encode_job *job, slm_scratch *s, uint32_t i, float *ou
     const slm_model *m = run->model;
     uint32_t width = m->token_embd.cols;
     float *scratch = s->norm.p, *x = m->embd_proj.data != NULL ? scratch + run->ld.embd : out;
+    uint32_t type = job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i];
     run->kn->unpack_row(&m->token_embd, (uint32_t) job->batch->tokens[i], x);
+    slm_adapt_table(run, s, i, SLM_TARGET_TOKEN, (uint32_t) job->batch->tokens[i], x);
     for (uint32_t c = 0; run->hp->embed_scale != 1.0f && c < width; c++)
         x[c] *= run->hp->embed_scale;
-    if (m->type_embd.data != NULL)
-        slm_add_row(run, &m->type_embd, job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i], x, scratch);
+    if (m->type_embd.data != NULL) {
+        slm_add_row(run, &m->type_embd, type, x, scratch);
+        slm_adapt_table(run, s, i, SLM_TARGET_TYPE, type, x);
+    }
     if (m->position_embd.data != NULL)
         slm_add_row(run, &m->position_embd, (uint32_t) run->positions[i], x, scratch);
     if (m->embd_norm != NULL)

@@ -37,7 +37,9 @@ PG_FUNCTION_INFO_V1(slm_pg_export_adapter);
 typedef struct AdapterLoad {
     SlmLoad load; /* first: SlmLoad * is AdapterLoad * */
     const char *given; /* the path as the caller wrote it */
-    char *path;
+    char *path;        /* of what is imported: in a model's own directory, maybe the name of a task (slm_adapter_task) */
+    char *files_path;  /* of the file or directory */
+    const char *task;  /* or NULL */
     SlmSource *files;
     slm_seal seal;
     char sha256[65];
@@ -83,11 +85,11 @@ static void load_work(AdapterLoad *a, bool registered)
 
     slm_pg_loading_begin(a->load.name);
     a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_ANY);
-    slm_pg_check_source(a->path, a->given);
-    a->files = slm_pg_source_list(a->path);
+    slm_pg_check_source(a->files_path, a->given);
+    a->files = slm_pg_source_list(a->files_path);
     if (slm_adapter_look(slm_pg_utf8_from_cstring(a->path), slm_pg_opened_model(a->base), &weights, &err) != SLM_OK)
         slm_pg_load_refused(&a->load, registered, &err);
-    slm_pg_source_check_size(a->files, a->path, weights);
+    slm_pg_source_check_size(a->files, a->files_path, weights);
     slm_pg_source_digest(a->files, a->sha256);
     a->seal = slm_pg_source_seal(a->files);
     base_key = pstrdup(slm_pg_opened_key(a->base));
@@ -95,7 +97,8 @@ static void load_work(AdapterLoad *a, bool registered)
     if (!slm_pg_key_in_use(base_key)) /* dropped while we waited */
         slm_pg_unknown_model(a->load.base);
     a->base = slm_pg_use_model(cstring_to_text(a->load.base), SLM_TASK_ANY);
-    slm_pg_load_key(&a->load, a->sha256, psprintf("adapter\n%s", base_key));
+    slm_pg_load_key(&a->load, a->sha256,
+                    a->task == NULL ? psprintf("adapter\n%s", base_key) : psprintf("adapter\n%s\n%s", base_key, a->task));
     slm_pg_load_register(&a->load, registered);
 }
 
@@ -112,7 +115,10 @@ Datum slm_pg_load_adapter(PG_FUNCTION_ARGS)
     slm_pg_check_name("adapter", a.load.name);
     if (strchr(a.load.base, '+') != NULL)
         slm_pg_unknown_model(a.load.base);
-    a.load.source = a.path = slm_pg_server_path(a.given);
+    a.load.source = a.path = a.files_path = slm_pg_server_path(a.given);
+    a.task = slm_adapter_task(a.path);
+    if (a.task != NULL)
+        a.files_path = pnstrdup(a.path, (Size) (a.task - 1 - a.path));
     registered = slm_pg_name_registered(a.load.name);
     if (!registered)
         slm_pg_refuse_read_only("slm_load_adapter()");

@@ -395,7 +395,7 @@ static void ask_encoder(SlmWork *work, SlmAsking *s)
         s->cosines = slm_pg_stored_cosines(s->row.entry, s->row.embedding, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
         return;
     }
-    t.prompt = slm_pg_info(s->row.entry)->document_prompt;
+    t.prompt = slm_pg_text_prompt(s->row.entry, false);
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
     s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);

@@ -214,7 +214,7 @@ static void submit_channel(SlmWork *work, const Classify *c)
 /* The row's text for an encoder. */
 static SlmText text_for(SlmOpenModel *entry, const Classify *c)
 {
-    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .truncate = c->truncate};
+    SlmText t = {.entry = entry, .prompt = slm_pg_text_prompt(entry, false), .truncate = c->truncate};
 
     t.text = slm_pg_input_utf8(c->input, &t.length);
     return t;

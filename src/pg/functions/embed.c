@@ -65,7 +65,7 @@ static void begin_embedding(SlmWork *work, FunctionCallInfo fcinfo, bool query)
     }
     slm_pg_refuse_list(fcinfo, 0, "slm_embed_many takes a text[] and gives a row for each element.");
     entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 1));
-    t = text_to_read(entry, query ? slm_pg_info(entry)->query_prompt : slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(0),
+    t = text_to_read(entry, slm_pg_text_prompt(entry, query), PG_GETARG_TEXT_PP(0),
                      slm_pg_truncate_arg(fcinfo, 2));
     slm_pg_note_windows(work, &t);
     slm_pg_work_set_state(work, slm_pg_read_vector(work, &t));
@@ -186,7 +186,7 @@ static EmbedMany *begin_embed_many(FunctionCallInfo fcinfo)
     e->common.kind = &slm_pg_embed_many_kind;
     e->common.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 1), slm_pg_embed_many_kind.task);
     slm_pg_account_call(slm_pg_embed_many_kind.symbol, e->common.text.entry);
-    e->common.text.prompt = slm_pg_info(e->common.text.entry)->document_prompt;
+    e->common.text.prompt = slm_pg_text_prompt(e->common.text.entry, false);
     e->common.text.truncate = slm_pg_truncate_arg(fcinfo, 2);
     e->elements = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(Element *) * (Size) Max(e->n, 1),
                                              MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
@@ -307,7 +307,7 @@ static void begin_similarity(SlmWork *work, FunctionCallInfo fcinfo)
         return;
     }
     for (int i = 0; i < 2; i++)
-        t[i] = text_to_read(entry, slm_pg_info(entry)->document_prompt, PG_GETARG_TEXT_PP(i), slm_pg_truncate_arg(fcinfo, 3));
+        t[i] = text_to_read(entry, slm_pg_text_prompt(entry, false), PG_GETARG_TEXT_PP(i), slm_pg_truncate_arg(fcinfo, 3));
     slm_pg_note_windows(work, &t[0]);
     slm_pg_note_windows(work, &t[1]);
     longer = slm_pg_in_windows(&t[1]) ? 1 : 0;
@@ -398,7 +398,7 @@ static int score_documents(const RerankQuery *q, FunctionCallInfo fcinfo, bool g
     int n, m = 0;
 
     common.text.query = q->vector == NULL ? q->text.text : NULL;
-    common.text.prompt = slm_pg_info(q->text.entry)->document_prompt;
+    common.text.prompt = slm_pg_text_prompt(q->text.entry, false);
     deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &documents, &nulls, &n);
     elements = palloc0(sizeof(Element) * (Size) Max(n, 1));
     *ranked = palloc(sizeof(Ranked) * (Size) Max(n, 1));
@@ -439,7 +439,7 @@ Datum slm_pg_rerank(PG_FUNCTION_ARGS)
         return (Datum) 0;
     query.text.text = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(0), &query.text.length);
     query.text.entry = slm_pg_use_model(slm_pg_text_arg(fcinfo, 2), slm_pg_rerank_kind.task);
-    query.text.prompt = slm_pg_info(query.text.entry)->query_prompt;
+    query.text.prompt = slm_pg_text_prompt(query.text.entry, true);
     if (!read_query(&query, fcinfo, gives_null))
         return (Datum) 0;
     n = score_documents(&query, fcinfo, gives_null, &ranked);

@@ -118,7 +118,7 @@ static char *phrase_of(const Extraction *e, const slm_extract_candidate *c)
 
 static SlmText to_read(SlmOpenModel *entry, const char *text, size_t length)
 {
-    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = text, .length = length};
+    SlmText t = {.entry = entry, .prompt = slm_pg_text_prompt(entry, false), .text = text, .length = length};
 
     slm_pg_measure(&t);
     return t;

@@ -176,7 +176,7 @@ slm_text_example *slm_pg_finetune_documents(SlmTuneSet *set, const char *const *
         MemoryContextAllocExtended(CurrentMemoryContext, sizeof *list * (Size) Max(n, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 
     for (int64 i = 0; i < n; i++) {
-        take_text(set, slm_pg_info(set->base)->document_prompt, texts[i], &cut, CurrentMemoryContext, &list[i], 0);
+        take_text(set, slm_pg_text_prompt(set->base, false), texts[i], &cut, CurrentMemoryContext, &list[i], 0);
         CHECK_FOR_INTERRUPTS();
     }
     return list;

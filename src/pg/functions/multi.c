@@ -85,7 +85,7 @@ static void ask(SlmWork *work, const Multi *m)
 /* The row's text, for an encoder. */
 static SlmText text_for(SlmOpenModel *entry, const Multi *m)
 {
-    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .truncate = m->truncate};
+    SlmText t = {.entry = entry, .prompt = slm_pg_text_prompt(entry, false), .truncate = m->truncate};
 
     t.text = slm_pg_input_utf8(m->input, &t.length);
     return t;

@@ -132,7 +132,7 @@ static void add_vectors(SlmOpenModel *entry, const char *const *texts, const int
         MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
 
         for (int i = 0; i < count; i++) {
-            SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = texts[begin + i],
+            SlmText t = {.entry = entry, .prompt = slm_pg_text_prompt(entry, false), .text = texts[begin + i],
                          .length = strlen(texts[begin + i])};
 
             slm_pg_measure(&t);

@@ -38,7 +38,7 @@ static size_t added(const SlmOpenModel *entry, const char *before, size_t specia
 
 size_t slm_pg_embed_adds(const SlmOpenModel *entry)
 {
-    return added(entry, slm_pg_info(entry)->document_prompt, 2);
+    return added(entry, slm_pg_text_prompt(entry, false), 2);
 }
 
 /* Tokens of text that the model has room for beside the prompt or query and its special tokens; 0 where that is next to nothing. */

@@ -100,7 +100,7 @@ static void read_words(SlmSentences *s, const char *focus)
 
 static SlmVector *read_one(SlmWork *work, SlmOpenModel *encoder, const char *text, size_t length)
 {
-    SlmText t = {.entry = encoder, .prompt = slm_pg_info(encoder)->document_prompt, .text = text, .length = length};
+    SlmText t = {.entry = encoder, .prompt = slm_pg_text_prompt(encoder, false), .text = text, .length = length};
 
     slm_pg_measure(&t);
     return slm_pg_read_vector(work, &t);

@@ -166,7 +166,7 @@ void slm_pg_hash_vectors(SlmTrainRows *set)
 
 SlmVector *slm_pg_read_training_text(SlmWork *work, SlmOpenModel *entry, const char *content, size_t length, bool *longer)
 {
-    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->document_prompt, .text = content, .length = length};
+    SlmText t = {.entry = entry, .prompt = slm_pg_text_prompt(entry, false), .text = content, .length = length};
     MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
     SlmVector *vector;
 

@@ -89,6 +89,14 @@ const slm_model_info *slm_pg_info(const SlmOpenModel *opened)
     return slm_model_get_info(opened->model);
 }
 
+const char *slm_pg_text_prompt(const SlmOpenModel *opened, bool query)
+{
+    const slm_model_info *info = slm_pg_info(opened);
+    const char *own = opened->adapter != NULL ? slm_adapter_get_info(opened->adapter)->prompt : "";
+
+    return own[0] != '\0' ? own : query ? info->query_prompt : info->document_prompt;
+}
+
 TimestampTz slm_pg_opened_last_use(const SlmOpenModel *opened)
 {
     return opened->last_use;

@@ -36,6 +36,8 @@ const char *slm_pg_opened_key(const SlmOpenModel *opened);
 slm_model *slm_pg_opened_model(const SlmOpenModel *opened);
 const slm_adapter *slm_pg_opened_adapter(const SlmOpenModel *opened); /* NULL: it is a model alone */
 const slm_model_info *slm_pg_info(const SlmOpenModel *opened);
+/* What stands before a query, or a document, that it embeds: the adapter's words where it has any, else the model's; maybe empty. */
+const char *slm_pg_text_prompt(const SlmOpenModel *opened, bool query);
 TimestampTz slm_pg_opened_last_use(const SlmOpenModel *opened);
 
 #endif

@@ -115,7 +115,7 @@ static void judge_passage(Answer *a, uint32 row)
     double of_row = cosine(a, a->set->vectors + (Size) row * (Size) a->set->dims);
 
     for (size_t i = 0; i < n; i++) {
-        SlmText t = {.entry = a->entry, .prompt = slm_pg_info(a->entry)->document_prompt, .text = whole + list[i].begin,
+        SlmText t = {.entry = a->entry, .prompt = slm_pg_text_prompt(a->entry, false), .text = whole + list[i].begin,
                      .length = list[i].end - list[i].begin};
 
         slm_pg_measure(&t);

@@ -34,7 +34,7 @@ SlmTrainRows *slm_pg_search_rows(const SlmWorkKind *kind, const char *what, SlmO
 const float *slm_pg_search_question(const SlmWorkKind *kind, SlmOpenModel *entry, const text *question)
 {
     SlmWork *work = slm_pg_work_new(kind);
-    SlmText t = {.entry = entry, .prompt = slm_pg_info(entry)->query_prompt};
+    SlmText t = {.entry = entry, .prompt = slm_pg_text_prompt(entry, true)};
     Size bytes = sizeof(float) * slm_pg_info(entry)->n_embd;
     MemoryContext old = MemoryContextSwitchTo(slm_pg_work_context(work));
     const SlmVector *read;

@@ -173,7 +173,8 @@ slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, 
     }
     const char *positions = slm_hf_string(json, "position_embedding_type");
     bool jina = strcmp(type, "bert") == 0 && positions != NULL && strcmp(positions, "alibi") == 0; /* calls itself a BERT */
-    c->kind = slm_hf_kind_find(jina ? "jina-bert" : type);
+    bool jina3 = strcmp(type, "xlm-roberta") == 0 && positions != NULL && strcmp(positions, "rotary") == 0;
+    c->kind = slm_hf_kind_find(jina ? "jina-bert" : jina3 ? "jina-v3" : type);
     if (c->kind == NULL) {
         char names[400];
         slm_hf_kind_names(names, sizeof names);

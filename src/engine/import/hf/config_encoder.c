@@ -121,6 +121,17 @@ slm_status slm_hf_take_jina(slm_hf_config *c, slm_error *err)
     return SLM_OK;
 }
 
+/* A model of several vectors a text has the same keys (jina-colbert-v2). */
+slm_status slm_hf_take_jina3(slm_hf_config *c, slm_error *err)
+{
+    const char *arch = slm_hf_architecture(c);
+    double heads = slm_hf_config_number(c, "attention.head_count", 1), embd = slm_hf_config_number(c, "embedding_length", 0);
+    if (arch[0] != '\0' && strncmp(arch, "XLMRoberta", 10) != 0 && strncmp(arch, "JinaEmbeddingsV3", 16) != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"architectures\" in \"%s\" names \"%.60s\", which is not supported", c->json.file, arch);
+    SLM_TRY(slm_hf_config_put(c, "attention.key_length", floor(embd / heads), err));
+    return slm_hf_take_rope(c, err);
+}
+
 slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err)
 {
     double heads = slm_hf_config_number(c, "attention.head_count", 1), embd = slm_hf_config_number(c, "embedding_length", 0);

@@ -24,6 +24,7 @@
 #include "engine/import/hf/sentence.h"
 #include "engine/import/hf/smooth.h"
 #include "engine/import/hf/static.h"
+#include "engine/import/hf/tasks.h"
 #include "engine/import/hf/vocab.h"
 #include "engine/arch/family.h"
 #include "engine/kernels/kernels.h"
@@ -67,7 +68,7 @@ static slm_type type_of(slm_st_type type)
 }
 
 /* By its name, with or without what stands before it when a head or pictures belong to the model. */
-static const slm_st_tensor *look_up(const hf_source *s, const char *name)
+static const slm_st_tensor *look_up_plain(const hf_source *s, const char *name)
 {
     char full[224]; /* what stands before a name has up to 22 bytes */
     snprintf(full, sizeof full, "%s%s", s->config.prefix, name);
@@ -83,6 +84,18 @@ static const slm_st_tensor *look_up(const hf_source *s, const char *name)
         t = t != NULL ? t : slm_safetensors_find(&s->st, full);
     }
     return t;
+}
+
+/* What adapters for tasks stand beside has another name then. */
+static const slm_st_tensor *look_up(const hf_source *s, const char *name)
+{
+    char original[256];
+    const slm_st_tensor *t = look_up_plain(s, name);
+    size_t n = strlen(name), end = strlen(".weight");
+    if (t != NULL || !s->config.kind->tasks || n < end || strcmp(name + n - end, ".weight") != 0)
+        return t;
+    snprintf(original, sizeof original, "%.*s.parametrizations.weight.original", (int) (n - end), name);
+    return look_up_plain(s, original);
 }
 
 /* Where the matrix of one expert lies: in a tensor of its own, where the name counts experts by %u, or in one for all, behind its part
@@ -209,7 +222,7 @@ static slm_status check_unused(const hf_source *s, slm_error *err)
                         strstr(t->name, "transformer.layer.") != NULL || strncmp(t->name, "transformer.h.", 14) == 0 ||
                         strncmp(t->name, "slm.", 4) == 0;
         bool read = s->used[i] || of_pictures(s, t->name) || strncmp(t->name, "mtp.", 4) == 0 || is_constant(t) ||
-                    slm_family_unread(&s->base.hparams, true, t->name);
+                    slm_family_unread(&s->base.hparams, true, t->name) || (s->config.kind->tasks && slm_hf_of_tasks(t->name));
         if (!read && in_layer && t->type != SLM_ST_OTHER) {
             slm_fail(err, SLM_UNSUPPORTED, "tensor \"%s\" in \"%s\" is not known in models of the family %s", t->name,
                      s->st.file_names[t->file], s->config.meta.architecture);
@@ -649,6 +662,9 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
              "sentence-transformers.");
     if (s->config.nested)
         warn(options, "the model reads texts only here", "What it has for pictures was left out.");
+    char hint[400];
+    if (s->config.kind->tasks && slm_hf_tasks_named(dir, hint, sizeof hint))
+        warn(options, "the model reads texts as it did before it learned its tasks, until an adapter is named", hint);
     snprintf(info->recognized, sizeof info->recognized, "directory, model_type %.40s, architecture %.60s%s", s->config.kind->model_type,
              slm_hf_architecture(&s->config), s->config.modules ? ", modules.json" : "");
     take_name(s);

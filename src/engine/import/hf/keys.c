@@ -62,6 +62,15 @@ static const slm_hf_key gte_keys[] = {
     CODE("unpad_inputs"), CODE("use_memory_efficient_attention"), CODE("matryoshka_dimensions"), END};
 static const slm_hf_key jina_keys[] = {WORD("position_embedding_type", "alibi"), CODE("feed_forward_type"), WORD("emb_pooler", "mean"),
                                        CODE("model_max_length"), END};
+/* lora_*, task_instructions: of the adapters, which tasks.c reads. */
+static const slm_hf_key jina3_keys[] = {
+    TAKE("layer_norm_eps", "attention.layer_norm_epsilon", 1e-5), TAKE("type_vocab_size", "tokenizer.ggml.token_type_count", 1),
+    WORD("position_embedding_type", "rotary"), CODE("rotary_emb_base"), CODE("lora_adaptations"), CODE("lora_alpha"),
+    CODE("lora_dropout_p"), CODE("lora_main_params_trainable"), CODE("lora_rank"), CODE("load_trained_adapters"),
+    CODE("task_instructions"), CODE("matryoshka_dimensions"), WORD("emb_pooler", "mean"), OFF("truncate_dim"), CODE("use_reentrant"), END};
+static const slm_hf_key jina3_hf_keys[] = {
+    TAKE("layer_norm_eps", "attention.layer_norm_epsilon", 1e-5), TAKE("type_vocab_size", "tokenizer.ggml.token_type_count", 1),
+    WORD("position_embedding_type", "rotary"), CODE("rope_parameters"), CODE("rope_theta"), CODE("rope_scaling"), END};
 static const slm_hf_key electra_keys[] = {TAKE("embedding_size", "slm.lookup", NAN), END};
 static const slm_hf_key albert_keys[] = {
     WORD("hidden_act", "gelu_new|gelu_pytorch_tanh|gelu"), NEED("embedding_size", "slm.lookup"), CODE("num_hidden_groups"),
@@ -202,6 +211,10 @@ static const slm_hf_key gpt2_keys[] = {
 static const slm_hf_kind kinds[] = {
     {"bert", "bert", "bert.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true},
     {"jina-bert", "jina-bert-v2", "bert.", bert_keys, jina_keys, slm_hf_take_jina, SLM_POOL_CLS, .encoder = true},
+    {"jina-v3", "jina-bert-v3", "roberta.", bert_keys, jina3_keys, slm_hf_take_jina3, SLM_POOL_CLS, .encoder = true, .rope_base = 1e4,
+     .base_key = "rotary_emb_base", .tasks = true},
+    {"jina_embeddings_v3", "jina-bert-v3", "roberta.", bert_keys, jina3_hf_keys, slm_hf_take_jina3, SLM_POOL_CLS, .encoder = true,
+     .rope_base = 2e4, .scalings = "linear|dynamic|yarn"},
     {"new", "gte", "new.", gte_keys, NULL, slm_hf_take_gte, SLM_POOL_CLS, .encoder = true},
     {"gte", "gte", "gte.", gte_keys, NULL, slm_hf_take_gte, SLM_POOL_CLS, .encoder = true},
     {"roberta", "roberta", "roberta.", bert_keys, NULL, NULL, SLM_POOL_CLS, .encoder = true, .pad_offset = true},

@@ -34,6 +34,7 @@ typedef struct slm_hf_kind {
     uint32_t head_pool;              /* SLM_POOL_* that a classification head is put on; 0: no head is known */
     bool encoder;                    /* reads whole texts by itself */
     bool table;                      /* is a table of vectors (static.h) */
+    bool tasks;                      /* adapters for tasks may stand beside its weights (tasks.h) */
     bool pad_offset;                 /* positions begin behind the padding token's id */
     /* decoders: what the configuration class assumes for missing keys */
     double n_kv_heads, head_dim, rope_base; /* 0: as many as heads; n_embd / n_heads */
@@ -88,6 +89,7 @@ const char *slm_hf_rope_type(slm_hf_json parameters);
 slm_status slm_hf_take_modernbert(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_gte(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_jina(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_take_jina3(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_nomic(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_eurobert(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_albert(slm_hf_config *c, slm_error *err);

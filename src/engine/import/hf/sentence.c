@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "engine/import/hf/keys.h"
+#include "engine/import/hf/tasks.h"
 
 #define MAX_LENGTH (1u << 24) /* no model here has more positions */
 #define MAX_MODULES 32
@@ -236,6 +237,12 @@ static bool named_before(json_t *modules, size_t i)
     return false;
 }
 
+static slm_status foreign_module(const char *type, slm_error *err)
+{
+    slm_fail(err, SLM_UNSUPPORTED, "the module \"%.100s\" in \"modules.json\" is none of sentence-transformers' own", type);
+    return slm_hint(err, "What a class of somebody else does is not known here.");
+}
+
 slm_status slm_hf_sentence_check(json_t *modules, slm_error *err)
 {
     if (modules != NULL && (!json_is_array(modules) || json_array_size(modules) == 0 || json_array_size(modules) > MAX_MODULES))
@@ -245,10 +252,8 @@ slm_status slm_hf_sentence_check(json_t *modules, slm_error *err)
         const char *type = json_string_value(json_object_get(module, "type")), *path = slm_hf_module_folder(module);
         if (type == NULL || path == NULL)
             return slm_fail(err, SLM_FORMAT, "\"modules.json\" has a module without type or with a path outside of the directory");
-        if (strncmp(type, "sentence_transformers.", 22) != 0) {
-            slm_fail(err, SLM_UNSUPPORTED, "the module \"%.100s\" in \"modules.json\" is none of sentence-transformers' own", type);
-            return slm_hint(err, "What a class of somebody else does is not known here.");
-        }
+        if (strncmp(type, "sentence_transformers.", 22) != 0 && strcmp(type, SLM_HF_TASK_MODULE) != 0)
+            return foreign_module(type, err);
         const char *kind = kind_of(module);
         bool first = strcmp(kind, "Transformer") == 0 || strcmp(kind, "StaticEmbedding") == 0;
         if (first != (i == 0))
@@ -479,6 +484,9 @@ static slm_status read_length(int dir, slm_hf_config *config, slm_error *err)
 
 slm_status slm_hf_sentence_read(int dir, json_t *modules, slm_hf_config *config, slm_model_info *info, slm_error *err)
 {
+    const char *type = json_string_value(json_object_get(json_array_get(modules, 0), "type"));
+    if (type != NULL && strcmp(type, SLM_HF_TASK_MODULE) == 0 && !config->kind->tasks)
+        return foreign_module(type, err);
     if (!config->kind->table)
         SLM_TRY(read_length(dir, config, err));
     if (config->classifies || !(config->kind->encoder || slm_hf_config_number(config, "slm.embedding", 0) != 0))
