@@ -20,13 +20,13 @@ CREATE FUNCTION by_hand(text text, labels text[], k int, method text) RETURNS TA
 WITH first AS (SELECT *, row_number() OVER (ORDER BY probability DESC, array_position(labels, label)) AS place FROM slm_classify_scores(text, labels, model => 'minilm')),
   listed AS (SELECT * FROM first WHERE place <= k),
   short AS (SELECT array_agg(label ORDER BY array_position(labels, label)) AS labels FROM listed),
-  second AS (SELECT s.label, CASE method WHEN 'channel' THEN 3.0 / slm_count_tokens(text, 'smollm2') ELSE 0.2 END * ln(s.probability) AS score
+  second AS (SELECT s.label, CASE method WHEN 'channel' THEN 3.0 / slm_count_tokens(text, 'smollm2') WHEN 'described' THEN 0.1 ELSE 0.2 END * ln(s.probability) AS score
     FROM short, slm_classify_scores(text, short.labels, method => method) s),
   weight AS (SELECT label, exp(ln(l.probability) + s.score) AS w FROM listed l JOIN second s USING (label))
 SELECT f.label, CASE WHEN w.label IS NULL THEN f.probability ELSE w.w / (SELECT sum(w) FROM weight) * (SELECT sum(probability) FROM listed) END
 FROM first f LEFT JOIN weight w USING (label) $$;
 SELECT method, count(*) AS rows, max(abs(s.probability - h.probability)) < 1e-6 AS same, round(sum(s.probability)::numeric, 9) AS sum
-FROM unnest(ARRAY['channel', 'direct']) method, message, LATERAL by_hand(body, :'labels', 4, method) h
+FROM unnest(ARRAY['channel', 'described', 'direct']) method, message, LATERAL by_hand(body, :'labels', 4, method) h
   JOIN LATERAL slm_classify_scores(body, :'labels', method => method, shortlist => 4) s USING (label) WHERE id IN (1, 3) GROUP BY 1 ORDER BY 1;
 -- what the method says alone is another thing than the two together; labels that are not on the list keep what the encoder gives them
 SELECT s.label, s.probability = f.probability AS kept FROM slm_classify_scores('My parcel has not arrived yet.', :'labels', shortlist => 3) s JOIN slm_classify_scores('My parcel has not arrived yet.', :'labels', model => 'minilm') f USING (label) ORDER BY f.probability DESC;
@@ -54,9 +54,14 @@ SELECT count(*) AS rows, count(*) FILTER (WHERE slm_classify_scores_json(body, :
 SELECT label FROM slm_classify_scores('x', NULL, descriptions => '[{"label": "a"}, {"label": "b"}]', shortlist => 2) ORDER BY label;
 
 -- ---- what it costs: both models; the sentences of a text that is too long for the encoder are read, of the generative model the beginning
-SELECT slm_reset_usage() >= 0 AS reset;
+SET client_min_messages = warning; -- that usage is of this session alone
+SET application_name = 'shortlist test';
 SELECT count(slm_classify(body, :'labels', shortlist => 3)) FROM message WHERE id < 4;
-SELECT model, sum(calls) AS calls, sum(prompt_tokens) > 0 AS tokens FROM slm.usage WHERE function = 'slm_classify' GROUP BY 1 ORDER BY 1;
+SELECT model, sum(calls) AS calls, sum(prompt_tokens) > 0 AS tokens FROM slm.usage WHERE application_name = 'shortlist test' GROUP BY 1 ORDER BY 1;
+RESET application_name;
+RESET client_min_messages;
+SELECT figure, two.estimate > 2 * one.estimate AS both_models FROM slm_estimate($$SELECT slm_classify(body, ARRAY['refund', 'praise', 'price'], shortlist => 2) FROM message$$) two
+  JOIN slm_estimate($$SELECT slm_classify(body, ARRAY['refund', 'praise', 'price'], model => 'minilm') FROM message$$) one USING (figure) WHERE figure IN ('tokens_in', 'tokens_computed') ORDER BY 1;
 SELECT slm_classify(repeat('The lamp of the second room did not shine. ', 60) || 'I want a refund for it.', :'labels', shortlist => 3, method => 'described');
 SELECT * FROM try($$SELECT slm_classify(repeat('The lamp did not shine. ', 4000), ARRAY['refund', 'praise', 'lamp'], shortlist => 2, truncate => false)$$);
 

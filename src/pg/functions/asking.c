@@ -537,9 +537,6 @@ void slm_pg_asked_raised(SlmWork *work, const SlmAsking *s, int question, double
 {
     const Asked *a = &s->asked[question];
 
-    for (int i = 0; i < a->n; i++) {
-        double by = log_probability(work, a, s->method, a->first, i) - a->priors[i];
-
-        raised[a->order[i]] = by / (double) Max(slm_pg_work_result(work, a->first + i)->n_scores, 1);
-    }
+    for (int i = 0; i < a->n; i++)
+        raised[a->order[i]] = log_probability(work, a, s->method, a->first, i) - a->priors[i];
 }

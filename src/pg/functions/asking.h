@@ -77,8 +77,7 @@ SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *
 /* For finish: of question i the probabilities of its answers, [n], or [n + 1] with none: they sum to 1. */
 const double *slm_pg_asked(SlmWork *work, const SlmAsking *asked, int i);
 
-/* The same by method described: how far each weighed option's log probability was raised, in the mean of its tokens.  [n], of which the
- * others are left as they are. */
+/* The same by method described: how far each weighed option's log probability was raised. [n], of which the others are left as they are. */
 void slm_pg_asked_raised(SlmWork *work, const SlmAsking *asked, int i, double *raised);
 
 #endif

@@ -287,12 +287,12 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
     return sum_logprobs(slm_pg_work_result(work, label));
 }
 
-/* The second model's score of the i-th label on the short list, as it weighs beside the encoder's.  What is a sum over tokens counts in the
- * mean, so that long labels and texts weigh no more than others.  Weights: docs/CHOOSING.md. */
+/* The second model's score of the i-th label on the short list, as it weighs beside the encoder's (docs/CHOOSING.md).  What channel sums
+ * over the text counts in the mean of its tokens, so that a long text weighs no more than a short one. */
 static double listed_score(SlmWork *work, const Classify *c, int i, const double *raised)
 {
     static const double weights[] = {
-        [METHOD_EMBEDDING] = 1, [METHOD_DIRECT] = 0.2, [METHOD_CHANNEL] = 3, [METHOD_ENTAILMENT] = 1, [METHOD_DESCRIBED] = 0.6};
+        [METHOD_EMBEDDING] = 1, [METHOD_DIRECT] = 0.2, [METHOD_CHANNEL] = 3, [METHOD_ENTAILMENT] = 1, [METHOD_DESCRIBED] = 0.1};
     int label = c->shortlist->listed[i];
     double score = c->method == METHOD_DESCRIBED ? raised[label] : raw_score(work, c, c->method == METHOD_EMBEDDING ? label : i);
 
