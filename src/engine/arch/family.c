@@ -53,7 +53,7 @@ const slm_role_info *slm_role_get(slm_tensor_role role)
 
 static uint32_t dim_of(const slm_hparams *hp, slm_dim dim, uint32_t layer)
 {
-    uint32_t head_dim = slm_layer_head_dim(hp, layer), q = hp->n_heads * head_dim, kv = hp->n_kv_heads * head_dim;
+    uint32_t head_dim = slm_layer_head_dim(hp, layer), q = hp->n_heads * head_dim, kv = slm_layer_kv_heads(hp, layer) * head_dim;
     switch (dim) {
     case D_NONE: return 0;
     case D_VOCAB: return hp->n_vocab;
@@ -109,7 +109,7 @@ void slm_role_shape(const slm_hparams *hp, slm_tensor_role role, uint32_t layer,
 
 bool slm_layer_slides(const slm_hparams *hp, uint32_t layer)
 {
-    if (hp->window == 0)
+    if (hp->window == 0 || slm_layer_decides(hp, layer))
         return false;
     if (hp->layered)
         return layer < SLM_MAX_LAYERS && (hp->slides[layer / 32] >> layer % 32 & 1) != 0;
@@ -137,8 +137,21 @@ static bool role_of_keys(slm_tensor_role role)
         role == SLM_TENSOR_ATTN_K_NORM;
 }
 
+/* What only layers of a decision head have, in a model with one. */
+static bool role_of_decision(slm_tensor_role role)
+{
+    return role == SLM_TENSOR_ATTN_NORM_BIAS || role == SLM_TENSOR_ATTN_QKV_BIAS ||
+        (role >= SLM_TENSOR_ATTN_Q_BIAS && role <= SLM_TENSOR_ATTN_V_BIAS) || role == SLM_TENSOR_ATTN_OUT_BIAS ||
+        role == SLM_TENSOR_FFN_NORM_BIAS || role == SLM_TENSOR_FFN_UP_BIAS || role == SLM_TENSOR_FFN_DOWN_BIAS;
+}
+
 bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t layer)
 {
+    if (hp->n_decide > 0 && role_of_decision(role))
+        return layer < hp->n_layers && slm_layer_decides(hp, layer);
+    if (slm_layer_decides(hp, layer) && (role == SLM_TENSOR_FFN_GATE || role == SLM_TENSOR_FFN_GATE_UP ||
+                                         role == SLM_TENSOR_ATTN_Q_NORM || role == SLM_TENSOR_ATTN_K_NORM))
+        return false;
     bool dense = hp->n_experts == 0 || (layer < SLM_MAX_LAYERS && (hp->dense_layers[layer / 32] >> layer % 32 & 1) != 0);
     if (role == SLM_TENSOR_ROUTER || slm_role_of_experts(role))
         return layer < hp->n_layers && !dense;
@@ -342,7 +355,10 @@ static slm_status read_sizes(const slm_meta *meta, const slm_family *family, slm
     alike = family->late_ff ? 1 : hp->n_layers;
     SLM_TRY(slm_meta_u32_layers(meta, "feed_forward_length", 1, 1u << 20, alike, NAN, &hp->n_ff, err));
     SLM_TRY(slm_meta_u32_layers(meta, "attention.head_count", 1, 1024, hp->n_layers, NAN, &hp->n_heads, err));
-    SLM_TRY(slm_meta_u32_layers(meta, "attention.head_count_kv", 1, 1024, hp->n_layers, hp->n_heads, &hp->n_kv_heads, err));
+    if (family->own_kv)
+        hp->n_kv_heads = hp->n_heads;
+    else
+        SLM_TRY(slm_meta_u32_layers(meta, "attention.head_count_kv", 1, 1024, hp->n_layers, hp->n_heads, &hp->n_kv_heads, err));
     uint32_t per_head = hp->n_embd / hp->n_heads, value_dim;
     SLM_TRY(slm_meta_u32(meta, "attention.key_length", 1, 1024, per_head, &hp->head_dim, err));
     SLM_TRY(slm_meta_u32(meta, "attention.value_length", 1, 1024, hp->head_dim, &value_dim, err));
@@ -435,6 +451,12 @@ static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *e
 {
     static const uint32_t pooling_of[5] = {SLM_POOL_MEAN, SLM_POOL_MEAN, SLM_POOL_CLS, SLM_POOL_LAST, SLM_POOL_RANK};
     uint32_t pooling;
+    if (hp->joint != SLM_JOINT_NONE) {
+        hp->pooling = SLM_POOL_RANK;
+        hp->n_labels = hp->tags = 1;
+        hp->head_pool = SLM_POOL_CLS;
+        return SLM_OK;
+    }
     SLM_TRY(slm_meta_u32(meta, "slm.pools", 0, SLM_MAX_POOLS, 0, &hp->n_pools, err));
     for (uint32_t i = 0; i < hp->n_pools; i++) {
         double pool = 0;
@@ -491,15 +513,32 @@ static slm_status read_behind(const slm_meta *meta, slm_hparams *hp, slm_error *
     return SLM_OK;
 }
 
+/* By the architecture, and by the kind of decision head where there is one. */
+static slm_status find_family(const slm_meta *meta, const slm_family **out, slm_error *err)
+{
+    char kind[32] = "";
+    bool decides = meta->gguf && meta->string(meta->arg, "decision.type", kind, sizeof kind);
+    for (int i = 0; (*out = slm_family_at(i)) != NULL; i++) {
+        const char *name = meta->gguf && (*out)->gguf != NULL ? (*out)->gguf : (*out)->name;
+        if (strcmp(name, meta->architecture) == 0 && ((*out)->decides != NULL) == decides &&
+            (!decides || strcmp((*out)->decides, kind) == 0))
+            return SLM_OK;
+    }
+    if (decides) {
+        slm_fail(err, SLM_UNSUPPORTED, "decision models of the kind \"%s\" with the architecture \"%.40s\" are not supported", kind,
+                 meta->architecture);
+        return slm_hint(err, "Supported: laya with modern-bert, lfm2-d1-omni with lfm2.");
+    }
+    slm_fail(err, SLM_UNSUPPORTED, "models of the architecture \"%.40s\" are not supported", meta->architecture);
+    return slm_hint(err, "Supported: %s.", family_names + 2);
+}
+
 slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *err)
 {
-    const slm_family *family = slm_family_by_name(meta->architecture);
+    const slm_family *family;
     slm_hparams hp;
     memset(&hp, 0, sizeof hp);
-    if (family == NULL) {
-        slm_fail(err, SLM_UNSUPPORTED, "models of the architecture \"%.40s\" are not supported", meta->architecture);
-        return slm_hint(err, "Supported: %s.", family_names + 2);
-    }
+    SLM_TRY(find_family(meta, &family, err));
     if (family->hf_only && meta->gguf)
         return slm_fail(err, SLM_UNSUPPORTED, "models of the architecture \"%s\" in a GGUF file are not supported", family->name);
     snprintf(hp.family, sizeof hp.family, "%s", family->name);
@@ -561,7 +600,9 @@ static slm_status check_convolutions(const slm_hparams *hp, slm_error *err)
 {
     if (hp->conv_length == 0)
         return SLM_OK;
-    if (hp->conv_length > 16 || !hp->causal || hp->shared_layers || hp->post_norm_only || hp->parallel || hp->norm != SLM_NORM_RMS ||
+    bool both_ways = !hp->causal && hp->n_decide > 0 && hp->conv_length == 3; /* d1-omni */
+    if (hp->conv_length > 16 || !(hp->causal || both_ways) || hp->shared_layers || hp->post_norm_only || hp->parallel ||
+        hp->norm != SLM_NORM_RMS || (both_ways && hp->delta_values > 0) ||
         (hp->delta_values == 0 && hp->n_heads * hp->head_dim != hp->n_embd))
         return slm_fail(err, SLM_UNSUPPORTED, "convolutions over %u positions in a model of width %u are not supported", hp->conv_length,
                         hp->n_embd);
@@ -695,6 +736,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_flags(hp, err));
     SLM_TRY(check_end(hp, err));
     SLM_TRY(slm_joint_check(hp, err));
+    SLM_TRY(slm_decide_check(hp, err));
     SLM_TRY(check_experts(hp, err));
     SLM_TRY(check_convolutions(hp, err));
     SLM_TRY(check_delta(hp, err));

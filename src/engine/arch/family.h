@@ -68,7 +68,9 @@ typedef struct slm_role_name {
 } slm_role_name;
 
 typedef struct slm_family {
-    const char *name;                 /* general.architecture in GGUF */
+    const char *name;                 /* general.architecture in GGUF, unless gguf says another one */
+    const char *gguf;
+    const char *decides;              /* decision.type of its GGUF files: there is a decision head behind its layers */
     bool permuted;                    /* GGUF stores query and key rows for interleaved RoPE */
     bool hf_norm_plus_one;            /* Hugging Face keeps RMS norm weights minus one (GGUF does not) */
     bool hf_transposed;               /* Hugging Face keeps the layers' matrices as [in, out] (GPT-2's Conv1D) */
@@ -80,6 +82,8 @@ typedef struct slm_family {
     bool late_ff;                     /* read() reads the inner width of the last layers, which may differ from the others' */
     bool tag_dense;                   /* heads on every row have a dense layer too (ModernBERT) */
     bool no_layers;                   /* a table of vectors alone (static) */
+    bool own_kv;                      /* read() reads how many key-value heads the layers have */
+    const slm_role_name *gguf_names;  /* where names in GGUF files differ from roles.def; as hf_names */
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
     const slm_role_name *peft_names;  /* of the modules that PEFT's adapters name, where they are others and never fused; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
@@ -91,6 +95,16 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
 static inline bool slm_layer_convolves(const slm_hparams *hp, uint32_t layer)
 {
     return hp->conv_length > 0 && (hp->conv_layers[layer / 32] >> layer % 32 & 1) != 0;
+}
+/* Is it one of a decision head? */
+static inline bool slm_layer_decides(const slm_hparams *hp, uint32_t layer)
+{
+    return hp->n_decide > 0 && layer + hp->n_decide >= hp->n_layers;
+}
+/* Key-value heads of a layer: one for each head in a decision head. */
+static inline uint32_t slm_layer_kv_heads(const slm_hparams *hp, uint32_t layer)
+{
+    return slm_layer_decides(hp, layer) ? hp->n_heads : hp->n_kv_heads;
 }
 /* Is this one of the layers that see a window only? */
 bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
@@ -112,12 +126,15 @@ static inline uint32_t slm_layers_with_keys(const slm_hparams *hp)
 /* Inner width of a layer's feed-forward. */
 static inline uint32_t slm_layer_ff(const slm_hparams *hp, uint32_t layer)
 {
+    if (slm_layer_decides(hp, layer))
+        return hp->n_ff_decide;
     return hp->n_ff_shared > 0 && layer >= slm_layers_with_keys(hp) ? hp->n_ff_shared : hp->n_ff;
 }
 /* The widest of all. */
 static inline uint32_t slm_widest_ff(const slm_hparams *hp)
 {
-    return hp->n_ff_shared > hp->n_ff ? hp->n_ff_shared : hp->n_ff;
+    uint32_t other = hp->n_ff_shared > hp->n_ff_decide ? hp->n_ff_shared : hp->n_ff_decide;
+    return other > hp->n_ff ? other : hp->n_ff;
 }
 /* The layer whose keys and values this one reads: itself, or the last of its kind that has any.  n_layers: there is none. */
 uint32_t slm_layer_keys(const slm_hparams *hp, uint32_t layer);
@@ -171,6 +188,10 @@ uint32_t slm_joint_widest(const slm_hparams *hp);
 slm_status slm_joint_read(const slm_meta *meta, slm_hparams *hp, slm_error *err);
 slm_status slm_joint_check(const slm_hparams *hp, slm_error *err);
 
+/* ---- decide.c: decision heads, what a file says of them and its ranges */
+slm_status slm_decide_read(const slm_meta *meta, slm_hparams *hp, slm_error *err);
+slm_status slm_decide_check(const slm_hparams *hp, slm_error *err);
+
 /* Have all layers one shape? Else see the fields "Gemma 4" of slm_hparams. */
 bool slm_layers_alike(const slm_hparams *hp);
 /* Bytes that a position leaves for later ones, in F16. */
@@ -223,6 +244,12 @@ bool slm_family_unread(const slm_hparams *hp, bool hf, const char *name);
 
 /* The name of a role's tensor in a family ("model.layers.3.mlp.up_proj.weight"). */
 void slm_family_tensor_name(const slm_family *family, slm_tensor_role role, bool hf, uint32_t layer, char *out, size_t size);
+
+/* The layer whose tensor stands for this one's: another where this is never read (ModernBERT's first norm), and any of its shape does. */
+static inline uint32_t slm_family_name_layer(const slm_family *family, slm_tensor_role role, uint32_t layer)
+{
+    return family->first_without_norm && role == SLM_TENSOR_ATTN_NORM && layer == 0 ? 1 : layer;
+}
 
 /* Llama 3's RoPE scaling as divisors [n_rot / 2], as rope_freqs.weight holds them (Hugging Face gives only the parameters). */
 void slm_family_llama3_factors(double rope_base, uint32_t n_rot, double factor, double low_freq_factor, double high_freq_factor,

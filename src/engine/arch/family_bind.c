@@ -15,10 +15,9 @@ void slm_family_tensor_name(const slm_family *family, slm_tensor_role role, bool
 {
     const slm_role_info *info = slm_role_get(role);
     const char *pattern = hf ? info->hf : info->gguf;
-    if (hf)
-        for (const slm_role_name *n = family->hf_names; n != NULL && n->role != SLM_TENSOR_ROLES; n++)
-            if (n->role == role)
-                pattern = n->name;
+    for (const slm_role_name *n = hf ? family->hf_names : family->gguf_names; n != NULL && n->role != SLM_TENSOR_ROLES; n++)
+        if (n->role == role)
+            pattern = n->name;
     const char *mark = strstr(pattern, "%u");
     if (mark == NULL)
         snprintf(out, size, "%s", pattern);
@@ -74,8 +73,7 @@ static slm_status bind_one(binding *b, slm_tensor_role role, uint32_t layer, boo
     char name[128];
     slm_found found;
     uint32_t rows, cols;
-    bool skip = b->family->first_without_norm && role == SLM_TENSOR_ATTN_NORM && layer == 0; /* never read: any of its shape does */
-    slm_family_tensor_name(b->family, role, b->hf, layer + skip, name, sizeof name);
+    slm_family_tensor_name(b->family, role, b->hf, slm_family_name_layer(b->family, role, layer), name, sizeof name);
     if (b->hf && b->hp->tags && (role == SLM_TENSOR_CLS_OUT || role == SLM_TENSOR_CLS_OUT_BIAS))
         snprintf(name, sizeof name, "classifier.%s", role == SLM_TENSOR_CLS_OUT ? "weight" : "bias"); /* in every family */
     slm_role_shape(b->hp, role, layer, &rows, &cols);
@@ -96,6 +94,18 @@ static slm_status bind_one(binding *b, slm_tensor_role role, uint32_t layer, boo
     return SLM_OK;
 }
 
+/* Models with a decision head have matrices in one in some layers and apart in the others: the head's query, key and value are one, and
+ * where the text's layers have gate and up in one, the head's have up alone. */
+static bool in_other_form(const binding *b, slm_tensor_role role, uint32_t layer)
+{
+    bool head = slm_layer_decides(b->hp, layer), apart = slm_family_need(b->family, SLM_TENSOR_ATTN_Q, false) == SLM_NEED_ALWAYS;
+    if (role == SLM_TENSOR_ATTN_QKV)
+        return apart && !head;
+    if (role == SLM_TENSOR_ATTN_Q || role == SLM_TENSOR_ATTN_K || role == SLM_TENSOR_ATTN_V)
+        return head;
+    return role == SLM_TENSOR_FFN_UP && !head && slm_family_need(b->family, SLM_TENSOR_FFN_GATE_UP, false) == SLM_NEED_ALWAYS;
+}
+
 /* A role of layer `layer`, or of the whole model; optional ones must be everywhere or nowhere (layer 0 decides). */
 static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, slm_error *err)
 {
@@ -104,7 +114,7 @@ static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, sl
         role == SLM_TENSOR_CLS_NORM_BIAS;
     if (slm_role_of_joint(role))
         need = SLM_NEED_ALWAYS;
-    if (head && (b->hp->pooling != SLM_POOL_RANK || b->hp->joint))
+    if (head && (b->hp->pooling != SLM_POOL_RANK || b->hp->joint == SLM_JOINT_GLICLASS))
         return SLM_OK;
     if (head && b->hp->tags && !b->family->tag_dense && role != SLM_TENSOR_CLS_OUT && role != SLM_TENSOR_CLS_OUT_BIAS)
         return SLM_OK; /* a pooler that nothing reads */
@@ -116,6 +126,8 @@ static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, sl
     }
     if (role == SLM_TENSOR_AFTER_NORM || role == SLM_TENSOR_AFTER_NORM_BIAS)
         need = b->hp->after_norm_dim > 0 ? SLM_NEED_ALWAYS : SLM_NEED_NEVER;
+    if (b->family->decides != NULL && in_other_form(b, role, layer))
+        need = SLM_NEED_NEVER;
     bool present, first;
     char name[128];
     slm_found found;

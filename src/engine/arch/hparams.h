@@ -33,12 +33,17 @@ typedef enum slm_squash { SLM_SQUASH_NONE = 0, SLM_SQUASH_TANH = 1, SLM_SQUASH_R
 
 /* What is done to a pooled vector, in order: a dense module (the next of those there are), a layer norm, or scaling to length 1. */
 typedef enum slm_after { SLM_AFTER_NONE = 0, SLM_AFTER_DENSE = 1, SLM_AFTER_NORM = 2, SLM_AFTER_NORMALIZE = 3 } slm_after;
+/* How options without a description are written: LAYA, "true: yes, the statement holds"; BARE, "true". */
+typedef enum slm_decide_words { SLM_DECIDE_LAYA = 0, SLM_DECIDE_BARE = 1 } slm_decide_words;
+#define SLM_DECIDE_SIZES 4 /* up to 2 options, 5, 10, more */
+/* Questions, as token types: which option; on which level; is it so. */
+enum { SLM_DECIDE_CHOICE = 0, SLM_DECIDE_LEVEL = 1, SLM_DECIDE_YES_NO = 2, SLM_DECIDE_KINDS = 3 };
 #define SLM_MAX_AFTER 8
 #define SLM_MAX_DENSE 3
 #define SLM_MAX_LABELS 1024
 
 /* Heads that read labels beside a text, of which each gives a score for every label (model/joint.c). */
-typedef enum slm_joint { SLM_JOINT_NONE = 0, SLM_JOINT_GLICLASS = 1 } slm_joint;
+typedef enum slm_joint { SLM_JOINT_NONE = 0, SLM_JOINT_GLICLASS = 1, SLM_JOINT_LAYA = 2, SLM_JOINT_D1 = 3 } slm_joint;
 /* GLiClass: how a text's row and a label's make a score. */
 typedef enum slm_scorer { SLM_SCORER_DOT = 0, SLM_SCORER_MLP = 1, SLM_SCORER_WEIGHTED = 2, SLM_SCORER_HOPFIELD = 3 } slm_scorer;
 /* GLiClass: the text stands before the labels; its rows alone are pooled; a label's row is the mean of its tokens', or that behind its
@@ -120,6 +125,12 @@ typedef struct slm_hparams {
     uint32_t joint_flags, joint_scorer, joint_width; /* GLiClass; joint_width: inner width of the projections */
     uint32_t joint_label, joint_text; /* tokens that mark a label, and the end of all of them */
     uint32_t joint_most;         /* labels at most; 0: as many as there is room for */
+    /* Decision heads (Laya): the last so many layers have layer norms and biases, no positions and a ReLU; 0 = none. */
+    uint32_t n_decide, n_ff_decide; /* n_ff_decide: their inner width */
+    float decide_eps;            /* of their norms */
+    uint32_t decide_tokens;      /* Laya: question and options together take at most so many tokens */
+    uint32_t decide_words;       /* slm_decide_words */
+    float decide_temperature[SLM_DECIDE_KINDS][SLM_DECIDE_SIZES]; /* divides scores, by kind of question and number of options */
 } slm_hparams;
 
 #endif

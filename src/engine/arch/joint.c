@@ -3,6 +3,7 @@
  *
  * GLiClass puts a mark before each label and one behind all of them.  The row of a label (at its mark, or the mean of its tokens) and that
  * of the text (the first, or another pooling) are projected, and a scorer makes one number of the two.
+ * Decision heads: decide.c.
  * Sources: arXiv 2508.07662; the gliclass library's GLiClassUniEncoder.
  */
 #include "engine/arch/family.h"
@@ -46,14 +47,15 @@ slm_status slm_joint_read(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 
 slm_status slm_joint_check(const slm_hparams *hp, slm_error *err)
 {
-    bool none = hp->joint == SLM_JOINT_NONE, good;
+    bool none = hp->joint == SLM_JOINT_NONE, gliclass = hp->joint == SLM_JOINT_GLICLASS, good;
     if (none)
         good = hp->joint_flags == 0 && hp->joint_scorer == 0 && hp->joint_width == 0 && hp->joint_label == 0 && hp->joint_text == 0 &&
                hp->joint_most == 0;
     else
-        good = hp->joint == SLM_JOINT_GLICLASS && hp->joint_flags <= SLM_JOINT_FLAGS && hp->joint_scorer <= SLM_SCORER_HOPFIELD &&
-               hp->joint_width >= 1 && hp->joint_width <= 65536 && hp->joint_most <= SLM_MAX_LABELS && hp->joint_label < hp->n_vocab &&
-               hp->joint_text < hp->n_vocab && hp->tags == 1 && hp->n_labels == 1 && !hp->causal && hp->n_layers > 0;
+        good = hp->joint <= SLM_JOINT_D1 && hp->joint_flags <= SLM_JOINT_FLAGS && hp->joint_scorer <= SLM_SCORER_HOPFIELD &&
+               (hp->joint_width >= 1) == gliclass && hp->joint_width <= 65536 && hp->joint_most <= SLM_MAX_LABELS &&
+               hp->joint_label < hp->n_vocab && hp->joint_text < hp->n_vocab && hp->tags == 1 && hp->n_labels == 1 && !hp->causal &&
+               hp->n_layers > 0;
     if (!good)
         return slm_fail(err, SLM_FORMAT, "the head that reads labels is out of range");
     if (!none && hp->joint_width % 32 != 0)

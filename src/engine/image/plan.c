@@ -112,7 +112,7 @@ static size_t split(const slm_hparams *hp, const slm_source_tensor *t, slm_part 
     static const slm_tensor_role qkv[2][3] = {{SLM_TENSOR_ATTN_Q, SLM_TENSOR_ATTN_K, SLM_TENSOR_ATTN_V},
                                               {SLM_TENSOR_ATTN_Q_BIAS, SLM_TENSOR_ATTN_K_BIAS, SLM_TENSOR_ATTN_V_BIAS}};
     static const slm_tensor_role gate_up[2] = {SLM_TENSOR_FFN_GATE, SLM_TENSOR_FFN_UP};
-    uint32_t q = hp->n_heads * hp->head_dim, kv = hp->n_kv_heads * hp->head_dim, row = 0;
+    uint32_t q = hp->n_heads * hp->head_dim, kv = slm_layer_kv_heads(hp, t->layer) * hp->head_dim, row = 0;
     const uint32_t qkv_rows[3] = {q, kv, kv};
     bool bias = t->role == SLM_TENSOR_ATTN_QKV_BIAS;
     size_t n = t->role == SLM_TENSOR_ATTN_QKV || bias ? 3 : t->role == SLM_TENSOR_FFN_GATE_UP ? 2 : 1;

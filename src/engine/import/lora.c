@@ -513,6 +513,8 @@ static slm_status open_lora(lora_source *s, const char *path, const slm_hparams 
     *s = (lora_source){.base = base, .family = slm_family_by_name(base->family)};
     if (s->family == NULL)
         return slm_fail(err, SLM_UNSUPPORTED, "adapters for models of the family %s are not supported", base->family);
+    if (base->n_decide > 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "adapters for decision models are not supported");
     const char *task = slm_adapter_task(path);
     if (task == NULL && stat(path, &st) != 0)
         return slm_fail_os(err, errno, "cannot open \"%s\"", path);

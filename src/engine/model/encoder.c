@@ -75,7 +75,7 @@ static void look_up(const encode_job *job, slm_scratch *s, uint32_t i, float *ou
     slm_adapt_table(run, s, i, SLM_TARGET_TOKEN, (uint32_t) job->batch->tokens[i], x);
     for (uint32_t c = 0; run->hp->embed_scale != 1.0f && c < width; c++)
         x[c] *= run->hp->embed_scale;
-    if (m->type_embd.data != NULL) {
+    if (m->type_embd.data != NULL && run->hp->n_decide == 0) {
         slm_add_row(run, &m->type_embd, type, x, scratch);
         slm_adapt_table(run, s, i, SLM_TARGET_TYPE, type, x);
     }
@@ -136,7 +136,7 @@ static void attend_unit(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t h
 {
     const slm_hparams *hp = run->hp;
     size_t plane = (size_t) SLM_KV_BLOCK * hp->head_dim, at = (size_t) head * hp->head_dim;
-    size_t kv_at = (size_t) (head / (hp->n_heads / hp->n_kv_heads)) * hp->head_dim;
+    size_t kv_at = (size_t) (head / (hp->n_heads / slm_layer_kv_heads(hp, layer))) * hp->head_dim;
     bool slides = slm_layer_slides(hp, layer);
     uint16_t *kv = s->kv.p;
     const uint16_t **table = s->table.p;
@@ -174,6 +174,31 @@ static void attend_unit(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t h
         }
         run->kn->attend(&a);
     }
+}
+
+/* A convolution over a row and its neighbours of ws->conv, which holds three gates B, C and x side by side: C * sum(kernel * B * x), to
+ * ws->att and ws->attq; beyond the ends of a sequence there are zeros. */
+static void convolve_stage(encode_job *job, slm_lane *t, uint32_t layer)
+{
+    slm_run *run = &job->run;
+    const slm_layer *l = &run->model->layers[layer];
+    uint32_t n = run->hp->n_embd, b, e;
+    while (slm_lane_next(t, job->batch->n_sequences, 1, &b, &e))
+        for (uint32_t i = job->starts[b]; i < job->starts[e]; i++) {
+            const float *row = (const float *) run->ws->conv.p + i * run->ld.conv;
+            bool first = run->positions[i] == 0, last = i + 1 == run->n || run->positions[i + 1] == 0;
+            float *out = (float *) run->ws->att.p + i * run->ld.q;
+            for (uint32_t c = 0; c < n; c++) {
+                const float *x = row + 2 * n + c, *kernel = l->conv_kernel + 3 * (size_t) c;
+                float sum = row[c] * *x * kernel[1];
+                sum += first ? 0 : row[c - run->ld.conv] * x[-(ptrdiff_t) run->ld.conv] * kernel[0];
+                sum += last ? 0 : row[c + run->ld.conv] * x[run->ld.conv] * kernel[2];
+                out[c] = row[n + c] * sum;
+            }
+            if (!slm_type_get(l->o.type)->is_float)
+                slm_quantize_attention(run, t->s, i, n, 0, n, NULL);
+        }
+    slm_lane_end(t);
 }
 
 static void attend_stage(encode_job *job, slm_lane *t, uint32_t layer)
@@ -247,6 +272,23 @@ static void pool_stage(encode_job *job, slm_lane *t)
     slm_lane_end(t);
 }
 
+/* Between the layers of the text and those of a decision head: the last norm, a row that says of which kind the question is, and what the
+ * head's first layer takes. */
+static void question_stage(const encode_job *job, slm_lane *t, const slm_layer *first)
+{
+    const slm_run *run = &job->run;
+    uint32_t b, e;
+    while (slm_lane_next(t, run->n, 4, &b, &e))
+        for (uint32_t i = b; i < e; i++) {
+            float *x = (float *) run->ws->x.p + i * run->ld.embd;
+            uint32_t kind = job->batch->types == NULL ? 0 : (uint32_t) job->batch->types[i];
+            slm_norm_row(run, (slm_norm_of) {run->model->output_norm, NULL}, x, x, run->hp->n_embd);
+            slm_add_row(run, &run->model->type_embd, kind, x, t->s->norm.p);
+            ready_row(run, t->s, i, (slm_norm_of) {first->attn_norm, first->attn_norm_bias}, false, NULL);
+        }
+    slm_lane_end(t);
+}
+
 static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
 {
     slm_run *run = &job->run;
@@ -256,15 +298,22 @@ static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
     slm_act a = ready_act(run, !after && l->attn_norm != NULL);
     slm_product qkv[3] = {
         {&l->q, l->q_bias, ws->q.p, run->ld.q}, {&l->k, l->k_bias, ws->k.p, run->ld.kv}, {&l->v, l->v_bias, ws->v.p, run->ld.kv}};
-    slm_stage_project(t, qkv, 3, &a, run->n);
-    slm_lane_end(t);
-    adapt_stage(t, i, SLM_TARGET_Q, 3, qkv, 1.0f, &a);
-    turn_stage(t, i);
-    attend_stage(job, t, i);
+    if (slm_layer_convolves(run->hp, i)) {
+        slm_product gates = {&l->conv_in, NULL, ws->conv.p, run->ld.conv};
+        slm_stage_project(t, &gates, 1, &a, run->n);
+        slm_lane_end(t);
+        convolve_stage(job, t, i);
+    } else {
+        slm_stage_project(t, qkv, 3, &a, run->n);
+        slm_lane_end(t);
+        adapt_stage(t, i, SLM_TARGET_Q, 3, qkv, 1.0f, &a);
+        turn_stage(t, i);
+        attend_stage(job, t, i);
+    }
 
     slm_act att = slm_attention_act(run, l->o.cols, NULL), ff = slm_feed_act(run, l->down.cols, NULL);
     join_stage(t, i, SLM_TARGET_O, &l->o, l->o_bias, l->attn_post_norm, &att);
-    ready_stage(t, after ? (slm_norm_of) {l->attn_post_norm, l->attn_norm_bias} : (slm_norm_of) {l->ffn_norm, NULL}, after,
+    ready_stage(t, after ? (slm_norm_of) {l->attn_post_norm, l->attn_norm_bias} : (slm_norm_of) {l->ffn_norm, l->ffn_norm_bias}, after,
                 l->ffn_in_scale);
     a = ready_act(run, !after && l->ffn_norm != NULL);
     if (run->batch != NULL) {
@@ -276,9 +325,11 @@ static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
     join_stage(t, i, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, &ff);
     if (after)
         ready_stage(t, (slm_norm_of) {l->ffn_post_norm, l->ffn_norm_bias}, true, next != NULL ? next->attn_in_scale : NULL);
+    else if (next != NULL && slm_layer_decides(run->hp, i + 1) && !slm_layer_decides(run->hp, i))
+        question_stage(job, t, next);
     else if (next != NULL)
-        ready_stage(t, (slm_norm_of) {next->attn_norm, NULL}, false, next->attn_in_scale);
-    else
+        ready_stage(t, (slm_norm_of) {next->attn_norm, next->attn_norm_bias}, false, next->attn_in_scale);
+    else if (run->hp->n_decide == 0)
         ready_stage(t, (slm_norm_of) {run->model->output_norm, NULL}, true, NULL);
 }
 

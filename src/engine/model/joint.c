@@ -184,6 +184,10 @@ void slm_joint_scores(const slm_run *run, slm_scratch *s, const float *x, const 
     const slm_hparams *hp = run->hp;
     size_t width = width_of(hp);
     float *at = s->pool.p;
+    if (hp->n_decide > 0) {
+        slm_decide_scores(run, s, x, marks, length, out);
+        return;
+    }
     joint j = {.run = run, .s = s, .x = x, .marks = marks, .length = length, .text = at, .key = at + width, .value = at + 2 * width,
                .label = at + 3 * width, .a = at + 4 * width, .b = at + 5 * width};
     while ((hp->joint_flags & SLM_JOINT_TEXT_ALONE) != 0 && j.begin + 1 < length && marks[j.begin] != SLM_MARK_TEXT)

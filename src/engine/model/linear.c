@@ -102,7 +102,9 @@ void slm_quantize_row(const slm_run *run, slm_scratch *s, const float *x, uint32
 void slm_norm_row(const slm_run *run, slm_norm_of n, const float *x, float *y, uint32_t width)
 {
     const slm_hparams *hp = run->hp;
-    if (hp->norm == SLM_NORM_RMS)
+    if (hp->n_decide > 0 && n.b != NULL) /* of a decision head */
+        run->kn->layer_norm(x, n.w, n.b, y, width, hp->decide_eps);
+    else if (hp->norm == SLM_NORM_RMS)
         run->kn->rms_norm(x, n.w, y, width, hp->norm_eps);
     else
         run->kn->layer_norm(x, n.w, n.b != NULL ? n.b : run->model->zeros, y, width, hp->norm_eps);
@@ -247,6 +249,9 @@ void slm_feed_unit(slm_run *run, slm_scratch *s, const slm_feed *feed, const slm
         } else {
             run->kn->swiglu(tile_gate, tile, tile, count);
         }
+    } else if (feed->relu) {
+        for (uint32_t c = 0; c < count; c++)
+            tile[c] = tile[c] > 0 ? tile[c] : 0;
     } else if (run->hp->activation == SLM_ACT_GELU_TANH) {
         run->kn->geglu(tile, tile_gate, tile, count); /* ones, see slm_stage_feed */
     } else {
@@ -261,7 +266,8 @@ void slm_stage_feed(slm_lane *t, const slm_layer *layer, const slm_act *a, uint3
     size_t ldq = layer->down.cols / 32;
     slm_qblock *q = run->ws->ffq.p;
     const slm_weight *up = &layer->up, *gate = layer->gate.data != NULL ? &layer->gate : NULL;
-    slm_feed feed = {.gate = gate, .up = up, .down = &layer->down, .up_bias = layer->up_bias, .ff = run->ws->ff.p, .ldff = run->ld.ff,
+    slm_feed feed = {.gate = gate, .up = up, .down = &layer->down, .up_bias = layer->up_bias, .relu = layer->relu,
+                     .ff = run->ws->ff.p, .ldff = run->ld.ff,
                      .q = q, .lo = q + run->n * ldq, .ldq = ldq};
     uint32_t b = 0, e = 0;
     slm_unit u;

@@ -127,7 +127,8 @@ static slm_status take_layer(const loader *in, uint32_t i)
         return missing(in, SLM_TENSOR_LAYER_EMBD_GATE, i);
     if (experts && (l->router.data == NULL || l->expert_gate.data == NULL || !slm_type_get(l->router.type)->is_float))
         return missing(in, SLM_TENSOR_ROUTER, i);
-    if (!experts && slm_activation_gated(in->model->hp.activation) && l->gate.data == NULL)
+    l->relu = slm_layer_decides(&in->model->hp, i);
+    if (!experts && !l->relu && slm_activation_gated(in->model->hp.activation) && l->gate.data == NULL)
         return missing(in, SLM_TENSOR_FFN_GATE, i);
     if (in->model->hp.relative_span > 0)
         for (int k = 0; k < 2; k++) {
@@ -309,7 +310,7 @@ static slm_status take_globals(const loader *in)
             return slm_fail(in->err, SLM_FORMAT, "a quantized output head of width %u, no multiple of 32", m->hp.n_embd);
         return SLM_OK;
     }
-    if (m->hp.pooling == SLM_POOL_RANK && !m->hp.joint && m->cls_out.data == NULL)
+    if (m->hp.pooling == SLM_POOL_RANK && m->hp.joint != SLM_JOINT_GLICLASS && m->cls_out.data == NULL)
         return missing(in, SLM_TENSOR_CLS_OUT, 0);
     return SLM_OK;
 }

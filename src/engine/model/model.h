@@ -29,6 +29,7 @@ typedef struct slm_layer {
     const float *embd_post_norm, *out_scale; /* [n_embd] of what embd_out gives; [1], or NULL: what the layer's result is multiplied by */
     const float *delta_decay_log, *delta_decay_bias, *delta_norm; /* [delta_values] twice, [delta_value_dim] */
     slm_weight router, expert_gate, expert_up, expert_down; /* mixtures, in place of gate, up, down: [n_experts * rows of one, cols] */
+    bool relu;                     /* of a decision head: in place of the model's activation */
     slm_weight rel_key, rel_query; /* DeBERTa: [n_heads * slm_relative_rows, head_dim] */
 } slm_layer;
 

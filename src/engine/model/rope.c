@@ -90,7 +90,7 @@ void slm_rope_fill(slm_run *run, uint32_t begin, uint32_t end)
 
 bool slm_layer_turns(const slm_hparams *hp, uint32_t layer)
 {
-    return hp->n_rot >= 2 && !(hp->nope_pattern > 0 && (layer + 1) % hp->nope_pattern == 0) &&
+    return hp->n_rot >= 2 && !slm_layer_decides(hp, layer) && !(hp->nope_pattern > 0 && (layer + 1) % hp->nope_pattern == 0) &&
         !(hp->nope_full && !slm_layer_slides(hp, layer));
 }
 

@@ -204,6 +204,7 @@ void slm_stage_residual(slm_lane *t, const slm_product *product, const slm_act *
 typedef struct slm_feed {
     const slm_weight *gate, *up, *down; /* gate NULL: none; down: whose type says in which form the rows are wanted */
     const float *up_bias;               /* or NULL */
+    bool relu;                          /* in place of the model's activation */
     float *ff;                          /* [n, ldff] where down is float */
     slm_qblock *q, *lo;                 /* [n, ldq] where it is quantized; lo: second terms of fine rows */
     size_t ldff, ldq;
@@ -271,6 +272,9 @@ size_t slm_pool_floats(const slm_hparams *hp);
 /* Scores of labels: out[row] of each that is marked SLM_MARK_LABEL, 0 at the others; s->pool has slm_joint_floats. */
 void slm_joint_scores(const slm_run *run, slm_scratch *s, const float *x, const uint8_t *marks, uint32_t length, float *out);
 size_t slm_joint_floats(const slm_hparams *hp);
+/* ---- decide.c */
+/* The same of a decision head. */
+void slm_decide_scores(const slm_run *run, slm_scratch *s, const float *x, const uint8_t *marks, uint32_t length, float *out);
 /* One row through a small dense layer: y [16 * n_panels], blocks in s->normq. */
 void slm_dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, const float *bias, const float *x, float *y);
 

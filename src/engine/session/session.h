@@ -43,6 +43,7 @@ struct slm_job {
     uint32_t n_kept;      /* of them, those that are in the prefix cache already */
     uint8_t *marks;       /* [n_ids] where labels stand (text/marked.h), or NULL */
     uint32_t n_labels;    /* of them */
+    uint32_t question;    /* decision heads: of which kind it is, SLM_DECIDE_* */
     uint32_t row_begin, row_end; /* taggers: of the prompt, the tokens of the text itself */
     uint32_t first_out;   /* first position whose hidden row is wanted: reuse ends here */
     uint32_t end;         /* positions that the job feeds itself at most (labels' branches not counted) */

@@ -157,7 +157,7 @@ static slm_status lay_out(builder *b, slm_error *err)
     h.flags |= (v->add_bos ? SLM_TOKF_ADD_BOS : 0) | (v->add_eos ? SLM_TOKF_ADD_EOS : 0) |
               (v->add_space_prefix ? SLM_TOKF_SPACE_PREFIX : 0) | (v->lowercase ? SLM_TOKF_LOWERCASE : 0) |
               (v->strip_accents ? SLM_TOKF_STRIP_ACCENTS : 0) | (v->prefix_first ? SLM_TOKF_PREFIX_FIRST : 0) |
-              (v->prefix_once ? SLM_TOKF_PREFIX_ONCE : 0) |
+              (v->prefix_once ? SLM_TOKF_PREFIX_ONCE : 0) | (v->split_marks ? SLM_TOKF_SPLIT_MARKS : 0) |
               (v->split_white ? SLM_TOKF_SPLIT_WHITE : 0) | (v->byte_fallback ? SLM_TOKF_BYTE_FALLBACK : 0) |
               (v->fuse_unknown ? SLM_TOKF_FUSE_UNKNOWN : 0) | (v->keep_cjk ? SLM_TOKF_KEEP_CJK : 0);
     char *blob = calloc(1, at);
@@ -183,6 +183,8 @@ static uint8_t type_of(const slm_vocab *v, size_t i)
     int32_t type = v->types == NULL || v->types[i] == 0 ? SLM_TOKEN_NORMAL : v->types[i];
     int32_t id = (int32_t) i;
     bool named = id == v->bos || id == v->eos || id == v->eot || id == v->sep || id == v->pad || id == v->cls || id == v->mask;
+    if (v->split_marks && type == SLM_TOKEN_NORMAL && slm_tok_byte_token(v->tokens[i].data, v->tokens[i].length) >= 0)
+        return SLM_TOKEN_BYTE; /* mmBERT's files do not say so */
     if (v->kind == SLM_TOK_WORDPIECE && (named || id == v->unk))
         return SLM_TOKEN_CONTROL;
     if (type == SLM_TOKEN_USER_DEFINED && (named || slm_chat_is_control_text(v->tokens[i].data, v->tokens[i].length)))

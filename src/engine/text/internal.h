@@ -54,7 +54,8 @@ enum {
     SLM_TOKF_FRAMED = 2048, /* prompts are framed (encoders) */
     SLM_TOKF_KEEP_CJK = 4096, /* WordPiece: ideographs are no words of their own */
     SLM_TOKF_NORMALIZED = 8192, /* there are user-defined tokens that are looked for in the normalized text */
-    SLM_TOKF_PREFIX_ONCE = 16384 /* SPM: no space prefix before a space or a mark */
+    SLM_TOKF_PREFIX_ONCE = 16384, /* SPM: no space prefix before a space or a mark */
+    SLM_TOKF_SPLIT_MARKS = 32768 /* SPM: a word begins at each space */
 };
 
 typedef struct slm_tok_header {

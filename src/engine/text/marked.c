@@ -58,6 +58,14 @@ slm_status slm_marked_text(slm_marked *p, const char *text, size_t length, bool 
     return SLM_OK;
 }
 
+void slm_marked_drop(slm_marked *p, size_t begin, size_t end)
+{
+    slm_prompt *out = &p->out;
+    memmove(out->ids.ids + begin, out->ids.ids + end, (out->ids.n - end) * sizeof *out->ids.ids);
+    memmove(out->marks + begin, out->marks + end, out->ids.n - end);
+    out->ids.n -= end - begin;
+}
+
 slm_status slm_marked_end(slm_marked *p, slm_prompt *out, slm_error *err)
 {
     const slm_tok_frame *f = &p->tok->h->frame;

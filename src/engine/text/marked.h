@@ -9,8 +9,9 @@
 
 #include "engine/text/chat.h"
 
-/* What a token of such a prompt marks: a label, whose score is read at its row, or the beginning of the text. */
-enum { SLM_MARK_NONE = 0, SLM_MARK_LABEL = 1, SLM_MARK_TEXT = 2 };
+/* What a token of such a prompt marks: a label, whose score is read at its row; the beginning of the text; the no beside a label that is a
+ * yes. */
+enum { SLM_MARK_NONE = 0, SLM_MARK_LABEL = 1, SLM_MARK_TEXT = 2, SLM_MARK_NO = 3 };
 
 typedef struct slm_marked {
     slm_tokenizer *tok;
@@ -25,6 +26,8 @@ slm_status slm_marked_begin(slm_marked *p, slm_tokenizer *tok, const volatile in
 slm_status slm_marked_token(slm_marked *p, uint32_t id, uint8_t mark, slm_error *err);
 /* row: it is the text that may be cut. */
 slm_status slm_marked_text(slm_marked *p, const char *text, size_t length, bool row, slm_error *err);
+/* Leaves out tokens [begin, end), none of which is the row's, nor stands before it once it is put. */
+void slm_marked_drop(slm_marked *p, size_t begin, size_t end);
 /* Puts what stands behind, and hands the prompt over. */
 slm_status slm_marked_end(slm_marked *p, slm_prompt *out, slm_error *err);
 void slm_marked_free(slm_marked *p);

@@ -42,6 +42,7 @@ static const slm_pre_rule rules[] = {
     {"trillion", WORD_GPT2, false},
     {"granite-docling", WORD_GPT2, false},
     {"roberta-bpe", WORD_GPT2, false},
+    {"modern-bert", WORD_GPT2, false},
     {"llama-bpe", WORD_CL100K("\\p{N}{1,3}"), true},
     {"llama3", WORD_CL100K("\\p{N}{1,3}"), true},
     {"llama-v3", WORD_CL100K("\\p{N}{1,3}"), true},

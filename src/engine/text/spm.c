@@ -194,10 +194,10 @@ static slm_status encode_word(slm_tokenizer *tok, cursor *c, size_t begin, size_
     return n <= SHORT_WORD ? merge_short(tok, c, begin, n, err) : merge_long(tok, c, begin, n, err);
 }
 
-/* The end of the word that begins at `at`: marks, then anything up to the next mark. */
-static size_t word_end(const char *buffer, size_t n, size_t at)
+/* The end of the word that begins at `at`: marks, or one, then anything up to the next mark. */
+static size_t word_end(const char *buffer, size_t n, size_t at, bool one)
 {
-    while (n - at >= 3 && memcmp(buffer + at, MARK, 3) == 0)
+    for (bool first = true; n - at >= 3 && memcmp(buffer + at, MARK, 3) == 0 && (first || !one); first = false)
         at += 3;
     while (at < n && !(n - at >= 3 && (unsigned char) buffer[at] == 0xE2 && memcmp(buffer + at, MARK, 3) == 0))
         at++;
@@ -236,13 +236,14 @@ static size_t block_end(const char *text, size_t n, size_t at)
 
 static slm_status encode_block(slm_tokenizer *tok, const char *text, size_t n, size_t base, bool prefix, bool words, slm_error *err)
 {
+    bool split = (tok->h->flags & SLM_TOKF_SPLIT_MARKS) != 0;
     SLM_TRY(slm_tok_reserve((void **) &tok->buffer, &tok->buffer_capacity, 3 * n + 4, 1, err));
     size_t used = mark_spaces(tok->buffer, text, n, prefix);
     cursor c = {.text = text, .base = base, .prefixed = prefix};
     if (!words)
         return encode_word(tok, &c, 0, used, false, err);
     for (size_t at = 0; at < used;) {
-        size_t end = word_end(tok->buffer, used, at);
+        size_t end = word_end(tok->buffer, used, at, split);
         SLM_TRY(encode_word(tok, &c, at, end - at, true, err));
         at = end;
         if (slm_tok_stopped(tok))
@@ -255,7 +256,7 @@ slm_status slm_spm_encode(slm_tokenizer *tok, const char *text, size_t n, size_t
 {
     bool marked = n > 0 && (text[0] == ' ' || (n >= 3 && memcmp(text, MARK, 3) == 0));
     bool prefix = begin && (tok->h->flags & SLM_TOKF_SPACE_PREFIX) != 0 && !(marked && (tok->h->flags & SLM_TOKF_PREFIX_ONCE) != 0);
-    bool words = (tok->h->flags & SLM_TOKF_SPLIT_SPACES) != 0;
+    bool words = (tok->h->flags & (SLM_TOKF_SPLIT_SPACES | SLM_TOKF_SPLIT_MARKS)) != 0;
     for (size_t at = 0; at < n;) {
         size_t end = words ? block_end(text, n, at) : n;
         SLM_TRY(slm_tok_check_word(end - at > BLOCK_BYTES ? end - at - BLOCK_BYTES : 0, base + at, err));

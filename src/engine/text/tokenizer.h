@@ -81,6 +81,7 @@ typedef struct slm_vocab {
     bool add_bos, add_eos, add_space_prefix;
     bool prefix_first;       /* SPM, Unigram: the space prefix goes before the very beginning only, not behind control tokens */
     bool prefix_once;        /* SPM: no space prefix where a text begins with a space or U+2581 itself */
+    bool split_marks;        /* SPM: a word begins at each space */
     bool split_white;        /* Unigram: words are what stands between white space */
     bool byte_fallback;      /* Unigram: an unknown piece becomes its bytes */
     int whole_words;         /* BPE: a word that is a token is not merged: 1 yes, -1 no, 0 as the pre-tokenizer's name says */

@@ -88,12 +88,35 @@ static slm_status check_rope_keys(const gguf_source *s, slm_error *err)
     return SLM_OK;
 }
 
+/* What is read of a decision head (arch/decide.c); another key says of it what is not done here. */
+static slm_status check_decision_keys(const gguf_source *s, slm_error *err)
+{
+    static const char *const known[] = {"type", "block_count", "max_head_tokens"};
+    static const char *const kinds[] = {"choice", "score", "noul"}, *const sizes[] = {"", ".2", ".3_5", ".6_10", ".11"};
+    char prefix[96], name[64];
+    int n = snprintf(prefix, sizeof prefix, "%s.decision.", s->architecture);
+    for (size_t i = 0; i < slm_gguf_n_values(s->gguf); i++) {
+        const char *key = slm_gguf_value_at(s->gguf, i)->key;
+        bool good = strncmp(key, prefix, (size_t) n) != 0;
+        for (size_t k = 0; !good && k < sizeof known / sizeof known[0]; k++)
+            good = strcmp(key + n, known[k]) == 0 && (k > 0 || slm_gguf_value_at(s->gguf, i)->type == SLM_GGUF_STRING);
+        for (size_t k = 0; !good && k < 15; k++) {
+            snprintf(name, sizeof name, "temperature.%s%s", kinds[k % 3], sizes[k / 3]);
+            good = strcmp(key + n, name) == 0;
+        }
+        if (!good)
+            return slm_fail(err, SLM_UNSUPPORTED, "a decision head with %s is not supported", key);
+    }
+    return SLM_OK;
+}
+
 static slm_status read_hparams(gguf_source *s, slm_error *err)
 {
     const slm_gguf_placed *embd = slm_gguf_parts_find(&s->parts, "token_embd.weight");
     if (embd == NULL)
         return slm_fail(err, SLM_FORMAT, "the model lacks the tensor token_embd.weight");
     SLM_TRY(check_rope_keys(s, err));
+    SLM_TRY(check_decision_keys(s, err));
     SLM_TRY(read_factors(s, "rope_freqs.weight", s->factors, &s->n_factors, err));
     if (s->n_factors == 0)
         SLM_TRY(read_factors(s, "rope_factors_short.weight", s->factors, &s->n_factors, err));
@@ -120,6 +143,14 @@ static bool find_tensor(void *arg, slm_tensor_role role, const char *name, slm_f
         out->rows = t->dims[1] * t->dims[2]; /* experts, one below the other */
         return true;
     }
+    if (vector && role == SLM_TENSOR_CLS_OUT) { /* a matrix of one row: its writers leave the 1 out */
+        out->rows = 1;
+        out->cols = t->dims[0];
+    }
+    if (t->n_dims == 2 && role == SLM_TENSOR_CONV_KERNEL) { /* columns one behind the other */
+        out->rows = t->dims[0] * t->dims[1];
+        out->cols = 0;
+    }
     if (t->dims[2] != 1 || t->dims[3] != 1)
         out->rows = out->cols = 0; /* no model has such a shape: refused by name */
     return true;
@@ -131,6 +162,12 @@ static bool is_rope(const char *name)
            strcmp(name, "rope_factors_long.weight") == 0;
 }
 
+static void bound_name(const gguf_source *s, const slm_source_tensor *t, char *out, size_t size)
+{
+    const slm_family *family = slm_family_by_name(s->base.hparams.family);
+    slm_family_tensor_name(family, t->role, false, slm_family_name_layer(family, t->role, t->layer), out, size);
+}
+
 static int by_text(const void *a, const void *b)
 {
     return strcmp(*(char *const *) a, *(char *const *) b);
@@ -140,21 +177,21 @@ static int by_text(const void *a, const void *b)
 static slm_status check_leftovers(const gguf_source *s, slm_error *err)
 {
     size_t n = s->base.n_tensors, at = 0;
-    const slm_family *family = slm_family_by_name(s->base.hparams.family);
     char(*names)[SLM_GGUF_MAX_NAME + 1] = calloc(n + 1, sizeof *names);
     char **sorted = calloc(n + 1, sizeof *sorted);
     slm_status status = names == NULL || sorted == NULL ? slm_fail(err, SLM_NOMEM, "out of memory") : SLM_OK;
     for (size_t i = 0; status == SLM_OK && i < n; i++) {
-        slm_family_tensor_name(family, s->base.tensors[i].role, false, s->base.tensors[i].layer, names[i], sizeof *names);
+        bound_name(s, &s->base.tensors[i], names[i], sizeof *names);
         sorted[i] = names[i];
     }
     if (status == SLM_OK)
         qsort(sorted, n, sizeof *sorted, by_text);
     for (size_t i = 0; status == SLM_OK && i < s->parts.n_tensors; i++) {
         const char *name = s->parts.tensors[i].tensor->name;
-        if (at < n && strcmp(sorted[at], name) == 0)
-            at++;
-        else if (!is_rope(name) && !slm_family_unread(&s->base.hparams, false, name))
+        bool bound = false;
+        for (; at < n && strcmp(sorted[at], name) == 0; at++) /* by two roles, maybe */
+            bound = true;
+        if (!bound && !is_rope(name) && !slm_family_unread(&s->base.hparams, false, name))
             status = slm_fail(err, SLM_UNSUPPORTED, "the file holds the tensor %s, which a %s model does not have", name,
                               s->base.hparams.family);
     }
@@ -169,7 +206,7 @@ static void read_rows(slm_source *source, const slm_source_tensor *t, uint32_t r
     char name[SLM_GGUF_MAX_NAME + 1];
     gguf_source *s = (gguf_source *) source;
     const slm_type_info *type = slm_type_get(t->type);
-    slm_family_tensor_name(slm_family_by_name(s->base.hparams.family), t->role, false, t->layer, name, sizeof name);
+    bound_name(s, t, name, sizeof name);
     const slm_gguf_placed *g = slm_gguf_parts_find(&s->parts, name);
     uint64_t per_row = (uint64_t) (t->cols ? t->cols : 1) / (t->cols ? type->block_weights : 1) * type->block_bytes;
     if (g == NULL)

@@ -127,8 +127,9 @@ static slm_status read_ids(const slm_gguf *g, slm_vocab *vocab, vocab_buffers *b
     bool llama3 = strcmp(vocab->pre, "llama-bpe") == 0 || strcmp(vocab->pre, "llama3") == 0;
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_bos_token", spm || bert || llama3, &vocab->add_bos, err));
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_eos_token", bert, &vocab->add_eos, err));
-    vocab->add_bos = vocab->add_bos || b->ranked; /* whatever the file says, as llama.cpp has it */
+    vocab->add_bos = vocab->add_bos || (b->ranked && !vocab->split_marks); /* whatever the file says, as llama.cpp has it */
     SLM_TRY(read_flag(g, "tokenizer.ggml.add_space_prefix", spm && !b->ranked, &vocab->add_space_prefix, err));
+    vocab->add_space_prefix = vocab->add_space_prefix || vocab->split_marks;
     SLM_TRY(read_flag(g, "tokenizer.ggml.normalizer.lowercase", bert, &vocab->lowercase, err));
     return read_flag(g, "tokenizer.ggml.normalizer.strip_accents", vocab->lowercase, &vocab->strip_accents, err);
 }
@@ -193,7 +194,13 @@ static slm_status read_kind(const slm_gguf *g, const slm_import_options *options
     else
         status = slm_fail(err, SLM_UNSUPPORTED, "tokenizers of the kind \"%.40s\" are not supported", model);
     free(model);
-    return status == SLM_OK && !*absent ? read_pre(g, options, vocab, err) : status;
+    if (status == SLM_OK && !*absent)
+        status = read_pre(g, options, vocab, err);
+    if (status == SLM_OK && vocab->kind == SLM_TOK_BPE && strcmp(vocab->pre, "mmbert") == 0) { /* SentencePiece's pieces by name only */
+        vocab->kind = SLM_TOK_SPM;
+        *ranked = vocab->split_marks = vocab->prefix_once = true;
+    }
+    return status;
 }
 
 static slm_status add_step(slm_vocab *vocab, vocab_buffers *b, slm_text_op op, slm_bytes from, slm_bytes to)
@@ -224,6 +231,14 @@ static slm_status read_unigram(const slm_gguf *g, slm_vocab *vocab, vocab_buffer
     return add_step(vocab, b, SLM_TEXT_CHARSMAP, (slm_bytes){(char *) b->map, (size_t) v->bytes}, (slm_bytes){"", 0});
 }
 
+/* [CLS] A [SEP] B [SEP], which files of encoders with byte-level BPE call BOS and EOS. */
+static void frame_text(slm_vocab *vocab)
+{
+    int32_t first = vocab->add_bos ? vocab->bos : -1, last = vocab->add_eos ? vocab->eos : -1, middle = vocab->sep >= 0 ? vocab->sep : last;
+    vocab->framed = true;
+    vocab->frame = (slm_tok_frame){first >= 0, middle >= 0, last >= 0, 0, {first}, {middle}, {last}};
+}
+
 static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *vocab, vocab_buffers *b, slm_error *err)
 {
     const slm_gguf_value *v = slm_gguf_find(g, "tokenizer.ggml.tokens");
@@ -235,7 +250,10 @@ static slm_status read_vocab(const slm_gguf *g, uint32_t n_vocab, slm_vocab *voc
     SLM_TRY(read_ids(g, vocab, b, err)); /* small things first: a refusal should cost little */
     if (vocab->kind == SLM_TOK_UNIGRAM)
         SLM_TRY(read_unigram(g, vocab, b, err));
-    else if (vocab->kind == SLM_TOK_BPE && strcmp(vocab->pre, "command-r") == 0) /* composes, which the file does not say */
+    bool modern = vocab->kind == SLM_TOK_BPE && strcmp(vocab->pre, "modern-bert") == 0;
+    if (modern || vocab->split_marks)
+        frame_text(vocab);
+    if (modern || (vocab->kind == SLM_TOK_BPE && strcmp(vocab->pre, "command-r") == 0)) /* composes, which the file does not say */
         SLM_TRY(add_step(vocab, b, SLM_TEXT_NFC, (slm_bytes){"", 0}, (slm_bytes){"", 0}));
     SLM_TRY(read_strings(g, v, &b->tokens_raw, &b->tokens, err));
     vocab->tokens = b->tokens;

@@ -35,7 +35,7 @@ static void pack(slm_session *s, const slm_job *job, uint32_t at)
 
     memcpy(b->tokens + at, job->ids, job->n_ids * sizeof *job->ids);
     for (uint32_t i = 0; i < job->n_ids; i++)
-        b->positions[at + i] = i >= job->n_prefix ? second : 0;
+        b->positions[at + i] = i >= job->n_prefix ? second : (int32_t) job->question;
     if (job->marks != NULL)
         memcpy(b->marks + at, job->marks, job->n_ids);
 }

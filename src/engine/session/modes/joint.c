@@ -9,6 +9,10 @@
 
 #include "engine/session/session.h"
 
+#define DEFAULT_QUESTION "Which of these describes the text best?"
+#define OPTION_TOKENS 48 /* of an option at most, beside its mark */
+#define LEAST_ROOM 16    /* tokens that options leave to the question */
+
 /* What a request has, by what it is. */
 typedef struct ask {
     const slm_hparams *hp;
@@ -58,8 +62,169 @@ static slm_status put_gliclass(slm_marked *p, const ask *a, slm_error *err)
     return a->system == NULL ? slm_marked_text(p, a->row->text, a->row->length, true, err) : put_row(p, a, err);
 }
 
+static slm_bytes bytes_of(const char *text)
+{
+    return (slm_bytes) {text, strlen(text)};
+}
+
+/* n parts as one text, of which no more than `most` tokens stay. */
+static slm_status put_some(slm_marked *p, const slm_bytes *parts, size_t n, size_t most, slm_error *err)
+{
+    size_t at = p->out.ids.n, bytes = 0, used = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bytes += parts[i].length;
+    char *all = malloc(bytes + 1);
+    if (all == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a prompt");
+    for (size_t i = 0; i < n; used += parts[i++].length)
+        memcpy(all + used, parts[i].data, parts[i].length);
+    slm_status status = slm_marked_text(p, all, bytes, false, err);
+    free(all);
+    if (status == SLM_OK && p->out.ids.n - at > most)
+        slm_marked_drop(p, at + most, p->out.ids.n);
+    return status;
+}
+
+/* What a decision model is asked: one label alone is a statement that holds or not, several are options. */
+static bool is_statement(const slm_request *r)
+{
+    return r->n_labels == 1;
+}
+
+static size_t n_options(const slm_request *r)
+{
+    return is_statement(r) ? 2 : r->n_labels;
+}
+
+/* `kind`, and what is asked: the system's text, or a statement, of which the system's text may say more. */
+static slm_status put_question(slm_marked *p, const ask *a, const char *kind, size_t most, slm_error *err)
+{
+    slm_bytes parts[4] = {bytes_of(kind)};
+    size_t n = 1;
+
+    if (a->system != NULL)
+        parts[n++] = (slm_bytes) {a->system->text, a->system->length};
+    if (is_statement(a->request)) {
+        parts[n] = bytes_of(" ");
+        n += a->system != NULL;
+        parts[n++] = bytes_of(a->request->labels[0]);
+    } else if (a->system == NULL) {
+        parts[n++] = bytes_of(DEFAULT_QUESTION);
+    }
+    return put_some(p, parts, n, most, err);
+}
+
+/* Option i's text, behind a space, as the model's template writes it. */
+static slm_status put_option(slm_marked *p, const ask *a, size_t i, size_t most, slm_error *err)
+{
+    static const char *const plain[] = {"false", "true"},
+                            *const told[] = {"false: no, the statement does not hold", "true: yes, the statement holds"};
+    const slm_request *r = a->request;
+    bool bare = a->hp->decide_words == SLM_DECIDE_BARE;
+    const char *name = !is_statement(r) ? r->labels[i] : bare ? plain[i] : told[i];
+    const char *description = is_statement(r) || r->descriptions == NULL ? NULL : r->descriptions[i];
+    bool described = description != NULL && description[0] != '\0';
+    slm_bytes parts[4] = {bytes_of(" "), bytes_of(bare && described ? description : name)};
+    size_t n = 2;
+
+    if (described && !bare) {
+        parts[n++] = bytes_of(": ");
+        parts[n++] = bytes_of(description);
+    }
+    return put_some(p, parts, n, most, err);
+}
+
+static uint8_t mark_of(const slm_request *r, size_t i)
+{
+    return is_statement(r) && i == 0 ? SLM_MARK_NO : SLM_MARK_LABEL;
+}
+
+/* Question and options have decide_tokens together, as they had in training: options of more than OPTION_TOKENS are cut, all of them to
+ * equal parts where they leave no room, and the question to what is left.  at [n + 2]: where question and options begin, and the last
+ * one ends. */
+static void fit(slm_marked *p, const slm_hparams *hp, size_t *at, size_t n)
+{
+    size_t most = OPTION_TOKENS + 1, total = 0, room = hp->decide_tokens;
+
+    for (int round = 0; round < 2; round++) {
+        total = 0;
+        for (size_t i = 1; i <= n; i++)
+            total += at[i + 1] - at[i] < most ? at[i + 1] - at[i] : most;
+        if (total + LEAST_ROOM <= room || round == 1)
+            break;
+        most = (room < LEAST_ROOM ? 0 : room - LEAST_ROOM) / n;
+        most = most < 4 ? 4 : most;
+    }
+    for (size_t i = n; i >= 1; i--)
+        if (at[i + 1] - at[i] > most)
+            slm_marked_drop(p, at[i] + most, at[i + 1]);
+    size_t question = at[1] - 1 - at[0], left = room > total ? room - total : 0;
+    left = left < 8 ? 8 : left;
+    if (question > left)
+        slm_marked_drop(p, at[0] + left, at[1] - 1);
+}
+
+/* [CLS] choice question: what is asked [SEP] [MASK] a [MASK] b ... [SEP] the text [SEP] */
+static slm_status put_laya(slm_marked *p, const ask *a, slm_error *err)
+{
+    const slm_request *r = a->request;
+    size_t n = n_options(r), *at = malloc((n + 2) * sizeof *at);
+
+    if (at == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory for a prompt");
+    at[0] = p->out.ids.n;
+    slm_status status = put_question(p, a, is_statement(r) ? "noul question: " : "choice question: ", SIZE_MAX / 2, err);
+    if (status == SLM_OK)
+        status = slm_marked_token(p, a->hp->joint_text, SLM_MARK_NONE, err);
+    for (size_t i = 0; status == SLM_OK && i < n; i++) {
+        at[i + 1] = p->out.ids.n;
+        status = slm_marked_token(p, a->hp->joint_label, mark_of(r, i), err);
+        if (status == SLM_OK)
+            status = put_option(p, a, i, SIZE_MAX / 2, err);
+    }
+    at[n + 1] = p->out.ids.n;
+    if (status == SLM_OK)
+        fit(p, a->hp, at, n);
+    free(at);
+    SLM_TRY(status);
+    SLM_TRY(slm_marked_token(p, a->hp->joint_text, SLM_MARK_TEXT, err));
+    return slm_marked_text(p, a->row->text, a->row->length, true, err);
+}
+
+static slm_status put_named(slm_marked *p, const char *name, slm_error *err)
+{
+    int32_t id = slm_tokenizer_find(p->tok, name, strlen(name));
+
+    return id < 0 ? slm_fail(err, SLM_UNSUPPORTED, "the model's vocabulary has no token %s, which its questions need", name)
+                  : slm_marked_token(p, (uint32_t) id, SLM_MARK_NONE, err);
+}
+
+/* The text first, then the question and the options, each between tokens of their own; of d1-omni's texts nothing is cut but the row's. */
+static slm_status put_d1(slm_marked *p, const ask *a, slm_error *err)
+{
+    const slm_request *r = a->request;
+    size_t n = n_options(r), longest = a->hp->n_context / 2, budget = 24 * n + 32;
+
+    budget = budget > longest ? longest : budget;
+    budget = budget < 96 ? 96 : budget;
+    size_t most = budget > 5 * n ? (budget - 3 * n) / n : 2;
+    SLM_TRY(put_named(p, "<|startoftext|>", err));
+    SLM_TRY(put_named(p, "<|reserved_7|>", err));
+    SLM_TRY(slm_marked_text(p, a->row->text, a->row->length, true, err));
+    SLM_TRY(put_named(p, "<|reserved_8|>", err));
+    SLM_TRY(put_question(p, a, "", budget - 1, err));
+    for (size_t i = 0; i < n; i++) {
+        SLM_TRY(put_named(p, "<|reserved_9|>", err));
+        SLM_TRY(slm_marked_token(p, a->hp->joint_label, mark_of(r, i), err));
+        SLM_TRY(put_option(p, a, i, most, err));
+        SLM_TRY(put_named(p, "<|reserved_10|>", err));
+    }
+    return put_named(p, "<|reserved_11|>", err);
+}
+
 typedef slm_status (*put_fn)(slm_marked *p, const ask *a, slm_error *err);
-static const put_fn kinds[] = {[SLM_JOINT_GLICLASS] = put_gliclass};
+static const put_fn kinds[] = {[SLM_JOINT_GLICLASS] = put_gliclass, [SLM_JOINT_LAYA] = put_laya, [SLM_JOINT_D1] = put_d1};
 
 static slm_status check(const slm_session *s, const slm_request *r, ask *out, slm_error *err)
 {
@@ -105,6 +270,7 @@ static slm_status prepare(slm_session *s, const slm_request *request, slm_job *j
     job->marks = prompt.marks;
     prompt.marks = NULL;
     job->n_labels = (uint32_t) request->n_labels;
+    job->question = s->model->hp.n_decide > 0 && is_statement(request) ? SLM_DECIDE_YES_NO : SLM_DECIDE_CHOICE;
     slm_prompt_free(&prompt);
     return SLM_OK;
 }
