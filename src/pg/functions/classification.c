@@ -212,18 +212,11 @@ static void submit_channel(SlmWork *work, const Classify *c)
 }
 
 /* The row's text for an encoder. */
-static SlmText text_for(SlmOpenModel *entry, const Classify *c)
-{
-    SlmText t = {.entry = entry, .prompt = slm_pg_text_prompt(entry, false), .truncate = c->truncate};
-
-    t.text = slm_pg_input_utf8(c->input, &t.length);
-    return t;
-}
-
 static SlmText text_to_read(SlmWork *work, const Classify *c)
 {
-    SlmText t = text_for(c->entry, c);
+    SlmText t = {.entry = c->entry, .prompt = slm_pg_text_prompt(c->entry, false), .truncate = c->truncate};
 
+    t.text = slm_pg_input_utf8(c->input, &t.length);
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
     return t;
@@ -454,7 +447,7 @@ static void begin_list(SlmWork *work, Classify *c)
 
     c->embedding = NULL; /* it is the encoder's */
     c->input = DatumGetTextPP(PointerGetDatum(PG_DETOAST_DATUM_COPY(PointerGetDatum(c->input)))); /* for the second step */
-    slm_pg_shortlist_read(work, c->shortlist, text_for(c->shortlist->entry, c), &c->labels, &c->examples, embedding);
+    slm_pg_shortlist_read(work, c->shortlist, c->input, c->truncate, &c->labels, &c->examples, embedding);
     slm_pg_work_go_on(work, weigh_list, c);
 }
 

@@ -82,19 +82,11 @@ static void ask(SlmWork *work, const Multi *m)
     }
 }
 
-/* The row's text, for an encoder. */
-static SlmText text_for(SlmOpenModel *entry, const Multi *m)
-{
-    SlmText t = {.entry = entry, .prompt = slm_pg_text_prompt(entry, false), .truncate = m->truncate};
-
-    t.text = slm_pg_input_utf8(m->input, &t.length);
-    return t;
-}
-
 static SlmText text_to_read(SlmWork *work, const Multi *m)
 {
-    SlmText t = text_for(m->entry, m);
+    SlmText t = {.entry = m->entry, .prompt = slm_pg_text_prompt(m->entry, false), .truncate = m->truncate};
 
+    t.text = slm_pg_input_utf8(m->input, &t.length);
     slm_pg_measure(&t);
     slm_pg_note_windows(work, &t);
     return t;
@@ -159,7 +151,7 @@ static void begin_list(SlmWork *work, Multi *m)
     const SlmExamples none = {0};
 
     m->input = DatumGetTextPP(PointerGetDatum(PG_DETOAST_DATUM_COPY(PointerGetDatum(m->input)))); /* for the second step */
-    slm_pg_shortlist_read(work, m->shortlist, text_for(m->shortlist->entry, m), &m->labels, &none, NULL);
+    slm_pg_shortlist_read(work, m->shortlist, m->input, m->truncate, &m->labels, &none, NULL);
     slm_pg_work_go_on(work, judge_list, m);
 }
 

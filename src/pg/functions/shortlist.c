@@ -6,6 +6,7 @@
 #include "pg/functions/shortlist.h"
 
 #include "pg/base/args.h"
+#include "pg/base/encoding.h"
 #include "pg/functions/calibration.h"
 #include "pg/functions/prototypes.h"
 #include "pg/models/catalog.h"
@@ -46,9 +47,10 @@ void slm_pg_refuse_shortlist(const char *model)
     pg_unreachable();
 }
 
-void slm_pg_shortlist_read(SlmWork *work, SlmShortlist *list, SlmText text, const SlmLabels *labels, const SlmExamples *examples,
-                           const ArrayType *embedding)
+void slm_pg_shortlist_read(SlmWork *work, SlmShortlist *list, const text *input, SlmTruncate truncate, const SlmLabels *labels,
+                           const SlmExamples *examples, const ArrayType *embedding)
 {
+    SlmText t = {.entry = list->entry, .prompt = slm_pg_text_prompt(list->entry, false), .truncate = truncate};
     const float *prototypes = slm_pg_prototypes(list->entry, labels, examples);
 
     list->n = Min(list->n, labels->n);
@@ -56,9 +58,10 @@ void slm_pg_shortlist_read(SlmWork *work, SlmShortlist *list, SlmText text, cons
         list->cosines = slm_pg_stored_cosines(list->entry, embedding, prototypes, labels->n);
         return;
     }
-    slm_pg_measure(&text);
-    slm_pg_note_windows(work, &text);
-    list->cosines = slm_pg_read_cosines(work, &text, prototypes, labels->n);
+    t.text = slm_pg_input_utf8(input, &t.length);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    list->cosines = slm_pg_read_cosines(work, &t, prototypes, labels->n);
 }
 
 /* ---- the list */

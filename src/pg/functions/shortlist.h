@@ -30,9 +30,9 @@ typedef struct SlmShortlist {
 SlmShortlist *slm_pg_shortlist_arg(FunctionCallInfo fcinfo, int size, int model, const SlmOpenModel *second);
 /* ERROR: there can be none for a kind of model. */
 pg_noreturn void slm_pg_refuse_shortlist(const char *model);
-/* For begin: submits the text, in UTF-8 and the entry of the list's, or takes its stored embedding. */
-void slm_pg_shortlist_read(SlmWork *work, SlmShortlist *list, SlmText text, const SlmLabels *labels, const SlmExamples *examples,
-                           const ArrayType *embedding);
+/* For begin: has the encoder read the text, which lives as long as the work, or takes its stored embedding (NULL: there is none). */
+void slm_pg_shortlist_read(SlmWork *work, SlmShortlist *list, const text *input, SlmTruncate truncate, const SlmLabels *labels,
+                           const SlmExamples *examples, const ArrayType *embedding);
 /* Once it has been read: the labels on the list, a part of all. */
 SlmLabels slm_pg_shortlist_choose(SlmShortlist *list, const SlmLabels *all);
 /* scores [n], of the second model times its weight: fills the probabilities of all labels and returns the best one. */
