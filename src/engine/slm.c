@@ -174,6 +174,24 @@ slm_status slm_chunk(const slm_model *model, const char *text, size_t length, si
     return SLM_OK;
 }
 
+slm_status slm_span_windows(const slm_model *model, const char *const *labels, size_t n_labels, const char *text, size_t length,
+                            const volatile int *stop, size_t **offsets, size_t *n, slm_error *err)
+{
+    slm_wording how = slm_span_wording(&model->hp);
+    size_t *windows = NULL;
+
+    SLM_TRY(need_tokenizer(model, err));
+    if (!slm_model_get_info(model)->can_find)
+        return slm_fail(err, SLM_INVALID, "model \"%s\" does not find spans of labels", slm_model_get_info(model)->name);
+    SLM_TRY(slm_worded_windows(model->tokenizer, &how, labels, n_labels, text, length, stop, &windows, n, err));
+    if (slm_model_check(model, err) != SLM_OK) {
+        free(windows);
+        return SLM_FORMAT;
+    }
+    *offsets = windows;
+    return SLM_OK;
+}
+
 slm_status slm_tag_words(const slm_model *model, const char *text, size_t length, const float *outputs, size_t n_outputs,
                          const volatile int *stop, slm_tagged **words, size_t *n_words, slm_error *err)
 {

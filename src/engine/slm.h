@@ -102,6 +102,7 @@ typedef struct slm_model_info {
     char languages[128];    /* as the source names them: "en, de"; maybe empty */
     char notes[1024];       /* what it was loaded with warnings of, a line each */
     bool can_joint;         /* a head that reads any labels beside a text (SLM_MODE_JOINT) */
+    bool can_find;          /* labels are given with a text, and it finds their spans (SLM_MODE_SPANS) */
 } slm_model_info;
 
 /* The name of a script, or NULL beyond the last. */
@@ -235,6 +236,12 @@ slm_status slm_detokenize(const slm_model *model, const int32_t *ids, size_t n, 
 slm_status slm_chunk(const slm_model *model, const char *text, size_t length, size_t max_tokens, size_t overlap, const volatile int *stop,
                      size_t **offsets, size_t *n_chunks, slm_error *err);
 
+/* Windows in which a model that can_find reads a text beside these labels, each beginning with the last quarter of the words of the one
+ * before; one where it reads all, none where there are no words.  *offsets is malloc'ed: [2 * *n] begin and end byte of each.  LIMIT: the
+ * labels leave no room. */
+slm_status slm_span_windows(const slm_model *model, const char *const *labels, size_t n_labels, const char *text, size_t length,
+                            const volatile int *stop, size_t **offsets, size_t *n, slm_error *err);
+
 /* A word of a text as a tagger labelled it, and what words make together: bytes [begin, end). */
 typedef struct slm_tagged {
     size_t begin, end;
@@ -323,7 +330,8 @@ typedef enum slm_mode {
     SLM_MODE_LOGPROBS = 2, /* log probability of each token of the scored segments */
     SLM_MODE_EMBED = 3,    /* pooled vector (encoders); the outputs of a head for one text or a pair: logits, as they stand; of a tagger
                               those of every token of the text, [tokens, n_labels] */
-    SLM_MODE_JOINT = 4     /* the text and labels in one pass: an output for each label, a logit as it stands (encoders with can_joint) */
+    SLM_MODE_JOINT = 4,    /* the text and labels in one pass: an output for each label, a logit as it stands (encoders with can_joint) */
+    SLM_MODE_SPANS = 5     /* the words of the text that labels stand for, no two with a word in common (models that can_find) */
 } slm_mode;
 
 /* Sampling: temperature 0 is greedy and ignores top_k, top_p, min_p and seed.  top_p and repeat_penalty of 0 are off too. */
@@ -354,9 +362,10 @@ typedef struct slm_request {
     size_t n_stops;
     slm_constraint *constraint;   /* GENERATE: of the session's model, or NULL: the answer is one that it allows, complete unless max_tokens
                                      or the context ends before; a stop string still ends it */
-    const char *const *labels;    /* LABELS: [n_labels] 1..10,000, distinct, not empty; JOINT: 1..1024, not empty */
+    const char *const *labels;    /* LABELS: [n_labels] 1..10,000, distinct, not empty; JOINT, SPANS: 1..1024, not empty */
     size_t n_labels;
     const char *const *descriptions; /* JOINT: [n_labels] or NULL; elements may be NULL */
+    float threshold;              /* SPANS: what is no more probable is left out, 0..1 */
     const char *prior_text;       /* LABELS: when set, each label's log probability after the same prompt with this text in
                                      place of the row (the last segment) is subtracted: prior correction; computed once per prefix */
     bool best_only;               /* LABELS: only the winner matters: labels that cannot win any more are not computed; their scores are
@@ -381,10 +390,11 @@ typedef struct slm_result {
     size_t text_length;
     float *scores;          /* LABELS: [n_scores] log probabilities, sum of exp = 1 ; LOGPROBS: per scored token, NaN
                                where nothing precedes it; EMBED: the vector (or one relevance score);
-                               JOINT: the labels' outputs */
+                               JOINT: the labels' outputs; SPANS: a probability each */
     size_t n_scores;
     uint32_t best;          /* LABELS: the label with the highest score, the first of equals */
-    int32_t *tokens;        /* GENERATE: ids of the answer; LOGPROBS: ids of the scored tokens, [n_scores] */
+    int32_t *tokens;        /* GENERATE: ids of the answer; LOGPROBS: ids of the scored tokens, [n_scores]; SPANS: no ids: [n_scores, 3]
+                               first byte, byte behind the last, label, in order of their places */
     size_t n_tokens;
     slm_usage usage;        /* what it took */
 } slm_result;

@@ -39,7 +39,8 @@ static slm_request full_request(void)
     return (slm_request){.mode = SLM_MODE_LABELS, .realm = 0x123456789abcdef0, .public_realm = 0xfedcba9876543210, .public_bytes = 11,
                          .chat = true, .truncate = true, .segments = segments, .n_segments = 3,
                          .sampling = {0.5f, -1, 0.9f, 0.05f, 1.1f, UINT64_MAX}, .max_tokens = 77, .stops = stops, .n_stops = 2,
-                         .labels = labels, .n_labels = 3, .descriptions = descriptions, .prior_text = "", .best_only = true, .stream = true,
+                         .labels = labels, .n_labels = 3, .descriptions = descriptions, .threshold = 0.25f, .prior_text = "",
+                         .best_only = true, .stream = true,
                          .precise = true, .speculate = true};
 }
 
@@ -104,7 +105,7 @@ static void check_request(void)
                   strcmp(got.request.segments[i].text, want.segments[i].text) == 0, "segment %zu", i);
     CHECK(memcmp(&got.request.sampling, &want.sampling, sizeof want.sampling) == 0 && got.request.max_tokens == 77, "sampling");
     CHECK(got.request.n_stops == 2 && strcmp(got.request.stops[0], "\n") == 0 && strcmp(got.request.stops[1], "Ende") == 0, "stops");
-    CHECK(got.request.n_labels == 3 && strcmp(got.request.labels[2], "weiß nicht") == 0, "labels");
+    CHECK(got.request.n_labels == 3 && strcmp(got.request.labels[2], "weiß nicht") == 0 && got.request.threshold == 0.25f, "labels");
     CHECK(got.request.descriptions != NULL && strcmp(got.request.descriptions[0], "doch") == 0 && got.request.descriptions[1] == NULL &&
               strcmp(got.request.descriptions[2], "") == 0, "descriptions");
     CHECK(got.request.prior_text != NULL && got.request.prior_text[0] == '\0', "an empty text is not none");
@@ -198,7 +199,11 @@ static void check_lies(void)
 
     CHECK(bytes[segments] == 3, "%d segments", bytes[segments]);
     check_lie(bytes, n, 0, 0x0000000100000000, "request_magic");
-    check_lie(bytes, n, 0, 0x000000014D4C5305, "request_version_5");
+    check_lie(bytes, n, 0, 0x000000014D4C5306, "request_version_6");
+    const uint8_t numbers[] = {77, 0, 0, 0, 0, 0, 0x80, 0x3E}, *at = memmem(bytes, n, numbers, sizeof numbers); /* max_tokens, threshold */
+    CHECK(at != NULL, "no threshold");
+    check_lie(bytes, n, (size_t) (at - bytes), 0x7FC000000000004D, "request_threshold_nan");
+    check_lie(bytes, n, (size_t) (at - bytes), 0x3F8000010000004D, "request_threshold_above_1");
     check_lie(bytes, n, 0, 0x000000024D4C5301, "request_as_result");
     check_lie(bytes, n, 8, n + 1, "request_length");
     check_lie(bytes, n, 24, UINT64_MAX, "request_key_2_64");

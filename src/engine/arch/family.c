@@ -97,6 +97,12 @@ static uint32_t dim_of(const slm_hparams *hp, slm_dim dim, uint32_t layer)
     case D_EMBD_TWICE: return 2 * hp->n_embd;
     case D_EMBD_3: return 3 * hp->n_embd;
     case D_EMBD_4: return 4 * hp->n_embd;
+    case D_SPAN: return hp->span_embd;
+    case D_SPAN2: case D_GATES: return 2 * hp->span_embd;
+    case D_SPAN3: return 3 * hp->span_embd;
+    case D_SPAN4: return 4 * hp->span_embd;
+    case D_STATE: return hp->span_embd / 2;
+    case D_MARKS: return 3;
     }
     return 0;
 }
@@ -145,6 +151,17 @@ static bool role_of_decision(slm_tensor_role role)
         role == SLM_TENSOR_FFN_NORM_BIAS || role == SLM_TENSOR_FFN_UP_BIAS || role == SLM_TENSOR_FFN_DOWN_BIAS;
 }
 
+bool slm_span_role_in(const slm_hparams *hp, slm_tensor_role role)
+{
+    if (hp->spans == SLM_SPANS_NONE)
+        return false;
+    if (role <= SLM_TENSOR_SPAN_PROJ_BIAS)
+        return hp->span_embd != hp->n_embd;
+    if (role <= SLM_TENSOR_LSTM_BACK_STATE_BIAS)
+        return hp->span_lstm != 0;
+    return (role >= SLM_TENSOR_SPAN_WORD) == (hp->spans == SLM_SPANS_WORDS);
+}
+
 bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t layer)
 {
     if (hp->n_decide > 0 && role_of_decision(role))
@@ -165,6 +182,8 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
         return layer == 0 && slm_joint_reads(hp, role);
     if (role == SLM_TENSOR_TYPE_EMBD)
         return layer == 0 && hp->n_token_types > 0;
+    if (slm_role_of_spans(role))
+        return layer == 0 && slm_span_role_in(hp, role);
     if (!role_table[role].per_layer || hp->shared_layers)
         return layer == 0;
     if (role_of_keys(role) && layer >= slm_layers_with_keys(hp))
@@ -194,6 +213,8 @@ uint32_t slm_hparams_outputs(const slm_hparams *hp)
 {
     if (hp->pooling == SLM_POOL_RANK)
         return hp->n_labels;
+    if (hp->pooling == SLM_POOL_SPANS)
+        return 0; /* as many as the texts have words and labels */
     if (hp->cut > 0)
         return hp->cut;
     return hp->n_dense > 0 ? hp->dense_rows[hp->n_dense - 1] : hp->n_pools > 0 ? hp->n_pools * hp->n_embd : hp->n_embd;
@@ -231,7 +252,7 @@ static bool role_behind(slm_tensor_role role)
 
 slm_need slm_family_need(const slm_family *family, slm_tensor_role role, bool image)
 {
-    if (role_behind(role))
+    if (role_behind(role) || slm_role_of_spans(role))
         return SLM_NEED_OPTIONAL;
     if (!image && (role == SLM_TENSOR_REL_KEY || role == SLM_TENSOR_REL_QUERY))
         return SLM_NEED_NEVER; /* no source has them */
@@ -446,6 +467,23 @@ static slm_status read_factors(const slm_meta *meta, slm_hparams *hp, slm_error 
     return SLM_OK;
 }
 
+/* A head that finds spans, which only directories have. */
+static slm_status read_spans(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    SLM_TRY(slm_meta_u32(meta, "slm.spans", 0, SLM_SPANS_WORDS, 0, &hp->spans, err));
+    if (hp->spans == SLM_SPANS_NONE)
+        return SLM_OK;
+    hp->pooling = SLM_POOL_SPANS;
+    SLM_TRY(slm_meta_u32(meta, "slm.span.embd", 1, 65536, NAN, &hp->span_embd, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.span.width", 0, SLM_MAX_SPAN_WIDTH, NAN, &hp->span_width, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.span.words", 1, 1u << 16, NAN, &hp->span_words, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.span.lstm", 0, 1, 0, &hp->span_lstm, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.span.pool", 0, SLM_WORD_MAX, 0, &hp->word_pool, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.span.behind", 0, 1, 0, &hp->label_behind, err));
+    SLM_TRY(slm_meta_u32(meta, "slm.span.label_mark", 0, hp->n_vocab - 1, NAN, &hp->label_mark, err));
+    return slm_meta_u32(meta, "slm.span.text_mark", 0, hp->n_vocab - 1, NAN, &hp->text_mark, err);
+}
+
 /* GGUF's pooling_type: 0 none, 1 mean, 2 first, 3 last, 4 rank.  Directories name more (SLM_POOL_*, by place). */
 static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
@@ -466,6 +504,9 @@ static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *e
     }
     SLM_TRY(slm_meta_u32(meta, "pooling_type", 0, 4, 1, &pooling, err));
     hp->pooling = hp->n_pools > 0 ? hp->pools[0] : pooling_of[pooling];
+    SLM_TRY(read_spans(meta, hp, err));
+    if (hp->spans != SLM_SPANS_NONE)
+        return SLM_OK;
     if (hp->pooling == SLM_POOL_RANK) {
         SLM_TRY(slm_meta_u32(meta, "slm.head.labels", 1, SLM_MAX_LABELS, 1, &hp->n_labels, err));
         SLM_TRY(slm_meta_u32(meta, "slm.head.tags", 0, 1, 0, &hp->tags, err));
@@ -506,6 +547,9 @@ static slm_status read_behind(const slm_meta *meta, slm_hparams *hp, slm_error *
         hp->dense_rows[hp->n_dense] = (uint32_t) rows;
         hp->dense_squash[hp->n_dense++] = (uint32_t) function;
     }
+    if (hp->spans != SLM_SPANS_NONE)
+        return hp->n_after == 0 && hp->after_norm_dim == 0 && hp->cut == 0 && hp->n_pools == 0
+            ? SLM_OK : slm_fail(err, SLM_UNSUPPORTED, "modules behind a head that finds spans are not supported");
     normalize = hp->pooling != SLM_POOL_RANK && (hp->n_after == 0 || hp->after[hp->n_after - 1] != SLM_AFTER_NORMALIZE);
     if (normalize && hp->n_after < SLM_MAX_AFTER)
         hp->after[hp->n_after++] = SLM_AFTER_NORMALIZE; /* vectors have length 1 here */
@@ -676,7 +720,7 @@ static slm_status check_experts(const slm_hparams *hp, slm_error *err)
 static slm_status check_flags(const slm_hparams *hp, slm_error *err)
 {
     bool good = hp->rope_interleaved <= 1 && hp->norm <= SLM_NORM_LAYER && hp->activation <= SLM_ACT_GELU_TANH &&
-                hp->pooling <= SLM_POOL_LAST && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 &&
+                hp->pooling <= SLM_POOL_SPANS && hp->causal <= 1 && hp->tied_head <= 1 && hp->post_norm_only <= 1 &&
                 hp->qk_norm_whole <= 1 && hp->embed_normalize <= 1 && hp->has_rope_factors <= 2 && hp->nope_full <= 1 &&
                 hp->parallel <= hp->causal && hp->attn_gate <= hp->causal;
     if (!good || hp->window > 1u << 24 || hp->window_pattern > 1024 || hp->nope_pattern > 1024 || hp->n_token_types > 1024 ||
@@ -712,6 +756,8 @@ static slm_status check_end(const slm_hparams *hp, slm_error *err)
     good = good && dense == hp->n_dense && (hp->cut == 0 || (hp->cut <= width && !hp->causal && hp->pooling != SLM_POOL_RANK));
     if (good && hp->pooling == SLM_POOL_RANK)
         good = hp->n_labels >= 1 && is_pool(hp->head_pool) && hp->n_pools == 0;
+    else if (good && hp->pooling == SLM_POOL_SPANS)
+        good = hp->n_pools == 0 && hp->n_after == 0 && hp->n_dense == 0 && hp->cut == 0;
     else if (good && !hp->causal && hp->pooling != SLM_POOL_NONE)
         good = hp->n_pools >= 1 && hp->pools[0] == hp->pooling;
     if (good && hp->n_layers == 0)
@@ -730,6 +776,20 @@ static slm_status check_end(const slm_hparams *hp, slm_error *err)
     return good ? SLM_OK : slm_fail(err, SLM_FORMAT, "pooling, modules or head of the encoder are out of range");
 }
 
+/* A head that finds spans. */
+static slm_status check_spans(const slm_hparams *hp, slm_error *err)
+{
+    bool any = hp->spans != SLM_SPANS_NONE, good = hp->spans <= SLM_SPANS_WORDS && any == (hp->pooling == SLM_POOL_SPANS);
+    if (good && any)
+        good = !hp->causal && hp->n_layers > 0 && hp->span_embd >= 32 && hp->span_embd <= 8192 && hp->span_width <= SLM_MAX_SPAN_WIDTH &&
+               (hp->span_width > 0) == (hp->spans == SLM_SPANS_PAIRS) && hp->span_words >= 1 && hp->span_words <= 1u << 16 &&
+               hp->span_lstm <= 1 && hp->word_pool <= SLM_WORD_MAX && hp->label_behind <= 1 && hp->label_mark < hp->n_vocab &&
+               hp->text_mark < hp->n_vocab && hp->label_mark != hp->text_mark && hp->n_labels == 0 && hp->tags == 0;
+    if (good && any && hp->span_embd % 32 != 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "a head whose width is no multiple of 32 is not supported");
+    return good ? SLM_OK : slm_fail(err, SLM_FORMAT, "the head that finds spans is out of range");
+}
+
 slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
 {
     SLM_TRY(check_sizes(hp, err));
@@ -737,6 +797,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_end(hp, err));
     SLM_TRY(slm_joint_check(hp, err));
     SLM_TRY(slm_decide_check(hp, err));
+    SLM_TRY(check_spans(hp, err));
     SLM_TRY(check_experts(hp, err));
     SLM_TRY(check_convolutions(hp, err));
     SLM_TRY(check_delta(hp, err));

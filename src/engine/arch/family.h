@@ -48,7 +48,8 @@ typedef enum slm_dim {
     D_NONE = 0, D_VOCAB, D_EMBD, D_Q, D_KV, D_QKV, D_QNORM, D_KNORM, D_FF, D_FF2, D_CONTEXT, D_TYPES, D_LABELS, D_BUCKETS, D_HEADS,
     D_POOLED, D_DENSE0, D_DENSE1, D_DENSE2, D_AFTER, D_LOOKUP, D_RELATIVE, D_HEAD, D_EXPERTS, D_EXPERTS_FF, D_EXPERTS_EMBD, D_FF_EXPERT,
     D_CONV, D_KERNEL, D_CONV_OUT, D_DELTA, D_DELTA_HEAD, D_LAYERS_EMBD, D_LAYER_EMBD, D_ONE,
-    D_JOINT, D_JOINT_MLP, D_JOINT_MLP_HALF, D_JOINT_MLP_IN, D_EMBD_TWICE, D_EMBD_3, D_EMBD_4
+    D_JOINT, D_JOINT_MLP, D_JOINT_MLP_HALF, D_JOINT_MLP_IN, D_EMBD_TWICE, D_EMBD_3, D_EMBD_4,
+    D_SPAN, D_SPAN2, D_SPAN3, D_SPAN4, D_GATES, D_STATE, D_MARKS
 } slm_dim;
 
 typedef struct slm_role_info {
@@ -161,6 +162,13 @@ static inline uint32_t slm_layer_slots(const slm_hparams *hp)
 {
     return hp->n_layers > 0 ? hp->n_layers : 1;
 }
+/* Roles of heads that find spans. */
+static inline bool slm_role_of_spans(slm_tensor_role role)
+{
+    return role >= SLM_TENSOR_SPAN_PROJ && role <= SLM_TENSOR_SPAN_SCORE_DOWN_BIAS;
+}
+/* Has this model's head the role? */
+bool slm_span_role_in(const slm_hparams *hp, slm_tensor_role role);
 static inline bool slm_role_of_experts(slm_tensor_role role)
 {
     return role >= SLM_TENSOR_EXPERT_GATE && role <= SLM_TENSOR_EXPERT_DOWN;
@@ -196,6 +204,11 @@ slm_status slm_decide_check(const slm_hparams *hp, slm_error *err);
 bool slm_layers_alike(const slm_hparams *hp);
 /* Bytes that a position leaves for later ones, in F16. */
 uint32_t slm_hparams_kv_bytes(const slm_hparams *hp);
+/* Does it give vectors of texts?  Else it generates, or has a head. */
+static inline bool slm_hparams_embeds(const slm_hparams *hp)
+{
+    return !hp->causal && hp->pooling != SLM_POOL_RANK && hp->pooling != SLM_POOL_SPANS;
+}
 /* Width of the vector that an encoder gives, or the number of its labels. */
 uint32_t slm_hparams_outputs(const slm_hparams *hp);
 

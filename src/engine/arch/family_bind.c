@@ -124,6 +124,8 @@ static slm_status bind_role(binding *b, slm_tensor_role role, uint32_t layer, sl
         uint32_t module = (uint32_t) (role - SLM_TENSOR_DENSE_0) / 2;
         need = module >= b->hp->n_dense ? SLM_NEED_NEVER : (role - SLM_TENSOR_DENSE_0) % 2 == 0 ? SLM_NEED_ALWAYS : SLM_NEED_OPTIONAL;
     }
+    if (slm_role_of_spans(role))
+        need = SLM_NEED_ALWAYS; /* those that its kind of head has */
     if (role == SLM_TENSOR_AFTER_NORM || role == SLM_TENSOR_AFTER_NORM_BIAS)
         need = b->hp->after_norm_dim > 0 ? SLM_NEED_ALWAYS : SLM_NEED_NEVER;
     if (b->family->decides != NULL && in_other_form(b, role, layer))

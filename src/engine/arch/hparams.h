@@ -21,10 +21,11 @@ typedef enum slm_activation {
 
 /* How an encoder's rows become one: MEAN, CLS (the first), MAX, SQRT (sum by the root of their number), WEIGHTED (row i counts i + 1
  * times),
- * LAST; or a head on top of one of these (RANK: its logits are the result). */
+ * LAST; or a head on top of one of these (RANK: its logits are the result); SPANS: labels stand before the text, and a head finds their
+ * spans. */
 typedef enum slm_pooling {
     SLM_POOL_NONE = 0, SLM_POOL_MEAN = 1, SLM_POOL_CLS = 2, SLM_POOL_RANK = 3, SLM_POOL_MAX = 4, SLM_POOL_SQRT = 5, SLM_POOL_WEIGHTED = 6,
-    SLM_POOL_LAST = 7
+    SLM_POOL_LAST = 7, SLM_POOL_SPANS = 8
 } slm_pooling;
 #define SLM_MAX_POOLS 6
 
@@ -52,6 +53,12 @@ enum {
     SLM_JOINT_TEXT_FIRST = 1, SLM_JOINT_TEXT_ALONE = 2, SLM_JOINT_LABEL_MEAN = 4, SLM_JOINT_BEHIND_MARK = 8, SLM_JOINT_UNIT = 16,
     SLM_JOINT_FLAGS = 31
 };
+/* How a head finds spans: each first and last word weighed together (GLiNER's markerV0), or each word labelled as first, last and inside
+ * (its token_level). */
+typedef enum slm_span_kind { SLM_SPANS_NONE = 0, SLM_SPANS_PAIRS = 1, SLM_SPANS_WORDS = 2 } slm_span_kind;
+/* Which of a word's tokens stand for it. */
+typedef enum slm_word_pool { SLM_WORD_FIRST = 0, SLM_WORD_LAST = 1, SLM_WORD_MEAN = 2, SLM_WORD_MAX = 3 } slm_word_pool;
+#define SLM_MAX_SPAN_WIDTH 100
 
 typedef struct slm_hparams {
     char family[32];
@@ -131,6 +138,15 @@ typedef struct slm_hparams {
     uint32_t decide_tokens;      /* Laya: question and options together take at most so many tokens */
     uint32_t decide_words;       /* slm_decide_words */
     float decide_temperature[SLM_DECIDE_KINDS][SLM_DECIDE_SIZES]; /* divides scores, by kind of question and number of options */
+    /* Heads that find spans */
+    uint32_t spans;              /* slm_span_kind */
+    uint32_t span_embd;          /* width of the head */
+    uint32_t span_width;         /* words of a span, at most; 0: any number */
+    uint32_t span_words;         /* words of a text that it reads at most */
+    uint32_t span_lstm;          /* words go through an LSTM */
+    uint32_t word_pool;          /* slm_word_pool */
+    uint32_t label_behind;       /* a label's row is the one behind its mark, else that of the mark */
+    uint32_t label_mark, text_mark; /* tokens before each label, and behind the last */
 } slm_hparams;
 
 #endif

@@ -55,6 +55,8 @@ void slm_image_describe_pooling(const slm_hparams *hp, char *out, size_t size)
         return;
     if (hp->pooling == SLM_POOL_RANK)
         snprintf(out, size, hp->joint ? "head on every label" : hp->tags ? "head on every token" : "head on %s", pool_name(hp->head_pool));
+    if (hp->pooling == SLM_POOL_SPANS)
+        snprintf(out, size, "spans of labels");
     for (uint32_t i = 0; i < hp->n_pools && n < size; i++)
         n += (size_t) snprintf(out + n, size - n, "%s%s", i > 0 ? ", " : "", pool_name(hp->pools[i]));
     for (uint32_t i = 0; i < hp->n_dense && n < size; i++)

@@ -82,6 +82,8 @@ static slm_type choose_type(const slm_hparams *hp, const slm_source_tensor *t, i
     case SLM_TENSOR_POSITION_EMBD: case SLM_TENSOR_TYPE_EMBD: case SLM_TENSOR_CLS_DENSE: case SLM_TENSOR_CLS_OUT: case SLM_TENSOR_REL_BIAS:
     case SLM_TENSOR_EMBD_PROJ: case SLM_TENSOR_ROUTER: case SLM_TENSOR_DELTA_DECAY: case SLM_TENSOR_DELTA_SHARE:
     case SLM_TENSOR_DENSE_0: case SLM_TENSOR_DENSE_1: case SLM_TENSOR_DENSE_2:
+    case SLM_TENSOR_SPAN_PROJ: case SLM_TENSOR_LSTM_IN: case SLM_TENSOR_LSTM_STATE: case SLM_TENSOR_LSTM_BACK_IN:
+    case SLM_TENSOR_LSTM_BACK_STATE:
         return t->type; /* small, and read as they are */
     default: break;
     }

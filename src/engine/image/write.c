@@ -234,7 +234,7 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     info->image_bytes = file_bytes;
     info->n_context = hp->n_context;
     info->n_vocab = hp->n_vocab;
-    info->n_embd = hp->causal || hp->pooling == SLM_POOL_RANK ? hp->n_embd : slm_hparams_outputs(hp);
+    info->n_embd = slm_hparams_embeds(hp) ? slm_hparams_outputs(hp) : hp->n_embd;
     info->n_labels = hp->pooling == SLM_POOL_RANK && !hp->joint ? hp->n_labels : 0;
     info->n_layers = hp->n_layers;
     info->n_heads = hp->n_heads;
@@ -246,7 +246,8 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     info->can_classify = !hp->causal && hp->pooling == SLM_POOL_RANK && hp->n_labels > 1 && !hp->tags;
     info->can_tag = !hp->causal && hp->tags && !hp->joint;
     info->can_joint = hp->joint != SLM_JOINT_NONE;
-    info->can_embed = !hp->causal && hp->pooling != SLM_POOL_RANK;
+    info->can_find = hp->spans != SLM_SPANS_NONE;
+    info->can_embed = slm_hparams_embeds(hp);
     (void) slm_image_clean_texts(info); /* they were printed to their room */
 }
 

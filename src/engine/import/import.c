@@ -113,7 +113,7 @@ static slm_status force_pooling(slm_hparams *hp, const char *pooling, slm_error 
         slm_fail(err, SLM_INVALID, "the option \"pooling\" is \"%.40s\"", pooling);
         return slm_hint(err, "It may be mean, cls, last, max, sqrt or weighted.");
     }
-    if (hp->causal || hp->pooling == SLM_POOL_RANK)
+    if (!slm_hparams_embeds(hp))
         return slm_fail(err, SLM_INVALID, "the option \"pooling\" is given, but the model does not embed texts");
     if (hp->n_layers == 0 && pools[i].pool != SLM_POOL_MEAN) {
         slm_fail(err, SLM_INVALID, "the option \"pooling\" is \"%.40s\", but a table of vectors gives their mean", pooling);
@@ -130,7 +130,7 @@ static slm_status force_pooling(slm_hparams *hp, const char *pooling, slm_error 
 static slm_status force_dimensions(slm_hparams *hp, uint32_t dimensions, slm_error *err)
 {
     hp->cut = 0;
-    if (hp->causal || hp->pooling == SLM_POOL_RANK)
+    if (!slm_hparams_embeds(hp))
         return slm_fail(err, SLM_INVALID, "the option \"dimensions\" is given, but the model does not embed texts");
     if (dimensions > slm_hparams_outputs(hp))
         return slm_fail(err, SLM_INVALID, "the option \"dimensions\" is %u, but the model's vectors have %u", dimensions,

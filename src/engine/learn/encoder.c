@@ -39,7 +39,7 @@ slm_status slm_learn_check_encoder(const slm_model *model, slm_error *err)
 {
     const slm_hparams *hp = &model->hp;
     const char *why = NULL;
-    if (hp->causal || hp->pooling == SLM_POOL_NONE || hp->pooling == SLM_POOL_RANK || hp->tags) {
+    if (!slm_hparams_embeds(hp) || hp->pooling == SLM_POOL_NONE) {
         slm_fail(err, SLM_UNSUPPORTED, "a model of the family %s with a head of its own makes no embeddings to be learned", hp->family);
         return slm_hint(err, "Fine-tune a model that slm_embed() can use.");
     }

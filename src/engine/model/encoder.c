@@ -266,9 +266,12 @@ static void pool_stage(encode_job *job, slm_lane *t)
     size_t width = slm_hparams_outputs(run->hp);
     uint32_t b, e;
     while (slm_lane_next(t, job->batch->n_sequences, 1, &b, &e))
-        slm_pool(run, t->s, (const float *) run->ws->x.p + job->starts[b] * run->ld.embd,
-                 job->batch->marks == NULL ? NULL : job->batch->marks + job->starts[b], job->batch->lengths[b],
-                 (float *) run->ws->hidden.p + (run->hp->tags ? job->starts[b] : b) * width);
+        if (job->batch->spans != NULL)
+            slm_spans_score(run, t->s, (const float *) run->ws->x.p + job->starts[b] * run->ld.embd, job->batch->spans[b]);
+        else
+            slm_pool(run, t->s, (const float *) run->ws->x.p + job->starts[b] * run->ld.embd,
+                     job->batch->marks == NULL ? NULL : job->batch->marks + job->starts[b], job->batch->lengths[b],
+                     (float *) run->ws->hidden.p + (run->hp->tags ? job->starts[b] : b) * width);
     slm_lane_end(t);
 }
 
@@ -370,8 +373,12 @@ static slm_status batch_check(const slm_model *model, const slm_encode_batch *ba
             *longest = batch->lengths[i];
         if (batch->adapters != NULL && batch->adapters[i] != NULL && !slm_adapter_fits(batch->adapters[i], hp))
             return slm_fail(err, SLM_INVALID, "the adapter of a sequence was opened for another model");
+        if (hp->spans != SLM_SPANS_NONE && (batch->spans == NULL || !slm_span_marks_good(batch->spans[i], batch->lengths[i])))
+            return slm_fail(err, SLM_INVALID, "a sequence without words or labels, or with others than its own");
         rows += batch->lengths[i];
     }
+    if (batch->spans != NULL && hp->spans == SLM_SPANS_NONE)
+        return slm_fail(err, SLM_INVALID, "this model finds no spans");
     if (rows > INT32_MAX)
         return slm_fail(err, SLM_LIMIT, "a batch of too many tokens");
     for (uint64_t i = 0; i < rows; i++) {
@@ -384,6 +391,14 @@ static slm_status batch_check(const slm_model *model, const slm_encode_batch *ba
     return SLM_OK;
 }
 
+static uint32_t most_labels(const slm_encode_batch *batch)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < batch->n_sequences; i++)
+        most = batch->spans[i]->n_labels > most ? batch->spans[i]->n_labels : most;
+    return most;
+}
+
 /* Room for n rows of n_sequences sequences. */
 static slm_status whole_need(encode_job *job, const slm_model *model, slm_workspace *ws, uint32_t n, uint32_t n_sequences, uint32_t longest,
                              int n_threads, const volatile int *stop, slm_error *err)
@@ -391,7 +406,9 @@ static slm_status whole_need(encode_job *job, const slm_model *model, slm_worksp
     SLM_TRY(slm_run_init(&job->run, model, ws, NULL, n, 0, longest, n_threads, stop, err));
     SLM_TRY(slm_buffer_need(&ws->hidden, model->hp.tags ? n : n_sequences, slm_hparams_outputs(&model->hp) * sizeof(float), err));
     for (int i = 0; i < n_threads; i++)
-        SLM_TRY(slm_buffer_need(&ws->scratch[i].pool, slm_pool_floats(&model->hp), sizeof(float), err));
+        SLM_TRY(model->hp.spans != SLM_SPANS_NONE
+                    ? slm_spans_need(&job->run, &ws->scratch[i], longest, most_labels(job->batch), err)
+                    : slm_buffer_need(&ws->scratch[i].pool, slm_pool_floats(&model->hp), sizeof(float), err));
     return slm_buffer_need(&ws->rows, (size_t) n + n_sequences + 1, sizeof(uint32_t), err);
 }
 
@@ -463,6 +480,7 @@ static slm_encode_batch part_of(const parts_job *job, uint32_t i, uint32_t *row,
     part.types = job->batch->types == NULL ? NULL : job->batch->types + *row;
     part.marks = job->batch->marks == NULL ? NULL : job->batch->marks + *row;
     part.adapters = job->batch->adapters == NULL ? NULL : job->batch->adapters + *sequence;
+    part.spans = job->batch->spans == NULL ? NULL : job->batch->spans + *sequence;
     return part;
 }
 

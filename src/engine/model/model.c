@@ -240,6 +240,24 @@ static slm_status take_joint(const loader *in)
     return SLM_OK;
 }
 
+/* The products of a head that finds spans. */
+static slm_status take_spans(const loader *in)
+{
+    slm_model *m = in->model;
+    for (unsigned role = SLM_TENSOR_SPAN_PROJ; slm_role_of_spans((slm_tensor_role) role); role += 2) {
+        slm_affine *of = &m->spans[(role - SLM_TENSOR_SPAN_PROJ) / 2];
+        if (!slm_role_in_layer(&m->hp, (slm_tensor_role) role, 0))
+            continue;
+        SLM_TRY(take_matrix(in, (slm_tensor_role) role, 0, &of->w));
+        SLM_TRY(take_vector(in, (slm_tensor_role) (role + 1), 0, &of->bias));
+        if (of->w.data == NULL || of->bias == NULL)
+            return missing(in, (slm_tensor_role) role, 0);
+        if (!slm_type_get(of->w.type)->is_float && of->w.cols % 32 != 0)
+            return missing(in, (slm_tensor_role) role, 0);
+    }
+    return SLM_OK;
+}
+
 /* Biases of attention as rows by distance: out of MPNet's table, or slopes. */
 static slm_status take_relative(const loader *in)
 {
@@ -294,6 +312,7 @@ static slm_status take_globals(const loader *in)
     SLM_TRY(take_vector(in, SLM_TENSOR_CLS_NORM_BIAS, 0, &m->cls_norm_bias));
     SLM_TRY(take_behind(in));
     SLM_TRY(take_joint(in));
+    SLM_TRY(take_spans(in));
 
     if (m->token_embd.data == NULL)
         return missing(in, SLM_TENSOR_TOKEN_EMBD, 0);

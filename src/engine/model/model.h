@@ -13,6 +13,7 @@
 #include "engine/slm.h"
 #include "engine/text/marked.h"
 #include "engine/text/tokenizer.h"
+#include "engine/text/words.h"
 
 typedef struct slm_layer {
     slm_weight q, k, v, o, gate, up, down; /* data NULL = absent */
@@ -33,6 +34,17 @@ typedef struct slm_layer {
     slm_weight rel_key, rel_query; /* DeBERTa: [n_heads * slm_relative_rows, head_dim] */
 } slm_layer;
 
+/* A product with a bias. */
+typedef struct slm_affine {
+    slm_weight w; /* data NULL = absent */
+    const float *bias; /* [w.rows] or NULL */
+} slm_affine;
+
+/* Products of a head that finds spans, in the order of their roles. */
+enum { SLM_SPAN_PROJ, SLM_LSTM_IN, SLM_LSTM_STATE, SLM_LSTM_BACK_IN, SLM_LSTM_BACK_STATE, SLM_FIRST_UP, SLM_FIRST_DOWN, SLM_LAST_UP,
+       SLM_LAST_DOWN, SLM_BOTH_UP, SLM_BOTH_DOWN, SLM_ASKED_UP, SLM_ASKED_DOWN, SLM_WORD, SLM_LABEL, SLM_SCORE_UP, SLM_SCORE_DOWN,
+       SLM_SPAN_PRODUCTS };
+
 /* The opaque slm_model of slm.h. */
 struct slm_model {
     slm_image *image;
@@ -48,6 +60,7 @@ struct slm_model {
     const float *dense_bias[SLM_MAX_DENSE], *after_norm, *after_norm_bias;
     slm_weight joint[SLM_JOINT_ROLES];           /* heads that read labels, by role: the matrices, and the others */
     const float *joint_vectors[SLM_JOINT_ROLES];
+    slm_affine spans[SLM_SPAN_PRODUCTS];
     float *relative;  /* [n_heads, relative_ld] MPNet's biases by distance; NULL without */
     uint16_t *places; /* [2 n_context] DeBERTa's row of a key by how far it is ahead, from n_context - 1 behind on; NULL without */
     float *zeros;     /* [n_embd] biases of norms that have none */
@@ -107,6 +120,18 @@ slm_status slm_head_logits(const slm_model *model, slm_workspace *ws, const floa
 slm_status slm_head_some(const slm_model *model, slm_workspace *ws, const float *hidden, const int32_t *ids, uint32_t n_ids, float *out,
                          slm_error *err);
 
+/* Words and labels in a sequence whose spans are to be found, and where their scores go. */
+typedef struct slm_span_marks {
+    uint32_t n_words, n_labels;
+    const uint32_t *words;  /* [n_words, 2] the row of a word's first token, and how many tokens it has */
+    const uint32_t *labels; /* [n_labels] */
+    float *out;             /* [slm_spans_outputs()]: [n_words, span_width, n_labels] logits of the spans that begin at a word, -INFINITY
+                               beyond the last; or [n_words, n_labels, 3]: of a word as first, last, inside */
+} slm_span_marks;
+/* How the model reads labels and words. */
+slm_wording slm_span_wording(const slm_hparams *hp);
+size_t slm_spans_outputs(const slm_hparams *hp, uint32_t n_words, uint32_t n_labels);
+
 /* Packed sequences of an encoder, one after the other without padding. */
 typedef struct slm_encode_batch {
     uint32_t n_sequences;
@@ -115,6 +140,7 @@ typedef struct slm_encode_batch {
     const int32_t *types;    /* [sum of lengths] token types, or NULL: all 0 */
     const slm_adapter *const *adapters; /* [n_sequences], NULL entries: the model alone; NULL: no sequence has one */
     const uint8_t *marks;    /* [sum of lengths] SLM_MARK_*, for heads that read labels; else NULL */
+    const slm_span_marks *const *spans;      /* [n_sequences] of a head that finds spans, which writes to each one's out; else NULL */
 } slm_encode_batch;
 
 /* Runs an encoder over whole sequences.  *vectors: [n_sequences, slm_hparams_outputs()] pooled and taken through the modules behind, or the

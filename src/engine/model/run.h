@@ -8,6 +8,7 @@
  *   convolve.c   convolutions in place of attention
  *   experts.c    mixtures: which experts work on which rows, and what they give together
  *   rope.c       the cosines and sines of each position
+ *   spans.c      a head that finds spans, of one sequence at a time
  *
  * A stage ends when its units are done, so what a thread does outside of units (norms of small batches) may come too late; then it gets no
  * unit, and nobody sees what it computed.
@@ -50,7 +51,7 @@ typedef struct slm_scratch {
     slm_buffer rest, fine;       /* a row's rounding errors; a tile of the product with them */
     slm_buffer queries;          /* arrays of one slm_attend call */
     slm_buffer kv, table;        /* encoders: keys and values of one head of one sequence, and its block table */
-    slm_buffer pool;             /* encoders: a pooled row and what modules make of it */
+    slm_buffer pool, poolq;      /* encoders: a pooled row and what modules make of it; rows of a head that finds spans, and quantized */
     slm_buffer distance;         /* DeBERTa: products of one head's keys and queries with distances, biases of a tile */
     slm_buffer state;            /* Qwen 3.5: a head's state, and what goes into it; Gemma 4: a row of embeddings of the layers */
 } slm_scratch;
@@ -277,6 +278,24 @@ size_t slm_joint_floats(const slm_hparams *hp);
 void slm_decide_scores(const slm_run *run, slm_scratch *s, const float *x, const uint8_t *marks, uint32_t length, float *out);
 /* One row through a small dense layer: y [16 * n_panels], blocks in s->normq. */
 void slm_dense_row(const slm_run *run, slm_scratch *s, const slm_weight *w, const float *bias, const float *x, float *y);
+
+/* ---- spans.c ---- */
+/* Has the caller asked to stop?  For long work inside of a unit; the run is cancelled then. */
+bool slm_run_stopping(slm_run *run);
+/* y [n, ldy] = x . w' + bias; ldy >= 16 * n_panels.  Blocks in s->poolq. */
+void slm_affine_rows(slm_run *run, slm_scratch *s, const slm_affine *of, const float *x, size_t ldx, uint32_t n, float *y, size_t ldy);
+/* Scratch for sequences of up to `longest` rows and so many labels. */
+slm_status slm_spans_need(slm_run *run, slm_scratch *s, uint32_t longest, uint32_t n_labels, slm_error *err);
+/* Are all rows of a sequence of this length? */
+bool slm_span_marks_good(const slm_span_marks *m, uint32_t length);
+/* A sequence whose rows are x[length, ld.embd], to m->out. */
+void slm_spans_score(slm_run *run, slm_scratch *s, const float *x, const slm_span_marks *m);
+
+/* ---- lstm.c ---- */
+/* One direction over n words: gates [n, ldg] are the products of the words and become scratch; the states go to out [n, ldo], the first
+ * width columns.  scratch: 8 widths. */
+void slm_lstm_run(slm_run *run, slm_scratch *s, const slm_affine *state_of, uint32_t n, bool back, float *gates, size_t ldg, float *scratch,
+                  float *out, size_t ldo);
 
 /* ---- relative.c ---- */
 /* Floats of a head's row of biases by distance, and the rows themselves from the table [buckets, ld] (T5's buckets, as MPNet has them): the

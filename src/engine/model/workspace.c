@@ -54,6 +54,7 @@ static void scratch_free(slm_scratch *s)
     buffer_free(&s->kv);
     buffer_free(&s->table);
     buffer_free(&s->pool);
+    buffer_free(&s->poolq);
     buffer_free(&s->distance);
     buffer_free(&s->state);
 }
@@ -77,7 +78,7 @@ size_t slm_workspace_bytes(const slm_workspace *ws)
     for (int i = 0; i < ws->n_scratch; i++) {
         const slm_scratch *s = &ws->scratch[i];
         bytes += s->gemm.bytes + s->attend.bytes + s->tile.bytes + s->blocks.bytes + s->norm.bytes + s->normq.bytes + s->queries.bytes +
-                 s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes + s->pool.bytes +
+                 s->rest.bytes + s->fine.bytes + s->kv.bytes + s->table.bytes + s->pool.bytes + s->poolq.bytes +
                  s->distance.bytes + s->state.bytes;
     }
     for (int i = 0; i < ws->n_parts; i++)

@@ -29,7 +29,8 @@ static slm_status check(const slm_session *s, const slm_mode_ops *mode, const sl
         return slm_hint(err, "Use a model that was trained to, such as GLiClass.");
     }
     if (mode->encoder) {
-        if ((info->can_embed || info->can_rerank || info->can_classify || info->can_tag) && s->pool == NULL)
+        bool reads = info->can_embed || info->can_rerank || info->can_classify || info->can_tag;
+        if ((r->mode == SLM_MODE_SPANS || reads) && s->pool == NULL)
             return SLM_OK;
         slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot embed", info->name);
         return slm_hint(err, "Use an embedding model.");

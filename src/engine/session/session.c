@@ -38,6 +38,7 @@ static void step_free(slm_step_state *b)
     free(b->fine);
     free(b->marks);
     free(b->adapters);
+    free(b->span_marks);
     free(b->rows_fine);
     free(b->out);
     free(b->spans);
@@ -63,12 +64,13 @@ static slm_status step_room(slm_session *s, uint32_t n, slm_error *err)
     b.fine = malloc(n);
     b.marks = malloc(n);
     b.adapters = malloc(n * sizeof *b.adapters);
+    b.span_marks = malloc(n * sizeof *b.span_marks);
     b.rows_fine = malloc(n);
     b.out = malloc(n * sizeof *b.out);
     b.spans = malloc(n * sizeof *b.spans);
     b.wants = malloc(n * sizeof *b.wants);
     if (b.tokens == NULL || b.positions == NULL || b.lengths == NULL || b.blocks == NULL || b.fine == NULL || b.marks == NULL ||
-        b.adapters == NULL || b.rows_fine == NULL || b.out == NULL || b.spans == NULL || b.wants == NULL) {
+        b.adapters == NULL || b.span_marks == NULL || b.rows_fine == NULL || b.out == NULL || b.spans == NULL || b.wants == NULL) {
         step_free(&b);
         return slm_fail(err, SLM_NOMEM, "out of memory for a session");
     }

@@ -101,6 +101,7 @@ typedef struct slm_step_state {
     int32_t *tokens, *positions, *lengths;
     const uint16_t *const **blocks;
     const slm_adapter **adapters; /* NULL entries: none */
+    const slm_span_marks **span_marks; /* encoders that find spans */
     uint8_t *fine; /* positions of precise requests */
     uint8_t *marks; /* encoders that read labels: of each position */
     uint32_t *out;

@@ -11,7 +11,7 @@
 #include "engine/wire/wire.h"
 
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(sizeof(slm_request) == 176, "a field of slm_request that is new: does wire.c send it?");
+_Static_assert(sizeof(slm_request) == 184, "a field of slm_request that is new: does wire.c send it?");
 _Static_assert(sizeof(slm_result) == 880, "a field of slm_result that is new: does wire.c send it?");
 #endif
 
@@ -124,6 +124,7 @@ static void put_request(writer *w, const slm_wire_names *names, const slm_reques
     put_f32(w, r->sampling.repeat_penalty);
     put_u64(w, r->sampling.seed);
     put_u32(w, r->max_tokens);
+    put_f32(w, r->threshold);
     put_strings(w, r->stops, r->n_stops);
     put_strings(w, r->labels, r->n_labels);
     put_descriptions(w, r);
@@ -360,7 +361,7 @@ static void get_request(reader *r, slm_wire_request *out)
     out->names.model = get_string(r);
     out->names.adapter = get_maybe(r);
     out->names.constraint = get_maybe(r);
-    q->mode = (slm_mode) get_choice(r, SLM_MODE_JOINT, "the mode is unknown");
+    q->mode = (slm_mode) get_choice(r, SLM_MODE_SPANS, "the mode is unknown");
     q->realm = get_u64(r);
     q->public_realm = get_u64(r);
     public_bytes = get_u64(r);
@@ -383,6 +384,9 @@ static void get_request(reader *r, slm_wire_request *out)
     q->sampling.repeat_penalty = get_f32(r);
     q->sampling.seed = get_u64(r);
     q->max_tokens = get_u32(r);
+    q->threshold = get_f32(r);
+    if (!(q->threshold >= 0 && q->threshold <= 1))
+        fail(r, "a threshold is no probability");
     q->stops = get_strings(r, &q->n_stops);
     q->labels = get_strings(r, &q->n_labels);
     q->descriptions = get_descriptions(r, q->n_labels);

@@ -16,7 +16,7 @@
 
 #include "engine/slm.h"
 
-#define SLM_WIRE_VERSION 4
+#define SLM_WIRE_VERSION 5
 
 /* What a request points to or needs around it, in words that both sides know. */
 typedef struct slm_wire_names {

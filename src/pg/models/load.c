@@ -241,7 +241,10 @@ static slm_status probe_session(slm_session *session, const slm_model_info *info
 {
     const slm_segment segments[2] = {{.role = SLM_ROLE_USER, .text = "Hello", .length = 5},
                                      {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN, .text = "Hello", .length = 5}};
-    slm_request request = {.mode = info->can_generate ? SLM_MODE_GENERATE : SLM_MODE_EMBED,
+    static const char *const label = "Hello";
+    slm_request request = {.mode = info->can_generate ? SLM_MODE_GENERATE : info->can_find ? SLM_MODE_SPANS : SLM_MODE_EMBED,
+                           .labels = &label,
+                           .n_labels = 1,
                            .chat = info->can_generate,
                            .segments = segments,
                            .n_segments = info->can_rerank ? 2 : 1,

@@ -18,6 +18,7 @@
 #include "engine/base/math.h"
 #include "engine/import/hf/fused.h"
 #include "engine/import/hf/gliclass.h"
+#include "engine/import/hf/gliner.h"
 #include "engine/import/hf/keys.h"
 #include "engine/import/hf/relative.h"
 #include "engine/import/hf/safetensors.h"
@@ -34,7 +35,7 @@ typedef struct hf_source {
     slm_source base; /* first: slm_source * is hf_source * */
     slm_safetensors st;
     slm_hf_config config;
-    json_t *config_json;
+    json_t *config_json, *gliner; /* gliner: of such a directory, else NULL */
     bool *used;        /* [st.n_tensors] bound to a role */
     const slm_family *family;
     float *scales;      /* [n_layers][2][n_embd] of smooth.h, NULL without */
@@ -50,6 +51,7 @@ static void close_source(slm_source *base)
         return;
     slm_safetensors_close(&s->st);
     json_decref(s->config_json);
+    json_decref(s->gliner);
     free(s->used);
     free(s->scales);
     free(s->inverse);
@@ -220,7 +222,8 @@ static slm_status check_unused(const hf_source *s, slm_error *err)
         const slm_st_tensor *t = &s->st.tensors[i];
         bool in_layer = strstr(t->name, "layers.") != NULL || strstr(t->name, "encoder.layer.") != NULL ||
                         strstr(t->name, "transformer.layer.") != NULL || strncmp(t->name, "transformer.h.", 14) == 0 ||
-                        strncmp(t->name, "slm.", 4) == 0;
+                        strncmp(t->name, "slm.", 4) == 0 ||
+                        (s->gliner != NULL && strncmp(t->name, s->config.prefix, strlen(s->config.prefix)) != 0);
         bool read = s->used[i] || of_pictures(s, t->name) || strncmp(t->name, "mtp.", 4) == 0 || is_constant(t) ||
                     slm_family_unread(&s->base.hparams, true, t->name) || (s->config.kind->tasks && slm_hf_of_tasks(t->name));
         if (!read && in_layer && t->type != SLM_ST_OTHER) {
@@ -599,11 +602,26 @@ static slm_status refuse_adapter(int dir, slm_error *err)
                          "slm_load_adapter.");
 }
 
+/* Everything but the vocabulary and the weights, of a directory of the gliner library. */
+static slm_status open_gliner(hf_source *s, int dir, slm_error *err)
+{
+    slm_hf_json layers;
+    SLM_TRY(slm_hf_gliner_layers(s->gliner, &layers, err));
+    s->config_json = json_incref(layers.object);
+    SLM_TRY(slm_hf_config_read(layers, false, &s->config, err));
+    SLM_TRY(slm_hf_sentence_read(dir, NULL, &s->config, &s->base.info, err));
+    SLM_TRY(slm_hf_gliner_take(dir, s->gliner, &s->config, err));
+    return slm_safetensors_open(dir, &s->st, err);
+}
+
 /* Everything but the vocabulary and the weights; modules: of modules.json, or NULL. */
 static slm_status open_described(hf_source *s, int dir, json_t *modules, slm_error *err)
 {
     SLM_TRY(slm_hf_sentence_check(modules, err));
     SLM_TRY(refuse_adapter(dir, err));
+    SLM_TRY(slm_hf_gliner_load(dir, &s->gliner, err));
+    if (s->gliner != NULL)
+        return open_gliner(s, dir, err);
     SLM_TRY(slm_hf_load(dir, "config.json", 4u << 20, slm_hf_static_is(NULL, modules), &s->config_json, err));
     if (slm_hf_static_is(s->config_json, modules))
         SLM_TRY(slm_hf_static_open(dir, modules, &s->config_json, &s->st, &s->table, err));
@@ -653,7 +671,8 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
     info->can_tag = s->base.hparams.tags != 0 && !info->can_joint;
     info->can_rerank = head && s->base.hparams.n_labels == 1;
     info->can_classify = head && !info->can_rerank;
-    info->can_embed = !info->can_generate && s->base.hparams.pooling != SLM_POOL_RANK;
+    info->can_find = s->base.hparams.spans != SLM_SPANS_NONE;
+    info->can_embed = slm_hparams_embeds(&s->base.hparams);
     info->head_kind = s->config.head_kind;
     memcpy(info->labels, s->config.labels, sizeof info->labels);
     if (s->config.other_similarity)
@@ -666,7 +685,7 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
     if (s->config.kind->tasks && slm_hf_tasks_named(dir, hint, sizeof hint))
         warn(options, "the model reads texts as it did before it learned its tasks, until an adapter is named", hint);
     snprintf(info->recognized, sizeof info->recognized, "directory, model_type %.40s, architecture %.60s%s", s->config.kind->model_type,
-             slm_hf_architecture(&s->config), s->config.modules ? ", modules.json" : "");
+             s->gliner != NULL ? "GLiNER" : slm_hf_architecture(&s->config), s->config.modules ? ", modules.json" : "");
     take_name(s);
     take_card(s, dir);
     s->base.read_rows = read_rows;

@@ -347,7 +347,7 @@ static bool has_shape(const char *name, const json_t *v)
 
 static slm_status check_key(const slm_hf_config *c, const slm_hf_key *k, const char *name, const json_t *v, slm_error *err)
 {
-    const char *kind = slm_hf_string(c->json, "model_type");
+    const char *said = slm_hf_string(c->json, "model_type"), *kind = said != NULL ? said : c->kind->model_type;
     bool good = true;
     if (!has_shape(name, v))
         return slm_fail(err, SLM_FORMAT, "\"%s\" in \"%s\" is neither a list or object nor null", name, c->json.file);

@@ -111,7 +111,7 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, slm_error *err
     b->held = false;
     s->n_steps++;
     for (slm_job *job = s->queued.head; job != NULL && passed_over < LOOK_BACK; job = job->next) {
-        const slm_job *same = find_same(s, job);
+        const slm_job *same = job->embed.spans == NULL ? find_same(s, job) : NULL;
 
         b->held = b->held || job->held;
         if (job->held)
@@ -120,11 +120,12 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, slm_error *err
             passed_over++; /* a full step still answers what it computes anyway */
             continue;
         }
-        if (job->result.scores == NULL)
+        if (job->result.scores == NULL && job->embed.spans == NULL)
             job->result.scores = malloc((result_of(s, job, &at) + 1) * sizeof *job->result.scores);
-        if (job->result.scores == NULL)
+        if (job->result.scores == NULL && job->embed.spans == NULL)
             return slm_fail(err, SLM_NOMEM, "out of memory for a vector");
-        job->embed = (slm_embed_state){.shares = same != NULL, .sequence = same != NULL ? same->embed.sequence : batch->n_sequences,
+        job->embed = (slm_embed_state){.spans = job->embed.spans, .shares = same != NULL,
+                                       .sequence = same != NULL ? same->embed.sequence : batch->n_sequences,
                                        .row = same != NULL ? same->embed.row : b->n};
         slm_step_count(s, job, same != NULL ? 0 : job->n_ids);
         if (same != NULL)
@@ -136,6 +137,8 @@ static slm_status gather(slm_session *s, slm_encode_batch *batch, slm_error *err
             SLM_TRY(slm_adapter_check(job->adapter, err));
             batch->adapters = b->adapters;
         }
+        if (job->embed.spans != NULL && (b->span_marks[batch->n_sequences] = slm_spans_ready(s, job, err)) == NULL)
+            return SLM_NOMEM;
         b->adapters[batch->n_sequences] = job->adapter;
         b->out[batch->n_sequences++] = job->n_ids;
         b->n += job->n_ids;
@@ -157,6 +160,13 @@ static void answer(slm_session *s, slm_job *job, const float *vectors, uint32_t 
         *begin += job->n_ids;
     }
     s->stats.usage.prompt_tokens += job->n_ids;
+    if (job->embed.spans != NULL) {
+        slm_error error;
+        bool done = slm_spans_answer(s, job, &error) == SLM_OK;
+
+        slm_job_finish(s, &s->queued, job, done ? NULL : &error);
+        return;
+    }
     job->result.n_scores = result_of(s, job, &at);
     for (size_t i = 0, k = 0; job->marks != NULL && i < job->n_ids; i++)
         if (job->marks[i] == SLM_MARK_LABEL && k < job->n_labels)
@@ -182,6 +192,7 @@ slm_status slm_embed_step(slm_session *s, slm_error *err)
     if (b->n == 0)
         return SLM_OK;
     batch.tokens = b->tokens;
+    batch.spans = s->model->hp.spans != SLM_SPANS_NONE ? b->span_marks : NULL;
     batch.types = s->model->hp.n_token_types > 1 ? b->positions : NULL;
     batch.marks = s->model->hp.joint ? b->marks : NULL;
     SLM_TRY(slm_encode(s->model, s->ws, &batch, s->limits.n_threads, s->limits.stop, &vectors, err));

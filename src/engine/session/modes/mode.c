@@ -7,6 +7,7 @@ static const slm_mode_ops *const modes[] = {
     [SLM_MODE_LOGPROBS] = &slm_mode_logprobs,
     [SLM_MODE_EMBED] = &slm_mode_embed,
     [SLM_MODE_JOINT] = &slm_mode_joint,
+    [SLM_MODE_SPANS] = &slm_mode_spans,
 };
 
 const slm_mode_ops *slm_mode_find(slm_mode mode)

@@ -14,6 +14,7 @@
 #include "engine/decode/constraint.h"
 #include "engine/decode/draft.h"
 #include "engine/decode/pieces.h"
+#include "engine/model/model.h"
 #include "engine/session/kv.h"
 #include "engine/slm.h"
 #include "engine/text/chat.h"
@@ -53,10 +54,15 @@ typedef struct slm_mode_ops {
 /* NULL: there is no such mode. */
 const slm_mode_ops *slm_mode_find(slm_mode mode);
 
-extern const slm_mode_ops slm_mode_generate, slm_mode_labels, slm_mode_logprobs, slm_mode_embed, slm_mode_joint;
+extern const slm_mode_ops slm_mode_generate, slm_mode_labels, slm_mode_logprobs, slm_mode_embed, slm_mode_joint, slm_mode_spans;
 
 /* One step of a session with an encoder (embed.c). */
 slm_status slm_embed_step(slm_session *s, slm_error *err);
+
+/* Spans (spans.c): what the encoder is told of a job's words and labels, with room for its logits; NULL: NOMEM. */
+const slm_span_marks *slm_spans_ready(slm_session *s, slm_job *job, slm_error *err);
+/* The logits become the job's result. */
+slm_status slm_spans_answer(slm_session *s, slm_job *job, slm_error *err);
 
 /* ---- what a job of each mode knows */
 
@@ -77,7 +83,10 @@ typedef struct slm_logprobs_state {
     uint32_t begin; /* of the scored tokens */
 } slm_logprobs_state;
 
+typedef struct slm_span_state slm_span_state;
+
 typedef struct slm_embed_state {
+    slm_span_state *spans; /* of a request for spans, else NULL */
     uint32_t sequence, row; /* of the step that computes it, and its first row */
     bool shares;       /* an earlier job's */
 } slm_embed_state;
