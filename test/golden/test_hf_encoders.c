@@ -22,7 +22,7 @@ static const char *const served[] = {
     "seq-bert-3",     "seq-bert-multi",  "seq-bert-pair",  "seq-distilbert-2", "seq-roberta-4", "seq-xlmr-rerank",   "seq-modernbert-mean",
     "seq-modernbert-cls", "seq-llama-3", "modernbert-nli", "eurobert",         "mmbert",         "deberta-nli",
     "seq-albert-3",   "seq-electra-3", "gte",              "gte-mixed",         "seq-gte-rerank", "jina-v2",
-    "jina-v3",        "jina-v3-hf",
+    "jina-v3",        "jina-v3-hf",    "embeddinggemma2",
 };
 
 typedef struct fixture {

@@ -298,7 +298,7 @@ static unsigned char *import_family(const char *name, size_t *n)
     char path[600];
     slm_import_options options = {.quantization = "F32"};
     slm_error err = {0};
-    snprintf(path, sizeof path, "%s/families2/%s", golden_root(), name);
+    snprintf(path, sizeof path, "%s/%s", golden_root(), name);
     unlink(image_path);
     CHECK(slm_import(path, image_path, &options, NULL, NULL, NULL, NULL, &err) == SLM_OK, "%s: %s", name, err.message);
     unsigned char *bytes = read_all(image_path, n);
@@ -307,19 +307,20 @@ static unsigned char *import_family(const char *name, size_t *n)
     return bytes;
 }
 
-/* Gemma 4's image with one number of the hyper-parameters another: refused, or good to be computed with. */
-static void test_forged_shapes(void)
+/* The image of a model with layers of several shapes, one number of its hyper-parameters another: refused, or good to be computed with. */
+static void test_forged_shapes(const char *name)
 {
     static const size_t fields[] = {offsetof(slm_hparams, head_dim), offsetof(slm_hparams, n_layers), offsetof(slm_hparams, n_ff),
         offsetof(slm_hparams, window), offsetof(slm_hparams, layered), offsetof(slm_hparams, slides), offsetof(slm_hparams, n_rot),
         offsetof(slm_hparams, rope_base_local), offsetof(slm_hparams, head_dim_local), offsetof(slm_hparams, n_rot_local),
         offsetof(slm_hparams, rope_turns), offsetof(slm_hparams, kv_shared), offsetof(slm_hparams, n_ff_shared),
         offsetof(slm_hparams, value_norm), offsetof(slm_hparams, n_embd_layer), offsetof(slm_hparams, alibi),
-        offsetof(slm_hparams, causal)};
+        offsetof(slm_hparams, causal), offsetof(slm_hparams, n_kv_heads), offsetof(slm_hparams, n_kv_heads_local),
+        offsetof(slm_hparams, dense_rows)};
     static const uint32_t values[] = {0, 1, 2, 4, 5, 6, 8, 16, 24, 31, 32, 64, 1024, 65536, 1u << 20, UINT32_MAX / 2, UINT32_MAX};
     size_t n;
     unsigned refused = 0, tried = 0;
-    unsigned char *bytes = import_family("gemma4", &n);
+    unsigned char *bytes = import_family(name, &n);
     slm_image_header *head = (slm_image_header *) (void *) bytes;
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         for (size_t k = 0; k < sizeof values / sizeof values[0]; k++) {
@@ -348,14 +349,14 @@ static void test_forged(void)
     slm_error err = {0};
     slm_model *model = NULL;
     try_stage stage;
-    unsigned char *bytes = import_family("olmoe", &n);
+    unsigned char *bytes = import_family("families2/olmoe", &n);
     slm_image_header *head = (slm_image_header *) (void *) bytes;
     ((slm_hparams *) (void *) (bytes + head->hparams.offset))->parallel = 1;
     write_forged(bytes, n, head->weights_offset);
     CHECK(try_open(image_path, &err, &stage) == SLM_FORMAT && stage == TRY_OPEN, "a parallel mixture: %s", err.message);
     free(bytes);
 
-    bytes = import_family("qwen3_5", &n);
+    bytes = import_family("families2/qwen3_5", &n);
     head = (slm_image_header *) (void *) bytes;
     slm_image_entry *e = (slm_image_entry *) (void *) (bytes + head->directory.offset);
     for (uint32_t i = 0; i < head->n_tensors; i++)
@@ -519,7 +520,8 @@ int main(void)
     test_families();
     test_damage();
     test_forged();
-    test_forged_shapes();
+    test_forged_shapes("families2/gemma4");
+    test_forged_shapes("encoders/embeddinggemma2");
     test_failures();
     test_quantization();
     unlink(image_path);

@@ -518,9 +518,20 @@ static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *e
     return SLM_OK;
 }
 
-/* What stands behind the layers of a model that reads whole texts. */
-static slm_status read_behind(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+/* A projection of each row is one of what is pooled of them, unless that is their largest values. */
+static slm_status read_projection(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
+    SLM_TRY(slm_meta_u32(meta, "embedding_length_out", 1, 65536, NAN, &hp->dense_rows[hp->n_dense++], err));
+    hp->after[hp->n_after++] = SLM_AFTER_DENSE;
+    if (hp->n_pools != 1 || hp->pooling == SLM_POOL_MAX || hp->pooling == SLM_POOL_RANK)
+        return slm_fail(err, SLM_UNSUPPORTED, "the pooling of a model that projects every row is the largest value, or several");
+    return SLM_OK;
+}
+
+/* What stands behind the layers of a model that reads whole texts. */
+static slm_status read_behind(const slm_meta *meta, const slm_family *family, slm_hparams *hp, slm_error *err)
+{
+    uint32_t n_after;
     uint32_t embedding, both_ways, normalize;
     SLM_TRY(slm_meta_u32(meta, "slm.embedding", 0, 1, 0, &embedding, err));
     SLM_TRY(slm_meta_u32(meta, "slm.both_ways", 0, 1, 0, &both_ways, err));
@@ -531,18 +542,19 @@ static slm_status read_behind(const slm_meta *meta, slm_hparams *hp, slm_error *
     if (hp->causal)
         return SLM_OK;
     SLM_TRY(read_pools(meta, hp, err));
-    SLM_TRY(slm_meta_u32(meta, "slm.after_count", 0, SLM_MAX_AFTER, 0, &hp->n_after, err));
+    SLM_TRY(family->projected ? read_projection(meta, hp, err) : SLM_OK);
+    SLM_TRY(slm_meta_u32(meta, "slm.after_count", 0, SLM_MAX_AFTER - hp->n_after, 0, &n_after, err));
     SLM_TRY(slm_meta_u32(meta, "slm.after_norm", 0, 65536, 0, &hp->after_norm_dim, err));
     SLM_TRY(slm_meta_u32(meta, "slm.cut", 0, 65536, 0, &hp->cut, err));
-    for (uint32_t i = 0; i < hp->n_after; i++) {
+    for (uint32_t i = 0, first = hp->n_dense; i < n_after; i++) {
         double after = 0, rows = 0, function = 0;
         if (!meta->number(meta->arg, "slm.after", i, &after))
             return slm_fail(err, SLM_FORMAT, "module %u behind the pooling is missing", i + 1);
-        hp->after[i] = (uint32_t) after;
-        if (hp->after[i] != SLM_AFTER_DENSE)
+        hp->after[hp->n_after++] = (uint32_t) after;
+        if ((uint32_t) after != SLM_AFTER_DENSE)
             continue;
-        if (hp->n_dense == SLM_MAX_DENSE || !meta->number(meta->arg, "slm.dense", hp->n_dense, &rows) ||
-            !meta->number(meta->arg, "slm.squash", hp->n_dense, &function))
+        if (hp->n_dense == SLM_MAX_DENSE || !meta->number(meta->arg, "slm.dense", hp->n_dense - first, &rows) ||
+            !meta->number(meta->arg, "slm.squash", hp->n_dense - first, &function))
             return slm_fail(err, SLM_UNSUPPORTED, "more than %d dense modules behind the pooling", SLM_MAX_DENSE);
         hp->dense_rows[hp->n_dense] = (uint32_t) rows;
         hp->dense_squash[hp->n_dense++] = (uint32_t) function;
@@ -600,7 +612,7 @@ slm_status slm_family_read(const slm_meta *meta, slm_hparams *out, slm_error *er
     SLM_TRY(slm_meta_float(meta, "attention.scale", 1e-4, 10, 1 / sqrt(hp.head_dim), &hp.attn_scale, err));
     if (family->read != NULL)
         SLM_TRY(family->read(meta, &hp, err));
-    SLM_TRY(read_behind(meta, &hp, err));
+    SLM_TRY(read_behind(meta, family, &hp, err));
     SLM_TRY(read_factors(meta, &hp, err));
     if (hp.window >= hp.n_context && !hp.nope_full && hp.rope_base_local == 0)
         hp.window = 0;
@@ -673,7 +685,7 @@ static slm_status check_delta(const slm_hparams *hp, slm_error *err)
 bool slm_layers_alike(const slm_hparams *hp)
 {
     return hp->head_dim_local == 0 && hp->n_rot_local == 0 && hp->rope_turns == 0 && hp->kv_shared == 0 && hp->n_ff_shared == 0 &&
-        hp->value_norm == 0 && hp->n_embd_layer == 0;
+        hp->value_norm == 0 && hp->n_embd_layer == 0 && hp->n_kv_heads_local == 0;
 }
 
 /* Layers of several shapes: heads of two widths, and layers that read the keys of others (Gemma 4). */
@@ -682,13 +694,17 @@ static slm_status check_shapes(const slm_hparams *hp, slm_error *err)
     uint64_t q = (uint64_t) hp->n_heads * hp->head_dim_local, beside = (uint64_t) hp->n_layers * hp->n_embd_layer;
     if (slm_layers_alike(hp))
         return SLM_OK;
-    if (!hp->causal || hp->conv_length > 0 || hp->n_experts > 0 || hp->shared_layers || hp->post_norm_only || hp->parallel ||
-        hp->attn_gate || hp->norm != SLM_NORM_RMS || hp->qk_norm_whole || hp->value_norm > 1 || hp->rope_interleaved)
+    bool encoder_has = hp->kv_shared > 0 || hp->n_ff_shared > 0 || hp->rope_turns > 0 || hp->norm_after_sum;
+    if ((!hp->causal && encoder_has) || hp->conv_length > 0 || hp->n_experts > 0 || hp->shared_layers || hp->post_norm_only ||
+        hp->parallel || hp->attn_gate || hp->norm != SLM_NORM_RMS || hp->qk_norm_whole || hp->value_norm > 1 || hp->rope_interleaved)
         return slm_fail(err, SLM_FORMAT, "layers of several shapes in a model that cannot have them");
     if (hp->head_dim_local > hp->head_dim || hp->n_rot_local > hp->head_dim_local || hp->n_rot_local > hp->n_rot ||
         hp->n_rot_local % 2 != 0 || hp->rope_turns > hp->n_rot / 2 ||
         (hp->head_dim_local > 0 && (hp->rope_base_local == 0 || (hp->window > 0 && !hp->layered))))
         return slm_fail(err, SLM_FORMAT, "sliding layers with heads of width %u, %u of them rotated", hp->head_dim_local, hp->n_rot_local);
+    if (hp->n_kv_heads_local > 0 && (hp->causal || hp->head_dim_local == 0 || hp->n_heads % hp->n_kv_heads_local != 0 ||
+                                     (uint64_t) hp->n_kv_heads_local * hp->head_dim_local > 65536))
+        return slm_fail(err, SLM_FORMAT, "%u heads over %u of keys in sliding layers", hp->n_heads, hp->n_kv_heads_local);
     if (hp->kv_shared >= hp->n_layers || hp->n_ff_shared > 1u << 20 || beside > 65536)
         return slm_fail(err, SLM_FORMAT, "%u layers that share keys, of inner width %u, with embeddings of width %u", hp->kv_shared,
                         hp->n_ff_shared, hp->n_embd_layer);

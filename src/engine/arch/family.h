@@ -86,6 +86,7 @@ typedef struct slm_family {
     bool own_kv;                      /* read() reads how many key-value heads the layers have */
     const slm_role_name *gguf_names;  /* where names in GGUF files differ from roles.def; as hf_names */
     const slm_role_name *hf_names;    /* where Hugging Face names differ from roles.def; ends with SLM_TENSOR_ROLES; may be NULL */
+    bool projected;                   /* what is pooled is projected to embedding_length_out by a matrix of the model's own file */
     const slm_role_name *peft_names;  /* of the modules that PEFT's adapters name, where they are others and never fused; may be NULL */
     slm_status (*read)(const slm_meta *meta, slm_hparams *hp, slm_error *err); /* after the common part; may be NULL */
 } slm_family;
@@ -102,13 +103,15 @@ static inline bool slm_layer_decides(const slm_hparams *hp, uint32_t layer)
 {
     return hp->n_decide > 0 && layer + hp->n_decide >= hp->n_layers;
 }
+/* Is this one of the layers that see a window only? */
+bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
 /* Key-value heads of a layer: one for each head in a decision head. */
 static inline uint32_t slm_layer_kv_heads(const slm_hparams *hp, uint32_t layer)
 {
-    return slm_layer_decides(hp, layer) ? hp->n_heads : hp->n_kv_heads;
+    if (slm_layer_decides(hp, layer))
+        return hp->n_heads;
+    return hp->n_kv_heads_local > 0 && slm_layer_slides(hp, layer) ? hp->n_kv_heads_local : hp->n_kv_heads;
 }
-/* Is this one of the layers that see a window only? */
-bool slm_layer_slides(const slm_hparams *hp, uint32_t layer);
 /* Width of a head in this layer. */
 static inline uint32_t slm_layer_head_dim(const slm_hparams *hp, uint32_t layer)
 {

@@ -147,6 +147,7 @@ typedef struct slm_hparams {
     uint32_t word_pool;          /* slm_word_pool */
     uint32_t label_behind;       /* a label's row is the one behind its mark, else that of the mark */
     uint32_t label_mark, text_mark; /* tokens before each label, and behind the last */
+    uint32_t n_kv_heads_local;   /* encoders: of sliding layers (EmbeddingGemma 2); 0 = as in the others */
 } slm_hparams;
 
 #endif

@@ -97,26 +97,34 @@ static void embed_stage(encode_job *job, slm_lane *t)
         for (uint32_t i = b; i < e; i++) {
             float *x = (float *) run->ws->x.p + i * run->ld.embd;
             look_up(job, t->s, i, x);
-            ready_row(run, t->s, i, first, false, m->layers[0].attn_in_scale);
+            if (run->hp->n_embd_layer == 0)
+                ready_row(run, t->s, i, first, false, m->layers[0].attn_in_scale);
         }
         slm_rope_fill(run, b, e);
     }
     slm_lane_end(t);
+    if (run->hp->n_embd_layer > 0) { /* which read the rows as they are */
+        slm_stages_layer_embd(t);
+        ready_stage(t, first, false, NULL);
+    }
 }
 
-/* Norms and rotations of queries and keys, where the family has them. */
+/* Norms and rotations of queries and keys, and norms of values, where the family has them. */
 static void turn_stage(slm_lane *t, uint32_t layer)
 {
     slm_run *run = t->run;
     const slm_hparams *hp = run->hp;
     const slm_layer *l = &run->model->layers[layer];
-    uint32_t b, e;
+    uint32_t kv_heads = slm_layer_kv_heads(hp, layer), head_dim = slm_layer_head_dim(hp, layer), b, e;
     if (l->q_norm == NULL && slm_rope_row(run, layer, 0) == NULL)
         return;
     while (slm_lane_next(t, run->n, 4, &b, &e))
         for (uint32_t i = b; i < e; i++) {
+            float *v = (float *) run->ws->v.p + i * run->ld.kv;
             slm_turn_heads(run, l->q_norm, layer, i, hp->n_heads, (float *) run->ws->q.p + i * run->ld.q);
-            slm_turn_heads(run, l->k_norm, layer, i, hp->n_kv_heads, (float *) run->ws->k.p + i * run->ld.kv);
+            slm_turn_heads(run, l->k_norm, layer, i, kv_heads, (float *) run->ws->k.p + i * run->ld.kv);
+            for (uint32_t h = 0; hp->value_norm && h < kv_heads; h++)
+                run->kn->rms_norm(v + h * head_dim, run->model->ones, v + h * head_dim, head_dim, hp->norm_eps);
         }
     slm_lane_end(t);
 }
@@ -135,8 +143,8 @@ static void visible(const slm_hparams *hp, bool slides, uint32_t i, uint32_t len
 static void attend_unit(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t head, uint32_t begin, uint32_t length)
 {
     const slm_hparams *hp = run->hp;
-    size_t plane = (size_t) SLM_KV_BLOCK * hp->head_dim, at = (size_t) head * hp->head_dim;
-    size_t kv_at = (size_t) (head / (hp->n_heads / slm_layer_kv_heads(hp, layer))) * hp->head_dim;
+    uint32_t head_dim = slm_layer_head_dim(hp, layer), group = hp->n_heads / slm_layer_kv_heads(hp, layer);
+    size_t plane = (size_t) SLM_KV_BLOCK * head_dim, at = (size_t) head * head_dim, kv_at = (size_t) (head / group) * head_dim;
     bool slides = slm_layer_slides(hp, layer);
     uint16_t *kv = s->kv.p;
     const uint16_t **table = s->table.p;
@@ -154,12 +162,12 @@ static void attend_unit(slm_run *run, slm_scratch *s, uint32_t layer, uint32_t h
             memset(block, 0, 2 * plane * sizeof *block);
         }
         run->kn->kv_store(block, 0, plane, i % SLM_KV_BLOCK, (const float *) run->ws->k.p + row, (const float *) run->ws->v.p + row,
-                          hp->head_dim);
+                          head_dim);
     }
     if (hp->relative_span > 0)
         slm_distance_keys(run, s, layer, head, begin, length);
     slm_attend a = {.q = run->ws->q.p, .q_offset = offset, .out = run->ws->att.p, .blocks = blocks, .first = first, .last = last,
-                    .k_offset = 0, .v_offset = plane, .head_dim = hp->head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap,
+                    .k_offset = 0, .v_offset = plane, .head_dim = head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap,
                     .bias = relative != NULL || hp->relative_span > 0 ? bias : NULL, .scratch = s->attend.p};
     for (uint32_t i = 0; i < length; i += a.n_q) {
         a.n_q = length - i < SLM_QUERIES ? length - i : SLM_QUERIES;
@@ -205,18 +213,19 @@ static void attend_stage(encode_job *job, slm_lane *t, uint32_t layer)
 {
     slm_run *run = &job->run;
     const slm_hparams *hp = run->hp;
-    bool quantize = !slm_type_get(run->model->layers[layer].o.type)->is_float, split = hp->head_dim % 32 == 0;
+    uint32_t head_dim = slm_layer_head_dim(hp, layer), width = hp->n_heads * head_dim;
+    bool quantize = !slm_type_get(run->model->layers[layer].o.type)->is_float, split = head_dim % 32 == 0;
     uint32_t b, e, grain = hp->n_heads >= 4 ? 2 : 1;
     while (slm_lane_next(t, job->batch->n_sequences * hp->n_heads, grain, &b, &e)) {
         for (uint32_t u = b; u < e; u++) {
             uint32_t sequence = u / hp->n_heads, head = u % hp->n_heads, begin = job->starts[sequence];
             attend_unit(run, t->s, layer, head, begin, job->batch->lengths[sequence]);
             for (uint32_t i = begin; quantize && split && i < job->starts[sequence + 1]; i++)
-                slm_quantize_attention(run, t->s, i, hp->n_heads * hp->head_dim, head * hp->head_dim, hp->head_dim, NULL);
+                slm_quantize_attention(run, t->s, i, width, head * head_dim, head_dim, NULL);
         }
     }
     if (quantize && !split)
-        slm_stage_quantize_attention(t, hp->n_heads * hp->head_dim, run->n, NULL);
+        slm_stage_quantize_attention(t, width, run->n, NULL);
     slm_lane_end(t);
 }
 
@@ -225,7 +234,7 @@ static void adapt_stage(slm_lane *t, uint32_t layer, slm_target first, int n_pro
                         const slm_act *a)
 {
     slm_adapted adapted[3];
-    if (t->run->batch == NULL)
+    if (t->run->batch == NULL || first >= SLM_TARGETS)
         return;
     for (int i = 0; i < n_products; i++)
         adapted[i] = (slm_adapted) {(slm_target) (first + i), products[i].y, products[i].ldy};
@@ -257,6 +266,30 @@ static void join_stage(slm_lane *t, uint32_t layer, slm_target target, const slm
             for (uint32_t c = 0; c < hp->n_embd; c++)
                 x[c] += y[c] * hp->residual_scale;
         }
+    slm_lane_end(t);
+}
+
+/* The layer's own embedding of each row, and its scale (layer_embd.c). */
+static void layer_embd_stage(slm_lane *t, uint32_t layer)
+{
+    slm_run *run = t->run;
+    const slm_layer *l = &run->model->layers[layer];
+    slm_product gate = {&l->embd_gate, NULL, run->ws->ff.p, run->ld.ff};
+    uint32_t b, e;
+    ready_stage(t, (slm_norm_of) {NULL, NULL}, true, NULL);
+    slm_act a = ready_act(run, false);
+    slm_stage_project(t, &gate, 1, &a, run->n);
+    slm_lane_end(t);
+    slm_stage_open_embd(t, layer, NULL, NULL, run->n);
+    slm_lane_end(t);
+    a = slm_feed_act(run, l->embd_out.cols, NULL);
+    join_stage(t, layer, SLM_TARGETS, &l->embd_out, NULL, l->embd_post_norm, &a);
+    if (l->out_scale == NULL)
+        return;
+    while (slm_lane_next(t, run->n, 4, &b, &e))
+        for (uint32_t i = b; i < e; i++)
+            for (uint32_t c = 0; c < run->hp->n_embd; c++)
+                ((float *) run->ws->x.p)[i * run->ld.embd + c] *= l->out_scale[0];
     slm_lane_end(t);
 }
 
@@ -326,6 +359,8 @@ static void encode_layer(encode_job *job, slm_lane *t, uint32_t i)
         slm_lane_end(t);
     }
     join_stage(t, i, SLM_TARGET_DOWN, &l->down, l->down_bias, l->ffn_post_norm, &ff);
+    if (run->hp->n_embd_layer > 0)
+        layer_embd_stage(t, i);
     if (after)
         ready_stage(t, (slm_norm_of) {l->ffn_post_norm, l->ffn_norm_bias}, true, next != NULL ? next->attn_in_scale : NULL);
     else if (next != NULL && slm_layer_decides(run->hp, i + 1) && !slm_layer_decides(run->hp, i))

@@ -3,7 +3,9 @@
  *
  *   of a layer = (norm(projection of the token's embedding / sqrt(n_embd)) + the token's row for the layer * sqrt(width)) / sqrt(2)
  *
- * All layers' are made at once, before the first layer, for all rows; forward.c then takes a row through
+ * EmbeddingGemma 2 has no rows for tokens: the norm is all of it.
+ *
+ * All layers' are made at once, before the first layer, for all rows; forward.c and encoder.c then take a row through
  *   x += norm(out . (gelu(gate . x) * of the layer))
  * Source: transformers' Gemma4TextModel.project_per_layer_inputs.
  */
@@ -17,12 +19,14 @@ static void combine(const slm_run *run, slm_scratch *s, uint32_t i)
     uint32_t width = hp->n_embd_layer;
     float *restrict y = (float *) run->ws->embd.p + i * run->ld.beside, *restrict own = s->state.p;
     float to = 1 / sqrtf((float) hp->n_embd), times = sqrtf((float) width), half = (float) sqrt(0.5);
-    run->kn->unpack_row(&run->model->layer_embd, (uint32_t) run->batch->tokens[i], own);
+    bool by_token = run->model->layer_embd.data != NULL;
+    if (by_token)
+        run->kn->unpack_row(&run->model->layer_embd, (uint32_t) run->batch->tokens[i], own);
     for (uint32_t layer = 0; layer < hp->n_layers; layer++, y += width, own += width) {
         for (uint32_t c = 0; c < width; c++)
             y[c] *= to;
         run->kn->rms_norm(y, run->model->layer_embd_norm, y, width, hp->norm_eps);
-        for (uint32_t c = 0; c < width; c++)
+        for (uint32_t c = 0; by_token && c < width; c++)
             y[c] = (y[c] + own[c] * times) * half;
     }
 }

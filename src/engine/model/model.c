@@ -318,7 +318,8 @@ static slm_status take_globals(const loader *in)
         return missing(in, SLM_TENSOR_TOKEN_EMBD, 0);
     if ((m->hp.n_lookup > 0) != (m->embd_proj.data != NULL))
         return missing(in, SLM_TENSOR_EMBD_PROJ, 0);
-    if ((m->hp.n_embd_layer > 0) != (m->layer_embd.data != NULL && m->layer_embd_proj.data != NULL && m->layer_embd_norm != NULL))
+    bool own = m->layer_embd_proj.data != NULL && m->layer_embd_norm != NULL && (m->layer_embd.data != NULL) == (m->hp.causal != 0);
+    if (m->hp.n_embd_layer > 0 ? !own : m->layer_embd.data != NULL || m->layer_embd_proj.data != NULL)
         return missing(in, SLM_TENSOR_LAYER_EMBD, 0);
     if (m->hp.causal) {
         if (m->output_norm == NULL)

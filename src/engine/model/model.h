@@ -51,7 +51,8 @@ struct slm_model {
     slm_hparams hp;
     slm_tokenizer *tokenizer; /* NULL without vocabulary */
     slm_weight token_embd, head, position_embd, type_embd, embd_proj;
-    slm_weight layer_embd, layer_embd_proj; /* Gemma 4: [n_vocab, n_layers * n_embd_layer], [n_layers * n_embd_layer, n_embd] */
+    slm_weight layer_embd, layer_embd_proj; /* Gemma 4: [n_vocab, n_layers * n_embd_layer] (none: EmbeddingGemma 2),
+                                             * [n_layers * n_embd_layer, n_embd] */
     const float *layer_embd_norm;           /* [n_embd_layer] */
     const float *output_norm, *output_norm_bias, *head_bias, *embd_norm, *embd_norm_bias, *embd_proj_bias;
     slm_weight cls_dense, cls_out;

@@ -193,7 +193,8 @@ slm_status slm_run_init(slm_run *run, const slm_model *model, slm_workspace *ws,
     uint32_t q = hp->n_heads * hp->head_dim, conv_out = hp->delta_values > 0 ? slm_conv_out(hp) : 0;
     run->ld.q = slm_round_up(q > conv_out ? q : conv_out, 16);
     run->ld.gate = run->ld.q;
-    run->ld.kv = slm_round_up((size_t) (hp->n_decide > 0 ? hp->n_heads : hp->n_kv_heads) * hp->head_dim, 16);
+    uint32_t kv = (hp->n_decide > 0 ? hp->n_heads : hp->n_kv_heads) * hp->head_dim, kv_local = hp->n_kv_heads_local * hp->head_dim_local;
+    run->ld.kv = slm_round_up(kv > kv_local ? kv : kv_local, 16);
     run->ld.beside = slm_round_up((size_t) hp->n_layers * hp->n_embd_layer, 16);
     run->ld.ff = slm_round_up(slm_widest_ff(hp) > hp->n_embd_layer ? slm_widest_ff(hp) : hp->n_embd_layer, 16);
     run->ld.conv = slm_round_up(hp->delta_values > 0 ? slm_conv_width(hp) : 3 * (size_t) hp->n_embd, 16);

@@ -140,7 +140,7 @@ static slm_status take_kind(slm_hf_config *c, slm_error *err)
 /* Models that see pictures too keep what concerns texts in an object of its own.  *type: that of the text part. */
 static slm_status take_text_part(slm_hf_config *c, const char **type, slm_error *err)
 {
-    static const char *const outer[] = {"gemma3", "gemma4", "qwen3_5", "mistral3", NULL};
+    static const char *const outer[] = {"gemma3", "gemma4", "embedding_gemma2", "qwen3_5", "mistral3", NULL};
     const char *inner = slm_hf_string(slm_hf_member(c->json, "text_config"), "model_type");
     size_t i = 0;
     while (outer[i] != NULL && strcmp(outer[i], *type) != 0)

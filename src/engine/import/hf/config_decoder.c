@@ -389,31 +389,46 @@ slm_status slm_hf_layers_ministral3(slm_hf_config *c, slm_error *err)
     return take_window(c, false, err);
 }
 
-/* Gemma 4: layers of one kind that names another head width must all name it, and nothing else. */
-static slm_status take_wide_heads(slm_hf_config *c, slm_error *err)
+/* A number that "per_layer_config" says of each layer that does not slide, of all of them the same; where nothing is said, *value. */
+static slm_status take_of_layers(slm_hf_config *c, const char *name, uint32_t most, uint32_t *value, slm_error *err)
 {
-    uint32_t wide = 512, n = 0;
-    const char *index, *key;
-    json_t *layers = json_object_get(c->json.object, "per_layer_config"), *layer, *value;
-    SLM_TRY(slm_hf_u32(c->json, "global_head_dim", 8, 1024, &wide, err));
+    uint32_t n = 0, full = 0;
+    const char *index;
+    json_t *layers = json_object_get(c->json.object, "per_layer_config"), *layer;
     json_object_foreach(layers, index, layer)
     {
-        json_object_foreach(layer, key, value)
-        {
-            bool first = n++ == 0, whole = strcmp(key, "head_dim") == 0 && json_is_integer(value);
-            wide = first && whole && json_integer_value(value) <= 1024 ? (uint32_t) json_integer_value(value) : wide;
-            char *end;
-            unsigned long at = strtoul(index, &end, 10);
-            if (!whole || json_integer_value(value) != wide || *end != '\0' || at >= c->n_layers || c->slides[at])
-                return slm_fail(err, SLM_UNSUPPORTED, "\"per_layer_config\" in \"%s\" says of layer %.20s what is not supported",
-                                c->json.file, index);
-        }
+        const json_t *v = json_object_get(layer, name);
+        char *end;
+        unsigned long at = strtoul(index, &end, 10);
+        bool good = json_is_integer(v) && json_integer_value(v) >= 1 && json_integer_value(v) <= most && *end == '\0' && end != index &&
+                    at < c->n_layers && !c->slides[at] && (n == 0 || json_integer_value(v) == *value);
+        if (!good)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"per_layer_config\" in \"%s\" says of layer %.20s what is not supported",
+                            c->json.file, index);
+        *value = (uint32_t) json_integer_value(v);
+        n++;
     }
-    uint32_t full = 0;
     for (uint32_t i = 0; i < c->n_layers; i++)
         full += !c->slides[i];
     if (layers != NULL && !json_is_null(layers) && n != full)
         return slm_fail(err, SLM_UNSUPPORTED, "\"per_layer_config\" in \"%s\" speaks of %u of %u layers", c->json.file, n, full);
+    return SLM_OK;
+}
+
+/* Heads of layers that do not slide: their width, and (EmbeddingGemma 2) how many have keys. Nothing else may be said of single layers. */
+static slm_status take_wide_heads(slm_hf_config *c, uint32_t *kv_heads, slm_error *err)
+{
+    uint32_t wide = 512;
+    const char *index;
+    json_t *layer;
+    SLM_TRY(slm_hf_u32(c->json, "global_head_dim", 8, 1024, &wide, err));
+    json_object_foreach(json_object_get(c->json.object, "per_layer_config"), index, layer)
+        if (json_object_size(layer) != (kv_heads != NULL ? 2u : 1u))
+            return slm_fail(err, SLM_UNSUPPORTED, "\"per_layer_config\" in \"%s\" says of layer %.20s what is not supported",
+                            c->json.file, index);
+    SLM_TRY(take_of_layers(c, "head_dim", 1024, &wide, err));
+    if (kv_heads != NULL)
+        SLM_TRY(take_of_layers(c, "num_key_value_heads", 1024, kv_heads, err));
     return slm_hf_config_put(c, "attention.key_length", wide, err);
 }
 
@@ -434,9 +449,31 @@ slm_status slm_hf_layers_gemma4(slm_hf_config *c, slm_error *err)
     SLM_TRY(take_layer_types(c, "full_attention", "sliding_attention", err));
     c->slides[c->n_layers - 1] = 0;
     SLM_TRY(slm_hf_config_put(c, "attention.key_length_swa", head_dim, err));
-    SLM_TRY(take_wide_heads(c, err));
+    SLM_TRY(take_wide_heads(c, NULL, err));
     SLM_TRY(slm_hf_bool(c->json, "use_double_wide_mlp", &wide, err));
     return slm_hf_config_put(c, "slm.feed_forward_shared", wide ? 2 * width : 0, err);
+}
+
+/* EmbeddingGemma 2: the same, but that any of n layers may not slide, and that windows reach as far to each side. */
+slm_status slm_hf_take_gemma_embd2(slm_hf_config *c, slm_error *err)
+{
+    uint32_t wide_kv = 1, step = 6;
+    if (json_is_null(json_object_get(c->json.object, "sliding_window")))
+        return slm_fail(err, SLM_FORMAT, "\"sliding_window\" in \"%s\" is null", c->json.file);
+    SLM_TRY(slm_hf_take(c, c->json, "head_dim", "attention.key_length_swa", c->kind->head_dim, err));
+    SLM_TRY(slm_hf_take(c, c->json, "num_key_value_heads", "slm.head_count_kv_swa", c->kind->n_kv_heads, err));
+    SLM_TRY(slm_hf_take(c, c->json, "rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-6, err));
+    SLM_TRY(slm_hf_take(c, c->json, "sliding_window", "attention.sliding_window", c->kind->window, err));
+    SLM_TRY(slm_hf_u32(c->json, "sliding_window_pattern", 1, SLM_MAX_LAYERS, &step, err));
+    SLM_TRY(slm_hf_u32(c->json, "num_global_key_value_heads", 1, 1024, &wide_kv, err));
+    for (uint32_t i = 0; i < c->n_layers; i++)
+        c->slides[i] = (i + 1) % step != 0;
+    c->layered_window = true;
+    SLM_TRY(take_layer_types(c, "full_attention", "sliding_attention", err));
+    c->slides[c->n_layers - 1] = 0;
+    SLM_TRY(take_wide_heads(c, &wide_kv, err));
+    SLM_TRY(slm_hf_config_put(c, "attention.head_count_kv", wide_kv, err));
+    return slm_hf_take_rope(c, err);
 }
 
 /* SmolLM3: every n-th layer attends without positions. The array says 1 for layers with RoPE, in spite of its name. */

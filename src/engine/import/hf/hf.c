@@ -82,8 +82,10 @@ static const slm_st_tensor *look_up_plain(const hf_source *s, const char *name)
     if (t == NULL && s->config.nested) {
         snprintf(full, sizeof full, "language_model.%s", name);
         t = slm_safetensors_find(&s->st, full);
-        snprintf(full, sizeof full, "model.language_model.%s", strncmp(name, "model.", 6) == 0 ? name + 6 : name);
+        const char *bare = strncmp(name, "model.", 6) == 0 ? name + 6 : name;
+        snprintf(full, sizeof full, "model.language_model.%s", bare);
         t = t != NULL ? t : slm_safetensors_find(&s->st, full);
+        t = t != NULL ? t : slm_safetensors_find(&s->st, full + 6); /* as a class without a head saves them */
     }
     return t;
 }
@@ -573,11 +575,12 @@ static bool will_quantize(const slm_import_options *options)
 static slm_status open_modules(hf_source *s, int dir, slm_error *err)
 {
     char file[300], prefix[32];
+    uint32_t own = slm_hf_config_number(&s->config, "embedding_length_out", 0) > 0; /* a projection before them, in the model's file */
     for (uint32_t i = 0; i < s->config.n_dense; i++) {
         snprintf(file, sizeof file, "%s/model.safetensors", s->config.dense_paths[i]);
-        snprintf(prefix, sizeof prefix, "slm.dense.%u.", i);
+        snprintf(prefix, sizeof prefix, "slm.dense.%u.", i + own);
         SLM_TRY(slm_safetensors_add(dir, file, prefix, &s->st, err));
-        snprintf(prefix, sizeof prefix, "slm.dense.%u.linear.bias", i);
+        snprintf(prefix, sizeof prefix, "slm.dense.%u.linear.bias", i + own);
         if ((slm_safetensors_find(&s->st, prefix) != NULL) != s->config.dense_biased[i])
             return slm_fail(err, SLM_FORMAT, "file \"%s\" %s a bias, otherwise than its config.json says", file,
                             s->config.dense_biased[i] ? "lacks" : "has");

@@ -141,6 +141,10 @@ static const slm_hf_key gemma4_keys[] = {
     CODE("per_layer_config"), CODE("vocab_size_per_layer_input"), CODE("use_double_wide_mlp"),
     TAKE("hidden_size_per_layer_input", "embedding_length_per_layer_input", 256),
     TAKE("num_kv_shared_layers", "attention.shared_kv_layers", 0), END};
+static const slm_hf_key gemma_embd2_keys[] = {
+    WORD("hidden_activation", "gelu_pytorch_tanh"), OFF("attention_bias"), CODE("sliding_window"), CODE("sliding_window_pattern"),
+    CODE("layer_types"), CODE("global_head_dim"), CODE("num_global_key_value_heads"), CODE("per_layer_config"),
+    TAKE("hidden_size_per_layer_input", "embedding_length_per_layer_input", 512), TAKE("embedding_dim", "embedding_length_out", 768), END};
 static const slm_hf_key qwen2_keys[] = {WORD("hidden_act", "silu|swish"), OFF("use_sliding_window"), CODE("sliding_window"),
                                         CODE("layer_types"),
                                         OFF("use_mrope"), END};
@@ -249,6 +253,9 @@ static const slm_hf_kind kinds[] = {
     {"gemma4_text", "gemma4", "", decoder_keys, gemma4_keys, slm_hf_take_decoder, 0, .n_kv_heads = 4, .head_dim = 256, .rope_base = 1e6,
      .window = 512, .tied = true, .gelu = true, .ropes = true, .proportional = true, .answers_only = true,
      .scalings = "linear|yarn", .layers = slm_hf_layers_gemma4, .inside = {.n_vocab = 262144, .n_context = 131072, .n_heads = 8}},
+    {"embedding_gemma2_text", "gemma-embedding2", "", decoder_keys, gemma_embd2_keys, slm_hf_take_gemma_embd2, 0, .encoder = true,
+     .n_kv_heads = 2, .head_dim = 256, .rope_base = 1e6, .window = 512, .gelu = true, .ropes = true, .scalings = "default",
+     .inside = {.n_vocab = 262144, .n_context = 262144, .n_heads = 4}},
     {"qwen2", "qwen2", "", decoder_keys, qwen2_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .rope_base = 1e4,
      .layers = slm_hf_layers_full},
     {"qwen3", "qwen3", "", decoder_keys, qwen3_keys, slm_hf_take_decoder, SLM_POOL_LAST, .n_kv_heads = 32, .head_dim = 128,

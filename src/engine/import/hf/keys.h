@@ -69,6 +69,7 @@ slm_status slm_hf_take(slm_hf_config *c, slm_hf_json j, const char *hf_key, cons
 /* ---- config_decoder.c ---- */
 slm_status slm_hf_take_decoder(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_take_rope(slm_hf_config *c, slm_error *err);
+slm_status slm_hf_take_gemma_embd2(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_full(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_gemma(slm_hf_config *c, slm_error *err);
 slm_status slm_hf_layers_ministral3(slm_hf_config *c, slm_error *err);

@@ -100,7 +100,7 @@ static slm_status read_pooling_file(slm_hf_json j, slm_hf_config *config, slm_er
     config->leaves_prompt_out = !include || json_is_null(json_object_get(j.object, "include_prompt"));
     SLM_TRY(slm_hf_u32(j, "word_embedding_dimension", 1, 65536, &width, err));
     SLM_TRY(slm_hf_u32(j, "embedding_dimension", 1, 65536, &width, err));
-    if (width != 0 && width != slm_hf_config_number(config, "embedding_length", 0))
+    if (width != 0 && width != slm_hf_config_number(config, "embedding_length_out", slm_hf_config_number(config, "embedding_length", 0)))
         return slm_fail(err, SLM_FORMAT, "\"%s\" pools vectors of %u, the model's states have another width", j.file, width);
     return slm_hf_config_put(config, "slm.pools", config->n_pools, err);
 }
