@@ -93,7 +93,7 @@ typedef struct test_sequence {
 
 static inline test_sequence test_sequence_new(const slm_model *model, uint32_t n_positions)
 {
-    size_t bytes = slm_kv_block_bytes(&model->hp);
+    size_t bytes = slm_kv_block_bytes_of(&model->hp, slm_kv_type_of(model, SLM_KV_F16));
     test_sequence s = {.n_blocks = (n_positions + SLM_KV_BLOCK - 1) / SLM_KV_BLOCK};
     s.memory = test_alloc(bytes * s.n_blocks);
     memset(s.memory, 0xff, bytes * s.n_blocks);
@@ -188,7 +188,9 @@ static inline void test_run(const slm_model *model, slm_workspace *ws, const tes
 {
     slm_error err = {0};
     float *hidden = NULL;
-    if (slm_forward(model, ws, &t->b, n_threads, NULL, &hidden, &err) != SLM_OK)
+    slm_batch batch = t->b;
+    batch.kv_type = slm_kv_type_of(model, batch.kv_type);
+    if (slm_forward(model, ws, &batch, n_threads, NULL, &hidden, &err) != SLM_OK)
         test_die("slm_forward", err.message);
     if (logits != NULL && t->b.n_out > 0 &&
         slm_head_logits(model, ws, hidden, t->out_fine, t->b.n_out, n_threads, NULL, logits, test_logit_stride(model), &err) != SLM_OK)

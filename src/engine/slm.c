@@ -50,9 +50,9 @@ uint32_t slm_kv_bytes_per_token(const slm_model_info *info, slm_kv_type type)
 {
     uint32_t heads = 2 * info->n_layers * info->n_kv_heads, dim;
 
-    if (type == SLM_KV_F16 || heads == 0)
+    if (type != SLM_KV_Q8 || heads == 0)
         return info->kv_bytes_per_token;
-    dim = info->kv_bytes_per_token / heads / sizeof(uint16_t);
+    dim = info->kv_bytes_per_token / heads / (slm_image_wide_keys(info) ? sizeof(float) : sizeof(uint16_t));
     return heads * (dim + (dim + SLM_KV_GROUP - 1) / SLM_KV_GROUP * (uint32_t) sizeof(uint16_t));
 }
 

@@ -87,7 +87,7 @@ typedef struct slm_model_info {
     uint64_t image_bytes;
     uint32_t n_context;     /* positions that it was trained for */
     uint32_t n_vocab, n_embd, n_layers, n_heads, n_kv_heads, n_ff; /* n_embd of an embedding model: the width of its vectors */
-    uint32_t kv_bytes_per_token; /* F16 keys and values of all layers */
+    uint32_t kv_bytes_per_token; /* F16 keys and values of all layers; F32 of a model that is kept in F32 */
     bool can_generate;      /* a decoder with an output head */
     bool can_embed;         /* an encoder with pooling */
     bool can_rerank;        /* a head with one output (cross-encoder) */
@@ -269,9 +269,10 @@ typedef struct slm_session slm_session;
 /* How a session keeps keys and values. Answers are the same bits for the same choice, whatever else is. */
 typedef enum slm_kv_type {
     SLM_KV_F16 = 0,
-    SLM_KV_Q8 = 1 /* int8 with a scale for each position and 32 dimensions of a head: 17 / 32 of the memory */
+    SLM_KV_Q8 = 1, /* int8 with a scale for each position and 32 dimensions of a head: 17 / 32 of the memory */
+    SLM_KV_F32 = 2 /* what models that are kept in F32 have in place of F16; nobody asks for it */
 } slm_kv_type;
-#define SLM_KV_TYPES 2
+#define SLM_KV_TYPES 2 /* that can be asked for */
 
 typedef struct slm_limits {
     size_t kv_cache_bytes;     /* keys and values of running requests and cached prefixes; at least one request must fit */

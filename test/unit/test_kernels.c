@@ -693,6 +693,43 @@ static double attention_error(const attention *t, const float *out, float scale,
     return worst;
 }
 
+/* The same keys and values in F32, which F16 holds exactly, give the same bits. */
+static void check_wide(const attention *t, slm_attend a, const float *expected)
+{
+    static const uint16_t *tables[SEQUENCES][BLOCKS];
+    const uint16_t *const *query_tables[QUERIES];
+    size_t values = (size_t) SLM_KV_BLOCK * t->head_dim, elements = 24 + 4 * values;
+    for (int s = 0; s < SEQUENCES; s++)
+        for (int b = 0; b < BLOCKS; b++) {
+            uint16_t *memory = buffer(elements * 2);
+            float *k = (float *) (void *) (memory + 24), *v = k + values;
+            memset(memory, 0xFF, elements * 2);
+            for (int p = 16 * b; p < POSITIONS && p < 16 * b + 16; p++)
+                for (uint32_t d = 0; d < t->head_dim; d++) {
+                    k[d * SLM_KV_BLOCK + (uint32_t) p % 16] = t->keys[s][p][d];
+                    v[(uint32_t) p % 16 * t->head_dim + d] = t->values[s][p][d];
+                }
+            tables[s][b] = memory;
+        }
+    for (int i = 0; i < QUERIES; i++)
+        query_tables[i] = tables[t->sequence[i]];
+    a.blocks = query_tables;
+    a.k_offset = 24;
+    a.v_offset = 24 + 2 * values;
+    a.kind = SLM_KV_KIND_F32;
+    for (int i = 0; i < N_ISAS; i++) {
+        const slm_kernels *k = slm_kernels_of(isas[i]);
+        if (!k)
+            continue;
+        memset(a.out, 0, QUERIES * t->head_dim * sizeof *a.out);
+        k->attend(&a);
+        CHECK(memcmp(a.out, expected, QUERIES * t->head_dim * sizeof *a.out) == 0, "attend head_dim %u: %s in F32", t->head_dim, isas[i]);
+    }
+    for (int s = 0; s < SEQUENCES; s++)
+        for (int b = 0; b < BLOCKS; b++)
+            free((void *) (uintptr_t) tables[s][b]);
+}
+
 static void check_attention(uint32_t head_dim, float softcap, bool biased)
 {
     static attention t;
@@ -701,7 +738,7 @@ static void check_attention(uint32_t head_dim, float softcap, bool biased)
     float scale = 1.0f / sqrtf((float) head_dim), *scratch = buffer(slm_attend_scratch(POSITIONS) * 4);
     fill_attention(&t, slm_kernels_of("ref"), head_dim);
     slm_attend a = {t.q, t.q_offset, expected, t.query_tables, t.first, t.last, t.k_offset, t.v_offset, QUERIES, head_dim, scale, softcap,
-                    scratch, biased ? bias : NULL, false};
+                    scratch, biased ? bias : NULL, SLM_KV_KIND_F16};
     for (int i = 0; i < QUERIES; i++)
         bias[i] = biases;
     for (size_t i = 0; biased && i < sizeof biases / sizeof *biases; i++)
@@ -730,6 +767,8 @@ static void check_attention(uint32_t head_dim, float softcap, bool biased)
         CHECK(memcmp(block, again, t.block_elements * 2) == 0, "kv_store head_dim %u: %s", head_dim, isas[i]);
         free(block), free(again);
     }
+    a.out = out;
+    check_wide(&t, a, expected);
     for (int s = 0; s < SEQUENCES; s++)
         for (int b = 0; b < BLOCKS; b++)
             free(t.memory[s][b]);

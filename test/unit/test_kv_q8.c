@@ -165,7 +165,7 @@ static void test_kernels(uint32_t head_dim)
     CHECK(rounding(&t) < 0.57, "head_dim %u: rounded by %g steps", head_dim, rounding(&t)); /* half, and what F16 takes of 127 */
     slm_attend a = {.q = t.q, .q_offset = t.q_offset, .out = expected, .blocks = t.query_tables, .first = t.first, .last = t.last,
                     .k_offset = t.k_offset, .v_offset = t.v_offset, .n_q = QUERIES, .head_dim = head_dim, .scale = scale,
-                    .scratch = scratch, .q8 = true};
+                    .scratch = scratch, .kind = SLM_KV_KIND_Q8};
     slm_kernels_of("ref")->attend(&a);
     double error = attention_error(&t, expected, scale);
     CHECK(error < 1e-5, "head_dim %u: error %g", head_dim, error);

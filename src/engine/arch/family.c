@@ -201,12 +201,12 @@ uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t b
     return n;
 }
 
-uint32_t slm_hparams_kv_bytes(const slm_hparams *hp)
+uint32_t slm_hparams_kv_bytes(const slm_hparams *hp, bool wide)
 {
     uint32_t conv = slm_role_layers(hp, SLM_TENSOR_CONV_IN, hp->n_layers), dims = 0;
     for (uint32_t i = 0; i < slm_layers_with_keys(hp); i++)
         dims += slm_layer_convolves(hp, i) ? 0 : slm_layer_head_dim(hp, i);
-    return 4 * hp->n_kv_heads * dims + (uint32_t) (conv * slm_conv_block(hp) / 8);
+    return (wide ? 8 : 4) * hp->n_kv_heads * dims + (uint32_t) (conv * slm_conv_block(hp, wide) / 8);
 }
 
 uint32_t slm_hparams_outputs(const slm_hparams *hp)

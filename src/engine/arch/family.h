@@ -151,12 +151,13 @@ static inline uint32_t slm_conv_out(const slm_hparams *hp)
 {
     return hp->delta_values > 0 ? hp->delta_values * hp->delta_value_dim : hp->n_embd;
 }
-/* F16 elements that such a layer has in a KV block of 16 positions (model/convolve.c, model/delta.c). */
-static inline size_t slm_conv_block(const slm_hparams *hp)
+/* F16 elements that such a layer has in a KV block of 16 positions (model/convolve.c, model/delta.c); wide: what is F16 there is F32. */
+static inline size_t slm_conv_block(const slm_hparams *hp, bool wide)
 {
     size_t state = (size_t) hp->delta_values * hp->delta_key_dim * hp->delta_value_dim;
-    size_t row = hp->delta_values > 0 ? 2 * ((size_t) slm_conv_width(hp) + 2 * (size_t) hp->delta_values) : slm_conv_width(hp);
-    return 16 * row + state;
+    size_t times = wide ? 2 : 1;
+    size_t row = hp->delta_values > 0 ? 2 * ((size_t) slm_conv_width(hp) + 2 * (size_t) hp->delta_values) : times * slm_conv_width(hp);
+    return 16 * row + times * state;
 }
 /* In how many layers before this one; slm_layer_slots: in how many at all. */
 uint32_t slm_role_layers(const slm_hparams *hp, slm_tensor_role role, uint32_t before);
@@ -206,7 +207,7 @@ slm_status slm_decide_check(const slm_hparams *hp, slm_error *err);
 /* Have all layers one shape? Else see the fields "Gemma 4" of slm_hparams. */
 bool slm_layers_alike(const slm_hparams *hp);
 /* Bytes that a position leaves for later ones, in F16. */
-uint32_t slm_hparams_kv_bytes(const slm_hparams *hp);
+uint32_t slm_hparams_kv_bytes(const slm_hparams *hp, bool wide);
 /* Does it give vectors of texts?  Else it generates, or has a head. */
 static inline bool slm_hparams_embeds(const slm_hparams *hp)
 {

@@ -10,6 +10,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/utf8.h"
+#include "engine/kernels/types.h"
 
 static uint64_t up64(uint64_t n)
 {
@@ -73,6 +74,11 @@ static void clean(char *text, size_t length)
             text[at] = '?';
         at += n == 0 ? 1 : (size_t) n;
     }
+}
+
+bool slm_image_wide_keys(const slm_model_info *info)
+{
+    return strcmp(info->quantization, slm_type_get(SLM_TYPE_F32)->name) == 0;
 }
 
 bool slm_image_clean_texts(slm_model_info *info)

@@ -21,6 +21,8 @@ void slm_image_close(slm_image *image);
 slm_status slm_image_check(const slm_image *image, slm_error *err);
 const slm_hparams *slm_image_hparams(const slm_image *image);
 const slm_model_info *slm_image_info(const slm_image *image);
+/* Does a model of these weights keep keys and values in F32?  The one place that says so: weights that were not rounded are worth it. */
+bool slm_image_wide_keys(const slm_model_info *info);
 /* The tokenizer's blob (text/tokenizer.h); size 0 when the model has no vocabulary. */
 const void *slm_image_tokenizer(const slm_image *image, size_t *size);
 /* The matrix of a role (layer 0 for roles that are not per layer); false when the model has none. Fused sources (QKV, GATE_UP)

@@ -240,7 +240,7 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     info->n_heads = hp->n_heads;
     info->n_kv_heads = hp->n_kv_heads;
     info->n_ff = hp->n_ff;
-    info->kv_bytes_per_token = hp->causal ? slm_hparams_kv_bytes(hp) : 0;
+    info->kv_bytes_per_token = hp->causal ? slm_hparams_kv_bytes(hp, slm_image_wide_keys(info)) : 0;
     info->can_generate = hp->causal;
     info->can_rerank = !hp->causal && hp->pooling == SLM_POOL_RANK && hp->n_labels == 1 && !hp->tags;
     info->can_classify = !hp->causal && hp->pooling == SLM_POOL_RANK && hp->n_labels > 1 && !hp->tags;

@@ -34,6 +34,9 @@ typedef struct slm_qblock {
 #define SLM_KV_BLOCK 16
 #define SLM_KV_GROUP 32 /* dimensions of a scale */
 
+/* What keys and values are kept as. */
+typedef enum slm_kv_kind { SLM_KV_KIND_F16, SLM_KV_KIND_Q8, SLM_KV_KIND_F32 } slm_kv_kind;
+
 /* One call: n_q queries of ONE kv head (all heads of its group, of one or more tokens of one or more sequences). */
 typedef struct slm_attend {
     const float *q;                  /* query i is q + q_offset[i], [head_dim] floats */
@@ -47,7 +50,7 @@ typedef struct slm_attend {
     float softcap;                   /* 0 = none; else softcap * tanh(score / softcap) */
     float *scratch;                  /* [slm_attend_scratch()] floats, per thread */
     const float *const *bias;        /* [n_q] or NULL: added to scores, that of position p is bias[i][p]; whole blocks are read */
-    bool q8;                         /* keys and values in eight bits */
+    slm_kv_kind kind;
 } slm_attend;
 
 /* One instruction set's kernels; kernels.def documents each. */

@@ -11,9 +11,10 @@
  * Units are handed out from the end of the batch: the last rows of a prompt see the most keys and take longest.
  *
  * KV block (16 positions), in F16 elements: for layer l and KV head h, at ((l * n_kv_heads + h) * 2) * 16 * head_dim: K as
- * [head_dim][16], then V as [16][head_dim].  In eight bits a plane is 8 * head_dim of them and 16 scales for each 32 dimensions.
- * A layer with a convolution (convolve.c, delta.c) has slm_conv_block elements instead, whatever the type.  Gemma 4: narrow heads have
- * narrow planes, and layers that share keys read those of slm_layer_keys.
+ * [head_dim][16], then V as [16][head_dim].  In eight bits a plane is 8 * head_dim of them and 16 scales for each 32 dimensions, in F32
+ * (models that are kept in F32: slm_kv_type_of) 32 * head_dim.
+ * A layer with a convolution (convolve.c, delta.c) has slm_conv_block elements instead, in eight bits as in F16.  Gemma 4: narrow heads
+ * have narrow planes, and layers that share keys read those of slm_layer_keys.
  */
 #include <string.h>
 
@@ -23,11 +24,15 @@
 
 #define KEY_ROWS 16 /* rows of one unit of the keys stage */
 
+_Static_assert((int) SLM_KV_F16 == SLM_KV_KIND_F16 && (int) SLM_KV_Q8 == SLM_KV_KIND_Q8 && (int) SLM_KV_F32 == SLM_KV_KIND_F32, "kinds");
+
 /* F16 elements of the keys, or of the values, of one head. */
 static size_t plane_of(uint32_t head_dim, slm_kv_type type)
 {
     size_t n = (size_t) SLM_KV_BLOCK * head_dim;
-    return type == SLM_KV_F16 ? n : n / 2 + (size_t) SLM_KV_BLOCK * ((head_dim + SLM_KV_GROUP - 1) / SLM_KV_GROUP);
+    if (type == SLM_KV_Q8)
+        return n / 2 + (size_t) SLM_KV_BLOCK * ((head_dim + SLM_KV_GROUP - 1) / SLM_KV_GROUP);
+    return type == SLM_KV_F32 ? 2 * n : n;
 }
 
 /* Layers before this one whose bit is set. */
@@ -47,12 +52,17 @@ static size_t layer_offset(const slm_hparams *hp, slm_kv_type type, uint32_t lay
     size_t conv = hp->conv_length > 0 ? marked(hp->conv_layers, layer) : 0;
     size_t narrow = hp->head_dim_local > 0 && hp->window > 0 ? marked(hp->slides, layer) : 0, wide = layer - conv - narrow;
     size_t planes = wide * plane_of(hp->head_dim, type) + (narrow > 0 ? narrow * plane_of(hp->head_dim_local, type) : 0);
-    return planes * hp->n_kv_heads * 2 + conv * slm_conv_block(hp);
+    return planes * hp->n_kv_heads * 2 + conv * slm_conv_block(hp, type == SLM_KV_F32);
 }
 
 size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type)
 {
     return layer_offset(hp, type, hp->n_layers) * sizeof(uint16_t);
+}
+
+slm_kv_type slm_kv_type_of(const slm_model *model, slm_kv_type asked)
+{
+    return asked == SLM_KV_F16 && slm_image_wide_keys(slm_model_get_info(model)) ? SLM_KV_F32 : asked;
 }
 
 size_t slm_kv_block_bytes(const slm_hparams *hp)
@@ -102,6 +112,15 @@ void slm_turn_heads(const slm_run *run, const float *norm, uint32_t layer, uint3
     }
 }
 
+/* As kv_store, in F32. */
+static void store_wide(uint16_t *block, size_t k_offset, size_t v_offset, uint32_t lane, const float *k, const float *v, uint32_t head_dim)
+{
+    float *keys = (float *) (void *) (block + k_offset) + lane;
+    for (uint32_t d = 0; d < head_dim; d++)
+        keys[(size_t) d * SLM_KV_BLOCK] = k[d];
+    memcpy((float *) (void *) (block + v_offset) + (size_t) lane * head_dim, v, head_dim * sizeof *v);
+}
+
 /* The key and value of one KV head of one batch row, into the row's KV block. */
 static void store_key(const slm_run *run, uint32_t layer, uint32_t row, uint32_t kv_head)
 {
@@ -119,8 +138,9 @@ static void store_key(const slm_run *run, uint32_t layer, uint32_t row, uint32_t
     if (hp->value_norm)
         run->kn->rms_norm(v, run->model->ones, v, head_dim, hp->norm_eps);
     slm_kv_offsets(hp, batch->kv_type, layer, kv_head, &k_offset, &v_offset);
-    (batch->kv_type == SLM_KV_Q8 ? run->kn->kv_store_q8 : run->kn->kv_store)(block, k_offset, v_offset,
-                                                                            (uint32_t) position % SLM_KV_BLOCK, k, v, head_dim);
+    (batch->kv_type == SLM_KV_Q8    ? run->kn->kv_store_q8
+     : batch->kv_type == SLM_KV_F32 ? store_wide
+                                    : run->kn->kv_store)(block, k_offset, v_offset, (uint32_t) position % SLM_KV_BLOCK, k, v, head_dim);
 }
 
 void slm_stage_keys(slm_lane *t, uint32_t layer)
@@ -189,7 +209,7 @@ static void attend_unit(slm_run *run, slm_scratch *s, const attend_job *job)
     }
     slm_attend a = {.q = q, .q_offset = offset, .out = run->ws->att.p, .blocks = blocks, .first = first, .last = last, .n_q = n,
                     .head_dim = head_dim, .scale = hp->attn_scale, .softcap = hp->attn_softcap, .scratch = s->attend.p,
-                    .q8 = batch->kv_type == SLM_KV_Q8};
+                    .kind = (slm_kv_kind) batch->kv_type};
     slm_kv_offsets(hp, batch->kv_type, job->layer, job->kv_head, &a.k_offset, &a.v_offset);
     run->kn->attend(&a);
     for (uint32_t i = job->begin; hp->attn_gate && i < job->end; i++) {

@@ -4,10 +4,10 @@
  *   one product gives B | C | x of each row;  y = C * sum over the last conv_length positions of kernel * (B * x)
  *
  * What later positions need of a row is B * x.  It is kept in the KV block of the row's position, as keys are, so that prefixes, branches
- * and guesses work as with attention: nothing but positions says what a row sees.  In F16 (also where keys are kept in eight bits), and a
- * row reads its own from there too: the same bits whether its neighbours are in the batch or not.
+ * and guesses work as with attention: nothing but positions says what a row sees.  In F16 (also where keys are kept in eight bits), or in
+ * F32 as keys are, and a row reads its own from there too: the same bits whether its neighbours are in the batch or not.
  *
- * In a block such a layer has [16][n_embd] F16 elements where one with attention has its keys and values (attention.c).
+ * In a block such a layer has [16][n_embd] elements where one with attention has its keys and values (attention.c).
  */
 #include "engine/arch/family.h"
 #include "engine/base/math.h"
@@ -25,9 +25,12 @@ void slm_stage_remember(slm_lane *t, uint32_t layer)
             int32_t position = batch->positions[i];
             /* the table is read-only for the batch's owner, its blocks are what we write */
             uint16_t *to = (uint16_t *) (uintptr_t) batch->blocks[i][position / SLM_KV_BLOCK] + plane;
-            to += (uint32_t) position % SLM_KV_BLOCK * (size_t) width;
-            for (uint32_t c = 0; c < width; c++)
-                to[c] = slm_f32_to_f16(gates[c] * x[c]);
+            size_t at = (uint32_t) position % SLM_KV_BLOCK * (size_t) width;
+            float *wide = (float *) (void *) to + at;
+            for (uint32_t c = 0; c < width && batch->kv_type == SLM_KV_F32; c++)
+                wide[c] = gates[c] * x[c];
+            for (uint32_t c = 0; c < width && batch->kv_type != SLM_KV_F32; c++)
+                to[at + c] = slm_f32_to_f16(gates[c] * x[c]);
         }
 }
 
@@ -45,9 +48,13 @@ static void convolve(const slm_run *run, uint32_t layer, uint32_t row, float *y)
         int64_t position = (int64_t) batch->positions[row] - hp->conv_length + 1 + k;
         if (position < 0)
             continue;
-        const uint16_t *kept = batch->blocks[row][position / SLM_KV_BLOCK] + plane + position % SLM_KV_BLOCK * (size_t) hp->n_embd;
-        for (uint32_t c = 0; c < hp->n_embd; c++)
-            y[c] += kernel[c * hp->conv_length + k] * slm_f16_to_f32(kept[c]);
+        const uint16_t *kept = batch->blocks[row][position / SLM_KV_BLOCK] + plane;
+        size_t at = position % SLM_KV_BLOCK * (size_t) hp->n_embd;
+        const float *wide = (const float *) (const void *) kept + at;
+        for (uint32_t c = 0; c < hp->n_embd && batch->kv_type == SLM_KV_F32; c++)
+            y[c] += kernel[c * hp->conv_length + k] * wide[c];
+        for (uint32_t c = 0; c < hp->n_embd && batch->kv_type != SLM_KV_F32; c++)
+            y[c] += kernel[c * hp->conv_length + k] * slm_f16_to_f32(kept[at + c]);
     }
     for (uint32_t c = 0; c < hp->n_embd; c++)
         y[c] *= c_gate[c];

@@ -7,12 +7,12 @@
  *
  * Everything stands in the KV blocks, so that prefixes, branches, guesses and rows taken back work as with attention: nothing but
  * positions says what a row sees.  Of each position: what went into the convolution, decay and share, in F32 (bringing q and k to length
- * 1 makes much of what rounding takes from short ones); and behind its last position the state, in F16.  A row begins at the state of the
- * block before its own, goes again over the positions of its block before it (8 on average), and ends with itself; a row that follows
- * another one of the same block in the batch goes on from there, which is the same.
+ * 1 makes much of what rounding takes from short ones); and behind its last position the state, in F16, or in F32 as keys are.  A row
+ * begins at the state of the block before its own, goes again over the positions of its block before it (8 on average), and ends with
+ * itself; a row that follows another one of the same block in the batch goes on from there, which is the same.
  * So a row has the same bits whatever is computed beside it.
  *
- * In a block such a layer has [16][slm_conv_width] of F32 | [16][2][delta_values] of F32 | [delta_values][key_dim][value_dim] of F16.
+ * In a block such a layer has [16][slm_conv_width] of F32 | [16][2][delta_values] of F32 | [delta_values][key_dim][value_dim] of either.
  *
  * Sources: Yang et al. 2024 (arXiv 2412.06464); transformers' Qwen3_5GatedDeltaNet.
  */
@@ -27,7 +27,7 @@
 typedef struct place {
     const float *rows;     /* [16][width] */
     const float *rates;    /* [16][2][values] decay, share */
-    const uint16_t *state; /* [values][key_dim][value_dim] */
+    const void *state;     /* [values][key_dim][value_dim] of F16 or F32 */
 } place;
 
 static place place_of(const slm_run *run, uint32_t layer, uint32_t row, int32_t position)
@@ -36,7 +36,7 @@ static place place_of(const slm_run *run, uint32_t layer, uint32_t row, int32_t 
     const uint16_t *block = run->batch->blocks[row][position / SLM_KV_BLOCK] + slm_conv_offset(hp, run->batch->kv_type, layer);
     place p = {.rows = (const float *) (const void *) block};
     p.rates = p.rows + SLM_KV_BLOCK * (size_t) slm_conv_width(hp);
-    p.state = (const uint16_t *) (const void *) (p.rates + SLM_KV_BLOCK * 2 * (size_t) hp->delta_values);
+    p.state = p.rates + SLM_KV_BLOCK * 2 * (size_t) hp->delta_values;
     return p;
 }
 
@@ -97,6 +97,23 @@ static void narrow(const float *from, uint16_t *to, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         to[i] = slm_f32_to_f16(from[i] > 65504.0f ? 65504.0f : from[i] < -65504.0f ? -65504.0f : from[i]);
+}
+
+/* Reads and writes n elements of a state, from its element `at` on. */
+static void load_state(const slm_run *run, const void *state, size_t at, float *to, size_t n)
+{
+    if (run->batch->kv_type == SLM_KV_F32)
+        memcpy(to, (const float *) state + at, n * sizeof *to);
+    else
+        widen((const uint16_t *) state + at, to, n);
+}
+
+static void store_state(const slm_run *run, const float *from, void *state, size_t at, size_t n)
+{
+    if (run->batch->kv_type == SLM_KV_F32)
+        memcpy((float *) state + at, from, n * sizeof *from);
+    else
+        narrow(from, (uint16_t *) state + at, n);
 }
 
 /* One head's work: its state, and what a position puts in. */
@@ -206,7 +223,7 @@ static void begin_block(const slm_run *run, const rule *r, uint32_t layer, uint3
     if (position < SLM_KV_BLOCK)
         memset(r->state, 0, n * sizeof *r->state);
     else
-        widen(place_of(run, layer, row, position - SLM_KV_BLOCK).state + r->head * n, r->state, n);
+        load_state(run, place_of(run, layer, row, position - SLM_KV_BLOCK).state, r->head * n, r->state, n);
 }
 
 /* All rows of one head, in the order of the batch. */
@@ -230,7 +247,7 @@ static void run_head(const slm_run *run, slm_scratch *s, uint32_t layer, uint32_
         }
         step(run, &r, layer, i, position, wanted);
         if (position % SLM_KV_BLOCK == SLM_KV_BLOCK - 1)
-            narrow(r.state, (uint16_t *) (uintptr_t) place_of(run, layer, i, position).state + head * n, n);
+            store_state(run, r.state, (void *) (uintptr_t) place_of(run, layer, i, position).state, head * n, n);
         if (!wanted)
             continue;
         float *y = (float *) run->ws->att.p + next * run->ld.q + head * vd;

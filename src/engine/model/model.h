@@ -76,6 +76,8 @@ struct slm_model {
 /* FORMAT once a page of the image was missing: what was computed since then is worth nothing. */
 slm_status slm_model_check(const slm_model *model, slm_error *err);
 
+/* The type of keys and values that a session of the model has where this one is asked for. */
+slm_kv_type slm_kv_type_of(const slm_model *model, slm_kv_type asked);
 /* Bytes of one KV block (16 positions, all layers and KV heads), of F16 or of a type, and where a head lies in it (F16 elements). */
 size_t slm_kv_block_bytes(const slm_hparams *hp);
 size_t slm_kv_block_bytes_of(const slm_hparams *hp, slm_kv_type type);

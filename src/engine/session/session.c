@@ -97,6 +97,7 @@ static slm_status session_init(slm_session *s, const slm_limits *limits, slm_err
     const slm_hparams *hp = &s->model->hp;
 
     s->limits = complete(limits);
+    s->limits.kv_type = slm_kv_type_of(s->model, limits->kv_type);
     s->next_id = 1;
     s->ws = slm_workspace_new();
     if (s->ws == NULL)
@@ -108,7 +109,7 @@ static slm_status session_init(slm_session *s, const slm_limits *limits, slm_err
     s->sampler = slm_sampler_new(hp->n_vocab);
     if (s->prefixes == NULL || s->sampler == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory for a session");
-    return slm_kv_pool_new(slm_kv_block_bytes_of(hp, limits->kv_type), limits->kv_cache_bytes, evict_prefix, s, &s->pool, err);
+    return slm_kv_pool_new(slm_kv_block_bytes_of(hp, s->limits.kv_type), limits->kv_cache_bytes, evict_prefix, s, &s->pool, err);
 }
 
 slm_status slm_session_new(slm_model *model, const slm_limits *limits, slm_session **out, slm_error *err)
