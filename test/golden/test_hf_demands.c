@@ -55,6 +55,12 @@ static const struct {
     {"encoders/jina-v2", "emb_pooler", "\"max\"", "emb_pooler"},
     {"encoders/jina-v2", "max_position_embeddings", "0", "context_length"},
     {"encoders/jina-v2", "position_embedding_type", "\"relative_key\"", "emb_pooler"},
+    {"encoders/jina-v3", "emb_pooler", "\"cls\"", "emb_pooler"},
+    {"encoders/jina-v3", "truncate_dim", "64", "truncate_dim"},
+    {"encoders/jina-v3", "architectures", "[\"HF_ColBERT\"]", "HF_ColBERT"},
+    {"encoders/jina-v3", "rope_scaling", "{\"type\": \"ntk\", \"factor\": 2}", "rope_scaling"},
+    {"encoders/jina-v3", "rotary_emb_base", "\"far\"", "rotary_emb_base"},
+    {"encoders/jina-v3", "hidden_act", "\"gelu_new\"", "hidden_act"},
 };
 
 /* Has the message one of the words, separated by "|"? */

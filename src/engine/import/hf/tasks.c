@@ -46,8 +46,10 @@ static slm_status read_task(slm_hf_json j, const char *task, slm_hf_task *out, s
     json_t *names = json_object_get(j.object, "lora_adaptations"), *prompts = json_object_get(j.object, "task_instructions");
     char list[256];
     *out = (slm_hf_task) {.index = UINT32_MAX, .n = (uint32_t) json_array_size(names), .rank = 4, .alpha = 1};
-    if (out->n == 0 || json_array_size(names) > MAX_TASKS)
-        return slm_fail(err, SLM_INVALID, "\"%s\" names no adapters for tasks, or more than %d", j.file, MAX_TASKS);
+    if (out->n == 0)
+        return slm_fail(err, SLM_INVALID, "there is no file \"%.60s\", and the model's \"%s\" names no adapters for tasks", task, j.file);
+    if (json_array_size(names) > MAX_TASKS)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" names more than %d adapters for tasks", j.file, MAX_TASKS);
     for (uint32_t i = 0; i < out->n; i++) {
         const char *name = json_string_value(json_array_get(names, i));
         if (name == NULL || (strcmp(name, task) == 0 && out->index != UINT32_MAX))
