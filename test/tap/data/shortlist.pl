@@ -49,8 +49,8 @@ SQL
 	note $node->safe_psql('postgres', "SELECT name, method, round(100 * avg((answer = expected)::int), 1) FROM answers WHERE name = '$name' GROUP BY 1, 2 ORDER BY 1, 2");
 	$node->safe_psql('postgres', 'DROP TABLE t, l, chosen');
 }
-# of all sets: rows that only the two steps answer rightly, beside those that only names alone do
-for my $method (map { $_->[0] } grep { $_->[0] !~ /^names/ } @methods)
+# of all sets: rows that only the two steps answer rightly, beside those that only names alone do; direct is no better than these
+for my $method (map { $_->[0] } grep { $_->[0] !~ /^(names|direct)/ } @methods)
 {
 	my ($gained, $lost) = split /\|/, $node->safe_psql('postgres', <<"SQL");
 SELECT count(*) FILTER (WHERE a.answer = a.expected AND n.answer <> n.expected), count(*) FILTER (WHERE a.answer <> a.expected AND n.answer = n.expected)
