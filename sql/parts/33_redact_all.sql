@@ -46,15 +46,15 @@ REVOKE EXECUTE ON FUNCTION slm_drop_redact_pattern(text) FROM PUBLIC;
 COMMENT ON FUNCTION slm_drop_redact_pattern(text) IS 'Removes a pattern of slm_redact_all; false where there was none. Superusers';
 
 CREATE FUNCTION slm_redact_all(input text, categories text[] DEFAULT NULL, mask text DEFAULT NULL, model text DEFAULT NULL,
-    threshold double precision DEFAULT 0, on_error text DEFAULT NULL)
+    threshold double precision DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS text AS 'MODULE_PATHNAME', 'slm_pg_redact_all' LANGUAGE C STABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION slm_redact_all(text, text[], text, text, double precision, text) IS
     'As slm_redact, with the patterns of slm.redact_patterns and with names: person, organization, place and address, as a model for token classification finds '
     'them (model, default slm.entity_model; without one, and without asking for names, no model is run). Whatever is found by its form keeps its place, then '
-    'patterns, then names. threshold: names whose score is lower stay. Every other byte stays as it is';
+    'patterns, then names. threshold: names whose score is lower stay (NULL: 0, or 0.5 with a model that finds what it is asked for). Every other byte stays as it is';
 
 CREATE FUNCTION slm_redact_all_details(input text, categories text[] DEFAULT NULL, model text DEFAULT NULL,
-    threshold double precision DEFAULT 0, on_error text DEFAULT NULL, OUT kind text, OUT value text, OUT start integer, OUT "end" integer, OUT n integer)
+    threshold double precision DEFAULT NULL, on_error text DEFAULT NULL, OUT kind text, OUT value text, OUT start integer, OUT "end" integer, OUT n integer)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_redact_all_details' LANGUAGE C STABLE PARALLEL SAFE COST 1000 ROWS 3;
 COMMENT ON FUNCTION slm_redact_all_details(text, text[], text, double precision, text) IS
     'What slm_redact_all replaces, in order: kind, value, the places of its first and last character (from 1), and its number among the different values of its kind';

@@ -28,6 +28,9 @@
 PG_FUNCTION_INFO_V1(slm_pg_entities);
 PG_FUNCTION_INFO_V1(slm_pg_entities_json);
 
+#define ARG_LABELS 4
+#define MOST_LABELS 1024 /* SLM_MODE_SPANS */
+
 typedef struct Entities {
     const char *text;  /* UTF-8 */
     slm_entity *found; /* [n] in order */
@@ -53,10 +56,28 @@ static void add_word(SlmEntityReading *r, slm_tagged word)
     r->words[r->n++] = word;
 }
 
+/* Words or spans of the window at `begin`, with places in it. */
+static void take_found(SlmEntityReading *r, size_t begin, size_t length, const slm_tagged *words, size_t n)
+{
+    size_t from = begin < r->end ? begin + (r->end - begin) / 2 : begin;
+
+    while (r->n > 0 && r->words[r->n - 1].begin >= from)
+        r->n--;
+    for (size_t i = 0; i < n; i++) {
+        slm_tagged word = words[i];
+
+        word.begin += begin;
+        word.end += begin;
+        if (word.begin >= from && (r->n == 0 || word.begin >= r->words[r->n - 1].end))
+            add_word(r, word);
+    }
+    r->end = begin + length;
+}
+
 static void take_words(void *arg, const float *outputs, size_t n_outputs, const char *window, size_t length)
 {
     SlmEntityReading *r = arg;
-    size_t begin = (size_t) (window - r->text.text), from = begin < r->end ? begin + (r->end - begin) / 2 : begin, n = 0;
+    size_t n = 0;
     slm_tagged *words = NULL;
     slm_status status;
     slm_error err;
@@ -66,23 +87,53 @@ static void take_words(void *arg, const float *outputs, size_t n_outputs, const 
         slm_pg_interrupted();
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
-    while (r->n > 0 && r->words[r->n - 1].begin >= from)
-        r->n--;
     PG_TRY();
     {
-        for (size_t i = 0; i < n; i++) {
-            words[i].begin += begin;
-            words[i].end += begin;
-            if (words[i].begin >= from && (r->n == 0 || words[i].begin >= r->words[r->n - 1].end))
-                add_word(r, words[i]);
-        }
+        take_found(r, (size_t) (window - r->text.text), length, words, n);
     }
     PG_FINALLY();
     {
         free(words);
     }
     PG_END_TRY();
-    r->end = begin + length;
+}
+
+/* What the engine has found is looked at before it is taken: it may be another process. */
+static void take_spans(void *arg, const slm_result *spans, const char *window, size_t length)
+{
+    SlmEntityReading *r = arg;
+    size_t n = spans->n_scores, last = 0;
+    slm_tagged *found = palloc(sizeof *found * (n + 1));
+
+    for (size_t i = 0; i < n; i++) {
+        const int32_t *place = spans->tokens + 3 * i;
+
+        if (spans->n_tokens != 3 * n || place[0] < 0 || (size_t) place[0] < last || place[1] <= place[0] || (size_t) place[1] > length ||
+            place[2] < 0 || place[2] >= r->text.sought->n)
+            ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("the engine has found what is not in the text")));
+        last = (size_t) place[1];
+        found[i] = (slm_tagged) {(size_t) place[0], (size_t) place[1], (uint32_t) place[2], spans->scores[i]};
+    }
+    take_found(r, (size_t) (window - r->text.text), length, found, n);
+    pfree(found);
+}
+
+double slm_pg_entity_threshold(FunctionCallInfo fcinfo, int i)
+{
+    return PG_ARGISNULL(i) ? -1 : slm_pg_float_arg(fcinfo, i, "threshold", 0, 0, false, 1, false);
+}
+
+void slm_pg_ask_entities(SlmText *text, const char *const *labels, int n, double *threshold)
+{
+    bool finds = slm_pg_info(text->entry)->can_find;
+    SlmSought *sought;
+
+    *threshold = *threshold < 0 ? (finds ? 0.5 : 0) : *threshold;
+    if (!finds)
+        return;
+    sought = palloc(sizeof *sought);
+    *sought = (SlmSought) {labels, n, *threshold};
+    text->sought = sought;
 }
 
 SlmEntityReading *slm_pg_read_entities(SlmWork *work, const SlmText *text)
@@ -90,7 +141,10 @@ SlmEntityReading *slm_pg_read_entities(SlmWork *work, const SlmText *text)
     SlmEntityReading *r = palloc0(sizeof *r);
 
     r->text = *text;
-    slm_pg_read(work, text, SLM_WINDOWS_OVERLAP, take_words, r);
+    if (text->sought == NULL)
+        slm_pg_read(work, text, SLM_WINDOWS_OVERLAP, take_words, r);
+    else if (text->n_windows > 0)
+        slm_pg_read_spans(work, text, take_spans, r);
     return r;
 }
 
@@ -98,7 +152,11 @@ slm_entity *slm_pg_entities_found(const SlmEntityReading *r, size_t *n)
 {
     slm_entity *found = MemoryContextAllocHuge(CurrentMemoryContext, sizeof *found * (r->n + 1));
 
-    *n = slm_tag_entities(slm_pg_opened_model(r->text.entry), r->words, r->n, found);
+    if (r->text.sought != NULL)
+        for (*n = 0; *n < r->n; ++*n)
+            found[*n] = (slm_entity) {r->words[*n].begin, r->words[*n].end, r->text.sought->labels[r->words[*n].label], r->words[*n].score};
+    else
+        *n = slm_tag_entities(slm_pg_opened_model(r->text.entry), r->words, r->n, found);
     return found;
 }
 
@@ -122,7 +180,22 @@ static int character_of(Place *place, const char *text, size_t byte)
     return place->characters;
 }
 
-/* input, model, threshold, truncate */
+/* The labels of a call, which are for models that find what is asked for, and for no others. */
+static void ask(FunctionCallInfo fcinfo, SlmText *t, double *threshold)
+{
+    int n;
+    const char **labels = slm_pg_strings_arg(fcinfo, ARG_LABELS, "labels", MOST_LABELS, &n);
+
+    if (slm_pg_info(t->entry)->can_find && n == 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the model finds what it is asked for, but no labels are given"),
+                        errhint("Name them: labels => ARRAY['person', 'city'].")));
+    if (!slm_pg_info(t->entry)->can_find && n > 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels are given, but the model has labels of its own"),
+                        errhint("Leave labels out, or use a model that finds what labels ask for (GLiNER).")));
+    slm_pg_ask_entities(t, labels, n, threshold);
+}
+
+/* input, model, threshold, truncate, labels, on_error */
 static void begin_entities(SlmWork *work, FunctionCallInfo fcinfo)
 {
     Call *call = palloc0(sizeof *call);
@@ -133,10 +206,11 @@ static void begin_entities(SlmWork *work, FunctionCallInfo fcinfo)
         return;
     }
     slm_pg_refuse_list(fcinfo, 0, "It takes one text; unnest() gives a row for each of a list.");
-    call->threshold = slm_pg_float_arg(fcinfo, 2, "threshold", 0, 0, false, 1, false); /* before the model: it does not depend on it */
+    call->threshold = slm_pg_entity_threshold(fcinfo, 2); /* before the model: it does not depend on it */
     slm_pg_work_set_state(work, call);
     t.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, 1));
     t.truncate = slm_pg_truncate_arg(fcinfo, 3);
+    ask(fcinfo, &t, &call->threshold);
     t.text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(0), &t.length);
     if (slm_pg_blank_arg(fcinfo, 0))
         return;

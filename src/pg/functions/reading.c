@@ -10,6 +10,7 @@
 #include "utils/float.h"
 
 #include "engine/slm.h"
+#include "pg/base/errors.h"
 #include "pg/base/row_error.h"
 #include "pg/functions/windows.h"
 #include "pg/run/backend.h"
@@ -62,11 +63,45 @@ static void refuse(const SlmText *t, size_t room)
                             "slm_chunk.")));
 }
 
+/* Windows of a text whose labels are asked for. */
+static void measure_sought(SlmText *t)
+{
+    size_t *offsets = NULL, *kept;
+    slm_status status;
+    slm_error err;
+
+    while ((status = slm_span_windows(slm_pg_opened_model(t->entry), t->sought->labels, (size_t) t->sought->n, t->text, t->length, SLM_STOP,
+                                      &offsets, &t->n_windows, &err)) == SLM_CANCELLED)
+        slm_pg_interrupted();
+    if (status != SLM_OK)
+        slm_pg_error(&err, NULL);
+    kept = MemoryContextAllocExtended(CurrentMemoryContext, sizeof *kept * Max(2 * t->n_windows, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+    if (kept != NULL)
+        memcpy(kept, offsets, sizeof *kept * 2 * t->n_windows);
+    free(offsets);
+    if (kept == NULL)
+        ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+    t->windows = kept;
+    t->longer = t->n_windows > 1;
+    if (t->longer && t->truncate == SLM_TRUNCATE_REFUSE)
+        ereport(ERROR, (slm_pg_input_error(SLM_FAULT_LONG), errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the text is longer than the model reads beside its labels"),
+                        errhint("Leave truncate => false out to have it read in windows, or cut it with truncate => true.")));
+    if (t->truncate == SLM_TRUNCATE_CUT && t->longer) {
+        t->n_windows = 1;
+        t->length = kept[1];
+    }
+}
+
 void slm_pg_measure(SlmText *t)
 {
     size_t room = room_for(t), reach;
 
     t->longer = false;
+    if (t->sought != NULL) {
+        measure_sought(t);
+        return;
+    }
     if (room == 0)
         return; /* the prompt alone is too long, which the engine says */
     reach = slm_pg_reach(t->entry, t->text, t->length, room, &t->longer);
@@ -98,6 +133,7 @@ typedef struct Reading {
     Window *under_way;   /* [n] */
     int n, most;
     SlmTake take;
+    SlmTakeSpans take_spans; /* instead */
     void *arg;
 } Reading;
 
@@ -114,6 +150,12 @@ static void submit(SlmWork *work, Reading *r, const char *window, size_t length)
 
     own->text = window;
     own->length = length;
+    if (t->sought != NULL) {
+        request.mode = SLM_MODE_SPANS;
+        request.labels = t->sought->labels;
+        request.n_labels = (size_t) t->sought->n;
+        request.threshold = (float) t->sought->threshold;
+    }
     if (pair) {
         other->text = beside;
         other->length = strlen(beside);
@@ -146,7 +188,10 @@ static bool read_on(SlmWork *work, void *arg)
     for (int i = 0; i < r->n; i++) {
         const slm_result *result = slm_pg_poll(r->under_way[i].run);
 
-        r->take(r->arg, result->scores, result->n_scores, r->under_way[i].text, r->under_way[i].length);
+        if (r->take_spans != NULL)
+            r->take_spans(r->arg, result, r->under_way[i].text, r->under_way[i].length);
+        else
+            r->take(r->arg, result->scores, result->n_scores, r->under_way[i].text, r->under_way[i].length);
         slm_pg_work_drop(work, r->under_way[i].run);
     }
     r->n = 0;
@@ -172,6 +217,20 @@ void slm_pg_read(SlmWork *work, const SlmText *t, SlmWindowSize size, SlmTake ta
     }
     r->windows = slm_pg_windows(t->entry, t->text, t->length, tokens, size == SLM_WINDOWS_OVERLAP ? tokens / 4 : 0,
                                 size == SLM_WINDOWS_SENTENCES);
+    (void) submit_next(work, r);
+}
+
+void slm_pg_read_spans(SlmWork *work, const SlmText *t, SlmTakeSpans take, void *arg)
+{
+    Reading *r = palloc0(sizeof *r);
+
+    r->text = *t;
+    r->take_spans = take;
+    r->arg = arg;
+    r->most = (int) Max(TOKENS_UNDER_WAY / slm_pg_info(t->entry)->n_context, 2);
+    r->under_way = palloc(sizeof(Window) * (Size) r->most);
+    r->windows = slm_pg_windows_known(t->text, t->length, t->windows, t->n_windows);
+    slm_pg_work_go_on(work, read_on, r);
     (void) submit_next(work, r);
 }
 

@@ -20,6 +20,13 @@
 typedef enum SlmTruncate { SLM_TRUNCATE_DEFAULT, SLM_TRUNCATE_CUT, SLM_TRUNCATE_REFUSE } SlmTruncate;
 SlmTruncate slm_pg_truncate_arg(FunctionCallInfo fcinfo, int i);
 
+/* Labels whose spans are to be found in a text, by a model that can_find. */
+typedef struct SlmSought {
+    const char *const *labels; /* [n] UTF-8, not empty */
+    int n;
+    double threshold;
+} SlmSought;
+
 /* A text that is to be read. All strings are UTF-8 and must live as long as the work. */
 typedef struct SlmText {
     SlmOpenModel *entry;
@@ -30,6 +37,9 @@ typedef struct SlmText {
     size_t length;
     SlmTruncate truncate;
     bool longer; /* than the model reads: filled by slm_pg_measure */
+    const SlmSought *sought; /* NULL: none */
+    const size_t *windows; /* [2 * n_windows] of such a text: filled by slm_pg_measure */
+    size_t n_windows;
 } SlmText;
 
 /* Finds out whether the text is longer than the model reads; an ERROR where truncate is false. */
@@ -49,6 +59,11 @@ void slm_pg_note_windows(SlmWork *work, const SlmText *t);
 
 /* Takes what the encoder made of a window: the vector [n], the outputs of a head, or a cross-encoder's score [1], good until it returns. */
 typedef void (*SlmTake)(void *arg, const float *vector, size_t n, const char *window, size_t length);
+
+/* The same of a text whose labels are asked for: what was found in a window, as SLM_MODE_SPANS answers. */
+typedef void (*SlmTakeSpans)(void *arg, const slm_result *spans, const char *window, size_t length);
+/* Reads such a text, which has been measured and has words, as slm_pg_read does. */
+void slm_pg_read_spans(SlmWork *work, const SlmText *text, SlmTakeSpans take, void *arg);
 
 /* For generative models: submits a request whose last segment is the row's text.  What is longer than fits is cut, which the work says
  * where truncate is not given, or an ERROR where it is false. */

@@ -268,6 +268,18 @@ static Datum finish_set(SlmWork *work, bool *isnull)
     return PointerGetDatum(slm_pg_work_state(work));
 }
 
+/* A model that finds what labels ask for is asked for the names that are wanted. */
+static void ask_names(Call *call, SlmText *t)
+{
+    const char **labels = palloc(sizeof *labels * N_NAMES);
+    int n = 0;
+
+    for (int i = 0; i < N_NAMES; i++)
+        if ((call->wanted.names >> i & 1) != 0)
+            labels[n++] = names[i].category;
+    slm_pg_ask_entities(t, labels, n, &call->threshold);
+}
+
 /* With what is wanted, of the model that finds names; has_mask: the details have none. */
 static void begin(SlmWork *work, FunctionCallInfo fcinfo, bool has_mask)
 {
@@ -282,7 +294,7 @@ static void begin(SlmWork *work, FunctionCallInfo fcinfo, bool has_mask)
     }
     slm_pg_refuse_list(fcinfo, ARG_INPUT, "It takes one text; unnest() gives a row for each of a list.");
     call->wanted = wanted_arg(fcinfo);
-    call->threshold = slm_pg_float_arg(fcinfo, model + 1, "threshold", 0, 0, false, 1, false);
+    call->threshold = slm_pg_entity_threshold(fcinfo, model + 1);
     if (has_mask && !PG_ARGISNULL(ARG_MASK))
         call->mask = slm_pg_utf8_from_text(PG_GETARG_TEXT_PP(ARG_MASK), NULL);
     slm_pg_work_set_state(work, call);
@@ -292,6 +304,7 @@ static void begin(SlmWork *work, FunctionCallInfo fcinfo, bool has_mask)
         t.entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, model));
         t.text = call->text;
         t.length = call->length;
+        ask_names(call, &t);
         if (!slm_pg_blank_arg(fcinfo, ARG_INPUT)) {
             slm_pg_measure(&t);
             slm_pg_note_windows(work, &t);

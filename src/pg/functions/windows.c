@@ -89,6 +89,18 @@ SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t l
     return w;
 }
 
+SlmWindows *slm_pg_windows_known(const char *text, size_t length, const size_t *offsets, size_t n)
+{
+    SlmWindows *w = palloc0(sizeof *w);
+
+    w->text = text;
+    w->length = w->end = length;
+    w->n = n;
+    w->offsets = MemoryContextAllocHuge(CurrentMemoryContext, sizeof *offsets * Max(2 * n, 1));
+    memcpy(w->offsets, offsets, sizeof *offsets * 2 * n);
+    return w;
+}
+
 /* Cuts the stretch [begin, end) into windows; its last one is kept back where more follows. */
 static void cut_stretch(SlmWindows *w)
 {

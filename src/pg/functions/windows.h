@@ -15,6 +15,8 @@ typedef struct SlmWindows SlmWindows;
  * CurrentMemoryContext. */
 SlmWindows *slm_pg_windows(const SlmOpenModel *entry, const char *text, size_t length, size_t max_tokens, size_t overlap,
                            bool sentences);
+/* Windows that are known: [2 * n] begin and end byte of each. */
+SlmWindows *slm_pg_windows_known(const char *text, size_t length, const size_t *offsets, size_t n);
 /* The next window: a part of the text; false when there is none. Together they cover the text, in order of their beginnings and ends. */
 bool slm_pg_next_window(SlmWindows *windows, const char **text, size_t *length);
 

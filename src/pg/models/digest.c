@@ -136,7 +136,7 @@ static List *list_source(const char *path, bool *is_directory)
     *is_directory = S_ISDIR(st.st_mode);
     if (*is_directory) {
         if (is_there(psprintf("%s/config.json", path)) || is_there(psprintf("%s/adapter_config.json", path)) ||
-            is_there(psprintf("%s/modules.json", path)))
+            is_there(psprintf("%s/modules.json", path)) || is_there(psprintf("%s/gliner_config.json", path)))
             list_directory(path, "", 0, &files);
         if (files == NIL)
             ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("directory \"%s\" holds no model", path),

@@ -80,9 +80,10 @@ SlmOpenModel *slm_pg_use_model(const text *name, SlmTask task)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot generate text", chosen),
                         errdetail("It is an encoder of the family %s.", slm_pg_info(entry)->family),
                         errhint("Choose a generative model: the column can_generate of slm.models tells which are.")));
-    if (task == SLM_TASK_ENTITIES && !slm_pg_info(entry)->can_tag)
+    if (task == SLM_TASK_ENTITIES && !slm_pg_info(entry)->can_tag && !slm_pg_info(entry)->can_find)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" does not label the words of a text", chosen),
-                        errhint("Choose a model with a head for token classification (BertForTokenClassification and the like).")));
+                        errhint("Choose a model with a head for token classification (BertForTokenClassification and the like), or one "
+                                "that finds what labels ask for (GLiNER).")));
     if ((task == SLM_TASK_EMBED || (task == SLM_TASK_RERANK && !slm_pg_info(entry)->can_rerank)) && !slm_pg_info(entry)->can_embed)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("model \"%s\" cannot compute embeddings", chosen),
                         errhint("Choose an embedding model: the column can_embed of slm.models tells which are.")));
