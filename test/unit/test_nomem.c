@@ -1,14 +1,18 @@
 /*
- * Every allocation fails once: for n = 1, 2, 3, ... the n-th allocation of a session's whole life returns NULL (after SQLite's way of
- * testing).  Nothing may crash or leak, the status is NOMEM, and where the failure is survived the answers are those of an undisturbed run.
+ * Every allocation fails once: for n = 1, 2, 3, ... the n-th allocation of a session's whole life, or of the reading of a vocabulary,
+ * returns NULL (after SQLite's way of testing).  Nothing may crash or leak, the status is NOMEM, and where the failure is survived the
+ * answers are those of an undisturbed run.
  *
  * The test's own malloc, calloc, realloc, strdup and posix_memalign stand in front of the C library's and count what is alive; under
  * sanitizers, which bring their own, it only says so.
  */
+#include <dlfcn.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../fuzz/fuzz_vocab.c"
 #include "slm_test.h"
 #include "tiny_model.h"
 
@@ -20,6 +24,7 @@ void *realloc(void *p, size_t n);
 int posix_memalign(void **out, size_t alignment, size_t n);
 void *aligned_alloc(size_t alignment, size_t n);
 void free(void *p);
+json_t *json_loadb(const char *text, size_t n, size_t flags, json_error_t *error);
 #pragma GCC visibility pop
 
 void *__libc_malloc(size_t n);
@@ -80,6 +85,19 @@ int posix_memalign(void **out, size_t alignment, size_t n)
 void *aligned_alloc(size_t alignment, size_t n)
 {
     return fails() ? NULL : count(__libc_memalign(alignment, n));
+}
+
+/* Jansson's lexer ends the program where its buffer cannot grow, so reading JSON is left in peace; what is built by hand is not. */
+json_t *json_loadb(const char *text, size_t n, size_t flags, json_error_t *error)
+{
+    static json_t *(*real)(const char *, size_t, size_t, json_error_t *);
+    long kept = countdown;
+    countdown = -1;
+    if (real == NULL)
+        *(void **) &real = dlsym(RTLD_NEXT, "json_loadb");
+    json_t *root = real(text, n, flags, error);
+    countdown = kept;
+    return root;
 }
 
 void free(void *p)
@@ -162,8 +180,50 @@ static int live(slm_model *model, uint64_t digests[6], int *wrong)
     return nomem;
 }
 
+/* The vocabulary of a directory without tokenizer.json, from one input of the fuzz corpus. */
+static void build_vocabulary(const char *name)
+{
+    static uint8_t data[1 << 16];
+    char path[200];
+    const char *type;
+    void *blob = NULL;
+    size_t bytes, n = 0;
+    long allocations = 0;
+    slm_hparams hp = {.n_vocab = 600, .n_token_types = 2};
+    slm_error err = {0};
+    slm_status status = SLM_NOMEM;
+    snprintf(path, sizeof path, "test/fuzz/corpus_vocab/%s", name);
+    FILE *file = fopen(path, "rb");
+    n = file != NULL ? fread(data, 1, sizeof data, file) : 0;
+    CHECK(n > 2, "%s cannot be read", path);
+    if (file != NULL)
+        fclose(file);
+    write_files(data, n, &type);
+    json_t *model = json_pack("{s:s}", "model_type", type);
+    int fd = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int survived = 0; survived < 20 && allocations < 200000; survived += status == SLM_OK) {
+        long before = alive;
+        failures = 0;
+        countdown = ++allocations;
+        status = slm_hf_vocab_build(fd, model, &hp, (slm_hf_reading){.folder = ""}, NULL, NULL, &blob, &bytes, &err);
+        countdown = -1;
+        if (status == SLM_OK)
+            free(blob);
+        if ((status != SLM_OK && status != SLM_NOMEM) || alive != before)
+            CHECK(0, "%s, allocation %ld: status %d (%s), %ld blocks are lost", name, allocations, (int) status, err.message,
+                  alive - before);
+        if (failures == 0)
+            break;
+    }
+    close(fd);
+    json_decref(model);
+    CHECK(allocations > 50 && status == SLM_OK, "%s: %ld allocations, status %d", name, allocations, (int) status);
+}
+
 int main(void)
 {
+    static const char *const vocabularies[] = {"tekken_good", "merges_roberta", "tiktoken_llama", "spm_good", "unigram_albert",
+                                               "config_02"};
     slm_model *model = tiny_model("Q8_0");
     uint64_t want[6] = {0};
     int wrong = 0, reported = 0, different = 0;
@@ -192,5 +252,9 @@ int main(void)
     CHECK(reported > n / 2, "%d of %ld failures were reported, the others survived", reported, n);
     CHECK(different == 0, "%d answers differ", different);
     slm_model_close(model);
+    CHECK(hf_make_dir(place, sizeof place), "a directory");
+    for (size_t i = 0; i < sizeof vocabularies / sizeof vocabularies[0]; i++)
+        build_vocabulary(vocabularies[i]);
+    remove_dir();
     TEST_MAIN_END("test_nomem");
 }

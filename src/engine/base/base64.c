@@ -9,18 +9,20 @@
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-char *slm_base64_decode(const char *text, size_t n, size_t *length)
+slm_status slm_base64_decode(const char *text, size_t n, char **bytes, size_t *length, slm_error *err)
 {
     char *out = malloc(n / 4 * 3 + 3);
     uint32_t bits = 0, have = 0;
     size_t m = 0;
+    if (out == NULL)
+        return slm_fail(err, SLM_NOMEM, "out of memory");
     while (n > 0 && text[n - 1] == '=')
         n--;
-    for (size_t i = 0; out != NULL && i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         const char *at = text[i] != '\0' ? strchr(alphabet, text[i]) : NULL;
         if (at == NULL) {
             free(out);
-            return NULL;
+            return slm_fail(err, SLM_FORMAT, "this is no base 64: %.*s", (int) (n < 60 ? n : 60), text);
         }
         bits = bits << 6 | (uint32_t) (at - alphabet);
         have += 6;
@@ -29,8 +31,9 @@ char *slm_base64_decode(const char *text, size_t n, size_t *length)
             out[m++] = (char) (bits >> have);
         }
     }
+    *bytes = out;
     *length = m;
-    return out;
+    return SLM_OK;
 }
 
 char *slm_base64_encode(const char *bytes, size_t n)

@@ -6,8 +6,10 @@
 
 #include <stddef.h>
 
-/* The bytes (malloc'ed, *length of them); NULL when text is no base 64, or memory is lacking. */
-char *slm_base64_decode(const char *text, size_t n, size_t *length);
+#include "engine/base/status.h"
+
+/* The bytes (malloc'ed, *length of them). FORMAT: text is no base 64. */
+slm_status slm_base64_decode(const char *text, size_t n, char **bytes, size_t *length, slm_error *err);
 /* NUL-terminated, malloc'ed; NULL without memory. */
 char *slm_base64_encode(const char *bytes, size_t n);
 

@@ -160,6 +160,8 @@ static slm_status parse_error(const char *name, const json_error_t *problem, con
                  *word == 'N' ? "NaN" : "Infinity");
         return slm_hint(err, "Write a number or null in its place.");
     }
+    if (code == json_error_out_of_memory)
+        return slm_fail(err, SLM_NOMEM, "out of memory reading \"%s\"", name);
     if (code == json_error_duplicate_key)
         return slm_fail(err, SLM_FORMAT, "file \"%s\" gives a key twice: line %d: %s", name, problem->line, problem->text);
     if (code == json_error_stack_overflow)
@@ -171,7 +173,7 @@ static slm_status parse_error(const char *name, const json_error_t *problem, con
     return slm_fail(err, SLM_FORMAT, "file \"%s\" is not valid JSON: line %d: %s", name, problem->line, problem->text);
 }
 
-slm_status slm_hf_parse(const char *text, size_t length, const char *name, json_t **out, slm_error *err)
+static slm_status parse(const char *text, size_t length, const char *name, size_t flags, json_t **out, slm_error *err)
 {
     json_error_t problem;
     const char *word = NULL;
@@ -180,14 +182,14 @@ slm_status slm_hf_parse(const char *text, size_t length, const char *name, json_
         text += 3;
         length -= 3;
     }
-    json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
+    json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES | flags, &problem);
     if (root == NULL) {
         if ((copy = malloc(length + 1)) == NULL)
             return slm_fail(err, SLM_NOMEM, "out of memory reading \"%s\"", name);
         memcpy(copy, text, length);
         copy[length] = '\0';
         tame_numbers(copy, length, &word);
-        root = json_loadb(copy, length, JSON_REJECT_DUPLICATES, &problem);
+        root = json_loadb(copy, length, JSON_REJECT_DUPLICATES | flags, &problem);
     }
     slm_status status = root != NULL ? SLM_OK : parse_error(name, &problem, copy, word, err);
     free(copy);
@@ -196,7 +198,12 @@ slm_status slm_hf_parse(const char *text, size_t length, const char *name, json_
     return status;
 }
 
-slm_status slm_hf_load(int dir, const char *name, size_t max_bytes, bool optional, json_t **out, slm_error *err)
+slm_status slm_hf_parse(const char *text, size_t length, const char *name, json_t **out, slm_error *err)
+{
+    return parse(text, length, name, 0, out, err);
+}
+
+static slm_status load(int dir, const char *name, size_t max_bytes, bool optional, size_t flags, json_t **out, slm_error *err)
 {
     char *text;
     size_t length;
@@ -204,9 +211,19 @@ slm_status slm_hf_load(int dir, const char *name, size_t max_bytes, bool optiona
     SLM_TRY(slm_hf_read_text(dir, name, max_bytes, optional, &text, &length, err));
     if (text == NULL)
         return SLM_OK;
-    slm_status status = slm_hf_parse(text, length, name, out, err);
+    slm_status status = parse(text, length, name, flags, out, err);
     free(text);
     return status;
+}
+
+slm_status slm_hf_load(int dir, const char *name, size_t max_bytes, bool optional, json_t **out, slm_error *err)
+{
+    return load(dir, name, max_bytes, optional, 0, out, err);
+}
+
+slm_status slm_hf_load_raw(int dir, const char *name, size_t max_bytes, json_t **out, slm_error *err)
+{
+    return load(dir, name, max_bytes, false, JSON_ALLOW_NUL, out, err);
 }
 
 static json_t *value_of(slm_hf_json j, const char *key)

@@ -28,6 +28,8 @@ slm_status slm_hf_pread(int fd, const char *name, uint64_t offset, void *out, si
 slm_status slm_hf_read_text(int dir, const char *name, size_t max_bytes, bool optional, char **out, size_t *length, slm_error *err);
 /* A JSON file whose root is an object or an array; *out NULL when missing and optional. json_decref it. */
 slm_status slm_hf_load(int dir, const char *name, size_t max_bytes, bool optional, json_t **out, slm_error *err);
+/* The same of a file that must be there and whose strings, but not its keys, may hold NUL: whoever takes one looks at its length. */
+slm_status slm_hf_load_raw(int dir, const char *name, size_t max_bytes, json_t **out, slm_error *err);
 slm_status slm_hf_parse(const char *text, size_t length, const char *name, json_t **out, slm_error *err);
 
 /* Typed values: null and missing keys leave *value; a wrong type or a value out of range is SLM_FORMAT. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/utf8.h"
 #include "engine/import/hf/json.h"
 #include "engine/import/hf/protobuf.h"
 #include "engine/import/hf/vocab_made.h"
@@ -49,9 +50,9 @@ static slm_status take_piece(slm_spm *s, slm_proto p, size_t *capacity, slm_erro
         return slm_fail(err, SLM_FORMAT, "piece %zu of \"%s\" has no text, no finite score or no type that is known", s->n, p.file);
     if (s->n == MAX_PIECES)
         return slm_fail(err, SLM_LIMIT, "\"%s\" has more than %u pieces", p.file, MAX_PIECES);
-    json_t *string = json_stringn(text, n);
-    if (string == NULL)
+    if (slm_utf8_valid_prefix(text, n) < n)
         return slm_fail(err, SLM_FORMAT, "piece %zu of \"%s\" is not valid UTF-8", s->n, p.file);
+    json_t *string = json_stringn(text, n);
     SLM_TRY(slm_hf_append(s->texts, string, err));
     if (json_object_get(s->index, json_string_value(string)) != NULL)
         return slm_fail(err, SLM_FORMAT, "\"%s\" has the piece \"%.60s\" twice", p.file, json_string_value(string));
@@ -66,8 +67,8 @@ static slm_status take_text(const slm_proto *p, const slm_proto_field *f, char *
     const char *text;
     size_t n;
     SLM_TRY(slm_proto_span(p, f, &text, &n, err));
-    if (n == 0 || n >= size || memchr(text, 0, n) != NULL)
-        return slm_fail(err, SLM_FORMAT, "\"%s\" gives a special piece a text of %zu bytes", p->file, n);
+    if (n == 0 || n >= size || memchr(text, 0, n) != NULL || slm_utf8_valid_prefix(text, n) < n)
+        return slm_fail(err, SLM_FORMAT, "\"%s\" gives a special piece a text of %zu bytes that is none", p->file, n);
     memcpy(out, text, n);
     out[n] = '\0';
     return SLM_OK;

@@ -310,6 +310,8 @@ static slm_status make_sentencepiece(builder *b, json_t *model, slm_error *err)
             return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" has a byte fallback but no token for the byte 0x%02X", i);
     if (!fallback && id_of(b, json_string_value(json_object_get(model, "unk_token"))) < 0)
         return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" has a BPE model with neither bytes nor an unknown token");
+    if (b->n_merges == 0)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"tokenizer.json\" has a BPE model without merges, which is not supported");
     return SLM_OK;
 }
 

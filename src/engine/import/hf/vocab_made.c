@@ -299,6 +299,8 @@ static slm_status take_older_files(slm_hf_made *m, slm_error *err)
     json_t *map = NULL, *added = NULL, *decoder = json_object_get(m->config, "added_tokens_decoder");
     if (json_is_object(decoder))
         return SLM_OK;
+    if (decoder != NULL && !json_is_null(decoder))
+        return slm_fail(err, SLM_FORMAT, "\"added_tokens_decoder\" in \"tokenizer_config.json\" is no object");
     SLM_TRY(slm_hf_load(m->dir, "special_tokens_map.json", 1u << 20, true, &map, err));
     slm_status status = take_map(m, map, err);
     json_decref(map);
@@ -354,6 +356,9 @@ static slm_status add_token(adding *a, const char *text, json_t *flags, bool spe
     if (text[0] == '\0' || (entry != NULL && !again))
         return SLM_OK;
     special = special || json_is_true(json_object_get(flags, "special")) || is_named(a->m, text);
+    if (special && strchr("<[", text[0]) == NULL) /* the library would look for the word in texts, which is never done here */
+        return slm_fail(err, SLM_UNSUPPORTED, "the files beside \"%s\" make the word \"%.60s\" a special token, which is not supported",
+                        a->m->file, text);
     bool plain = json_is_boolean(normalized) ? json_is_true(normalized) : !special;
     if (entry == NULL) {
         json_int_t id = id_of(a, text);
@@ -361,8 +366,8 @@ static slm_status add_token(adding *a, const char *text, json_t *flags, bool spe
             id = a->last >= a->size ? a->last + 1 : a->size;
         a->last = id > a->last ? id : a->last;
         entry = json_pack("{s:I, s:s}", "id", id, "content", text);
-        SLM_TRY(slm_hf_put(a->seen, text, json_incref(entry), err));
         SLM_TRY(slm_hf_append(a->list, entry, err));
+        SLM_TRY(slm_hf_put(a->seen, text, json_incref(entry), err));
     }
     SLM_TRY(slm_hf_put(entry, "special", json_boolean(special), err));
     SLM_TRY(slm_hf_put(entry, "normalized", json_boolean(plain && !a->m->raw), err));
@@ -420,9 +425,13 @@ static slm_status add_named(adding *a, slm_error *err)
 {
     json_t *config = a->m->config, *value, *more = json_object_get(config, "extra_special_tokens");
     const char *key;
-    for (size_t i = 0; i < N_NAMES; i++)
-        if (slm_hf_made_text(a->m, name_keys[i]) != NULL)
-            SLM_TRY(add_token(a, slm_hf_made_text(a->m, name_keys[i]), NULL, true, false, err));
+    for (size_t i = 0; i < N_NAMES; i++) {
+        value = json_object_get(config, name_keys[i]);
+        if (value != NULL && !json_is_null(value))
+            SLM_TRY(add_token(a, text_of(value), NULL, true, false, err));
+    }
+    if (more != NULL && !json_is_null(more) && !json_is_array(more) && !json_is_object(more))
+        return slm_fail(err, SLM_FORMAT, "\"extra_special_tokens\" in \"tokenizer_config.json\" is no list");
     json_object_foreach(config, key, value)
     {
         size_t n = strlen(key);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/utf8.h"
 #include "engine/import/hf/json.h"
 #include "engine/import/hf/vocab_made.h"
 
@@ -33,10 +34,9 @@ static slm_status take_line(json_t *vocab, json_t *seen, char *line, size_t n, s
     bool pair = space != NULL && space > line && space + 1 < line + n && strchr(space + 1, ' ') == NULL && strlen(line) == n;
     if (!pair)
         return slm_fail(err, SLM_FORMAT, "line %zu of \"" MERGES "\" is no pair of tokens", number);
-    json_t *merge = json_stringn(line, n);
-    if (merge == NULL)
+    if (slm_utf8_valid_prefix(line, n) < n)
         return slm_fail(err, SLM_FORMAT, "line %zu of \"" MERGES "\" is not valid UTF-8", number);
-    SLM_TRY(slm_hf_append(merges, merge, err));
+    SLM_TRY(slm_hf_append(merges, json_stringn(line, n), err));
     if (json_object_get(seen, line) != NULL)
         return slm_fail(err, SLM_FORMAT, "line %zu of \"" MERGES "\" has been there before", number);
     SLM_TRY(slm_hf_put(seen, line, json_true(), err));

@@ -113,11 +113,14 @@ void slm_hf_ranks_free(slm_hf_ranks *r)
 
 slm_status slm_hf_ranks_add(slm_hf_ranks *r, const char *base64, size_t n, json_int_t id, const char *file, slm_error *err)
 {
-    size_t length, used = 0;
-    char *bytes = slm_base64_decode(base64, n, &length);
-    if (bytes == NULL || length == 0) {
+    size_t length = 0, used = 0;
+    char *bytes = NULL;
+    slm_status status = slm_base64_decode(base64, n, &bytes, &length, err);
+    if (status == SLM_FORMAT || (status == SLM_OK && length == 0))
+        status = slm_fail(err, SLM_FORMAT, "\"%s\" holds a token that is not in base 64: %.*s", file, (int) (n < 60 ? n : 60), base64);
+    if (status != SLM_OK) {
         free(bytes);
-        return slm_fail(err, SLM_FORMAT, "\"%s\" holds a token that is not in base 64: %.*s", file, (int) (n < 60 ? n : 60), base64);
+        return status;
     }
     char *text = malloc(2 * length + 1);
     for (size_t i = 0; text != NULL && i < length; i++)
@@ -126,9 +129,8 @@ slm_status slm_hf_ranks_add(slm_hf_ranks *r, const char *base64, size_t n, json_
     if (text == NULL)
         return slm_fail(err, SLM_NOMEM, "out of memory");
     text[used] = '\0';
-    slm_status status = json_object_get(r->vocab, text) != NULL
-                            ? slm_fail(err, SLM_FORMAT, "\"%s\" holds a token twice: %.60s", file, text)
-                            : slm_hf_put(r->vocab, text, json_integer(id), err);
+    status = json_object_get(r->vocab, text) != NULL ? slm_fail(err, SLM_FORMAT, "\"%s\" holds a token twice: %.60s", file, text)
+                                                     : slm_hf_put(r->vocab, text, json_integer(id), err);
     if (status == SLM_OK)
         status = slm_hf_append(r->order, json_stringn(text, used), err);
     free(text);

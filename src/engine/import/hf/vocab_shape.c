@@ -106,9 +106,12 @@ static slm_status add_map(slm_hf_shape *s, json_t *part, slm_error *err)
     json_t *map = json_object_get(part, "precompiled_charsmap");
     size_t length = 0;
     SLM_TRY(slm_hf_only(part, "normalizer", keys, err));
-    char *bytes = json_is_string(map) ? slm_base64_decode(json_string_value(map), json_string_length(map), &length) : NULL;
-    if (bytes == NULL)
-        return slm_fail(err, SLM_FORMAT, "the normalizer \"Precompiled\" in \"tokenizer.json\" holds no map of characters");
+    char *bytes = NULL;
+    slm_status status = json_is_string(map) ? slm_base64_decode(json_string_value(map), json_string_length(map), &bytes, &length, err)
+                                            : SLM_FORMAT;
+    if (status != SLM_OK)
+        return status == SLM_NOMEM ? status : slm_fail(err, SLM_FORMAT, "the normalizer \"Precompiled\" in \"tokenizer.json\" holds no "
+                                                                        "map of characters");
     s->owned[s->n_owned++] = bytes;
     return add(s, SLM_TEXT_CHARSMAP, (slm_bytes){bytes, length}, (slm_bytes){"", 0}, err);
 }

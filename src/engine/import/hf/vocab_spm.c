@@ -106,6 +106,8 @@ static slm_status put_merges(slm_hf_made *m, const slm_spm *s, json_t *vocab, bo
 
 static slm_status put_bpe(slm_hf_made *m, const slm_spm *s, json_t *vocab, bool scored, const char *unknown, bool fallback, slm_error *err)
 {
+    if (!fallback && json_object_get(vocab, unknown) == NULL)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" has neither bytes nor the unknown piece \"%.60s\"", m->file, unknown);
     json_t *merges = json_array();
     json_t *model = json_pack("{s:s, s:O, s:O, s:s?, s:b, s:b}", "type", "BPE", "vocab", vocab, "merges", merges, "unk_token", unknown,
                               "fuse_unk", 1, "byte_fallback", fallback);
@@ -173,13 +175,14 @@ static slm_status check_plain(const slm_hf_made *m, const slm_spm *s, slm_error 
 /* As the file itself says. */
 static slm_status read_plain(slm_hf_made *m, const slm_spm *s, slm_error *err)
 {
-    bool legacy = !slm_hf_has((slm_hf_json){m->config, ""}, "legacy") && json_object_get(m->config, "legacy") == NULL;
-    json_t *list, *vocab = json_object();
+    bool legacy = json_object_get(m->config, "legacy") == NULL; /* null is false */
+    json_t *list, *vocab;
     SLM_TRY(check_plain(m, s, err));
     SLM_TRY(flag(m, "legacy", &legacy, err));
     if (!legacy && s->dummy_prefix && (s->remove_extra || s->map != NULL)) /* no mark in front where the beginning was taken away */
         return slm_fail(err, SLM_UNSUPPORTED, "\"legacy\": false in \"tokenizer_config.json\" is not supported where \"%s\" changes "
                                               "texts before it cuts them", m->file);
+    vocab = json_object();
     slm_status status = vocab != NULL ? rename_pieces(m, s, vocab, err) : slm_fail(err, SLM_NOMEM, "out of memory");
     if (status == SLM_OK)
         status = put_bpe(m, s, vocab, true, s->unk, s->byte_fallback, err);
@@ -273,6 +276,20 @@ static slm_status no_piece_twice(const slm_hf_made *m, json_t *list, slm_error *
     return status;
 }
 
+/* What the class cannot do without. */
+static slm_status check_unigram(const slm_hf_made *m, const slm_spm *s, slm_error *err)
+{
+    static const char *const frame[] = {"cls_token", "sep_token"};
+    if (is(m, "CamembertTokenizer") && s->model_type != SLM_SPM_UNIGRAM)
+        return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" is no Unigram model (model_type %lld)", m->file, (long long) s->model_type);
+    for (size_t i = 0; is(m, "AlbertTokenizer") && i < 2; i++) {
+        const char *text = slm_hf_made_text(m, frame[i]);
+        if (text == NULL || json_object_get(s->index, text) == NULL)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" has no piece for the %s that is put around texts", m->file, frame[i]);
+    }
+    return SLM_OK;
+}
+
 /* What ALBERT and DeBERTa do to a text. */
 static slm_status add_steps(const slm_hf_made *m, const slm_spm *s, json_t *list, slm_error *err)
 {
@@ -298,9 +315,11 @@ static slm_status add_steps(const slm_hf_made *m, const slm_spm *s, json_t *list
 
 static slm_status read_unigram(slm_hf_made *m, const slm_spm *s, slm_error *err)
 {
-    bool prefix = true, deberta = is(m, "DebertaV2Tokenizer");
-    json_t *list, *vocab = json_array();
+    bool prefix = json_object_get(m->config, "add_prefix_space") == NULL, deberta = is(m, "DebertaV2Tokenizer"); /* null is false */
+    json_t *list, *vocab;
+    SLM_TRY(check_unigram(m, s, err));
     SLM_TRY(flag(m, "add_prefix_space", &prefix, err));
+    vocab = json_array();
     SLM_TRY(slm_hf_put(m->tokenizer, "model", json_pack("{s:s, s:o, s:I, s:b}", "type", "Unigram", "vocab", vocab, "unk_id",
                                                         unknown_of(m, s), "byte_fallback", 0), err));
     SLM_TRY(move_pieces(m, s, vocab, err));

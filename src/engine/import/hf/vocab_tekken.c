@@ -6,10 +6,12 @@
  *    "special_tokens": [{"rank": 0, "token_str": "<unk>", "is_control": true}, ...]}
  *
  * Ids 0 to S - 1 are the control tokens in order of rank, filled up with <SPECIAL_i>; the token of rank r has the id S + r.  Of "vocab" the
- * first N - S count.  The older format without "special_tokens" has names that only Mistral's library knows.
+ * first N - S count, and what they say of their text ("token_str", which may hold NUL) does not.  The older format without
+ * "special_tokens" has names that only Mistral's library knows.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/import/hf/json.h"
 #include "engine/import/hf/vocab_made.h"
@@ -25,10 +27,10 @@ static slm_status sort_specials(json_t *list, const char **texts, slm_error *err
     json_t *entry;
     json_array_foreach(list, i, entry)
     {
-        json_t *rank = json_object_get(entry, "rank");
-        const char *text = json_string_value(json_object_get(entry, "token_str"));
+        json_t *rank = json_object_get(entry, "rank"), *string = json_object_get(entry, "token_str");
+        const char *text = json_string_value(string);
         json_int_t at = json_is_integer(rank) ? json_integer_value(rank) : -1;
-        if (text == NULL || at < 0 || (size_t) at >= n || texts[at] != NULL)
+        if (text == NULL || strlen(text) != json_string_length(string) || at < 0 || (size_t) at >= n || texts[at] != NULL)
             return slm_fail(err, SLM_FORMAT, "\"" FILE_NAME "\" does not give its control tokens the ranks from 0 on, each once");
         texts[at] = text;
     }
@@ -72,10 +74,11 @@ static slm_status take_vocab(slm_hf_made *m, json_t *file, slm_hf_ranks *r, slm_
 {
     slm_hf_json config = slm_hf_member((slm_hf_json){file, FILE_NAME}, "config");
     json_t *specials = json_object_get(file, "special_tokens"), *vocab = json_object_get(file, "vocab"), *model = NULL, *special;
-    const char *pattern = slm_hf_string(config, "pattern");
+    json_t *said = json_object_get(config.object, "pattern");
+    const char *pattern = json_string_value(said);
     uint32_t n_specials = (uint32_t) json_array_size(specials), size = UINT32_MAX;
     size_t n = json_array_size(vocab), i;
-    if (pattern == NULL || n == 0)
+    if (pattern == NULL || strlen(pattern) != json_string_length(said) || n == 0)
         return slm_fail(err, SLM_FORMAT, "\"" FILE_NAME "\" has no \"pattern\" or no \"vocab\"");
     if (json_array_size(specials) > MAX_SPECIALS)
         return slm_fail(err, SLM_LIMIT, "\"" FILE_NAME "\" has more than %u control tokens", MAX_SPECIALS);
@@ -100,7 +103,7 @@ slm_status slm_hf_read_tekken(slm_hf_made *m, slm_error *err)
 {
     json_t *file = NULL;
     slm_hf_ranks ranks = {0};
-    SLM_TRY(slm_hf_load(m->dir, FILE_NAME, SLM_HF_MAX_VOCAB_BYTES, false, &file, err));
+    SLM_TRY(slm_hf_load_raw(m->dir, FILE_NAME, SLM_HF_MAX_VOCAB_BYTES, &file, err));
     slm_status status = slm_hf_ranks_init(&ranks, err);
     if (status == SLM_OK)
         status = take_vocab(m, file, &ranks, err);
