@@ -37,6 +37,9 @@ parsed; vectors always have length 1; and a text's prompt is the first of `docum
 or else the default one. Where a class of transformers builds a tokenizer anew instead of reading
 tokenizer.json, the file is what counts here, but for the settings of BERT's kin; other classes'
 settings in tokenizer_config.json that say something else than the file are refused.
+
+Directories without tokenizer.json are not in the lists: `test/golden/test_vocab_files.c` compares 123
+of them, and MODELS.md says which files and settings count there.
 """
 FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "adapter_config.json", "modules.json",
          "1_Pooling/config.json", "2_Normalize/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "3_LayerNorm/config.json",
