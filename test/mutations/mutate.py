@@ -147,6 +147,12 @@ def old_rope(parameters):
     return change
 
 
+def of_text_part(cases):
+    """The cases of a config.json inside of text_config."""
+    for file, name, change in cases:
+        yield file, "text_config." + name, (lambda change: lambda d: change(d["text_config"]))(change)
+
+
 def of_ropes(data):
     """RoPE in both forms, whole and key by key."""
     here = data.get("rope_parameters")
@@ -472,8 +478,30 @@ def of_generation(data):
     for value in (None, 3, [3, 7], [], "word", -1, 100000, list(range(20)), 3.5):
         yield "generation_config.json", f"eos_token_id = {short(value)}", put("eos_token_id", value)
     for key, value in (("bos_token_id", 7), ("pad_token_id", 7), ("temperature", 0.5), ("do_sample", True), ("max_length", 12),
-                       ("mystery", 1), ("forced_bos_token_id", 7), ("suppress_tokens", [7]), ("stop_strings", ["the"])):
+                       ("mystery", 1), *PREFERENCES, *DEMANDS):
         yield "generation_config.json", f"{key} = {short(value)}", put(key, value)
+    for key, value in DEMANDS:
+        def alone(folder, key=key, value=value):
+            remove(folder, "generation_config.json")
+            with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+                write(folder, "config.json", {**json.load(f), key: value})
+        yield "generation_config.json", f"the file is not there, config.json says {key} = {short(value)}", InFolder(alone)
+
+
+# How an answer is drawn: whoever asks says it here.
+PREFERENCES = (("top_k", 20), ("top_p", 0.8), ("min_p", 0.1), ("typical_p", 0.9), ("repetition_penalty", 1.3), ("num_beams", 2),
+               ("max_new_tokens", 3), ("use_cache", False), ("cache_implementation", "static"), ("transformers_version", "4.40.0"))
+# Which tokens may come, whoever asks.
+DEMANDS = (("suppress_tokens", list(range(0, 400, 2))), ("suppress_tokens", []), ("suppress_tokens", None),
+           ("begin_suppress_tokens", list(range(0, 400, 2))), ("begin_suppress_tokens", []), ("forced_bos_token_id", 7),
+           ("forced_bos_token_id", None), ("forced_eos_token_id", 7), ("forced_eos_token_id", None),
+           ("bad_words_ids", [[i] for i in range(0, 400, 2)]), ("bad_words_ids", None), ("no_repeat_ngram_size", 2),
+           ("no_repeat_ngram_size", 0), ("encoder_no_repeat_ngram_size", 1), ("encoder_repetition_penalty", 3.0), ("min_length", 60),
+           ("min_length", 0), ("min_new_tokens", 5), ("min_new_tokens", None), ("sequence_bias", [[[7], 90.0]]), ("sequence_bias", None),
+           ("exponential_decay_length_penalty", [1, 90.0]), ("stop_strings", ["the"]), ("stop_strings", None), ("guidance_scale", 3.0),
+           ("guidance_scale", None), ("watermarking_config", {"bias": 9.0}), ("watermarking_config", None), ("diversity_penalty", 0.0),
+           ("remove_invalid_values", True), ("renormalize_logits", True), ("force_words_ids", [[7]]), ("constraints", None),
+           ("penalty_alpha", 0.6), ("dola_layers", "low"), ("prompt_lookup_num_tokens", 3))
 
 
 # ---------------------------------------------------------------- sentence-transformers

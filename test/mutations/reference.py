@@ -5,6 +5,7 @@ import logging
 import os
 import warnings
 
+import numpy as np
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
@@ -79,12 +80,27 @@ def chat_of(tokenizer):
     return "raw" if not template else "chatml" if "<|im_start|>" in template else "llama3"
 
 
+STEPS = 5
+
+
+def greedy(model):
+    """What generate() says where whoever asks wants the likeliest tokens; None where that is what their logits say."""
+    start = torch.tensor([SEQUENCES[1]])
+    said = model.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=STEPS, do_sample=False, num_beams=1,
+                          repetition_penalty=1.0)[0].tolist()
+    ends = model.generation_config.eos_token_id
+    ids = list(SEQUENCES[1])
+    while len(ids) < len(SEQUENCES[1]) + STEPS and (len(ids) == len(SEQUENCES[1]) or ids[-1] not in np.atleast_1d(ends)):
+        ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    return None if said == ids else said
+
+
 def decoder(folder):
     model, tokenizer = load(folder, "generate"), transformers.AutoTokenizer.from_pretrained(folder)
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
     return {"ids": ids_of(tokenizer, TEXTS), "ends": ends, "tokenizer_eos": tokenizer.eos_token_id, "chat": chat_of(tokenizer),
-            "logits": [model(input_ids=torch.tensor([s])).logits[0].tolist() for s in SEQUENCES]}
+            "greedy": greedy(model), "logits": [model(input_ids=torch.tensor([s])).logits[0].tolist() for s in SEQUENCES]}
 
 
 def tokenizer_alone(folder, _task=None):

@@ -31,8 +31,9 @@ How to read: **honoured**, other values change the answers as in the reference (
 values that are refused all the same); **as it is**, any value that would change something is refused;
 **no effect**, there and here. Keys that are in no list are refused where they are not known.
 
-Three things are otherwise than there, by intention: control tokens that are written in a text are never
-parsed; vectors always have length 1; and a text's prompt is the first of `document`, `passage`,
+Four things are otherwise than there, by intention: control tokens that are written in a text are never
+parsed; vectors always have length 1; how an answer is drawn (temperature, top_p, repetition_penalty and
+their kin) is said by whoever asks; and a text's prompt is the first of `document`, `passage`,
 `corpus` and `search_document` (a question's: `query`, `search_query`, `s2p_query`) that is not empty,
 or else the default one. Where a class of transformers builds a tokenizer anew instead of reading
 tokenizer.json, the file is what counts here, but for the settings of BERT's kin; other classes'

@@ -143,6 +143,8 @@ def compare(task, ours, theirs, before=None):
         if lacking or more:
             return f"ends {ours['ends']}, not {theirs['ends']}"
         theirs_cut = [t[:len(o)] for o, t in zip(ours["logits"], theirs["logits"])]
+        if theirs["greedy"] is not None:
+            return f"the reference continues with {theirs['greedy']}, not with the likeliest tokens"
         if ours["chat"] != theirs["chat"]:
             return f"chat format {ours['chat']}, not {theirs['chat']}"
         difference = same_numbers(ours["logits"], theirs_cut, 0.01, before.get("logits"))
@@ -222,6 +224,14 @@ def cases_of(folder, row, task):
         yield from mutate.of_specials(files["special_tokens_map.json"])
         yield from mutate.of_decoders(ids)
         yield from mutate.of_files(n for n in files if "token" in n)
+        return
+    if "text_config" in files["config.json"]:
+        inside = files["config.json"]["text_config"]
+        yield from mutate.of_text_part(mutate.of_config(inside, {}))
+        yield from mutate.of_dictionary("config.json", files["config.json"], [k for k in files["config.json"] if k not in (
+            "text_config", "vision_config", "architectures")])
+        yield from mutate.of_quantization()
+        yield from mutate.of_quantization(("text_config",))
         return
     head = task in ("classify", "tag") or (task == "embed" and "generate" in row["tasks"] and row["type"] != "gemma3_text")
     yield from (mutate.of_head if head else mutate.of_config)(files["config.json"], known_keys(folder))

@@ -204,6 +204,10 @@ FAMILIES = [
     family("embedding_gemma2_text", gemma, ("embed",), **ENCODER | dict(num_hidden_layers=4), num_key_value_heads=2, head_dim=16,
            global_head_dim=32, num_global_key_value_heads=1, sliding_window=8, sliding_window_pattern=2, hidden_size_per_layer_input=32,
            embedding_dim=64),
+    family("gemma3", gemma, ("generate",), text_config=dict(WINDOWED, model_type="gemma3_text", query_pre_attn_scalar=20,
+                                                            layer_types=types("full_attention")),
+           vision_config=dict(model_type="siglip_vision_model", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                              intermediate_size=32, image_size=28, patch_size=14), mm_tokens_per_image=4),
     family("qwen2", qwen, ("generate", "classify", "embed"), **DECODER),
     family("qwen3", qwen, ("generate", "classify", "embed", "dense"), **DECODER),
     family("granite", gpt2, ("generate",), **DECODER, embedding_multiplier=2.0, residual_multiplier=0.5, attention_multiplier=0.3,
@@ -262,12 +266,15 @@ def make(row, task, folder):
     tok, names = row["tokenizer"]()
     tok.add_tokens([AddedToken("<new>", special=False, normalized=False)])
     size = (tok.get_vocab_size() + 7) // 8 * 8
-    config = transformers.AutoConfig.for_model(row["type"], vocab_size=size, **row["config"])
+    nested = "text_config" in row["config"]
+    sized = {"text_config": dict(row["config"]["text_config"], vocab_size=size)} if nested else {"vocab_size": size}
+    config = transformers.AutoConfig.for_model(row["type"], **{**row["config"], **sized})
+    text = config.text_config if nested else config
     for role in ("bos", "eos", "pad", "cls", "sep"):
         if names.get(role + "_token"):
-            setattr(config, role + "_token_id", tok.token_to_id(names[role + "_token"]))
-    if config.pad_token_id is None or config.pad_token_id >= size:
-        config.pad_token_id = 0
+            setattr(text, role + "_token_id", tok.token_to_id(names[role + "_token"]))
+    if text.pad_token_id is None or text.pad_token_id >= size:
+        text.pad_token_id = 0
     if task == "classify":
         config.id2label, config.label2id = {0: "bad", 1: "mixed", 2: "good"}, {"bad": 0, "mixed": 1, "good": 2}
     if task == "tag":

@@ -728,6 +728,31 @@ static void check_ends(const char *dir)
     hf_delete(dir, "generation_config.json");
 }
 
+/* Rules for which tokens may come; wishes of whoever asks are none. */
+static void check_rules(const char *dir)
+{
+    hf_model m;
+    hf_llama_tensors(&m, "F16");
+    llama(dir, HF_LLAMA_CONFIG, &m);
+    static const struct {
+        const char *file, *word; /* word NULL: it is no rule for answers */
+    } rules[] = {{"{\"suppress_tokens\":[1]}", "suppress_tokens"}, {"{\"forced_eos_token_id\":0}", "forced_eos_token_id"},
+                 {"{\"bad_words_ids\":[[1]]}", "bad_words_ids"}, {"{\"no_repeat_ngram_size\":2}", "no_repeat_ngram_size"},
+                 {"{\"guidance_scale\":1.5}", "guidance_scale"}, {"{\"min_length\":true}", "min_length"},
+                 {"{\"suppress_tokens\":[],\"forced_bos_token_id\":null,\"no_repeat_ngram_size\":0,\"sequence_bias\":{},"
+                  "\"guidance_scale\":1.0,\"temperature\":0.3,\"repetition_penalty\":1.2}", NULL}};
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        hf_text(dir, "generation_config.json", rules[i].file);
+        slm_source *s = rules[i].word != NULL ? NULL : must_open(dir, &floats);
+        if (rules[i].word != NULL)
+            must_fail(dir, SLM_UNSUPPORTED, rules[i].word);
+        CHECK(rules[i].word != NULL || s != NULL, "%s", rules[i].file);
+        if (s != NULL)
+            s->close(s);
+    }
+    hf_delete(dir, "generation_config.json");
+}
+
 /* Files that say of the tokenizer what tokenizer.json does not say, and for which the library goes by them, are refused. */
 static void check_second_word(const char *dir)
 {
@@ -927,6 +952,7 @@ int main(void)
     check_llama_configs(causal);
     check_windows(causal);
     check_ends(causal);
+    check_rules(causal);
     check_second_word(causal);
     check_pointers(causal);
     check_gemma(causal);

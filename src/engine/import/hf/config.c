@@ -155,6 +155,14 @@ static slm_status take_text_part(slm_hf_config *c, const char **type, slm_error 
     return SLM_OK;
 }
 
+static slm_status refuse_quantized(slm_hf_json json, slm_error *err)
+{
+    if (!slm_hf_has(json, "quantization_config"))
+        return SLM_OK;
+    slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a checkpoint that is already quantized", json.file);
+    return slm_hint(err, "Import the original model: it is quantized here, see the option \"quantization\".");
+}
+
 slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, slm_error *err)
 {
     /* Of which a kind knows one; that which knows two (nomic_bert) demands that they agree. */
@@ -164,13 +172,11 @@ slm_status slm_hf_config_read(slm_hf_json json, bool modules, slm_hf_config *c, 
     c->json = json;
     if (type == NULL)
         return slm_fail(err, SLM_FORMAT, "\"model_type\" is missing in \"%s\"", json.file);
+    SLM_TRY(refuse_quantized(json, err)); /* of all parts, or of that for texts */
     SLM_TRY(take_text_part(c, &type, err));
     SLM_TRY(slm_hf_take_gliclass(c, &type, err));
     json = c->json;
-    if (slm_hf_has(json, "quantization_config")) {
-        slm_fail(err, SLM_UNSUPPORTED, "\"%s\" describes a checkpoint that is already quantized", json.file);
-        return slm_hint(err, "Import the original model: it is quantized here, see the option \"quantization\".");
-    }
+    SLM_TRY(refuse_quantized(json, err));
     const char *positions = slm_hf_string(json, "position_embedding_type");
     bool jina = strcmp(type, "bert") == 0 && positions != NULL && strcmp(positions, "alibi") == 0; /* calls itself a BERT */
     bool jina3 = strcmp(type, "xlm-roberta") == 0 && positions != NULL && strcmp(positions, "rotary") == 0;

@@ -588,6 +588,9 @@ slm_status slm_hf_more_gemma(slm_hf_config *c, slm_error *err)
     if (c->kind->ropes && slm_hf_has(c->json, "attn_logit_softcapping")) /* the reference's Gemma 3 carries it along unused */
         return slm_fail(err, SLM_UNSUPPORTED, "\"attn_logit_softcapping\" in \"%s\" is not supported for models of this type",
                         c->json.file);
+    if (c->nested && slm_hf_has(c->json, "final_logit_softcapping")) /* beside pictures its head leaves the cap out */
+        return slm_fail(err, SLM_UNSUPPORTED, "\"final_logit_softcapping\" in \"%s\" is not supported in \"text_config\"",
+                        c->json.file);
     SLM_TRY(slm_hf_take(c, c->json, "attn_logit_softcapping", "attn_logit_softcapping",
                         json_object_get(c->json.object, "attn_logit_softcapping") ? 0 : 50 * cap, err));
     SLM_TRY(slm_hf_take(c, c->json, "final_logit_softcapping", "final_logit_softcapping",

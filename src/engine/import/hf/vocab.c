@@ -787,6 +787,30 @@ slm_status slm_hf_tokenizer_load(int dir, const char *folder, bool optional, jso
     return slm_hf_load(dir, name, SLM_HF_MAX_VOCAB_BYTES, optional, out, err);
 }
 
+/* Rules for which tokens may come are no wishes of whoever asks, as temperature and its kin are: none is kept here. */
+static slm_status check_generation(const json_t *generation, const char *file, slm_error *err)
+{
+    static const char *const rules[] = {"suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id",
+                                        "forced_decoder_ids", "bad_words_ids", "force_words_ids", "constraints", "sequence_bias",
+                                        "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens",
+                                        "exponential_decay_length_penalty", "stop_strings", "watermarking_config"};
+    static const char *const factors[] = {"encoder_repetition_penalty", "guidance_scale"};
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        const json_t *v = json_object_get(generation, rules[i]);
+        bool none = v == NULL || json_is_null(v) || json_is_false(v) || (json_is_array(v) && json_array_size(v) == 0) ||
+                    (json_is_object(v) && json_object_size(v) == 0);
+        bool zero = json_is_integer(v) && json_integer_value(v) == 0 && strstr(rules[i], "token_id") == NULL;
+        if (!none && !zero)
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is a rule for answers, which is not supported", rules[i], file);
+    }
+    for (size_t i = 0; i < sizeof factors / sizeof factors[0]; i++) {
+        const json_t *v = json_object_get(generation, factors[i]);
+        if (v != NULL && !json_is_null(v) && !(json_is_number(v) && json_number_value(v) == 1))
+            return slm_fail(err, SLM_UNSUPPORTED, "\"%s\" in \"%s\" is a rule for answers, which is not supported", factors[i], file);
+    }
+    return SLM_OK;
+}
+
 static slm_status load_files(builder *b, slm_error *err)
 {
     SLM_TRY(slm_hf_tokenizer_load(b->dir, b->reading.folder, !b->reading.bare, &b->tokenizer, err));
@@ -794,6 +818,9 @@ static slm_status load_files(builder *b, slm_error *err)
         return SLM_OK;
     SLM_TRY(slm_hf_load(b->dir, "tokenizer_config.json", 16u << 20, true, &b->config, err));
     SLM_TRY(slm_hf_load(b->dir, "generation_config.json", 1u << 20, true, &b->generation, err));
+    if (!b->framed)
+        SLM_TRY(check_generation(b->generation != NULL ? b->generation : b->model,
+                                 b->generation != NULL ? "generation_config.json" : "config.json", err));
     if (b->tokenizer != NULL)
         return SLM_OK;
     return slm_hf_vocab_make(b->dir, b->model, &b->config, b->vocab.stop, &b->tokenizer, &b->made_of, err);
