@@ -10,6 +10,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/utf8.h"
+#include "engine/image/image.h"
 #include "engine/kernels/types.h"
 
 static uint64_t up64(uint64_t n)
