@@ -22,12 +22,8 @@ static slm_status check(const slm_session *s, const slm_mode_ops *mode, const sl
         return slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" has no vocabulary", info->name);
     if (r->adapter != NULL && !slm_adapter_fits(r->adapter, &s->model->hp))
         return slm_fail(err, SLM_INVALID, "the request's adapter was opened for another model");
-    if (mode->labels) {
-        if (info->can_joint && s->pool == NULL)
-            return SLM_OK;
-        slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot read labels beside a text", info->name);
-        return slm_hint(err, "Use a model that was trained to, such as GLiClass.");
-    }
+    if (mode->build != NULL)
+        return SLM_OK; /* which asks whether the model can */
     if (mode->encoder) {
         bool reads = info->can_embed || info->can_rerank || info->can_classify || info->can_tag;
         if ((r->mode == SLM_MODE_SPANS || reads) && s->pool == NULL)

@@ -21,6 +21,7 @@
 #include "pg/base/row_error.h"
 #include "pg/functions/calibration.h"
 #include "pg/functions/entailment.h"
+#include "pg/functions/joint.h"
 #include "pg/functions/priors.h"
 #include "pg/functions/prompts.h"
 #include "pg/functions/prototypes.h"
@@ -39,7 +40,7 @@
 #define DECLARED_BYTES 1024 /* a longer text is found to be shared when the second question about it shows up */
 #define LEEWAY 8            /* tokens */
 
-typedef enum Method { METHOD_EMBEDDING, METHOD_DESCRIBED, METHOD_DIRECT, METHOD_ENTAILMENT } Method;
+typedef enum Method { METHOD_EMBEDDING, METHOD_DESCRIBED, METHOD_DIRECT, METHOD_ENTAILMENT, METHOD_JOINT } Method;
 
 typedef struct Asked {
     const SlmQuestion *question;
@@ -47,7 +48,8 @@ typedef struct Asked {
     int *order;             /* [n] option of the i-th, by the bytes of their names */
     const char **statements; /* [n] in that order */
     const double *priors;   /* [n] described and direct */
-    int first;              /* of its results (described, direct), its cosines or its entailments */
+    int first;              /* of its results (described, direct), its cosines or its sentences */
+    const SlmWeighed *weighed; /* entailment: of all questions' statements; joint: of its own */
     const char *ask;        /* UTF-8, what stands beside the text */
     const char *name;       /* what stands before it */
     const SlmCalibrationRow *calibration; /* or NULL */
@@ -58,7 +60,6 @@ struct SlmAsking {
     Method method;
     size_t length;      /* of the text that is read */
     const double *cosines;          /* embedding: with all statements */
-    const SlmEntailment *entailed;  /* entailment: of all statements */
     int n;
     Asked asked[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -73,24 +74,32 @@ static Method parse_method(const text *name, const SlmOpenModel *entry)
     const char *s = name == NULL ? "auto" : text_to_cstring(name);
     const slm_model_info *info = slm_pg_info(entry);
     Method method;
+    bool fits;
 
     if (strcmp(s, "auto") == 0)
-        s = slm_pg_can_entail(entry) ? "entailment" : slm_pg_decision_method(info->can_generate, info->n_parameters);
+        s = slm_pg_beside_method(entry) != NULL ? slm_pg_beside_method(entry)
+                                                : slm_pg_decision_method(info->can_generate, info->n_parameters);
     if (strcmp(s, "embedding") == 0)
         method = METHOD_EMBEDDING;
     else if (strcmp(s, "entailment") == 0)
         method = METHOD_ENTAILMENT;
+    else if (strcmp(s, "joint") == 0)
+        method = METHOD_JOINT;
     else if (strcmp(s, "described") == 0)
         method = METHOD_DESCRIBED;
     else if (strcmp(s, "direct") == 0)
         method = METHOD_DIRECT;
     else
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown method of decisions \"%s\"", s),
-                        errhint("The methods are auto, embedding, described, direct and entailment.")));
-    if (method == METHOD_ENTAILMENT ? !slm_pg_can_entail(entry) : method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
+                        errhint("The methods are auto, embedding, described, direct, entailment and joint.")));
+    fits = method == METHOD_ENTAILMENT ? slm_pg_can_entail(entry)
+           : method == METHOD_JOINT    ? slm_pg_can_joint(entry)
+           : method == METHOD_EMBEDDING ? info->can_embed
+                                        : info->can_generate;
+    if (!fits)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("method %s does not fit the model, of the family %s", s, info->family),
                         errhint("Embedding models decide by method embedding, generative ones by described or direct, models that were "
-                                "trained on natural language inference by entailment; auto chooses.")));
+                                "trained on natural language inference by entailment, on texts beside labels by joint; auto chooses.")));
     return method;
 }
 
@@ -388,7 +397,10 @@ static void ask_encoder(SlmWork *work, SlmAsking *s)
     for (int i = 0; i < s->n; i++)
         memcpy(labels.names + s->asked[i].first, s->asked[i].statements, sizeof(char *) * (Size) s->asked[i].n);
     if (s->method == METHOD_ENTAILMENT) {
-        s->entailed = slm_pg_read_entailment(work, t, labels.names, labels.n);
+        const SlmWeighed *weighed = slm_pg_read_entailment(work, t, labels.names, labels.n);
+
+        for (int i = 0; i < s->n; i++)
+            s->asked[i].weighed = weighed;
         return;
     }
     if (s->row.embedding != NULL) {
@@ -401,10 +413,28 @@ static void ask_encoder(SlmWork *work, SlmAsking *s)
     s->cosines = slm_pg_read_cosines(work, &t, slm_pg_prototypes(s->row.entry, &labels, &none), labels.n);
 }
 
+/* A pass for each question, whose statements are labels beside the text; what is asked stands before it. */
+static void ask_joint(SlmWork *work, SlmAsking *s)
+{
+    SlmText t = {.entry = s->row.entry, .text = s->row.input, .length = s->row.length, .truncate = s->row.truncate};
+
+    for (int i = 0; i < s->n; i++) {
+        Asked *a = &s->asked[i];
+        const char *question = is_condition(a->question) ? NULL : a->question->text;
+        SlmLabels *labels = palloc0(sizeof *labels);
+
+        labels->n = a->n;
+        labels->names = a->statements;
+        if (s->row.instruction != NULL)
+            question = s->row.instruction;
+        a->weighed = slm_pg_read_joint(work, t, question == NULL ? NULL : psprintf("%s\n", question), labels);
+    }
+}
+
 /* What corrects the answers to a question: a condition is the same question whoever asks it. */
 static const SlmCalibrationRow *find_calibration(const SlmAsking *s, const SlmQuestion *q)
 {
-    static const char *const methods[] = {"embedding", "described", "direct", "entailment"};
+    static const char *const methods[] = {"embedding", "described", "direct", "entailment", "joint"};
 
     if (!s->row.calibrated || (q->type == SLM_QUESTION_SCALE && q->by_numbers))
         return NULL;
@@ -419,7 +449,7 @@ SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *
     s->row = *row;
     s->method = parse_method(row->method, row->entry);
     if (row->embedding != NULL && s->method != METHOD_EMBEDDING)
-        slm_pg_refuse_embedding(s->method == METHOD_ENTAILMENT ? "a model that reads texts beside sentences" : "a generative model");
+        slm_pg_refuse_embedding(slm_pg_beside_method(row->entry) != NULL ? "a model that reads texts beside labels" : "a generative model");
     s->n = n;
     for (int i = 0; i < n; i++) {
         s->asked[i].question = &questions[i];
@@ -432,6 +462,8 @@ SlmAsking *slm_pg_ask(SlmWork *work, const SlmAskedRow *row, const SlmQuestion *
     }
     if (s->method == METHOD_EMBEDDING || s->method == METHOD_ENTAILMENT)
         ask_encoder(work, s);
+    else if (s->method == METHOD_JOINT)
+        ask_joint(work, s);
     else
         ask_generator(work, s);
     return s;
@@ -455,9 +487,9 @@ static double weigh(SlmWork *work, const SlmAsking *s, const Asked *a, int i, do
         *fits = logistic(COSINE_STEEP * (cosine - COSINE_BORDER));
         return SLM_COSINE_SCALE * cosine;
     }
-    if (s->method == METHOD_ENTAILMENT) {
-        *fits = s->entailed->fits[a->first + i];
-        return s->entailed->weights[a->first + i];
+    if (a->weighed != NULL) {
+        *fits = a->weighed->fits[a->first + i];
+        return a->weighed->weights[a->first + i];
     }
     raised = log_probability(work, a, s->method, a->first, i) - a->priors[i];
     *fits = logistic(RAISE_STEEP * (raised / Max(-a->priors[i], 1) - RAISE_BORDER));

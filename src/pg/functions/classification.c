@@ -9,7 +9,8 @@
  *   described which label becomes likelier as a description of the text, beside the same of "N/A" (asking.h): the text comes first and is
  *             computed once for all labels, and for other decisions about it
  *   entailment the label whose sentence the text entails most; for models with a head for natural language inference (entailment.h)
- *   auto      embedding for an encoder, channel below 1e9 parameters, else direct; entailment where there is such a head
+ *   joint     the label that speaks for itself most where the text is read beside all of them; for models trained to (joint.h)
+ *   auto      embedding for an encoder, channel below 1e9 parameters, else direct; entailment or joint where there is such a head
  *
  * A model with a head has labels of its own, where the call gives none (head.h).  Of many labels an encoder may leave a few over, which
  * the method then weighs (shortlist.h).
@@ -37,6 +38,7 @@
 #include "pg/functions/cascade.h"
 #include "pg/functions/entailment.h"
 #include "pg/functions/head.h"
+#include "pg/functions/joint.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prompts.h"
 #include "pg/functions/prototypes.h"
@@ -50,7 +52,7 @@
 
 #define SMALL_MODEL UINT64CONST(1000000000)
 
-typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL, METHOD_ENTAILMENT, METHOD_DESCRIBED } Method;
+typedef enum Method { METHOD_EMBEDDING, METHOD_DIRECT, METHOD_CHANNEL, METHOD_ENTAILMENT, METHOD_DESCRIBED, METHOD_JOINT } Method;
 
 typedef struct Classify {
     SlmOpenModel *entry;
@@ -66,7 +68,7 @@ typedef struct Classify {
     const char *instruction; /* UTF-8, with placeholder */
     size_t public_bytes;     /* of it (slm_request) */
     const double *cosines;   /* embedding: [n_labels] with each label's prototype */
-    const SlmEntailment *entailed; /* entailment */
+    const SlmWeighed *weighed; /* entailment, joint */
     SlmTrained *trained;     /* or NULL */
     SlmHead *head;           /* the model's own labels, or NULL */
     float *best, *window;    /* trained: [n_labels] the highest score of a window, and those of one */
@@ -92,13 +94,16 @@ static Method parse_method(const text *name, const SlmOpenModel *entry)
     const char *s = name == NULL ? "auto" : text_to_cstring(name);
     const slm_model_info *info = slm_pg_info(entry);
     Method method;
+    bool fits;
 
     if (strcmp(s, "auto") == 0)
-        s = slm_pg_can_entail(entry) ? "entailment" : slm_pg_auto_method(info->can_generate, info->n_parameters);
+        s = slm_pg_beside_method(entry) != NULL ? slm_pg_beside_method(entry) : slm_pg_auto_method(info->can_generate, info->n_parameters);
     if (strcmp(s, "embedding") == 0)
         method = METHOD_EMBEDDING;
     else if (strcmp(s, "entailment") == 0)
         method = METHOD_ENTAILMENT;
+    else if (strcmp(s, "joint") == 0)
+        method = METHOD_JOINT;
     else if (strcmp(s, "direct") == 0)
         method = METHOD_DIRECT;
     else if (strcmp(s, "channel") == 0)
@@ -107,13 +112,18 @@ static Method parse_method(const text *name, const SlmOpenModel *entry)
         method = METHOD_DESCRIBED;
     else
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown classification method \"%s\"", s),
-                        errhint("The methods are auto, embedding, direct, channel, described and entailment.")));
-    if (method == METHOD_ENTAILMENT ? !slm_pg_can_entail(entry) : method == METHOD_EMBEDDING ? !info->can_embed : !info->can_generate)
+                        errhint("The methods are auto, embedding, direct, channel, described, entailment and joint.")));
+    fits = method == METHOD_ENTAILMENT ? slm_pg_can_entail(entry)
+           : method == METHOD_JOINT    ? slm_pg_can_joint(entry)
+           : method == METHOD_EMBEDDING ? info->can_embed
+                                        : info->can_generate;
+    if (!fits)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("method %s does not fit the model, %s of the family %s", s,
                                info->can_generate ? "a generator" : "an encoder", info->family),
                         errhint("Encoders classify by method embedding, generative models by direct, channel or described, models that "
-                                "were trained on natural language inference by entailment; auto chooses.")));
+                                "were trained on natural language inference by entailment, on texts beside labels by joint; auto "
+                                "chooses.")));
     return method;
 }
 
@@ -248,7 +258,23 @@ static void submit_entailment(SlmWork *work, Classify *c)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method entailment takes no examples"),
                         errhint("Use an embedding model, or train a classifier with slm_train_classifier.")));
     t.text = slm_pg_input_utf8(c->input, &t.length);
-    c->entailed = slm_pg_read_label_entailment(work, t, c->instruction, &c->among);
+    c->weighed = slm_pg_read_label_entailment(work, t, c->instruction, &c->among);
+}
+
+static void submit_joint(SlmWork *work, Classify *c)
+{
+    SlmText t = {.entry = c->entry, .truncate = c->truncate};
+
+    if (c->instruction != NULL && strstr(c->instruction, "{label") != NULL)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the instruction of method joint stands before the text, without "
+                                                                         "labels"),
+                        errhint("The model reads the labels apart: say what the text is, for example 'A review of a hotel: ', or leave "
+                                "instruction out.")));
+    if (c->examples.n > 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method joint takes no examples"),
+                        errhint("Use an embedding model, or train a classifier with slm_train_classifier.")));
+    t.text = slm_pg_input_utf8(c->input, &t.length);
+    c->weighed = slm_pg_read_joint(work, t, c->instruction, &c->among);
 }
 
 /* ---- scores */
@@ -272,7 +298,8 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
         case METHOD_DIRECT:
             return (double) slm_pg_work_result(work, 0)->scores[label];
         case METHOD_ENTAILMENT:
-            return c->entailed->weights[label];
+        case METHOD_JOINT:
+            return c->weighed->weights[label];
         case METHOD_CHANNEL:
         case METHOD_DESCRIBED: /* answered by slm_pg_asked */
             break;
@@ -285,7 +312,8 @@ static double raw_score(SlmWork *work, const Classify *c, int label)
 static double listed_score(SlmWork *work, const Classify *c, int i, const double *raised)
 {
     static const double weights[] = {
-        [METHOD_EMBEDDING] = 1, [METHOD_DIRECT] = 0.2, [METHOD_CHANNEL] = 3, [METHOD_ENTAILMENT] = 1, [METHOD_DESCRIBED] = 0.1};
+        [METHOD_EMBEDDING] = 1, [METHOD_DIRECT] = 0.2, [METHOD_CHANNEL] = 3, [METHOD_ENTAILMENT] = 1, [METHOD_DESCRIBED] = 0.1,
+        [METHOD_JOINT] = 1};
     int label = c->shortlist->listed[i];
     double score = c->method == METHOD_DESCRIBED ? raised[label] : raw_score(work, c, c->method == METHOD_EMBEDDING ? label : i);
 
@@ -389,7 +417,8 @@ static void ask_described(SlmWork *work, Classify *c)
     ask(work, c, cstring_to_text("described"));
 }
 
-/* What slm_sentiment hands on are the built-in words, in whose place a row may stand; method described has its own (asking.h). */
+/* What slm_sentiment hands on are the built-in words, in whose place a row may stand; method described has its own (asking.h), and joint
+ * needs none. */
 static void put_instruction(Classify *c, const text *given)
 {
     SlmPrompt prompt = c->method == METHOD_DIRECT ? SLM_PROMPT_DIRECT :
@@ -402,6 +431,10 @@ static void put_instruction(Classify *c, const text *given)
         prompt = SLM_PROMPT_SENTIMENT;
     else if (given != NULL)
         return;
+    if (c->method == METHOD_JOINT) {
+        c->instruction = NULL;
+        return;
+    }
     c->instruction = slm_pg_prompt(prompt, c->entry);
     c->public_bytes = slm_pg_public_bytes(c->instruction);
 }
@@ -424,6 +457,9 @@ static void submit_method(SlmWork *work, Classify *c)
             break;
         case METHOD_DESCRIBED:
             ask_described(work, c);
+            break;
+        case METHOD_JOINT:
+            submit_joint(work, c);
             break;
     }
 }
@@ -476,7 +512,7 @@ static void begin_labels(SlmWork *work, Classify *c, FunctionCallInfo fcinfo, bo
         return;
     }
     if (c->embedding != NULL && c->method != METHOD_EMBEDDING)
-        slm_pg_refuse_embedding(c->method == METHOD_ENTAILMENT ? "a model that reads texts beside sentences" : "a generative model");
+        slm_pg_refuse_embedding(slm_pg_beside_method(c->entry) != NULL ? "a model that reads texts beside labels" : "a generative model");
     c->among = c->labels;
     submit_method(work, c);
 }
@@ -691,7 +727,7 @@ const char *slm_pg_cascade_answer(const SlmCascadeRun *run, double *probability)
  * without. */
 static const SlmCalibrationRow *find_calibration(const Classify *c)
 {
-    static const char *const methods[] = {"embedding", "direct", "channel", "entailment", "described"};
+    static const char *const methods[] = {"embedding", "direct", "channel", "entailment", "described", "joint"};
 
     return slm_pg_find_calibration(slm_pg_opened_key(c->entry), "classify", c->head != NULL ? "head" : methods[c->method], c->scores.n);
 }

@@ -75,9 +75,9 @@ static void take_outputs(void *arg, const float *outputs, size_t n, const char *
     s->known = true;
 }
 
-SlmEntailment *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *const *sentences, int n)
+SlmWeighed *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *const *sentences, int n)
 {
-    SlmEntailment *e = palloc(sizeof *e);
+    SlmWeighed *e = palloc(sizeof *e);
     Sentence *all = palloc0(sizeof(Sentence) * (Size) n);
 
     e->n = n;
@@ -96,7 +96,7 @@ SlmEntailment *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *c
     return e;
 }
 
-SlmEntailment *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels)
+SlmWeighed *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels)
 {
     const char **sentences = palloc(sizeof(char *) * (Size) labels->n);
 

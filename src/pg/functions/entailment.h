@@ -18,17 +18,11 @@
 /* Does the model have such a head? */
 bool slm_pg_can_entail(const SlmOpenModel *entry);
 
-/* What came out for each sentence, of a text in windows: that of the window that entails it most. */
-typedef struct SlmEntailment {
-    int n;
-    double *weights; /* [n] the head's output for entailment: softmax over sentences that exclude each other */
-    double *fits;    /* [n] the probability of entailment against contradiction alone */
-} SlmEntailment;
-
 /* For begin: reads a text, in UTF-8 as the sentences, beside each of n of them, and says where it is longer than the model reads.  Filled
- * when the work is done. */
-SlmEntailment *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *const *sentences, int n);
+ * when the work is done: weights are the head's outputs for entailment, fits the probabilities of entailment against contradiction alone;
+ * of a text in windows those of the window that entails a sentence most. */
+SlmWeighed *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *const *sentences, int n);
 /* The same with a sentence for each label: the instruction, in which the label and its description take the place of {label}. */
-SlmEntailment *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels);
+SlmWeighed *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels);
 
 #endif

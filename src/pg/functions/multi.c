@@ -2,8 +2,9 @@
  * multi.c: slm_classify_multi: every label that fits, each judged on its own.
  *
  * With an encoder a label fits when its prototype is near enough; a generative model is asked about each label, and the probability of
- * "yes" decides.  A model for natural language inference says whether the text entails a sentence about the label; one with labels of its
- * own gives their probabilities.  Of many labels an encoder may leave a few over, and only these are judged (shortlist.h).
+ * "yes" decides.  A model for natural language inference says whether the text entails a sentence about the label; one that reads text
+ * and labels together gives each its probability, as one with labels of its own does.  Of many labels an encoder may leave a few over, and
+ * only these are judged (shortlist.h).
  */
 #include "postgres.h"
 
@@ -19,6 +20,7 @@
 #include "pg/functions/classification.h"
 #include "pg/functions/entailment.h"
 #include "pg/functions/head.h"
+#include "pg/functions/joint.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/labels.h"
 #include "pg/functions/prompts.h"
@@ -53,7 +55,7 @@ typedef struct Multi {
     SlmShortlist *shortlist; /* or NULL */
     const double *cosines; /* [n_labels] with each label's prototype, or NULL: the model was asked */
     SlmHead *head; /* the model's own labels, or NULL */
-    const SlmEntailment *entailed; /* of a sentence about each label, or NULL */
+    const SlmWeighed *weighed; /* each label beside the text, or NULL */
     double threshold;
 } Multi;
 
@@ -92,14 +94,18 @@ static SlmText text_to_read(SlmWork *work, const Multi *m)
     return t;
 }
 
-/* A sentence for each label. */
-static void submit_entailment(SlmWork *work, Multi *m)
+/* A sentence for each label, or all of them at once. */
+static void submit_beside(SlmWork *work, Multi *m)
 {
-    const char *said = m->instruction == NULL ? slm_pg_prompt(SLM_PROMPT_HYPOTHESIS, m->entry) : m->instruction;
     SlmText t = {.entry = m->entry, .truncate = m->truncate};
 
     t.text = slm_pg_input_utf8(m->input, &t.length);
-    m->entailed = slm_pg_read_label_entailment(work, t, said, &m->labels);
+    if (slm_pg_can_joint(m->entry))
+        m->weighed = slm_pg_read_joint(work, t, m->instruction, &m->labels);
+    else
+        m->weighed = slm_pg_read_label_entailment(work, t, m->instruction != NULL ? m->instruction
+                                                                                  : slm_pg_prompt(SLM_PROMPT_HYPOTHESIS, m->entry),
+                                                  &m->labels);
 }
 
 static void begin_head(SlmWork *work, Multi *m, FunctionCallInfo fcinfo)
@@ -123,8 +129,8 @@ static void submit(SlmWork *work, Multi *m)
     const SlmExamples none = {0};
     SlmText t;
 
-    if (slm_pg_can_entail(m->entry)) {
-        submit_entailment(work, m);
+    if (slm_pg_beside_method(m->entry) != NULL) {
+        submit_beside(work, m);
     } else if (slm_pg_info(m->entry)->can_generate) {
         ask(work, m);
     } else {
@@ -174,7 +180,7 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
     }
     slm_pg_labels_arg(fcinfo, ARG_LABELS, ARG_DESCRIPTIONS, false, &m->labels);
     m->entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));
-    embeds = !slm_pg_info(m->entry)->can_generate && !slm_pg_can_entail(m->entry);
+    embeds = !slm_pg_info(m->entry)->can_generate && slm_pg_beside_method(m->entry) == NULL;
     if (embeds && !slm_pg_info(m->entry)->can_embed)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labels cannot be given to a model with labels of its own"),
                         errhint("Leave labels and descriptions out, or choose an embedding or a generative model.")));
@@ -191,8 +197,8 @@ static void begin_multi(SlmWork *work, FunctionCallInfo fcinfo)
 /* The cosine with a label's prototype, or the probability of "yes" or of entailment. */
 static double fit_of(SlmWork *work, const Multi *m, int label)
 {
-    if (m->entailed != NULL)
-        return m->entailed->fits[label];
+    if (m->weighed != NULL)
+        return m->weighed->fits[label];
     return m->cosines != NULL ? m->cosines[label] : slm_exp((double) slm_pg_work_result(work, label)->scores[0]);
 }
 

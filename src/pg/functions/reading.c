@@ -46,8 +46,8 @@ size_t slm_pg_embed_adds(const SlmOpenModel *entry)
 static size_t room_for(const SlmText *t)
 {
     size_t room = slm_pg_info(t->entry)->n_context;
-    const char *beside = t->query != NULL ? t->query : t->hypothesis;
-    size_t taken = beside != NULL ? added(t->entry, beside, 3) : added(t->entry, t->prompt, 2);
+    const char *pair = t->query != NULL ? t->query : t->hypothesis;
+    size_t taken = t->beside != NULL ? t->beside->tokens : pair != NULL ? added(t->entry, pair, 3) : added(t->entry, t->prompt, 2);
 
     return room >= taken + LEAST_ROOM ? room - taken : 0;
 }
@@ -91,6 +91,31 @@ static void measure_sought(SlmText *t)
         t->n_windows = 1;
         t->length = kept[1];
     }
+}
+
+/* The request for a text with labels. */
+static slm_request request_beside(const SlmBeside *b, slm_segment segments[2], const char *text, size_t length)
+{
+    size_t n = 0;
+
+    if (b->instruction != NULL)
+        segments[n++] = (slm_segment){.role = SLM_ROLE_SYSTEM, .text = b->instruction, .length = strlen(b->instruction)};
+    segments[n++] = (slm_segment){.role = SLM_ROLE_USER, .text = text, .length = length};
+    return (slm_request){.mode = SLM_MODE_JOINT, .segments = segments, .n_segments = n, .labels = b->labels, .n_labels = (size_t) b->n,
+                         .descriptions = b->descriptions};
+}
+
+void slm_pg_measure_beside(const SlmText *text, SlmBeside *beside)
+{
+    size_t context = slm_pg_info(text->entry)->n_context;
+    slm_segment segments[2];
+    slm_request request = request_beside(beside, segments, "", 0);
+
+    beside->tokens = slm_pg_prompt_tokens(text->entry, &request);
+    if (beside->tokens + LEAST_ROOM > context)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the labels take %zu tokens, but the model reads %zu with the text", beside->tokens, context),
+                        errhint("Give fewer or shorter labels and descriptions, or use an embedding model, which has no such bound.")));
 }
 
 void slm_pg_measure(SlmText *t)
@@ -144,8 +169,7 @@ static void submit(SlmWork *work, Reading *r, const char *window, size_t length)
     bool pair = beside != NULL, prompted = !pair && t->prompt != NULL && t->prompt[0] != '\0';
     slm_segment segments[2] = {{.role = SLM_ROLE_USER}, {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN}};
     slm_segment *own = &segments[t->query != NULL ? 1 : 0], *other = &segments[t->query != NULL ? 0 : 1];
-    slm_request request = {.mode = SLM_MODE_EMBED, .segments = segments, .n_segments = pair ? 2 : 1,
-                           .truncate = t->truncate != SLM_TRUNCATE_REFUSE};
+    slm_request request = {.mode = SLM_MODE_EMBED, .segments = segments, .n_segments = pair ? 2 : 1};
     char *whole = prompted ? MemoryContextAllocHuge(CurrentMemoryContext, strlen(t->prompt) + length + 1) : NULL;
 
     own->text = window;
@@ -166,6 +190,9 @@ static void submit(SlmWork *work, Reading *r, const char *window, size_t length)
         memcpy(whole + strlen(t->prompt), window, length);
         own->text = whole;
     }
+    if (t->beside != NULL)
+        request = request_beside(t->beside, segments, window, length);
+    request.truncate = t->truncate != SLM_TRUNCATE_REFUSE;
     r->under_way[r->n++] = (Window){slm_pg_work_submit(work, t->entry, &request), window, length};
     if (whole != NULL)
         pfree(whole);

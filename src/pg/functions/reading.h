@@ -27,12 +27,33 @@ typedef struct SlmSought {
     double threshold;
 } SlmSought;
 
+typedef struct SlmText SlmText;
+
+/* Labels that are read together with a text, by a model that can (joint.h). Strings are UTF-8 and live as long as the work. */
+typedef struct SlmBeside {
+    const char *instruction;         /* before the text, or NULL */
+    const char *const *labels;       /* [n] */
+    const char *const *descriptions; /* [n] or NULL; elements may be NULL */
+    int n;
+    size_t tokens;                   /* that they take */
+} SlmBeside;
+/* Counts their tokens. ERROR where they leave next to no room for a text. */
+void slm_pg_measure_beside(const SlmText *text, SlmBeside *beside);
+
+/* What comes of sentences or labels beside a text: for those that exclude each other a softmax over weights; fits: the probability that
+ * each is right, alone. */
+typedef struct SlmWeighed {
+    int n;
+    double *weights, *fits; /* [n] */
+} SlmWeighed;
+
 /* A text that is to be read. All strings are UTF-8 and must live as long as the work. */
-typedef struct SlmText {
+struct SlmText {
     SlmOpenModel *entry;
     const char *prompt; /* put before the text, or each window of it; maybe empty */
     const char *query;  /* of a pair for a cross-encoder, before the text; else NULL */
     const char *hypothesis; /* of a pair, behind the text; else NULL */
+    const SlmBeside *beside; /* labels that are read with it; else NULL */
     const char *text;
     size_t length;
     SlmTruncate truncate;
@@ -40,7 +61,7 @@ typedef struct SlmText {
     const SlmSought *sought; /* NULL: none */
     const size_t *windows; /* [2 * n_windows] of such a text: filled by slm_pg_measure */
     size_t n_windows;
-} SlmText;
+};
 
 /* Finds out whether the text is longer than the model reads; an ERROR where truncate is false. */
 void slm_pg_measure(SlmText *text);

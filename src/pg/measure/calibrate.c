@@ -32,7 +32,7 @@
 #include "pg/functions/asking.h"
 #include "pg/functions/calibration.h"
 #include "pg/functions/classification.h"
-#include "pg/functions/entailment.h"
+#include "pg/functions/joint.h"
 #include "pg/measure/answers.h"
 #include "pg/models/calibration_rows.h"
 #include "pg/models/catalog.h"
@@ -340,6 +340,7 @@ static void read_call(Learning *l, FunctionCallInfo fcinfo)
     const char *kind = PG_ARGISNULL(C_KIND) ? "classify" : text_to_cstring(PG_GETARG_TEXT_PP(C_KIND));
     const slm_model_info *info;
     SlmOpenModel *entry;
+    const char *beside;
 
     l->kind = CLASSIFY;
     while (l->kind <= DECIDE && strcmp(kinds[l->kind], kind) != 0)
@@ -358,10 +359,11 @@ static void read_call(Learning *l, FunctionCallInfo fcinfo)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("no labels are given"),
                         errhint("The labels to choose from: labels => ARRAY['billing', 'delivery'], or descriptions => "
                                 "'{\"billing\": ...}'.")));
+    beside = slm_pg_beside_method(entry);
     l->method = PG_ARGISNULL(C_METHOD) ? "auto" : text_to_cstring(PG_GETARG_TEXT_PP(C_METHOD));
     if (strcmp(l->method, "auto") == 0)
         l->method = l->head                       ? "head"
-                    : slm_pg_can_entail(entry) ? "entailment"
+                    : beside != NULL ? beside
                     : l->kind == CLASSIFY ? slm_pg_auto_method(info->can_generate, info->n_parameters)
                                           : slm_pg_decision_method(info->can_generate, info->n_parameters);
 }

@@ -236,13 +236,15 @@ static void make_key(FileLoad *file)
     slm_pg_load_key(&file->load, file->sha256, canonical);
 }
 
-/* One small request through the model: a text, or the pair of texts that a cross-encoder reads. */
+/* One small request through the model: a text, the pair of texts that a cross-encoder reads, or a text beside a label. */
 static slm_status probe_session(slm_session *session, const slm_model_info *info, slm_error *err)
 {
     const slm_segment segments[2] = {{.role = SLM_ROLE_USER, .text = "Hello", .length = 5},
                                      {.role = SLM_ROLE_USER, .flags = SLM_SEG_JOIN, .text = "Hello", .length = 5}};
     static const char *const label = "Hello";
-    slm_request request = {.mode = info->can_generate ? SLM_MODE_GENERATE : info->can_find ? SLM_MODE_SPANS : SLM_MODE_EMBED,
+    slm_request request = {.mode = info->can_generate ? SLM_MODE_GENERATE : info->can_find ? SLM_MODE_SPANS
+                                   : info->can_joint  ? SLM_MODE_JOINT
+                                                      : SLM_MODE_EMBED,
                            .labels = &label,
                            .n_labels = 1,
                            .chat = info->can_generate,

@@ -687,8 +687,12 @@ static slm_status open_source(hf_source *s, int dir, const slm_import_options *o
     char hint[400];
     if (s->config.kind->tasks && slm_hf_tasks_named(dir, hint, sizeof hint))
         warn(options, "the model reads texts as it did before it learned its tasks, until an adapter is named", hint);
-    snprintf(info->recognized, sizeof info->recognized, "directory, model_type %.40s, architecture %.60s%s", s->config.kind->model_type,
-             s->gliner != NULL ? "GLiNER" : slm_hf_architecture(&s->config), s->config.modules ? ", modules.json" : "");
+    if (info->can_joint)
+        snprintf(info->recognized, sizeof info->recognized, "directory, model_type GLiClass, encoder %.40s", s->config.kind->model_type);
+    else
+        snprintf(info->recognized, sizeof info->recognized, "directory, model_type %.40s, architecture %.60s%s",
+                 s->config.kind->model_type, s->gliner != NULL ? "GLiNER" : slm_hf_architecture(&s->config),
+                 s->config.modules ? ", modules.json" : "");
     take_name(s);
     take_card(s, dir);
     s->base.read_rows = read_rows;

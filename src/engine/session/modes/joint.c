@@ -101,10 +101,12 @@ static size_t n_options(const slm_request *r)
 static slm_status put_question(slm_marked *p, const ask *a, const char *kind, size_t most, slm_error *err)
 {
     slm_bytes parts[4] = {bytes_of(kind)};
-    size_t n = 1;
+    size_t n = 1, length = a->system == NULL ? 0 : a->system->length;
 
+    while (length > 0 && (a->system->text[length - 1] == ' ' || a->system->text[length - 1] == '\n'))
+        length--; /* what keeps it apart from a text */
     if (a->system != NULL)
-        parts[n++] = (slm_bytes) {a->system->text, a->system->length};
+        parts[n++] = (slm_bytes) {a->system->text, length};
     if (is_statement(a->request)) {
         parts[n] = bytes_of(" ");
         n += a->system != NULL;
@@ -231,6 +233,10 @@ static slm_status check(const slm_session *s, const slm_request *r, ask *out, sl
     uint32_t most = s->model->hp.joint_most > 0 ? s->model->hp.joint_most : SLM_MAX_LABELS;
     bool system = r->n_segments == 2 && r->segments[0].role == SLM_ROLE_SYSTEM;
 
+    if (!slm_model_get_info(s->model)->can_joint || s->pool != NULL) {
+        slm_fail(err, SLM_UNSUPPORTED, "model \"%s\" cannot read labels beside a text", slm_model_get_info(s->model)->name);
+        return slm_hint(err, "Use a model that was trained to, such as GLiClass.");
+    }
     if (!(r->n_segments == 1 || system) || r->segments[r->n_segments - 1].role != SLM_ROLE_USER)
         return slm_fail(err, SLM_INVALID, "a text that is read beside labels stands alone or behind what is asked");
     if (r->n_labels < 1 || r->labels == NULL)
@@ -275,5 +281,4 @@ static slm_status prepare(slm_session *s, const slm_request *request, slm_job *j
     return SLM_OK;
 }
 
-const slm_mode_ops slm_mode_joint = {.name = "joint", .encoder = true, .labels = true, .in_order = true, .build = build,
-                                     .prepare = prepare};
+const slm_mode_ops slm_mode_joint = {.name = "joint", .encoder = true, .in_order = true, .build = build, .prepare = prepare};

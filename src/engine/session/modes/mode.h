@@ -26,9 +26,8 @@ typedef struct slm_want slm_want;
 typedef struct slm_mode_ops {
     const char *name;
     bool encoder;  /* runs on a model without keys and values: whole texts, in order of arrival (embed.c); else on a decoder */
-    bool labels;   /* of these models, one that reads labels beside the text */
     bool in_order; /* queued as it comes, not behind one that begins alike */
-    /* Makes the prompt of a request, which it checks. NULL: slm_prompt_build. */
+    /* Makes the prompt of a request, which it checks, whatever the model; NULL: slm_prompt_build. */
     slm_status (*build)(slm_session *s, const slm_request *request, slm_prompt *out, slm_error *err);
     /* Checks what of the request the mode uses, reads the prompt (slm_job_read_prompt) and says how far the job feeds itself: end,
      * branch_end, prompt_end, first_out.  A job that has nothing to compute is marked trivial and has its result. */
