@@ -103,6 +103,7 @@ typedef struct slm_model_info {
     char notes[1024];       /* what it was loaded with warnings of, a line each */
     bool can_joint;         /* a head that reads any labels beside a text (SLM_MODE_JOINT) */
     bool can_find;          /* labels are given with a text, and it finds their spans (SLM_MODE_SPANS) */
+    bool can_decide;        /* can_joint: of several labels one is chosen; alone, one is a statement that holds or does not */
 } slm_model_info;
 
 /* The name of a script, or NULL beyond the last. */

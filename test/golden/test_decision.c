@@ -108,7 +108,8 @@ static void check_asked(const char *name, const json_t *cases, const char *type)
     if (model == NULL)
         return;
     const slm_model_info *info = slm_model_get_info(model);
-    CHECK(info->can_joint && !info->can_tag && !info->can_embed && !info->can_rerank && !info->can_classify, "%s can something else", name);
+    CHECK(info->can_joint && info->can_decide && !info->can_tag && !info->can_embed && !info->can_rerank && !info->can_classify,
+          "%s can something else", name);
     slm_session *session = open_session(model, 1);
     for (size_t i = 0; i < n; i++) {
         submit(session, model, json_array_get(cases, i), &alone[i]);
@@ -134,6 +135,42 @@ static void check_asked(const char *name, const json_t *cases, const char *type)
     slm_model_close(model);
     free(alone);
     free(together);
+}
+
+static answer told(slm_session *session, const char *system, const char *label, const char *description, const char *other)
+{
+    const char *labels[2] = {label, other}, *descriptions[2] = {description, NULL};
+    slm_segment segments[2] = {{SLM_ROLE_SYSTEM, 0, system, strlen(system)}, {SLM_ROLE_USER, 0, "Not a word.", 11}};
+    answer a = {0};
+    slm_request request = {.mode = SLM_MODE_JOINT, .segments = segments, .n_segments = 2, .tag = &a, .labels = labels,
+                           .n_labels = other == NULL ? 1 : 2, .descriptions = descriptions};
+    slm_error err = {0};
+    uint64_t id;
+    if (slm_submit(session, &request, &id, &err) != SLM_OK)
+        test_die(label, err.message);
+    finish(session);
+    return a;
+}
+
+/* White space behind a question is none of it; a statement that is described is one with its description. */
+static void check_told(const char *name)
+{
+    slm_model *model = test_import(path_of(name), "F32");
+    CHECK(model != NULL, "%s does not load", name);
+    if (model == NULL)
+        return;
+    slm_session *session = open_session(model, 1);
+    answer plain = told(session, "Which?", "delivery", NULL, "other"), spaced = told(session, "Which? \n", "delivery", NULL, "other");
+    answer whole = told(session, "Is it so?", "late: after Monday", NULL, NULL), bare = told(session, "Is it so?", "late", NULL, NULL),
+           apart = told(session, "Is it so?\n", "late", "after Monday", NULL);
+    CHECK(plain.n == 2 && spaced.n == 2 && memcmp(plain.scores, spaced.scores, 2 * sizeof *plain.scores) == 0,
+          "%s: a question's end counts", name);
+    CHECK(whole.n == 1 && apart.n == 1 && memcmp(whole.scores, apart.scores, sizeof *whole.scores) == 0,
+          "%s: a described statement", name);
+    CHECK(bare.n == 1 && memcmp(whole.scores, bare.scores, sizeof *whole.scores) != 0,
+          "%s: a description does not count", name);
+    slm_session_free(session);
+    slm_model_close(model);
 }
 
 static void check_embedded(const json_t *cases, const char *type)
@@ -294,6 +331,9 @@ int main(void)
         check_asked(names[i], cases, "Q8_0");
     }
     const json_t *embedded = json_object_get(json_object_get(all, "embeds"), "embed");
+    check_told("laya");
+    check_told("julia");
+    check_told("d1");
     check_embedded(embedded, "F32");
     check_embedded(embedded, "Q8_0");
     json_decref(all);

@@ -110,7 +110,7 @@ static slm_status read_info(slm_image *image, slm_error *err)
     static const size_t flags[] = {offsetof(slm_model_info, can_generate), offsetof(slm_model_info, can_embed),
                                    offsetof(slm_model_info, can_rerank), offsetof(slm_model_info, can_classify),
                                    offsetof(slm_model_info, can_tag), offsetof(slm_model_info, can_joint),
-                                   offsetof(slm_model_info, can_find)};
+                                   offsetof(slm_model_info, can_find), offsetof(slm_model_info, can_decide)};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
         if (flags[i] < image->header.info.bytes && p[flags[i]] > 1)
             return slm_image_damaged(err, "a flag is out of range");

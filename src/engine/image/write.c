@@ -248,6 +248,7 @@ static void fill_info(const slm_source *source, const slm_part *parts, size_t n_
     info->can_joint = hp->joint != SLM_JOINT_NONE;
     info->can_find = hp->spans != SLM_SPANS_NONE;
     info->can_embed = slm_hparams_embeds(hp);
+    info->can_decide = hp->n_decide > 0;
     (void) slm_image_clean_texts(info); /* they were printed to their room */
 }
 

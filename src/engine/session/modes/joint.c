@@ -97,20 +97,40 @@ static size_t n_options(const slm_request *r)
     return is_statement(r) ? 2 : r->n_labels;
 }
 
+/* What stands in a segment, without the white space at its end that keeps it apart from a text. */
+static slm_bytes trimmed(const slm_segment *s)
+{
+    size_t n = s->length;
+
+    while (n > 0 && strchr(" \t\r\n", s->text[n - 1]) != NULL)
+        n--;
+    return (slm_bytes) {s->text, n};
+}
+
+/* What is said about label i, or NULL. */
+static const char *description_of(const slm_request *r, size_t i)
+{
+    return r->descriptions == NULL || r->descriptions[i] == NULL || r->descriptions[i][0] == '\0' ? NULL : r->descriptions[i];
+}
+
 /* `kind`, and what is asked: the system's text, or a statement, of which the system's text may say more. */
 static slm_status put_question(slm_marked *p, const ask *a, const char *kind, size_t most, slm_error *err)
 {
-    slm_bytes parts[4] = {bytes_of(kind)};
-    size_t n = 1, length = a->system == NULL ? 0 : a->system->length;
+    slm_bytes parts[6] = {bytes_of(kind)};
+    size_t n = 1;
 
-    while (length > 0 && (a->system->text[length - 1] == ' ' || a->system->text[length - 1] == '\n'))
-        length--; /* what keeps it apart from a text */
     if (a->system != NULL)
-        parts[n++] = (slm_bytes) {a->system->text, length};
+        parts[n++] = trimmed(a->system);
     if (is_statement(a->request)) {
+        const char *description = description_of(a->request, 0);
+
         parts[n] = bytes_of(" ");
         n += a->system != NULL;
         parts[n++] = bytes_of(a->request->labels[0]);
+        parts[n] = bytes_of(": ");
+        n += description != NULL;
+        parts[n] = bytes_of(description != NULL ? description : "");
+        n += description != NULL;
     } else if (a->system == NULL) {
         parts[n++] = bytes_of(DEFAULT_QUESTION);
     }
@@ -125,12 +145,11 @@ static slm_status put_option(slm_marked *p, const ask *a, size_t i, size_t most,
     const slm_request *r = a->request;
     bool bare = a->hp->decide_words == SLM_DECIDE_BARE;
     const char *name = !is_statement(r) ? r->labels[i] : bare ? plain[i] : told[i];
-    const char *description = is_statement(r) || r->descriptions == NULL ? NULL : r->descriptions[i];
-    bool described = description != NULL && description[0] != '\0';
-    slm_bytes parts[4] = {bytes_of(" "), bytes_of(bare && described ? description : name)};
+    const char *description = is_statement(r) ? NULL : description_of(r, i);
+    slm_bytes parts[4] = {bytes_of(" "), bytes_of(bare && description != NULL ? description : name)};
     size_t n = 2;
 
-    if (described && !bare) {
+    if (description != NULL && !bare) {
         parts[n++] = bytes_of(": ");
         parts[n++] = bytes_of(description);
     }
