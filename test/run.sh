@@ -187,7 +187,7 @@ fill_work() {
     local path
     for path in Makefile slm_pg.control sql expected docs packaging test/isolation test/tap test/data test/mutations build/tools \
         test/golden/encoders/seq-bert-3.tar.xz test/golden/encoders/seq-xlmr-rerank.tar.xz test/golden/encoders/jina-v3.tar.xz \
-        test/golden/spans/gliner-token.tar.xz; do
+        test/golden/spans/gliner-token.tar.xz test/golden/decision/laya.gguf.xz; do
         [ -e "$path" ] || continue
         mkdir -p "$1/$(dirname "$path")"
         cp -R "$path" "$1/$(dirname "$path")/"

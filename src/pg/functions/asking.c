@@ -427,7 +427,7 @@ static void ask_joint(SlmWork *work, SlmAsking *s)
         labels->names = a->statements;
         if (s->row.instruction != NULL)
             question = s->row.instruction;
-        a->weighed = slm_pg_read_joint(work, t, question == NULL ? NULL : psprintf("%s\n", question), labels);
+        a->weighed = slm_pg_read_joint(work, t, question == NULL ? NULL : psprintf("%s\n", question), labels, a->question->none);
     }
 }
 

@@ -274,7 +274,7 @@ static void submit_joint(SlmWork *work, Classify *c)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("method joint takes no examples"),
                         errhint("Use an embedding model, or train a classifier with slm_train_classifier.")));
     t.text = slm_pg_input_utf8(c->input, &t.length);
-    c->weighed = slm_pg_read_joint(work, t, c->instruction, &c->among);
+    c->weighed = slm_pg_read_joint(work, t, c->instruction, &c->among, false);
 }
 
 /* ---- scores */

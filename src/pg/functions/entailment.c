@@ -96,11 +96,16 @@ SlmWeighed *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *cons
     return e;
 }
 
-SlmWeighed *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels)
+const char **slm_pg_label_sentences(const char *instruction, const SlmLabels *labels)
 {
     const char **sentences = palloc(sizeof(char *) * (Size) labels->n);
 
     for (int i = 0; i < labels->n; i++)
         sentences[i] = slm_pg_fill(instruction, "{label}", slm_pg_described_label(labels, i, "%s (%s)"));
-    return slm_pg_read_entailment(work, text, sentences, labels->n);
+    return sentences;
+}
+
+SlmWeighed *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels)
+{
+    return slm_pg_read_entailment(work, text, slm_pg_label_sentences(instruction, labels), labels->n);
 }

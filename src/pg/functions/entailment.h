@@ -22,7 +22,9 @@ bool slm_pg_can_entail(const SlmOpenModel *entry);
  * when the work is done: weights are the head's outputs for entailment, fits the probabilities of entailment against contradiction alone;
  * of a text in windows those of the window that entails a sentence most. */
 SlmWeighed *slm_pg_read_entailment(SlmWork *work, SlmText text, const char *const *sentences, int n);
-/* The same with a sentence for each label: the instruction, in which the label and its description take the place of {label}. */
+/* A sentence for each label: the instruction, in which the label and its description take the place of {label}. */
+const char **slm_pg_label_sentences(const char *instruction, const SlmLabels *labels);
+/* The same with these. */
 SlmWeighed *slm_pg_read_label_entailment(SlmWork *work, SlmText text, const char *instruction, const SlmLabels *labels);
 
 #endif

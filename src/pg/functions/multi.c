@@ -99,13 +99,18 @@ static void submit_beside(SlmWork *work, Multi *m)
 {
     SlmText t = {.entry = m->entry, .truncate = m->truncate};
 
+    const char *said = m->instruction != NULL ? m->instruction : slm_pg_prompt(SLM_PROMPT_HYPOTHESIS, m->entry);
+    SlmLabels sentences = {.n = m->labels.n};
+
     t.text = slm_pg_input_utf8(m->input, &t.length);
-    if (slm_pg_can_joint(m->entry))
-        m->weighed = slm_pg_read_joint(work, t, m->instruction, &m->labels);
-    else
-        m->weighed = slm_pg_read_label_entailment(work, t, m->instruction != NULL ? m->instruction
-                                                                                  : slm_pg_prompt(SLM_PROMPT_HYPOTHESIS, m->entry),
-                                                  &m->labels);
+    if (slm_pg_info(m->entry)->can_decide) {
+        sentences.names = slm_pg_label_sentences(said, &m->labels);
+        m->weighed = slm_pg_read_joint(work, t, NULL, &sentences, true);
+    } else if (slm_pg_can_joint(m->entry)) {
+        m->weighed = slm_pg_read_joint(work, t, m->instruction, &m->labels, true);
+    } else {
+        m->weighed = slm_pg_read_label_entailment(work, t, said, &m->labels);
+    }
 }
 
 static void begin_head(SlmWork *work, Multi *m, FunctionCallInfo fcinfo)
