@@ -10,7 +10,8 @@ COMMENT ON FUNCTION slm_extract(text, text, text, double precision, boolean, tex
     'a list, or JSON: {"paid": "amount", "by": "Who paid?"}, or a JSON Schema. Values are copied, never invented, and brought to a normal form: '
     'dates as 2026-05-02, amounts as numbers, IBANs without spaces; null where the text holds none. Kinds: text, number, integer, amount, date, time, '
     'timestamp, id, email, phone, iban, card, url, ip, uuid, a list of values; without one it is guessed from the name. Kinds with a form need no model; '
-    'for text an encoder (or a generative model) chooses among the phrases of the text. threshold: values with a lower score are null. '
+    'for text an encoder (or a generative model) chooses among the phrases of the text. A model that finds what it is asked for (GLiNER), named in the '
+    'call, is asked for all fields, and lists of values ({"type": "array"}) too. threshold: values with a lower score are null. '
     'copy => false: a generative model writes the values, valid as JSON but maybe not of the text. model: default slm.classify_model, then '
     'slm.embed_model, then slm.generate_model. on_error => ''null'': NULL in place of an error of the text';
 
@@ -37,7 +38,7 @@ CREATE FUNCTION slm_extract_details(input text, fields text, model text DEFAULT 
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'slm_pg_extract_details' LANGUAGE C STABLE PARALLEL SAFE COST 5000 ROWS 5;
 COMMENT ON FUNCTION slm_extract_details(text, text, text, double precision, text) IS
     'What slm_extract takes out of a text, a row for each field in their order: value in its normal form, the places of its first and last character (from 1), '
-    'and its score from 0 to 1: how well form and neighbourhood fit the field, of text how near the phrase comes';
+    'and its score from 0 to 1: how well form and neighbourhood fit the field, of text how near the phrase comes. A list has a row for each of its values';
 
 CREATE FUNCTION slm_extract_details(input text, fields text[], model text DEFAULT NULL, threshold double precision DEFAULT NULL,
     on_error text DEFAULT NULL, OUT field text, OUT value text, OUT start integer, OUT "end" integer, OUT score double precision)

@@ -46,6 +46,42 @@ static void check(const char *text, const char *name, const char *want)
     CHECK(strcmp(got, want) == 0, "%s in \"%s\": got \"%s\", want \"%s\"", name, text, got, want);
 }
 
+/* What is known to be meant needs no words around it. */
+static void meant(void)
+{
+    static const struct {
+        const char *text, *name;
+        slm_extract_kind kind;
+        const char *otherwise; /* "" where words must speak for it */
+        const char *value;
+    } cases[] = {{"45", "paid", SLM_EXTRACT_AMOUNT, "", "45"},
+                 {"A-4711", "order", SLM_EXTRACT_ID, "", "A-4711"},
+                 {"7", "chairs", SLM_EXTRACT_INTEGER, "", "7"},
+                 {"2 May 2026", "born", SLM_EXTRACT_DATE, "", "2026-05-02"},
+                 {"2 May 2026", "day", SLM_EXTRACT_DATE, "2026-05-02", "2026-05-02"},
+                 {"May", "day", SLM_EXTRACT_DATE, "", ""}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int known = 0; known < 2; known++) {
+            slm_extract_field field = {.name = cases[i].name, .kind = cases[i].kind};
+            slm_extract_options options = {.meant = known};
+            const char *want = known ? cases[i].value : cases[i].otherwise;
+            slm_extract_candidate *list = NULL;
+            char got[SLM_EXTRACT_NORMAL] = "";
+            size_t n = 0;
+
+            CHECK(slm_extract_find(cases[i].text, strlen(cases[i].text), &field, &options, &list, &n, &err) == SLM_OK, "%s", cases[i].text);
+            if (n > 0)
+                snprintf(got, sizeof got, "%s", list[0].normal[0] != '\0' ? list[0].normal : cases[i].text);
+            CHECK(strcmp(got, want) == 0, "%s in \"%s\", meant %d: got \"%s\", want \"%s\"", field.name, cases[i].text, known, got, want);
+            CHECK(!known || n == 0 || list[0].score == 1, "%s", cases[i].text);
+            free(list);
+        }
+    CHECK(slm_extract_month_first("on 04/25/2026", 13, false), "what the text tells");
+    CHECK(!slm_extract_month_first("on 25/04/2026", 13, true), "what the text tells");
+    CHECK(slm_extract_month_first("4/5/2026", 8, true) && !slm_extract_month_first("4/5/2026", 8, false), "what the caller says");
+}
+
 static void identifiers(void)
 {
     check("My order number is 398-6320.", "order", "398-6320");
@@ -176,6 +212,7 @@ static void bounded(void)
 int main(void)
 {
     identifiers();
+    meant();
     amounts();
     dates();
     others();

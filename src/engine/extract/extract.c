@@ -91,7 +91,7 @@ static int compare(const void *a, const void *b)
 
 static slm_status add(search *s, slm_extract_candidate c, float weight, slm_error *err)
 {
-    c.score = slm_cues_score(&s->cues, &s->words, &c) * weight;
+    c.score = s->options->meant ? 1 : slm_cues_score(&s->cues, &s->words, &c) * weight;
     if (c.score < (weight < 1 ? LEAST_BARE : 0))
         return SLM_OK;
     if (s->n == s->room && s->room >= 4 * SLM_EXTRACT_MOST) { /* the best half stays */
@@ -390,7 +390,7 @@ static slm_status find_phrases(search *s, slm_error *err)
 
 /* ---- dates whose order of day and month the text itself gives away */
 
-static bool month_first(const char *text, size_t length, bool otherwise)
+bool slm_extract_month_first(const char *text, size_t length, bool otherwise)
 {
     for (size_t i = 0; i < length; i++) {
         slm_day day, other;
@@ -454,7 +454,7 @@ slm_status slm_extract_find(const char *text, size_t length, const slm_extract_f
     if (status != SLM_OK)
         return status;
     slm_cues_of(field, &s.cues);
-    s.month_first = month_first(text, length, options->month_first);
+    s.month_first = slm_extract_month_first(text, length, options->month_first);
     status = find(&s, err);
     slm_words_free(&s.words);
     if (status != SLM_OK) {

@@ -66,6 +66,7 @@ typedef struct slm_extract_candidate {
 
 typedef struct slm_extract_options {
     bool month_first;         /* how 4/5/2026 is read where nothing in the text tells */
+    bool meant;               /* the text is known to be what the field means: the form alone counts, and all score 1 */
     const volatile int *stop; /* looked at every few thousand bytes; may be NULL */
 } slm_extract_options;
 
@@ -74,6 +75,9 @@ const char *slm_extract_name(slm_extract_kind kind);
 slm_extract_kind slm_extract_of_name(const char *name);
 /* The kind that a field's name and question (or NULL) ask for; TEXT when they name none. */
 slm_extract_kind slm_extract_guess(const char *name, const char *question);
+
+/* How 4/5/2026 is read in a text: as its other dates tell, or else as the options would have it. */
+bool slm_extract_month_first(const char *text, size_t length, bool otherwise);
 
 /* Most candidates of a field: the best ones. */
 #define SLM_EXTRACT_MOST 64

@@ -98,6 +98,12 @@ static void take_words(void *arg, const float *outputs, size_t n_outputs, const 
     PG_END_TRY();
 }
 
+/* Does no character of the window go over this place? */
+static bool is_between(const char *window, size_t length, int32_t at)
+{
+    return (size_t) at >= length || ((unsigned char) window[at] & 0xC0) != 0x80;
+}
+
 /* What the engine has found is looked at before it is taken: it may be another process. */
 static void take_spans(void *arg, const slm_result *spans, const char *window, size_t length)
 {
@@ -109,7 +115,8 @@ static void take_spans(void *arg, const slm_result *spans, const char *window, s
         const int32_t *place = spans->tokens + 3 * i;
 
         if (spans->n_tokens != 3 * n || place[0] < 0 || (size_t) place[0] < last || place[1] <= place[0] || (size_t) place[1] > length ||
-            place[2] < 0 || place[2] >= r->text.sought->n)
+            !is_between(window, length, place[0]) || !is_between(window, length, place[1]) || place[2] < 0 ||
+            place[2] >= r->text.sought->n)
             ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("the engine has found what is not in the text")));
         last = (size_t) place[1];
         found[i] = (slm_tagged) {(size_t) place[0], (size_t) place[1], (uint32_t) place[2], spans->scores[i]};
@@ -167,13 +174,7 @@ typedef struct Call {
     double threshold;
 } Call;
 
-/* An entity with its places in characters: *at bytes of the text are *characters. */
-typedef struct Place {
-    size_t at;
-    int characters;
-} Place;
-
-static int character_of(Place *place, const char *text, size_t byte)
+int slm_pg_character_of(SlmPlace *place, const char *text, size_t byte)
 {
     for (; place->at < byte; place->at++)
         place->characters += ((unsigned char) text[place->at] & 0xC0) != 0x80;
@@ -235,7 +236,7 @@ static Datum finish_json(SlmWork *work, bool *isnull)
     const Call *call = slm_pg_work_state(work);
     Entities e = found_by(call);
     StringInfoData json;
-    Place place = {0};
+    SlmPlace place = {0};
 
     initStringInfo(&json);
     for (size_t i = 0; i < e.n; i++) {
@@ -247,8 +248,9 @@ static Datum finish_json(SlmWork *work, bool *isnull)
         escape_json(&json, slm_pg_cstring_from_utf8(f->kind));
         appendStringInfoString(&json, ",\"value\":");
         escape_json(&json, text_to_cstring(slm_pg_text_from_utf8(e.text + f->begin, f->end - f->begin)));
-        appendStringInfo(&json, ",\"start\":%d", character_of(&place, e.text, f->begin) + 1);
-        appendStringInfo(&json, ",\"end\":%d,\"score\":%s}", character_of(&place, e.text, f->end), float8out_internal((double) f->score));
+        appendStringInfo(&json, ",\"start\":%d", slm_pg_character_of(&place, e.text, f->begin) + 1);
+        appendStringInfo(&json, ",\"end\":%d,\"score\":%s}", slm_pg_character_of(&place, e.text, f->end),
+                         float8out_internal((double) f->score));
     }
     appendStringInfoString(&json, json.len == 0 ? "[]" : "]");
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
@@ -274,7 +276,7 @@ static void put_entities(SlmWork *work, const void *answer, ReturnSetInfo *resul
 {
     const Call *call = answer;
     Entities e = found_by(call);
-    Place place = {0};
+    SlmPlace place = {0};
 
     for (size_t i = 0; i < e.n; i++) {
         const slm_entity *f = &e.found[i];
@@ -285,8 +287,8 @@ static void put_entities(SlmWork *work, const void *answer, ReturnSetInfo *resul
             continue;
         values[0] = CStringGetTextDatum(slm_pg_cstring_from_utf8(f->kind));
         values[1] = PointerGetDatum(slm_pg_text_from_utf8(e.text + f->begin, f->end - f->begin));
-        values[2] = Int32GetDatum(character_of(&place, e.text, f->begin) + 1);
-        values[3] = Int32GetDatum(character_of(&place, e.text, f->end));
+        values[2] = Int32GetDatum(slm_pg_character_of(&place, e.text, f->begin) + 1);
+        values[3] = Int32GetDatum(slm_pg_character_of(&place, e.text, f->end));
         values[4] = Float8GetDatum((double) f->score);
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }

@@ -15,6 +15,14 @@
 /* What is being read. */
 typedef struct SlmEntityReading SlmEntityReading;
 
+/* A place counted in characters: *at bytes of the text are *characters. */
+typedef struct SlmPlace {
+    size_t at;
+    int characters;
+} SlmPlace;
+/* Goes on to a byte, which is no earlier one: the characters before it. */
+int slm_pg_character_of(SlmPlace *place, const char *text, size_t byte);
+
 /* The argument threshold; below 0: none is given. */
 double slm_pg_entity_threshold(FunctionCallInfo fcinfo, int i);
 /* For begin: a model that finds what it is asked for is asked for these labels, in UTF-8; one with labels of its own is not.  Where none is

@@ -4,6 +4,7 @@
  *   fields ──► candidates of each (engine/extract) ──► typed ones: the best by its form and the words around it, no model is run
  *                                                  ──► phrases: the one whose "name: phrase" is nearest to the text, for an encoder;
  *                                                      the likeliest answer, less what it is without the text, for a generative model
+ *   fields ──► labels of a model that finds their spans ──► the best span of each that holds a value of its kind; of lists all
  *
  * Nothing is written that does not stand in the text.  With copy => false a generative model writes all values under the JSON Schema of the
  * fields instead.  docs/EXTRACTION.md has the figures by which each kind is chosen as it is.
@@ -27,6 +28,7 @@
 #include "pg/base/errors.h"
 #include "pg/base/guc.h"
 #include "pg/base/row_error.h"
+#include "pg/functions/entities.h"
 #include "pg/functions/fields.h"
 #include "pg/functions/kinds.h"
 #include "pg/functions/prompts.h"
@@ -45,6 +47,8 @@ enum { ARG_INPUT, ARG_FIELDS, ARG_MODEL, ARG_THRESHOLD, ARG_COPY };
 
 /* Below, a typed value is left out. */
 #define TYPED_THRESHOLD 0.25
+/* Bytes that are read beside a span of a model that finds spans. */
+#define MOST_JOINED 64
 /* What the words around a phrase count beside the encoder's cosine. */
 #define CUE_WEIGHT 0.3
 
@@ -52,10 +56,11 @@ enum { ARG_INPUT, ARG_FIELDS, ARG_MODEL, ARG_THRESHOLD, ARG_COPY };
 typedef struct Choice {
     const SlmField *field;
     slm_extract_candidate *list; /* [n], palloc'ed */
-    int n, best;                 /* -1: none */
+    int n, best;                 /* -1: none; of a list all of them */
     double score;
     SlmVector **vectors; /* phrases, for an encoder: [n] of "name: phrase" */
     int run;             /* phrases, for a generative model: of the work, or -1 */
+    const char *label;   /* for a model that finds spans */
 } Choice;
 
 typedef struct Extraction {
@@ -63,8 +68,10 @@ typedef struct Extraction {
     Choice *choices;  /* [fields.n] */
     const char *text; /* UTF-8 */
     size_t length;
+    bool month_first; /* how its dates are read where nothing tells */
     bool has_threshold;
     double threshold;
+    SlmEntityReading *spans; /* by a model that finds them; else NULL */
     SlmVector *whole; /* of the text, where phrases are asked for */
     bool written;     /* by a model, not copied */
     Oid type;         /* slm_extract_as */
@@ -72,25 +79,31 @@ typedef struct Extraction {
 
 /* ---- candidates */
 
-static void find_candidates(const Extraction *e, Choice *c)
+/* Those in [begin, end) of the text, [*n]; meant: that is what the field means. */
+static slm_extract_candidate *find_candidates(const Extraction *e, const slm_extract_field *what, size_t begin, size_t end, bool meant,
+                                              int *n)
 {
-    slm_extract_options options = {.month_first = DateOrder == DATEORDER_MDY, .stop = SLM_STOP};
-    slm_extract_candidate *found;
+    slm_extract_options options = {.month_first = e->month_first, .meant = meant, .stop = SLM_STOP};
+    slm_extract_candidate *found, *list;
     slm_status status;
     slm_error err;
-    size_t n;
+    size_t n_found;
 
-    while ((status = slm_extract_find(e->text, e->length, &c->field->what, &options, &found, &n, &err)) == SLM_CANCELLED)
+    while ((status = slm_extract_find(e->text + begin, end - begin, what, &options, &found, &n_found, &err)) == SLM_CANCELLED)
         slm_pg_interrupted();
     if (status != SLM_OK)
         slm_pg_error(&err, NULL);
-    c->list = palloc_extended(sizeof *found * (n + 1), MCXT_ALLOC_NO_OOM);
-    if (c->list != NULL && n > 0)
-        memcpy(c->list, found, sizeof *found * n);
+    list = palloc_extended(sizeof *found * (n_found + 1), MCXT_ALLOC_NO_OOM);
+    for (size_t i = 0; list != NULL && i < n_found; i++) {
+        list[i] = found[i];
+        list[i].begin += begin;
+        list[i].end += begin;
+    }
     free(found);
-    if (c->list == NULL)
+    if (list == NULL)
         ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-    c->n = (int) n;
+    *n = (int) n_found;
+    return list;
 }
 
 static void choose_typed(const Extraction *e, Choice *c)
@@ -205,14 +218,103 @@ static void choose_likeliest(SlmWork *work, const Extraction *e, Choice *c)
         c->best = -1;
 }
 
+/* ---- a model that finds spans */
+
+/* A field is asked for by its description, unless that is a question, else by its name. */
+static const char *label_of(const Choice *c)
+{
+    const char *said = c->field->what.question;
+
+    return said != NULL && said[0] != '\0' && strchr(said, '?') == NULL ? said : spoken_name(c);
+}
+
+/* Fields whose labels are equal share one. */
+static void find_spans(SlmWork *work, Extraction *e, SlmOpenModel *entry)
+{
+    const char **labels = palloc(sizeof *labels * (Size) e->fields.n);
+    SlmText t = {.entry = entry, .text = e->text, .length = e->length};
+    double threshold = e->has_threshold ? e->threshold : -1;
+    int n = 0;
+
+    for (int i = 0; i < e->fields.n; i++) {
+        int k = 0;
+
+        e->choices[i].label = label_of(&e->choices[i]);
+        while (k < n && strcmp(labels[k], e->choices[i].label) != 0)
+            k++;
+        if (k == n)
+            labels[n++] = e->choices[i].label;
+    }
+    e->month_first = slm_extract_month_first(e->text, e->length, e->month_first);
+    slm_pg_ask_entities(&t, labels, n, &threshold);
+    slm_pg_measure(&t);
+    slm_pg_note_windows(work, &t);
+    e->spans = slm_pg_read_entities(work, &t);
+}
+
+static bool joins(char c)
+{
+    return c > ' ' && c < 0x7F;
+}
+
+/* The first value of the field's kind that has a byte of the span; false: none.  What is joined to the span is read with it, so that no
+ * number is cut: 1 in 1.012,50 stands for all of it. */
+static bool value_at(const Extraction *e, const Choice *c, const slm_entity *span, slm_extract_candidate *out)
+{
+    size_t begin = span->begin, end = span->end;
+    slm_extract_candidate *list;
+    bool found = false;
+    int n;
+
+    while (begin > 0 && span->begin - begin < MOST_JOINED && joins(e->text[begin - 1]))
+        begin--;
+    while (end < e->length && end - span->end < MOST_JOINED && joins(e->text[end]))
+        end++;
+    list = find_candidates(e, &c->field->what, begin, end, true, &n);
+    for (int i = 0; i < n && !found; i++) {
+        found = list[i].begin < span->end && list[i].end > span->begin;
+        *out = list[i];
+    }
+    pfree(list);
+    return found;
+}
+
+static void choose_spans(const Extraction *e, Choice *c, const slm_entity *found, size_t n)
+{
+    bool many = c->field->many;
+    size_t own = 0;
+
+    for (size_t i = 0; i < n; i++)
+        own += strcmp(found[i].kind, c->label) == 0;
+    c->list = MemoryContextAllocHuge(CurrentMemoryContext, sizeof *c->list * (own + 1));
+    for (size_t i = 0; i < n; i++) {
+        slm_extract_candidate value = {.begin = found[i].begin, .end = found[i].end};
+
+        if (strcmp(found[i].kind, c->label) != 0 || (!many && (double) found[i].score <= c->score))
+            continue;
+        if (c->field->what.kind != SLM_EXTRACT_TEXT && !value_at(e, c, &found[i], &value))
+            continue;
+        value.score = found[i].score;
+        if (many && c->n > 0 && value.begin < c->list[c->n - 1].end) { /* two spans of one value */
+            c->list[c->n - 1].score = Max(c->list[c->n - 1].score, value.score);
+            continue;
+        }
+        c->n = many ? c->n : 0;
+        c->list[c->n++] = value;
+        c->score = (double) value.score;
+        c->best = 0;
+    }
+}
+
 /* ---- a call */
 
-/* The model that the call names; else the default for labels: an encoder where one is set. */
+/* The model that the call names, which may be one that finds spans; else the default for labels: an encoder where one is set. */
 static SlmOpenModel *phrase_model(SlmWork *work, FunctionCallInfo fcinfo)
 {
     SlmOpenModel *entry = slm_pg_work_model(work, slm_pg_text_arg(fcinfo, ARG_MODEL));
+    bool finds = slm_pg_info(entry)->can_find && !PG_ARGISNULL(ARG_MODEL);
 
-    if (!slm_pg_info(entry)->can_embed && !slm_pg_info(entry)->can_generate)
+    if (!slm_pg_info(entry)->can_embed && !slm_pg_info(entry)->can_generate && !finds)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("the model can neither compute embeddings nor generate text"),
                         errhint("Choose one that can: see can_embed and can_generate in slm.models.")));
     return entry;
@@ -235,39 +337,63 @@ static void submit_phrases(SlmWork *work, SlmOpenModel *entry, Extraction *e)
     }
 }
 
-/* Reads the text: true when all values are known without a model. */
-static bool copy_values(SlmWork *work, FunctionCallInfo fcinfo, Extraction *e)
+/* By their form, and by the words around them: true when all values are known without a model. */
+static bool find_by_form(Extraction *e)
 {
     bool known = true;
-    /* a model that is named is looked for though no row may need it, so that a wrong name is found at once */
-    SlmOpenModel *entry = PG_ARGISNULL(ARG_MODEL) ? NULL : phrase_model(work, fcinfo);
 
-    e->text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &e->length);
-    e->has_threshold = !PG_ARGISNULL(ARG_THRESHOLD);
-    e->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0, 0, false, 1, false);
-    e->choices = palloc0(sizeof(Choice) * (Size) e->fields.n);
     for (int i = 0; i < e->fields.n; i++) {
         Choice *c = &e->choices[i];
 
-        c->field = &e->fields.list[i];
-        c->best = c->run = -1;
-        find_candidates(e, c);
+        c->list = find_candidates(e, &c->field->what, 0, e->length, false, &c->n);
         if (c->field->what.kind != SLM_EXTRACT_TEXT)
             choose_typed(e, c);
         else
             known &= c->n == 0;
     }
+    return known;
+}
+
+/* Reads the text: true when all values are known without a model. */
+static bool copy_values(SlmWork *work, FunctionCallInfo fcinfo, Extraction *e)
+{
+    bool known;
+    /* a model that is named is looked for though no row may need it, so that a wrong name is found at once */
+    SlmOpenModel *entry = PG_ARGISNULL(ARG_MODEL) ? NULL : phrase_model(work, fcinfo);
+    bool finds = entry != NULL && slm_pg_info(entry)->can_find;
+
+    if (!finds)
+        slm_pg_refuse_lists(&e->fields);
+    e->text = slm_pg_input_utf8(PG_GETARG_TEXT_PP(ARG_INPUT), &e->length);
+    e->month_first = DateOrder == DATEORDER_MDY;
+    e->has_threshold = !PG_ARGISNULL(ARG_THRESHOLD);
+    e->threshold = slm_pg_float_arg(fcinfo, ARG_THRESHOLD, "threshold", 0, 0, false, 1, false);
+    e->choices = palloc0(sizeof(Choice) * (Size) e->fields.n);
+    for (int i = 0; i < e->fields.n; i++) {
+        e->choices[i].field = &e->fields.list[i];
+        e->choices[i].best = e->choices[i].run = -1;
+    }
+    if (finds) {
+        find_spans(work, e, entry);
+        return false;
+    }
+    known = find_by_form(e);
     if (!known)
         submit_phrases(work, entry != NULL ? entry : phrase_model(work, fcinfo), e);
     return known;
 }
 
-static void choose_phrases(SlmWork *work, Extraction *e)
+static void choose_values(SlmWork *work, Extraction *e)
 {
+    size_t n = 0;
+    slm_entity *found = e->spans != NULL ? slm_pg_entities_found(e->spans, &n) : NULL;
+
     for (int i = 0; i < e->fields.n; i++) {
         Choice *c = &e->choices[i];
 
-        if (c->vectors != NULL)
+        if (e->spans != NULL)
+            choose_spans(e, c, found, n);
+        else if (c->vectors != NULL)
             choose_nearest(e, c);
         else if (c->run >= 0)
             choose_likeliest(work, e, c);
@@ -287,6 +413,7 @@ static void write_values(SlmWork *work, FunctionCallInfo fcinfo, Extraction *e)
                            .max_tokens = 32 + 160 * (uint32) e->fields.n,
                            .sampling = {.top_p = 1, .repeat_penalty = 1}};
 
+    slm_pg_refuse_lists(&e->fields);
     e->written = true;
     request.public_bytes = slm_pg_public_bytes(slm_pg_prompt(SLM_PROMPT_EXTRACT, entry));
     segments[0] = slm_pg_segment_utf8(SLM_ROLE_SYSTEM, SLM_SEG_PREFIX, slm_pg_prompt_with(SLM_PROMPT_EXTRACT, entry, "schema", schema));
@@ -299,13 +426,28 @@ static void write_values(SlmWork *work, FunctionCallInfo fcinfo, Extraction *e)
 }
 
 /* The text of a value in the server's encoding. */
-static char *value_of(const Extraction *e, const Choice *c)
+static char *value_of(const Extraction *e, const Choice *c, const slm_extract_candidate *found)
 {
-    const slm_extract_candidate *found = &c->list[c->best];
-
     if (c->field->what.kind == SLM_EXTRACT_ENUM)
         return slm_pg_cstring_from_utf8(c->field->what.values[found->value]);
     return found->normal[0] != '\0' ? pstrdup(found->normal) : slm_pg_cstring_from_utf8(phrase_of(e, found));
+}
+
+static void put_value(StringInfo json, const Extraction *e, const Choice *c, const slm_extract_candidate *found)
+{
+    if (c->field->number)
+        appendStringInfoString(json, value_of(e, c, found));
+    else
+        escape_json(json, value_of(e, c, found));
+}
+
+static void put_list(StringInfo json, const Extraction *e, const Choice *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        appendStringInfoChar(json, i == 0 ? '[' : ',');
+        put_value(json, e, c, &c->list[i]);
+    }
+    appendStringInfoChar(json, ']');
 }
 
 static char *json_of(SlmWork *work, const Extraction *e)
@@ -329,10 +471,10 @@ static char *json_of(SlmWork *work, const Extraction *e)
         appendStringInfoChar(&json, ':');
         if (c->best < 0)
             appendStringInfoString(&json, "null");
-        else if (c->field->number)
-            appendStringInfoString(&json, value_of(e, c));
+        else if (c->field->many)
+            put_list(&json, e, c);
         else
-            escape_json(&json, value_of(e, c));
+            put_value(&json, e, c, &c->list[c->best]);
     }
     appendStringInfoChar(&json, '}');
     return json.data;
@@ -365,7 +507,7 @@ static Datum finish_extract(SlmWork *work, bool *isnull)
     Extraction *e = slm_pg_work_state(work);
 
     if (!e->written)
-        choose_phrases(work, e);
+        choose_values(work, e);
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json_of(work, e)));
 }
 
@@ -401,7 +543,7 @@ static Datum finish_as(SlmWork *work, bool *isnull)
     Extraction *e = slm_pg_work_state(work);
 
     if (!e->written)
-        choose_phrases(work, e);
+        choose_values(work, e);
     return slm_pg_type_value(e->type, -1, json_of(work, e), isnull);
 }
 
@@ -438,7 +580,7 @@ Datum slm_pg_extract_as(PG_FUNCTION_ARGS)
 
 static Datum finish_details(SlmWork *work, bool *isnull)
 {
-    choose_phrases(work, slm_pg_work_state(work));
+    choose_values(work, slm_pg_work_state(work));
     return PointerGetDatum(slm_pg_work_state(work));
 }
 
@@ -460,26 +602,18 @@ const SlmWorkKind slm_pg_extract_details_kind = {.symbol = "slm_pg_extract_detai
                                                  .begin = begin_details,
                                                  .finish = finish_details};
 
-static int count_characters(const char *s, size_t bytes)
+/* found: NULL: no value */
+static void put_choice(ReturnSetInfo *result, const Extraction *e, const Choice *c, const slm_extract_candidate *found, SlmPlace *place)
 {
-    int n = 0;
-
-    for (size_t i = 0; i < bytes; i++)
-        n += ((unsigned char) s[i] & 0xC0) != 0x80;
-    return n;
-}
-
-static void put_choice(ReturnSetInfo *result, const Extraction *e, const Choice *c)
-{
-    const slm_extract_candidate *found = c->best < 0 ? NULL : &c->list[c->best];
+    double score = c->field->many && found != NULL ? (double) found->score : c->score;
     Datum values[5] = {CStringGetTextDatum(slm_pg_cstring_from_utf8(c->field->what.name))};
     bool nulls[5] = {false, found == NULL, found == NULL, found == NULL, found == NULL};
 
     if (found != NULL) {
-        values[1] = CStringGetTextDatum(value_of(e, c));
-        values[2] = Int32GetDatum(count_characters(e->text, found->begin) + 1);
-        values[3] = Int32GetDatum(count_characters(e->text, found->end));
-        values[4] = Float8GetDatum((double) (int) (c->score * 1000 + 0.5) / 1000);
+        values[1] = CStringGetTextDatum(value_of(e, c, found));
+        values[2] = Int32GetDatum(slm_pg_character_of(place, e->text, found->begin) + 1);
+        values[3] = Int32GetDatum(slm_pg_character_of(place, e->text, found->end));
+        values[4] = Float8GetDatum((double) (int) (score * 1000 + 0.5) / 1000);
     }
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -488,8 +622,15 @@ static void put_choices(SlmWork *work, const void *answer, ReturnSetInfo *result
 {
     const Extraction *e = answer;
 
-    for (int i = 0; i < e->fields.n; i++)
-        put_choice(result, e, &e->choices[i]);
+    for (int i = 0; i < e->fields.n; i++) {
+        const Choice *c = &e->choices[i];
+        SlmPlace place = {0};
+
+        for (int k = 0; c->field->many && k < c->n; k++)
+            put_choice(result, e, c, &c->list[k], &place);
+        if (!c->field->many || c->n == 0)
+            put_choice(result, e, c, c->best < 0 ? NULL : &c->list[c->best], &place);
+    }
 }
 
 Datum slm_pg_extract_details(PG_FUNCTION_ARGS)

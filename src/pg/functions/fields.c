@@ -8,6 +8,7 @@
  *   {"mood": ["happy", "angry"]}        one of these values
  *   {"mood": {"values_of": "moods.name"}}                            one of the values of a column
  *   {"paid": {"type": "number", "description": "..."}}, {"type": "object", "properties": {...}}     JSON Schema
+ *   {"paid": {"type": "array", "items": {"type": "number"}}}         all values, from models that find them
  *
  * What a schema asks of a value beyond its type, format and enum cannot be kept by copying and is refused, but for a composite type, whose
  * own input checks it.
@@ -170,6 +171,7 @@ typedef struct Schema {
     const char *type, *format;
     const char *column; /* values_of */
     const JsonbContainer *values; /* of enum */
+    const JsonbContainer *items;  /* of an array */
 } Schema;
 
 static bool key_is(const JsonbValue *key, const char *name)
@@ -238,11 +240,27 @@ static void read_schema(SlmField *f, const JsonbContainer *object, bool checked,
             s->values = v.val.binary.data;
         else if (key_is(&key, "values_of") && is_string(&v))
             s->column = utf8_string(&v);
+        else if (key_is(&key, "items") && v.type == jbvBinary && JsonContainerIsObject(v.val.binary.data))
+            s->items = v.val.binary.data;
         else if ((key_is(&key, "anyOf") || key_is(&key, "oneOf") || key_is(&key, "type")) && is_list(&v))
             read_options(f, v.val.binary.data, checked, s);
         else if (!known)
             refuse(f->what.name, psprintf("asks for \"%s\", which copying cannot keep", pnstrdup(key.val.string.val, key.val.string.len)));
     }
+}
+
+/* Of an array what its elements are is looked for; its own description goes before theirs. */
+static void read_elements(SlmField *f, bool checked, Schema *s)
+{
+    const JsonbContainer *items = s->items;
+    const char *question = f->what.question;
+
+    f->many = true;
+    *s = (Schema) {0};
+    if (items != NULL)
+        read_schema(f, items, checked, s);
+    if (question != NULL)
+        f->what.question = question;
 }
 
 static void read_definition(SlmField *f, const JsonbContainer *object, bool checked)
@@ -251,6 +269,10 @@ static void read_definition(SlmField *f, const JsonbContainer *object, bool chec
     slm_extract_kind kind = SLM_EXTRACT_N_KINDS;
 
     read_schema(f, object, checked, &s);
+    if (s.type != NULL && strcmp(s.type, "array") == 0 && s.values == NULL && s.column == NULL)
+        read_elements(f, checked, &s);
+    if (s.items != NULL)
+        refuse(f->what.name, "asks for \"items\", which copying cannot keep");
     if (s.values != NULL) {
         read_values(f, s.values);
         return;
@@ -397,6 +419,13 @@ void slm_pg_fields_of_type(Oid type, SlmFields *out)
     out->n = 0;
     out->list = palloc0(sizeof(SlmField) * (SLM_MAX_FIELDS + 1));
     read_object(out, properties_of(schema), true);
+}
+
+void slm_pg_refuse_lists(const SlmFields *fields)
+{
+    for (int i = 0; i < fields->n; i++)
+        if (fields->list[i].many)
+            refuse(fields->list[i].what.name, "is of type array, which no text holds to be copied");
 }
 
 /* ---- values that are written */

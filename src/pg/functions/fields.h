@@ -15,6 +15,7 @@
 typedef struct SlmField {
     slm_extract_field what; /* strings are UTF-8 */
     bool number;            /* its value is a number of JSON */
+    bool many;              /* a list of all its values, for models that find them */
 } SlmField;
 
 typedef struct SlmFields {
@@ -27,6 +28,8 @@ typedef struct SlmFields {
 void slm_pg_fields_arg(FunctionCallInfo fcinfo, int i, SlmFields *out);
 /* Those of a composite type: its columns. */
 void slm_pg_fields_of_type(Oid type, SlmFields *out);
+/* ERROR where a field is a list. */
+void slm_pg_refuse_lists(const SlmFields *fields);
 /* The JSON Schema, in the server's encoding, of an object that has them: for values that are written and not copied. */
 char *slm_pg_fields_schema(const SlmFields *fields);
 
