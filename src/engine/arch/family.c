@@ -151,17 +151,6 @@ static bool role_of_decision(slm_tensor_role role)
         role == SLM_TENSOR_FFN_NORM_BIAS || role == SLM_TENSOR_FFN_UP_BIAS || role == SLM_TENSOR_FFN_DOWN_BIAS;
 }
 
-bool slm_span_role_in(const slm_hparams *hp, slm_tensor_role role)
-{
-    if (hp->spans == SLM_SPANS_NONE)
-        return false;
-    if (role <= SLM_TENSOR_SPAN_PROJ_BIAS)
-        return hp->span_embd != hp->n_embd;
-    if (role <= SLM_TENSOR_LSTM_BACK_STATE_BIAS)
-        return hp->span_lstm != 0;
-    return (role >= SLM_TENSOR_SPAN_WORD) == (hp->spans == SLM_SPANS_WORDS);
-}
-
 bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t layer)
 {
     if (hp->n_decide > 0 && role_of_decision(role))
@@ -183,7 +172,7 @@ bool slm_role_in_layer(const slm_hparams *hp, slm_tensor_role role, uint32_t lay
     if (role == SLM_TENSOR_TYPE_EMBD)
         return layer == 0 && hp->n_token_types > 0;
     if (slm_role_of_spans(role))
-        return layer == 0 && slm_span_role_in(hp, role);
+        return layer == 0 && slm_spans_reads(hp, role);
     if (!role_table[role].per_layer || hp->shared_layers)
         return layer == 0;
     if (role_of_keys(role) && layer >= slm_layers_with_keys(hp))
@@ -467,23 +456,6 @@ static slm_status read_factors(const slm_meta *meta, slm_hparams *hp, slm_error 
     return SLM_OK;
 }
 
-/* A head that finds spans, which only directories have. */
-static slm_status read_spans(const slm_meta *meta, slm_hparams *hp, slm_error *err)
-{
-    SLM_TRY(slm_meta_u32(meta, "slm.spans", 0, SLM_SPANS_WORDS, 0, &hp->spans, err));
-    if (hp->spans == SLM_SPANS_NONE)
-        return SLM_OK;
-    hp->pooling = SLM_POOL_SPANS;
-    SLM_TRY(slm_meta_u32(meta, "slm.span.embd", 1, 65536, NAN, &hp->span_embd, err));
-    SLM_TRY(slm_meta_u32(meta, "slm.span.width", 0, SLM_MAX_SPAN_WIDTH, NAN, &hp->span_width, err));
-    SLM_TRY(slm_meta_u32(meta, "slm.span.words", 1, 1u << 16, NAN, &hp->span_words, err));
-    SLM_TRY(slm_meta_u32(meta, "slm.span.lstm", 0, 1, 0, &hp->span_lstm, err));
-    SLM_TRY(slm_meta_u32(meta, "slm.span.pool", 0, SLM_WORD_MAX, 0, &hp->word_pool, err));
-    SLM_TRY(slm_meta_u32(meta, "slm.span.behind", 0, 1, 0, &hp->label_behind, err));
-    SLM_TRY(slm_meta_u32(meta, "slm.span.label_mark", 0, hp->n_vocab - 1, NAN, &hp->label_mark, err));
-    return slm_meta_u32(meta, "slm.span.text_mark", 0, hp->n_vocab - 1, NAN, &hp->text_mark, err);
-}
-
 /* GGUF's pooling_type: 0 none, 1 mean, 2 first, 3 last, 4 rank.  Directories name more (SLM_POOL_*, by place). */
 static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
@@ -504,7 +476,7 @@ static slm_status read_pools(const slm_meta *meta, slm_hparams *hp, slm_error *e
     }
     SLM_TRY(slm_meta_u32(meta, "pooling_type", 0, 4, 1, &pooling, err));
     hp->pooling = hp->n_pools > 0 ? hp->pools[0] : pooling_of[pooling];
-    SLM_TRY(read_spans(meta, hp, err));
+    SLM_TRY(slm_spans_read(meta, hp, err));
     if (hp->spans != SLM_SPANS_NONE)
         return SLM_OK;
     if (hp->pooling == SLM_POOL_RANK) {
@@ -792,20 +764,6 @@ static slm_status check_end(const slm_hparams *hp, slm_error *err)
     return good ? SLM_OK : slm_fail(err, SLM_FORMAT, "pooling, modules or head of the encoder are out of range");
 }
 
-/* A head that finds spans. */
-static slm_status check_spans(const slm_hparams *hp, slm_error *err)
-{
-    bool any = hp->spans != SLM_SPANS_NONE, good = hp->spans <= SLM_SPANS_WORDS && any == (hp->pooling == SLM_POOL_SPANS);
-    if (good && any)
-        good = !hp->causal && hp->n_layers > 0 && hp->span_embd >= 32 && hp->span_embd <= 8192 && hp->span_width <= SLM_MAX_SPAN_WIDTH &&
-               (hp->span_width > 0) == (hp->spans == SLM_SPANS_PAIRS) && hp->span_words >= 1 && hp->span_words <= 1u << 16 &&
-               hp->span_lstm <= 1 && hp->word_pool <= SLM_WORD_MAX && hp->label_behind <= 1 && hp->label_mark < hp->n_vocab &&
-               hp->text_mark < hp->n_vocab && hp->label_mark != hp->text_mark && hp->n_labels == 0 && hp->tags == 0;
-    if (good && any && hp->span_embd % 32 != 0)
-        return slm_fail(err, SLM_UNSUPPORTED, "a head whose width is no multiple of 32 is not supported");
-    return good ? SLM_OK : slm_fail(err, SLM_FORMAT, "the head that finds spans is out of range");
-}
-
 slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
 {
     SLM_TRY(check_sizes(hp, err));
@@ -813,7 +771,7 @@ slm_status slm_hparams_check(const slm_hparams *hp, slm_error *err)
     SLM_TRY(check_end(hp, err));
     SLM_TRY(slm_joint_check(hp, err));
     SLM_TRY(slm_decide_check(hp, err));
-    SLM_TRY(check_spans(hp, err));
+    SLM_TRY(slm_spans_check(hp, err));
     SLM_TRY(check_experts(hp, err));
     SLM_TRY(check_convolutions(hp, err));
     SLM_TRY(check_delta(hp, err));

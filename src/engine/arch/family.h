@@ -166,13 +166,6 @@ static inline uint32_t slm_layer_slots(const slm_hparams *hp)
 {
     return hp->n_layers > 0 ? hp->n_layers : 1;
 }
-/* Roles of heads that find spans. */
-static inline bool slm_role_of_spans(slm_tensor_role role)
-{
-    return role >= SLM_TENSOR_SPAN_PROJ && role <= SLM_TENSOR_SPAN_SCORE_DOWN_BIAS;
-}
-/* Has this model's head the role? */
-bool slm_span_role_in(const slm_hparams *hp, slm_tensor_role role);
 static inline bool slm_role_of_experts(slm_tensor_role role)
 {
     return role >= SLM_TENSOR_EXPERT_GATE && role <= SLM_TENSOR_EXPERT_DOWN;
@@ -199,6 +192,16 @@ bool slm_joint_reads(const slm_hparams *hp, slm_tensor_role role);
 uint32_t slm_joint_widest(const slm_hparams *hp);
 slm_status slm_joint_read(const slm_meta *meta, slm_hparams *hp, slm_error *err);
 slm_status slm_joint_check(const slm_hparams *hp, slm_error *err);
+
+/* ---- spans.c: heads that find spans */
+static inline bool slm_role_of_spans(slm_tensor_role role)
+{
+    return role >= SLM_TENSOR_SPAN_PROJ && role <= SLM_TENSOR_SPAN_SCORE_DOWN_BIAS;
+}
+/* Does the model's head need it? */
+bool slm_spans_reads(const slm_hparams *hp, slm_tensor_role role);
+slm_status slm_spans_read(const slm_meta *meta, slm_hparams *hp, slm_error *err);
+slm_status slm_spans_check(const slm_hparams *hp, slm_error *err);
 
 /* ---- decide.c: decision heads, what a file says of them and its ranges */
 slm_status slm_decide_read(const slm_meta *meta, slm_hparams *hp, slm_error *err);
