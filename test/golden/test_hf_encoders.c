@@ -6,7 +6,10 @@
  * (config_nested.json), they make the same model.
  */
 #include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 
 #include "hf_dir.h"
@@ -204,6 +207,36 @@ static void check_served(const char *dir, const char *name, const json_t *golden
     }
 }
 
+/* A decoder in a GGUF file with another pooling_type: with none it answers, by the first row it embeds; one that ranks is refused. */
+static void check_purpose(unsigned char pooling)
+{
+    static const char key[] = "qwen3.pooling_type";
+    char path[1200], copy[] = "/tmp/slm_purpose_XXXXXX";
+    slm_model_info info = {0};
+    slm_error err = {0};
+    struct stat st = {0};
+    snprintf(path, sizeof path, "%s/encoders/qwen3-embedding/model.gguf", golden_root());
+    int from = open(path, O_RDONLY | O_CLOEXEC), fd = mkstemp(copy);
+    CHECK(fstat(from, &st) == 0 && sendfile(fd, from, NULL, (size_t) st.st_size) == st.st_size, "%s", path);
+    char *gguf = mmap(NULL, (size_t) st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    char *at = gguf != MAP_FAILED ? memmem(gguf, (size_t) st.st_size, key, sizeof key - 1) : NULL;
+    CHECK(at != NULL, "%s: no %s", path, key);
+    if (at != NULL) {
+        at[sizeof key - 1 + 4] = (char) pooling; /* behind the type of the value */
+        slm_status status = import(copy, "F32", NULL, &info, &err);
+        if (pooling == 4)
+            CHECK(status == SLM_UNSUPPORTED && strstr(err.message, "rank") != NULL && err.hint[0] != 0, "pooling_type 4: %s", err.message);
+        else
+            CHECK(status == SLM_OK && info.can_embed == (pooling != 0) && info.can_generate == (pooling == 0), "pooling_type %d: %s",
+                  pooling, err.message);
+    }
+    if (gguf != MAP_FAILED)
+        munmap(gguf, (size_t) st.st_size);
+    unlink(copy);
+    close(fd);
+    close(from);
+}
+
 /* Another file in place of config.json: the same model. */
 static void check_published(const char *dir, const char *name, const char *file)
 {
@@ -272,6 +305,8 @@ int main(void)
     }
     CHECK(n_served == sizeof served / sizeof served[0], "%u directories", n_served);
     CHECK(n_cosines > 10 && cosines / n_cosines >= 0.997, "Q8_0: %.6f on average", cosines / n_cosines);
+    for (unsigned char i = 0; i <= 4; i += 2)
+        check_purpose(i);
     slm_threads_release();
     TEST_MAIN_END("hf_encoders");
 }

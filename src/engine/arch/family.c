@@ -500,21 +500,54 @@ static slm_status read_projection(const slm_meta *meta, slm_hparams *hp, slm_err
     return SLM_OK;
 }
 
-/* What stands behind the layers of a model that reads whole texts. */
-static slm_status read_behind(const slm_meta *meta, const slm_family *family, slm_hparams *hp, slm_error *err)
+/* Is a decoder made to embed texts or to classify them, and does it look both ways then?  Directories say so themselves; a GGUF file by a
+ * pooling, of which it has none where the model answers. */
+static slm_status read_purpose(const slm_meta *meta, slm_hparams *hp, slm_error *err)
 {
-    uint32_t n_after;
-    uint32_t embedding, both_ways, normalize;
+    uint32_t embedding, both_ways, pooling, causal;
     SLM_TRY(slm_meta_u32(meta, "slm.embedding", 0, 1, 0, &embedding, err));
     SLM_TRY(slm_meta_u32(meta, "slm.both_ways", 0, 1, 0, &both_ways, err));
+    if (meta->gguf && hp->causal) {
+        SLM_TRY(slm_meta_u32(meta, "pooling_type", 0, 4, 0, &pooling, err));
+        SLM_TRY(slm_meta_u32(meta, "attention.causal", 0, 1, 1, &causal, err));
+        if (pooling == 4) {
+            slm_fail(err, SLM_UNSUPPORTED, "decoders that rank, in a GGUF file, are not supported (pooling_type 4)");
+            return slm_hint(err, "Load the model's own directory.");
+        }
+        embedding = pooling != 0;
+        both_ways = !causal;
+    }
     if (embedding) {
         hp->mask_causal = hp->causal && !both_ways;
         hp->causal = hp->tied_head = 0;
     }
+    return SLM_OK;
+}
+
+/* Dense modules of a GGUF file, if the model was published with any: two, numbered as sentence-transformers numbers modules. */
+static slm_status read_dense(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    static const char *const keys[] = {"dense_2_feat_out", "dense_3_feat_out"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        uint32_t rows;
+        SLM_TRY(slm_meta_u32(meta, keys[i], 0, 65536, 0, &rows, err));
+        if (rows == 0)
+            continue;
+        hp->after[hp->n_after++] = SLM_AFTER_DENSE;
+        hp->dense_rows[hp->n_dense++] = rows;
+    }
+    return SLM_OK;
+}
+
+/* What stands behind the layers of a model that reads whole texts. */
+static slm_status read_behind(const slm_meta *meta, const slm_family *family, slm_hparams *hp, slm_error *err)
+{
+    uint32_t n_after, normalize;
+    SLM_TRY(read_purpose(meta, hp, err));
     if (hp->causal)
         return SLM_OK;
     SLM_TRY(read_pools(meta, hp, err));
-    SLM_TRY(family->projected ? read_projection(meta, hp, err) : SLM_OK);
+    SLM_TRY(family->projected ? read_projection(meta, hp, err) : meta->gguf ? read_dense(meta, hp, err) : SLM_OK);
     SLM_TRY(slm_meta_u32(meta, "slm.after_count", 0, SLM_MAX_AFTER - hp->n_after, 0, &n_after, err));
     SLM_TRY(slm_meta_u32(meta, "slm.after_norm", 0, 65536, 0, &hp->after_norm_dim, err));
     SLM_TRY(slm_meta_u32(meta, "slm.cut", 0, 65536, 0, &hp->cut, err));

@@ -1,5 +1,5 @@
 /*
- * gemma, gemma2, gemma3 (text): Google's small models.
+ * gemma, gemma2, gemma3 (text), gemma-embedding (EmbeddingGemma): Google's small models.
  *
  * All: embeddings times sqrt(n_embd), GEGLU (tanh form), head tied to the embedding, RoPE on split halves, heads wider or
  * narrower than n_embd / n_heads.  RMS norm weights are stored minus one by Hugging Face; GGUF files already contain weight +
@@ -25,6 +25,9 @@ static const slm_tensor_role required3[] = {
     SLM_TENSOR_ATTN_V,      SLM_TENSOR_ATTN_Q_NORM, SLM_TENSOR_ATTN_K_NORM, SLM_TENSOR_ATTN_OUT,     SLM_TENSOR_ATTN_POST_NORM,
     SLM_TENSOR_FFN_NORM,    SLM_TENSOR_FFN_GATE,    SLM_TENSOR_FFN_UP,    SLM_TENSOR_FFN_DOWN,       SLM_TENSOR_FFN_POST_NORM,
     SLM_TENSOR_ROLES};
+/* Dense modules of EmbeddingGemma behind the pooling. */
+static const slm_role_name embedding_names[] = {{SLM_TENSOR_DENSE_0, "dense_2.weight"}, {SLM_TENSOR_DENSE_1, "dense_3.weight"},
+                                                {SLM_TENSOR_ROLES, NULL}};
 static const slm_tensor_role optional[] = {SLM_TENSOR_ROLES};
 
 /* With four norms a layer, "post_attention_layernorm" is what its name says; the one before the feed-forward has its own name. */
@@ -67,9 +70,20 @@ static slm_status read_gemma3(const slm_meta *meta, slm_hparams *hp, slm_error *
     return read_scale(meta, hp, 62, err);
 }
 
+/* EmbeddingGemma in a GGUF file, whose window counts both sides; a directory is a Gemma 3 that looks both ways. */
+static slm_status read_gemma_embedding(const slm_meta *meta, slm_hparams *hp, slm_error *err)
+{
+    SLM_TRY(read_gemma3(meta, hp, err));
+    hp->causal = hp->tied_head = 0;
+    hp->window /= 2;
+    return SLM_OK;
+}
+
 const slm_family slm_family_gemma = {
     .name = "gemma", .hf_norm_plus_one = true, .required = required1, .optional = optional, .read = read_gemma};
 const slm_family slm_family_gemma2 = {
     .name = "gemma2", .hf_norm_plus_one = true, .required = required2, .optional = optional, .hf_names = hf_names, .read = read_gemma2};
 const slm_family slm_family_gemma3 = {
     .name = "gemma3", .hf_norm_plus_one = true, .required = required3, .optional = optional, .hf_names = hf_names, .read = read_gemma3};
+const slm_family slm_family_gemma_embedding = {.name = "gemma-embedding", .required = required3, .optional = optional,
+                                              .gguf_names = embedding_names, .read = read_gemma_embedding};
