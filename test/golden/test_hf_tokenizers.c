@@ -27,7 +27,8 @@ static slm_tokenizer *open_tokenizer(const char *dir, bool framed, void **blob)
     json_t *config = NULL;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     slm_status status = slm_hf_load(fd, "config.json", 4u << 20, false, &config, &err);
-    hp.n_vocab = (uint32_t) json_integer_value(json_object_get(config, "vocab_size"));
+    json_t *text = json_object_get(config, "text_config"); /* of a model that sees pictures too */
+    hp.n_vocab = (uint32_t) json_integer_value(json_object_get(text != NULL ? text : config, "vocab_size"));
     hp.n_token_types = (uint32_t) json_integer_value(json_object_get(config, "type_vocab_size"));
     if (status == SLM_OK)
         status = slm_hf_vocab_build(fd, config, &hp, (slm_hf_reading) {.folder = ""}, NULL, NULL, blob, &bytes, &err);
