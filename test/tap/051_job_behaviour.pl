@@ -85,6 +85,23 @@ for my $name (sort keys %table)
 }
 $node->safe_psql('postgres', "SELECT slm_drop_job(name) FROM slm.jobs");
 
+# rows that come before a job has looked for those that were there: it looks after they are computed, and finds nothing to do
+$node->append_conf('postgresql.conf', 'slm.job_workers = 0');
+$node->reload;
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE early (id int PRIMARY KEY, body text, updated_at timestamptz, label text, label2 text, writes int DEFAULT 0);
+CREATE TRIGGER touch BEFORE UPDATE ON early FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO early (id, body) VALUES (0, 'there before');
+SELECT slm_create_job('early_1', 'early', 'label', 'md5(to_jsonb(early)::text)');
+SELECT slm_create_job('early_2', 'early', 'label2', 'md5(early::text)');
+INSERT INTO early (id, body) SELECT i, 'comes' FROM generate_series(1, 50) i;
+SQL
+$node->append_conf('postgresql.conf', 'slm.job_workers = 2');
+$node->reload;
+finish('jobs that begin behind their rows come to an end');
+is($node->safe_psql('postgres', 'SELECT count(label), count(label2), min(writes), max(writes) FROM early'), '51|51|2|2', 'each job has written once a row');
+$node->safe_psql('postgres', "SELECT slm_drop_job(name) FROM slm.jobs");
+
 # jobs that follow one another do so, also through a trigger
 $node->safe_psql('postgres', <<'SQL');
 CREATE TABLE chain (id int PRIMARY KEY, body text, a text, b text, derived text, c text, updated_at timestamptz, writes int DEFAULT 0);

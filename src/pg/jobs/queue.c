@@ -212,6 +212,8 @@ static Datum read_keys(const SlmJob *job, const char *position, int *n)
     return PointerGetDatum(construct_array(keys, *n, JSONBOID, -1, false, TYPALIGN_INT));
 }
 
+/* Rows that are queued, or were computed since the job was created or altered, are left out: what changes them from then on queues them
+ * itself, and what other jobs' triggers have changed in them meanwhile is no change. */
 int slm_pg_job_backfill(const SlmJob *job)
 {
     const Oid types[1] = {JSONBARRAYOID};
@@ -230,8 +232,10 @@ int slm_pg_job_backfill(const SlmJob *job)
                                  " SELECT %d, k FROM unnest($1) WITH ORDINALITY u(k, n)"
                                  " WHERE NOT EXISTS (SELECT 1 FROM slm.job_queue q"
                                  "                   WHERE q.job_id = %d AND " SAME_KEY("q.key", "k") " OFFSET 0)"
+                                 "   AND NOT EXISTS (SELECT 1 FROM slm.job_done d"
+                                 "                   WHERE d.job_id = %d AND " SAME_KEY("d.key", "k") " AND d.version = %d OFFSET 0)"
                                  " ORDER BY n",
-                                 job->id, job->id),
+                                 job->id, job->id, job->id, job->version),
                         1, types, &keys, NULL, SPI_OK_INSERT);
     slm_pg_spi_with(psprintf("UPDATE slm.job_definition"
                              " SET backfill_position = COALESCE($1[%d], backfill_position), backfill_done = %s"
