@@ -5,8 +5,6 @@
 \i :begin
 \set files :srcdir '/sql/include/files.sql'
 \i :files
-CREATE FUNCTION little(n bigint, bytes int) RETURNS bytea LANGUAGE sql AS
-  $$ SELECT decode(string_agg(lpad(to_hex(n >> 8 * i & 255), 2, '0'), '' ORDER BY i), 'hex') FROM generate_series(0, bytes - 1) i $$;
 
 -- One layer of width 32, 2 heads, 32 tokens, 16 positions. Matrices are F16 of about 0.06 to 0.12 in size, norms 1, biases 0.
 CREATE TABLE tensor (n int GENERATED ALWAYS AS IDENTITY, hf text, gguf text, rows int, cols int, fill text);

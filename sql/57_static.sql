@@ -4,8 +4,6 @@
 \i :begin
 \set files :srcdir '/sql/include/files.sql'
 \i :files
-CREATE FUNCTION little(n bigint, bytes int) RETURNS bytea LANGUAGE sql AS
-  $$ SELECT decode(string_agg(lpad(to_hex(n >> 8 * i & 255), 2, '0'), '' ORDER BY i), 'hex') FROM generate_series(0, bytes - 1) i $$;
 
 -- 32 dimensions: refunds are the first, deliveries the second, logins the third; small words point elsewhere and count a quarter
 CREATE TABLE word AS SELECT ordinality - 1 AS id, split_part(w, '=', 1) AS word, split_part(w, '=', 2)::int AS axis

@@ -4,8 +4,6 @@
 \i :begin
 \set files :srcdir '/sql/include/files.sql'
 \i :files
-CREATE FUNCTION little(n bigint, bytes int) RETURNS bytea LANGUAGE sql AS
-  $$ SELECT decode(string_agg(lpad(to_hex(n >> 8 * i & 255), 2, '0'), '' ORDER BY i), 'hex') FROM generate_series(0, bytes - 1) i $$;
 
 -- One layer of width 32 that leaves each row as it is. Refunds are the first dimension, deliveries the second, logins the third. The text's
 -- row is the mean of its words, a label's that of its own; what both have in common is their score, less 1.5 for every label.
