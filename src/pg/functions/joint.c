@@ -28,6 +28,8 @@ static void take_outputs(void *arg, const float *outputs, size_t n, const char *
 {
     SlmWeighed *w = arg;
 
+    if (n != (size_t) w->n) /* they come from another process */
+        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("the engine gave %zu scores for %d labels", n, w->n)));
     for (int i = 0; i < w->n; i++) {
         w->weights[i] = Max(w->weights[i], (double) outputs[i]);
         w->fits[i] = 1 / (1 + slm_exp(-w->weights[i]));

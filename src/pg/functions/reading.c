@@ -225,19 +225,28 @@ static bool read_on(SlmWork *work, void *arg)
     return r->windows != NULL && submit_next(work, r);
 }
 
-void slm_pg_read(SlmWork *work, const SlmText *t, SlmWindowSize size, SlmTake take, void *arg)
+/* Of a text, of which at most so many windows are under way. */
+static Reading *begin_reading(SlmWork *work, const SlmText *t, int most, void *arg)
 {
     Reading *r = palloc0(sizeof *r);
+
+    r->text = *t;
+    r->arg = arg;
+    r->most = most;
+    r->under_way = palloc(sizeof(Window) * (Size) most);
+    slm_pg_work_go_on(work, read_on, r);
+    return r;
+}
+
+void slm_pg_read(SlmWork *work, const SlmText *t, SlmWindowSize size, SlmTake take, void *arg)
+{
+    Reading *r;
     size_t room = room_for(t), tokens = room;
 
     if (size == SLM_WINDOWS_HALF || size == SLM_WINDOWS_SENTENCES)
         tokens = size == SLM_WINDOWS_HALF ? room / 2 : Min(SENTENCE_TOKENS, room);
-    r->text = *t;
+    r = begin_reading(work, t, slm_pg_in_windows(t) ? (int) Max(TOKENS_UNDER_WAY / tokens, 2) : 1, arg);
     r->take = take;
-    r->arg = arg;
-    r->most = slm_pg_in_windows(t) ? (int) Max(TOKENS_UNDER_WAY / tokens, 2) : 1;
-    r->under_way = palloc(sizeof(Window) * (Size) r->most);
-    slm_pg_work_go_on(work, read_on, r);
     if (r->most == 1) {
         submit(work, r, t->text, t->length);
         return;
@@ -249,15 +258,10 @@ void slm_pg_read(SlmWork *work, const SlmText *t, SlmWindowSize size, SlmTake ta
 
 void slm_pg_read_spans(SlmWork *work, const SlmText *t, SlmTakeSpans take, void *arg)
 {
-    Reading *r = palloc0(sizeof *r);
+    Reading *r = begin_reading(work, t, (int) Max(TOKENS_UNDER_WAY / slm_pg_info(t->entry)->n_context, 2), arg);
 
-    r->text = *t;
     r->take_spans = take;
-    r->arg = arg;
-    r->most = (int) Max(TOKENS_UNDER_WAY / slm_pg_info(t->entry)->n_context, 2);
-    r->under_way = palloc(sizeof(Window) * (Size) r->most);
     r->windows = slm_pg_windows_known(t->text, t->length, t->windows, t->n_windows);
-    slm_pg_work_go_on(work, read_on, r);
     (void) submit_next(work, r);
 }
 
